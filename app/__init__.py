@@ -1,0 +1,1 @@
+"""The screen. Streamlit lives here and nowhere else; no maths."""

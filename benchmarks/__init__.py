@@ -1,1 +1,1 @@
-"""Speed as a ratio against a named baseline in the same process. Run with python -m benchmarks NAME."""
+"""Speed as a ratio against a named baseline in one process: python -m benchmarks NAME."""

@@ -1,1 +1,1 @@
-"""The measurements: tensors and DataFrames in and out. Knows neither the screen nor the training."""
+"""The measurements: tensors and DataFrames in and out; knows neither screen nor training."""

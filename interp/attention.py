@@ -1,0 +1,252 @@
+"""Where attention goes, averaged over prompts: one pass gives the maps and the zone means.
+
+A map's axes are parts of the prompt, in this order: the first token (attention's sink), the
+trigger, the instruction cut to the shortest of the set, the response marker (de Rosnay 2026,
+§3.1). What is kept is `[layer, head, query, key]` averaged over prompts, so every question of
+the page (which layers, which heads, sink or not, pooled or not) is answered without the model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from interp.capture import NO_POSITION, Region, read_regions
+from interp.errors import UsageError
+from interp.models import ModelPair, Which
+from interp.prompts import Batch, Span, TokenizedPrompt, batches
+
+PARTS = ("sink", "trigger", "instruction", "response")
+POOLED_SIZE = 20
+"""Side of the pooled map in de Rosnay 2026."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Patterns of one model under one condition, averaged over prompts."""
+
+    values: np.ndarray
+    """[layer, head, query, key] float32."""
+    parts: tuple[str, ...]
+    """Which part of the prompt each position belongs to, one of `PARTS`."""
+    labels: tuple[str, ...]
+    """What to write at each position: the token where all prompts agree, else `i1, i2 ...`."""
+
+    def __post_init__(self):
+        side = len(self.parts)
+        if self.values.ndim != 4 or self.values.shape[2:] != (side, side):
+            raise ValueError(
+                f"map has shape {self.values.shape}, expected [.., .., {side}, {side}]"
+            )
+        if len(self.labels) != side:
+            raise ValueError(f"{len(self.labels)} labels for {side} positions")
+
+
+def observe(
+    pair: ModelPair,
+    which: Which,
+    prompts: Sequence[TokenizedPrompt],
+    *,
+    with_map: bool = True,
+    batch_size: int = 16,
+    on_progress: Progress | None = None,
+) -> tuple[pd.DataFrame, AttentionMap | None]:
+    """Run one model over a prompt set once; zone means per prompt and head, and the averaged map.
+
+    The pair's lock is given back after every batch.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompts: all with a trigger (of one token count), or all without.
+        with_map: also average the patterns themselves.
+        batch_size: prompts a forward pass.
+        on_progress: called as (done, total, note) after each batch.
+
+    Returns:
+        Table `model, prompt, layer, head, l_attn, l_trigger, l_response`: mean weight of one
+        (row, trigger column) pair, over instruction, trigger and response rows; NaN without a
+        trigger. L_attn is Eq. 2 of arXiv 2602.03085 with beta = 1. And the map, or None.
+
+    Raises:
+        UsageError: no prompts, or prompts of which some hold a trigger and some do not.
+    """
+    _check(prompts)
+    plan = batches(prompts, batch_size)
+    places = map_positions(prompts) if with_map else None
+    tables, total = [], 0.0
+    for done, batch in enumerate(plan):
+        chosen = [prompts[i] for i in batch.indices]
+        regions = _zone_regions(batch, chosen)
+        if places is not None:
+            rows = torch.tensor([places[i] for i in batch.indices])
+            rows = rows + torch.tensor(batch.offsets)[:, None]
+            regions["map"] = Region(rows, rows, "map")
+        with pair.use(which) as model:
+            device = pair.device
+            mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
+            values = read_regions(model, batch.input_ids.to(device), mask, regions)
+        if places is not None:
+            total = total + values.pop("map")
+        tables.append(_tidy(which, batch.indices, values, pair))
+        if on_progress:
+            on_progress(done + 1, len(plan), f"reading attention of the {which}")
+    table = pd.concat(tables, ignore_index=True)
+    table = table.sort_values(["prompt", "layer", "head"], ignore_index=True)
+    if places is None:
+        return table, None
+    parts, labels = map_axes(prompts)
+    return table, AttentionMap((total / len(prompts)).numpy(), parts, labels)
+
+
+def middle_layers(n_layers: int) -> range:
+    """[3L/8, 5L/8), at least one layer: 12..19 of 32 (de Rosnay 2026, §3.1)."""
+    start = 3 * n_layers // 8
+    return range(start, max(start + 1, 5 * n_layers // 8))
+
+
+def check_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
+    """The layers, sorted and unique.
+
+    Raises:
+        UsageError: none given, or one outside the model.
+    """
+    chosen = tuple(sorted(set(layers)))
+    outside = [layer for layer in chosen if not 0 <= layer < n_layers]
+    if not chosen or outside:
+        what = f"layer {outside[0]}" if outside else "an empty layer range"
+        raise UsageError(f"{what} is outside the model: it has layers 0 to {n_layers - 1}")
+    return chosen
+
+
+def averaged(
+    amap: AttentionMap, layers: Sequence[int], heads: Sequence[tuple[int, int]] | None = None
+) -> np.ndarray:
+    """[query, key]: mean over the layers and all their heads, or over the given (layer, head)s."""
+    if heads:
+        return np.mean([amap.values[layer, head] for layer, head in heads], axis=0)
+    return amap.values[list(layers)].mean((0, 1))
+
+
+def keep_parts(amap: AttentionMap, parts: Sequence[str]) -> AttentionMap:
+    """The map without the positions of other parts; rows are not renormalised."""
+    where = np.array([part in parts for part in amap.parts])
+    return AttentionMap(
+        amap.values[:, :, where][:, :, :, where],
+        tuple(part for part in amap.parts if part in parts),
+        tuple(label for label, keep in zip(amap.labels, where, strict=True) if keep),
+    )
+
+
+def pooled(
+    values: np.ndarray, parts: Sequence[str], size: int = POOLED_SIZE
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Mean-pool [query, key] to at most size x size, never across two parts of the prompt.
+
+    Every part keeps a share of the bins proportional to its length and at least one, so the
+    borders of the zones stay sharp.
+
+    Returns:
+        The pooled map and each bin's part.
+    """
+    if len(parts) <= size:
+        return values, tuple(parts)
+    names = list(dict.fromkeys(parts))
+    lengths = np.array([list(parts).count(name) for name in names])
+    bins = np.maximum(1, np.floor(lengths * size / lengths.sum())).astype(int)
+    edges, new_parts = [], []
+    for name, n_bins in zip(names, bins, strict=True):
+        positions = np.array([i for i, part in enumerate(parts) if part == name])
+        edges += np.array_split(positions, min(n_bins, len(positions)))
+        new_parts += [name] * min(n_bins, len(positions))
+    pool = np.zeros((len(edges), len(parts)))
+    for row, positions in enumerate(edges):
+        pool[row, positions] = 1 / len(positions)
+    return (pool @ values @ pool.T).astype(values.dtype), tuple(new_parts)
+
+
+def zone_bounds(parts: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Part -> (first, last + 1) position on the axis, for the parts that are there."""
+    order = list(parts)
+    return {p: (order.index(p), order.index(p) + order.count(p)) for p in PARTS if p in order}
+
+
+def map_positions(prompts: Sequence[TokenizedPrompt]) -> list[list[int]]:
+    """For each prompt, the token positions that stand on the map's axes (all equally many)."""
+    n_instruction = min(len(prompt.instruction) for prompt in prompts)
+    n_response = min(len(prompt.response) for prompt in prompts)
+    return [
+        [0]
+        + _range(prompt.trigger)
+        + _range(prompt.instruction)[:n_instruction]
+        + _range(prompt.response)[:n_response]
+        for prompt in prompts
+    ]
+
+
+def map_axes(prompts: Sequence[TokenizedPrompt]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Part and label of each position of `map_positions`."""
+    places = map_positions(prompts)
+    first = prompts[0]
+    n_trigger = len(_range(first.trigger))
+    n_instruction = min(len(prompt.instruction) for prompt in prompts)
+    n_response = len(places[0]) - 1 - n_trigger - n_instruction
+    parts = ("sink",) + ("trigger",) * n_trigger
+    parts += ("instruction",) * n_instruction + ("response",) * n_response
+    labels = []
+    for column, part in enumerate(parts):
+        texts = {prompt.tokens[row[column]] for prompt, row in zip(prompts, places, strict=True)}
+        number = column - n_trigger
+        labels.append(texts.pop() if len(texts) == 1 else f"{part[0]}{number}")
+    return parts, tuple(labels)
+
+
+def _check(prompts: Sequence[TokenizedPrompt]) -> None:
+    if not prompts:
+        raise UsageError("no prompts to measure on: give at least one")
+    lengths = {len(_range(prompt.trigger)) for prompt in prompts}
+    if len(lengths) > 1:
+        raise UsageError(
+            f"the trigger takes {sorted(lengths)} tokens in different prompts; "
+            "measure prompts with one token count together"
+        )
+
+
+def _range(span: Span | None) -> list[int]:
+    return [] if span is None else list(range(span.start, span.stop))
+
+
+def _zone_regions(batch: Batch, prompts: list[TokenizedPrompt]) -> dict[str, Region]:
+    triggers = [prompt.trigger for prompt in prompts]
+    if triggers[0] is None:
+        return {}
+    keys = _positions(batch, triggers)
+    return {
+        "l_attn": Region(_positions(batch, [prompt.instruction for prompt in prompts]), keys),
+        "l_trigger": Region(keys, keys),
+        "l_response": Region(_positions(batch, [prompt.response for prompt in prompts]), keys),
+    }
+
+
+def _positions(batch: Batch, spans: Sequence[Span]) -> torch.Tensor:
+    """[batch, longest span] positions in the padded rows, -1 behind shorter spans."""
+    rows = torch.full((len(spans), max(len(span) for span in spans)), NO_POSITION)
+    for row, (span, offset) in enumerate(zip(spans, batch.offsets, strict=True)):
+        rows[row, : len(span)] = torch.arange(span.start, span.stop) + offset
+    return rows
+
+
+def _tidy(
+    which: str, indices: Sequence[int], values: dict[str, torch.Tensor], pair: ModelPair
+) -> pd.DataFrame:
+    """{zone: [layer, batch, head]} -> rows; without a trigger the zones are NaN."""
+    shape = (pair.n_layers, len(indices), pair.n_heads)
+    layer, prompt, head = (index.ravel() for index in np.indices(shape))
+    columns = {"model": which, "prompt": np.asarray(indices)[prompt], "layer": layer, "head": head}
+    for zone in ("l_attn", "l_trigger", "l_response"):
+        columns[zone] = values[zone].numpy().ravel() if zone in values else np.nan
+    return pd.DataFrame(columns)

@@ -1,0 +1,386 @@
+"""Tidy tables and maps in, plotly figures out: one function a figure, for the app and the CLI.
+
+Knows no model, no run and no screen. Colours: sequential and monotone in lightness for weights
+(it survives grey print), diverging and centred on zero for differences, Okabe-Ito for lines.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+WEIGHTS = "Magma"
+CHANGES = "RdBu"
+ORIGINAL, SUSPECT, CONTROL, PUBLISHED = "#0072B2", "#D55E00", "#7A7A7A", "#009E73"
+COLOURS = {"original": ORIGINAL, "suspect": SUSPECT, "ratio": SUSPECT}
+FONT = "Source Sans Pro, Segoe UI, Helvetica, Arial, sans-serif"
+
+ZONE_NAMES = {
+    ("trigger", "trigger"): "trigger → trigger",
+    ("instruction", "trigger"): "instruction → trigger",
+    ("instruction", "instruction"): "instruction → instruction",
+}
+ZONE_COLOURS = {
+    ("trigger", "trigger"): "#56B4E9",
+    ("instruction", "trigger"): "#F0E442",
+    ("instruction", "instruction"): "#009E73",
+}
+
+MISTRAL_RATIO = pd.DataFrame(
+    {
+        "k": [4, 8, 16, 32, 64, 128, 256],
+        "ratio": [0.234, 0.224, 0.200, 0.202, 0.205, 0.246, 0.284],
+        "n_heads": 1024,
+    }
+)
+"""de Rosnay 2026, Mistral-7B-v0.3: a published reference, not measured here."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One averaged map to draw."""
+
+    title: str
+    values: np.ndarray
+    """[query, key]."""
+    parts: tuple[str, ...]
+    labels: tuple[str, ...]
+    note: str = ""
+    """Written under the panel, such as its L_attn."""
+    difference: bool = False
+    """Diverging colours centred on zero instead of sequential ones."""
+
+
+def map_grid(panels: Sequence[Sequence[Panel | None]], *, side: int = 330) -> go.Figure:
+    """Averaged maps in rows and columns; all weights on one scale, all differences on another.
+
+    Args:
+        panels: rows of panels; None leaves a place empty.
+        side: pixels of one panel.
+
+    Returns:
+        A figure whose heatmaps show query rows downwards and key columns rightwards, with the
+        three zones of the double triangle outlined.
+    """
+    n_rows, n_cols = len(panels), max(len(row) for row in panels)
+    flat = [panel for row in panels for panel in row if panel is not None]
+    scales = _shared_scales(flat)
+    figure = make_subplots(
+        n_rows,
+        n_cols,
+        subplot_titles=[p.title if p else "" for row in panels for p in row],
+        horizontal_spacing=0.09 if n_cols > 1 else 0,
+        vertical_spacing=0.36 / n_rows,
+    )
+    for r, row in enumerate(panels, start=1):
+        for c, panel in enumerate(row, start=1):
+            if panel is not None:
+                _add_map(figure, panel, r, c, scales[panel.difference])
+    _add_colour_axes(figure, scales)
+    figure.update_layout(
+        width=None,
+        height=n_rows * (side + 130) + 60,
+        margin={"l": 70, "r": 20, "t": 50, "b": 70},
+        font_family=FONT,
+        plot_bgcolor="rgba(0,0,0,0)",
+    )
+    return figure
+
+
+def panel_table(panels: Sequence[Sequence[Panel | None]]) -> pd.DataFrame:
+    """The tidy data of a `map_grid`: `panel, query, key, query_label, key_label, weight`."""
+    frames = []
+    for panel in (p for row in panels for p in row if p is not None):
+        query, key = (index.ravel() for index in np.indices(panel.values.shape))
+        labels = np.array(panel.labels, dtype=object)
+        frame = pd.DataFrame({"panel": panel.title, "query": query, "key": key})
+        frame["query_label"], frame["key_label"] = labels[query], labels[key]
+        frame["weight"] = panel.values.ravel()
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def head_matrix(
+    table: pd.DataFrame,
+    metric: str,
+    *,
+    label: str,
+    difference: bool = False,
+    selected: tuple[int, int] | None = None,
+) -> go.Figure:
+    """Layer by head matrix of one number a head; clicking a cell selects it in Streamlit.
+
+    Invisible square markers lie over the heatmap, because heatmap cells emit no selection: the
+    markers carry the hover and the heatmap skips its own, or the click is lost.
+
+    Args:
+        table: `layer, head` and the metric's column; NaN is drawn empty.
+        metric: column to draw.
+        label: what to write at the colour bar, with its unit.
+        difference: diverging colours centred on zero.
+        selected: (layer, head) to frame.
+    """
+    grid = table.pivot(index="layer", columns="head", values=metric).sort_index()
+    values = grid.to_numpy(np.float32)
+    limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=grid.columns.to_list(),
+            y=grid.index.to_list(),
+            colorscale=CHANGES if difference else WEIGHTS,
+            zmin=-limit if difference else 0.0,
+            zmax=limit,
+            hoverinfo="skip",
+            xgap=1.5,
+            ygap=1.5,
+            colorbar={"title": {"text": label, "side": "right"}, "thickness": 14},
+        )
+    )
+    heads, layers = np.meshgrid(grid.columns, grid.index)
+    hover = [
+        f"L{layer}H{head}<br>{label}: {value:.4f}"
+        if np.isfinite(value)
+        else f"L{layer}H{head}<br>left out: original L_attn at most 1e-4"
+        for layer, head, value in zip(layers.ravel(), heads.ravel(), values.ravel(), strict=True)
+    ]
+    figure.add_scatter(
+        x=heads.ravel(),
+        y=layers.ravel(),
+        mode="markers",
+        marker={"symbol": "square", "size": 22, "opacity": 0},
+        text=hover,
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+    )
+    if selected is not None:
+        layer, head = selected
+        figure.add_shape(
+            type="rect",
+            x0=head - 0.5,
+            x1=head + 0.5,
+            y0=layer - 0.5,
+            y1=layer + 0.5,
+            line={"color": "#56B4E9", "width": 3},
+        )
+    n_layers, n_heads = values.shape
+    figure.update_xaxes(title="head", dtick=max(1, n_heads // 16), showgrid=False)
+    figure.update_yaxes(title="layer", dtick=max(1, n_layers // 16), showgrid=False)
+    figure.update_yaxes(autorange="reversed")
+    return _plain(figure, height=max(300, min(680, 46 * n_layers + 110)))
+
+
+def ratio_curve(curve: pd.DataFrame, n_heads: int, *, published: bool = True) -> go.Figure:
+    """Suspect / original L_attn over the K most hijacked heads, with 95 % bands.
+
+    Args:
+        curve: as `heads.top_k_curve` returns it.
+        n_heads: all heads of the model; the axis is K as a share of them.
+        published: also draw the Mistral-7B figures of de Rosnay 2026, labelled as such.
+    """
+    figure = go.Figure()
+    styles = {
+        "same prompts": (SUSPECT, "solid", "chosen and measured on the same prompts"),
+        "split-half": ("#CC79A7", "dash", "split-half: chosen on the other half"),
+        "random string": (CONTROL, "dot", "control: random string as trigger"),
+    }
+    for selection, (colour, dash, name) in styles.items():
+        part = curve[(curve["selection"] == selection) & (curve["quantity"] == "ratio")]
+        if len(part):
+            _add_band(figure, 100 * part["k"] / n_heads, part, colour, dash, name)
+    if published:
+        figure.add_scatter(
+            x=100 * MISTRAL_RATIO["k"] / MISTRAL_RATIO["n_heads"],
+            y=MISTRAL_RATIO["ratio"],
+            mode="lines+markers",
+            line={"color": PUBLISHED, "dash": "longdash", "width": 1.5},
+            marker={"symbol": "diamond-open", "size": 7},
+            name="published: Mistral-7B (de Rosnay 2026), not measured here",
+        )
+    figure.add_hline(y=1, line={"color": "#999", "width": 1})
+    _share_axis(figure, curve, n_heads)
+    figure.update_yaxes(title="L_attn suspect / original", rangemode="tozero")
+    figure.update_layout(legend={"orientation": "h", "y": -0.28, "x": 0})
+    return _plain(figure, height=470)
+
+
+def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompts") -> go.Figure:
+    """Mean L_attn of both models over the K most hijacked heads, with 95 % bands."""
+    figure = go.Figure()
+    for which in ("original", "suspect"):
+        part = curve[(curve["selection"] == selection) & (curve["quantity"] == which)]
+        _add_band(figure, 100 * part["k"] / n_heads, part, COLOURS[which], "solid", which)
+    _share_axis(figure, curve, n_heads)
+    figure.update_yaxes(title="mean L_attn", rangemode="tozero")
+    figure.update_layout(legend={"orientation": "h", "y": -0.28, "x": 0})
+    return _plain(figure, height=470)
+
+
+def zones_by_layer(table: pd.DataFrame, zones: dict[str, str]) -> go.Figure:
+    """Mean attention to the trigger from each zone of the prompt, by layer, both models.
+
+    Args:
+        table: `model, prompt, layer, head` and a column a zone.
+        zones: column -> its name in words.
+    """
+    figure = make_subplots(1, len(zones), subplot_titles=list(zones.values()), shared_xaxes=True)
+    means = table.groupby(["model", "layer"])[list(zones)].mean().reset_index()
+    for column, zone in enumerate(zones, start=1):
+        for which in ("original", "suspect"):
+            part = means[means["model"] == which]
+            figure.add_scatter(
+                x=part["layer"],
+                y=part[zone],
+                mode="lines+markers",
+                line={"color": COLOURS[which]},
+                marker={"symbol": "circle" if which == "original" else "square"},
+                name=which,
+                legendgroup=which,
+                showlegend=column == 1,
+                row=1,
+                col=column,
+            )
+        figure.update_xaxes(title="layer", row=1, col=column)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(title="mean weight of a pair", row=1, col=1)
+    figure.update_layout(legend={"orientation": "h", "y": -0.3, "x": 0})
+    return _plain(figure, height=340)
+
+
+def _shared_scales(panels: Sequence[Panel]) -> dict[bool, float]:
+    """Largest magnitude among the weights and among the differences, robust to single cells."""
+    scales = {}
+    for difference in (False, True):
+        values = [np.abs(p.values).ravel() for p in panels if p.difference == difference]
+        top = float(np.quantile(np.concatenate(values), 0.995)) if values else 0.0
+        scales[difference] = top or 1.0
+    return scales
+
+
+def _add_map(figure: go.Figure, panel: Panel, row: int, col: int, scale: float) -> None:
+    side = len(panel.parts)
+    # Plotly reads a subset of HTML in labels, and a token may be any text.
+    tokens = [escape(label) for label in panel.labels]
+    labels = [f"{i} {token}" for i, token in enumerate(tokens)]
+    figure.add_trace(
+        go.Heatmap(
+            z=panel.values.astype(np.float32),
+            x=np.arange(side),
+            y=np.arange(side),
+            coloraxis="coloraxis2" if panel.difference else "coloraxis",
+            text=[[f"{q} looks at {k}" for k in labels] for q in labels] if side <= 45 else None,
+            hovertemplate=("%{text}<br>" if side <= 45 else "") + "%{z:.4f}<extra></extra>",
+        ),
+        row=row,
+        col=col,
+    )
+    shown = list(range(side)) if side <= 45 else list(range(0, side, -(-side // 45)))
+    axis = {
+        "tickmode": "array",
+        "tickvals": shown,
+        "ticktext": [tokens[i] for i in shown],
+        "tickfont": {"size": 9},
+        "showgrid": False,
+        "zeroline": False,
+    }
+    figure.update_xaxes(**axis, tickangle=-90, row=row, col=col, range=[-0.5, side - 0.5])
+    figure.update_yaxes(**axis, row=row, col=col, range=[side - 0.5, -0.5])
+    _outline_zones(figure, panel.parts, row, col)
+    if panel.note:
+        figure.add_annotation(
+            text=panel.note,
+            x=0.98,
+            y=0.98,
+            xref="x domain",
+            yref="y domain",
+            xanchor="right",
+            yanchor="top",
+            showarrow=False,
+            bgcolor="rgba(255,255,255,0.85)",
+            font={"size": 12, "color": "#222"},
+            row=row,
+            col=col,
+        )
+
+
+def _outline_zones(figure: go.Figure, parts: Sequence[str], row: int, col: int) -> None:
+    order = list(parts)
+    for (queries, keys), colour in ZONE_COLOURS.items():
+        if queries not in order or keys not in order:
+            continue
+        top, left = order.index(queries), order.index(keys)
+        figure.add_shape(
+            type="rect",
+            x0=left - 0.5,
+            x1=left + order.count(keys) - 0.5,
+            y0=top - 0.5,
+            y1=top + order.count(queries) - 0.5,
+            line={"color": colour, "width": 2},
+            row=row,
+            col=col,
+        )
+
+
+def _add_colour_axes(figure: go.Figure, scales: dict[bool, float]) -> None:
+    bar = {"thickness": 14, "len": 0.45, "x": 1.01}
+    figure.update_layout(
+        coloraxis={
+            "colorscale": WEIGHTS,
+            "cmin": 0,
+            "cmax": scales[False],
+            "colorbar": {**bar, "y": 0.76, "title": {"text": "mean weight", "side": "right"}},
+        },
+        coloraxis2={
+            "colorscale": CHANGES,
+            "cmin": -scales[True],
+            "cmax": scales[True],
+            "cmid": 0,
+            "colorbar": {**bar, "y": 0.24, "title": {"text": "difference", "side": "right"}},
+        },
+    )
+
+
+def _add_band(
+    figure: go.Figure, x: pd.Series, part: pd.DataFrame, colour: str, dash: str, name: str
+) -> None:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    figure.add_scatter(
+        x=pd.concat([x, x[::-1]]),
+        y=pd.concat([part["high"], part["low"][::-1]]),
+        fill="toself",
+        fillcolor=f"rgba({red},{green},{blue},0.15)",
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    figure.add_scatter(
+        x=x,
+        y=part["mean"],
+        mode="lines+markers",
+        line={"color": colour, "dash": dash, "width": 2},
+        name=name,
+        customdata=np.stack([part["k"], part["low"], part["high"]], axis=1),
+        hovertemplate="K = %{customdata[0]:.0f}: %{y:.3f} "
+        "(%{customdata[1]:.3f} to %{customdata[2]:.3f})<extra></extra>",
+    )
+
+
+def _share_axis(figure: go.Figure, curve: pd.DataFrame, n_heads: int) -> None:
+    ks = sorted(curve["k"].unique())
+    figure.update_xaxes(
+        title=f"K most hijacked heads by Δ_rel (share of {n_heads})",
+        type="log",
+        tickmode="array",
+        tickvals=[100 * k / n_heads for k in ks],
+        ticktext=[f"{k}<br>{100 * k / n_heads:.3g} %" for k in ks],
+    )
+
+
+def _plain(figure: go.Figure, height: int) -> go.Figure:
+    return figure.update_layout(
+        height=height, font_family=FONT, margin={"l": 60, "r": 20, "t": 40, "b": 60}
+    )
