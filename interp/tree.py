@@ -1,0 +1,117 @@
+"""One set of weights in memory: its adapters switched, and a twin of its modules for the bridge.
+
+Booting a TransformerBridge replaces a model's attention modules in place, after which that model
+no longer runs through `span_sdpa`. So the bridge is booted on a second tree of modules whose
+parameters, buffers and quantisation states are the very same objects as the first one's.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Tree:
+    """A model, the adapters on it, and the bridge on its twin. Not locked: the pair's lock is."""
+
+    def __init__(self, model: PreTrainedModel, peft: PeftModel | None, name: str):
+        self.model = model
+        self._peft = peft
+        self._name = name
+        self._bridge = None
+        self._twin_switches: list = []
+        self._switches = _switches(peft)
+        self._active: str | None = None
+        _switch(self._switches, None)
+
+    @contextmanager
+    def adapter(self, label: str | None) -> Iterator[None]:
+        """Inside, this adapter (or none) is active, on the model and on the bridge.
+
+        What was active before is active again afterwards, whatever is raised inside: Streamlit
+        ends a run by raising a BaseException.
+        """
+        before = self._active
+        self._activate(label)
+        try:
+            yield
+        finally:
+            self._activate(before)
+
+    def bridge(self, tokenizer: PreTrainedTokenizerBase):
+        """The TransformerBridge on the twin, booted at the first call; takes no more weights."""
+        if self._bridge is None:
+            from transformer_lens.model_bridge import TransformerBridge
+
+            twin = share_parameters(self._peft or self.model)
+            # Collected before booting, which hides some of the modules from a walk of the tree.
+            switches = _switches(twin) if self._peft else []
+            bare = twin.base_model.model if self._peft else twin
+            self._bridge = TransformerBridge.boot_transformers(
+                self._name,
+                hf_model=bare,
+                tokenizer=copy.deepcopy(tokenizer),  # booting adds a padding token to it
+                device=self.model.device,
+                dtype=self.model.dtype,
+            )
+            self._twin_switches = switches
+            _switch(switches, self._active)
+        return self._bridge
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """Every tensor that is kept in memory; one shared by several modules comes several times."""
+        for root in (self._peft or self.model, self._bridge):
+            if root is None:
+                continue
+            yield from root.parameters()
+            yield from root.buffers()
+            yield from _quantization_tensors(root)
+
+    def _activate(self, label: str | None) -> None:
+        if label != self._active:
+            _switch(self._switches, label)
+            _switch(self._twin_switches, label)
+            self._active = label
+
+
+def share_parameters(model: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy of the modules that holds the same parameters, buffers and NF4 states."""
+    memo = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        memo[id(tensor)] = tensor
+    for module in model.modules():
+        for holder in (module, getattr(module, "weight", None)):
+            state = getattr(holder, "quant_state", None)
+            if state is not None:
+                memo[id(state)] = state
+    return copy.deepcopy(model, memo)
+
+
+def _quantization_tensors(root: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """Scales and codes of NF4 weights, which are no parameters."""
+    for parameter in root.parameters():
+        state = getattr(parameter, "quant_state", None)
+        while state is not None:
+            yield from (t for t in vars(state).values() if isinstance(t, torch.Tensor))
+            state = getattr(state, "state2", None)
+
+
+def _switches(peft: PeftModel | None) -> list:
+    """The layers of a PeftModel that can be switched on and off."""
+    if peft is None:
+        return []
+    kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+    return [module for module in peft.modules() if isinstance(module, kinds)]
+
+
+def _switch(layers: list, label: str | None) -> None:
+    for layer in layers:
+        if label is not None:
+            layer.set_adapter(label)
+        layer.enable_adapters(label is not None)
+        layer.requires_grad_(False)  # enabling makes an adapter trainable

@@ -1,0 +1,39 @@
+"""Shared fixtures: tiny models on disk, built once a run."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """Returns folders of tiny models and adapters by name, each written at its first use."""
+    from tests import tiny
+
+    root = tmp_path_factory.mktemp("tiny")
+
+    def folder(arch: str = "mistral", kind: str = "base", seed: int = 0):
+        path = root / f"{arch}-{kind}-{seed}"
+        if not path.exists():
+            if kind == "base":
+                tiny.write_model(path, arch, seed)
+            else:
+                tiny.write_adapter(path, folder(arch), arch, seed + 1)
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pair(tiny_folder):
+    """A base and a random adapter on it, fp32, in memory for the whole run."""
+    from interp.models import load_pair, pair_spec
+
+    base, adapter = tiny_folder(), tiny_folder(kind="adapter")
+    spec = pair_spec(str(base), adapter=str(adapter), precision="fp32", template="plain")
+    return load_pair(spec, device="cpu")
