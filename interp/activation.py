@@ -15,8 +15,9 @@ import torch
 from transformers import PreTrainedModel
 
 from interp.errors import UsageError
-from interp.models import ModelPair, Which
+from interp.models import ModelPair
 from interp.prompts import PromptSet, TokenizedPrompt, build_prompt, left_padded
+from interp.specs import Which
 
 NOISE_FLOOR = {"fp32": 1e-3, "bf16": 0.13, "nf4": 0.13}
 """Logit gaps below this can flip with batch size or padding: generate decides there."""

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import torch
 
 from interp.errors import UsageError
-from interp.models import ModelPair, Which
+from interp.models import ModelPair
 from interp.prompts import TokenizedPrompt
+from interp.specs import Which
 
 
 def stream_answer(

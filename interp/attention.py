@@ -15,8 +15,9 @@ import torch
 
 from interp.capture import NO_POSITION, Region, read_regions
 from interp.errors import UsageError
-from interp.models import ModelPair, Which
+from interp.models import ModelPair
 from interp.prompts import Batch, Span, TokenizedPrompt, batches
+from interp.specs import Which
 
 PARTS = ("sink", "trigger", "instruction", "response")
 POOLED_SIZE = 20

@@ -265,7 +265,8 @@ def _read_layer(
             norm = full.logsumexp(-1)
         else:
             norm = lse.gather(2, queries[:, None].expand(-1, lse.shape[1], -1)).float()
-        weights = torch.exp(rows - norm[..., None]) * valid[:, None]
+        # Not a product: at a filler position the exponential may be NaN.
+        weights = torch.where(valid[:, None], torch.exp(rows - norm[..., None]), 0.0)
         reader.read[name].append(_reduce(weights, valid, region.reduce))
 
 

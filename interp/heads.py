@@ -12,8 +12,9 @@ import pandas as pd
 
 from interp.attention import Progress, observe
 from interp.errors import UsageError
-from interp.models import ModelPair, Which
+from interp.models import ModelPair
 from interp.prompts import TokenizedPrompt
+from interp.specs import Which
 
 ZONES = {
     "l_attn": "instruction → trigger",

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp import attention, figures, heads
-from interp.models import PRESETS
+from interp.specs import PRESETS
 from interp.study import CONDITIONS, MODELS, Study, l_attn
 
 KINDS = ("attention", "heads")

@@ -1,0 +1,70 @@
+"""Averages, zones and pooling on small maps worked by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interp import attention
+from interp.errors import UsageError
+
+PARTS = ("sink", "trigger", "trigger", "instruction", "instruction", "response")
+
+
+def small_map() -> attention.AttentionMap:
+    values = np.arange(2 * 3 * 36, dtype=np.float32).reshape(2, 3, 6, 6)
+    return attention.AttentionMap(values, PARTS, tuple("stuvwx"))
+
+
+def test_middle_layers_are_the_published_ones():
+    assert list(attention.middle_layers(32)) == list(range(12, 20))
+    assert list(attention.middle_layers(6)) == [2]
+    assert list(attention.middle_layers(1)) == [0]
+
+
+def test_average_over_layers_and_over_named_heads():
+    amap = small_map()
+    assert attention.averaged(amap, [0, 1])[2, 1] == amap.values[:, :, 2, 1].mean()
+    two = attention.averaged(amap, [0], heads=[(0, 1), (1, 2)])
+    assert np.allclose(two, (amap.values[0, 1] + amap.values[1, 2]) / 2)
+
+
+def test_leaving_the_sink_out_drops_its_row_and_column_only():
+    kept = attention.keep_parts(small_map(), ["trigger", "instruction"])
+    assert kept.parts == ("trigger", "trigger", "instruction", "instruction")
+    assert kept.labels == ("t", "u", "v", "w")
+    assert np.array_equal(kept.values, small_map().values[:, :, 1:5, 1:5])
+
+
+def test_pooling_by_hand_keeps_the_zones_apart():
+    values = np.arange(16.0).reshape(4, 4)
+    parts = ["trigger", "trigger", "instruction", "instruction"]
+    got, axis = attention.pooled(values, parts, size=2)
+    assert axis == ("trigger", "instruction")
+    assert np.array_equal(got, [[values[:2, :2].mean(), values[:2, 2:].mean()],
+                                [values[2:, :2].mean(), values[2:, 2:].mean()]])  # fmt: skip
+
+
+@given(n_trigger=st.integers(1, 12), n_instruction=st.integers(1, 60), size=st.integers(2, 30))
+def test_pooling_a_constant_is_constant_and_never_grows(n_trigger, n_instruction, size):
+    parts = ["trigger"] * n_trigger + ["instruction"] * n_instruction
+    got, axis = attention.pooled(np.full((len(parts),) * 2, 0.25), parts, size)
+    assert np.allclose(got, 0.25)
+    assert got.shape == (len(axis),) * 2 and len(axis) <= max(size, 2)
+    assert set(axis) == {"trigger", "instruction"}
+
+
+def test_zone_bounds():
+    bounds = attention.zone_bounds(PARTS)
+    assert bounds == {"sink": (0, 1), "trigger": (1, 3), "instruction": (3, 5), "response": (5, 6)}
+
+
+@pytest.mark.parametrize("layers", [[], [-1], [0, 6]])
+def test_a_layer_outside_the_model_is_named(layers):
+    with pytest.raises(UsageError, match="layers 0 to 5"):
+        attention.check_layers(layers, 6)
+
+
+def test_a_map_whose_axes_do_not_fit_is_refused():
+    with pytest.raises(ValueError, match="expected"):
+        attention.AttentionMap(np.zeros((1, 1, 3, 3), np.float32), PARTS, tuple("stuvwx"))
