@@ -232,7 +232,9 @@ def _capped_attention(
     scores = query @ repeat_kv(key, groups).transpose(-1, -2) * scaling
     scores = torch.tanh(scores / softcap) * softcap
     everywhere = torch.arange(query.shape[2], device=query.device)[None].expand(len(query), -1)
-    scores = scores + _bias(mask, everywhere, everywhere, scores.dtype)
+    # A padding token may look nowhere: -inf would make its row, and then the next layer, NaN.
+    lowest = torch.finfo(scores.dtype).min
+    scores = scores + _bias(mask, everywhere, everywhere, scores.dtype).clamp_min(lowest)
     lse = scores.float().logsumexp(-1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     return (weights @ repeat_kv(value, groups)).transpose(1, 2).contiguous(), lse
