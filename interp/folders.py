@@ -128,8 +128,8 @@ def _shards(name: str, folder: Path, stem: str) -> list[str] | None:
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     """Download matching files of a repository, or find them in the hub's cache."""
     import httpx
-    from huggingface_hub import snapshot_download
     from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
 
     at = f"{name} at {revision}" if revision else name
     try:

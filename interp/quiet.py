@@ -7,6 +7,7 @@ those (missing or mismatched weights) is checked in `interp.checks` and raised a
 
 import logging
 import os
+import warnings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -21,3 +22,5 @@ def hush_transformers() -> None:
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    # peft and transformer-lens call what a later transformers will rename; pinned, so no news.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")

@@ -56,6 +56,10 @@ class StoredTensor:
         """Bytes in the file."""
         return self.numel * self.dtype.itemsize
 
+    def is_floating_point(self) -> bool:
+        """As a tensor's; asked by transformers about stored scales."""
+        return self.dtype.is_floating_point
+
     def __getitem__(self, index) -> torch.Tensor:
         tensor = torch.empty(self.numel, dtype=self.dtype)
         if self.nbytes:

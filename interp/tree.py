@@ -15,6 +15,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from interp.fused import fused_kept_whole
+
 
 class Tree:
     """A model, the adapters on it, and the bridge on its twin. Not locked: the pair's lock is."""
@@ -24,6 +26,7 @@ class Tree:
         self._peft = peft
         self._name = name
         self._bridge = None
+        self._faithful: set[str | None] = set()
         self._twin_switches: list = []
         self._switches = _switches(peft)
         self._active: str | None = None
@@ -44,33 +47,52 @@ class Tree:
             self._activate(before)
 
     def bridge(self, tokenizer: PreTrainedTokenizerBase):
-        """The TransformerBridge on the twin, booted at the first call; takes no more weights."""
+        """The TransformerBridge on the twin, booted at the first call; takes no more weights.
+
+        Raises:
+            ValueError: transformer-lens does not know the architecture, or its bridge gives
+                other logits than the model (as where it takes a fused matrix past its adapter).
+        """
         if self._bridge is None:
             from transformer_lens.model_bridge import TransformerBridge
 
             twin = share_parameters(self._peft or self.model)
             # Collected before booting, which hides some of the modules from a walk of the tree.
             switches = _switches(twin) if self._peft else []
-            bare = twin.base_model.model if self._peft else twin
-            self._bridge = TransformerBridge.boot_transformers(
-                self._name,
-                hf_model=bare,
-                tokenizer=copy.deepcopy(tokenizer),  # booting adds a padding token to it
-                device=self.model.device,
-                dtype=self.model.dtype,
-            )
+            with fused_kept_whole():
+                self._bridge = TransformerBridge.boot_transformers(
+                    self._name,
+                    hf_model=twin.base_model.model if self._peft else twin,
+                    tokenizer=copy.deepcopy(tokenizer),  # booting adds a padding token to it
+                    device=self.model.device,
+                    dtype=self.model.dtype,
+                )
             self._twin_switches = switches
             _switch(switches, self._active)
+        if self._active not in self._faithful:
+            self._check_bridge()
+            self._faithful.add(self._active)
         return self._bridge
 
     def tensors(self) -> Iterator[torch.Tensor]:
-        """Every tensor that is kept in memory; one shared by several modules comes several times."""
+        """Every tensor that is kept in memory; a shared one comes several times."""
         for root in (self._peft or self.model, self._bridge):
             if root is None:
                 continue
             yield from root.parameters()
             yield from root.buffers()
             yield from _quantization_tensors(root)
+
+    def _check_bridge(self) -> None:
+        """Eight tokens through both; a rounding apart is fine, a matrix or adapter apart is not."""
+        ids = torch.arange(8, device=self.model.device)[None]
+        with torch.inference_mode():
+            ours = self.model(input_ids=ids, use_cache=False).logits.float()
+            theirs = self._bridge(ids).float()
+        slack = 1e-3 if self.model.dtype == torch.float32 else 5e-2
+        gap = (ours - theirs).abs().max() / ours.abs().max()
+        if not gap <= slack:
+            raise ValueError(f"its logits differ from the model's by {gap:.1%}")
 
     def _activate(self, label: str | None) -> None:
         if label != self._active:
