@@ -112,7 +112,7 @@ def current_study(view: View) -> study.Study:
 
 def current_fidelity(view: View) -> Fidelity:
     """The badge of the live pair."""
-    prompts = prompt_set(view.spec.prompt_set)
+    prompts = prompt_set(view.question.prompt_set)
 
     def compute() -> Fidelity:
         with open_pair(view.spec) as pair:

@@ -76,7 +76,7 @@ def settled(page, timeout: float = 120) -> None:
     page.wait_for_function(
         "() => { const app = document.querySelector('[data-testid=stApp]');"
         " return app && app.getAttribute('data-test-script-state') === 'notRunning'"
-        " && document.querySelector('[data-testid=stMain] h1'); }",
+        " && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])'); }",
         timeout=timeout * 1000,
     )
     page.wait_for_timeout(300)
