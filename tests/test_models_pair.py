@@ -236,6 +236,20 @@ def test_weight_hash_names_the_files(tiny_pair, tiny_folder):
     assert tiny_pair.weight_hash("suspect") == f"{base}+{lora}"
 
 
+def test_nothing_reaches_for_the_network(tiny_folder, monkeypatch):
+    import socket
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    pair = adapter_pair(tiny_folder(), tiny_folder(kind="adapter"), "nf4")
+    with pair.bridge("suspect"), pair.use("suspect"):
+        pass
+
+
 def test_a_closed_pair_says_so(tiny_folder):
     pair = adapter_pair(tiny_folder(), tiny_folder(kind="adapter"))
     pair.close()
