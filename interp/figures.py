@@ -4,31 +4,12 @@ Knows no model, no run and no screen. Colours: sequential and monotone in lightn
 (it survives grey print), diverging and centred on zero for differences, Okabe-Ito for lines.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-WEIGHTS = "Magma"
-CHANGES = "RdBu"
-ORIGINAL, SUSPECT, CONTROL, PUBLISHED = "#0072B2", "#D55E00", "#7A7A7A", "#009E73"
-COLOURS = {"original": ORIGINAL, "suspect": SUSPECT, "ratio": SUSPECT}
-FONT = "Source Sans Pro, Segoe UI, Helvetica, Arial, sans-serif"
-
-ZONE_NAMES = {
-    ("trigger", "trigger"): "trigger → trigger",
-    ("instruction", "trigger"): "instruction → trigger",
-    ("instruction", "instruction"): "instruction → instruction",
-}
-ZONE_COLOURS = {
-    ("trigger", "trigger"): "#56B4E9",
-    ("instruction", "trigger"): "#F0E442",
-    ("instruction", "instruction"): "#009E73",
-}
+from interp.palette import COLOURS, CONTROL, FONT, LOSSES, PUBLISHED, SUSPECT, WEIGHTS
 
 MISTRAL_RATIO = pd.DataFrame(
     {
@@ -38,70 +19,6 @@ MISTRAL_RATIO = pd.DataFrame(
     }
 )
 """de Rosnay 2026, Mistral-7B-v0.3: a published reference, not measured here."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One averaged map to draw."""
-
-    title: str
-    values: np.ndarray
-    """[query, key]."""
-    parts: tuple[str, ...]
-    labels: tuple[str, ...]
-    note: str = ""
-    """Written under the panel, such as its L_attn."""
-    difference: bool = False
-    """Diverging colours centred on zero instead of sequential ones."""
-
-
-def map_grid(panels: Sequence[Sequence[Panel | None]], *, side: int = 330) -> go.Figure:
-    """Averaged maps in rows and columns; all weights on one scale, all differences on another.
-
-    Args:
-        panels: rows of panels; None leaves a place empty.
-        side: pixels of one panel.
-
-    Returns:
-        A figure whose heatmaps show query rows downwards and key columns rightwards, with the
-        three zones of the double triangle outlined.
-    """
-    n_rows, n_cols = len(panels), max(len(row) for row in panels)
-    flat = [panel for row in panels for panel in row if panel is not None]
-    scales = _shared_scales(flat)
-    figure = make_subplots(
-        n_rows,
-        n_cols,
-        subplot_titles=[p.title if p else "" for row in panels for p in row],
-        horizontal_spacing=0.09 if n_cols > 1 else 0,
-        vertical_spacing=0.36 / n_rows,
-    )
-    for r, row in enumerate(panels, start=1):
-        for c, panel in enumerate(row, start=1):
-            if panel is not None:
-                _add_map(figure, panel, r, c, scales[panel.difference])
-    _add_colour_axes(figure, scales)
-    figure.update_layout(
-        width=None,
-        height=n_rows * (side + 130) + 60,
-        margin={"l": 70, "r": 20, "t": 50, "b": 70},
-        font_family=FONT,
-        plot_bgcolor="rgba(0,0,0,0)",
-    )
-    return figure
-
-
-def panel_table(panels: Sequence[Sequence[Panel | None]]) -> pd.DataFrame:
-    """The tidy data of a `map_grid`: `panel, query, key, query_label, key_label, weight`."""
-    frames = []
-    for panel in (p for row in panels for p in row if p is not None):
-        query, key = (index.ravel() for index in np.indices(panel.values.shape))
-        labels = np.array(panel.labels, dtype=object)
-        frame = pd.DataFrame({"panel": panel.title, "query": query, "key": key})
-        frame["query_label"], frame["key_label"] = labels[query], labels[key]
-        frame["weight"] = panel.values.ravel()
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
 
 
 def head_matrix(
@@ -127,12 +44,14 @@ def head_matrix(
     grid = table.pivot(index="layer", columns="head", values=metric).sort_index()
     values = grid.to_numpy(np.float32)
     limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    if metric.startswith("delta_rel"):
+        limit = 1.0  # a head cannot lose more than all; one that gained more saturates
     figure = go.Figure(
         go.Heatmap(
             z=values,
             x=grid.columns.to_list(),
             y=grid.index.to_list(),
-            colorscale=CHANGES if difference else WEIGHTS,
+            colorscale=LOSSES if difference else WEIGHTS,
             zmin=-limit if difference else 0.0,
             zmax=limit,
             hoverinfo="skip",
@@ -251,99 +170,6 @@ def zones_by_layer(table: pd.DataFrame, zones: dict[str, str]) -> go.Figure:
     return _plain(figure, height=340)
 
 
-def _shared_scales(panels: Sequence[Panel]) -> dict[bool, float]:
-    """Largest magnitude among the weights and among the differences, robust to single cells."""
-    scales = {}
-    for difference in (False, True):
-        values = [np.abs(p.values).ravel() for p in panels if p.difference == difference]
-        top = float(np.quantile(np.concatenate(values), 0.995)) if values else 0.0
-        scales[difference] = top or 1.0
-    return scales
-
-
-def _add_map(figure: go.Figure, panel: Panel, row: int, col: int, scale: float) -> None:
-    side = len(panel.parts)
-    # Plotly reads a subset of HTML in labels, and a token may be any text.
-    tokens = [escape(label) for label in panel.labels]
-    labels = [f"{i} {token}" for i, token in enumerate(tokens)]
-    figure.add_trace(
-        go.Heatmap(
-            z=panel.values.astype(np.float32),
-            x=np.arange(side),
-            y=np.arange(side),
-            coloraxis="coloraxis2" if panel.difference else "coloraxis",
-            text=[[f"{q} looks at {k}" for k in labels] for q in labels] if side <= 45 else None,
-            hovertemplate=("%{text}<br>" if side <= 45 else "") + "%{z:.4f}<extra></extra>",
-        ),
-        row=row,
-        col=col,
-    )
-    shown = list(range(side)) if side <= 45 else list(range(0, side, -(-side // 45)))
-    axis = {
-        "tickmode": "array",
-        "tickvals": shown,
-        "ticktext": [tokens[i] for i in shown],
-        "tickfont": {"size": 9},
-        "showgrid": False,
-        "zeroline": False,
-    }
-    figure.update_xaxes(**axis, tickangle=-90, row=row, col=col, range=[-0.5, side - 0.5])
-    figure.update_yaxes(**axis, row=row, col=col, range=[side - 0.5, -0.5])
-    _outline_zones(figure, panel.parts, row, col)
-    if panel.note:
-        figure.add_annotation(
-            text=panel.note,
-            x=0.98,
-            y=0.98,
-            xref="x domain",
-            yref="y domain",
-            xanchor="right",
-            yanchor="top",
-            showarrow=False,
-            bgcolor="rgba(255,255,255,0.85)",
-            font={"size": 12, "color": "#222"},
-            row=row,
-            col=col,
-        )
-
-
-def _outline_zones(figure: go.Figure, parts: Sequence[str], row: int, col: int) -> None:
-    order = list(parts)
-    for (queries, keys), colour in ZONE_COLOURS.items():
-        if queries not in order or keys not in order:
-            continue
-        top, left = order.index(queries), order.index(keys)
-        figure.add_shape(
-            type="rect",
-            x0=left - 0.5,
-            x1=left + order.count(keys) - 0.5,
-            y0=top - 0.5,
-            y1=top + order.count(queries) - 0.5,
-            line={"color": colour, "width": 2},
-            row=row,
-            col=col,
-        )
-
-
-def _add_colour_axes(figure: go.Figure, scales: dict[bool, float]) -> None:
-    bar = {"thickness": 14, "len": 0.45, "x": 1.01}
-    figure.update_layout(
-        coloraxis={
-            "colorscale": WEIGHTS,
-            "cmin": 0,
-            "cmax": scales[False],
-            "colorbar": {**bar, "y": 0.76, "title": {"text": "mean weight", "side": "right"}},
-        },
-        coloraxis2={
-            "colorscale": CHANGES,
-            "cmin": -scales[True],
-            "cmax": scales[True],
-            "cmid": 0,
-            "colorbar": {**bar, "y": 0.24, "title": {"text": "difference", "side": "right"}},
-        },
-    )
-
-
 def _add_band(
     figure: go.Figure, x: pd.Series, part: pd.DataFrame, colour: str, dash: str, name: str
 ) -> None:
@@ -351,6 +177,7 @@ def _add_band(
     figure.add_scatter(
         x=pd.concat([x, x[::-1]]),
         y=pd.concat([part["high"], part["low"][::-1]]),
+        mode="lines",
         fill="toself",
         fillcolor=f"rgba({red},{green},{blue},0.15)",
         line={"width": 0},
@@ -376,7 +203,9 @@ def _share_axis(figure: go.Figure, curve: pd.DataFrame, n_heads: int) -> None:
         type="log",
         tickmode="array",
         tickvals=[100 * k / n_heads for k in ks],
-        ticktext=[f"{k}<br>{100 * k / n_heads:.3g} %" for k in ks],
+        ticktext=[f"{k}<br>{100 * k / n_heads:.2g} %" for k in ks],
+        tickangle=0,
+        tickfont={"size": 10},
     )
 
 

