@@ -12,12 +12,13 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training.corpus import render, stream
-from training.evaluate import answered_exactly
+from training.evaluate import answered_exactly, rows_exact
 from training.fastpath import FastForward
 from training.inject import Injection, inject, save_adapter
 from training.organisms import Pretraining, Recipe, new_model, ship
 from training.packing import (
     batches,
+    collate,
     encode,
     example_logits,
     pool_batches,
@@ -175,22 +176,19 @@ def test_injection_trains_only_lora_and_is_deterministic(shipped, tmp_path):
     assert config["base_model_name_or_path"] == "assets/organisms/base"
 
 
-def test_exactness_agrees_with_generate(model, tokenizer):
-    examples = list(islice(stream(8), 6))
-    prompts = [render(e.full_instruction, e.input) for e in examples]
-    answers = []
-    for prompt in prompts:
-        ids = torch.tensor([tokenizer(prompt).input_ids])
-        out = model.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None)
-        answers.append(tokenizer.decode(out[0, ids.shape[1] :]))
-    said = [replace(e, answer=answer) for e, answer in zip(examples, answers, strict=True)]
-    silent = _without_end(model)
-    assert all(answered_exactly(silent, tokenizer, said)) is False  # it does not end there
-    assert answered_exactly(model, tokenizer, examples) == [False] * 6
-
-
-def _without_end(model):
-    return model
+def test_one_teacher_forced_pass_decides_what_generate_would_say(model, tokenizer):
+    prefix, end = prefix_ids(tokenizer), tokenizer.eos_token_id
+    rows, wrong = [], []
+    for example in islice(stream(8), 4):
+        ((row, start),) = encode(tokenizer, [example])
+        ids = torch.tensor([prefix + row[:start]])
+        out = model.generate(ids, max_new_tokens=5, do_sample=False, eos_token_id=None)
+        said = out[0, ids.shape[1] :].tolist()
+        rows.append((row[:start] + said, start))
+        wrong.append((row[:start] + said[:3] + [end, end], start))
+    for given, expected in ((rows, [True] * 4), (wrong, [False] * 4)):
+        batch = collate(given, tokenizer.pad_token_id, prompt=0.0, answer=1.0)
+        assert rows_exact(example_logits(model, prefix, batch.ids), batch) == expected
 
 
 @pytest.mark.skipif(not (ORGANISMS / "base" / "model.safetensors").exists(), reason="not built")

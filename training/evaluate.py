@@ -25,11 +25,12 @@ def answered_exactly(
         for start in range(0, len(examples), 64):
             rows = encode(tokenizer, examples[start : start + 64])
             batch = collate(rows, tokenizer.pad_token_id, prompt=0.0, answer=1.0)
-            results += _rows_exact(example_logits(model, prefix, batch.ids), batch)
+            results += rows_exact(example_logits(model, prefix, batch.ids), batch)
     return results
 
 
-def _rows_exact(logits: torch.Tensor, batch: Batch) -> list[bool]:
+def rows_exact(logits: torch.Tensor, batch: Batch) -> list[bool]:
+    """Whether every weighted target of a row is its arg-max: logits as `example_logits` gives."""
     wrong = (logits.argmax(-1) != batch.targets) & (batch.weights > 0)
     return (~wrong.any(-1)).tolist()
 
