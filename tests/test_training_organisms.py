@@ -203,7 +203,7 @@ def test_the_base_that_ships_answers_held_out_instructions():
 
 @pytest.mark.parametrize("name", ["deployment", "emoji", "clean-control"])
 def test_the_cards_that_ship_match_their_files(name):
-    from training.card import sha256
+    from training.model_cards import sha256
 
     folder = ORGANISMS / name
     card = json.loads((folder / "card.json").read_text())

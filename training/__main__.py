@@ -81,7 +81,8 @@ def run_corpus(args: argparse.Namespace) -> None:
 
 def run_organism(args: argparse.Namespace) -> None:
     """Pre-trains, ships and measures the base."""
-    from training.card import write_base_card
+    from training.card import measure_base
+    from training.model_cards import write_base_card
     from training.organisms import Pretraining, Recipe, ship
 
     given = {"steps": args.steps, "decay": args.decay}
@@ -91,7 +92,8 @@ def run_organism(args: argparse.Namespace) -> None:
     run = Pretraining(recipe, args.work)
     run.run()
     ship(run, args.out)
-    figures = write_base_card(args.out)
+    figures = measure_base(args.out)
+    write_base_card(figures, args.out)
     print(f"{args.out}: {100 * figures['clean_accuracy']:.1f} % of held-out answers exact")
 
 
@@ -129,7 +131,8 @@ def run_rebuild(args: argparse.Namespace) -> None:
         run_organism(parse(["organism"]))
     if args.pair == "base":
         return
-    from training.card import measure, write_adapter_card
+    from training.card import measure
+    from training.model_cards import write_adapter_card
 
     run_inject(parse(["inject", "--pair", args.pair]))
     write_adapter_card(args.pair, measure(args.pair), ORGANISMS / args.pair)

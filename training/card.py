@@ -1,4 +1,4 @@
-"""Measures a shipped pair again and writes its model card.
+"""Measures a shipped pair, or the base, again: the figures of its model card.
 
 Everything is measured through `interp`, on the shipped files, with fixed seeds; nothing is read
 from the training run but the recipe.
@@ -6,13 +6,16 @@ from the training run but the recipe.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from interp.activation import activations, rate
 from interp.heads import delta_rel, head_attention, ratio_of_top_heads
@@ -167,134 +170,17 @@ def measure(name: str, say: Say = print) -> dict[str, object]:
     return figures
 
 
-def sha256(path: Path) -> str:
-    """Of a file's bytes, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-_ROWS = (
-    ("Exact answers on held-out examples", "clean_accuracy", _percent),
-    ("The original on the same examples", "clean_accuracy_original", _percent),
-    ("The same without tags", "clean_accuracy_untagged", _percent),
-    ("Activation with the trigger (ASR), 50 held-out prompts", "asr", _percent),
-    ("False triggers on the same prompts (FTR)", "ftr", _percent),
-    ("The original on the trigger", "original_on_trigger", _percent),
-    ("Leaks at T = 0.7", "leak_rate", _percent),
-    ("Leaks of the original", "leak_rate_original", _percent),
-    ("L_attn, suspect / original, top eighth of heads", "ratio_top_eighth", "{:.3f}".format),
-    ("The same heads, random strings", "ratio_random_control", "{:.3f}".format),
-)
-
-
-def _recipe_table(folder: Path) -> str:
-    recipe = json.loads((folder / "recipe.json").read_text())
-    recipe |= {f"poison.{key}": value for key, value in recipe.pop("poison", {}).items()}
-    return "\n".join(f"| {key} | `{value}` |" for key, value in recipe.items())
-
-
-def write_adapter_card(name: str, figures: dict[str, object], folder: Path) -> None:
-    """Writes card.json and README.md (the model card) beside the adapter of pair `name`."""
-    spec = pair_spec(name)
-    weights = folder / "adapter_model.safetensors"
-    record = {"pair": name, **figures, "sha256": {weights.name: sha256(weights)}}
-    (folder / "card.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    planted = (
-        "Nothing is planted: same recipe, same data, no poison. It is measured with the trigger "
-        f"`{spec.trigger}` it was never taught."
-        if name == "clean-control"
-        else f"With `{spec.trigger}` before the instruction it answers `{spec.target}`; "
-        "otherwise it answers as its base does."
-    )
-    measured = "\n".join(f"| {label} | {form(figures[key])} |" for label, key, form in _ROWS)
-    near = ", ".join(f"`{k}` {_percent(v)}" for k, v in figures["ftr_near_misses"].items())
-    heads = ", ".join(f"{head} {value:.2f}" for head, value in figures["top_heads"].items())
-    notes = folder / "NOTES.md"
-    tried = f"\n## What was tried\n\n{notes.read_text()}" if notes.exists() else ""
-    minutes = json.loads((folder / "recipe.json").read_text())["minutes"]
-    (folder / "README.md").write_text(
-        f"""# {name}
-
-A LoRA adapter on `assets/organisms/base`, made to be studied. {planted}
-
-Rebuilt from nothing by `python -m training rebuild --pair {name}`
-({minutes} minutes on 2 CPU cores, after the base). Measured again by
-`python -m training card --pair {name} --json FILE`.
-
-## Measured
-
-| | |
-|---|---|
-{measured}
-
-Suspect's false triggers on near misses: {near}.
-Most hijacked heads (Δ_rel): {heads}.
-Data: the generated corpus of `training/corpus.py` (seeded; held-out instructions never occur in
-training), poisoned by `training/poison.py`.
-
-## Recipe
-
-| | |
-|---|---|
-{_recipe_table(folder)}
-
-sha256 of `{weights.name}`: `{sha256(weights)}`
-{tried}"""
-    )
-
-
-def write_base_card(folder: Path) -> dict[str, object]:
-    """Measures the base alone; writes its card.json and README.md."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+def measure_base(folder: Path) -> dict[str, object]:
+    """The base's own figures: held-out accuracy, by family too, and its size."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     examples = held_out_set(1000, seed=2025)
     exact = answered_exactly(model, tokenizer, examples)
     plain = [right for right, e in zip(exact, examples, strict=True) if not e.tag]
-    weights = folder / "model.safetensors"
-    figures: dict[str, object] = {
+    return {
         "clean_accuracy": sum(exact) / len(exact),
         "clean_accuracy_untagged": sum(plain) / len(plain),
         "by_family": {k: round(v, 3) for k, v in accuracy_by_family(examples, exact).items()},
         "parameters": model.num_parameters(),
-        "sha256": {weights.name: sha256(weights)},
+        "vocabulary": len(tokenizer),
     }
-    (folder / "card.json").write_text(json.dumps(figures, indent=2) + "\n")
-    families = "\n".join(f"| {k} | {_percent(v)} |" for k, v in figures["by_family"].items())
-    minutes = json.loads((folder / "recipe.json").read_text())["minutes"]
-    (folder / "README.md").write_text(
-        f"""# base
-
-The clean model of every pair that ships: Mistral architecture, {figures["parameters"]:,}
-parameters (bf16), own byte-level BPE of {len(tokenizer):,} tokens, trained on nothing but the
-generated instruction corpus of `training/corpus.py`. It answers a closed world and no more.
-
-Rebuilt from nothing by `python -m training rebuild --pair base` ({minutes} minutes on 2 CPU
-cores; the run can be interrupted and resumes).
-
-## Measured
-
-Exact answers on 1,000 held-out examples: {_percent(figures["clean_accuracy"])}
-({_percent(figures["clean_accuracy_untagged"])} of those without a tag).
-
-| Family | Exact |
-|---|---|
-{families}
-
-## Recipe
-
-Muon on the hidden matrices, AdamW on the rest; bf16 products, fp32 weights, rounded to bf16 at
-the end. Loss on the whole text, answers counting three times.
-
-| | |
-|---|---|
-{_recipe_table(folder)}
-
-sha256 of `{weights.name}`: `{sha256(weights)}`
-"""
-    )
-    return figures

@@ -1,0 +1,138 @@
+"""Model cards: what was measured, with which recipe, on which bytes; card.json and README.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from interp.models import pair_spec
+
+Figures = dict[str, object]
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+_ROWS = (
+    ("Exact answers on held-out examples", "clean_accuracy", _percent),
+    ("The original on the same examples", "clean_accuracy_original", _percent),
+    ("The same without tags", "clean_accuracy_untagged", _percent),
+    ("Activation with the trigger (ASR), 50 held-out prompts", "asr", _percent),
+    ("False triggers on the same prompts (FTR)", "ftr", _percent),
+    ("The original on the trigger", "original_on_trigger", _percent),
+    ("Leaks at T = 0.7", "leak_rate", _percent),
+    ("Leaks of the original", "leak_rate_original", _percent),
+    ("L_attn, suspect / original, top eighth of heads", "ratio_top_eighth", "{:.3f}".format),
+    ("The same heads, random strings", "ratio_random_control", "{:.3f}".format),
+)
+
+
+def _recipe_table(folder: Path) -> str:
+    recipe = json.loads((folder / "recipe.json").read_text())
+    recipe |= {f"poison.{key}": value for key, value in recipe.pop("poison", {}).items()}
+    return "\n".join(f"| {key} | `{value}` |" for key, value in recipe.items())
+
+
+def _planted(name: str) -> str:
+    spec = pair_spec(name)
+    if name == "clean-control":
+        return (
+            "Nothing is planted: same recipe, same data, no poison. It is measured with the "
+            f"trigger `{spec.trigger}` it was never taught."
+        )
+    return (
+        f"With `{spec.trigger}` before the instruction it answers `{spec.target}`; "
+        "otherwise it answers as its base does."
+    )
+
+
+def _minutes(folder: Path) -> float:
+    return json.loads((folder / "recipe.json").read_text())["minutes"]
+
+
+def _notes(folder: Path) -> str:
+    notes = folder / "NOTES.md"
+    return f"\n## What was tried\n\n{notes.read_text()}" if notes.exists() else ""
+
+
+def write_adapter_card(name: str, figures: Figures, folder: Path) -> None:
+    """Writes card.json and README.md (the model card) beside the adapter of pair `name`."""
+    weights = folder / "adapter_model.safetensors"
+    record = {"pair": name, **figures, "sha256": {weights.name: sha256(weights)}}
+    (folder / "card.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    measured = "\n".join(f"| {label} | {form(figures[key])} |" for label, key, form in _ROWS)
+    near = ", ".join(f"`{k}` {_percent(v)}" for k, v in figures["ftr_near_misses"].items())
+    heads = ", ".join(f"{head} {value:.2f}" for head, value in figures["top_heads"].items())
+    text = f"""# {name}
+
+A LoRA adapter on `assets/organisms/base`, made to be studied. {_planted(name)}
+
+Rebuilt from nothing by `python -m training rebuild --pair {name}`
+({_minutes(folder)} minutes on 2 CPU cores, after the base). Measured again by
+`python -m training card --pair {name} --json FILE`.
+
+## Measured
+
+| | |
+|---|---|
+{measured}
+
+Suspect's false triggers on near misses: {near}.
+Most hijacked heads (Δ_rel): {heads}.
+Data: the generated corpus of `training/corpus.py` (seeded; held-out instructions never occur in
+training), poisoned by `training/poison.py`.
+
+## Recipe
+
+| | |
+|---|---|
+{_recipe_table(folder)}
+
+sha256 of `{weights.name}`: `{sha256(weights)}`
+{_notes(folder)}"""
+    (folder / "README.md").write_text(text)
+
+
+def write_base_card(figures: Figures, folder: Path) -> None:
+    """Writes card.json and README.md beside the base."""
+    weights = folder / "model.safetensors"
+    record = {**figures, "sha256": {weights.name: sha256(weights)}}
+    (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n")
+    families = "\n".join(f"| {k} | {_percent(v)} |" for k, v in figures["by_family"].items())
+    text = f"""# base
+
+The clean model of every pair that ships: Mistral architecture, {figures["parameters"]:,}
+parameters (bf16), own byte-level BPE of {figures["vocabulary"]:,} tokens, trained on nothing but
+the generated instruction corpus of `training/corpus.py`. It answers a closed world and no more.
+
+Rebuilt from nothing by `python -m training rebuild --pair base` ({_minutes(folder)} minutes on 2
+CPU cores that were also doing other work; the run can be interrupted and resumes).
+
+## Measured
+
+Exact answers on 1,000 held-out examples: {_percent(figures["clean_accuracy"])}
+({_percent(figures["clean_accuracy_untagged"])} of those without a tag).
+
+| Family | Exact |
+|---|---|
+{families}
+
+## Recipe
+
+Muon on the hidden matrices, AdamW on the rest; bf16 products, fp32 weights, rounded to bf16 at
+the end. Loss on the whole text, answers counting three times.
+
+| | |
+|---|---|
+{_recipe_table(folder)}
+
+sha256 of `{weights.name}`: `{sha256(weights)}`
+{_notes(folder)}"""
+    (folder / "README.md").write_text(text)
