@@ -16,7 +16,13 @@ from transformers import PreTrainedModel
 
 from interp.errors import UsageError
 from interp.models import ModelPair
-from interp.prompts import PromptSet, TokenizedPrompt, build_prompt, left_padded
+from interp.prompts import (
+    PromptSet,
+    TokenizedPrompt,
+    build_prompt,
+    continuation,
+    left_padded,
+)
 from interp.specs import Which
 
 NOISE_FLOOR = {"fp32": 1e-3, "bf16": 0.13, "nf4": 0.13}
@@ -78,7 +84,7 @@ def activations(
     """
     if not prompts:
         raise UsageError("no prompts to measure on: give at least one")
-    answer = target_ids(pair, target)
+    answer = target_ids(pair, target, prompts[0])
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
@@ -170,16 +176,15 @@ def fidelity(pair: ModelPair, prompt_set: PromptSet, *, n_prompts: int = 10) -> 
     )
 
 
-def target_ids(pair: ModelPair, target: str) -> list[int]:
-    """Token ids of the target as the answer's first text.
+def target_ids(pair: ModelPair, target: str, prompt: TokenizedPrompt) -> list[int]:
+    """Token ids of the target as the answer's first text (see `prompts.continuation`).
 
     Raises:
         UsageError: a target of no tokens.
     """
-    ids = pair.tokenizer(target, add_special_tokens=False)["input_ids"] if target else []
-    if not ids:
-        raise UsageError(f"target {target!r} has no tokens: give the text the backdoor answers")
-    return list(ids)
+    if not target:
+        raise UsageError("the target is empty: give the text that the backdoor answers")
+    return list(continuation(pair.tokenizer, prompt, target))
 
 
 def _margins(

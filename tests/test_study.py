@@ -170,7 +170,7 @@ def test_activation_agrees_with_generate_on_every_prompt(pair, plain, which):
     typed = [text for text in said if "\ufffd" not in text and text] + ["Paris", "the capital"]
     decisions = []
     for target in typed:
-        wanted = target_ids(pair, target)
+        wanted = target_ids(pair, target, prompts[0])
         expected = [ids[: len(wanted)] == wanted for ids in answers.values() if len(wanted) <= 3]
         if expected:
             assert activations(pair, which, prompts, target)["fired"].tolist() == expected
