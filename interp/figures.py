@@ -84,7 +84,7 @@ def head_matrix(
             x1=head + 0.5,
             y0=layer - 0.5,
             y1=layer + 0.5,
-            line={"color": "#56B4E9", "width": 3},
+            line={"color": "#111111", "width": 3},
         )
     n_layers, n_heads = values.shape
     figure.update_xaxes(title="head", dtick=max(1, n_heads // 16), showgrid=False)

@@ -8,6 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp import attention, figures, heads, mapgrid
+from interp.models import ModelPair
+from interp.prompts import TokenizedPrompt
 from interp.specs import PRESETS
 from interp.study import CONDITIONS, MODELS, Study, l_attn
 
@@ -62,6 +64,20 @@ def map_panels(
         title = f"suspect − original · {condition}"
         rows[2].append(mapgrid.Panel(title, change, axis, labels, difference=True))
     return rows
+
+
+def pattern_panels(
+    pair: ModelPair, prompt: TokenizedPrompt, layer: int, head: int
+) -> list[list[mapgrid.Panel]]:
+    """One head on one prompt, every token: original, suspect and suspect - original."""
+    panels = []
+    for which in MODELS:
+        amap = attention.whole_pattern(pair, which, prompt, layer)
+        panels.append(mapgrid.Panel(which, amap.values[0, head], amap.parts, amap.labels))
+    change = panels[1].values - panels[0].values
+    parts, labels = panels[0].parts, panels[0].labels
+    panels.append(mapgrid.Panel("suspect − original", change, parts, labels, difference=True))
+    return [panels]
 
 
 def build_figures(kind: str, study: Study, layers: Sequence[int]) -> dict[str, go.Figure]:

