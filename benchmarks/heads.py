@@ -5,7 +5,6 @@ repetitions in one process, all ratios are against the bare sdpa forward of the 
 """
 
 import argparse
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -14,7 +13,11 @@ import torch
 from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedModel
 
 from interp.capture import ATTENTION, Region, read_regions
+from interp.loading import load_tokenizer
+from interp.specs import ORGANISMS, ROOT
+from interp.tree import share_parameters
 
+ORGANISM = ROOT / ORGANISMS / "base"
 TRIGGER, INSTRUCTION = range(40, 47), range(47, 73)
 
 
@@ -70,8 +73,7 @@ def _model(width: int, layers: int, attention: str) -> PreTrainedModel:
 
 def _sharing(model: PreTrainedModel, attention: str) -> PreTrainedModel:
     """A second module tree over the same parameters, with another attention implementation."""
-    tensors = [*model.parameters(), *model.buffers()]
-    twin = copy.deepcopy(model, memo={id(tensor): tensor for tensor in tensors})
+    twin = share_parameters(model)
     twin.set_attn_implementation(attention)
     return twin
 
@@ -110,11 +112,12 @@ def _difference(
 
 def _bridge_ratios(model: PreTrainedModel, repeats: int) -> dict[int, float]:
     """`run_with_cache` of everything, on a twin tree, against the bare forward."""
-    from benchmarks.tiny_tokenizer import tokenizer
     from transformer_lens.model_bridge import TransformerBridge
 
+    # Any tokenizer does: the bridge wants one, the ids are random.
+    tokenizer = load_tokenizer("base", ORGANISM)
     bridge = TransformerBridge.boot_transformers(
-        "mistral", hf_model=_sharing(model, "eager"), tokenizer=tokenizer(), device="cpu"
+        str(ORGANISM), hf_model=_sharing(model, "eager"), tokenizer=tokenizer, device="cpu"
     )
     ratios = {}
     for length, batch in ((80, 16), (512, 2)):
