@@ -72,7 +72,12 @@ def _recorded() -> session.View:
 
 def _other() -> PairSpec:
     with st.container(border=True):
-        original = st.text_input("Original (hub id or folder)", key="original", bind="query-params")
+        original = st.text_input(
+            "Original (hub id or folder)",
+            key="original",
+            bind="query-params",
+            help="A hub id may name a revision: owner/name@revision.",
+        )
         suspect = st.text_input("Suspect checkpoint", key="suspect", bind="query-params")
         adapter = st.text_input("or adapter", key="adapter", bind="query-params")
         precision = st.selectbox(

@@ -70,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _pair_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--pair", help="a pair known by name: see `python -m interp pairs`")
-    command.add_argument("--original", help="hub id or folder, instead of --pair")
-    command.add_argument("--suspect", help="hub id or folder of a second checkpoint")
-    command.add_argument("--adapter", help="hub id or folder of an adapter on the original")
+    command.add_argument("--original", help="hub id[@revision] or folder, instead of --pair")
+    command.add_argument("--suspect", help="hub id[@revision] or folder of a second checkpoint")
+    command.add_argument("--adapter", help="hub id[@revision] or folder of an adapter")
     command.add_argument("--precision", choices=("nf4", "bf16", "fp32"))
     command.add_argument("--device", help="cpu or cuda; default: what is there")
     command.add_argument("--trigger", help="default: the pair's own")
@@ -127,13 +127,16 @@ def _study(arguments: argparse.Namespace) -> None:
 
 def _write_report(writer, kind: str, result, layers) -> None:
     """The page's figures and tables, and the numbers on the terminal."""
+    from plotly.offline import get_plotlyjs
+
     from interp import report
 
     for name, table in report.tables(kind, result).items():
         writer.table(name, table)
         writer.text(f"{name}.csv", table.to_csv(index=False))
     for name, figure in report.build_figures(kind, result, layers).items():
-        writer.text(f"{name}.html", report.figure_html(figure, result))
+        writer.text(f"{name}.html", report.figure_html(figure))
+    writer.text("plotly.min.js", get_plotlyjs())
     print(report.summary(kind, result, layers))
 
 

@@ -124,9 +124,11 @@ def command(kind: str, study: Study, layers: Sequence[int] | None = None) -> str
         words += ["--pair", facts["pair"]]
     else:
         suspect = models["suspect"]
-        words += ["--original", models["original"]["model"]]
-        words += ["--suspect", suspect["model"]] if not suspect["adapter"] else []
-        words += ["--adapter", suspect["adapter"]] if suspect["adapter"] else []
+        words += ["--original", _at(models["original"], "model", "revision")]
+        if suspect["adapter"]:
+            words += ["--adapter", _at(suspect, "adapter", "adapter_revision")]
+        if not suspect["adapter"] or suspect["model"] != models["original"]["model"]:
+            words += ["--suspect", _at(suspect, "model", "revision")]
         words += ["--precision", suspect["precision"], "--template", question["template"]]
     words += ["--trigger", question["trigger"], "--prompts", facts["prompt_set"]["name"]]
     for name in ("prompt", "text"):
@@ -166,6 +168,10 @@ def summary(kind: str, study: Study, layers: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def figure_html(figure: go.Figure, study: Study) -> str:
-    """A page with one figure that opens offline: plotly.js is inside, model text is escaped."""
-    return figure.to_html(include_plotlyjs=True, full_html=True)
+def figure_html(figure: go.Figure) -> str:
+    """A page with one figure that opens offline, beside the `plotly.min.js` of the same folder."""
+    return figure.to_html(include_plotlyjs="directory", full_html=True)
+
+
+def _at(spec: dict, name: str, revision: str) -> str:
+    return spec[name] + (f"@{spec[revision]}" if spec[revision] else "")

@@ -102,9 +102,6 @@ def pair_spec(
     suspect: str | None = None,
     adapter: str | None = None,
     *,
-    revision: str | None = None,
-    suspect_revision: str | None = None,
-    adapter_revision: str | None = None,
     precision: Precision | None = None,
     trigger: str | None = None,
     target: str | None = None,
@@ -115,12 +112,10 @@ def pair_spec(
     """A preset by name, or any other pair by hub id or folder.
 
     Args:
-        name_or_original: one of `PRESETS`, or the original's hub id or folder.
+        name_or_original: one of `PRESETS`, or the original's hub id or folder. A hub id may name
+            a revision behind an `@`: `owner/name@v2`; so may the next two.
         suspect: the suspect's hub id or folder; a checkpoint, or an adapter on the original.
         adapter: adapter of the suspect, on `suspect` or, without one, on the original.
-        revision: of the original.
-        suspect_revision: of the suspect.
-        adapter_revision: of the adapter.
         precision: of both. Default: a preset's own; nf4 for a free pair, since most published
             adapters were trained on a 4-bit base and fire less on another.
         trigger: what is known of it; likewise `target`.
@@ -148,13 +143,19 @@ def pair_spec(
             f"pair '{name_or_original}' is not known: choose one of {', '.join(PRESETS)}, "
             "or name a suspect or an adapter beside the original"
         )
-    original = ModelSpec(name_or_original, revision, precision=precision or "nf4")
+    original = ModelSpec(*split_revision(name_or_original), precision=precision or "nf4")
     other = ModelSpec(
-        suspect or name_or_original,
-        suspect_revision if suspect else revision,
-        adapter,
-        adapter_revision,
+        *(split_revision(suspect) if suspect else (original.model, original.revision)),
+        *(split_revision(adapter) if adapter else (None, None)),
         original.precision,
     )
     free = {"trigger": None, "target": None, **given}
     return PairSpec(name or f"{original.model} / {adapter or other.model}", original, other, **free)
+
+
+def split_revision(text: str) -> tuple[str, str | None]:
+    """`owner/name@revision` -> (`owner/name`, `revision`); a folder keeps an `@` in its name."""
+    name, at, revision = text.rpartition("@")
+    if not at or not name or Path(text).exists():
+        return text, None
+    return name, revision

