@@ -60,11 +60,33 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special: bool) 
         verbose=False,
     )
     ids, added = list(out["input_ids"]), list(out["special_tokens_mask"])
-    ranges = _with_white_space(text, out["offset_mapping"], added)
+    ranges = _with_composed(text, out["offset_mapping"])
+    ranges = _with_white_space(text, ranges, added)
     ranges = _without_dummies(tokenizer, text, ids, ranges)
     while ids and added[-1] and ranges[-1][0] == ranges[-1][1]:
         ids.pop(), added.pop(), ranges.pop()
     return Encoded(tuple(ids), tuple(ranges))
+
+
+def _with_composed(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Offsets with the characters that a normalizer composed into the one before (NFC).
+
+    The composed character is attributed to its first part alone: `é` of `e` + accent to `e`.
+    """
+    held = {character for start, stop in offsets for character in range(start, stop)}
+    if len(held) == len(text):
+        return offsets
+    ends = {}
+    for stop in {stop for start, stop in offsets if start < stop}:
+        end = stop
+        while end < len(text) and end not in held and _composes(text[stop - 1 : end + 1]):
+            end += 1
+        ends[stop] = end
+    return [(start, ends[stop] if start < stop else stop) for start, stop in offsets]
+
+
+def _composes(text: str) -> bool:
+    return unicodedata.category(text[-1])[0] == "M" or len(unicodedata.normalize("NFC", text)) == 1
 
 
 def _with_white_space(
