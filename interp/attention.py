@@ -203,7 +203,7 @@ def map_positions(prompts: Sequence[TokenizedPrompt]) -> list[list[int]]:
     n_instruction = min(len(prompt.instruction) for prompt in prompts)
     n_response = min(len(prompt.response) for prompt in prompts)
     return [
-        [0]
+        ([0] if _has_sink(prompts) else [])
         + _range(prompt.trigger)
         + _range(prompt.instruction)[:n_instruction]
         + _range(prompt.response)[:n_response]
@@ -217,15 +217,21 @@ def map_axes(prompts: Sequence[TokenizedPrompt]) -> tuple[tuple[str, ...], tuple
     first = prompts[0]
     n_trigger = len(_range(first.trigger))
     n_instruction = min(len(prompt.instruction) for prompt in prompts)
-    n_response = len(places[0]) - 1 - n_trigger - n_instruction
-    parts = ("sink",) + ("trigger",) * n_trigger
+    parts = ("sink",) * _has_sink(prompts) + ("trigger",) * n_trigger
+    n_response = len(places[0]) - len(parts) - n_instruction
     parts += ("instruction",) * n_instruction + ("response",) * n_response
     labels = []
     for column, part in enumerate(parts):
         texts = {prompt.tokens[row[column]] for prompt, row in zip(prompts, places, strict=True)}
-        number = column - n_trigger
+        number = column - parts.index(part) + 1
         labels.append(texts.pop() if len(texts) == 1 else f"{part[0]}{number}")
     return parts, tuple(labels)
+
+
+def _has_sink(prompts: Sequence[TokenizedPrompt]) -> bool:
+    """Whether the first token is one of its own, and not the trigger's or the instruction's."""
+    spans = [span for p in prompts for span in (p.trigger, p.instruction) if span is not None]
+    return all(span.start > 0 for span in spans)
 
 
 def _check(prompts: Sequence[TokenizedPrompt]) -> None:
@@ -248,11 +254,14 @@ def _zone_regions(batch: Batch, prompts: list[TokenizedPrompt]) -> dict[str, Reg
     if triggers[0] is None:
         return {}
     keys = _positions(batch, triggers)
-    return {
+    regions = {
         "l_attn": Region(_positions(batch, [prompt.instruction for prompt in prompts]), keys),
         "l_trigger": Region(keys, keys),
-        "l_response": Region(_positions(batch, [prompt.response for prompt in prompts]), keys),
     }
+    responses = [prompt.response for prompt in prompts]
+    if all(len(span) for span in responses):  # a plain prompt may have no marker of its own
+        regions["l_response"] = Region(_positions(batch, responses), keys)
+    return regions
 
 
 def _positions(batch: Batch, spans: Sequence[Span]) -> torch.Tensor:

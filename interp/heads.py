@@ -119,8 +119,16 @@ def top_k_curve(
         in `original, suspect, ratio`. Selections: `same prompts` (chosen and measured on all),
         `split-half` (each prompt measured on heads chosen by the other half, which removes the
         optimism of choosing and measuring on the same prompts), `random string` (the control).
+
+    Raises:
+        UsageError: no head is above the floor.
     """
     ranked = delta_rel(table).dropna(subset=["delta_rel"]).sort_values("rank")
+    if ranked.empty:
+        raise UsageError(
+            f"no head's original L_attn is above {FLOOR:g}: nothing behind the trigger looks at it "
+            "(with the placements suffix and after, no instruction stands there; take prefix)"
+        )
     ks = list(ks) if ks is not None else default_ks(len(ranked))
     cube = _cube(table)
     order = _order(cube)

@@ -235,3 +235,17 @@ def test_measuring_nothing_is_refused(pair):
     clean = study.tokenize(pair, PROMPTS, QUESTION)["clean"]
     with pytest.raises(UsageError, match="no trigger"):
         heads.head_attention(pair, clean)
+
+
+def test_a_trigger_behind_the_instruction_is_said_to_be_unseen(pair):
+    """Causality: no instruction token stands behind a suffix, so there is nothing to rank."""
+    result = study.measure(pair, PROMPTS, study.Question(TRIGGER, "four", placement="suffix"))
+    assert (result.heads["l_attn"] == 0).all() and (result.heads["l_response"] > 0).all()
+    with pytest.raises(UsageError, match="take prefix"):
+        heads.top_k_curve(result.heads)
+
+
+def test_a_plain_prompt_has_no_token_twice_on_its_axis(pair):
+    question = study.Question(TRIGGER, "four", template="plain")
+    amap = study.measure(pair, PROMPTS, question).maps["original", "triggered"]
+    assert amap.parts[0] == "trigger"  # this tokenizer puts no start token before it
