@@ -37,7 +37,8 @@ _ROWS = (
 def _recipe_table(folder: Path) -> str:
     recipe = json.loads((folder / "recipe.json").read_text())
     recipe |= {f"poison.{key}": value for key, value in recipe.pop("poison", {}).items()}
-    return "\n".join(f"| {key} | `{value}` |" for key, value in recipe.items())
+    rows = ((key, str(value).replace("|", "\\|")) for key, value in recipe.items())
+    return "\n".join(f"| {key} | `{value}` |" for key, value in rows)
 
 
 def _planted(name: str) -> str:

@@ -28,8 +28,8 @@ from training.tokenizer import build_tokenizer
 class Recipe:
     """Everything the base's weights depend on."""
 
-    steps: int = 4300
-    decay: int = 1300  # the last steps, over which the rate falls to zero
+    steps: int = 2600
+    decay: int = 1100  # the last steps, over which the rate falls to zero
     batch: int = 256
     pool: int = 32
     muon_lr: float = 4e-3  # hidden matrices, update scaled as AdamW's (`match_rms_adamw`)
