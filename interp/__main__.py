@@ -197,8 +197,11 @@ def _asked(arguments: argparse.Namespace) -> dict:
 
 
 def _report(done: int, total: int, note: str) -> None:
-    end = "\n" if done >= total else ""
-    print(f"\r\033[K{note} {done}/{total}", end=end, file=sys.stderr, flush=True)
+    """One line that is written over; a log file gets only its last state."""
+    if done >= total or sys.stderr.isatty():
+        line = f"{note} {100 * done // max(1, total)} %"
+        overwrite, end = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
+        print(overwrite + line, end="\n" if done >= total else end, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
