@@ -5,6 +5,7 @@ import streamlit as st
 from app import session, sidebar, widgets
 from interp import figures, heads, mapgrid, report
 
+# Label, which is also what stands in the link -> column, and whether it is a difference.
 METRICS = {
     "Δ_rel": ("delta_rel", True),
     "L_attn original − suspect": ("difference", True),
@@ -12,7 +13,6 @@ METRICS = {
     "L_attn suspect": ("l_suspect", False),
     "Δ_rel, random string": ("delta_rel_random_string", True),
 }
-"""Label, which also stands in the link -> column, and whether it is a difference."""
 
 st.title("Heads")
 st.markdown(
