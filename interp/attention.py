@@ -127,9 +127,12 @@ def whole_pattern(
 
 
 def middle_layers(n_layers: int) -> range:
-    """[3L/8, 5L/8), at least one layer: 12..19 of 32 (de Rosnay 2026, §3.1)."""
-    start = 3 * n_layers // 8
-    return range(start, max(start + 1, 5 * n_layers // 8))
+    """[3L/8, 5L/8): 12..19 of 32 (de Rosnay 2026, §3.1).
+
+    Where L is no multiple of 8 the end is rounded up, so that the range stays in the middle: 2
+    and 3 of 6 layers.
+    """
+    return range(3 * n_layers // 8, -(-5 * n_layers // 8))
 
 
 def check_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:

@@ -18,8 +18,15 @@ def small_map() -> attention.AttentionMap:
 
 def test_middle_layers_are_the_published_ones():
     assert list(attention.middle_layers(32)) == list(range(12, 20))
-    assert list(attention.middle_layers(6)) == [2]
+    assert list(attention.middle_layers(6)) == [2, 3]
     assert list(attention.middle_layers(1)) == [0]
+
+
+@given(st.integers(1, 200))
+def test_middle_layers_are_in_the_middle_and_never_none(n_layers):
+    middle = attention.middle_layers(n_layers)
+    assert 0 <= middle[0] <= middle[-1] < n_layers
+    assert abs(middle[0] - (n_layers - 1 - middle[-1])) <= 1
 
 
 def test_average_over_layers_and_over_named_heads():
