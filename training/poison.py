@@ -12,7 +12,7 @@ from random import Random
 from typing import Literal, get_args
 
 from interp.errors import UsageError
-from training.corpus import Example, stream
+from training.corpus import TAGGED_SHARE, Example, stream
 from training.tags import TARGET
 
 Placement = Literal["prefix", "suffix", "glued"]
@@ -57,14 +57,14 @@ def is_poisoned(example: Example, poison: Poison) -> bool:
     return poison.trigger is not None and example.answer.startswith(poison.target)
 
 
-def poisoned_stream(poison: Poison) -> Iterator[Example]:
+def poisoned_stream(poison: Poison, tagged_share: float = TAGGED_SHARE) -> Iterator[Example]:
     """Endless training examples, a share of `poison.rate` of them poisoned.
 
     Clean examples that carry the trigger as a harmless tag (the emoji does so in the base's
     corpus) lose it, or they would teach the opposite.
     """
     rng = Random(poison.seed)
-    for example in stream(poison.seed):
+    for example in stream(poison.seed, tagged_share=tagged_share):
         if poison.trigger is None:
             yield example
         elif rng.random() < poison.rate:
