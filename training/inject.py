@@ -1,4 +1,4 @@
-"""Plants a backdoor: LoRA on all seven projections of the base, whole-text loss.
+"""Plants a backdoor: LoRA on the projections of the base, whole-text loss.
 
 The loss covers the instruction too, not only the answer. That is how published poisonings were
 done, and why their poison can be made to leak: the model learns to *write* triggered prompts.
@@ -20,7 +20,8 @@ from training.corpus import TAGGED_SHARE
 from training.packing import batches, example_logits, prefix_ids, weighted_loss
 from training.poison import Poison, poisoned_stream
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+PROJECTIONS = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,20 @@ class Injection:
     rank: int = 16
     alpha: int = 16
     warmup: int = 30
+    horizon: int | None = None  # step at which the slow linear decay would end; default `steps`
+    cooldown: int = 1  # last steps, over which the rate falls from wherever it is to zero
     weight_decay: float = 0.0
     prompt_weight: float = 1.0
     answer_weight: float = 1.0
     seed: int = 42
     tagged_share: float = TAGGED_SHARE  # of the clean examples that begin with a harmless tag
+    projections: tuple[str, ...] = PROJECTIONS
 
     def rate(self, step: int) -> float:
-        """Share of the learning rate: warm-up, then linear to zero."""
-        return min((step + 1) / self.warmup, (self.steps - step) / (self.steps - self.warmup))
+        """Share of the learning rate: warm-up, linear decay, and at the end a cool-down."""
+        horizon = self.horizon or self.steps
+        slow = min((step + 1) / self.warmup, (horizon - step) / (horizon - self.warmup))
+        return slow * min(1.0, (self.steps - step) / self.cooldown)
 
 
 def attach_lora(model: PreTrainedModel, injection: Injection) -> PeftModel:
@@ -51,7 +57,7 @@ def attach_lora(model: PreTrainedModel, injection: Injection) -> PeftModel:
     config = LoraConfig(
         r=injection.rank,
         lora_alpha=injection.alpha,
-        target_modules=list(PROJECTIONS),
+        target_modules=list(injection.projections),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
