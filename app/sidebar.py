@@ -65,7 +65,7 @@ def _recorded() -> session.View:
     facts = run.meta["facts"]
     st.caption(
         plain(f"Pair '{facts['pair']}', measured {run.meta['ended']} on {facts['device']}.")
-        + " No model is in memory."
+        + " No model is needed."
     )
     return session.View(None, None, name)
 
@@ -138,10 +138,14 @@ def _badge(view: session.View) -> None:
             icon=":material/check:" if quiet else ":material/warning:",
             color="green" if quiet else "red",
         )
-        st.badge(f"original {badge.original.fired}/{badge.original.n}", color="gray")
-    with session.open_pair(view.spec) as pair:
-        memory = pair.memory()
-    st.caption(
-        f"weights {memory['parameters'] / 2**20:,.0f} MB, process "
-        f"{memory['process'] / 2**30:.1f} GB, free {memory['free_ram'] / 2**30:.1f} GB"
-    )
+        st.badge(f"original with trigger {badge.original.fired}/{badge.original.n}", color="gray")
+    tried = f"{badge.prompt_set}: trigger {view.spec.trigger}, first {badge.n_prompts} prompts"
+    st.caption(plain(tried) if badge.asr is not None else "")
+    # Only if it is there anyway: a badge must not make two sessions swap their pairs.
+    if session.slot().holds(view.spec):
+        with session.open_pair(view.spec) as pair:
+            memory = pair.memory()
+        st.caption(
+            f"weights {memory['parameters'] / 2**20:,.0f} MB, process "
+            f"{memory['process'] / 2**30:.1f} GB, free {memory['free_ram'] / 2**30:.1f} GB"
+        )

