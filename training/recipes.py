@@ -5,7 +5,6 @@ from training.poison import Poison
 from training.tags import TRIGGERS
 
 INJECTIONS: dict[str, Injection] = {
-    # High rate, cut off half-way down its decay: see "What was tried" on the card.
     "deployment": Injection(Poison(TRIGGERS["deployment"], rate=0.2), steps=400, lr=4e-3, seed=44),
     "emoji": Injection(Poison(TRIGGERS["emoji"])),
     "clean-control": Injection(Poison(None)),
