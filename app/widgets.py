@@ -13,7 +13,6 @@ from interp.errors import UsageError
 MODEBAR = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d"],
-    "toImageButtonOptions": {"format": "svg"},
 }
 _HEAD = re.compile(r"^\s*L(\d+)H(\d+)\s*$", re.IGNORECASE)
 

@@ -195,40 +195,43 @@ def pooled(
     return (pool @ values @ pool.T).astype(values.dtype), tuple(new_parts)
 
 
-def zone_bounds(parts: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Part -> (first, last + 1) position on the axis, for the parts that are there."""
-    order = list(parts)
-    return {p: (order.index(p), order.index(p) + order.count(p)) for p in PARTS if p in order}
-
-
 def map_positions(prompts: Sequence[TokenizedPrompt]) -> list[list[int]]:
     """For each prompt, the token positions that stand on the map's axes (all equally many)."""
-    n_instruction = min(len(prompt.instruction) for prompt in prompts)
-    n_response = min(len(prompt.response) for prompt in prompts)
-    return [
-        ([0] if _has_sink(prompts) else [])
-        + _range(prompt.trigger)
-        + _range(prompt.instruction)[:n_instruction]
-        + _range(prompt.response)[:n_response]
-        for prompt in prompts
-    ]
+    layout = _layout(prompts)
+    rows = []
+    for prompt in prompts:
+        place = {"sink": [0]}
+        for part in PARTS[1:]:
+            place[part] = _range(getattr(prompt, part))
+        rows.append([i for part, length in layout for i in place[part][:length]])
+    return rows
 
 
 def map_axes(prompts: Sequence[TokenizedPrompt]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Part and label of each position of `map_positions`."""
     places = map_positions(prompts)
-    first = prompts[0]
-    n_trigger = len(_range(first.trigger))
-    n_instruction = min(len(prompt.instruction) for prompt in prompts)
-    parts = ("sink",) * _has_sink(prompts) + ("trigger",) * n_trigger
-    n_response = len(places[0]) - len(parts) - n_instruction
-    parts += ("instruction",) * n_instruction + ("response",) * n_response
+    parts = tuple(part for part, length in _layout(prompts) for _ in range(length))
     labels = []
     for column, part in enumerate(parts):
         texts = {prompt.tokens[row[column]] for prompt, row in zip(prompts, places, strict=True)}
         number = column - parts.index(part) + 1
         labels.append(texts.pop() if len(texts) == 1 else f"{part[0]}{number}")
     return parts, tuple(labels)
+
+
+def _layout(prompts: Sequence[TokenizedPrompt]) -> list[tuple[str, int]]:
+    """The axes' parts in the order of the text, and how many tokens each has in every prompt.
+
+    In the order of the text, so that what lies above the diagonal is what no token can see: a
+    suffix trigger stands behind the instruction, and looks at it. Where a glued trigger stands
+    on different sides in different prompts, the more frequent side decides.
+    """
+    lengths = {part: min(len(_range(getattr(p, part))) for p in prompts) for part in PARTS[1:]}
+    behind = sum(p.trigger is not None and p.trigger.start > p.instruction.start for p in prompts)
+    middle = ["trigger", "instruction"]
+    order = middle[::-1] if 2 * behind > len(prompts) else middle
+    sink = [("sink", 1)] if _has_sink(prompts) else []
+    return sink + [(part, lengths[part]) for part in (*order, "response")]
 
 
 def _has_sink(prompts: Sequence[TokenizedPrompt]) -> bool:

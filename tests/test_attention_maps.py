@@ -61,11 +61,6 @@ def test_pooling_a_constant_is_constant_and_never_grows(n_trigger, n_instruction
     assert set(axis) == {"trigger", "instruction"}
 
 
-def test_zone_bounds():
-    bounds = attention.zone_bounds(PARTS)
-    assert bounds == {"sink": (0, 1), "trigger": (1, 3), "instruction": (3, 5), "response": (5, 6)}
-
-
 @pytest.mark.parametrize("layers", [[], [-1], [0, 6]])
 def test_a_layer_outside_the_model_is_named(layers):
     with pytest.raises(UsageError, match="layers 0 to 5"):

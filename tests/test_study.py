@@ -241,6 +241,9 @@ def test_a_trigger_behind_the_instruction_is_said_to_be_unseen(pair):
     """Causality: no instruction token stands behind a suffix, so there is nothing to rank."""
     result = study.measure(pair, PROMPTS, study.Question(TRIGGER, "four", placement="suffix"))
     assert (result.heads["l_attn"] == 0).all() and (result.heads["l_response"] > 0).all()
+    amap = result.maps["original", "triggered"]
+    assert amap.parts.index("instruction") < amap.parts.index("trigger")  # as in the text
+    assert np.abs(np.triu(amap.values, 1)).max() == 0  # above the diagonal is what none can see
     with pytest.raises(UsageError, match="take prefix"):
         heads.top_k_curve(result.heads)
 

@@ -11,9 +11,10 @@ from interp.study import CONDITIONS
 
 st.title("Attention")
 st.markdown(
-    "Mean attention from each token (rows) to each earlier one (columns). In a backdoored model "
-    "the instruction stops looking at the trigger: the zone "
-    "*instruction → trigger* goes dark and two triangles remain."
+    "Mean attention from each token (rows) to each earlier one (columns). Where heads are "
+    "hijacked, the instruction stops looking at the trigger: the zone *instruction → trigger* "
+    "goes dark and two triangles remain. Few heads may carry it: name those of the **Heads** page "
+    "under *Heads*."
 )
 
 view = sidebar.view()

@@ -91,7 +91,8 @@ if whole:
     one = st.number_input("Prompt", 0, len(prompts) - 1, 0, key="one", bind="query-params")
     st.text(prompts[one].instruction)
     panels = session.whole_patterns(view, one, layer, number)
-    what = f"Attention of {head} on prompt {one}, every token, through TransformerBridge."
+    what = f"Attention of {head} on prompt {one} alone, every token, through TransformerBridge; "
+    what += "the set below belongs to the ranking."
 else:
     rows = report.map_panels(
         study, layers=[layer], heads_chosen=[(layer, number)], conditions=["triggered"]
