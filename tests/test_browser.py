@@ -96,7 +96,7 @@ def test_attention_page_draws_nine_maps_and_their_l_attn(address, new_page, fold
 def test_a_click_on_a_cell_selects_that_head(address, new_page, folders):
     page = opened(new_page, f"{address}/heads?{query(folders)}")
     plot = page.locator(".js-plotly-plot").first
-    plot.locator(".hm image").wait_for()
+    plot.locator(".hm image").first.wait_for()
     box = plot.locator(".nsewdrag").first.bounding_box()
     # 4 layers downwards and 4 heads rightwards: the middle of layer 2, head 3.
     page.mouse.move(box["x"] + box["width"] * 3.5 / 4, box["y"] + box["height"] * 2.5 / 4)
