@@ -153,6 +153,19 @@ def pair_spec(
     return PairSpec(name or f"{original.model} / {adapter or other.model}", original, other, **free)
 
 
+def spec_from(plain: dict) -> PairSpec:
+    """The spec that `dataclasses.asdict` made plain, as it stands in a `run.json`.
+
+    Raises:
+        UsageError: fields that are missing or not known.
+    """
+    try:
+        models = {side: ModelSpec(**plain[side]) for side in get_args(Which)}
+        return PairSpec(**{**plain, **models})
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"the pair's description is not whole ({error})") from error
+
+
 def split_revision(text: str) -> tuple[str, str | None]:
     """`owner/name@revision` -> (`owner/name`, `revision`); a folder keeps an `@` in its name."""
     name, at, revision = text.rpartition("@")
