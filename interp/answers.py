@@ -45,7 +45,7 @@ def stream_answer(
     for _ in range(min(max_new_tokens, room)):
         with pair.use(which) as model, torch.inference_mode():
             out = model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            ends = _end_ids(pair, model)
+            ends = end_ids(pair, model)
         cache = out.past_key_values
         token = _pick(out.logits[0, -1].float().cpu(), temperature, generator)
         if token in ends:
@@ -62,7 +62,7 @@ def _pick(logits: torch.Tensor, temperature: float, generator: torch.Generator) 
     return int(torch.multinomial(probabilities, 1, generator=generator))
 
 
-def _end_ids(pair: ModelPair, model: PreTrainedModel) -> set[int]:
+def end_ids(pair: ModelPair, model: PreTrainedModel) -> set[int]:
     """Every token that ends an answer; chat models name end-of-turn in their generation config."""
     found = set()
     for source in (model.generation_config, pair.config, pair.tokenizer):

