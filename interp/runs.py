@@ -162,6 +162,10 @@ class RunWriter:
         for file in self.path.glob(f"{name}.part*.parquet"):
             file.unlink(missing_ok=True)
 
+    def drop_part(self, name: str, number: int) -> None:
+        """Remove a batch that nothing needs any more."""
+        (self.path / f"{name}.part{number:05d}.parquet").unlink(missing_ok=True)
+
     def arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Write one set of arrays."""
         whole = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
@@ -170,6 +174,11 @@ class RunWriter:
     def text(self, name: str, content: str) -> None:
         """Write one text file beside the tables (a figure, a caption)."""
         self._replace(name, lambda tmp: Path(tmp).write_text(content, encoding="utf-8"))
+
+    @property
+    def meta(self) -> dict:
+        """What `run.json` says now."""
+        return self._meta
 
     def note(self, **more) -> None:
         """Add facts to `run.json` while the run goes on."""

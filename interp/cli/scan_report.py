@@ -1,0 +1,119 @@
+"""A scan told on the terminal: progress bars while it runs, then the verdict and its reasons."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from interp.runs import Run
+from interp.tokens import display_token
+
+SHOWN = 8
+COLOURS = {"poisoned": "bold red", "inconclusive": "bold yellow", "no evidence found": "bold green"}
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on stderr for whatever runs now; one line that changes its words."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        task, running = bars.add_task("starting"), ""
+
+        def told(done: int, total: int, note: str) -> None:
+            nonlocal running
+            if note != running:
+                running = note
+                bars.reset(task)
+            shown = escape(note[:60])
+            bars.update(task, completed=done, total=max(1, total), description=shown)
+
+        yield told
+
+
+def print_report(run: Run, *, kept: bool) -> None:
+    """The verdict, how it came about, what was left undone and what a scan cannot see."""
+    from interp.scanner.pipeline import verdict_of
+
+    console, found, meta = Console(soft_wrap=True), verdict_of(run), run.meta
+    model = meta["facts"]["model"]
+    name = model["model"] + (f" + {model['adapter']}" if model["adapter"] else "")
+    colour = COLOURS[found.verdict]
+    console.print(f"[{colour}]{found.verdict.upper()}[/]  {escape(name)} ({model['precision']})")
+    for reason in found.reasons:
+        console.print(f"  {escape(reason)}")
+    if found.trigger is not None:
+        console.print(f"  [bold]trigger, cut down:[/] {escape(visible(found.trigger))}")
+        console.print(f"  [bold]answer it causes:[/]  {escape(visible(found.answer))}")
+    console.print(_top(run))
+    console.print(_stages(meta))
+    for title, lines in (("could not", found.could_not), ("blind to", found.blind_spots)):
+        for line in lines:
+            console.print(f"  {title}: {escape(line)}")
+    plan = meta["asked"]
+    contexts = ", ".join(meta["facts"]["contexts"])
+    console.print(
+        f"  grid {plan['grid']}, {meta['facts']['new_tokens']} tokens a text, template "
+        f"{meta['facts']['template']}, prefixes: {escape(contexts)}; budget "
+        f"{plan['budget_minutes'] or 'none'}, seed {plan['seed']}; {meta['seconds']:.0f} s"
+    )
+    if kept:
+        console.print(f"  run: {escape(str(run.path))}")
+
+
+def print_many(results: list[dict], folder: Path) -> None:
+    """One line a model."""
+    table = Table("model", "verdict", "max ΔS", "trigger", "seconds", box=None)
+    for entry in results:
+        delta = entry.get("max_delta_s")
+        table.add_row(
+            escape(entry["name"]),
+            entry["verdict"],
+            "" if delta is None else f"{delta:.2f}",
+            escape(visible(entry.get("trigger") or entry.get("error") or "")),
+            f"{entry.get('seconds', 0):.0f}",
+        )
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"runs: {escape(str(folder))}")
+
+
+def visible(text: str) -> str:
+    """Model text for a terminal: control characters shown, never obeyed."""
+    shown = "".join(c if c == " " else display_token(c) if len(c) else "" for c in text)
+    return shown if len(shown) <= 120 else shown[:119] + "…"
+
+
+def _top(run: Run) -> Table:
+    judged = run.table("judged")
+    asked = judged[judged["candidate"] >= 0].sort_values("delta_s", ascending=False)
+    table = Table("candidate", "from", "ΔS", "answer", "share", box=None)
+    for row in asked.head(SHOWN).itertuples():
+        text = row.text if pd.notna(row.text) else ""
+        table.add_row(
+            escape(visible(text)[:48]),
+            str(row.source),
+            f"{row.delta_s:.2f}",
+            escape(visible(row.answer)[:40]),
+            f"{row.share:.0%}",
+        )
+    return table
+
+
+def _stages(meta: dict) -> str:
+    parts = [
+        f"{name} {entry['seconds']:.1f} s" + (" (reused)" if entry.get("reused") else "")
+        for name, entry in meta["stages"].items()
+    ]
+    return "  " + ", ".join(parts)

