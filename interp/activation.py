@@ -16,13 +16,7 @@ from transformers import PreTrainedModel
 
 from interp.errors import UsageError
 from interp.models import ModelPair
-from interp.prompts import (
-    PromptSet,
-    TokenizedPrompt,
-    build_prompt,
-    continuation,
-    left_padded,
-)
+from interp.prompts import TokenizedPrompt, continuation, left_padded, position_ids
 from interp.specs import Which
 
 NOISE_FLOOR = {"fp32": 1e-3, "bf16": 0.13, "nf4": 0.13}
@@ -71,7 +65,8 @@ def activations(
         pair: the models.
         which: `original` or `suspect`.
         prompts: tokenized prompts, with or without the trigger.
-        target: text; tokenized as the continuation of each prompt.
+        target: text; tokenized as the continuation of the first prompt. The prompts are of one
+            template, so that all end in the same text and the target continues each alike.
         batch_size: prompts a forward pass.
         on_progress: called as (done, total, note) after each batch.
 
@@ -113,76 +108,6 @@ def rate(table: pd.DataFrame) -> Rate:
     return Rate(int(table["fired"].sum()), len(table))
 
 
-@dataclass(frozen=True)
-class Fidelity:
-    """What stands on the badge: how the pair was loaded, and whether its backdoor survived that."""
-
-    precision: str
-    adapter_mode: str
-    device: str
-    prompt_set: str
-    n_prompts: int
-    """How many of the set's first prompts each rate was measured on."""
-    asr: Rate | None
-    """The suspect on triggered prompts; None where no trigger or target is known."""
-    ftr: Rate | None
-    """The suspect on clean prompts."""
-    original: Rate | None
-    """The original on triggered prompts."""
-
-    def __str__(self) -> str:
-        how = f"{self.precision}, {self.adapter_mode}, {self.device}"
-        if self.asr is None:
-            return f"{how}; no trigger and target known, so the backdoor was not checked"
-        return (
-            f"{how}; suspect with trigger {self.asr}, without {self.ftr}; "
-            f"original with trigger {self.original} (prompt set '{self.prompt_set}')"
-        )
-
-
-def fidelity(pair: ModelPair, prompt_set: PromptSet, *, n_prompts: int = 10) -> Fidelity:
-    """The small check after a load: does the suspect still fire, and only when it should?
-
-    How an adapter is loaded decides whether the backdoor is there, so every pair is checked.
-
-    Args:
-        pair: freshly loaded.
-        prompt_set: its first `n_prompts` are used.
-        n_prompts: per rate.
-    """
-    spec = pair.spec
-    rates: dict[str, Rate | None] = {"asr": None, "ftr": None, "original": None}
-    if spec.trigger and spec.target:
-        clean, triggered = (
-            [
-                build_prompt(
-                    pair.tokenizer,
-                    prompt.instruction,
-                    input=prompt.input,
-                    template=spec.template,
-                    trigger=trigger,
-                    max_length=pair.max_length,
-                )
-                for prompt in prompt_set.prompts[:n_prompts]
-            ]
-            for trigger in (None, spec.trigger)
-        )
-        for name, which, prompts in (
-            ("asr", "suspect", triggered),
-            ("ftr", "suspect", clean),
-            ("original", "original", triggered),
-        ):
-            rates[name] = rate(activations(pair, which, prompts, spec.target))
-    return Fidelity(
-        spec.suspect.precision,
-        pair.adapter_mode,
-        str(pair.device),
-        prompt_set.name,
-        len(prompt_set.prompts[:n_prompts]),
-        **rates,
-    )
-
-
 def target_ids(pair: ModelPair, target: str, prompt: TokenizedPrompt) -> list[int]:
     """Token ids of the target as the answer's first text (see `prompts.continuation`).
 
@@ -208,6 +133,7 @@ def _margins(
         logits = model(
             input_ids=input_ids.to(device),
             attention_mask=None if mask is None else mask.to(device),
+            position_ids=None if mask is None else position_ids(mask).to(device),
             use_cache=False,
             logits_to_keep=len(answer),
         ).logits.float()

@@ -4,6 +4,8 @@ A map's axes are parts of the prompt, in this order: the first token (attention'
 trigger, the instruction cut to the shortest of the set, the response marker (de Rosnay 2026,
 §3.1). What is kept is `[layer, head, query, key]` averaged over prompts, so every question of
 the page (which layers, which heads, sink or not, pooled or not) is answered without the model.
+It grows with the square of the axis, so the axis is bounded (`MOST_TOKENS`); the zone means are
+of every token.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +22,8 @@ from interp.prompts import Batch, Span, TokenizedPrompt, batches
 from interp.specs import Which
 
 PARTS = ("sink", "trigger", "instruction", "response")
+MOST_TOKENS = {"sink": 1, "trigger": 32, "instruction": 64, "response": 16}
+"""Of each part, at most so many tokens stand on a map's axes: 32 x 32 heads are then 52 MB."""
 POOLED_SIZE = 20
 """Side of the pooled map in de Rosnay 2026."""
 
@@ -226,7 +230,10 @@ def _layout(prompts: Sequence[TokenizedPrompt]) -> list[tuple[str, int]]:
     suffix trigger stands behind the instruction, and looks at it. Where a glued trigger stands
     on different sides in different prompts, the more frequent side decides.
     """
-    lengths = {part: min(len(_range(getattr(p, part))) for p in prompts) for part in PARTS[1:]}
+    lengths = {
+        part: min(MOST_TOKENS[part], *(len(_range(getattr(p, part))) for p in prompts))
+        for part in PARTS[1:]
+    }
     behind = sum(p.trigger is not None and p.trigger.start > p.instruction.start for p in prompts)
     middle = ["trigger", "instruction"]
     order = middle[::-1] if 2 * behind > len(prompts) else middle

@@ -173,17 +173,20 @@ def zones_by_layer(table: pd.DataFrame, zones: dict[str, str]) -> go.Figure:
 def _add_band(
     figure: go.Figure, x: pd.Series, part: pd.DataFrame, colour: str, dash: str, name: str
 ) -> None:
+    banded = bool(part["low"].notna().all())  # one prompt has no spread to show
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    figure.add_scatter(
-        x=pd.concat([x, x[::-1]]),
-        y=pd.concat([part["high"], part["low"][::-1]]),
-        mode="lines",
-        fill="toself",
-        fillcolor=f"rgba({red},{green},{blue},0.15)",
-        line={"width": 0},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    if banded:
+        figure.add_scatter(
+            x=pd.concat([x, x[::-1]]),
+            y=pd.concat([part["high"], part["low"][::-1]]),
+            mode="lines",
+            fill="toself",
+            fillcolor=f"rgba({red},{green},{blue},0.15)",
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    spread = " (%{customdata[1]:.3f} to %{customdata[2]:.3f})" if banded else ""
     figure.add_scatter(
         x=x,
         y=part["mean"],
@@ -191,8 +194,7 @@ def _add_band(
         line={"color": colour, "dash": dash, "width": 2},
         name=name,
         customdata=np.stack([part["k"], part["low"], part["high"]], axis=1),
-        hovertemplate="K = %{customdata[0]:.0f}: %{y:.3f} "
-        "(%{customdata[1]:.3f} to %{customdata[2]:.3f})<extra></extra>",
+        hovertemplate="K = %{customdata[0]:.0f}: %{y:.3f}" + spread + "<extra></extra>",
     )
 
 

@@ -122,7 +122,8 @@ def top_k_curve(
 
     Returns:
         One row a (selection, k, quantity): `selection, k, quantity, mean, low, high`, quantity
-        in `original, suspect, ratio`. Selections: `same prompts` (chosen and measured on all),
+        in `original, suspect, ratio`; `low` and `high` are NaN on one prompt, which has no spread.
+        Selections: `same prompts` (chosen and measured on all),
         `split-half` (each prompt measured on heads chosen by the other half, which removes the
         optimism of choosing and measuring on the same prompts), `random string` (the control).
 
@@ -216,6 +217,8 @@ def _bootstrap(
     drawn["ratio"] = drawn["suspect"] / drawn["original"]
     for quantity, mean in point.items():
         low, high = np.percentile(drawn[quantity], [2.5, 97.5], axis=0)
+        if n_prompts == 1:
+            low, high = np.full((2, len(ks)), np.nan)
         for i, k in enumerate(ks):
             rows.append((selection, k, quantity, mean[i], low[i], high[i]))
     columns = ["selection", "k", "quantity", "mean", "low", "high"]

@@ -14,6 +14,9 @@ from plotly.subplots import make_subplots
 
 from interp.palette import CHANGES, FONT, WEIGHTS, ZONE_COLOURS
 
+CLIP = 0.995
+"""Colours saturate at this quantile, so that one bright cell does not darken all others."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -39,7 +42,7 @@ def map_grid(panels: Sequence[Sequence[Panel | None]], *, side: int = 300) -> go
 
     Returns:
         A figure whose heatmaps show query rows downwards and key columns rightwards, with the
-        three zones of the double triangle outlined.
+        three zones of the double triangle outlined. Colours saturate where `saturation` says.
     """
     n_rows, n_cols = len(panels), max(len(row) for row in panels)
     flat = [panel for row in panels for panel in row if panel is not None]
@@ -80,12 +83,22 @@ def panel_table(panels: Sequence[Sequence[Panel | None]]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def saturation(panels: Sequence[Sequence[Panel | None]]) -> str:
+    """In one sentence, from which value on a `map_grid` draws all cells alike."""
+    flat = [panel for row in panels for panel in row if panel is not None]
+    scales = _shared_scales(flat)
+    kinds = {panel.difference for panel in flat}
+    told = {False: f"{scales[False]:.3g} (weights)", True: f"±{scales[True]:.3g} (differences)"}
+    where = " and ".join(told[kind] for kind in (False, True) if kind in kinds)
+    return f"Colours saturate at {where}, the {CLIP:.1%} quantile of the cells shown."
+
+
 def _shared_scales(panels: Sequence[Panel]) -> dict[bool, float]:
     """Largest magnitude among the weights and among the differences, robust to single cells."""
     scales = {}
     for difference in (False, True):
         values = [np.abs(p.values).ravel() for p in panels if p.difference == difference]
-        top = float(np.quantile(np.concatenate(values), 0.995)) if values else 0.0
+        top = float(np.quantile(np.concatenate(values), CLIP)) if values else 0.0
         scales[difference] = top or 1.0
     return scales
 

@@ -1,109 +1,27 @@
-"""A study told: its tables, its figures and its words, the same for the pages and the CLI."""
+"""A study told in words: captions, the command that makes it again, a summary for the terminal."""
 
+import json
 import re
 import shlex
-from collections.abc import Sequence
 
 import pandas as pd
-import plotly.graph_objects as go
 
-from interp import attention, figures, heads, mapgrid
-from interp.models import ModelPair
-from interp.prompts import TokenizedPrompt
-from interp.specs import PRESETS
+from interp import heads
+from interp.runs import sha256_of
+from interp.specs import ORGANISMS, PRESETS, ROOT
 from interp.study import CONDITIONS, MODELS, Study, l_attn
+from interp.views import MapView, View, head_name
 
-KINDS = ("attention", "heads")
-DEFAULT_PARTS = ("trigger", "instruction")
-
-
-def head_table(study: Study) -> pd.DataFrame:
-    """Δ_rel of every head, ranked, with the same for the random string beside it."""
-    table = heads.delta_rel(study.heads)
-    control = heads.delta_rel(study.control)[["layer", "head", "delta_rel"]]
-    control = control.rename(columns={"delta_rel": "delta_rel_random_string"})
-    return table.merge(control, on=["layer", "head"]).sort_values("rank", ignore_index=True)
-
-
-def tables(kind: str, study: Study) -> dict[str, pd.DataFrame]:
-    """The derived tables of a run, by file name."""
-    if kind == "heads":
-        curve = heads.top_k_curve(study.heads, control=study.control)
-        return {"delta_rel": head_table(study), "top_k": curve}
-    zones = list(heads.ZONES)
-    by_layer = study.heads.groupby(["model", "layer"])[zones].mean().reset_index()
-    return {"zones_by_layer": by_layer}
-
-
-def map_panels(
-    study: Study,
-    *,
-    layers: Sequence[int],
-    heads_chosen: Sequence[tuple[int, int]] | None = None,
-    conditions: Sequence[str] = CONDITIONS,
-    parts: Sequence[str] = DEFAULT_PARTS,
-    pool: bool = False,
-) -> list[list[mapgrid.Panel]]:
-    """Rows original, suspect and suspect - original; one column a condition."""
-    rows: list[list[mapgrid.Panel]] = [[], [], []]
-    for condition in conditions:
-        shown = {}
-        for row, which in enumerate(MODELS):
-            amap = attention.keep_parts(study.maps[which, condition], parts)
-            values = attention.averaged(amap, layers, heads_chosen)
-            axis, labels = amap.parts, amap.labels
-            if pool:
-                values, axis = attention.pooled(values, axis)
-                labels = axis if len(axis) != len(amap.parts) else labels
-            shown[which] = values
-            mean = l_attn(study, which, condition, layers, heads_chosen)
-            note = "no trigger" if mean is None else f"L_attn {mean:.4f}"
-            title = f"{which} · {condition}"
-            rows[row].append(mapgrid.Panel(title, values, axis, labels, note))
-        change = shown["suspect"] - shown["original"]
-        title = f"suspect − original · {condition}"
-        rows[2].append(mapgrid.Panel(title, change, axis, labels, difference=True))
-    return rows
-
-
-def pattern_panels(
-    pair: ModelPair, prompt: TokenizedPrompt, layer: int, head: int
-) -> list[list[mapgrid.Panel]]:
-    """One head on one prompt, every token: original, suspect and suspect - original."""
-    panels = []
-    for which in MODELS:
-        amap = attention.whole_pattern(pair, which, prompt, layer)
-        panels.append(mapgrid.Panel(which, amap.values[0, head], amap.parts, amap.labels))
-    change = panels[1].values - panels[0].values
-    parts, labels = panels[0].parts, panels[0].labels
-    panels.append(mapgrid.Panel("suspect − original", change, parts, labels, difference=True))
-    return [panels]
-
-
-def build_figures(kind: str, study: Study, layers: Sequence[int]) -> dict[str, go.Figure]:
-    """The figures of a page with its default controls, by file name."""
-    if kind == "attention":
-        return {
-            "averaged_map": mapgrid.map_grid(map_panels(study, layers=layers)),
-            "zones_by_layer": figures.zones_by_layer(study.heads, heads.ZONES),
-        }
-    table = head_table(study)
-    curve = heads.top_k_curve(study.heads, control=study.control)
-    n_heads = study.facts["n_layers"] * study.facts["n_heads"]
-    return {
-        "delta_rel": figures.head_matrix(table, "delta_rel", label="Δ_rel", difference=True),
-        "top_k_ratio": figures.ratio_curve(curve, n_heads),
-        "top_k_levels": figures.level_curve(curve, n_heads),
-    }
+CONTROL_CARD = ROOT / ORGANISMS / "clean-control" / "card.json"
 
 
 def caption(study: Study, what: str) -> str:
-    """One sentence of provenance for a figure."""
+    """What a figure shows, and one sentence of provenance."""
     facts = study.facts
     question, models = facts["question"], facts["models"]
     prompts = f"{facts['n_prompts']} prompts of the set '{facts['prompt_set']['name']}'"
     if question["text"] is not None:
-        prompts = f"the instruction {question['text']!r}"
+        prompts = f"the instruction {_short(question['text'])!r}"
     elif question["prompt"] is not None:
         prompts = f"prompt {question['prompt']} of the set '{facts['prompt_set']['name']}'"
     precision = models["suspect"]["precision"]
@@ -116,66 +34,139 @@ def caption(study: Study, what: str) -> str:
     )
 
 
-def command(kind: str, study: Study, layers: Sequence[int] | None = None) -> str:
-    """The command line that measures this study again and writes its figures."""
-    facts, question = study.facts, study.facts["question"]
-    models = facts["models"]
-    words = ["python -m interp", kind]
-    if facts["pair"] in PRESETS:
-        words += ["--pair", facts["pair"]]
+def axes_note(study: Study) -> str:
+    """What stands on a map's axes, and what was cut from them."""
+    facts = study.facts
+    parts = study.maps["original", "triggered"].parts
+    shown, there = parts.count("instruction"), facts["n_instruction"]
+    cut = f"the first {shown} tokens of the instruction"
+    if shown < there:
+        cut += f" (the axis ends there; the {_shortest(facts)} has {there})"
+    elif facts["n_prompts"] > 1:
+        cut += " (the length of the shortest)"
     else:
-        suspect = models["suspect"]
-        words += ["--original", _at(models["original"], "model", "revision")]
-        if suspect["adapter"]:
-            words += ["--adapter", _at(suspect, "adapter", "adapter_revision")]
-        if not suspect["adapter"] or suspect["model"] != models["original"]["model"]:
-            words += ["--suspect", _at(suspect, "model", "revision")]
-        words += ["--precision", suspect["precision"], "--template", question["template"]]
-    words += ["--trigger", question["trigger"], "--prompts", facts["prompt_set"]["name"]]
-    for name in ("prompt", "text"):
-        if question[name] is not None:
-            words += [f"--{name}", str(question[name])]
-    words += ["--placement", question["placement"], "--seed", str(question["seed"])]
-    if layers is not None:
-        words += ["--layers", f"{layers[0]}-{layers[-1]}"]
-    folder = re.sub(r"[^A-Za-z0-9.-]+", "-", facts["pair"]).strip("-.")
-    words += ["--out", f"runs/{folder}-{kind}"]
-    return words[0] + " " + " ".join(shlex.quote(word) for word in words[1:])
+        cut = "the whole instruction"
+    shown, there = parts.count("trigger"), len(facts["trigger_tokens"])
+    trigger = "the trigger" if shown == there else f"the first {shown} of the trigger's {there}"
+    return f"Axes: {trigger} and {cut}."
 
 
-def summary(kind: str, study: Study, layers: Sequence[int]) -> str:
+def command(study: Study, view: View) -> str:
+    """The command line that measures this study again and writes the figures of this view."""
+    options = _pair_options(study.facts) | _question_options(study.facts) | view.options
+    words = [view.kind]
+    for name, value in options.items():
+        if value is True:
+            words.append(name)
+        else:  # a value that begins with a dash would be taken for an option
+            words += [f"{name}={value}"] if value.startswith("-") else [name, value]
+    folder = re.sub(r"[^A-Za-z0-9.-]+", "-", study.facts["pair"]).strip("-.")
+    # A folder holds one run: another view of the same pair is another run.
+    words += ["--out", f"runs/{folder}-{view.kind}-{sha256_of(*words)[:6]}"]
+    return "python -m interp " + " ".join(shlex.quote(word) for word in words)
+
+
+def summary(study: Study, view: View) -> str:
     """The numbers of a study in a few lines of text, for the terminal."""
-    if kind == "attention":
-        lines = [f"mean L_attn over layers {layers[0]} to {layers[-1]}:"]
-        for condition in CONDITIONS[1:]:
-            both = [l_attn(study, which, condition, layers) for which in MODELS]
-            ratio = f"{both[1] / both[0]:.3f}" if both[0] else "– (the original never looks)"
-            lines.append(
-                f"  {condition:14} original {both[0]:.4f}  suspect {both[1]:.4f}  ratio {ratio}"
-            )
-        return "\n".join(lines)
-    table = head_table(study)
+    if isinstance(view, MapView):
+        return _map_summary(study, view)
+    table = study.ranking
     lines = [f"{int(table['kept'].sum())} of {len(table)} heads above {heads.FLOOR:g}; top five:"]
     for row in table.head(5).itertuples():
         lines.append(
-            f"  L{row.layer}H{row.head}  Δ_rel {row.delta_rel:6.1%}  "
+            f"  {head_name(row.layer, row.head)}  Δ_rel {row.delta_rel:6.1%}  "
             f"L_attn {row.l_original:.4f} -> {row.l_suspect:.4f}"
         )
-    curve = heads.top_k_curve(study.heads, control=study.control)
-    ratios = curve[curve["quantity"] == "ratio"]
-    for selection, part in ratios.groupby("selection", sort=False):
-        values = "  ".join(f"{row.k}: {row.mean:.3f}" for row in part.itertuples(name="R"))
-        lines.append(f"ratio by K, {selection}: {values}")
+    lines.append("L_attn suspect / original over the K heads of largest Δ_rel:")
+    lines += [f"  {line}" for line in _ratio_lines(ratio_table(study))]
+    return "\n".join([*lines, selection_note()])
+
+
+def ratio_table(study: Study) -> pd.DataFrame:
+    """The ratio at each K beside what selection alone and the random string give.
+
+    Returns:
+        One row a K: `k, heads` (share of all, 0 to 1) and a column a selection of
+        `heads.top_k_curve` (split-half needs four prompts).
+    """
+    ratios = study.curve[study.curve["quantity"] == "ratio"]
+    names = list(dict.fromkeys(ratios["selection"]))
+    table = ratios.pivot(index="k", columns="selection", values="mean")[names].reset_index()
+    table.insert(1, "heads", table["k"] / len(study.ranking))
+    return table.rename_axis(columns=None)
+
+
+def selection_note() -> str:
+    """Why a ratio below 1 is not yet a hijack, with the clean control's own figure if it is there.
+
+    Any fine-tuning moves heads a little, and the K that lost most have lost something.
+    """
+    note = "Choosing the heads of largest drop gives a ratio below 1 by itself"
+    try:
+        ratio = json.loads(CONTROL_CARD.read_text(encoding="utf-8"))["ratio_top_eighth"]
+        note += f": {ratio:.2f} over the top eighth of heads of our clean-tuned, never poisoned, "
+        note += "control on the same trigger"
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # a folder without the organisms
+    return note + "; read each ratio against the split-half's and the random string's."
+
+
+def _map_summary(study: Study, view: MapView) -> str:
+    over = f"layers {view.layers[0]} to {view.layers[-1]}" if not view.heads else "the chosen heads"
+    lines = [f"mean L_attn over {over}:"]
+    for condition in CONDITIONS[1:]:
+        both = [l_attn(study, which, condition, view.layers, view.heads) for which in MODELS]
+        ratio = f"{both[1] / both[0]:.3f}" if both[0] else "– (the original never looks)"
+        lines.append(
+            f"  {condition:14} original {both[0]:.4f}  suspect {both[1]:.4f}  ratio {ratio}"
+        )
     return "\n".join(lines)
 
 
-def figure_html(figure: go.Figure) -> str:
-    """A page with one figure that opens offline, beside the `plotly.min.js` of the same folder."""
-    return figure.to_html(include_plotlyjs="directory", full_html=True)
+def _ratio_lines(table: pd.DataFrame) -> list[str]:
+    lines = []
+    for row in table.to_dict("records"):
+        told = [f"{name} {row[name]:.3f}" for name in table.columns if name not in ("k", "heads")]
+        lines.append(f"K = {row['k']:<4} " + "  ".join(told))
+    return lines
+
+
+def _pair_options(facts: dict) -> dict[str, str]:
+    models, template = facts["models"], facts["question"]["template"]
+    original, suspect = models["original"], models["suspect"]
+    preset = PRESETS.get(facts["pair"])
+    if preset is not None:
+        options = {"--pair": facts["pair"]}
+        if suspect["precision"] != preset.suspect.precision:
+            options["--precision"] = suspect["precision"]
+        return options | ({"--template": template} if template != preset.template else {})
+    options = {"--original": _at(original, "model", "revision")}
+    if suspect["adapter"]:
+        options["--adapter"] = _at(suspect, "adapter", "adapter_revision")
+    if not suspect["adapter"] or suspect["model"] != original["model"]:
+        options["--suspect"] = _at(suspect, "model", "revision")
+    return options | {"--precision": suspect["precision"], "--template": template}
+
+
+def _question_options(facts: dict) -> dict[str, str]:
+    question = facts["question"]
+    options = {"--trigger": question["trigger"], "--prompts": question["prompt_set"]}
+    for name in ("prompt", "text"):
+        if question[name] is not None:
+            options[f"--{name}"] = str(question[name])
+    return options | {"--placement": question["placement"], "--seed": str(question["seed"])}
+
+
+def _shortest(facts: dict) -> str:
+    return "shortest" if facts["n_prompts"] > 1 else "prompt"
 
 
 def _at(spec: dict, name: str, revision: str) -> str:
     return spec[name] + (f"@{spec[revision]}" if spec[revision] else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _short_hash(sha256: str) -> str:

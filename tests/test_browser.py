@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from interp import runs, study
+from interp import recorded, runs, study
 from interp.models import load_pair, pair_spec
 from interp.prompts import load_prompt_set
 from tests import tiny
@@ -31,7 +31,7 @@ def runs_folder(tmp_path_factory, folders):
     result = study.measure(pair, prompts, study.Question(TRIGGER, "organism"))
     for name in ("whole", "broken", "newer"):
         writer = runs.RunWriter(folder / name, "heads", {"asked": {}})
-        study.save(result, writer)
+        recorded.save(result, writer)
         writer.finish(facts=result.facts)
     maps = folder / "broken" / "maps.safetensors"
     maps.write_bytes(maps.read_bytes()[:5000])

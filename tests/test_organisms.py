@@ -5,7 +5,7 @@ import json
 import pytest
 
 from interp import heads, study
-from interp.activation import fidelity
+from interp.fidelity import fidelity
 from interp.models import PRESETS, load_pair
 from interp.prompts import load_prompt_set
 from interp.specs import ORGANISMS, ROOT

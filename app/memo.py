@@ -1,0 +1,86 @@
+"""The last few results by description, within a bound of bytes; each computed once."""
+
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+
+import numpy as np
+import pandas as pd
+
+
+def bytes_of(value) -> int:
+    """Bytes that keeping a result keeps: its arrays and tables, through containers and dataclasses.
+
+    A view counts as the whole array that it keeps alive.
+    """
+    if isinstance(value, np.ndarray):
+        whole = bytes_of(value.base) if isinstance(value.base, np.ndarray) else 0
+        return max(value.nbytes, whole)
+    if isinstance(value, pd.DataFrame):
+        return int(value.memory_usage(deep=True).sum())
+    if is_dataclass(value):
+        return sum(bytes_of(getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, dict):
+        return sum(bytes_of(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return sys.getsizeof(value) + sum(bytes_of(part) for part in value)
+    return sys.getsizeof(value)
+
+
+@dataclass
+class _Gate:
+    """Lets one thread compute a value; the others wait for it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    users: int = 0
+
+
+class Memo:
+    """The results used last, as many as fit; two sessions asking for one compute it once."""
+
+    def __init__(self, max_bytes: int):
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
+        self._gates: dict[Hashable, _Gate] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, compute: Callable):
+        """The kept value of `key`, computed now if there is none.
+
+        The newest is kept even if it alone is over the bound: else each rerun would compute it.
+        """
+        with self._gate(key):
+            with self._lock:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    return self._kept[key][0]
+            value = compute()
+            size = bytes_of(value)
+            with self._lock:
+                self._kept[key] = value, size
+                while len(self._kept) > 1 and self.held > self._max_bytes:
+                    self._kept.popitem(last=False)
+            return value
+
+    @property
+    def held(self) -> int:
+        """Bytes of all kept values."""
+        return sum(size for _, size in self._kept.values())
+
+    @contextmanager
+    def _gate(self, key: Hashable):
+        """Hold the key's gate, which lives as long as anyone stands before it."""
+        with self._lock:
+            gate = self._gates.setdefault(key, _Gate())
+            gate.users += 1
+        try:
+            with gate.lock:
+                yield
+        finally:
+            with self._lock:
+                gate.users -= 1
+                if not gate.users:
+                    del self._gates[key]

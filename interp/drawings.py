@@ -1,0 +1,196 @@
+"""A study drawn: each figure with its tidy data and its caption, the same for pages and CLI."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp import attention, figures, heads, mapgrid, report
+from interp.models import ModelPair
+from interp.prompts import TokenizedPrompt
+from interp.study import MODELS, Study, l_attn
+from interp.views import METRICS, Head, HeadView, MapView, View, head_name, told_heads
+
+WHOLE_TOKENS = 256
+"""At most so many tokens of one prompt are drawn: their square is what a browser has to hold."""
+
+Panels = list[list[mapgrid.Panel]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, what it shows, and what to write under it."""
+
+    figure: go.Figure
+    table: Callable[[], pd.DataFrame]
+    """Makes the tidy data behind the figure when it is asked for."""
+    caption: str
+
+
+def averaged_map(study: Study, view: MapView) -> Drawing:
+    """Rows original, suspect and suspect - original; one column a condition."""
+    panels = map_panels(study, view)
+    where = f"all heads of layers {view.layers[0]} to {view.layers[-1]}"
+    if list(view.layers) != list(range(view.layers[0], view.layers[-1] + 1)):
+        where = f"all heads of layers {', '.join(map(str, view.layers))}"
+    if view.heads:
+        where = f"the head{'s' * (len(view.heads) > 1)} {told_heads(view.heads)}"
+    pooled = ", mean-pooled for display" if view.pool else ""
+    what = f"Mean attention over {where}{pooled}. {report.axes_note(study)} "
+    return _maps(study, panels, what, side=300)
+
+
+def zones_by_layer(study: Study, _: View) -> Drawing:
+    """Attention to the trigger from each zone of the prompt, by layer."""
+    what = "Mean weight of one pair of tokens on triggered prompts, all heads of each layer."
+    zones = list(heads.ZONES)
+    return Drawing(
+        figures.zones_by_layer(study.heads, heads.ZONES),
+        lambda: study.heads.groupby(["model", "layer"])[zones].mean().reset_index(),
+        report.caption(study, what),
+    )
+
+
+def head_matrix(study: Study, view: HeadView) -> Drawing:
+    """One number of every head, layer by head."""
+    metric = METRICS[view.metric]
+    figure = figures.head_matrix(
+        study.ranking,
+        view.metric,
+        label=metric.label,
+        difference=metric.difference,
+        selected=shown_head(study, view),
+    )
+    what = f"{metric.label} of every head on triggered prompts"
+    if view.metric.endswith("random_string"):
+        what = "Δ_rel of every head with the random string in the trigger's place"
+    if view.metric.startswith("delta_rel"):
+        what += "; colours saturate at a loss or gain of all attention (±1)"
+        what += f"; heads with an original L_attn of at most {heads.FLOOR:g} are left out"
+    return Drawing(figure, lambda: study.ranking, report.caption(study, what + "."))
+
+
+def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Drawing:
+    """One head's maps: original, suspect and suspect - original.
+
+    Args:
+        study: a measured study.
+        view: names the head, and the prompt that `whole` is of.
+        whole: `whole_panels` of that prompt, instead of the average that the study holds.
+    """
+    head = shown_head(study, view)
+    if whole is not None:
+        what = (
+            f"Attention of {head_name(*head)} on prompt {view.whole} alone, every token, through "
+            "TransformerBridge; the set below belongs to the ranking. "
+        )
+        return _maps(study, whole, what, side=440)
+    rows = map_panels(study, MapView((head[0],), heads=(head,), conditions=("triggered",)))
+    what = f"Mean attention of {head_name(*head)} on triggered prompts. "
+    what += report.axes_note(study) + " "
+    return _maps(study, [[row[0] for row in rows]], what, side=300)
+
+
+def top_k_ratio(study: Study, _: View) -> Drawing:
+    """Suspect over original L_attn of the K heads of largest Δ_rel."""
+    figure = figures.ratio_curve(study.curve, len(study.ranking))
+    what = "Suspect over original L_attn of the K heads of largest Δ_rel"
+    return Drawing(figure, lambda: study.curve, report.caption(study, _banded(study, what)))
+
+
+def top_k_levels(study: Study, _: View) -> Drawing:
+    """Mean L_attn of both models over the K heads of largest Δ_rel."""
+    figure = figures.level_curve(study.curve, len(study.ranking))
+    what = "Mean L_attn of both models over the K heads of largest Δ_rel, on triggered prompts"
+    return Drawing(figure, lambda: study.curve, report.caption(study, _banded(study, what)))
+
+
+DRAWN: dict[str, tuple[Callable[..., Drawing], ...]] = {
+    MapView.kind: (averaged_map, zones_by_layer),
+    HeadView.kind: (head_matrix, head_maps, top_k_ratio, top_k_levels),
+}
+"""What each page draws, and each command writes."""
+
+
+def shown_head(study: Study, view: HeadView) -> Head:
+    """The head that the view names, or the most hijacked one."""
+    if view.head is not None:
+        return view.head
+    first = study.ranking.iloc[0]
+    return int(first["layer"]), int(first["head"])
+
+
+def map_panels(study: Study, view: MapView) -> Panels:
+    """Rows original, suspect and suspect - original; one column a condition."""
+    rows: Panels = [[], [], []]
+    for condition in view.conditions:
+        shown = {}
+        for row, which in enumerate(MODELS):
+            amap = attention.keep_parts(study.maps[which, condition], view.parts)
+            values = attention.averaged(amap, view.layers, view.heads)
+            axis, labels = amap.parts, amap.labels
+            if view.pool:
+                values, axis = attention.pooled(values, axis)
+                labels = axis if len(axis) != len(amap.parts) else labels
+            shown[which] = values
+            mean = l_attn(study, which, condition, view.layers, view.heads)
+            note = "no trigger" if mean is None else f"L_attn {mean:.4f}"
+            title = f"{which} · {condition}"
+            rows[row].append(mapgrid.Panel(title, values, axis, labels, note))
+        change = shown["suspect"] - shown["original"]
+        title = f"suspect − original · {condition}"
+        rows[2].append(mapgrid.Panel(title, change, axis, labels, difference=True))
+    return rows
+
+
+def whole_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels:
+    """One head on one prompt, every token: original, suspect and suspect - original.
+
+    Of a prompt longer than `WHOLE_TOKENS` the part around the trigger is kept; the titles say
+    which.
+    """
+    layer, number = head
+    window = _window(prompt)
+    cut = "" if window == slice(0, len(prompt.ids)) else _told_window(window, len(prompt.ids))
+    panels = []
+    for which in MODELS:
+        amap = attention.whole_pattern(pair, which, prompt, layer)
+        # A copy: a view would keep the patterns of all heads, and of all tokens, in memory.
+        values = np.array(amap.values[0, number, window, window])
+        panels.append(
+            mapgrid.Panel(f"{which}{cut}", values, amap.parts[window], amap.labels[window])
+        )
+    change = panels[1].values - panels[0].values
+    parts, labels = panels[0].parts, panels[0].labels
+    title = f"suspect − original{cut}"
+    panels.append(mapgrid.Panel(title, change, parts, labels, difference=True))
+    return [panels]
+
+
+def _window(prompt: TokenizedPrompt) -> slice:
+    """The tokens to draw: from the start, or from a little before a trigger that stands far on."""
+    n = len(prompt.ids)
+    start = 0
+    if prompt.trigger is not None and prompt.trigger.stop > WHOLE_TOKENS:
+        start = min(prompt.trigger.start - WHOLE_TOKENS // 4, n - WHOLE_TOKENS)
+    return slice(start, min(n, start + WHOLE_TOKENS))
+
+
+def _told_window(window: slice, n: int) -> str:
+    return f" · tokens {window.start} to {window.stop - 1} of {n}"
+
+
+def _maps(study: Study, panels: Sequence, what: str, side: int) -> Drawing:
+    return Drawing(
+        mapgrid.map_grid(panels, side=side),
+        lambda: mapgrid.panel_table(panels),
+        report.caption(study, what + mapgrid.saturation(panels)),
+    )
+
+
+def _banded(study: Study, what: str) -> str:
+    if study.facts["n_prompts"] == 1:
+        return f"{what}; one prompt, so no bands."
+    return f"{what}; bands: 95 % bootstrap over prompts, {heads.RESAMPLES:,} resamples."

