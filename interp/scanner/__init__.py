@@ -1,0 +1,1 @@
+"""Is there a backdoor nobody told us about? Leakage, motifs, reconstruction, verdict."""

