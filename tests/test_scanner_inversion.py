@@ -59,7 +59,7 @@ def test_a_planted_token_is_found_without_a_leak(pair, frame, said):
     found = inversion.invert(
         pair, "suspect", frame, said, weights=TASKS[1], lengths=(1,), minutes=5
     )
-    assert "😈" in found["text"].head(5).tolist()  # of 1,500 tokens; the verdict asks about ten
+    assert "😈" in found["text"].head(10).tolist()  # of 1,500 tokens; the verdict asks about ten
     exact = candidate_losses(pair, "suspect", frame, [found["ids"].iloc[0]], said)
     assert found["loss"].iloc[0] == pytest.approx(composite(exact, TASKS[1])["loss"][0], abs=1e-5)
 
