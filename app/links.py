@@ -10,8 +10,15 @@ import streamlit as st
 
 from app.text import plain
 
+NOTES, MISSED = "link-notes", "link-missed"
 
-def bound(control: Callable, label: str, *args, key: str, where=None, **options):
+
+def begin() -> None:
+    """Make room at the head of the page for what is to be said of its link."""
+    st.session_state[NOTES] = st.container()
+
+
+def bound(control: Callable, label: str, *args, key: str, **options):
     """A control whose value is in the link; draws it and returns its value.
 
     Args:
@@ -19,19 +26,21 @@ def bound(control: Callable, label: str, *args, key: str, where=None, **options)
         label: of the control.
         *args: of the control.
         key: in the link and in the session.
-        where: a container for what is to be said of the link; default here, before the control.
         **options: of the control.
     """
-    place = (where or st).empty()
     asked = st.query_params.get_all(key)  # before it is drawn: drawing drops what it cannot take
     value = control(label, *args, key=key, bind="query-params", **options)
-    missed = st.session_state.setdefault("missed-links", {})
+    missed = st.session_state.setdefault(MISSED, {})
     if any(one not in _in_link(value) for one in asked):
         missed[key] = (asked, value)
     elif key in missed and missed[key][1] != value:
         del missed[key]  # the user has moved on
     if key in missed:
-        _say(place, label, *missed[key])
+        asked, _ = missed[key]
+        shown = ", ".join(_in_link(value)) or "nothing"
+        _say(
+            f"The link asks for {label} '{', '.join(asked)}', which is not there; {shown} is shown"
+        )
     return value
 
 
@@ -39,16 +48,11 @@ def refused(key: str, label: str, reason: str) -> None:
     """Say that a control that the link sets is not there at all in this view."""
     asked = st.query_params.get_all(key)
     if asked:
-        _say(st.empty(), label, asked, None, reason)
+        _say(f"The link asks for {label} '{', '.join(asked)}', but {reason}")
 
 
-def _say(place, label: str, asked: list[str], value, reason: str = "it is not there") -> None:
-    wanted = plain(f"The link asks for {label} '{', '.join(asked)}', but {reason}")
-    shown = ", ".join(_in_link(value)) or "nothing"
-    place.warning(
-        f"{wanted}." if value is None else f"{wanted}; {plain(shown)} is shown.",
-        icon=":material/link_off:",
-    )
+def _say(note: str) -> None:
+    st.session_state[NOTES].warning(f"{plain(note)}.", icon=":material/link_off:")
 
 
 def _in_link(value) -> list[str]:

