@@ -15,7 +15,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import PreTrainedTokenizerBase
 
-from interp.scanner.ngrams import frequent, holding, prune, stitch, unrolled, words
+from interp.scanner.ngrams import frequent, holding, prune, stitch, unrolled, without, words
 from interp.templates import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX, SENTINEL, apply_chat
 
 NOISE, EVERYWHERE = -1, -2
@@ -85,7 +85,7 @@ def template_markers(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple
         return ()
     frame = apply_chat(tokenizer, SENTINEL, generation_prompt=True)
     lines = {line.strip() for part in frame.split(SENTINEL) for line in part.splitlines()}
-    return tuple(sorted(lines - {""}, key=_longest_first))
+    return tuple(sorted(lines - {""}, key=lambda line: (-len(line), line)))
 
 
 def find_motifs(
@@ -112,12 +112,15 @@ def find_motifs(
         texts: leaked texts; equal ones are looked at once.
         strip: template markers to take out.
         eps: DBSCAN's radius; 0.65 is tried where it finds no cluster.
-        on_progress: called as (done, total, note) before each cluster.
+        on_progress: called as (done, total, note) at the start and before each cluster.
     """
     unique = list(dict.fromkeys(texts))
-    stripped = [_without(text, strip) for text in unique]
+    if on_progress:
+        on_progress(0, 1, f"clustering {len(unique)} different outputs")
+    stripped = [_stripped(text, strip) for text in unique]
     common = frequent(stripped, max(2, math.ceil(COMMON * len(stripped))), SHORTEST)
-    cleaned = [_without(text, sorted(common, key=_longest_first)) for text in stripped]
+    pieces = {part[i : i + SHORTEST] for part in common for i in range(len(part) - SHORTEST + 1)}
+    cleaned = [without(text, pieces, SHORTEST) for text in stripped]
     found = _clusters(stripped, cleaned, eps)
     if len(unique) == 1:
         common = {stripped[0]: 1}
@@ -139,13 +142,9 @@ def find_motifs(
     return Motifs(outputs, _sizes(found, motifs), motifs, found.eps, found.note)
 
 
-def _longest_first(text: str) -> tuple[int, str]:
-    return -len(text), text
-
-
-def _without(text: str, parts: Sequence[str]) -> str:
-    for part in parts:
-        text = text.replace(part, "")
+def _stripped(text: str, markers: Sequence[str]) -> str:
+    for marker in markers:
+        text = text.replace(marker, "")
     return text
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-LONGEST = 256
+LONGEST = 100
 """Characters; a longer shared string comes out as pieces, which `stitch` joins."""
 MOST = 200
 """Strings kept for the steps that compare every two of them."""
@@ -29,21 +29,21 @@ def frequent(texts: Sequence[str], least: int, shortest: int) -> dict[str, int]:
         shortest: characters.
 
     Returns:
-        n-gram -> number of texts that hold it.
+        n-gram -> number of texts that hold it; of `LONGEST` characters at most, and of these all.
     """
     whole = "".join(text + "\0" for text in texts)
-    text_of = np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])
+    lengths = np.array([len(text) + 1 for text in texts], int)
+    text_of = np.repeat(np.arange(len(texts)), lengths)
     codes = np.fromiter(map(ord, whole), np.int64, len(whole))
-    ends = np.cumsum([len(text) + 1 for text in texts]) - 1
     inside = np.ones(len(whole), bool)
-    inside[ends] = False
+    inside[np.cumsum(lengths) - 1] = False
     start, keys = np.flatnonzero(inside), codes[inside]
     found: dict[str, int] = {}
     shorter: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     for length in range(1, LONGEST + 2):
-        support, first, name = _counted(keys, text_of[start], len(texts))
+        support, first, name = _counted(keys, text_of[start])
         first = start[first]
-        enough = support >= least
+        enough = (support >= least) & (length <= LONGEST)
         if shorter is not None and length > shortest:
             found |= _closed(whole, length - 1, shorter, support[enough], first[enough])
         held = enough[name]
@@ -117,6 +117,17 @@ def unrolled(text: str, texts: Sequence[str]) -> str:
     return max(sorted(rounds), key=entered.count)
 
 
+def without(text: str, parts: set[str], size: int) -> str:
+    """The text less every character that belongs to one of the parts, all `size` long."""
+    kept, covered = [], 0
+    for place, character in enumerate(text):
+        if text[place : place + size] in parts:
+            covered = place + size
+        if place >= covered:
+            kept.append(character)
+    return "".join(kept)
+
+
 def holding(part: str, texts: Sequence[str]) -> int:
     """In how many texts a string stands."""
     return sum(part in text for text in texts)
@@ -131,13 +142,20 @@ def words(texts: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def _counted(
-    keys: np.ndarray, text_of: np.ndarray, n_texts: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct keys: in how many texts, at which index first; and each index's key as a number."""
-    distinct, first, name = np.unique(keys, return_index=True, return_inverse=True)
-    pairs = np.unique(name * n_texts + text_of)
-    return np.bincount(pairs // n_texts, minlength=len(distinct)), first, name
+def _counted(keys: np.ndarray, text_of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct keys: in how many texts, at which index first; and each index's key as a number.
+
+    Args:
+        keys: [place] int.
+        text_of: [place] int, ascending.
+    """
+    order = np.argsort(keys, kind="stable")
+    new_key = np.diff(keys[order], prepend=-1) != 0
+    new_text = new_key | (np.diff(text_of[order], prepend=-1) != 0)
+    number = np.cumsum(new_key) - 1
+    name = np.empty_like(number)
+    name[order] = number
+    return np.bincount(number[new_text]), order[new_key], name
 
 
 def _closed(
