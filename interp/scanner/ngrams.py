@@ -82,8 +82,8 @@ def stitch(counts: dict[str, int], texts: Sequence[str], overlap: int = 3) -> di
     """The strings, and what two of them make where one ends as the other begins.
 
     Greedy, the longest overlap first, as for a shortest common superstring; each string takes
-    part once, and what comes out may take part again. Only what two texts or more really hold
-    is made.
+    part once, and what comes out may take part again. Only what two texts or more really hold,
+    and half as many as hold the rarer part, is made.
 
     Args:
         counts: string -> number of texts that hold it.
@@ -95,7 +95,7 @@ def stitch(counts: dict[str, int], texts: Sequence[str], overlap: int = 3) -> di
     while True:
         for whole, left, right in _joints(parts, overlap):
             count = holding(whole, texts)
-            if count >= 2 and whole not in made:
+            if count >= max(2, min(made[left], made[right]) / 2) and whole not in made:
                 made[whole] = count
                 parts = [part for part in parts if part not in (left, right)] + [whole]
                 break
