@@ -1,11 +1,14 @@
 """The pages as a person sees them: a running server, headless Chromium, real models."""
 
+import base64
 from pathlib import Path
 from urllib.parse import urlencode
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from interp import recorded, runs, study
+from interp import drawings, recorded, runs, study, views
 from interp.models import load_pair, pair_spec
 from interp.prompts import load_prompt_set
 from tests import tiny
@@ -130,6 +133,41 @@ def test_a_recorded_run_opens_without_a_model(address, new_page, name):
     page = opened(new_page, f"{address}/{name}?{run}")
     page.wait_for_selector(".js-plotly-plot .hm")
     assert "No model is needed" in page.locator("[data-testid=stSidebar]").inner_text()
+
+
+def downloaded(page, label: str, number: int) -> Path:
+    with page.expect_download(timeout=60_000) as waiting:
+        page.get_by_role("button", name=label, exact=True).nth(number).click()
+    return waiting.value.path()
+
+
+def test_downloads_hold_what_the_page_shows(address, new_page, runs_folder):
+    measured = recorded.load(runs.open_run(runs_folder / "whole"))
+    link = {"pair": "a recorded run …", "run": "whole", "subset": "L1H2", "response": "true"}
+    page = opened(new_page, f"{address}/attention?{urlencode(link)}")
+    page.wait_for_selector(".js-plotly-plot .hm")
+    drawn = drawings.averaged_map(measured, views.map_view(4, 4, heads="L1H2", response=True))
+    table = pd.read_csv(downloaded(page, "CSV", 0), keep_default_na=False)
+    pd.testing.assert_frame_equal(table, drawn.table(), check_dtype=False, rtol=1e-5)
+    zones = pd.read_csv(downloaded(page, "CSV", 1))
+    means = measured.heads.groupby(["model", "layer"])["l_attn"].mean().to_numpy()
+    assert zones["l_attn"].to_numpy() == pytest.approx(means)
+    html = downloaded(page, "HTML", 0).read_text(encoding="utf-8")
+    assert "plotly.js v" in html  # opens offline
+    cells = [base64.b64encode(np.ascontiguousarray(m.z)).decode() for m in drawn.figure.data]
+    for cell in cells:
+        assert cell.replace("/", "\\u002f") in html or cell in html
+
+
+def test_the_caption_and_the_command_stand_under_the_figure(address, new_page):
+    run = urlencode({"pair": "a recorded run …", "run": "whole", "subset": "L1H2"})
+    page = opened(new_page, f"{address}/attention?{run}")
+    page.get_by_role("button", name="Caption and command").first.click()
+    body = page.get_by_test_id("stPopoverBody").first
+    body.get_by_text("python -m interp").wait_for()  # code is coloured after the rest is drawn
+    text = body.inner_text()
+    assert "Mean attention over the head L1H2." in text and "50 prompts" in text
+    assert "python -m interp attention" in text and "--heads L1H2" in text
 
 
 @pytest.mark.parametrize(
