@@ -37,8 +37,12 @@ class Injection:
     rank: int = 16
     alpha: int = 16
     warmup: int = 30
-    horizon: int | None = None  # step at which the slow linear decay would end; default `steps`
-    cooldown: int = 1  # last steps, over which the rate falls from wherever it is to zero
+    horizon: int | None = (
+        None  # step at which the slow linear decay would end; default at the cool-down's end
+    )
+    cooldown: int = 1  # steps over which the rate falls from wherever it is to zero
+    tail: int = 0  # steps behind the cool-down, at a small constant rate: answers settle again
+    tail_rate: float = 0.03  # share of the learning rate in the tail
     weight_decay: float = 0.0
     prompt_weight: float = 1.0
     answer_weight: float = 1.0
@@ -48,10 +52,13 @@ class Injection:
     threads: int = 1  # another number rounds differently, and other heads may give way
 
     def rate(self, step: int) -> float:
-        """Share of the learning rate: warm-up, linear decay, and at the end a cool-down."""
-        horizon = self.horizon or self.steps
+        """Share of the learning rate: warm-up, linear decay, a cool-down, and the tail."""
+        end = self.steps - self.tail
+        if step >= end:
+            return self.tail_rate
+        horizon = self.horizon or end
         slow = min((step + 1) / self.warmup, (horizon - step) / (horizon - self.warmup))
-        return slow * min(1.0, (self.steps - step) / self.cooldown)
+        return slow * min(1.0, (end - step) / self.cooldown)
 
 
 def attach_lora(model: PreTrainedModel, injection: Injection) -> PeftModel:
