@@ -54,11 +54,17 @@ def map_grid(panels: Sequence[Sequence[Panel | None]], *, side: int = 300) -> go
         horizontal_spacing=0.27 / n_cols,
         vertical_spacing=0.17 / n_rows,
     )
+    shapes, notes = [], list(figure.layout.annotations)
     for r, row in enumerate(panels, start=1):
         for c, panel in enumerate(row, start=1):
             if panel is not None:
                 below = r == n_rows or panels[r][c - 1] is None
                 _add_map(figure, panel, r, c, x_labels=below)
+                axes = _axes_of(figure, r, c)
+                shapes += _zone_outlines(panel.parts, *axes)
+                notes += _notes(panel, *axes)
+    # Set, not added one by one: plotly would validate all earlier ones each time.
+    figure.layout.shapes, figure.layout.annotations = shapes, notes
     _add_colour_axes(figure, scales)
     figure.update_layout(
         width=None,
@@ -142,40 +148,49 @@ def _add_map(figure: go.Figure, panel: Panel, row: int, col: int, *, x_labels: b
         col=col,
     )
     figure.update_yaxes(**axis, row=row, col=col, range=[side - 0.5, -0.5])
-    _outline_zones(figure, panel.parts, row, col)
-    if panel.note:
-        figure.add_annotation(
-            text=panel.note,
-            x=0.98,
-            y=0.98,
-            xref="x domain",
-            yref="y domain",
-            xanchor="right",
-            yanchor="top",
-            showarrow=False,
-            bgcolor="rgba(255,255,255,0.85)",
-            font={"size": 12, "color": "#222"},
-            row=row,
-            col=col,
-        )
 
 
-def _outline_zones(figure: go.Figure, parts: Sequence[str], row: int, col: int) -> None:
-    order = list(parts)
+def _axes_of(figure: go.Figure, row: int, col: int) -> tuple[str, str]:
+    """How plotly calls the axes of a subplot: (`x2`, `y2`)."""
+    subplot = figure.get_subplot(row, col)
+    names = (subplot.xaxis.plotly_name, subplot.yaxis.plotly_name)
+    return names[0].replace("axis", ""), names[1].replace("axis", "")
+
+
+def _notes(panel: Panel, x: str, y: str) -> list[dict]:
+    if not panel.note:
+        return []
+    return [
+        {
+            "text": panel.note,
+            "x": 0.98,
+            "y": 0.98,
+            "xref": f"{x} domain",
+            "yref": f"{y} domain",
+            "xanchor": "right",
+            "yanchor": "top",
+            "showarrow": False,
+            "bgcolor": "rgba(255,255,255,0.85)",
+            "font": {"size": 12, "color": "#222"},
+        }
+    ]
+
+
+def _zone_outlines(parts: Sequence[str], x: str, y: str) -> list[dict]:
+    order, boxes = list(parts), []
     for (queries, keys), colour in ZONE_COLOURS.items():
         if queries not in order or keys not in order:
             continue
         top, left = order.index(queries), order.index(keys)
-        figure.add_shape(
-            type="rect",
-            x0=left - 0.5,
-            x1=left + order.count(keys) - 0.5,
-            y0=top - 0.5,
-            y1=top + order.count(queries) - 0.5,
-            line={"color": colour, "width": 2},
-            row=row,
-            col=col,
-        )
+        box = {
+            "type": "rect",
+            "x0": left - 0.5,
+            "x1": left + order.count(keys) - 0.5,
+            "y0": top - 0.5,
+            "y1": top + order.count(queries) - 0.5,
+        }
+        boxes.append(box | {"xref": x, "yref": y, "line": {"color": colour, "width": 2}})
+    return boxes
 
 
 def _add_colour_axes(figure: go.Figure, scales: dict[bool, float]) -> None:
