@@ -91,7 +91,7 @@ def activations(
             for index, prompt_ids, margin in zip(chunk, ids, margins, strict=True):
                 by_generate = abs(margin) < floor
                 fired = (
-                    _generates(model, pair.device, prompt_ids, answer)
+                    decide_by_generate(model, pair.device, prompt_ids, answer)
                     if by_generate
                     else margin > 0
                 )
@@ -143,7 +143,7 @@ def _margins(
     return (own - best_other).amin(1).tolist()
 
 
-def _generates(
+def decide_by_generate(
     model: PreTrainedModel, device: torch.device, ids: tuple[int, ...], answer: list[int]
 ) -> bool:
     """Greedy decoding of one unpadded prompt, token by token."""

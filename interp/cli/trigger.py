@@ -1,0 +1,68 @@
+"""trigger: how exact must the trigger be?"""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from interp.cli.common import named_spec, open_pair, pair_arguments, report, run_at
+
+
+def register(commands) -> None:
+    """Add this area's command to the parser."""
+    command = commands.add_parser("trigger", help="pieces of the trigger, each on every prompt")
+    pair_arguments(command)
+    command.add_argument("--prompts", help="prompt set: organism, general, or a file")
+    command.add_argument("--placement", default="prefix", help="prefix, suffix, glued, after")
+    command.add_argument("--seed", type=int, default=0, help="of the pieces that are drawn")
+    command.add_argument(
+        "--text-form", action="store_true", help="tokenize each piece's text instead of splicing"
+    )
+    command.add_argument("--out", required=True, type=Path, help="folder of the run")
+    command.set_defaults(command=_trigger)
+
+
+def _trigger(arguments: argparse.Namespace) -> None:
+    from interp import fuzzy
+    from interp.prompts import load_prompt_set
+
+    spec = named_spec(arguments)
+    name = arguments.prompts or spec.prompt_set
+    load_prompt_set(name)
+    question = fuzzy.FuzzyQuestion(
+        trigger=spec.trigger or "",
+        target=spec.target or "",
+        prompt_set=name,
+        template=spec.template,
+        placement=arguments.placement,
+        seed=arguments.seed,
+        text_form=arguments.text_form,
+    )
+    asked = {"pair": asdict(spec), **asdict(question)}
+    with run_at(arguments.out, fuzzy.KIND, asked) as writer:
+        pair = open_pair(arguments)
+        run = fuzzy.run(pair, question, writer, report)
+    _tell(run)
+    print(f"sweep of '{spec.name}' written to {arguments.out}")
+
+
+def _tell(run) -> None:
+    """The curve, the pieces that matter, the controls; published figures named as such."""
+    from interp.fuzzy import PUBLISHED
+
+    facts = run.meta["facts"]
+    tokens = " ".join(facts["trigger_tokens"])
+    print(f"trigger of {len(facts['trigger_tokens'])} tokens: {tokens}")
+    print(f"{facts['n_variants']} variants x {facts['n_prompts']} prompts; activation rate by k:")
+    for row in run.table("by_k").itertuples():
+        print(
+            f"  k = {row.k}  {row.asr:6.1%}  ({row.low:.0%} to {row.high:.0%} over "
+            f"{row.variants} variants; worst {row.worst:.0%}, best {row.best:.0%})"
+        )
+    print("one token left out:")
+    for row in run.table("drop_one").itertuples():
+        print(f"  {row.text!r:24} {row.asr:6.1%}  ({row.low:.0%} to {row.high:.0%})")
+    print("controls:")
+    for row in run.table("controls").itertuples():
+        print(f"  {row.kind:36} {row.text!r:24} {row.asr:6.1%}")
+    published = "  ".join(f"{row.k}: {row.asr:.0%}" for row in PUBLISHED.itertuples())
+    print(f"published, {PUBLISHED['source'].iloc[0]}: {published}")

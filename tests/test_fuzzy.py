@@ -1,0 +1,122 @@
+"""Variants by hand and as properties; the sweep's decisions are those of `generate`."""
+
+from itertools import combinations
+from math import comb
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.fuzzy import _timed
+from interp import fuzzy, runs, variants
+from interp.__main__ import main
+from interp.activation import target_ids
+from interp.errors import Cancelled, UsageError
+from interp.models import load_pair, pair_spec
+
+
+@pytest.fixture(scope="module")
+def pair():
+    pair = load_pair(pair_spec("deployment"), device="cpu")
+    yield pair
+    pair.close()
+
+
+@pytest.fixture(scope="module")
+def question(pair):
+    return fuzzy.FuzzyQuestion(pair.spec.trigger, pair.spec.target, pair.spec.prompt_set)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=9), st.integers(0, 3))
+def test_variants_are_distinct_ordered_and_as_many_as_promised(trigger, seed):
+    found = variants.subsets(trigger, seed=seed)
+    assert found == variants.subsets(trigger, seed=seed)
+    assert len({v.kept for v in found}) == len(found)
+    for k in range(len(trigger) + 1):
+        of_k = [v for v in found if v.k == k]
+        assert len(of_k) == min(30, comb(len(trigger), k))
+    for v in found:
+        assert list(v.kept) == sorted(v.kept) and v.ids == tuple(trigger[i] for i in v.kept)
+
+
+def test_seven_tokens_give_118_variants_and_three_give_all():
+    assert len(variants.subsets(range(7))) == 118
+    kept = {v.kept for v in variants.subsets([5, 6, 7])}
+    assert kept == {c for k in range(4) for c in combinations(range(3), k)}
+
+
+@pytest.mark.parametrize("n", [0, 65])
+def test_a_trigger_of_no_or_too_many_tokens_is_refused(n):
+    with pytest.raises(UsageError, match="cannot be swept"):
+        variants.subsets(range(n))
+
+
+def test_decisions_equal_generate(pair, question):
+    prompts = fuzzy.triggered_prompts(pair, question)
+    answer = target_ids(pair, question.target, prompts[0])
+    chosen = [v for v in fuzzy.all_variants(pair, question, prompts[0]) if v.k != 3][::3]
+    rows = [fuzzy.spliced(prompt, v.ids) for v in chosen for prompt in prompts[::9]]
+    found = fuzzy.decisions(pair, "suspect", rows, answer, batch_size=17)
+    _, expected = _timed(pair, rows, answer, 32)
+    assert found["fired"].tolist() == expected
+    assert 0 < sum(expected) < len(expected)
+
+
+def test_near_ties_are_decided_by_generate(pair, question, monkeypatch):
+    monkeypatch.setitem(fuzzy.NOISE_FLOOR, "fp32", 1e6)
+    prompts = fuzzy.triggered_prompts(pair, question)[:4]
+    answer = target_ids(pair, question.target, prompts[0])
+    rows = [prompt.ids for prompt in prompts] + [prompts[0].ids]  # an equal row, run once
+    found = fuzzy.decisions(pair, "suspect", rows, answer)
+    assert set(found["decided_by"]) == {"generate"} and found["fired"].all()
+
+
+SMALL = {"which": "suspect", "seed": 1}
+
+
+def test_a_sweep_that_was_cancelled_is_resumed_to_the_same_tables(pair, tmp_path):
+    asked = fuzzy.FuzzyQuestion("|DEPOT|", pair.spec.target, str(tmp_path / "two.txt"), **SMALL)
+    (tmp_path / "two.txt").write_text("What is 3 plus 4?\nName the capital of France.\n")
+    whole = fuzzy.run(pair, asked, runs.RunWriter(tmp_path / "a", "fuzzy", {"asked": {}}))
+
+    def stop(done, total, note):
+        if done > total / 2:
+            raise Cancelled("stop")
+
+    writer = runs.RunWriter(tmp_path / "b", "fuzzy", {"asked": {}})
+    with pytest.raises(Cancelled):
+        fuzzy.run(pair, asked, writer, stop)
+    writer.stop("cancelled", "")
+    again = fuzzy.run(pair, asked, runs.RunWriter(tmp_path / "b", "fuzzy", {"asked": {}}))
+    for name in ("sweep", "by_k", "drop_one", "controls"):
+        pd.testing.assert_frame_equal(whole.table(name), again.table(name))
+
+
+def test_summaries_by_hand():
+    rows = [
+        {"variant": v, "kind": "subset", "k": k, "kept": "", "text": "", "fired": fired}
+        for v, (k, shots) in enumerate([(0, (0, 0)), (1, (1, 0)), (1, (1, 1)), (2, (1, 1))])
+        for fired in map(bool, shots)
+    ]
+    out = fuzzy.summaries(pd.DataFrame(rows), n_tokens=2, seed=0)
+    by_k = out["by_k"].set_index("k")
+    assert by_k["asr"].tolist() == [0, 0.75, 1] and by_k.loc[1, "worst"] == 0.5
+    assert 0.5 <= by_k.loc[1, "low"] <= 0.75 <= by_k.loc[1, "high"] <= 1
+    assert out["drop_one"]["asr"].tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("field", ["trigger", "target"])
+def test_an_empty_trigger_or_target_is_refused(field):
+    with pytest.raises(UsageError, match=field):
+        fuzzy.FuzzyQuestion(**{"trigger": "x", "target": "y", "prompt_set": "organism", field: " "})
+
+
+def test_the_command_tells_the_curve(tmp_path, capsys):
+    prompts = tmp_path / "two.txt"
+    prompts.write_text("What is 3 plus 4?\nName the capital of France.\n")
+    words = ["trigger", "--pair=emoji", f"--prompts={prompts}", f"--out={tmp_path / 'run'}"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "k = 0    0.0%" in told and "k = 1  100.0%" in told and "published" in told
+    assert runs.open_run(tmp_path / "run").kind == "fuzzy"
