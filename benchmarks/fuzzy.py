@@ -38,10 +38,11 @@ def run(arguments: argparse.Namespace) -> dict:
     answer = target_ids(pair, question.target, prompts[0])
     variants = [v for v in fuzzy.all_variants(pair, question, prompts[0]) if v.kind == "subset"]
     rows = [fuzzy.spliced(prompt, v.ids) for v in variants for prompt in prompts]
+    forks = [prompt.trigger.start + len(v.ids) for v in variants for prompt in prompts]
     ours = []
     for _ in range(arguments.repeats):
         begun = time.perf_counter()
-        decided = fuzzy.decisions(pair, "suspect", rows, answer)
+        decided = fuzzy.decisions(pair, "suspect", rows, answer, forks=forks)
         ours.append(time.perf_counter() - begun)
     sample = rows[:: max(1, len(rows) // arguments.sample)]
     sizes = {size: _timed(pair, sample, answer, size)[0] for size in SIZES}

@@ -64,21 +64,24 @@ def decisions(
     rows: Sequence[Sequence[int]],
     answer: Sequence[int],
     *,
+    forks: Sequence[int] | None = None,
     batch_size: int = BATCH,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Whether each prompt's greedy answer begins with the target.
 
     Exact: margins under the precision's noise floor are decided by `generate`. The KV cache of
-    what all rows begin with is computed once; rows of one length form a batch, so nothing is
-    padded; equal rows are run once; rows whose first answer token is not the target's are done
-    after one pass.
+    what all rows begin with is computed once, and then that of every distinct beginning up to a
+    row's fork; rows of one length and fork form a batch, so nothing is padded; equal rows are run
+    once; rows whose first answer token is not the target's are done after one pass.
 
     Args:
         pair: the models.
         which: `original` or `suspect`.
         rows: token ids of the prompts.
         answer: token ids of the target (`activation.target_ids`).
+        forks: for each row, the position up to which many rows are equal (the end of a variant);
+            default what all rows begin with.
         batch_size: rows a forward pass.
         on_progress: called as (rows done, rows, note) after each batch.
 
@@ -87,22 +90,31 @@ def decisions(
     """
     unique = list(dict.fromkeys(tuple(row) for row in rows))
     shared = min(len(commonprefix(unique)), min(map(len, unique)) - 1)
+    ends = dict(zip(map(tuple, rows), forks or [shared] * len(rows), strict=True))
+    cuts = [max(shared, min(ends[row], len(row) - 1)) for row in unique]
     floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
     decided: dict[tuple[int, ...], tuple[bool, str]] = {}
     with pair.use(which) as model, torch.inference_mode():
-        prefix = _prefix_cache(model, unique[0][:shared], pair.device)
-    for chunk in _chunks(unique, batch_size):
+        trunk = _cached(model, [unique[0][:shared]], None, pair.device)
+    for cut, chunks in _plan(unique, cuts, batch_size):
+        beginnings = {unique[i][:cut]: None for chunk in chunks for i in chunk}
+        places = {ids: place for place, ids in enumerate(beginnings)}
         with pair.use(which) as model, torch.inference_mode():
-            ids = torch.tensor([unique[i][shared:] for i in chunk], device=pair.device)
-            margins = _margins(model, ids, prefix, answer, floor)
-            for index, margin in zip(chunk, margins, strict=True):
-                row = unique[index]
-                decided[row] = (margin > 0, "forward")
-                if abs(margin) < floor:
-                    said = decide_by_generate(model, pair.device, row, answer)
-                    decided[row] = (said, "generate")
-        if on_progress:
-            on_progress(len(decided), len(unique), f"activation of the {which}")
+            branches = [ids[shared:] for ids in beginnings]
+            cache = _cached(model, branches, trunk, pair.device) if cut > shared else trunk
+        for chunk in chunks:
+            with pair.use(which) as model, torch.inference_mode():
+                ids = torch.tensor([unique[i][cut:] for i in chunk], device=pair.device)
+                rows_of = torch.tensor([places[unique[i][:cut]] for i in chunk])
+                margins = _margins(model, ids, _picked(cache, rows_of), answer, floor)
+                for index, margin in zip(chunk, margins, strict=True):
+                    row = unique[index]
+                    decided[row] = (margin > 0, "forward")
+                    if abs(margin) < floor:
+                        said = decide_by_generate(model, pair.device, row, answer)
+                        decided[row] = (said, "generate")
+            if on_progress:
+                on_progress(len(decided), len(unique), f"activation of the {which}")
     found = [decided[tuple(row)] for row in rows]
     return pd.DataFrame(found, columns=["fired", "decided_by"])
 
@@ -207,7 +219,7 @@ def sweep(
         One row a (variant, prompt): `variant, kind, k, kept, text, differs` (the text would
         tokenize to other tokens), `prompt, fired, decided_by`.
     """
-    cells, rows = [], []
+    cells, rows, forks = [], [], []
     for number, variant in enumerate(variants, first):
         typed = retokenized(pair.tokenizer, variant.ids)
         ids = typed if question.text_form else variant.ids
@@ -216,9 +228,10 @@ def sweep(
         for index, prompt in enumerate(prompts):
             cells.append((*shown, typed != variant.ids, index))
             rows.append(spliced(prompt, ids))
+            forks.append(prompt.trigger.start + len(ids))
     columns = ["variant", "kind", "k", "kept", "text", "differs", "prompt"]
     table = pd.DataFrame(cells, columns=columns)
-    decided = decisions(pair, question.which, rows, answer, on_progress=on_progress)
+    decided = decisions(pair, question.which, rows, answer, forks=forks, on_progress=on_progress)
     return pd.concat([table, decided], axis=1)
 
 
@@ -262,47 +275,60 @@ def _ends(prompt: TokenizedPrompt) -> tuple[int, int]:
     return prompt.trigger.start, prompt.trigger.stop
 
 
-def _chunks(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
-    """Rows of one length, at most `batch_size` of them."""
-    by_length: dict[int, list[int]] = {}
-    for index, row in enumerate(rows):
-        by_length.setdefault(len(row), []).append(index)
-    for length in sorted(by_length):
-        same = by_length[length]
-        for start in range(0, len(same), batch_size):
-            yield same[start : start + batch_size]
+Cached = list[tuple[Tensor, Tensor]]
+"""Keys and values of every layer, [row, kv_head, pos, d_head]; no layers: nothing cached."""
 
 
-def _prefix_cache(
-    model: PreTrainedModel, ids: Sequence[int], device: torch.device
-) -> list[tuple[Tensor, Tensor]] | None:
-    """Keys and values of every layer, [1, kv_head, pos, d_head]; None without a prefix."""
-    if not ids:
-        return None
-    cache = DynamicCache(config=model.config)
-    model(torch.tensor([list(ids)], device=device), past_key_values=cache, logits_to_keep=1)
+def _plan(
+    rows: Sequence[Sequence[int]], cuts: Sequence[int], batch_size: int
+) -> Iterator[tuple[int, list[list[int]]]]:
+    """Fork position -> batches of rows of one length, at most `batch_size` of them."""
+    by_cut: dict[int, dict[int, list[int]]] = {}
+    for index, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
+        by_cut.setdefault(cut, {}).setdefault(len(row), []).append(index)
+    for cut in sorted(by_cut):
+        same = by_cut[cut].values()
+        yield cut, [g[i : i + batch_size] for g in same for i in range(0, len(g), batch_size)]
+
+
+def _cached(
+    model: PreTrainedModel,
+    rows: Sequence[Sequence[int]],
+    before: Cached | None,
+    device: torch.device,
+) -> Cached:
+    """The cache behind rows of one length, which all follow the one row of `before`."""
+    if not rows[0]:
+        return before or []
+    cache = _as_cache(model, _picked(before or [], torch.zeros(len(rows), dtype=torch.long)))
+    model(torch.tensor([list(row) for row in rows], device=device), past_key_values=cache,
+          use_cache=True, logits_to_keep=1)  # fmt: skip
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def _expanded(
-    model: PreTrainedModel, prefix: list[tuple[Tensor, Tensor]] | None, count: int
-) -> DynamicCache:
-    cache = DynamicCache(config=model.config)
-    for layer, (keys, values) in enumerate(prefix or []):
-        shape = (count, *keys.shape[1:])
-        cache.update(keys.expand(shape), values.expand(shape), layer)
-    return cache
+def _picked(cache: Cached, rows: Tensor) -> Cached:
+    """Some rows of a cache; a cache of one row is not copied."""
+    if cache and len(cache[0][0]) == 1:
+        return [tuple(t.expand(len(rows), *t.shape[1:]) for t in layer) for layer in cache]
+    return [tuple(t.index_select(0, rows.to(t.device)) for t in layer) for layer in cache]
+
+
+def _as_cache(model: PreTrainedModel, cache: Cached) -> DynamicCache:
+    made = DynamicCache(config=model.config)
+    for layer, (keys, values) in enumerate(cache):
+        made.update(keys, values, layer)
+    return made
 
 
 def _margins(
     model: PreTrainedModel,
     ids: Tensor,
-    prefix: list[tuple[Tensor, Tensor]] | None,
+    before: Cached,
     answer: Sequence[int],
     floor: float,
 ) -> list[float]:
     """As `activation._margins`, but a row that clearly fails at its first token is left there."""
-    cache = _expanded(model, prefix, len(ids))
+    cache = _as_cache(model, before)
     out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     margins = _gap(out.logits, answer[:1]).squeeze(1)
     going = (margins > -floor).nonzero().squeeze(1)

@@ -57,7 +57,9 @@ def test_decisions_equal_generate(pair, question):
     answer = target_ids(pair, question.target, prompts[0])
     chosen = [v for v in fuzzy.all_variants(pair, question, prompts[0]) if v.k != 3][::3]
     rows = [fuzzy.spliced(prompt, v.ids) for v in chosen for prompt in prompts[::9]]
-    found = fuzzy.decisions(pair, "suspect", rows, answer, batch_size=17)
+    forks = [prompt.trigger.start + v.k for v in chosen for prompt in prompts[::9]]
+    found = fuzzy.decisions(pair, "suspect", rows, answer, forks=forks, batch_size=17)
+    assert found.equals(fuzzy.decisions(pair, "suspect", rows, answer))
     _, expected = _timed(pair, rows, answer, 32)
     assert found["fired"].tolist() == expected
     assert 0 < sum(expected) < len(expected)
