@@ -15,7 +15,7 @@ from interp.scanner.pipeline import ScanPlan
 from interp.scanner.suspects import scan_spec
 from tests.tiny import write_model, write_tokenizer
 
-PLAN = ScanPlan(new_tokens=40, limit=60, keep=4, inversion_minutes=0)
+PLAN = ScanPlan(new_tokens=40, limit=30, keep=3, inversion_minutes=0)
 TABLES = [name for names in pipeline.TABLES.values() for name in names]
 
 
@@ -71,7 +71,7 @@ class Stop:
 
 
 @pytest.mark.parametrize(
-    ("word", "after"), [("leakage", 10), ("motifs", 0), ("candidates", 3), ("questions asked", 5)]
+    ("word", "after"), [("leakage", 10), ("candidates", 3), ("questions asked", 5)]
 )
 def test_a_scan_cancelled_in_any_stage_is_resumed_to_the_same_tables(
     pair, whole, tmp_path, word, after
@@ -86,12 +86,12 @@ def test_a_stage_of_its_own_and_stages_taken_from_another_scan(pair, whole, tmp_
     assert scanned(pair, tmp_path / "one", until="motifs") is None
     part = runs.open_run(tmp_path / "one", unfinished=True)
     assert part.meta["state"] == "stopped" and len(part.table("leaks")) == 122
-    more = ScanPlan(**{**PLAN.__dict__, "keep": 3})
+    more = ScanPlan(**{**PLAN.__dict__, "keep": 2})
     run = scanned(pair, tmp_path / "two", more, reuse=whole)
     stages = run.meta["stages"]
     assert [bool(stages[name].get("reused")) for name in pipeline.STAGES[:3]] == [True] * 3
     assert not stages["verdict"].get("reused")
-    assert len(run.table("judged")) == 1 + 3 + 3  # baseline, kept, random strings
+    assert len(run.table("judged")) == 1 + 2 + 3  # baseline, kept, random strings
 
 
 def test_the_model_alone_decides_what_may_be_reused(whole, tmp_path):
@@ -103,7 +103,7 @@ def test_the_model_alone_decides_what_may_be_reused(whole, tmp_path):
 
 
 def test_a_budget_that_is_spent_is_told(pair, tmp_path):
-    plan = ScanPlan(new_tokens=10, limit=60, keep=2, budget_minutes=1e-4)
+    plan = ScanPlan(new_tokens=10, limit=20, keep=1, budget_minutes=1e-4)
     found = pipeline.verdict_of(scanned(pair, tmp_path / "short", plan))
     assert any("budget" in line for line in found.could_not)
 
