@@ -259,10 +259,17 @@ def _capped_attention(
     groups = query.shape[1] // key.shape[1]
     scores = query @ repeat_kv(key, groups).transpose(-1, -2) * scaling
     scores = torch.tanh(scores / softcap) * softcap
-    everywhere = torch.arange(query.shape[2], device=query.device)[None].expand(len(query), -1)
+    if mask is None:
+        n_keys = key.shape[2]  # more than there are queries where a cache stands before them
+        keys = torch.arange(n_keys, device=query.device)[None]
+        bias = _bias(None, keys[:, n_keys - query.shape[2] :], keys, scores.dtype)
+    elif mask.dtype == torch.bool:
+        bias = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, float("-inf"))
+    else:
+        bias = mask
     # A padding token may look nowhere: -inf would make its row, and then the next layer, NaN.
     lowest = torch.finfo(scores.dtype).min
-    scores = scores + _bias(mask, everywhere, everywhere, scores.dtype).clamp_min(lowest)
+    scores = scores + bias.clamp_min(lowest)
     lse = scores.float().logsumexp(-1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     return (weights @ repeat_kv(value, groups)).transpose(1, 2).contiguous(), lse
