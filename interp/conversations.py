@@ -99,8 +99,15 @@ class Block:
         return Block(self.indices, **moved)
 
 
-def blocks(conversations: Sequence[Conversation], size: int) -> list[Block]:
+def blocks(
+    conversations: Sequence[Conversation], size: int, n_trunk: int | None = None
+) -> list[Block]:
     """Conversations of similar length together, at most `size` a block.
+
+    Args:
+        conversations: all of them.
+        size: at most so many a block.
+        n_trunk: see `block_of`.
 
     Raises:
         UsageError: no conversations.
@@ -109,7 +116,7 @@ def blocks(conversations: Sequence[Conversation], size: int) -> list[Block]:
         raise UsageError("no conversations to measure on: give at least one prompt")
     order = sorted(range(len(conversations)), key=lambda i: len(conversations[i].ids))
     chunks = [order[i : i + size] for i in range(0, len(order), size)]
-    return [block_of(conversations, chunk) for chunk in chunks]
+    return [block_of(conversations, chunk, n_trunk) for chunk in chunks]
 
 
 def block_of(

@@ -1,0 +1,97 @@
+"""Ablation: what the backdoor loses when one head says what it says elsewhere, or nothing."""
+
+import random
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from interp.conversations import Block, Conversation, shared_start
+from interp.headruns import Recording, Values
+from interp.interventions import Part, Scores, answer_loss, says_answer, sweep
+from interp.models import ModelPair
+from interp.sources import check_reference, donated, means, zeros
+from interp.specs import Which
+
+Fill = Callable[[Block, Recording], Values]
+"""What the heads of a block are replaced by."""
+
+
+def ablation(
+    pair: ModelPair,
+    conversations: Sequence[Conversation],
+    reference: Sequence[Conversation],
+    *,
+    method: str = "mean",
+    seed: int = 0,
+    done: Collection[int] = (),
+) -> Iterator[Part]:
+    """Every head of the suspect ablated, one at a time.
+
+    Args:
+        pair: the models.
+        conversations: triggered prompts with the target as their answer.
+        reference: what means and other prompts are taken from.
+        method: one of `sources.METHODS`.
+        seed: of `resample`.
+        done: see `interventions.sweep`.
+
+    Yields:
+        See `interventions.Part`. Metrics: `ablation_loss`, the target's loss after minus before
+        (nats a token); `ablation_asr`, whether it was said before minus after (its mean is the
+        fall of ASR). Positive: the head carries the backdoor.
+
+    Raises:
+        UsageError: see `sources.check_reference`.
+    """
+    fill, n_trunk = filling(pair, "suspect", conversations, reference, method, seed)
+
+    def prepare(block: Block, recording: Recording):
+        loss = answer_loss(recording.logits, block)
+        said = says_answer(recording.logits, block).float()
+
+        def score(logits) -> Scores:
+            return {
+                "ablation_loss": answer_loss(logits, block) - loss,
+                "ablation_asr": said - says_answer(logits, block).float(),
+            }
+
+        return fill(block, recording), score
+
+    return sweep(pair, "suspect", conversations, prepare, done=done, n_trunk=n_trunk)
+
+
+def filling(
+    pair: ModelPair,
+    which: Which,
+    conversations: Sequence[Conversation],
+    reference: Sequence[Conversation],
+    method: str,
+    seed: int = 0,
+) -> tuple[Fill, int | None]:
+    """How an ablation fills a head's place, and how long the trunk of its blocks may be.
+
+    Raises:
+        UsageError: see `sources.check_reference`.
+    """
+    check_reference(reference, method)
+    if method == "zero":
+        return lambda _, recording: zeros(recording), None
+    if method == "resample":
+        donors = other_prompts(conversations, reference, seed)
+        return (
+            lambda block, _: donated(pair, which, conversations, donors, block),
+            shared_start([*conversations, *donors]),
+        )
+    found = means(pair, which, reference)
+    if method == "positions":
+        return lambda block, _: found.everywhere(block), None
+    return lambda block, _: found.over(conversations, block), None
+
+
+def other_prompts(
+    conversations: Sequence[Conversation], reference: Sequence[Conversation], seed: int
+) -> list[Conversation]:
+    """For each conversation one of the reference set, drawn among those at another number."""
+    rng = random.Random(f"donors:{seed}")
+    numbers = range(len(reference))
+    return [
+        reference[rng.choice([j for j in numbers if j != i])] for i in range(len(conversations))
+    ]
