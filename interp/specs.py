@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so a page can list the pairs before torch is there.
 """
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -112,8 +113,9 @@ def pair_spec(
     """A preset by name, or any other pair by hub id or folder.
 
     Args:
-        name_or_original: one of `PRESETS`, or the original's hub id or folder. A hub id may name
-            a revision behind an `@`: `owner/name@v2`; so may the next two.
+        name_or_original: one of `PRESETS`, the folder of a planted adapter, or the original's hub
+            id or folder. A hub id may name a revision behind an `@`: `owner/name@v2`; so may the
+            next two.
         suspect: the suspect's hub id or folder; a checkpoint, or an adapter on the original.
         adapter: adapter of the suspect, on `suspect` or, without one, on the original.
         precision: of both. Default: a preset's own; nf4 for a free pair, since most published
@@ -129,8 +131,9 @@ def pair_spec(
     """
     given = {"trigger": trigger, "target": target, "prompt_set": prompt_set, "template": template}
     given = {field: value for field, value in given.items() if value is not None}
-    if name_or_original in PRESETS and suspect is None and adapter is None:
-        pair = PRESETS[name_or_original]
+    known = PRESETS.get(name_or_original) or planted_pair(name_or_original)
+    if known and suspect is None and adapter is None:
+        pair = known
         if precision is not None:
             pair = replace(
                 pair,
@@ -151,6 +154,26 @@ def pair_spec(
     )
     free = {"trigger": None, "target": None, **given}
     return PairSpec(name or f"{original.model} / {adapter or other.model}", original, other, **free)
+
+
+def planted_pair(folder: str) -> PairSpec | None:
+    """The pair that a planted adapter's own `pair.json` describes; None for any other folder.
+
+    A checkpoint of a plant is such a folder too.
+
+    Raises:
+        UsageError: a `pair.json` that is cut off.
+    """
+    for place in (Path(folder).expanduser(), ROOT / folder):
+        try:
+            plain = json.loads((place / "pair.json").read_text(encoding="utf-8"))
+            base = ModelSpec(plain.pop("base"), precision=plain.pop("precision"))
+            return PairSpec(folder, base, replace(base, adapter=folder), **plain)
+        except (OSError, RuntimeError):  # not there; ~nobody
+            continue
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{folder}: pair.json does not describe a pair ({error})") from error
+    return None
 
 
 def spec_from(plain: dict) -> PairSpec:

