@@ -47,6 +47,8 @@ class _Pass:
     entering: list[Tensor]
     z: list[Tensor]
     arguments: list[dict]
+    leaving: list[Tensor]
+    """Of the last layer alone."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Recording:
         """The heads' outputs of this pass."""
         empty = [z[:1, :0] for z in self.tails.z]
         return Values(empty if self.trunk is None else self.trunk.z, self.tails.z)
+
+    @property
+    def stream(self) -> list[Tensor]:
+        """A layer, and behind the last: [batch, n_rows, d_model] that enters it, at the rows."""
+        return [at_rows(x, self.block.rows) for x in (*self.tails.entering, *self.tails.leaving)]
 
 
 class Anatomy:
@@ -125,7 +132,7 @@ def record(model: PreTrainedModel, block: Block, replaced: Replaced | None = Non
         values = replaced.values.tails if replaced else None
         with _hooked(anatomy, replaced, values), _listening(anatomy) as tails:
             out = model.get_decoder()(input_ids=block.tails, past_key_values=cache, use_cache=True)
-        hidden = _at_rows(out.last_hidden_state, block.rows)
+        hidden = at_rows(out.last_hidden_state, block.rows)
         logits = anatomy.capped(anatomy.unembedding(hidden).float())
     return Recording(block, trunk, tails, logits, replaced)
 
@@ -173,7 +180,7 @@ def _go_on(
     last = len(anatomy.layers) - 1
     hidden = done.entering[layer].repeat(len(z) // len(done.entering[layer]), 1, 1)
     if layer == last:
-        hidden, z = _at_rows(hidden, rows), _at_rows(z, rows)
+        hidden, z = at_rows(hidden, rows), at_rows(z, rows)
     with _attending(anatomy.layers[layer], anatomy.projections[layer], z):
         hidden = _called(anatomy.layers[layer], hidden, done.arguments[layer], cache)
     values = None
@@ -185,7 +192,7 @@ def _go_on(
             module, arguments = anatomy.layers[number], done.arguments[number]
             if number == last:
                 with _narrowed(module, hidden, rows):
-                    hidden = _called(module, _at_rows(hidden, rows), arguments, cache)
+                    hidden = _called(module, at_rows(hidden, rows), arguments, cache)
             else:
                 hidden = _called(module, hidden, arguments, cache)
     return hidden
@@ -196,7 +203,7 @@ def _called(layer: nn.Module, hidden: Tensor, arguments: dict, cache: DynamicCac
     return out[0] if isinstance(out, tuple) else out
 
 
-def _at_rows(hidden: Tensor, rows: Tensor) -> Tensor:
+def at_rows(hidden: Tensor, rows: Tensor) -> Tensor:
     """[batch, pos, d] -> [batch, n_rows, d]."""
     return hidden.gather(1, rows[:, :, None].expand(-1, -1, hidden.shape[-1]))
 
@@ -215,7 +222,7 @@ def _narrowed(layer: nn.Module, hidden: Tensor, rows: Tensor) -> Iterator[None]:
 
     def forward(*_, hidden_states: Tensor, **arguments):
         whole, weights = attention(hidden_states=layer.input_layernorm(hidden), **arguments)
-        return _at_rows(whole, rows), weights
+        return at_rows(whole, rows), weights
 
     with _forward(layer.self_attn, forward):
         yield
@@ -240,7 +247,7 @@ def _listening(anatomy: Anatomy) -> Iterator[_Pass]:
     z is what the hooks left that were there before: to be entered inside `_hooked`.
     No row is padded on the left, so masks and positions of the first row are those of all.
     """
-    heard = _Pass([], [], [])
+    heard = _Pass([], [], [], [])
 
     def on_layer(_, args, kwargs):
         heard.entering.append(args[0])
@@ -250,9 +257,13 @@ def _listening(anatomy: Anatomy) -> Iterator[_Pass]:
     def on_projection(_, args):
         heard.z.append(args[0])
 
+    def on_norm(_, args):
+        heard.leaving.append(args[0])
+
     handles = [x.register_forward_pre_hook(on_layer, with_kwargs=True) for x in anatomy.layers]
     try:
         handles += [x.register_forward_pre_hook(on_projection) for x in anatomy.projections]
+        handles += [anatomy.norm.register_forward_pre_hook(on_norm)]
         yield heard
     finally:
         for handle in handles:
