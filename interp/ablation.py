@@ -29,7 +29,7 @@ def ablation(
         pair: the models.
         conversations: triggered prompts with the target as their answer.
         reference: what means and other prompts are taken from.
-        method: one of `sources.METHODS`.
+        method: one of `causalquestion.METHODS`.
         seed: of `resample`.
         done: see `interventions.sweep`.
 

@@ -158,8 +158,9 @@ def resume(model: PreTrainedModel, recording: Recording, layer: int, values: Val
     with torch.inference_mode():
         cache = DynamicCache(config=model.config)
         if recording.trunk is not None and not last:
-            nothing = rows.new_zeros(n, 0)
-            _go_on(anatomy, recording, recording.trunk, layer, trunk, cache, nothing)
+            # Only the keys and values are wanted, but NF4's kernel dies of a matrix of no rows.
+            one = rows.new_zeros(n, 1)
+            _go_on(anatomy, recording, recording.trunk, layer, trunk, cache, one)
             for cached in cache.layers[layer + 1 :]:
                 cached.batch_repeat_interleave(batch)
         hidden = _go_on(anatomy, recording, recording.tails, layer, tails, cache, rows)

@@ -11,19 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from interp.causalquestion import METHODS
 from interp.conversations import Block, Conversation, Slot, block_of, blocks
 from interp.errors import UsageError
 from interp.headruns import Recording, Values, record
 from interp.models import ModelPair
 from interp.specs import Which
 
-METHODS = {
-    "mean": "its mean at the same place of other prompts",
-    "positions": "its mean over all positions of other prompts",
-    "zero": "zero",
-    "resample": "what it is on another prompt",
-}
-"""What a head's output is replaced by in an ablation."""
 ANYWHERE: Slot = ("", 0)
 
 

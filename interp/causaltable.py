@@ -1,0 +1,73 @@
+"""Measures of heads, prompt by prompt, as one row a head with intervals and ranks."""
+
+import numpy as np
+import pandas as pd
+
+from interp.causalquestion import METRICS
+from interp.heads import FLOOR, RESAMPLES
+
+
+def head_table(tables: dict[str, pd.DataFrame | None], seed: int = 0) -> pd.DataFrame:
+    """Measures, whole or still growing, as one row a head.
+
+    Args:
+        tables: measure -> its tidy table, or None where there is nothing yet.
+        seed: of the bootstrap.
+
+    Returns:
+        `layer, head` and for each metric its mean over prompts, `NAME_low` and `NAME_high` (95 %
+        percentile bootstrap over prompts, 2,000 resamples; NaN on one prompt) and `NAME_rank` (1:
+        matters most). What is not measured yet is NaN.
+    """
+    grids: dict[str, pd.DataFrame] = {}
+    for table in tables.values():
+        if table is not None and len(table):
+            heads = table[table["head"] >= 0]
+            for metric, part in heads.groupby("metric"):
+                grids[metric] = part.pivot(
+                    index="prompt", columns=["layer", "head"], values="value"
+                )
+    columns = {}
+    if "l_original" in grids and "l_suspect" in grids:
+        columns |= _delta_rel(grids["l_original"], grids["l_suspect"], seed)
+    for name, metric in METRICS.items():
+        if name in grids:
+            mean, drawn = _resampled(grids[name], seed)
+            columns |= _interval(name, mean, drawn, len(grids[name]), metric.falling)
+    if not columns:
+        return pd.DataFrame({"layer": [], "head": []}, dtype=int)
+    return pd.DataFrame(columns).rename_axis(["layer", "head"]).sort_index().reset_index()
+
+
+def _delta_rel(original: pd.DataFrame, suspect: pd.DataFrame, seed: int) -> dict[str, pd.Series]:
+    """Δ_rel as `heads.delta_rel` defines it; heads under its floor are NaN."""
+    before, drawn_before = _resampled(original, seed)
+    after, drawn_after = _resampled(suspect, seed)
+    kept = (before > FLOOR).to_numpy()
+    mean = ((before - after) / before).where(kept)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = np.where(kept, (drawn_before - drawn_after) / drawn_before, np.nan)
+    return _interval("delta_rel", mean, drawn, len(original), False)
+
+
+def _resampled(grid: pd.DataFrame, seed: int) -> tuple[pd.Series, np.ndarray]:
+    """Mean of each head over the prompts it was measured on, and over resamples of them."""
+    values, n = grid.to_numpy(np.float64), len(grid)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    there = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        drawn = (draws @ np.where(there, values, 0.0)) / (draws @ there)
+    return grid.mean(), drawn
+
+
+def _interval(
+    name: str, mean: pd.Series, drawn: np.ndarray, n_prompts: int, falling: bool
+) -> dict[str, pd.Series]:
+    low, high = np.full((2, len(mean)), np.nan)
+    if n_prompts > 1:
+        # A head under the floor has no value in any resample.
+        known = np.isfinite(drawn).all(0)
+        low[known], high[known] = np.percentile(drawn[:, known], [2.5, 97.5], axis=0)
+    rank = mean.rank(ascending=falling, method="first").astype("Int64")
+    parts = {"": mean, "_low": low, "_high": high, "_rank": rank}
+    return {name + suffix: pd.Series(part, mean.index) for suffix, part in parts.items()}
