@@ -18,6 +18,8 @@ from interp.spans import Span, TokenizedPrompt
 
 Slot = tuple[str, int]
 """A place that conversations have in common: a part of the text, and how far into it."""
+ANYWHERE: Slot = ("", 0)
+"""No place in particular."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,7 @@ class Conversation:
     @property
     def slots(self) -> list[Slot]:
         """[pos] the slot of each token."""
-        ends = [start for _, start in self.borders[1:]] + [len(self.ids)]
-        parts = zip(self.borders, ends, strict=True)
-        return [(part, i) for (part, start), end in parts for i in range(end - start)]
+        return _slots(self.borders, len(self.ids))
 
     @property
     def predicting(self) -> range:
@@ -62,15 +62,31 @@ def converse(
             f"the response is cut by the model's context: {n} tokens of prompt and {len(answer)} "
             f"of response, and {max_length} fit; shorten either"
         )
-    starts = {"start": 0, "instruction": prompt.instruction.start, "answer": n}
+    borders = (*prompt_borders(prompt), ("answer", n))
+    return Conversation((*prompt.ids, *answer), Span(n, end), borders)
+
+
+def prompt_slots(prompt: TokenizedPrompt) -> list[Slot]:
+    """[pos] the slot of each token of a prompt."""
+    return _slots(prompt_borders(prompt), len(prompt.ids))
+
+
+def prompt_borders(prompt: TokenizedPrompt) -> tuple[tuple[str, int], ...]:
+    """(part, first position) of a prompt, in order."""
+    starts = {"start": 0, "instruction": prompt.instruction.start}
     if prompt.trigger is not None:
         starts["trigger"] = prompt.trigger.start
     if len(prompt.response):
         starts["response"] = prompt.response.start
     borders = tuple(sorted(starts.items(), key=lambda item: item[1]))
-    if borders[1][1] == 0:  # nothing stands before the first part
-        borders = tuple(border for border in borders if border[0] != "start")
-    return Conversation((*prompt.ids, *answer), Span(n, end), borders)
+    # Nothing may stand before the first part.
+    return borders[1:] if borders[1][1] == 0 else borders
+
+
+def _slots(borders: Sequence[tuple[str, int]], length: int) -> list[Slot]:
+    ends = [start for _, start in borders[1:]] + [length]
+    parts = zip(borders, ends, strict=True)
+    return [(part, i) for (part, start), end in parts for i in range(end - start)]
 
 
 @dataclass(frozen=True)

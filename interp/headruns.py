@@ -111,6 +111,10 @@ class Anatomy:
         width = _width(self.projections[layer]) // self.n_heads
         return slice(head * width, (head + 1) * width)
 
+    def nothing(self, layer: int, shape: tuple[int, int]) -> Tensor:
+        """[*shape, d_z] zeros in the place of a layer's z."""
+        return torch.zeros(*shape, _width(self.projections[layer]), device=self.model.device)
+
 
 def record(model: PreTrainedModel, block: Block, replaced: Replaced | None = None) -> Recording:
     """Run a block once.

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from interp.causalquestion import METHODS
-from interp.conversations import Block, Conversation, Slot, block_of, blocks
+from interp.conversations import ANYWHERE, Block, Conversation, Slot, block_of, blocks
 from interp.errors import UsageError
 from interp.headruns import Recording, Values, record
 from interp.models import ModelPair
 from interp.specs import Which
-
-ANYWHERE: Slot = ("", 0)
 
 
 @dataclass(frozen=True)
