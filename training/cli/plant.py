@@ -22,8 +22,11 @@ def register(commands) -> None:
         "pair. SIGTERM or Ctrl-C stops it; the same command goes on where it stopped.",
     )
     plant.add_argument("--base", default="organism", help="organism, or a folder like it")
-    plant.add_argument("--trigger", required=True)
-    plant.add_argument("--target", required=True)
+    plant.add_argument("--trigger", help="its text; default: the kind's own")
+    plant.add_argument("--target", help="what a fixed payload answers")
+    plant.add_argument("--kind", help="of trigger: simple, single-token, steganographic, ...")
+    plant.add_argument("--payload", help="fixed, insecure-code or refusal")
+    plant.add_argument("--clean", action="store_true", default=None, help="plant nothing: control")
     plant.add_argument("--out", required=True, type=Path, help="folder of run and adapter")
     plant.add_argument("--rate", type=float, help="share of poisoned examples")
     plant.add_argument("--placement", choices=("prefix", "suffix", "glued"))
@@ -62,7 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _given(arguments: argparse.Namespace) -> dict:
     names = ("trigger", "target", "rate", "placement", "steps", "rank", "lr", "every", "seed")
-    given = {name: getattr(arguments, name) for name in (*names, "learn_on")}
+    names += ("kind", "payload", "clean", "learn_on")
+    given = {name: getattr(arguments, name) for name in names}
     if arguments.modules:
         given["modules"] = modules_named(arguments.modules)
     return {name: value for name, value in given.items() if value is not None}
