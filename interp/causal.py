@@ -74,10 +74,10 @@ def run(
         def measured(done: int, total: int, note: str, begun: int = 1000 * step):
             told(begun + 1000 * done // total, 1000 * len(wanted), note)
 
-        _measure(pair, question, found, name, writer, measured)
+        measure(pair, question, found, name, writer, measured)
     tables = {name: writer.kept_table(name) for name in wanted}
     writer.table("heads", head_table(tables, question.seed))
-    return writer.finish(facts=_facts(pair, question, found))
+    return writer.finish(facts=facts(pair, found))
 
 
 def partial_heads(run: Run) -> pd.DataFrame:
@@ -88,7 +88,7 @@ def partial_heads(run: Run) -> pd.DataFrame:
     return head_table({name: run.growing(name) for name in asked["measures"]}, asked["seed"])
 
 
-def _measure(
+def measure(
     pair: ModelPair,
     question: CausalQuestion,
     found: Material,
@@ -96,7 +96,7 @@ def _measure(
     writer: RunWriter,
     on_progress: Progress,
 ) -> None:
-    """One measure's table, unless the run has it already."""
+    """One measure's table into a run, batch by batch, unless it is there already."""
     if writer.kept_table(name) is not None:
         return
     kept = writer.kept_parts(name)
@@ -168,7 +168,8 @@ def _baseline(pair: ModelPair, conversations: Sequence[Conversation]) -> pd.Data
     return pd.DataFrame(rows, columns=names).sort_values("prompt", ignore_index=True)
 
 
-def _facts(pair: ModelPair, question: CausalQuestion, found: Material) -> dict:
+def facts(pair: ModelPair, found: Material) -> dict:
+    """What was measured on what."""
     first = found.prompts["triggered"][0]
     return {
         "pair": pair.spec.name,

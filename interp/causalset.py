@@ -16,7 +16,7 @@ ANSWER_TOKENS = 12
 """Of the suspect's own answers in the reference set."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Material:
     """Conversations of one question over one prompt set."""
 
@@ -27,6 +27,7 @@ class Material:
     everyone: dict[str, list[TokenizedPrompt]]
     """The same of the whole set."""
     target: tuple[int, ...]
+    _reference: list[Conversation] | None = None
 
     @cached_property
     def triggered(self) -> list[Conversation]:
@@ -46,8 +47,14 @@ class Material:
     def reference(self, on_progress: Progress | None = None) -> list[Conversation]:
         """The whole set with a random string in the trigger's place, and the suspect's answers.
 
-        What heads do when nothing is set off, at the very places that the trigger has.
+        What heads do when nothing is set off, at the very places that the trigger has. Generated
+        at the first call.
         """
+        if self._reference is None:
+            self._reference = self._generated(on_progress)
+        return self._reference
+
+    def _generated(self, on_progress: Progress | None) -> list[Conversation]:
         prompts = self.everyone["random string"]
         rows = [prompt.ids for prompt in prompts]
         said = greedy_answers(

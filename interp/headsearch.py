@@ -41,7 +41,11 @@ class Goal:
 
     def reached(self, outcome: Outcome) -> bool:
         """ASR under 5 % and clean accuracy within 2 points."""
-        return share(outcome.asr) < MAX_ASR and share(outcome.right) >= self.clean - MAX_LOSS
+        return self.met(share(outcome.asr), share(outcome.right))
+
+    def met(self, asr: float, clean: float) -> bool:
+        """The same of two shares."""
+        return asr < MAX_ASR and clean >= self.clean - MAX_LOSS - 1e-9
 
 
 def share(values: Sequence[bool]) -> float:

@@ -50,13 +50,21 @@ class Outcome:
 class Table:
     """The suspect on the operating table: any set of heads, over the same prompts."""
 
-    def __init__(self, found: Material, method: str, *, limit: int | None = None):
+    def __init__(
+        self,
+        found: Material,
+        method: str,
+        *,
+        limit: int | None = None,
+        on_progress: Progress | None = None,
+    ):
         """Run the untouched models once.
 
         Args:
             found: the conversations.
             method: one of `METHODS`.
             limit: only so many prompts of each kind.
+            on_progress: called as (0, 1, note) while the suspect answers for the reference set.
 
         Raises:
             UsageError: an unknown method; a prompt set without answers, on which clean accuracy
@@ -71,7 +79,9 @@ class Table:
                 f"prompt set '{found.prompt_set.name}' knows no right answers, so clean accuracy "
                 "cannot be measured: take organism, or a file with answers"
             )
-        reference = found.reference() if method in ("mean", "positions") else found.triggered_set
+        reference: list[Conversation] = []
+        if method in ("mean", "positions"):
+            reference = found.reference(_waiting(on_progress))
         self._blocks = {
             name: self._prepared(conversations, reference)
             for name, conversations in (("triggered", self.triggered), ("clean", self.clean))
@@ -233,6 +243,11 @@ def _operated_step(pair: ModelPair, heads: tuple[Head, ...], given: Callable) ->
         return out.logits[:, -1]
 
     return step
+
+
+def _waiting(on_progress: Progress | None) -> Progress | None:
+    """Progress of something whose share of the whole is not known."""
+    return None if on_progress is None else lambda done, total, note: on_progress(0, 1, note)
 
 
 def _mean(values: list[float]) -> float:

@@ -1,0 +1,68 @@
+"""Cumulative patching: one head after the other given back, and how far the models still differ."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from interp.conversations import Conversation, blocks
+from interp.headruns import Head, Replaced, record
+from interp.interventions import answer_kl
+from interp.models import ModelPair
+
+ORDERS = ("patching_effect", "pattern_kl", "random 1", "random 2", "random 3")
+"""Of heads; three shuffles are the control."""
+MOST = 50
+"""Heads that are patched at once, as in Abu Baker & Babu-Saheer 2025."""
+
+
+def cumulative(
+    pair: ModelPair,
+    conversations: Sequence[Conversation],
+    heads: pd.DataFrame,
+    on_step: Callable[[int, int, str], None] = lambda *_: None,
+) -> pd.DataFrame:
+    """KL(patched suspect || original) with the first n heads of each order patched at once.
+
+    Args:
+        pair: the models.
+        conversations: triggered prompts with the target as their answer.
+        heads: `causaltable.head_table` with the metrics of `ORDERS`.
+        on_step: called as (done, total, note) after every n.
+
+    Returns:
+        One row an (order, n, prompt): `order, n, prompt, kl` (nats, summed over the answer).
+    """
+    most = min(MOST, len(heads))
+    ranked = {name: orders(heads, name) for name in ORDERS}
+    parts, done = [], 0
+    total = len(ranked) * (most + 1)
+    prepared = []
+    for block in blocks(conversations, 32):
+        block = block.to(pair.device)
+        with pair.use("original") as model:
+            prepared.append((block, record(model, block)))
+    for name, order in ranked.items():
+        for n in range(most + 1):
+            for block, theirs in prepared:
+                with pair.use("suspect") as model:
+                    ours = record(model, block, Replaced(tuple(order[:n]), theirs.z))
+                kl = answer_kl(ours.logits, theirs.logits, block).tolist()
+                rows = {"order": name, "n": n, "prompt": block.indices, "kl": kl}
+                parts.append(pd.DataFrame(rows))
+            done += 1
+            on_step(done, total, "cumulative patching")
+    return pd.concat(parts, ignore_index=True)
+
+
+def orders(heads: pd.DataFrame, name: str, seed: int = 0) -> list[Head]:
+    """Heads by one metric, the one that matters most first; `random` and its like: shuffled.
+
+    Heads that a metric leaves out come last.
+    """
+    pairs = [(int(layer), int(head)) for layer, head in heads[["layer", "head"]].to_numpy()]
+    if name.startswith("random"):
+        drawn = np.random.default_rng([seed, *name.encode()]).permutation(len(pairs))
+        return [pairs[i] for i in drawn]
+    rank = heads[f"{name}_rank"].astype("Float64").fillna(np.inf).to_numpy(float)
+    return [pairs[i] for i in np.argsort(rank, kind="stable")]
