@@ -111,3 +111,18 @@ class CausalQuestion:
             self.placement,
             self.seed,
         )
+
+
+def measures_of(metrics: str) -> tuple[str, ...]:
+    """`delta_rel, patching_effect` -> the measures that give them; all of them if empty.
+
+    Raises:
+        UsageError: a metric that is not known.
+    """
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    for name in names:
+        if name not in METRICS:
+            known = ", ".join(METRICS)
+            raise UsageError(f"metric '{name}' is not known: choose some of {known}")
+    needed = {METRICS[name].measure for name in names}
+    return tuple(name for name in MEASURES if name in needed or not names)

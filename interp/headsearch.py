@@ -54,14 +54,14 @@ def share(values: Sequence[bool]) -> float:
 
 
 def counts(n_heads: int) -> list[int]:
-    """Numbers of heads on a curve: every one up to 16, then in steps of an eighth, to all.
+    """Numbers of heads on a curve: every one up to 16, then in steps of a quarter, to all.
 
     Above 256 heads the curve ends at a quarter of them.
     """
     last = n_heads if n_heads <= 256 else n_heads // 4
     found = list(range(min(16, last) + 1))
     while found[-1] < last:
-        found.append(min(last, found[-1] + max(1, found[-1] // 8)))
+        found.append(min(last, found[-1] + found[-1] // 4))
     return found
 
 

@@ -1,0 +1,146 @@
+"""causal, surgery: which heads carry the backdoor, and what is left without them."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from interp.cli.common import named_spec, open_pair, pair_arguments, plan_named, report, run_at
+from interp.errors import UsageError
+
+
+def register(commands) -> None:
+    """Add this area's commands to the parser."""
+    causes = commands.add_parser("causal", help="every head's part in the backdoor, measured")
+    _common(causes)
+    causes.add_argument(
+        "--metric", default="", help="with commas; default all: delta_rel,patching_effect…"
+    )
+    causes.add_argument("--prompt", type=int, help="one conversation of the set (0-based)")
+    causes.add_argument("--text", help="an instruction of your own instead of the set")
+    causes.add_argument("--ablation", default="mean", help="mean, positions, zero or resample")
+    causes.set_defaults(command=_causal)
+
+    surgery = commands.add_parser("surgery", help="the suspect without some of its heads")
+    _common(surgery)
+    surgery.add_argument("--heads", default="", help="to operate on: L4H5,L3H6")
+    surgery.add_argument(
+        "--search", action="store_true", help="find the fewest heads instead, by several rankings"
+    )
+    surgery.add_argument("--method", default="mean", help="mean, positions, zero or patch")
+    surgery.set_defaults(command=_surgery)
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    pair_arguments(command)
+    command.add_argument("--prompts", help="prompt set: organism, general, or a file")
+    command.add_argument("--placement", default="prefix", help="prefix, suffix, glued, after")
+    command.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    command.add_argument("--out", required=True, type=Path, help="folder of the run")
+
+
+def _asked(arguments: argparse.Namespace) -> tuple:
+    """The pair's spec, and what every question of this area holds."""
+    from interp.prompts import load_prompt_set
+
+    spec = named_spec(arguments)
+    name = arguments.prompts or spec.prompt_set
+    load_prompt_set(name)
+    return spec, {
+        "trigger": spec.trigger or "",
+        "target": spec.target or "",
+        "prompt_set": name,
+        "template": spec.template,
+        "placement": arguments.placement,
+        "seed": arguments.seed,
+    }
+
+
+def _causal(arguments: argparse.Namespace) -> None:
+    from interp import causalquestion
+
+    spec, common = _asked(arguments)
+    question = causalquestion.CausalQuestion(
+        **common,
+        prompt=arguments.prompt,
+        text=arguments.text,
+        ablation=arguments.ablation,
+        measures=causalquestion.measures_of(arguments.metric),
+    )
+    from interp import causal
+
+    asked = {"pair": asdict(spec), **asdict(question)}
+    with run_at(arguments.out, causal.KIND, asked) as writer:
+        run = causal.run(open_pair(arguments), question, writer, report)
+    _tell_heads(run, [name for name in arguments.metric.split(",") if name.strip()])
+    print(f"heads of '{spec.name}' written to {arguments.out}")
+
+
+def _surgery(arguments: argparse.Namespace) -> None:
+    from interp import surgeryrun
+    from interp.views import parse_heads, told_heads
+
+    spec, common = _asked(arguments)
+    if bool(arguments.heads.strip()) == arguments.search:
+        raise UsageError("say which heads: either --heads L4H5,L3H6, or --search for the fewest")
+    if arguments.search:
+        question = surgeryrun.SearchQuestion(**common, method=arguments.method)
+        kind, run_it, tell = surgeryrun.SEARCH_KIND, surgeryrun.search, _tell_search
+    else:
+        config = plan_named(arguments).config  # heads are checked before weights are read
+        heads = parse_heads(arguments.heads, config.num_hidden_layers, config.num_attention_heads)
+        question = surgeryrun.SurgeryQuestion(
+            **common, heads=told_heads(heads), method=arguments.method
+        )
+        kind, run_it, tell = surgeryrun.KIND, surgeryrun.operate, _tell_surgery
+    with run_at(arguments.out, kind, {"pair": asdict(spec), **asdict(question)}) as writer:
+        run = run_it(open_pair(arguments), question, writer, report)
+    tell(run)
+    print(f"surgery on '{spec.name}' written to {arguments.out}")
+
+
+def _tell_heads(run, metrics: list[str]) -> None:
+    """The first five heads of each metric, and how the suspect is before anything is touched."""
+    from interp.causalquestion import METRICS
+    from interp.views import head_name
+
+    baseline, heads = run.table("baseline"), run.table("heads")
+    print(
+        f"{len(baseline)} conversations: the suspect says the target in "
+        f"{baseline['said'].mean():.0%}; its loss {baseline['loss_suspect'].mean():.3f} nats a "
+        f"token, the original's {baseline['loss_original'].mean():.3f}; KL(suspect ‖ original) "
+        f"{baseline['kl'].mean():.1f} nats over the response"
+    )
+    for name in metrics or METRICS:
+        if name not in heads:
+            continue
+        print(f"{METRICS[name].label}:")
+        for row in heads.nsmallest(5, f"{name}_rank").to_dict("records"):
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            spread = f"  ({low:.4f} to {high:.4f})" if low == low else ""
+            print(f"  {head_name(row['layer'], row['head']):8}{row[name]:9.4f}{spread}")
+
+
+def _tell_surgery(run) -> None:
+    from interp.surgeryrun import QUANTITIES
+
+    print(f"{run.meta['facts']['heads']}:")
+    for row in run.table("summary").itertuples():
+        spread = f"({row.after_low:.2f} to {row.after_high:.2f})" if row.n > 1 else ""
+        if row.quantity == "kl_clean":
+            spread = ""
+        print(f"  {QUANTITIES[row.quantity]:52} {row.before:.3f} -> {row.after:.3f} {spread}")
+
+
+def _tell_search(run) -> None:
+    facts, sets = run.meta["facts"], run.table("sets")
+    all_heads = facts["n_layers"] * facts["n_heads"]
+    print(f"clean accuracy of the untouched suspect: {facts['goal_clean']:.1%}")
+    if sets.empty:
+        print("no set of heads was found that takes ASR under 5 % at this clean accuracy")
+    for row in sets.to_dict("records"):
+        print(
+            f"  {row['n']:3} heads ({row['n'] / all_heads:.1%}) by {row['ranking']}: "
+            f"ASR {row['said_asr']:.0%}, target anywhere {row['said_asr_anywhere']:.0%}, clean "
+            f"accuracy {row['said_clean_accuracy']:.1%}: {row['heads']}"
+        )
+    print("published: 90 % less ASR by about 3 % of the heads (Backdoor Attribution)")
