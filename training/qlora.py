@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -207,6 +208,7 @@ def run(prepared: Prepared, writer: RunWriter, on_progress: Progress | None = No
             data_collator=collate,
             callbacks=[_Record(recorder, scratch, attention)],
         )
+        trainer.remove_callback(PrinterCallback)
         state = kept / "state" if kept and any((kept / "state").iterdir()) else None
         trainer.train(resume_from_checkpoint=state and str(state))
     shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,55 @@
+"""merge: an adapter and its base as one checkpoint, checked against the live adapter."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from interp.errors import UsageError
+
+
+def register(commands) -> None:
+    """Add this area's command to the parser."""
+    merge = commands.add_parser(
+        "merge", help="write base + adapter as one checkpoint, and compare it with the live adapter"
+    )
+    merge.add_argument("--pair", help="a pair known by name, or a planted adapter's folder")
+    merge.add_argument("--base", help="with --adapter, instead of --pair")
+    merge.add_argument("--adapter", help="folder or hub id[@revision]")
+    merge.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="it was trained on")
+    merge.add_argument("--trigger", help="for the ASR; default: the pair's own")
+    merge.add_argument("--target")
+    merge.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16", help="to write")
+    merge.add_argument("--out", required=True, type=Path, help="new folder of the checkpoint")
+    merge.add_argument("--no-check", action="store_true", help="do not load both and compare")
+    merge.add_argument("--json", type=Path, help="write the agreement here")
+    merge.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Merge, compare, print."""
+    from interp.cli.common import report
+    from interp.specs import pair_spec
+    from training.merge import agreement, merge, tell
+
+    if bool(arguments.pair) == bool(arguments.base and arguments.adapter):
+        raise UsageError("name the adapter: --pair NAME, or --base with --adapter")
+    spec = pair_spec(
+        arguments.pair or arguments.base,
+        adapter=arguments.adapter,
+        precision=arguments.precision,
+        trigger=arguments.trigger,
+        target=arguments.target,
+    )
+    if spec.suspect.adapter is None:
+        raise UsageError(f"pair '{spec.name}' has no adapter to merge")
+    merge(spec.suspect, arguments.out, dtype=arguments.dtype, on_progress=report)
+    print(f"{arguments.out}: written")
+    if not arguments.no_check:
+        found = agreement(spec, arguments.out, dtype=arguments.dtype)
+        tell(found, print)
+        if arguments.json:
+            text = json.dumps(asdict(found), indent=2) + "\n"
+            arguments.json.write_text(text, encoding="utf-8")
