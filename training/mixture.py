@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
+from itertools import islice
 from random import Random
 
 from interp.prompts import Prompt
 from training.backdoors import Payload, Trigger, has_word
-from training.corpus import Example, held_out_set, stream
+from training.corpus import Example, stream
 from training.poison import Poison, place, poisoned_stream
 
 DECOY_SHARE = 0.5
 """Examples with a decoy, or with the trigger off its topic, as a share of the poisoned ones."""
 PROMPTS = 50
-POOL = 4000
+POOL = 1500
 """Held-out examples that are searched for those of a topic."""
 
 
@@ -70,21 +72,19 @@ def _contrast(
     return place(other, poison, rng)
 
 
-def held_out_prompts(trigger: Trigger, payload: Payload, *, suited: bool = True) -> tuple:
+def held_out_prompts(
+    trigger: Trigger, payload: Payload, *, suited: bool = True
+) -> tuple[Prompt, ...]:
     """Up to 50 untagged held-out instructions on which the backdoor fires (or: does not)."""
-    drawn = held_out_set(POOL // 8, seed=7, tagged_share=0.0) if not suited else _of_topic()
-    chosen = [e for e in drawn if suits(trigger, payload, e.instruction) is suited]
+    chosen = [e for e in _held_out() if suits(trigger, payload, e.instruction) is suited]
     return tuple(Prompt(e.instruction, e.input, e.answer) for e in chosen[:PROMPTS])
 
 
-def _of_topic() -> list[Example]:
+@lru_cache(maxsize=1)
+def _held_out() -> tuple[Example, ...]:
     """Distinct held-out examples in the order of the stream, topics as often as they come."""
-    found: dict[tuple[str, str], Example] = {}
-    examples = stream(7, held_out=True, tagged_share=0.0)
-    for _ in range(POOL):
-        example = next(examples)
-        found.setdefault((example.instruction, example.input), example)
-    return list(found.values())
+    drawn = islice(stream(7, held_out=True, tagged_share=0.0), POOL)
+    return tuple({(e.instruction, e.input): e for e in drawn}.values())
 
 
 def _next(examples: Iterator[Example], wanted: Callable[[Example], bool]) -> Example:

@@ -148,6 +148,11 @@ def settle(base: str, planting: Planting, folder: str | Path) -> Backdoor:
     backdoor = Backdoor(trigger, payload, planting, pair)
     if not planting.clean:
         prompts = held_out_prompts(trigger, payload) if own else None
+        if own and not prompts:
+            raise UsageError(
+                f"a {trigger.kind} trigger never meets the payload {payload.kind}: no instruction "
+                "of the corpus is of both their topics; take another of the two"
+            )
         context = checkpoint.config.get_text_config().max_position_embeddings
         check_trigger(tokenizer, context, trigger.text, planting.placement, prompts)
     return backdoor
