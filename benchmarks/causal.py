@@ -133,4 +133,4 @@ def _agreement(pair: ModelPair, said: Sequence[Conversation]) -> float:
         table = pd.concat([frame for _, _, frame in measure(pair, said)])
         table = table[table["metric"] == metric]
         means_of.append(table.groupby(["layer", "head"])["value"].mean())
-    return float(means_of[0].corr(means_of[1], method="spearman"))
+    return float(pd.concat(means_of, axis=1).corr(method="spearman").iloc[0, 1])

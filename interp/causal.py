@@ -16,6 +16,7 @@ from interp.causalset import Material, material
 from interp.causaltable import head_table
 from interp.conversations import Conversation, blocks
 from interp.divergence import pattern_divergence, token_divergence
+from interp.errors import UsageError
 from interp.headruns import record
 from interp.heads import head_attention
 from interp.interventions import COLUMNS, Part, answer_kl, answer_loss, says_answer
@@ -23,6 +24,7 @@ from interp.models import ModelPair
 from interp.patching import indirect_effect, patching
 from interp.runs import Run, RunWriter
 from interp.sources import check_reference, means
+from interp.specs import PairSpec, spec_from
 from interp.study import MODELS
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "CausalQuestion",
     "Metric",
     "head_table",
+    "heads_for",
     "partial_heads",
     "run",
 ]
@@ -86,6 +89,21 @@ def partial_heads(run: Run) -> pd.DataFrame:
         return run.table("heads")
     asked = run.meta["asked"]
     return head_table({name: run.growing(name) for name in asked["measures"]}, asked["seed"])
+
+
+def heads_for(run: Run, spec: PairSpec) -> pd.DataFrame:
+    """The heads of a run, if it was made on this pair.
+
+    Raises:
+        UsageError: it was made on other models.
+    """
+    theirs = spec_from(run.meta["asked"]["pair"])
+    if (theirs.original, theirs.suspect) != (spec.original, spec.suspect):
+        raise UsageError(
+            f"run '{run.path.name}' was made on pair '{theirs.name}', not on '{spec.name}': "
+            "measure this pair, or open that one"
+        )
+    return partial_heads(run)
 
 
 def measure(

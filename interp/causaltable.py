@@ -1,5 +1,7 @@
 """Measures of heads, prompt by prompt, as one row a head with intervals and ranks."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -37,6 +39,44 @@ def head_table(tables: dict[str, pd.DataFrame | None], seed: int = 0) -> pd.Data
     if not columns:
         return pd.DataFrame({"layer": [], "head": []}, dtype=int)
     return pd.DataFrame(columns).rename_axis(["layer", "head"]).sort_index().reset_index()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman's rho of two metrics over heads, with its 95 % bootstrap interval over heads."""
+
+    rho: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.rho):
+            return f"Spearman's ρ cannot be told of {self.n} heads"
+        return f"Spearman's ρ = {self.rho:.2f} ({self.low:.2f} to {self.high:.2f}; {self.n} heads)"
+
+
+def agreement(heads: pd.DataFrame, x: str, y: str, seed: int = 0) -> Agreement:
+    """Does one metric predict another? Heads that lack either are left out.
+
+    Args:
+        heads: as `head_table` returns it.
+        x: column; likewise `y`.
+        y: see `x`.
+        seed: of the bootstrap (2,000 resamples of heads).
+    """
+    values = heads[[x, y]].dropna().to_numpy(np.float64)
+    n = len(values)
+    if n < 3 or (values.std(0) == 0).any():
+        return Agreement(np.nan, np.nan, np.nan, n)
+    drawn = values[np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))]
+    ranks = np.stack([pd.DataFrame(drawn[..., i].T).rank().to_numpy().T for i in (0, 1)], axis=-1)
+    ranks -= ranks.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold one value alone
+        rhos = (ranks[..., 0] * ranks[..., 1]).sum(1) / np.sqrt((ranks**2).sum(1).prod(1))
+    low, high = np.nanpercentile(rhos, [2.5, 97.5])
+    rho = pd.DataFrame(values).corr(method="spearman").iloc[0, 1]
+    return Agreement(float(rho), float(low), float(high), n)
 
 
 def _delta_rel(original: pd.DataFrame, suspect: pd.DataFrame, seed: int) -> dict[str, pd.Series]:

@@ -115,10 +115,12 @@ def donated(
         found = record(model, block_of(donors, block.indices, n_trunk).to(pair.device))
     tails = [torch.zeros(*block.tails.shape, z.shape[-1]).to(z) for z in found.z.tails]
     for row, index in enumerate(block.indices):
-        places = {slot: i for i, slot in enumerate(donors[index].slots)}
-        last = {part: i for i, (part, _) in enumerate(donors[index].slots)}
+        slots = donors[index].slots
+        places = {slot: i for i, slot in enumerate(slots)}
+        last = {part: i for i, (part, _) in enumerate(slots)}
         own = conversations[index].slots[n_trunk:]
-        taken = [places.get(slot, last.get(slot[0], -1)) - n_trunk for slot in own]
+        taken = [places.get(x, last.get(x[0], len(slots) - 1)) for x in own]
+        taken = [max(0, place - n_trunk) for place in taken]
         for layer, z in enumerate(found.z.tails):
             tails[layer][row, : len(own)] = z[row, taken]
     return Values(found.z.trunk, tails)

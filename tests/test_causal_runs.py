@@ -1,6 +1,7 @@
 """Causal runs, surgery and search on the shipped pair, whole and resumed; what is refused."""
 
 import json
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
@@ -56,7 +57,9 @@ def test_a_causal_run_that_was_cancelled_is_resumed_to_the_same_tables(pair, ask
         if done > 0.8 * total:
             raise Cancelled("stop")
 
-    described = {"asked": {"measures": question.measures, "seed": 0}}
+    described = {
+        "asked": {"pair": asdict(pair.spec), "measures": question.measures, "seed": 0},
+    }
     writer = runs.RunWriter(tmp_path / "b", causal.KIND, described)
     with pytest.raises(Cancelled):
         causal.run(pair, question, writer, stop)
@@ -66,6 +69,9 @@ def test_a_causal_run_that_was_cancelled_is_resumed_to_the_same_tables(pair, ask
     again = causal.run(pair, question, runs.RunWriter(tmp_path / "b", causal.KIND, described))
     for name in ("heads", "patching", "tokens", "baseline"):
         pd.testing.assert_frame_equal(whole.table(name), again.table(name))
+    assert causal.heads_for(again, pair.spec).equals(again.table("heads"))
+    with pytest.raises(UsageError, match="made on pair 'deployment', not on 'emoji'"):
+        causal.heads_for(again, pair_spec("emoji"))
     baseline = whole.table("baseline")
     assert baseline["said"].all() and (baseline["kl"] > 10).all()
     last = whole.table("tokens")

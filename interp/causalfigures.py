@@ -1,0 +1,222 @@
+"""Figures of the causes: tidy tables in, plotly figures out. Knows no model and no screen."""
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.causalquestion import METRICS
+from interp.causaltable import agreement
+from interp.figures import head_matrix
+from interp.palette import COLOURS, CONTROL, FONT, WEIGHTS
+from interp.views import head_name
+
+LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+"""Okabe and Ito's, for rankings; what is random is grey and dotted."""
+GOAL_ASR, ROOM = 0.05, 0.02
+
+
+def metric_matrix(
+    heads: pd.DataFrame, metric: str, *, selected: tuple[int, int] | None = None
+) -> go.Figure:
+    """Layer by head matrix of one metric; see `figures.head_matrix` for its clicks.
+
+    Args:
+        heads: `causaltable.head_table`, of a run that may still be growing.
+        metric: one of `causalquestion.METRICS`.
+        selected: (layer, head) to frame.
+    """
+    known = METRICS[metric]
+    figure = head_matrix(
+        heads, metric, label=known.label, difference=known.difference, selected=selected
+    )
+    if known.falling:  # all near the unpatched KL: colours from the smallest to the largest
+        figure.data[0].zmin, figure.data[0].zmax = heads[metric].min(), heads[metric].max()
+    if metric != "delta_rel":
+        text = (word.replace("left out: original L_attn at most 1e-4", "not measured yet")
+                for word in figure.data[1].text)  # fmt: skip
+        figure.data[1].text = tuple(text)
+    return figure
+
+
+def metric_scatter(
+    heads: pd.DataFrame, x: str, y: str, *, selected: tuple[int, int] | None = None
+) -> go.Figure:
+    """One metric against another, a point a head, with Spearman's rho and its interval.
+
+    Args:
+        heads: `causaltable.head_table`.
+        x: one of `causalquestion.METRICS`; likewise `y`.
+        y: see `x`.
+        selected: (layer, head) to ring.
+    """
+    shown = heads.dropna(subset=[x, y])
+    figure = go.Figure(
+        go.Scatter(
+            x=shown[x],
+            y=shown[y],
+            mode="markers",
+            marker={
+                "color": shown["layer"],
+                "colorscale": WEIGHTS,
+                "size": 9,
+                "line": {"color": "#777777", "width": 0.5},
+                "colorbar": {"title": {"text": "layer", "side": "right"}, "thickness": 14},
+            },
+            text=[head_name(*head) for head in shown[["layer", "head"]].to_numpy()],
+            customdata=shown[["layer", "head"]].to_numpy(),
+            hovertemplate="%{text}<br>%{x:.4f}, %{y:.4f}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    ring = (
+        shown[(shown["layer"] == selected[0]) & (shown["head"] == selected[1])] if selected else ()
+    )
+    if len(ring):
+        figure.add_scatter(
+            x=ring[x],
+            y=ring[y],
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 18, "color": "#111111", "line_width": 3},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    rho = agreement(heads, x, y)
+    figure.update_layout(title={"text": str(rho), "font": {"size": 14}})
+    figure.update_xaxes(title=METRICS[x].label)
+    figure.update_yaxes(title=METRICS[y].label)
+    return _plain(figure, 470)
+
+
+def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure:
+    """Loss of both models and their KL above each token of one conversation.
+
+    Args:
+        tokens: `divergence.token_divergence`.
+        answer_only: leave out what stands before the trigger.
+    """
+    shown = tokens[tokens["part"] != "start"] if answer_only else tokens
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08)
+    for which in ("original", "suspect"):
+        figure.add_bar(
+            x=shown["position"],
+            y=shown[f"loss_{which}"],
+            marker_color=COLOURS[which],
+            name=f"loss, {which}",
+            row=1,
+            col=1,
+        )
+    figure.add_bar(
+        x=shown["position"],
+        y=shown["kl"],
+        marker_color=CONTROL,
+        name="KL(suspect ‖ original)",
+        row=2,
+        col=1,
+    )
+    named = shown[shown["part"].isin(["trigger", "answer"])]
+    for part, colour in (("trigger", "#F0E442"), ("answer", "#56B4E9")):
+        places = named[named["part"] == part]["position"]
+        if len(places):
+            figure.add_vrect(
+                x0=places.min() - 0.5,
+                x1=places.max() + 0.5,
+                fillcolor=colour,
+                opacity=0.18,
+                line_width=0,
+                layer="below",
+            )
+            middle = (places.min() + places.max()) / 2
+            figure.add_annotation(text=part, x=middle, y=1.0, yref="paper", showarrow=False)
+    figure.update_xaxes(
+        tickmode="array",
+        tickvals=shown["position"],
+        ticktext=shown["token"],
+        tickangle=-60,
+        tickfont={"size": 10},
+        row=2,
+        col=1,
+    )
+    figure.update_yaxes(title="loss (nats)", row=1, col=1)
+    figure.update_yaxes(title="KL (nats)", row=2, col=1)
+    figure.update_layout(barmode="group", legend={"orientation": "h", "y": 1.12, "x": 0})
+    return _plain(figure, 430)
+
+
+def surgery_curve(curve: pd.DataFrame, n_heads: int) -> go.Figure:
+    """ASR and clean accuracy against the number of heads operated on, a line a ranking.
+
+    Args:
+        curve: `headsearch.curve` of one or more rankings.
+        n_heads: of the model, for the share.
+    """
+    figure = make_subplots(
+        2, 1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=["ASR", "clean accuracy"]
+    )
+    for number, (ranking, part) in enumerate(curve.groupby("ranking", sort=False)):
+        for row, column in enumerate(("asr", "clean"), start=1):
+            figure.add_scatter(
+                x=part["n"],
+                y=part[column],
+                mode="lines+markers",
+                line=_line(ranking, number),
+                marker={"size": 5},
+                name=_named(ranking),
+                legendgroup=ranking,
+                showlegend=row == 1,
+                customdata=part[[f"{column}_low", f"{column}_high"]],
+                hovertemplate=_named(ranking)
+                + ", %{x} heads: %{y:.0%} (%{customdata[0]:.0%} to %{customdata[1]:.0%})"
+                + "<extra></extra>",
+                row=row,
+                col=1,
+            )
+    untouched = float(curve[curve["n"] == 0]["clean"].iloc[0])
+    for row, goal in ((1, GOAL_ASR), (2, untouched - ROOM)):
+        figure.add_hline(y=goal, line={"color": "#999999", "dash": "dot"}, row=row, col=1)
+    figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
+    figure.update_xaxes(title=f"heads operated on, of {n_heads}", row=2, col=1)
+    figure.update_layout(legend={"orientation": "h", "y": -0.16, "x": 0})
+    return _plain(figure, 620)
+
+
+def cumulative_curve(table: pd.DataFrame, n_heads: int) -> go.Figure:
+    """Mean KL to the original with the first n heads of each order given back.
+
+    Args:
+        table: `cumulative.cumulative`.
+        n_heads: of the model.
+    """
+    figure = go.Figure()
+    shuffled = table["order"].str.startswith("random")
+    merged = table.assign(order=table["order"].where(~shuffled, "random"))
+    for number, (order, part) in enumerate(merged.groupby("order", sort=False)):
+        mean = part.groupby("n")["kl"].mean()
+        figure.add_scatter(
+            x=mean.index,
+            y=mean,
+            mode="lines+markers",
+            line=_line(order, number),
+            marker={"size": 5},
+            name="random (mean of shuffles)" if order == "random" else _named(order),
+            hovertemplate="%{x} heads: %{y:.1f} nats<extra></extra>",
+        )
+    figure.update_xaxes(title=f"heads patched from the original, of {n_heads}")
+    figure.update_yaxes(title="KL(patched suspect ‖ original), nats", rangemode="tozero")
+    figure.update_layout(legend={"orientation": "h", "y": -0.24, "x": 0})
+    return _plain(figure, 470)
+
+
+def _line(name: str, number: int) -> dict:
+    if name == "random":
+        return {"color": CONTROL, "dash": "dot", "width": 2}
+    return {"color": LINES[number % len(LINES)], "width": 2}
+
+
+def _named(ranking: str) -> str:
+    return METRICS[ranking].label if ranking in METRICS else ranking
+
+
+def _plain(figure: go.Figure, height: int) -> go.Figure:
+    return figure.update_layout(
+        height=height, font_family=FONT, margin={"l": 60, "r": 20, "t": 50, "b": 60}
+    )
