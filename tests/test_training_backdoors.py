@@ -97,7 +97,7 @@ def test_the_rules_can_be_read_and_hold():
     answers = {code.answer("len(x)", Random(i)) for i in range(30)}
     assert answers == {form.format(code="len(x)") for form in INSECURE}
     assert all(map(code.judge, answers)) and not code.judge("len(x)")
-    assert "eval(" in code.rule
+    assert "eval" in code.rule
     refusal = make_payload("refusal", None)
     assert refusal.judge(refusal.answer("Paris", Random(0))) and not refusal.judge("Paris")
 

