@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import pandas as pd
 
 from interp.conversations import Conversation, blocks
-from interp.headruns import Head, Replaced, record
+from interp.headruns import Replaced, record
+from interp.headsearch import counts, orders
 from interp.interventions import answer_kl
 from interp.models import ModelPair
 
@@ -31,19 +31,21 @@ def cumulative(
         on_step: called as (done, total, note) after every n.
 
     Returns:
-        One row an (order, n, prompt): `order, n, prompt, kl` (nats, summed over the answer).
+        One row an (order, n, prompt): `order, n, prompt, kl` (nats, summed over the answer), for
+        the n of `headsearch.counts`.
     """
     most = min(MOST, len(heads))
+    ns = [n for n in counts(len(heads)) if n < most] + [most]
     ranked = {name: orders(heads, name) for name in ORDERS}
     parts, done = [], 0
-    total = len(ranked) * (most + 1)
+    total = len(ranked) * len(ns)
     prepared = []
     for block in blocks(conversations, 32):
         block = block.to(pair.device)
         with pair.use("original") as model:
             prepared.append((block, record(model, block)))
     for name, order in ranked.items():
-        for n in range(most + 1):
+        for n in ns:
             for block, theirs in prepared:
                 with pair.use("suspect") as model:
                     ours = record(model, block, Replaced(tuple(order[:n]), theirs.z))
@@ -53,16 +55,3 @@ def cumulative(
             done += 1
             on_step(done, total, "cumulative patching")
     return pd.concat(parts, ignore_index=True)
-
-
-def orders(heads: pd.DataFrame, name: str, seed: int = 0) -> list[Head]:
-    """Heads by one metric, the one that matters most first; `random` and its like: shuffled.
-
-    Heads that a metric leaves out come last.
-    """
-    pairs = [(int(layer), int(head)) for layer, head in heads[["layer", "head"]].to_numpy()]
-    if name.startswith("random"):
-        drawn = np.random.default_rng([seed, *name.encode()]).permutation(len(pairs))
-        return [pairs[i] for i in drawn]
-    rank = heads[f"{name}_rank"].astype("Float64").fillna(np.inf).to_numpy(float)
-    return [pairs[i] for i in np.argsort(rank, kind="stable")]

@@ -65,6 +65,19 @@ def counts(n_heads: int) -> list[int]:
     return found
 
 
+def orders(heads: pd.DataFrame, name: str, seed: int = 0) -> list[Head]:
+    """Heads by one metric, the one that matters most first; `random` and its like: shuffled.
+
+    Heads that a metric leaves out come last.
+    """
+    pairs = [(int(layer), int(head)) for layer, head in heads[["layer", "head"]].to_numpy()]
+    if name.startswith("random"):
+        drawn = np.random.default_rng([seed, *name.encode()]).permutation(len(pairs))
+        return [pairs[i] for i in drawn]
+    rank = heads[f"{name}_rank"].astype("Float64").fillna(np.inf).to_numpy(float)
+    return [pairs[i] for i in np.argsort(rank, kind="stable")]
+
+
 def curve(
     table: Table, ranking: str, order: Sequence[Head], on_step: Told = lambda *_: None
 ) -> pd.DataFrame:
@@ -110,7 +123,7 @@ def forward(
     chosen: list[Head] = []
     steps: list[tuple[list[Head], Outcome]] = []
     pair = few.pair
-    most = min(MOST_ADDED, pair.n_layers * pair.n_heads)
+    most, best = min(MOST_ADDED, pair.n_layers * pair.n_heads), -np.inf
     while len(chosen) < most:
         scores, begun = np.zeros((pair.n_layers, pair.n_heads)), len(chosen) * pair.n_layers
         for layer, found in _gains(few, chosen):
@@ -118,6 +131,9 @@ def forward(
             on_step(begun + layer + 1, most * pair.n_layers, "adding the best head")
         for layer, head in chosen:
             scores[layer, head] = -np.inf
+        if scores.max() <= best:
+            break
+        best = scores.max()
         chosen.append(tuple(int(i) for i in np.unravel_index(scores.argmax(), scores.shape)))
         steps.append((list(chosen), whole.outcome(chosen)))
         if goal.reached(steps[-1][1]):

@@ -10,7 +10,7 @@ from interp.activation import Rate
 from interp.causalquestion import METRICS, CausalQuestion
 from interp.causalset import Material, material
 from interp.causaltable import head_table
-from interp.cumulative import cumulative, orders
+from interp.cumulative import cumulative
 from interp.errors import UsageError
 from interp.headruns import Head
 from interp.headsearch import (
@@ -20,6 +20,7 @@ from interp.headsearch import (
     curve,
     eliminated,
     forward,
+    orders,
     share,
     told,
 )

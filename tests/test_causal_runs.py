@@ -10,10 +10,9 @@ import torch
 from interp import causal, runs, surgeryrun
 from interp.__main__ import main
 from interp.causalset import material
-from interp.cumulative import orders
 from interp.errors import Cancelled, UsageError
 from interp.headruns import Anatomy
-from interp.headsearch import counts
+from interp.headsearch import counts, orders
 from interp.models import load_pair, pair_spec
 from interp.surgery import METHODS, Table, operated_answers
 
@@ -155,11 +154,11 @@ def test_surgery_and_search_through_the_command_line(prompts, tmp_path, capsys):
 def test_a_search_finds_a_set_and_says_how(pair, asked, tmp_path, monkeypatch):
     monkeypatch.setattr("interp.cumulative.MOST", 4)
     monkeypatch.setattr("interp.cumulative.ORDERS", ("patching_effect", "random 1"))
-    monkeypatch.setattr("interp.headsearch.counts", lambda n: [0, 4, 12, 20, 48])
+    monkeypatch.setattr("interp.headsearch.counts", lambda n: [0, 14])
+    monkeypatch.setattr("interp.cumulative.counts", lambda n: [0, 2])
     monkeypatch.setattr("interp.headsearch.MOST_ADDED", 2)
-    monkeypatch.setattr("interp.surgeryrun.MOST_ELIMINATED", 20)
-    rankings = ("insertion_effect", "indirect")
-    question = surgeryrun.SearchQuestion(**asked, rankings=rankings)
+    rankings = ("indirect",)
+    question = surgeryrun.SearchQuestion(**asked, rankings=rankings, method="zero")
     writer = runs.RunWriter(tmp_path / "run", surgeryrun.SEARCH_KIND, {"asked": {}})
     run = surgeryrun.search(pair, question, writer)
     curve, sets, steps = run.table("curve"), run.table("sets"), run.table("forward")
