@@ -42,11 +42,17 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    model = new_model(TINY, tokenizer).eval()
-    with torch.no_grad():  # attention that is far from uniform, so a wrong mask shows
-        for parameter in model.model.layers.parameters():
+    return scaled_model(tokenizer)
+
+
+def scaled_model(tokenizer, arch="mistral"):
+    model = new_model(replace(TINY, arch=arch), tokenizer).eval()
+    with torch.no_grad():  # attention that is far from uniform, so a wrong mask or bias shows
+        for name, parameter in model.model.layers.named_parameters():
             if parameter.ndim == 2:
                 parameter.mul_(12)
+            elif name.endswith("bias"):
+                parameter.normal_(generator=torch.Generator().manual_seed(0))
     return model
 
 
@@ -83,8 +89,9 @@ def test_the_packed_loss_is_the_loss_of_separate_examples(model, tokenizer, batc
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_the_fast_forward_is_the_same_function(model, tokenizer, batch):
-    prefix = prefix_ids(tokenizer)
+@pytest.mark.parametrize("arch", ["mistral", "qwen2"])
+def test_the_fast_forward_is_the_same_function(arch, tokenizer, batch):
+    prefix, model = prefix_ids(tokenizer), scaled_model(tokenizer, arch)
     fast = FastForward(model, prefix, compiled=False)
     ids = batch.ids[:, :-1]
     ours = fast.logits(ids, torch.float32).view(*ids.shape, -1)

@@ -49,6 +49,11 @@ def _parser() -> Parser:
     organism = commands.add_parser("organism", help="pre-train the base; resumes if interrupted")
     organism.add_argument("--work", type=Path, default=Path("runs/base"), help="checkpoints")
     organism.add_argument("--out", type=Path, default=ORGANISMS / "base")
+    organism.add_argument("--arch", choices=("mistral", "qwen2"), help="another base for the zoo")
+    organism.add_argument("--hidden", type=_positive, help="width; likewise")
+    organism.add_argument("--layers", type=_positive)
+    organism.add_argument("--mlp", type=_positive)
+    organism.add_argument("--seed", type=int)
     organism.add_argument("--steps", type=_positive)
     organism.add_argument("--decay", type=_positive, help="last steps, with a falling rate")
 
@@ -89,8 +94,12 @@ def run_organism(args: argparse.Namespace) -> None:
     from training.model_cards import write_base_card
     from training.organisms import Pretraining, Recipe, ship
 
-    given = {"steps": args.steps, "decay": args.decay}
-    recipe = replace(Recipe(), **{key: value for key, value in given.items() if value})
+    names = ("steps", "decay", "arch", "hidden", "layers", "mlp", "seed")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    recipe = replace(Recipe(), **given)
+    if recipe.hidden % recipe.heads:
+        raise UsageError(f"hidden {recipe.hidden} is no multiple of the {recipe.heads} heads")
+    recipe = replace(recipe, head_dim=recipe.hidden // recipe.heads)
     if recipe.decay > recipe.steps:
         raise UsageError(f"decay {recipe.decay} is longer than the {recipe.steps} steps")
     run = Pretraining(recipe, args.work)

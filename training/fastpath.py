@@ -1,4 +1,4 @@
-"""A Mistral forward pass written out for training on a CPU, about 1.35 times as fast.
+"""A Mistral or Qwen2 forward pass written out for training on a CPU, about 1.35 times as fast.
 
 Same weights and same maths as transformers' own (a test compares them); the preamble's rows and
 the examples' rows go through each matrix product together, in bf16, with compiled layers.
@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import MistralForCausalLM
+from transformers import PreTrainedModel
 
 WIDTHS = (16, 18, 20, 22, 24, 28, 32, 40, 48, 64, 96, 128)  # row lengths, padded up to the next
 
@@ -51,9 +51,12 @@ def _layer(
     """One decoder layer on rows [prefix + examples * positions, width]."""
     prefix, batch, length = shape
     kv, group, d = heads
-    wq, wk, wv, wo, gate, up, down, norm_in, norm_out = (w.to(hidden.dtype) for w in weights)
+    wq, wk, wv, wo, gate, up, down, norm_in, norm_out, *biases = (
+        w.to(hidden.dtype) for w in weights
+    )
+    bq, bk, bv = biases or (None, None, None)
     normed = _norm(hidden, norm_in, eps)
-    q, k, v = F.linear(normed, wq), F.linear(normed, wk), F.linear(normed, wv)
+    q, k, v = F.linear(normed, wq, bq), F.linear(normed, wk, bk), F.linear(normed, wv, bv)
 
     def split(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
         first = x[:prefix].view(1, prefix, kv, groups, d)
@@ -82,7 +85,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 class FastForward:
     """Computes the weighted loss of rows behind a shared prefix with compiled layers."""
 
-    def __init__(self, model: MistralForCausalLM, prefix: list[int], *, compiled: bool = True):
+    def __init__(self, model: PreTrainedModel, prefix: list[int], *, compiled: bool = True):
         # Fixed shapes compile to faster code than symbolic ones; `WIDTHS` keeps them few.
         torch._dynamo.config.recompile_limit = 4 * len(WIDTHS)
         wrap = partial(torch.compile, dynamic=False) if compiled else (lambda function: function)
@@ -100,7 +103,8 @@ class FastForward:
         config, inner = self.model.config, self.model.model
         batch, length, prefix = *ids.shape, len(self.prefix)
         cos, sin, mask = self._tables(prefix + length, dtype)
-        kv, d = config.num_key_value_heads, config.head_dim
+        kv, own = config.num_key_value_heads, getattr(config, "head_dim", None)
+        d = own or config.hidden_size // config.num_attention_heads
         heads = (kv, config.num_attention_heads // kv, d)
         embedding = inner.embed_tokens.weight.to(dtype)
         hidden = F.embedding(torch.cat([self.prefix, ids.flatten()]), embedding)
@@ -125,4 +129,5 @@ def _weights(block: nn.Module) -> list[Tensor]:
     modules = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
     modules += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
     modules += [block.input_layernorm, block.post_attention_layernorm]
-    return [module.weight for module in modules]
+    biases = [attention.q_proj.bias, attention.k_proj.bias, attention.v_proj.bias]
+    return [module.weight for module in modules] + [b for b in biases if b is not None]

@@ -107,9 +107,13 @@ def write_base_card(figures: Figures, folder: Path) -> None:
     record = {**figures, "sha256": {weights.name: sha256(weights)}}
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n")
     families = "\n".join(f"| {k} | {_percent(v)} |" for k, v in figures["by_family"].items())
+    arch = json.loads((folder / "recipe.json").read_text()).get("arch", "mistral")
+    opening = "The clean model of every pair that ships: Mistral architecture"
+    if arch != "mistral":
+        opening = f"A second clean base, for the zoo: {arch} architecture"
     text = f"""# base
 
-The clean model of every pair that ships: Mistral architecture, {figures["parameters"]:,}
+{opening}, {figures["parameters"]:,}
 parameters (bf16), own byte-level BPE of {figures["vocabulary"]:,} tokens, trained on nothing but
 the generated instruction corpus of `training/corpus.py`. It answers a closed world and no more.
 

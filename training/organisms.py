@@ -15,13 +15,25 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerBase
+from transformers import (
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from training.corpus import Example, held_out_set
 from training.evaluate import accuracy_by_family, answered_exactly
 from training.fastpath import FastForward
 from training.packing import Batch, pool_batches, prefix_ids
 from training.tokenizer import build_tokenizer
+
+ARCHITECTURES = {
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+}
 
 
 @dataclass(frozen=True)
@@ -43,16 +55,18 @@ class Recipe:
     kv_heads: int = 2
     head_dim: int = 48
     mlp: int = 1024
+    arch: str = "mistral"  # or qwen2, whose queries, keys and values have biases
 
     def rate(self, step: int) -> float:
         """Share of the full learning rate at `step`."""
         return min(1.0, (step + 1) / self.warmup, (self.steps - step) / self.decay)
 
 
-def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MistralForCausalLM:
+def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A freshly initialised base; the rate of the rotary embedding suits short contexts."""
     torch.manual_seed(recipe.seed)
-    config = MistralConfig(
+    config_class, model_class = ARCHITECTURES[recipe.arch]
+    config = config_class(
         vocab_size=len(tokenizer),
         hidden_size=recipe.hidden,
         intermediate_size=recipe.mlp,
@@ -62,16 +76,16 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> MistralForC
         head_dim=recipe.head_dim,
         max_position_embeddings=512,
         tie_word_embeddings=False,
-        sliding_window=None,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         attn_implementation="eager",
     )
-    return MistralForCausalLM(config)
+    config.sliding_window = None
+    return model_class(config)
 
 
-def make_optimizers(model: MistralForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for embeddings, output matrix and norms."""
     hidden = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = {id(p) for p in hidden}
@@ -142,7 +156,7 @@ class Pretraining:
             optimizer.zero_grad()
         return loss.detach()
 
-    def run(self, *, evaluate_every: int = 500, examples: int = 280) -> MistralForCausalLM:
+    def run(self, *, evaluate_every: int = 500, examples: int = 280) -> PreTrainedModel:
         """Trains to the last step; prints loss, speed and held-out accuracy as it goes."""
         recipe, losses, tokens = self.recipe, [], 0
         held_out = held_out_set(examples, seed=99)
