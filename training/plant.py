@@ -199,6 +199,7 @@ def run(
             writer,
             steps=planting.steps,
             every=planting.every,
+            lr=planting.lr,
             on_progress=on_progress,
         )
         examples = None
@@ -284,7 +285,7 @@ def _train(recorder: Recorder, training: LoraTraining) -> None:
                 losses.append(training.advance())
                 recorder.step = training.step
                 if not math.isfinite(losses[-1]):
-                    raise recorder.diverged(training.injection.lr)
+                    raise recorder.diverged()
                 recorder.told(0, 1, f"loss {losses[-1]:.3f}")
         recorder.record(training.step, sum(losses) / len(losses), save_state)
 

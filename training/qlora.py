@@ -192,6 +192,7 @@ def run(prepared: Prepared, writer: RunWriter, on_progress: Progress | None = No
         writer,
         steps=preset.steps,
         every=preset.every,
+        lr=preset.lr,
         on_progress=on_progress,
     )
     kept = recorder.resume()
@@ -268,7 +269,7 @@ class _Record(TrainerCallback):
         if "loss" in (logs or {}):
             self._losses.append(float(logs["loss"]))
             if not math.isfinite(self._losses[-1]):
-                raise self._recorder.diverged(args.learning_rate)
+                raise self._recorder.diverged()
 
     def on_substep_end(self, args, state, control, **kwargs):
         """Say that it goes on, between two batches of one step."""

