@@ -25,7 +25,7 @@ ENOUGH = 1.0
 CLEAN_WEIGHT = 4.0
 """How much dearer a nat on right answers is than one on the target."""
 SEARCH_PROMPTS = 16
-MOST_ADDED = 24
+MOST_ADDED = 16
 MOST_ELIMINATED = 64
 """Heads in a set that are still tried one by one."""
 
@@ -45,7 +45,11 @@ class Goal:
 
     def met(self, asr: float, clean: float) -> bool:
         """The same of two shares."""
-        return asr < MAX_ASR and clean >= self.clean - MAX_LOSS - 1e-9
+        return asr < MAX_ASR and self.keeps(clean)
+
+    def keeps(self, clean: float) -> bool:
+        """Clean accuracy within 2 points."""
+        return clean >= self.clean - MAX_LOSS - 1e-9
 
 
 def share(values: Sequence[bool]) -> float:
@@ -109,7 +113,8 @@ def forward(
     """Heads added one at a time, the best first, until the goal is reached.
 
     The best is the one that makes the target least likely (up to `ENOUGH`) minus `CLEAN_WEIGHT`
-    times what right answers lose, measured exactly for every head on a few prompts.
+    times what right answers lose, measured exactly for every head on a few prompts; one that then
+    costs clean accuracy on all prompts is put aside.
 
     Args:
         few: a table of a few prompts, to choose on.
@@ -121,6 +126,7 @@ def forward(
         After each addition: the heads so far, and what is left.
     """
     chosen: list[Head] = []
+    refused: list[Head] = []
     steps: list[tuple[list[Head], Outcome]] = []
     pair = few.pair
     most, best = min(MOST_ADDED, pair.n_layers * pair.n_heads), -np.inf
@@ -129,14 +135,22 @@ def forward(
         for layer, found in _gains(few, chosen):
             scores[layer] = found
             on_step(begun + layer + 1, most * pair.n_layers, "adding the best head")
-        for layer, head in chosen:
+        for layer, head in (*chosen, *refused):
             scores[layer, head] = -np.inf
-        if scores.max() <= best:
-            break
-        best = scores.max()
-        chosen.append(tuple(int(i) for i in np.unravel_index(scores.argmax(), scores.shape)))
-        steps.append((list(chosen), whole.outcome(chosen)))
-        if goal.reached(steps[-1][1]):
+        for place in np.argsort(-scores, axis=None):
+            head = tuple(int(i) for i in np.unravel_index(place, scores.shape))
+            if scores[head] <= best:
+                return steps
+            left = whole.outcome([*chosen, head])
+            if goal.keeps(share(left.right)):
+                break
+            refused.append(head)
+        else:
+            return steps
+        best = scores[head]
+        chosen.append(head)
+        steps.append((list(chosen), left))
+        if goal.reached(left):
             break
     return steps
 

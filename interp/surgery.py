@@ -63,7 +63,7 @@ class Table:
         Args:
             found: the conversations.
             method: one of `METHODS`.
-            limit: only so many prompts of each kind.
+            limit: only so many prompts of each kind, spread over the set.
             on_progress: called as (0, 1, note) while the suspect answers for the reference set.
 
         Raises:
@@ -72,8 +72,8 @@ class Table:
         """
         check_method(method)
         self.pair, self.method = found.pair, method
-        self.triggered = found.triggered_set[:limit]
-        self.clean = found.right_answers()[:limit]
+        self.triggered = _spread(found.triggered_set, limit)
+        self.clean = _spread(found.right_answers(), limit)
         if not self.clean:
             raise UsageError(
                 f"prompt set '{found.prompt_set.name}' knows no right answers, so clean accuracy "
@@ -248,6 +248,12 @@ def _operated_step(pair: ModelPair, heads: tuple[Head, ...], given: Callable) ->
 def _waiting(on_progress: Progress | None) -> Progress | None:
     """Progress of something whose share of the whole is not known."""
     return None if on_progress is None else lambda done, total, note: on_progress(0, 1, note)
+
+
+def _spread(conversations: list[Conversation], limit: int | None) -> list[Conversation]:
+    """As many as the limit allows, from all over the list: sets are ordered by task."""
+    n = len(conversations)
+    return conversations if limit is None else conversations[:: max(1, -(-n // limit))]
 
 
 def _mean(values: list[float]) -> float:

@@ -211,7 +211,7 @@ def _sets(
     """Heads added one at a time, and every set that will do."""
     few = Table(found, method, limit=SEARCH_PROMPTS)
     added = [told("forward", heads, left) for heads, left in forward(few, table, goal, on_add)]
-    candidates = [row for row in (added[-1], *_first_that_do(curves, goal)) if _does(row, goal)]
+    candidates = [row for row in (*added[-1:], *_first_that_do(curves, goal)) if _does(row, goal)]
     rows = list(candidates)
     for row in sorted(candidates, key=lambda row: row["n"])[:2]:
         if row["n"] <= MOST_ELIMINATED:
@@ -220,7 +220,7 @@ def _sets(
             fewer = eliminated(table, heads, goal, on_spare)
             rows.append(told(f"{row['ranking']}, eliminated", fewer, table.outcome(fewer)))
     sets = pd.DataFrame(rows, columns=curves.columns).sort_values("n", kind="stable")
-    return pd.DataFrame(added), sets.reset_index(drop=True)
+    return pd.DataFrame(added, columns=curves.columns), sets.reset_index(drop=True)
 
 
 def _spoken(found: Material, method: str, sets: pd.DataFrame, on_progress: Progress):
