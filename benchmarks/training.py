@@ -178,11 +178,12 @@ def _wide_step() -> dict:
                 data_collator=collate,
             )
             trainer.train()
-        seconds = time.perf_counter() - begun
-        trained = [n for n, p in peft.named_parameters() if p.requires_grad or p.grad is not None]
+            seconds = time.perf_counter() - begun
+            trained = [name for name, p in peft.named_parameters() if p.requires_grad]
     return {
         "wide_s_a_step": seconds,
         "wide_optimizer": optimizer,
+        "wide_trained_matrices": len(trained),
         "wide_trained_outside_adapters": sum(".lora_" not in name for name in trained),
         "wide_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
