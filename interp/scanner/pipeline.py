@@ -62,6 +62,8 @@ class ScanPlan:
     budget_minutes: float | None = None
     """For the whole scan; stages are cut short to keep it."""
     seed: int = 0
+    which: Which = "suspect"
+    """The model of the pair that is under test."""
 
     def __post_init__(self):
         object.__setattr__(self, "contexts", tuple(self.contexts))
@@ -89,18 +91,16 @@ def run(
     writer: RunWriter,
     on_progress: Progress | None = None,
     *,
-    which: Which = "suspect",
     until: str = STAGES[-1],
     reuse: Run | None = None,
 ) -> Run | None:
-    """Scan one model of a pair into a run; goes on where the run stopped.
+    """Scan the model that the plan names into a run; goes on where the run stopped.
 
     Args:
         pair: the models; what its spec says of trigger and target is not used.
         plan: how.
         writer: of the run, kind `scan`.
         on_progress: called as (done, total, note), of the stage that runs.
-        which: the model under test.
         until: the last stage to do; the run stays unfinished if it is not `verdict`.
         reuse: another scan, whose stages are taken where model and settings are the same.
 
@@ -115,7 +115,7 @@ def run(
         raise UsageError(f"no stage {until!r}: choose one of {', '.join(STAGES)}")
     scan = stages.Scan(
         pair=pair.described(blind(pair.spec)),
-        which=which,
+        which=plan.which,
         plan=replace(plan, template=plan.template or default_template(pair)),
         new_tokens=plan.new_tokens or _default_tokens(pair),
         writer=writer,

