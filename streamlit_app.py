@@ -11,6 +11,7 @@ page = st.navigation(
         st.Page("app/pages/start.py", title="Start", icon=":material/forum:", default=True),
         st.Page("app/pages/attention.py", title="Attention", icon=":material/grid_on:"),
         st.Page("app/pages/heads.py", title="Heads", icon=":material/hub:"),
+        st.Page("app/pages/trigger.py", title="Trigger", icon=":material/key:"),
         st.Page("app/pages/scanner.py", title="Scanner", icon=":material/radar:"),
     ],
     position="top",

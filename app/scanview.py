@@ -10,6 +10,7 @@ from app.text import marked, plain
 from interp.runs import Run
 from interp.scanner import figures, pipeline
 from interp.scanner.verdict import BASELINE
+from interp.tokens import label
 
 LOOKS = {
     "poisoned": (st.error, ":material/gpp_bad:"),
@@ -85,11 +86,6 @@ def under_way(run: Run) -> None:
         _leaks(leaks, found)
 
 
-def pair_of(run: Run) -> str:
-    """Name of the pair whose model was scanned."""
-    return run.meta["asked"]["pair"]["name"]
-
-
 def _where(run: Run) -> str:
     facts, asked = run.meta["facts"], run.meta["asked"]
     adapter = facts["model"]["adapter"]
@@ -119,7 +115,7 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     judged = run.table("judged").query("context == @context")
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
     names = {
-        row.candidate: f"{figures.shown(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
+        row.candidate: f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
         for row in asked.itertuples()
     }
     if not names:

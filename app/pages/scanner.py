@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from app import jobpanel, jobs, links, scanview, session, sidebar
+from app import jobs, runpicker, scanview, session, sidebar
 from app.text import plain
-from interp import runs
+from interp.scanner import pipeline
 from interp.scanner.grid import load_grid
 from interp.scanner.pipeline import ScanPlan
 
@@ -54,55 +54,24 @@ def start_form() -> None:
     st.rerun()
 
 
-def version(name: str) -> tuple:
-    """What there is to see of a scan under way."""
-    return runs.version_of(jobs.folder_of(name), "leaks")
-
-
-def watch(name: str, drawn: tuple) -> None:
-    """The scan's progress; the whole page is drawn anew when there is more to see, or no more.
-
-    Only the bar is drawn each second: figures would take the cores from the scan.
-    """
-    job = jobs.registry().get(name)
-    if job is None or not job.live or version(name) != drawn:
-        st.rerun()
-    jobpanel.progress(job, "page")
-
-
 if view.spec is None:
     st.caption("Choose a pair in the sidebar to scan one of its models.")
 else:
     with st.expander(f"Scan a model of the pair {plain(view.spec.name)}", icon=":material/radar:"):
         start_form()
 
-live = [job.name for job in jobs.registry().live("scan")]
-left = jobs.left_over("scan")
-recorded = session.recorded_scans()
-names = [*dict.fromkeys((*live, *left, *recorded))]
-of_pair = {
-    name
-    for name, run in recorded.items()
-    if view.spec is not None and scanview.pair_of(run) == view.spec.name
-}
-names.sort(key=lambda name: name in recorded and name not in of_pair)
-asked = st.session_state.get("scan")
-if asked is not None and asked not in names:
-    job = jobs.registry().get(asked)
-    if job is not None and job.error:
-        st.error(plain(f"Scan {asked}: {job.error}."), icon=":material/error:")
-if not names:
-    st.info("There are no recorded scans yet.", icon=":material/info:")
+picked = runpicker.pick(
+    pipeline.KIND,
+    session.recorded_scans(),
+    key="scan",
+    label="Scan",
+    growing="leaks",
+    pair=view.spec.name if view.spec else None,
+)
+if picked is None:
     st.stop()
-name = links.bound(st.selectbox, "Scan", names, key="scan")
-if name in live:
-    jobpanel.watching(watch, name, version(name))
-    scanview.under_way(runs.open_run(jobs.folder_of(name), unfinished=True))
-elif name in left:
-    reason = runs.read_meta(jobs.folder_of(name)).get("error") or "the app was stopped"
-    st.warning(plain(f"This scan is {left[name]}: {reason}."), icon=":material/pause_circle:")
-    jobpanel.resume_or_delete(name, "page")
-    scanview.under_way(runs.open_run(jobs.folder_of(name), unfinished=True))
+if picked.finished:
+    scanview.verdict(picked.run)
+    scanview.finished(picked.run)
 else:
-    scanview.verdict(recorded[name])
-    scanview.finished(recorded[name])
+    scanview.under_way(picked.run)

