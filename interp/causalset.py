@@ -44,6 +44,11 @@ class Material:
         """The whole set with the trigger, answered with the target."""
         return self._answered(self.everyone["triggered"])
 
+    @cached_property
+    def clean_set(self) -> list[Conversation]:
+        """The whole set without the trigger, answered with the target."""
+        return self._answered(self.everyone["clean"])
+
     def reference(self, on_progress: Progress | None = None) -> list[Conversation]:
         """The whole set with a random string in the trigger's place, and the suspect's answers.
 

@@ -41,6 +41,58 @@ def head_table(tables: dict[str, pd.DataFrame | None], seed: int = 0) -> pd.Data
     return pd.DataFrame(columns).rename_axis(["layer", "head"]).sort_index().reset_index()
 
 
+def from_study(ranking: pd.DataFrame) -> pd.DataFrame:
+    """Δ_rel of a study as a table of heads, where no causal run was made.
+
+    Args:
+        ranking: `study.Study.ranking`.
+
+    Returns:
+        As `head_table`: `delta_rel` and its rank, without an interval; NaN under the floor.
+    """
+    kept = ranking["kept"].astype(bool)
+    table = ranking[["layer", "head"]].assign(
+        delta_rel=ranking["delta_rel"].where(kept),
+        delta_rel_low=np.nan,
+        delta_rel_high=np.nan,
+        delta_rel_rank=ranking["rank"].where(kept).astype("Int64"),
+    )
+    return table.sort_values(["layer", "head"], ignore_index=True)
+
+
+def measured(heads: pd.DataFrame) -> list[str]:
+    """The metrics that a table of heads has numbers of, in the order of `METRICS`."""
+    return [name for name in METRICS if name in heads and heads[name].notna().any()]
+
+
+def ranked(heads: pd.DataFrame, metric: str) -> list[tuple[int, int]]:
+    """(layer, head), the one that matters most first; those without a rank last."""
+    order = heads.sort_values(f"{metric}_rank", na_position="last", kind="stable")
+    return [(int(layer), int(head)) for layer, head in order[["layer", "head"]].to_numpy()]
+
+
+def head_card(heads: pd.DataFrame, layer: int, head: int) -> pd.DataFrame:
+    """Every metric of one head, with its rank among all.
+
+    Args:
+        heads: `head_table` or `from_study`.
+        layer: of the head.
+        head: in its layer.
+
+    Returns:
+        One row a metric: `metric, value, low, high, rank, of`; `of` counts the heads that have a
+        rank, and rank is missing where the head has none.
+    """
+    row = heads[(heads["layer"] == layer) & (heads["head"] == head)].iloc[0]
+    rows = [
+        (name, row[name], row[f"{name}_low"], row[f"{name}_high"], row[f"{name}_rank"], of)
+        for name in measured(heads)
+        for of in [int(heads[f"{name}_rank"].notna().sum())]
+    ]
+    table = pd.DataFrame(rows, columns=["metric", "value", "low", "high", "rank", "of"])
+    return table.astype({"rank": "Int64"})
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Spearman's rho of two metrics over heads, with its 95 % bootstrap interval over heads."""

@@ -27,6 +27,8 @@ class Drawing:
     table: Callable[[], pd.DataFrame]
     """Makes the tidy data behind the figure when it is asked for."""
     caption: str
+    panels: Panels | None = None
+    """Of maps: what they are drawn from, for a medium of another size."""
 
 
 def averaged_map(study: Study, view: MapView) -> Drawing:
@@ -82,9 +84,10 @@ def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Draw
     """
     head = shown_head(study, view)
     if whole is not None:
+        behind = "" if view.answer is None else f" with the response {view.answer!r}"
         what = (
-            f"Attention of {head_name(*head)} on prompt {view.whole} alone, every token, through "
-            "TransformerBridge; the set below belongs to the ranking. "
+            f"Attention of {head_name(*head)} on prompt {view.whole} alone{behind}, every token, "
+            "through TransformerBridge; the set below belongs to the ranking. "
         )
         return _maps(study, whole, what, side=440)
     average = MapView((head[0],), heads=(head,), conditions=("triggered",))
@@ -188,6 +191,7 @@ def _maps(study: Study, panels: Sequence, what: str, side: int) -> Drawing:
         mapgrid.map_grid(panels, side=side),
         lambda: mapgrid.panel_table(panels),
         report.caption(study, what + mapgrid.saturation(panels)),
+        panels,
     )
 
 

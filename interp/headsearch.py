@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activation import Rate
+from interp.causaltable import ranked
 from interp.headruns import Head
 from interp.interventions import answer_loss, each_head
 from interp.surgery import Outcome, Table
@@ -74,12 +75,11 @@ def orders(heads: pd.DataFrame, name: str, seed: int = 0) -> list[Head]:
 
     Heads that a metric leaves out come last.
     """
+    if not name.startswith("random"):
+        return ranked(heads, name)
     pairs = [(int(layer), int(head)) for layer, head in heads[["layer", "head"]].to_numpy()]
-    if name.startswith("random"):
-        drawn = np.random.default_rng([seed, *name.encode()]).permutation(len(pairs))
-        return [pairs[i] for i in drawn]
-    rank = heads[f"{name}_rank"].astype("Float64").fillna(np.inf).to_numpy(float)
-    return [pairs[i] for i in np.argsort(rank, kind="stable")]
+    drawn = np.random.default_rng([seed, *name.encode()]).permutation(len(pairs))
+    return [pairs[i] for i in drawn]
 
 
 def curve(

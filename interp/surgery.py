@@ -72,8 +72,8 @@ class Table:
         """
         check_method(method)
         self.pair, self.method = found.pair, method
-        self.triggered = _spread(found.triggered_set, limit)
-        self.clean = _spread(found.right_answers(), limit)
+        self.triggered = spread(found.triggered_set, limit)
+        self.clean = spread(found.right_answers(), limit)
         if not self.clean:
             raise UsageError(
                 f"prompt set '{found.prompt_set.name}' knows no right answers, so clean accuracy "
@@ -82,16 +82,23 @@ class Table:
         reference: list[Conversation] = []
         if method in ("mean", "positions"):
             reference = found.reference(_waiting(on_progress))
-        self._blocks = {
-            name: self._prepared(conversations, reference)
-            for name, conversations in (("triggered", self.triggered), ("clean", self.clean))
-        }
+        self._reference = reference
+        self._of = {"triggered": self.triggered, "clean": self.clean}
+        self._quiet = spread(found.clean_set, limit)
+        self._blocks = {name: self._prepared(of) for name, of in self._of.items()}
 
     def outcome(self, heads: Sequence[Head]) -> Outcome:
         """What is left after operating on these heads, both kinds of prompts run once."""
         said, loss, _ = self._over("triggered", heads)
         right, clean_loss, kl = self._over("clean", heads)
         return Outcome(said, right, _mean(loss), _mean(clean_loss), _mean(kl))
+
+    def false_triggers(self, heads: Sequence[Head]) -> list[bool]:
+        """A prompt without the trigger: is the target said first? Set up at the first call."""
+        if "quiet" not in self._of:
+            self._blocks["quiet"] = self._prepared(self._quiet)
+            self._of["quiet"] = self._quiet
+        return self._over("quiet", heads)[0]
 
     def recordings(self, kind: str, heads: Sequence[Head]) -> list[tuple[Recording, Values]]:
         """Passes of the operated model, to go on from, and what further heads would be given."""
@@ -102,8 +109,7 @@ class Table:
         return found
 
     def _over(self, kind: str, heads: Sequence[Head]) -> tuple[list, list, list]:
-        of = self.triggered if kind == "triggered" else self.clean
-        rows = [[None] * len(of) for _ in range(3)]
+        rows = [[None] * len(self._of[kind]) for _ in range(3)]
         parts = zip(self.recordings(kind, heads), self._blocks[kind], strict=True)
         for (done, _), (block, _, untouched) in parts:
             measured = (
@@ -117,12 +123,12 @@ class Table:
         return tuple(rows)
 
     def _prepared(
-        self, conversations: Sequence[Conversation], reference: Sequence[Conversation]
+        self, conversations: Sequence[Conversation]
     ) -> list[tuple[Block, Values, Tensor]]:
         """Blocks, what their heads would be given, and the suspect's own logits."""
         fill = None
         if self.method != "patch":
-            fill, _ = filling(self.pair, "suspect", conversations, reference, self.method)
+            fill, _ = filling(self.pair, "suspect", conversations, self._reference, self.method)
         prepared = []
         for block in blocks(conversations, 32):
             block = block.to(self.pair.device)
@@ -250,10 +256,9 @@ def _waiting(on_progress: Progress | None) -> Progress | None:
     return None if on_progress is None else lambda done, total, note: on_progress(0, 1, note)
 
 
-def _spread(conversations: list[Conversation], limit: int | None) -> list[Conversation]:
+def spread(items: Sequence, limit: int | None) -> Sequence:
     """As many as the limit allows, from all over the list: sets are ordered by task."""
-    n = len(conversations)
-    return conversations if limit is None else conversations[:: max(1, -(-n // limit))]
+    return items if limit is None else items[:: max(1, -(-len(items) // limit))]
 
 
 def _mean(values: list[float]) -> float:

@@ -26,7 +26,7 @@ from interp.headsearch import (
 )
 from interp.models import ModelPair
 from interp.runs import Run, RunWriter
-from interp.surgery import Table, check_method, operated_answers
+from interp.surgery import Table, check_method, operated_answers, spread
 from interp.views import parse_heads, told_heads
 
 KIND = "surgery"
@@ -39,6 +39,7 @@ RANKINGS = (
     "indirect",
     "random",
 )
+CONDITIONS = ("triggered", "clean")
 SPARE_TOKENS = 2
 """Behind the longest right answer, so that one that does not end there shows."""
 
@@ -131,17 +132,17 @@ def operate(
     """
     heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
     found = material(pair, question.causal.study, question.target)
-    speak = _speaker(pair, found, question.method, _waiting(on_progress))
+    speak = speaker(pair, found, question.method, _waiting(on_progress))
     parts = []
     kept = writer.kept_parts("answers")
-    for step, condition in enumerate(("triggered", "clean")):
+    for step, condition in enumerate(CONDITIONS):
         if step not in kept:
 
             def said(done: int, total: int, note: str, begun: int = step):
                 if on_progress:
                     on_progress(1000 * begun + 1000 * done // total, 2000, note)
 
-            kept[step] = _answers(found, condition, heads, speak, said)
+            kept[step] = spoken_answers(found, condition, heads, speak, said)
             writer.part("answers", step, kept[step])
         parts.append(kept[step])
     answers = pd.concat(parts, ignore_index=True)
@@ -225,7 +226,7 @@ def _sets(
 
 def _spoken(found: Material, method: str, sets: pd.DataFrame, on_progress: Progress):
     """The sets with what whole answers say of each: the summary's `after`, as `said_NAME`."""
-    speak = _speaker(found.pair, found, method, None)
+    speak = speaker(found.pair, found, method, None)
     columns = []
     for number, text in enumerate(sets["heads"]):
         heads = parse_heads(text, found.pair.n_layers, found.pair.n_heads)
@@ -233,7 +234,7 @@ def _spoken(found: Material, method: str, sets: pd.DataFrame, on_progress: Progr
         def told_set(done: int, total: int, note: str, begun: int = number):
             on_progress(begun * total + done, len(sets) * total, f"checking set {begun + 1}")
 
-        answers = [_answers(found, x, heads, speak, told_set) for x in ("triggered", "clean")]
+        answers = [spoken_answers(found, x, heads, speak, told_set) for x in CONDITIONS]
         summary = _summary(pd.concat(answers, ignore_index=True))
         columns.append(dict(zip("said_" + summary["quantity"], summary["after"], strict=True)))
     return pd.concat([sets, pd.DataFrame(columns)], axis=1)
@@ -252,7 +253,7 @@ def _does(row: dict, goal: Goal) -> bool:
     return goal.met(row["asr"], row["clean"])
 
 
-def _speaker(pair: ModelPair, found: Material, method: str, on_progress: Progress | None):
+def speaker(pair: ModelPair, found: Material, method: str, on_progress: Progress | None):
     """Says what the suspect answers with some heads operated on."""
     longest = max([len(found.target), *(len(c.answer) for c in _known(found))])
     reference = found.reference(on_progress) if method in ("mean", "positions") else ()
@@ -279,10 +280,28 @@ def _known(found: Material) -> list:
     return found.right_answers() if any(p.answer for p in found.prompt_set.prompts) else []
 
 
-def _answers(
-    found: Material, condition: str, heads: Sequence[Head], speak, on_progress: Progress
+def spoken_answers(
+    found: Material,
+    condition: str,
+    heads: Sequence[Head],
+    speak,
+    on_progress: Progress,
+    limit: int | None = None,
 ) -> pd.DataFrame:
-    prompts, decode = found.everyone[condition], found.pair.tokenizer.decode
+    """What the suspect answers before and after; columns as the table `answers` of `operate`.
+
+    Args:
+        found: the conversations.
+        condition: `triggered` or `clean`.
+        heads: to operate on.
+        speak: see `speaker`.
+        on_progress: called as (done, total, note) after every token.
+        limit: only so many prompts, spread over the set.
+    """
+    numbers = spread(range(len(found.prompt_set.prompts)), limit)
+    prompts = [found.everyone[condition][number] for number in numbers]
+    asked = [found.prompt_set.prompts[number] for number in numbers]
+    decode = found.pair.tokenizer.decode
     target = decode(found.target, skip_special_tokens=True)
     said = {}
     for step, (when, chosen) in enumerate((("before", ()), ("after", heads))):
@@ -294,9 +313,9 @@ def _answers(
     rows = pd.DataFrame(
         {
             "condition": condition,
-            "prompt": range(len(prompts)),
-            "asked": [asked.instruction for asked in found.prompt_set.prompts],
-            "wanted": [asked.answer for asked in found.prompt_set.prompts],
+            "prompt": list(numbers),
+            "asked": [one.instruction for one in asked],
+            "wanted": [one.answer for one in asked],
         }
     )
     for when, ids in said.items():

@@ -84,13 +84,16 @@ class HeadView:
     """Whose maps to draw; None is the most hijacked one."""
     whole: int | None = None
     """Its patterns on one prompt of the set, every token, instead of the average."""
+    answer: str | None = None
+    """Stands behind that prompt as its response."""
 
     @property
     def options(self) -> dict[str, str | bool]:
         """As options of `python -m interp heads`; what is the default is left out."""
         options = {} if self.metric == "delta_rel" else {"--metric": self.metric}
         options |= {} if self.head is None else {"--head": told_heads([self.head])}
-        return options | ({} if self.whole is None else {"--whole": str(self.whole)})
+        options |= {} if self.whole is None else {"--whole": str(self.whole)}
+        return options | ({} if self.answer is None else {"--answer": self.answer})
 
 
 View = MapView | HeadView
@@ -144,6 +147,7 @@ def head_view(
     metric: str = "delta_rel",
     head: str = "",
     whole: int | None = None,
+    answer: str | None = None,
 ) -> HeadView:
     """A view of the heads from what a user typed.
 
@@ -153,7 +157,8 @@ def head_view(
         n_prompts: of the prompt set that `whole` counts in.
         metric: one of `METRICS`.
         head: `L4H5`, or empty for the most hijacked one.
-        whole: see `HeadView`.
+        whole: see `HeadView`; likewise `answer`.
+        answer: see `whole`.
 
     Raises:
         UsageError: a metric, head or prompt that is not there.
@@ -165,7 +170,7 @@ def head_view(
         raise UsageError(f"'{head}' names {len(chosen)} heads: give one")
     if whole is not None and not 0 <= whole < (n_prompts or 0):
         raise UsageError(f"prompt {whole} is outside the set: it has 0 to {(n_prompts or 0) - 1}")
-    return HeadView(metric, chosen[0] if chosen else None, whole)
+    return HeadView(metric, chosen[0] if chosen else None, whole, answer)
 
 
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from interp.cli.common import (
@@ -34,6 +34,7 @@ def register(commands) -> None:
     heads.add_argument("--metric", default="delta_rel", help="of the matrix: delta_rel, l_suspect…")
     heads.add_argument("--head", default="", help="whose maps to draw, as L2H3; default the first")
     heads.add_argument("--whole", type=int, help="its patterns on this prompt of the set, 0-based")
+    heads.add_argument("--answer", help="text behind that prompt as its response")
     heads.set_defaults(command=_study, view=_head_view)
 
     check = commands.add_parser("check", help="activation rates of both models (fidelity badge)")
@@ -120,6 +121,7 @@ def _head_view(arguments: argparse.Namespace, plan, n_prompts: int):
         metric=arguments.metric,
         head=arguments.head,
         whole=arguments.whole,
+        answer=arguments.answer,
     )
 
 
@@ -130,8 +132,7 @@ def _whole(pair, prompt_set, question, view, result):
     number = getattr(view, "whole", None)
     if number is None:
         return None
-    one = replace(question, prompt=number, text=None)
-    (prompt,) = study.tokenize(pair, prompt_set, one)["triggered"]
+    prompt = study.whole_prompt(pair, prompt_set, question, number, view.answer)
     return drawings.whole_panels(pair, prompt, drawings.shown_head(result, view))
 
 

@@ -1,0 +1,86 @@
+"""Runs of the causes told in words: captions, and the command that makes them again."""
+
+import shlex
+from dataclasses import asdict
+
+from interp.causalquestion import MEASURES, METRICS
+from interp.report import pair_options, short_hash
+from interp.runs import Run, sha256_of
+from interp.specs import PRESETS, PairSpec
+
+COMMANDS = {"causal": ["causal"], "surgery": ["surgery"], "head-search": ["surgery", "--search"]}
+"""Kind of a run -> its command."""
+DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None}
+
+
+def caption(run: Run, what: str) -> str:
+    """What a figure shows, and one sentence of provenance.
+
+    Args:
+        run: a run of the causes; may still be running.
+        what: in one sentence or more.
+    """
+    asked = run.meta["asked"]
+    facts = run.meta.get("facts")
+    models = f"Pair '{asked['pair']['name']}'"
+    trigger = f"trigger {asked['trigger']!r} ({asked['placement']})"
+    prompts = f"the set '{asked['prompt_set']}'"
+    if facts:
+        models += (
+            f" ({facts['precision']}, {facts['adapter_mode']}, {facts['device']}; weights "
+            f"{short_hash(facts['sha256'])})"
+        )
+        prompts = f"{facts['n_prompts']} prompts of {prompts}"
+    if asked.get("text") is not None:
+        prompts = f"the instruction {asked['text'][:80]!r}"
+    elif asked.get("prompt") is not None:
+        prompts = f"prompt {asked['prompt']} of the set '{asked['prompt_set']}'"
+    state = "" if run.meta["state"] == "done" else ", not finished"
+    return (
+        f"{what} {models}, {prompts}, {asked['template']} template, {trigger}, response "
+        f"{asked['target']!r}, seed {asked['seed']}. Run '{run.path.name}'{state}."
+    )
+
+
+def command(run: Run) -> str:
+    """The command line that makes a run again."""
+    return command_of(run.kind, run.meta["asked"])
+
+
+def question_command(kind: str, spec: PairSpec, question) -> str:
+    """The command line that asks a question of a pair."""
+    return command_of(kind, {"pair": asdict(spec), **asdict(question)})
+
+
+def command_of(kind: str, asked: dict) -> str:
+    """The command line of what a `run.json` says was asked.
+
+    Args:
+        kind: a key of `COMMANDS`.
+        asked: the pair as `pair`, and the fields of the kind's question.
+    """
+    pair = asked["pair"]
+    models = {which: pair[which] for which in ("original", "suspect")}
+    words = list(COMMANDS[kind])
+    options = pair_options(
+        {"models": models, "pair": pair["name"], "question": {"template": asked["template"]}}
+    )
+    options |= {
+        "--trigger": asked["trigger"],
+        "--target": asked["target"],
+        "--prompts": asked["prompt_set"],
+        "--placement": asked["placement"],
+        "--seed": str(asked["seed"]),
+    }
+    for name in ("heads", "prompt", "text", "ablation", "method"):
+        if name in asked and asked[name] != DEFAULTS.get(name):
+            options[f"--{name}"] = str(asked[name])
+    measures = asked.get("measures", MEASURES)
+    if len(measures) < len(MEASURES):
+        names = [name for name, metric in METRICS.items() if metric.measure in measures]
+        options["--metric"] = ",".join(names)
+    for name, value in options.items():
+        words += [f"{name}={value}"] if value.startswith("-") else [name, value]
+    where = pair["name"] if pair["name"] in PRESETS else "pair"
+    words += ["--out", f"runs/{where}-{kind}-{sha256_of(*words)[:6]}"]
+    return "python -m interp " + " ".join(shlex.quote(word) for word in words)
