@@ -12,6 +12,7 @@ page = st.navigation(
         st.Page("app/pages/attention.py", title="Attention", icon=":material/grid_on:"),
         st.Page("app/pages/heads.py", title="Heads", icon=":material/hub:"),
         st.Page("app/pages/trigger.py", title="Trigger", icon=":material/key:"),
+        st.Page("app/pages/causes.py", title="Causes", icon=":material/account_tree:"),
         st.Page("app/pages/scanner.py", title="Scanner", icon=":material/radar:"),
     ],
     position="top",

@@ -1,10 +1,8 @@
 """Which heads were hijacked: Δ_rel of every head, one head's maps, the top-K curve."""
 
-from dataclasses import replace
-
 import streamlit as st
 
-from app import links, session, sidebar, widgets
+from app import causeruns, headcard, links, session, sidebar, widgets
 from interp import drawings, heads, report, views
 
 # What stands in the link is the label.
@@ -13,7 +11,7 @@ METRICS = {metric.label: name for name, metric in views.METRICS.items()}
 st.title("Heads")
 st.markdown(
     "Δ_rel is the share of its attention to the trigger that a head lost in the suspect. "
-    "Click a head to see where it looks."
+    "Click a head to see where it looks and what it does."
 )
 
 view = sidebar.view()
@@ -39,13 +37,6 @@ left, right = st.columns([3, 2])
 with right:
     head = links.bound(st.selectbox, "Head, most hijacked first", names, key="head")
     chosen = views.parse_heads(head, n_layers, n_heads)[0]
-    row = table.iloc[names.index(head)]
-    with st.container(horizontal=True):
-        rank = f"rank {row['rank']} of {kept}" if row["kept"] else "not ranked"
-        value = f"{row['delta_rel']:.1%}" if row["kept"] else "–"
-        st.metric("Δ_rel", value, rank, delta_color="off", delta_arrow="off")
-        st.metric("L_attn original", f"{row['l_original']:.4f}")
-        st.metric("L_attn suspect", f"{row['l_suspect']:.4f}")
     st.caption(
         f"{kept} of {len(table)} heads have an original L_attn above {heads.FLOOR:g}; the others "
         "are left out of the ranking."
@@ -67,22 +58,7 @@ with left:
     matrix = drawings.head_matrix(study, shown)
     widgets.drawing(matrix, "head-matrix", command, on_select=clicked)
 
-st.subheader(f"Where {head} looks")
-one, whole = shown, None
-if view.spec is None:
-    links.refused("whole", "One prompt, every token", "a recorded run holds averages alone")
-elif links.bound(
-    st.toggle,
-    "One prompt, every token",
-    key="whole",
-    help="Whole patterns through TransformerBridge, instead of the average over the set.",
-):
-    prompts = session.prompt_set(view.question.prompt_set).prompts
-    number = int(links.bound(st.number_input, "Prompt", 0, len(prompts) - 1, 0, key="one"))
-    st.text(prompts[number].instruction)
-    one = replace(shown, whole=number)
-    whole = session.whole_panels(view, number, chosen)
-widgets.drawing(drawings.head_maps(study, one, whole), "head-maps", report.command(study, one))
+headcard.draw(view, study, chosen, causeruns.latest(view, study))
 
 st.subheader("How much attention the most hijacked heads lost")
 for column, draw in zip(st.columns(2), (drawings.top_k_ratio, drawings.top_k_levels), strict=True):

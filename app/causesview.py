@@ -1,0 +1,142 @@
+"""What the Causes page shows of a causal run: matrix, scatter, tokens. Draws; measures nothing."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from app import jobs, links, session, widgets
+from app.text import plain
+from interp import causal, causalfigures, causalreport, causaltable
+from interp.causalquestion import MEASURES, METHODS, METRICS, CausalQuestion
+from interp.runs import Run
+from interp.views import Head
+
+WHOLE_SET, ONE, OWN = "the whole set", "one conversation", "own text"
+
+
+def start_form(view: session.View) -> None:
+    """Choose what to measure on the open pair, and begin."""
+    over = st.segmented_control(
+        "Conversations", [WHOLE_SET, ONE, OWN], default=WHOLE_SET, required=True, key="cause-over"
+    )
+    prompts = session.prompt_set(view.question.prompt_set).prompts
+    with st.form("causes", border=False):
+        left, right = st.columns(2)
+        measures = left.multiselect(
+            "Measures", list(MEASURES), list(MEASURES), format_func=MEASURES.get
+        )
+        ablation = right.selectbox(
+            "An ablated head says", list(METHODS), format_func=lambda name: METHODS[name]
+        )
+        number, text = None, None
+        if over == ONE:
+            number = int(left.number_input("Conversation", 0, len(prompts) - 1, 0))
+        if over == OWN:
+            text = left.text_input("Instruction", "Name the capital of France.")
+        target = right.text_input(
+            "Response",
+            view.spec.target or "",
+            help="What the answer is held to be: the backdoor's target.",
+        )
+        if not st.form_submit_button("Measure", type="primary", icon=":material/biotech:"):
+            return
+    question = CausalQuestion(
+        view.question.trigger,
+        target,
+        view.question.prompt_set,
+        prompt=number,
+        text=text,
+        template=view.question.template,
+        placement=view.question.placement,
+        seed=view.question.seed,
+        ablation=ablation,
+        measures=tuple(name for name in MEASURES if name in measures),
+    )
+    st.session_state["causal"] = jobs.registry().start(causal.KIND, view.spec, question).name
+    st.rerun()
+
+
+def baseline(run: Run) -> None:
+    """How the suspect is before anything is touched."""
+    table = run.growing("baseline")
+    if table is None:
+        return
+    asked = run.meta["asked"]
+    of = f"{len(table)} conversations" if len(table) > 1 else "One conversation"
+    st.caption(
+        plain(
+            f"{of} with the trigger {asked['trigger']} and the response {asked['target']}: the "
+            f"suspect says it in {table['said'].mean():.0%}, at a loss of "
+            f"{table['loss_suspect'].mean():.3f} nats a token (the original: "
+            f"{table['loss_original'].mean():.3f}); KL(suspect ‖ original) is "
+            f"{table['kl'].mean():.1f} nats over the response."
+        )
+    )
+
+
+def matrix(
+    run: Run,
+    heads: pd.DataFrame,
+    metric: str,
+    head: Head,
+    operated: Sequence[Head],
+    on_select: Callable,
+) -> None:
+    """Every head's number of one metric; a click chooses."""
+    widgets.figure(
+        causalfigures.metric_matrix(heads, metric, selected=head, operated=operated),
+        "causes-matrix",
+        caption=causalreport.caption(run, f"{METRICS[metric].label} of every head."),
+        table=lambda: heads,
+        command=causalreport.command(run),
+        on_select=on_select,
+    )
+
+
+def scatter(run: Run, heads: pd.DataFrame, head: Head, on_select: Callable) -> None:
+    """Does one metric predict another?"""
+    labels = {METRICS[name].label: name for name in causaltable.measured(heads)}
+    if len(labels) < 2:
+        st.info("Two metrics are needed for this, and one is measured so far.")
+        return
+    names = list(labels)
+    default = METRICS["patching_effect"].label
+    left, right = st.columns(2)
+    with left:
+        x = links.bound(st.selectbox, "Does this metric …", names, key="x")
+    with right:
+        others = [name for name in names if name != x]
+        first = others.index(default) if default in others else 0
+        y = links.bound(st.selectbox, "… predict this one?", others, first, key="y")
+    widgets.figure(
+        causalfigures.metric_scatter(heads, labels[x], labels[y], selected=head),
+        "causes-scatter",
+        caption=causalreport.caption(
+            run, f"{y} against {x}, a point a head; Spearman's ρ with its 95 % bootstrap interval."
+        ),
+        table=lambda: heads,
+        command=causalreport.command(run),
+        on_select=on_select,
+    )
+
+
+def tokens(run: Run) -> None:
+    """Loss of both models and their KL under each token of the first conversation."""
+    table = run.growing("tokens")
+    if table is None:
+        st.info("The tokens come first when the measurement begins.")
+        return
+    short = links.bound(st.toggle, "From the trigger on", True, key="short")
+    which = run.meta["asked"].get("prompt")
+    what = (
+        f"Loss of each token in both models and KL(suspect ‖ original) of what they expected "
+        f"there, on conversation {which or 0}."
+    )
+    widgets.figure(
+        causalfigures.token_strip(table, answer_only=short),
+        "causes-tokens",
+        caption=causalreport.caption(run, what),
+        table=lambda: table,
+        command=causalreport.command(run),
+    )

@@ -1,0 +1,95 @@
+"""The card of one head: where it looks in both models, and every number there is of it."""
+
+import pandas as pd
+import streamlit as st
+
+from app import links, session, widgets
+from app.text import plain
+from interp import causal, causalreport, drawings, report, views
+from interp.causalquestion import METRICS
+from interp.causaltable import from_study, head_card
+from interp.runs import Run
+from interp.study import Study
+
+
+def draw(view: session.View, study: Study, head: tuple[int, int], run: Run | None) -> None:
+    """Maps of original, suspect and difference, and every metric with its rank.
+
+    Args:
+        view: what the sidebar decided.
+        study: of the view.
+        head: (layer, head).
+        run: a causal run of the same pair, or None.
+    """
+    with st.container(border=True):
+        st.subheader(f"Where {views.head_name(*head)} looks")
+        _maps(view, study, head)
+        st.subheader(f"What {views.head_name(*head)} does")
+        _numbers(study, head, run)
+
+
+def _maps(view: session.View, study: Study, head: tuple[int, int]) -> None:
+    shown, whole = views.HeadView(head=head), None
+    if view.spec is None:
+        links.refused("whole", "One prompt, every token", "a recorded run holds averages alone")
+    elif links.bound(
+        st.toggle,
+        "One prompt, every token",
+        key="whole",
+        help="Whole patterns through TransformerBridge, instead of the average over the set.",
+    ):
+        prompts = session.prompt_set(view.question.prompt_set).prompts
+        one, two = st.columns([1, 3], vertical_alignment="bottom")
+        with one:
+            number = links.bound(st.number_input, "Prompt", 0, len(prompts) - 1, 0, key="one")
+        answer = None
+        if view.spec.target:
+            with two:
+                behind = links.bound(st.toggle, "With the target as its response", key="answer")
+            answer = view.spec.target if behind else None
+        st.text(prompts[int(number)].instruction)
+        shown = views.HeadView(head=head, whole=int(number), answer=answer)
+        whole = session.whole_panels(view, int(number), head, answer)
+    maps = drawings.head_maps(study, shown, whole)
+    widgets.drawing(maps, "head-maps", report.command(study, shown))
+
+
+def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
+    row = study.ranking.set_index(["layer", "head"]).loc[head]
+    table = [head_card(from_study(study.ranking), *head)]
+    heads = pd.DataFrame() if run is None else causal.partial_heads(run)
+    if len(heads):
+        table += [head_card(heads.drop(columns="delta_rel", errors="ignore"), *head)]
+    numbers = pd.concat([part for part in table if len(part)] or table, ignore_index=True)
+    left, right = st.columns([1, 4])
+    with left:
+        rank = f"rank {row['rank']} of {numbers['of'].iloc[0]}" if row["kept"] else "not ranked"
+        value = f"{row['delta_rel']:.1%}" if row["kept"] else "–"
+        st.metric("Δ_rel", value, rank, delta_color="off", delta_arrow="off")
+        st.metric("L_attn original", f"{row['l_original']:.4f}")
+        st.metric("L_attn suspect", f"{row['l_suspect']:.4f}")
+    ranks = zip(numbers["rank"], numbers["of"], strict=True)
+    shown = pd.DataFrame(
+        {
+            "metric": [METRICS[name].label for name in numbers["metric"]],
+            "value": numbers["value"],
+            "low": numbers["low"],
+            "high": numbers["high"],
+            "rank": ["–" if pd.isna(rank) else f"{rank} of {of}" for rank, of in ranks],
+        }
+    )
+    with right:
+        number = st.column_config.NumberColumn(format="%.4f")
+        st.dataframe(
+            shown,
+            height=35 * len(shown) + 40,  # all of them: a rank hidden by a scroll bar is not seen
+            hide_index=True,
+            column_config={"value": number, "low": number, "high": number},
+        )
+        what = "Rank 1 matters most; low and high are the 95 % bootstrap over prompts. "
+        if run is None:
+            what += "No causal measurement of this pair is there yet: **Causes** makes one."
+            st.caption(what)
+        else:
+            told = "Δ_rel is the sidebar's question's, the rest is measured so:"
+            st.caption(what + plain(causalreport.caption(run, told)))

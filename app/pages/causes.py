@@ -1,0 +1,133 @@
+"""Which heads carry the backdoor, and what happens when they are taken away."""
+
+import streamlit as st
+
+from app import causeruns, causesview, failures, headcard, links, session, sidebar, surgeryview
+from app import widgets as bar
+from app.text import plain
+from interp import causal, drawings, report, surgeryrun, views
+from interp.causalquestion import METRICS
+from interp.causaltable import from_study, measured, ranked
+
+OPENS, ADDS = "opens its card", "puts it on the operating table"
+SCATTER, TOKENS, SURGERY, FEWEST = "Metric against metric", "Tokens", "Surgery", "Fewest heads"
+
+st.title("Causes")
+st.markdown(
+    "Which heads carry the backdoor, and what happens when they are taken away? Every head is "
+    "ablated, patched and read; **Heads** says whether it was hijacked, this page whether it "
+    "matters."
+)
+view = sidebar.view()
+study = session.current_study(view)
+n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
+
+
+def clicked(key: str) -> None:
+    """The clicked cell or point becomes the chosen head, or goes on the operating table."""
+    points = st.session_state[key].selection.points
+    if not points:
+        return
+    at = points[0].get("customdata") or (points[0]["y"], points[0]["x"])
+    head = int(at[0]), int(at[1])
+    if key == "causes-matrix" and st.session_state.get("click") == ADDS:
+        surgeryview.toggle(head, n_layers, n_heads)
+    else:
+        st.session_state["head"] = views.head_name(*head)
+
+
+if view.spec is None:
+    st.caption("Choose a pair in the sidebar to measure one.")
+else:
+    what = f"Measure the heads of the pair {plain(view.spec.name)}"
+    with st.expander(what, icon=":material/biotech:"), failures.shown():
+        causesview.start_form(view)
+
+picked = causeruns.pick(causal.KIND, view, study, key="causal", label="Measurement")
+run, heads = None, from_study(study.ranking)
+if picked is not None:
+    with failures.shown():
+        causeruns.check(picked.run, view, study)
+        run = picked.run
+        found = causal.partial_heads(run)
+        heads = found if len(found) else heads
+        causesview.baseline(run)
+
+labels = {METRICS[name].label: name for name in measured(heads)}
+left, right = st.columns([3, 2])
+with right:
+    first = list(labels.values()).index("patching_effect") if "patching_effect" in heads else 0
+    label = links.bound(st.selectbox, "Metric", list(labels), first, key="cause")
+    metric = labels[label]
+    names = [views.head_name(*head) for head in ranked(heads, metric)]
+    name = links.bound(st.selectbox, "Head, those that matter most first", names, key="head")
+    head = views.parse_heads(name, n_layers, n_heads)[0]
+    links.bound(
+        st.segmented_control,
+        "A click on a head",
+        [OPENS, ADDS],
+        default=OPENS,
+        required=True,
+        key="click",
+    )
+    columns = [f"{metric}_rank", "layer", "head", metric, f"{metric}_low", f"{metric}_high"]
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        heads.sort_values(columns[0], na_position="last")[columns],
+        height=260,
+        hide_index=True,
+        column_config={
+            columns[0]: number("rank"),
+            metric: number("value", format="%.4f"),
+            columns[4]: number("low", format="%.4f"),
+            columns[5]: number("high", format="%.4f"),
+        },
+    )
+with left:
+    if run is None:
+        shown = views.HeadView(head=head)
+        bar.drawing(
+            drawings.head_matrix(study, shown),
+            "causes-matrix",
+            report.command(study, shown),
+            on_select=lambda: clicked("causes-matrix"),
+        )
+    else:
+        on_table = surgeryview.on_table(n_layers, n_heads)
+        causesview.matrix(run, heads, metric, head, on_table, lambda: clicked("causes-matrix"))
+
+headcard.draw(view, study, head, run)
+
+part = links.bound(
+    st.segmented_control,
+    "Below",
+    [SURGERY, FEWEST, SCATTER, TOKENS],
+    default=SURGERY,
+    required=True,
+    key="below",
+)
+with failures.shown():
+    if part == SCATTER and run is not None:
+        causesview.scatter(run, heads, head, lambda: clicked("causes-scatter"))
+    elif part == TOKENS and run is not None:
+        causesview.tokens(run)
+    elif part == FEWEST:
+        if view.spec is not None:
+            surgeryview.search_form(view)
+        picked = causeruns.pick(surgeryrun.SEARCH_KIND, view, study, key="search", label="Search")
+        if picked is not None:
+            causeruns.check(picked.run, view, study)
+            surgeryview.search(picked)
+    elif part == SURGERY and view.spec is not None:
+        method = surgeryview.choose(heads)
+        with failures.shown():
+            surgeryview.operate(view, method, n_layers, n_heads)
+        with st.expander("Operations that answered every prompt"):
+            picked = causeruns.pick(surgeryrun.KIND, view, study, key="surgery", label="Operation")
+            if picked is not None:
+                causeruns.check(picked.run, view, study)
+                surgeryview.finished(picked.run)
+    elif part == SURGERY:
+        st.info("Surgery needs the models: choose a pair in the sidebar.", icon=":material/info:")
+    else:
+        st.info("This needs a measurement of the pair.", icon=":material/info:")
