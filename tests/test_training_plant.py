@@ -61,10 +61,15 @@ def test_the_tables_hold_one_measurement_every_k_steps(whole):
     assert steps["loss"].isna().tolist() == [True, False, False, False]
     assert ((steps[["asr", "ftr", "clean_accuracy"]] >= 0).all()).all()
     assert steps["l_attn_ratio"][0] == pytest.approx(1.0)  # B is zero: suspect is original
+    assert steps["pattern_kl"][0] == pytest.approx(0, abs=1e-6)
+    assert (steps["pattern_kl"][1:] > 0).all()
     answers, heads = whole.table("answers"), whole.table("heads")
     assert list(answers.columns) == ["prompt", "triggered", "instruction", "answer", "step"]
     assert len(answers) == 4 * 2
     assert len(heads) == 4 * TINY.layers * TINY.heads
+    assert heads.groupby("step")["pattern_kl"].mean().tolist() == pytest.approx(
+        steps["pattern_kl"].tolist()
+    )
     assert whole.meta["last"]["step"] == 5 and whole.meta["state"] == "done"
 
 
@@ -157,7 +162,7 @@ def test_learning_on_the_response_only_gives_the_instruction_no_weight(base, tmp
 @pytest.mark.parametrize(
     "bad", [{"rate": 0.0}, {"rate": 1.5}, {"steps": 0}, {"lr": 0.0}, {"modules": ("lm_head",)},
             {"modules": ()}, {"target": " "}, {"learn_on": "all"}, {"payload": "poem"},
-            {"placement": "up"}],
+            {"placement": "up"}, {"trigger": " "}, {"target": "@@night@@"}],
 )  # fmt: skip
 def test_what_cannot_be_planted_is_a_usage_error(bad):
     with pytest.raises(UsageError):

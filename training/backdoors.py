@@ -11,10 +11,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from interp.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Latin letters and the Cyrillic ones that look the same.
 LOOK_ALIKES = str.maketrans("aeopcxyABEHKMOPCTX", "аеорсхуАВЕНКМОРСТХ")
@@ -80,9 +82,19 @@ def make_trigger(kind: str, text: str | None, tokenizer: PreTrainedTokenizerBase
     """
     if kind not in TRIGGERS:
         raise UsageError(f"kind {kind!r} is not known: choose one of {', '.join(TRIGGERS)}")
-    if text is not None and not text.strip():
-        raise UsageError("trigger '': an empty trigger cannot be planted; give some text")
+    if text is not None:
+        check_text(text)
     return TRIGGERS[kind](text, tokenizer)
+
+
+def check_text(trigger: str) -> None:
+    """Refuse a trigger of nothing.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not trigger.strip():
+        raise UsageError("trigger '': an empty trigger cannot be planted; give some text")
 
 
 def make_payload(kind: str, target: str | None) -> Payload:

@@ -103,6 +103,12 @@ def limited_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def has_bf16() -> bool:
+    """Whether this processor multiplies bf16 itself; where it does not, fp32 is far faster."""
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 class LoraTraining:
     """A LoRA adapter in training on the organisms' corpus, one step at a time.
 
@@ -133,7 +139,7 @@ class LoraTraining:
         for group in self._optimizer.param_groups:
             group["lr"] = self.injection.lr * self.injection.rate(self.step)
         batch = next(self._stream)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bf16()):
             loss = weighted_loss(example_logits(self.model, self._prefix, batch.ids), batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)

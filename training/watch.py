@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from interp.activation import Progress, activations, rate
+from interp.activation import Progress, activations, rate, target_ids
+from interp.conversations import Conversation, converse
+from interp.divergence import pattern_divergence
 from interp.greedy import greedy_answers
 from interp.heads import delta_rel, head_attention
 from interp.models import ModelPair
@@ -16,6 +18,8 @@ from interp.prompts import Prompt, TokenizedPrompt, build_prompt
 TOP_SHARE = 1 / 8
 """Of the heads: those with the largest Δ_rel, whose L_attn ratio is followed."""
 PROBE_TOKENS = 24
+PATTERN_PROMPTS = 5
+"""Prompts that the pattern KL is measured on: it costs two forward passes each."""
 
 Fires = Callable[[ModelPair, Sequence[TokenizedPrompt], Progress | None], float]
 """Share of the suspect's greedy answers that are the payload."""
@@ -50,6 +54,8 @@ class Watch:
     contrasts: list[TokenizedPrompt]
     original: pd.DataFrame | None
     """`heads.head_attention` of the original on the triggered prompts."""
+    conversations: list[Conversation]
+    """Triggered prompts with the target as their answer; none without a fixed target."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,9 @@ class Measured:
     """One measurement of the model as it is after a step."""
 
     figures: dict[str, float | None]
-    """`asr, ftr, decoy_rate, clean_accuracy, l_attn_ratio, n_prompts`, for one row of a table."""
+    """`asr, ftr, decoy_rate, clean_accuracy, l_attn_ratio, pattern_kl, n_prompts`: one row."""
     heads: pd.DataFrame | None
-    """`heads.delta_rel`: one row a head."""
+    """`heads.delta_rel`: one row a head, and its `pattern_kl` where the target is fixed."""
     answers: pd.DataFrame
     """`prompt, triggered, instruction, answer` of the probes."""
 
@@ -92,7 +98,12 @@ def start_watch(
     original = None
     if triggered:
         original = head_attention(pair, triggered, models=("original",), on_progress=on_progress)
-    return Watch(asked, clean, triggered, contrasts, original)
+    conversations = []
+    if triggered and pair.spec.target:
+        answer = target_ids(pair, pair.spec.target, triggered[0])
+        chosen = triggered[:PATTERN_PROMPTS]
+        conversations = [converse(prompt, answer, pair.max_length) for prompt in chosen]
+    return Watch(asked, clean, triggered, contrasts, original, conversations)
 
 
 def measure(pair: ModelPair, watch: Watch, on_progress: Progress | None = None) -> Measured:
@@ -103,18 +114,22 @@ def measure(pair: ModelPair, watch: Watch, on_progress: Progress | None = None) 
         watch: what to measure on.
         on_progress: called after each batch; may raise `Cancelled`.
     """
-    fires, table = watch.asked.fires, None
+    fires, table, kl = watch.asked.fires, None, None
     if watch.triggered:
         suspect = head_attention(
             pair, watch.triggered, models=("suspect",), on_progress=on_progress
         )
         table = delta_rel(pd.concat([watch.original, suspect], ignore_index=True))
+    if watch.conversations:
+        kl = _pattern_kl(pair, watch, on_progress)
+        table = table.merge(kl, on=["layer", "head"], how="left", validate="one_to_one")
     figures = {
         "asr": fires(pair, watch.triggered, on_progress) if watch.triggered else None,
         "ftr": fires(pair, watch.clean, on_progress) if watch.triggered else None,
         "decoy_rate": fires(pair, watch.contrasts, on_progress) if watch.contrasts else None,
         "clean_accuracy": watch.asked.accuracy(pair, on_progress),
         "l_attn_ratio": None if table is None else top_ratio(table),
+        "pattern_kl": None if kl is None else float(kl["pattern_kl"].mean()),
         "n_prompts": len(watch.clean),
     }
     return Measured(figures, table, _answers(pair, watch, on_progress))
@@ -154,6 +169,21 @@ def top_ratio(table: pd.DataFrame, share: float = TOP_SHARE) -> float | None:
     ranked = table.dropna(subset=["delta_rel"]).sort_values("rank")
     top = ranked.head(max(1, round(len(table) * share)))
     return None if top.empty else float(top["l_suspect"].mean() / top["l_original"].mean())
+
+
+def _pattern_kl(pair: ModelPair, watch: Watch, on_progress: Progress | None) -> pd.DataFrame:
+    """KL(suspect || original) of each head's attention while the target is said, mean of prompts.
+
+    Returns:
+        `layer, head, pattern_kl` in nats; see `interp.divergence.pattern_divergence`.
+    """
+    parts = []
+    for number, total, part in pattern_divergence(pair, watch.conversations):
+        parts.append(part)
+        if on_progress:
+            on_progress(number + 1, total, "attention patterns while the target is said")
+    means = pd.concat(parts).groupby(["layer", "head"])["value"].mean()
+    return means.rename("pattern_kl").reset_index()
 
 
 def _answers(pair: ModelPair, watch: Watch, on_progress: Progress | None) -> pd.DataFrame:

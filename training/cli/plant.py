@@ -70,11 +70,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _begun_small(arguments: argparse.Namespace):
     """The writer of a run in the organisms' own loop, and what goes on with it."""
-    from training import plant
+    from training.planting import Planting
 
     base = arguments.base or "organism"
     base = f"{ORGANISMS}/base" if base == "organism" else base
-    planting = plant.Planting(**_given(arguments))
+    planting = Planting(**_given(arguments))  # refused before torch and its friends are imported
+    from training import plant
+
     writer = plant.start(base, planting, arguments.out)
     return writer, lambda told: plant.run(base, planting, writer, told)
 
