@@ -139,16 +139,21 @@ def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompt
     return _plain(figure, height=470)
 
 
-def zones_by_layer(table: pd.DataFrame, zones: dict[str, str]) -> go.Figure:
+def zones_by_layer(
+    table: pd.DataFrame, zones: dict[str, str], *, stacked: bool = False
+) -> go.Figure:
     """Mean attention to the trigger from each zone of the prompt, by layer, both models.
 
     Args:
         table: `model, prompt, layer, head` and a column a zone.
         zones: column -> its name in words.
+        stacked: one below the other, where the width is a column's.
     """
-    figure = make_subplots(1, len(zones), subplot_titles=list(zones.values()), shared_xaxes=True)
+    shape = (len(zones), 1) if stacked else (1, len(zones))
+    figure = make_subplots(*shape, subplot_titles=list(zones.values()), shared_xaxes=True)
     means = table.groupby(["model", "layer"])[list(zones)].mean().reset_index()
-    for column, zone in enumerate(zones, start=1):
+    for number, zone in enumerate(zones, start=1):
+        place = {"row": number, "col": 1} if stacked else {"row": 1, "col": number}
         for which in ("original", "suspect"):
             part = means[means["model"] == which]
             figure.add_scatter(
@@ -159,15 +164,15 @@ def zones_by_layer(table: pd.DataFrame, zones: dict[str, str]) -> go.Figure:
                 marker={"symbol": "circle" if which == "original" else "square"},
                 name=which,
                 legendgroup=which,
-                showlegend=column == 1,
-                row=1,
-                col=column,
+                showlegend=number == 1,
+                **place,
             )
-        figure.update_xaxes(title="layer", row=1, col=column)
+        if not stacked or number == len(zones):
+            figure.update_xaxes(title="layer", **place)
     figure.update_yaxes(rangemode="tozero")
-    figure.update_yaxes(title="mean weight of a pair", row=1, col=1)
+    figure.update_yaxes(title="mean weight of a pair", row=shape[0] // 2 + 1, col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.3, "x": 0})
-    return _plain(figure, height=340)
+    return _plain(figure, height=860 if stacked else 340)
 
 
 def _add_band(

@@ -14,6 +14,8 @@ from plotly.subplots import make_subplots
 
 from interp.palette import CHANGES, FONT, WEIGHTS, ZONE_COLOURS
 
+BESIDE, BELOW = 0.27, 0.17
+"""Of the figure, room between panels for their labels and titles, over the number of panels."""
 CLIP = 0.995
 """Colours saturate at this quantile, so that one bright cell does not darken all others."""
 
@@ -33,12 +35,24 @@ class Panel:
     """Diverging colours centred on zero instead of sequential ones."""
 
 
-def map_grid(panels: Sequence[Sequence[Panel | None]], *, side: int = 300) -> go.Figure:
+LABELS, LABEL_SIZE = 45, 9.0
+"""At most so many token labels stand on an axis of a page; pixels of their type."""
+
+
+def map_grid(
+    panels: Sequence[Sequence[Panel | None]],
+    *,
+    side: float = 300,
+    labels: int = LABELS,
+    label_size: float = LABEL_SIZE,
+) -> go.Figure:
     """Averaged maps in rows and columns; all weights on one scale, all differences on another.
 
     Args:
         panels: rows of panels; None leaves a place empty.
         side: pixels of one panel.
+        labels: at most so many on an axis; of more tokens every other, third ... is named.
+        label_size: pixels of their type.
 
     Returns:
         A figure whose heatmaps show query rows downwards and key columns rightwards, with the
@@ -51,15 +65,15 @@ def map_grid(panels: Sequence[Sequence[Panel | None]], *, side: int = 300) -> go
         n_rows,
         n_cols,
         subplot_titles=[p.title if p else "" for row in panels for p in row],
-        horizontal_spacing=0.27 / n_cols,
-        vertical_spacing=0.17 / n_rows,
+        horizontal_spacing=BESIDE / n_cols,
+        vertical_spacing=BELOW / n_rows,
     )
     shapes, notes = [], list(figure.layout.annotations)
     for r, row in enumerate(panels, start=1):
         for c, panel in enumerate(row, start=1):
             if panel is not None:
                 below = r == n_rows or panels[r][c - 1] is None
-                _add_map(figure, panel, r, c, x_labels=below)
+                _add_map(figure, panel, r, c, x_labels=below, ticks=(labels, label_size))
                 axes = _axes_of(figure, r, c)
                 shapes += _zone_outlines(panel.parts, *axes)
                 notes += _notes(panel, *axes)
@@ -109,7 +123,15 @@ def _shared_scales(panels: Sequence[Panel]) -> dict[bool, float]:
     return scales
 
 
-def _add_map(figure: go.Figure, panel: Panel, row: int, col: int, *, x_labels: bool) -> None:
+def _add_map(
+    figure: go.Figure,
+    panel: Panel,
+    row: int,
+    col: int,
+    *,
+    x_labels: bool,
+    ticks: tuple[int, float],
+) -> None:
     side = len(panel.parts)
     # Above the diagonal no token can look: left blank, so that zero is told from impossible.
     ahead = np.triu(np.ones((side, side), bool), 1)
@@ -118,24 +140,27 @@ def _add_map(figure: go.Figure, panel: Panel, row: int, col: int, *, x_labels: b
     # It does not know &quot;, and a quote needs no escape there.
     tokens = [escape(label, quote=False) for label in panel.labels]
     labels = [f"{i} {token}" for i, token in enumerate(tokens)]
+    most, size = ticks
     figure.add_trace(
         go.Heatmap(
             z=values,
             x=np.arange(side),
             y=np.arange(side),
             coloraxis="coloraxis2" if panel.difference else "coloraxis",
-            text=[[f"{q} looks at {k}" for k in labels] for q in labels] if side <= 45 else None,
-            hovertemplate=("%{text}<br>" if side <= 45 else "") + "%{z:.4f}<extra></extra>",
+            text=[[f"{q} looks at {k}" for k in labels] for q in labels]
+            if side <= LABELS
+            else None,
+            hovertemplate=("%{text}<br>" if side <= LABELS else "") + "%{z:.4f}<extra></extra>",
         ),
         row=row,
         col=col,
     )
-    shown = list(range(side)) if side <= 45 else list(range(0, side, -(-side // 45)))
+    shown = list(range(0, side, -(-side // most)))
     axis = {
         "tickmode": "array",
         "tickvals": shown,
         "ticktext": [tokens[i] for i in shown],
-        "tickfont": {"size": 9},
+        "tickfont": {"size": size},
         "showgrid": False,
         "zeroline": False,
     }

@@ -21,3 +21,17 @@ ZONE_COLOURS = {
     ("instruction", "instruction"): "#009E73",
 }
 """Outlines of the double triangle's zones, (query part, key part) -> colour."""
+ON_DARK = {
+    "#111111": "#f2f2f2",
+    "#000000": "#ffffff",
+    "#222": "#eeeeee",
+    "#333": "#cccccc",
+    "#222222": "#eeeeee",
+    "rgba(255,255,255,0.85)": "rgba(20,23,28,0.85)",
+    ORIGINAL: "#4FA3DC",
+    "rgba(0,114,178,0.15)": "rgba(79,163,220,0.22)",
+    "rgba(213,94,0,0.15)": "rgba(213,94,0,0.28)",
+    "rgba(122,122,122,0.15)": "rgba(160,160,160,0.22)",
+    CONTROL: "#A5A5A5",
+}
+"""What would vanish on a dark ground -> what stands in its place there."""

@@ -1,0 +1,124 @@
+"""Maps laid out for a page of paper or a slide: as many beside each other as can be read."""
+
+import math
+import re
+
+import plotly.graph_objects as go
+
+from interp.mapgrid import BELOW, BESIDE, Panel, map_grid
+from interp.scales import share_scales
+from interp.styles import MM, Style
+
+TALLEST = 230 * MM
+"""Pixels of a journal's page."""
+
+Panels = list[list[Panel | None]]
+
+
+def fitted(panels: Panels, style: Style) -> dict[str, go.Figure]:
+    """One or more figures of the panels, all on the same colour scales.
+
+    A label needs `style.pitch` pixels, so a panel of n tokens needs n times that. Where not all
+    columns fit beside each other, each becomes a figure of its own, its panels in as many rows as
+    they need; on a slide always, in one row. Where even one panel is too wide, not every token is
+    named.
+
+    Returns:
+        What tells the figures apart (`` if there is one) -> the figure.
+    """
+    slide = style.height is not None
+    fitting = _fitting(panels, style)
+    if slide or fitting < len(panels[0]):
+        across = max(len(panels), len(panels[0])) if slide else fitting
+        groups = {name: _in_rows(group, across) for name, group in _apart(panels).items()}
+    else:
+        groups = {"": panels}
+    drawn = {}
+    for name, group in groups.items():
+        for part, rows in _pages(group, style).items():
+            drawn[f"{name}-{part}".strip("-")] = _drawn(rows, style)
+    share_scales(list(drawn.values()))
+    return drawn
+
+
+def _apart(panels: Panels) -> dict[str, list[Panel]]:
+    """Each column by its name; a single row stays together."""
+    columns = [[panel for panel in column if panel] for column in zip(*panels, strict=True)]
+    if len(panels) == 1 or len(columns) == 1:
+        return {"": [panel for row in panels for panel in row if panel]}
+    names = [_name(column) for column in columns]
+    if len(set(names)) < len(names):
+        names = [str(number) for number in range(1, len(columns) + 1)]
+    return dict(zip(names, columns, strict=True))
+
+
+def _in_rows(panels: list[Panel], across: int) -> Panels:
+    rows: Panels = [list(panels[at : at + across]) for at in range(0, len(panels), across)]
+    rows[-1] += [None] * (len(rows[0]) - len(rows[-1]))
+    return rows
+
+
+def _pages(panels: Panels, style: Style) -> dict[str, Panels]:
+    """Rows that are higher together than a page of paper become figures of their own."""
+    height = len(panels) * (_side(len(panels[0]), style) + 4 * style.small)
+    if style.name != "paper" or height <= TALLEST:
+        return {"": panels}
+    return {str(number): [row] for number, row in enumerate(panels, start=1)}
+
+
+def _fitting(panels: Panels, style: Style) -> int:
+    """The most columns whose panels have room for every label; at least one."""
+    need = _tokens(panels) * style.pitch
+    counts = range(len(panels[0]), 1, -1)
+    return next((count for count in counts if _side(count, style) >= need), 1)
+
+
+def _side(columns: int, style: Style) -> float:
+    """Pixels of one panel with so many in a row; labels left and the colour bar right cost some."""
+    plot = style.width - 11 * style.small
+    return plot * (1 - (columns - 1) * BESIDE / columns) / columns
+
+
+def _drawn(panels: Panels, style: Style) -> go.Figure:
+    side, rows = _side(len(panels[0]), style), len(panels)
+    figure = _grid(panels, side, style)
+    height = style.height
+    if height is None:
+        plot = rows * side / (1 - (rows - 1) * BELOW / rows)
+        height = plot + _label_room(panels, side, style) + 2.5 * style.font
+    else:
+        _square(figure, side, height - _label_room(panels, side, style) - 3 * style.font)
+    return figure.update_layout(width=round(style.width), height=round(height))
+
+
+def _square(figure: go.Figure, side: float, room: float) -> None:
+    """Panels of a slide as high as wide, in the middle of the room there is."""
+    share = min(1.0, side / room)
+    low, high = (1 - share) / 2, (1 + share) / 2
+    figure.update_yaxes(domain=[low, high])
+    for note in figure.layout.annotations:
+        if note.yref == "paper":
+            note.y = high
+
+
+def _grid(panels: Panels, side: float, style: Style) -> go.Figure:
+    pitch = side / _tokens(panels)
+    step = math.ceil(style.pitch / pitch)
+    size = min(style.small, 0.95 * pitch * step)
+    return map_grid(panels, side=side, labels=math.ceil(_tokens(panels) / step), label_size=size)
+
+
+def _label_room(panels: Panels, side: float, style: Style) -> float:
+    size = min(style.small, max(style.pitch, side / _tokens(panels)))
+    longest = max(len(label) for row in panels for panel in row if panel for label in panel.labels)
+    return min(longest, 28) * 0.62 * size + style.small
+
+
+def _tokens(panels: Panels) -> int:
+    return max(len(panel.parts) for row in panels for panel in row if panel)
+
+
+def _name(column: list[Panel]) -> str:
+    """`original · random string` and its like -> `random-string`; `` if they share no name."""
+    titles = {panel.title.rpartition(" · ")[2] for panel in column if " · " in panel.title}
+    return re.sub(r"[^a-z0-9]+", "-", titles.pop().lower()).strip("-") if len(titles) == 1 else ""
