@@ -6,6 +6,7 @@ safetensors only, `trust_remote_code` never.
 """
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -40,6 +41,8 @@ os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
 
 Progress = Callable[[int, int, str], None]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+BUILDING = threading.RLock()
+"""Held while modules are made: peft and transformers patch torch meanwhile, for all threads."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.bfloat16}
 
 

@@ -171,11 +171,12 @@ def _load_trees(plan: PairPlan, on_progress: Progress | None) -> dict[Which, Tre
     trees: dict[tuple, Tree] = {}
     for key in dict.fromkeys(plan.keys.values()):
         checkpoint = plan.opened[key[:3]]
-        model = loading.load_weights(checkpoint, key[2], plan.device, on_progress)
         peft = None
-        for which, own in plan.keys.items():
-            if own == key and which in plan.adapters:
-                peft = attach(model, peft, plan.adapters[which], which)
+        with loading.BUILDING:
+            model = loading.load_weights(checkpoint, key[2], plan.device, on_progress)
+            for which, own in plan.keys.items():
+                if own == key and which in plan.adapters:
+                    peft = attach(model, peft, plan.adapters[which], which)
         trees[key] = Tree(model, peft, str(checkpoint.folder))
     return {which: trees[key] for which, key in plan.keys.items()}
 

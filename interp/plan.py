@@ -88,14 +88,15 @@ def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
     key = weights_key(spec)
     sides = {which: getattr(spec, which) for which in SIDES}
     opened: dict[tuple, Checkpoint] = {}
-    for side in sides.values():
-        if side.base not in opened:
-            opened[side.base] = loading.open_checkpoint(side)
-    adapters = {
-        which: lora.open_adapter(side.adapter, side.adapter_revision, opened[side.base])
-        for which, side in sides.items()
-        if side.adapter
-    }
+    with loading.BUILDING:
+        for side in sides.values():
+            if side.base not in opened:
+                opened[side.base] = loading.open_checkpoint(side)
+        adapters = {
+            which: lora.open_adapter(side.adapter, side.adapter_revision, opened[side.base])
+            for which, side in sides.items()
+            if side.adapter
+        }
     tokenizer = _shared_tokenizer(sides, opened)
     _check_shared_sizes(sides, opened)
     if "nf4" in (spec.original.precision, spec.suspect.precision):
