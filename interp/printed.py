@@ -1,0 +1,96 @@
+"""Tables for print: Markdown and LaTeX (booktabs), foreign text escaped."""
+
+import numbers
+import re
+import unicodedata
+from collections.abc import Callable
+
+import pandas as pd
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{sign: "\\" + sign for sign in "&%$#_{}"},
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "Δ": r"$\Delta$",
+    "ρ": r"$\rho$",
+    "→": r"$\rightarrow$",
+    "‖": r"$\Vert$",
+    "−": r"$-$",
+    "·": r"$\cdot$",
+    "…": r"\ldots{}",
+    "≤": r"$\leq$",
+    "±": r"$\pm$",
+    "⏎": r"$\hookleftarrow$",
+}
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#+\-!|~$&])")
+DIGITS = 4
+
+
+def markdown(table: pd.DataFrame, caption: str = "") -> str:
+    """A table in GitHub's Markdown, numbers to the right.
+
+    Args:
+        table: any; its index is left out.
+        caption: a paragraph above it.
+    """
+    rows = _cells(table, _as_markdown)
+    names = [_as_markdown(str(name)) for name in table]
+    rule = ["---:" if _is_number(table[name]) else "---" for name in table]
+    lines = [f"| {' | '.join(row)} |" for row in (names, rule, *rows)]
+    head = [_as_markdown(caption), ""] if caption else []
+    return "\n".join([*head, *lines, ""])
+
+
+def latex(table: pd.DataFrame, caption: str = "", label: str = "") -> str:
+    r"""A table as a LaTeX float that needs the package booktabs.
+
+    Args:
+        table: any; its index is left out.
+        caption: above it.
+        label: for `\ref`.
+    """
+    columns = "".join("r" if _is_number(table[name]) else "l" for name in table)
+    lines = [r"\begin{table}", r"  \centering"]
+    lines += [rf"  \caption{{{_as_latex(caption)}}}"] if caption else []
+    lines += [rf"  \label{{{re.sub(r'[^A-Za-z0-9:-]', '-', label)}}}"] if label else []
+    lines += [rf"  \begin{{tabular}}{{{columns}}}", r"    \toprule"]
+    lines += [f"    {' & '.join(_as_latex(str(name)) for name in table)} \\\\", r"    \midrule"]
+    lines += [f"    {' & '.join(row)} \\\\" for row in _cells(table, _as_latex)]
+    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _cells(table: pd.DataFrame, escaped: Callable[[str], str]) -> list[list[str]]:
+    return [[escaped(cell(value)) for value in row] for row in table.itertuples(index=False)]
+
+
+def cell(value: object) -> str:
+    """A value as text: numbers to four digits, nothing for what is not there, one line."""
+    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
+        return "–"
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        return f"{float(value):.{DIGITS}g}"
+    return visible(str(value))
+
+
+def visible(text: str) -> str:
+    """One line; what would not be seen, or would turn the line around, as its code point."""
+    shown = text.replace("\n", "⏎").replace("\t", "⇥")
+    return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c)[0] == "C" else c for c in shown)
+
+
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _as_markdown(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def _as_latex(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in text)
