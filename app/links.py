@@ -30,18 +30,44 @@ def bound(control: Callable, label: str, *args, key: str, **options):
     """
     asked = st.query_params.get_all(key)  # before it is drawn: drawing drops what it cannot take
     value = control(label, *args, key=key, bind="query-params", **options)
+    _note(key, label, asked, value)
+    return value
+
+
+def pinned(label: str, options: list[str], *, key: str) -> str:
+    """A choice that stands in the link even where it is the default.
+
+    For runs: the newest is the default, and tomorrow that will be another one.
+
+    Args:
+        label: of the select box.
+        options: at least one.
+        key: in the link and in the session.
+    """
+    asked = st.query_params.get_all(key)
+    if key not in st.session_state and asked and asked[0] in options:
+        st.session_state[key] = asked[0]
+    if st.session_state.get(key) not in options:
+        st.session_state.pop(key, None)
+    value = st.selectbox(label, options, key=key)
+    _note(key, label, [] if asked and asked[0] in options else asked, value)
+    st.query_params[key] = value
+    return value
+
+
+def _note(key: str, label: str, asked: list[str], value) -> None:
+    """Say, until the user moves on, that the link asked for something else."""
     missed = st.session_state.setdefault(MISSED, {})
     if any(one not in _in_link(value) for one in asked):
         missed[key] = (asked, value)
     elif key in missed and missed[key][1] != value:
-        del missed[key]  # the user has moved on
+        del missed[key]
     if key in missed:
         asked, _ = missed[key]
         shown = ", ".join(_in_link(value)) or "nothing"
         _say(
             f"The link asks for {label} '{', '.join(asked)}', which is not there; {shown} is shown"
         )
-    return value
 
 
 def refused(key: str, label: str, reason: str) -> None:

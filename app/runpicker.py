@@ -53,13 +53,18 @@ def pick(
     if not names:
         st.info("There is no recorded run to show yet.", icon=":material/info:")
         return None
-    name = links.bound(st.selectbox, label, names, key=key)
+    name = links.pinned(label, names, key=key)
     if name not in live and name not in left:
         return Picked(recorded[name], True)
     if name in live:
         jobpanel.watching(_watch, name, growing, _version(name, growing))
+        if not (jobs.folder_of(name) / "run.json").is_file():
+            return None  # a process that is only starting
     else:
-        reason = runs.read_meta(jobs.folder_of(name)).get("error") or "the app was stopped"
+        job = jobs.registry().get(name)
+        reason = job.error if job is not None else None  # which may not have come to its run
+        reason = reason or runs.read_meta(jobs.folder_of(name)).get("error")
+        reason = reason or "the app was stopped"
         st.warning(plain(f"This run is {left[name]}: {reason}."), icon=":material/pause_circle:")
         jobpanel.resume_or_delete(name, "page")
     return Picked(runs.open_run(jobs.folder_of(name), unfinished=True), False)
