@@ -1,5 +1,6 @@
 """Head surgery on the Causes page: choose heads, see what is left; the fewest heads found."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import pandas as pd
@@ -38,27 +39,19 @@ def toggle(head: Head, n_layers: int, n_heads: int) -> None:
     st.session_state[HEADS] = told_heads(rest if head in chosen else [*chosen, head])
 
 
+def heads_field() -> None:
+    """The heads on the table as text."""
+    st.text_input(
+        "Heads to operate on",
+        key=HEADS,
+        bind="query-params",
+        placeholder="L4H5, L3H6",
+        help="Type them, click them in the matrix, or take the first of a ranking below.",
+    )
+
+
 def choose(heads: pd.DataFrame) -> str:
-    """Controls: heads as text or by rank, and how to operate; returns the method."""
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
-    with left:
-        st.text_input(
-            "Heads to operate on",
-            key=HEADS,
-            bind="query-params",
-            placeholder="L4H5, L3H6",
-            help="Type them, click them in the matrix above, or take the first of a ranking.",
-        )
-    with right:
-        method = links.bound(
-            st.segmented_control,
-            "A head then says",
-            list(METHODS),
-            default="mean",
-            required=True,
-            key="method",
-            help="; ".join(f"**{name}**: {what}" for name, what in METHODS.items()),
-        )
+    """Take heads by rank, and say how to operate; returns the method."""
     labels = {METRICS[name].label: name for name in causaltable.measured(heads)}
     one, two, three, four = st.columns([1, 3, 1, 1], vertical_alignment="bottom")
     n = one.number_input("The first", 1, len(heads), min(3, len(heads)), key="top-n")
@@ -72,7 +65,15 @@ def choose(heads: pd.DataFrame) -> str:
 
     three.button("Take them", on_click=take, icon=":material/checklist:", width="stretch")
     four.button("Clear", on_click=clear, icon=":material/close:", width="stretch")
-    return method
+    return links.bound(
+        st.segmented_control,
+        "An operated head says",
+        list(METHODS),
+        default="mean",
+        required=True,
+        key="method",
+        help="; ".join(f"**{name}**: {what}" for name, what in METHODS.items()),
+    )
 
 
 def operate(view: session.View, method: str, n_layers: int, n_heads: int) -> None:
@@ -140,8 +141,13 @@ def search_form(view: session.View) -> None:
             st.rerun()
 
 
-def search(picked: Picked) -> None:
-    """Curves of every ranking and the sets that were found, of a search that may go on still."""
+def search(picked: Picked, on_take: Callable[[], None]) -> None:
+    """Curves of every ranking and the sets that were found, of a search that may go on still.
+
+    Args:
+        picked: the search.
+        on_take: called when the smallest set is put on the operating table.
+    """
     run = picked.run
     curve = run.growing("curve")
     if curve is None:
@@ -150,7 +156,7 @@ def search(picked: Picked) -> None:
     n_heads = int(curve["n"].max())
     if picked.finished:
         n_heads = run.meta["facts"]["n_layers"] * run.meta["facts"]["n_heads"]
-        _smallest(run, n_heads)
+        _smallest(run, n_heads, on_take)
     what = (
         "ASR and clean accuracy against the number of heads operated on "
         f"({METHODS[run.meta['asked']['method']]}), a line a ranking; dotted the goal: ASR under "
@@ -175,7 +181,7 @@ def search(picked: Picked) -> None:
         )
 
 
-def _smallest(run: Run, n_heads: int) -> None:
+def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
     sets = run.table("sets")
     if sets.empty:
         st.warning(
@@ -196,6 +202,7 @@ def _smallest(run: Run, n_heads: int) -> None:
 
     def take() -> None:
         st.session_state[HEADS] = best["heads"]
+        on_take()
 
     st.button("Operate on these", on_click=take, icon=":material/content_cut:")
     st.caption(

