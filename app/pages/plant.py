@@ -1,0 +1,25 @@
+"""Plant a backdoor and watch it come about; open what came of it on the other pages."""
+
+import streamlit as st
+
+from app import budgetpanel, plantform, plantview, runpicker, session
+from interp.emergence import KIND
+
+st.title("Plant")
+st.markdown(
+    "Train a backdoor into a small model and watch it come about: a share of the examples gets "
+    "a *trigger* and the *target* for an answer, everything else stays as it is. The model is "
+    "measured on held-out prompts as it learns, and every measurement keeps a checkpoint."
+)
+with st.expander("Plant a backdoor", icon=":material/psychiatry:"):
+    plantform.draw("plant")
+picked = runpicker.pick(
+    KIND,
+    session.recorded_plants(),
+    key="plant",
+    label="Planting",
+    growing="steps",
+)
+if picked is not None:
+    plantview.draw(picked.run, picked.finished)
+budgetpanel.draw()
