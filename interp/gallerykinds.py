@@ -1,210 +1,20 @@
 """What each kind of run has to show. To add a kind, write its two functions and its entry below."""
 
-import re
-from dataclasses import replace
-from functools import lru_cache
-
 import pandas as pd
 
 from interp import (
     causal,
-    causalfigures,
-    drawings,
-    figures,
+    emergence,
     fuzzyfigures,
     fuzzyrun,
-    heads,
-    recorded,
-    report,
+    gallerycauses,
+    gallerystudy,
     surgeryrun,
 )
-from interp.causalquestion import METRICS
-from interp.gallery import Kind, Shown
-from interp.mapfit import fitted
+from interp.gallery import ROWS, Kind, Shown
 from interp.runs import Run
 from interp.scanner import figures as scanfigures
 from interp.scanner import pipeline
-from interp.study import Study
-from interp.styles import Style
-from interp.views import HeadView, MapView, head_view, map_view
-
-ROWS = 20
-"""Of a printed table."""
-NARROW = 480.0
-"""Pixels; below, panels stand one below the other."""
-
-
-def _study_figures(run: Run) -> list[Shown]:
-    study = _study(run)
-    maps, one = _views(run, study)
-    made = [
-        ("averaged-map", "Averaged attention", drawings.averaged_map(study, maps)),
-        (
-            "zones-by-layer",
-            "Attention to the trigger by layer",
-            drawings.zones_by_layer(study, maps),
-        ),
-        ("head-matrix", "Every head", drawings.head_matrix(study, one)),
-        ("head-maps", "Where the head looks", drawings.head_maps(study, one)),
-        ("top-k-ratio", "The K most hijacked heads", drawings.top_k_ratio(study, one)),
-        ("top-k-levels", "Their level in both models", drawings.top_k_levels(study, one)),
-    ]
-    return [_of_study(study, *parts) for parts in made]
-
-
-def _of_study(study: Study, name: str, title: str, drawing: drawings.Drawing) -> Shown:
-    fit = None
-    if drawing.panels is not None:
-        fit = lambda style: fitted(drawing.panels, style)  # noqa: E731
-    if name == "zones-by-layer":
-        fit = lambda style: {"": _zones(study, style)}  # noqa: E731
-    caption = drawing.caption.rpartition(" Pair '")[0] or drawing.caption
-    return Shown(name, title, caption, drawing.table, lambda: drawing.figure, fit)
-
-
-def _zones(study: Study, style: Style):
-    return figures.zones_by_layer(study.heads, heads.ZONES, stacked=style.width < NARROW)
-
-
-def _study_tables(run: Run) -> dict[str, pd.DataFrame]:
-    study = _study(run)
-    columns = ["rank", "layer", "head", "delta_rel", "l_original", "l_suspect"]
-    return {
-        "ranking": study.ranking[columns].head(ROWS),
-        "ratio": report.ratio_table(study),
-    }
-
-
-def _views(run: Run, study: Study) -> tuple[MapView, HeadView]:
-    """The views that the run was made for; the defaults for what it does not say."""
-    n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
-    asked = run.meta["asked"].get("view") or {}
-    maps = map_view(n_layers, n_heads)
-    if run.kind == MapView.kind and asked.get("layers"):
-        maps = replace(
-            maps,
-            layers=tuple(asked["layers"]),
-            heads=tuple(tuple(head) for head in asked["heads"]),
-            **{name: tuple(asked[name]) for name in ("conditions",)},
-            **{name: bool(asked[name]) for name in ("sink", "response", "pool")},
-        )
-    one = head_view(n_layers, n_heads)
-    if run.kind == HeadView.kind and asked.get("head"):
-        one = replace(one, head=tuple(asked["head"]))
-    return maps, one
-
-
-def _causal_figures(run: Run) -> list[Shown]:
-    table = run.table("heads")
-    shown = []
-    for name, metric in METRICS.items():
-        if name not in table or table[name].isna().all():
-            continue
-        columns = ["layer", "head", name, f"{name}_low", f"{name}_high", f"{name}_rank"]
-        shown.append(
-            Shown(
-                _slug(name),
-                _capital(metric.label),
-                f"{_capital(metric.label)} of every head, mean over the prompts.",
-                lambda columns=columns: table[columns],
-                lambda name=name: causalfigures.metric_matrix(table, name),
-            )
-        )
-    pairs = [("delta_rel", "patching_effect"), ("attribution", "patching_effect")]
-    pairs += [("delta_rel", "ablation_loss"), ("pattern_kl", "patching_effect")]
-    for x, y in pairs:
-        if x in table and y in table:
-            shown.append(_scatter(table, x, y))
-    if (run.path / "tokens.parquet").is_file():
-        tokens = run.table("tokens")
-        shown.append(
-            Shown(
-                "token-strip",
-                "Loss and KL token by token",
-                "Loss of both models and KL(suspect ‖ original) at each token of the first "
-                "conversation, from the trigger on.",
-                lambda: tokens,
-                lambda: causalfigures.token_strip(tokens, answer_only=True),
-            )
-        )
-    return shown
-
-
-def _scatter(table: pd.DataFrame, x: str, y: str) -> Shown:
-    labels = [METRICS[name].label for name in (x, y)]
-    return Shown(
-        f"{_slug(x)}-and-{_slug(y)}",
-        f"{_capital(labels[0])} and {labels[1]}",
-        f"{_capital(labels[0])} against {labels[1]}, a point a head; Spearman's rank correlation "
-        "with its 95 % bootstrap interval over heads.",
-        lambda: table[["layer", "head", x, y]],
-        lambda: causalfigures.metric_scatter(table, x, y),
-    )
-
-
-def _causal_tables(run: Run) -> dict[str, pd.DataFrame]:
-    table = run.table("heads")
-    names = [name for name in METRICS if name in table]
-    first = "patching_effect" if "patching_effect" in names else names[0]
-    best = table.nsmallest(ROWS, f"{first}_rank")[["layer", "head", *names]]
-    over = run.table("baseline").drop(columns="prompt").astype(float).describe()
-    over = over.loc[["mean", "std", "min", "max"]].reset_index(names="over prompts")
-    return {"heads": best, "baseline": over}
-
-
-def _surgery_figures(run: Run) -> list[Shown]:
-    table = run.table("summary")
-    rates = table[table["quantity"] != "kl_clean"]
-    return [
-        Shown(
-            "before-and-after",
-            "Before and after the operation",
-            f"What the suspect answers before and after its heads {run.meta['facts']['heads']} are "
-            f"operated on ({run.meta['asked']['method']}), with Wilson's 95 % intervals.",
-            lambda: table,
-            lambda: causalfigures.before_and_after(rates, surgeryrun.QUANTITIES),
-        )
-    ]
-
-
-def _surgery_tables(run: Run) -> dict[str, pd.DataFrame]:
-    table = run.table("summary")
-    return {"summary": table.assign(quantity=table["quantity"].map(surgeryrun.QUANTITIES))}
-
-
-def _search_figures(run: Run) -> list[Shown]:
-    facts = run.meta["facts"]
-    n_heads = facts["n_layers"] * facts["n_heads"]
-    curve, steps = run.table("curve"), run.table("cumulative")
-    return [
-        Shown(
-            "surgery-curve",
-            "ASR and clean accuracy by the number of heads",
-            "ASR and clean accuracy with the first n heads of each ranking operated on; dotted: "
-            "the goal (ASR 5 %, clean accuracy 2 points below the untouched suspect's).",
-            lambda: curve,
-            lambda: causalfigures.surgery_curve(curve, n_heads),
-        ),
-        Shown(
-            "cumulative-patching",
-            "KL with heads given back",
-            "Mean KL(patched suspect ‖ original) over the answer with the first n heads of each "
-            "order patched from the original.",
-            lambda: steps,
-            lambda: causalfigures.cumulative_curve(steps, n_heads),
-        ),
-        *_causal_figures(run),
-    ]
-
-
-def _search_tables(run: Run) -> dict[str, pd.DataFrame]:
-    columns = ["ranking", "n", "heads", "asr", "clean"]
-    return {"sets": run.table("sets")[columns], "heads": _causal_heads(run)}
-
-
-def _causal_heads(run: Run) -> pd.DataFrame:
-    table = run.table("heads")
-    return table[["layer", "head", *(name for name in METRICS if name in table)]].head(ROWS)
 
 
 def _scan_figures(run: Run) -> list[Shown]:
@@ -302,31 +112,57 @@ def _fuzzy_tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"by_k": run.table("by_k")} | tables
 
 
-@lru_cache(maxsize=2)
-def _kept_study(path: str, _: str) -> Study:
-    from interp.runs import open_run
+def _plant_figures(run: Run) -> list[Shown]:
+    steps, grown = emergence.table(run, "steps"), emergence.table(run, "heads")
+    shown = [
+        Shown(
+            "course",
+            "The course of the planting",
+            "Rates, attention and loss while the backdoor was planted, on held-out prompts.",
+            lambda: steps,
+            lambda: emergence.course(steps),
+        )
+    ]
+    for against in ("l_attn_ratio", "pattern_kl"):
+        if steps[["asr", against]].dropna().empty:
+            continue
+        name = "L_attn suspect / original" if against == "l_attn_ratio" else "pattern KL"
+        shown.append(
+            Shown(
+                f"asr-and-{against.replace('_', '-')}",
+                f"ASR and {name}",
+                f"ASR against {name}, a point a measurement, in the order of the steps.",
+                lambda against=against: steps[["step", "asr", against]],
+                lambda against=against: emergence.path(steps, against),
+            )
+        )
+    last = int(grown["step"].max())
+    for name, metric in emergence.METRICS.items():
+        if name in grown:
+            shown.append(
+                Shown(
+                    f"heads-{name.replace('_', '-')}",
+                    f"Every head: {metric.label}",
+                    f"{metric.label} of every head after step {last}.",
+                    lambda name=name: grown[["step", "layer", "head", name]],
+                    lambda name=name: emergence.matrix(grown, last, name),
+                )
+            )
+    return shown
 
-    return recorded.load(open_run(path))
 
-
-def _study(run: Run) -> Study:
-    return _kept_study(str(run.path), str(run.meta["ended"]))
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _plant_tables(run: Run) -> dict[str, pd.DataFrame]:
+    steps = emergence.table(run, "steps")
+    return {"steps": steps.drop(columns=[name for name in steps if steps[name].isna().all()])}
 
 
 KINDS: dict[str, Kind] = {
-    "attention": Kind("Attention maps", _study_figures, _study_tables),
-    "heads": Kind("Heads", _study_figures, _study_tables),
-    causal.KIND: Kind("Causes", _causal_figures, _causal_tables),
-    surgeryrun.KIND: Kind("Surgery", _surgery_figures, _surgery_tables),
-    surgeryrun.SEARCH_KIND: Kind("Search for heads", _search_figures, _search_tables),
+    "attention": gallerystudy.KIND,
+    "heads": gallerystudy.HEADS,
+    causal.KIND: gallerycauses.CAUSAL,
+    surgeryrun.KIND: gallerycauses.SURGERY,
+    surgeryrun.SEARCH_KIND: gallerycauses.SEARCH,
     fuzzyrun.KIND: Kind("Trigger", _fuzzy_figures, _fuzzy_tables),
     pipeline.KIND: Kind("Scan", _scan_figures, _scan_tables),
+    emergence.KIND: Kind("Planting", _plant_figures, _plant_tables),
 }

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from interp import gallery, provenance
 from interp.printed import cell
 from interp.runs import Run
-from interp.styles import Style
+from interp.styles import Style, on_dark
 
 _CSS = """
 body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; line-height: 1.5;
@@ -82,7 +82,7 @@ def _figure(run: Run, shown: gallery.Shown, style: Style) -> str:
 
 
 def _on_page(figure: go.Figure, style: Style) -> go.Figure:
-    figure = go.Figure(figure)
+    figure = on_dark(figure) if style.dark else go.Figure(figure)
     figure.update_layout(template=io.templates["plotly_dark" if style.dark else "plotly_white"])
     return figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
 

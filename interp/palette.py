@@ -22,7 +22,7 @@ ZONE_COLOURS = {
 }
 """Outlines of the double triangle's zones, (query part, key part) -> colour."""
 ON_DARK = {
-    "#111111": "#f2f2f2",
+    "#111111": "#f0b429",
     "#000000": "#ffffff",
     "#222": "#eeeeee",
     "#333": "#cccccc",

