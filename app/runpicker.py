@@ -49,7 +49,7 @@ def pick(
     names = sorted(names, key=strange.__contains__)
     if not others:
         names = [name for name in names if name not in strange]
-    _say_failure(st.session_state.get(key), names)
+    _say_failure(key, names)
     if not names:
         st.info("There is no recorded run to show yet.", icon=":material/info:")
         return None
@@ -75,11 +75,18 @@ def pair_of(run: Run) -> str:
     return run.meta["asked"]["pair"]["name"]
 
 
-def _say_failure(name: str | None, names: list[str]) -> None:
-    """A job that failed before it left anything to show is not in the list."""
-    job = jobs.registry().get(name) if name is not None and name not in names else None
-    if job is not None and job.error:
-        st.error(plain(f"{name}: {job.error}."), icon=":material/error:")
+def _say_failure(key: str, names: list[str]) -> None:
+    """A job that failed before it left anything to show is not in the list; until the next one."""
+    chosen = st.session_state.get(key)
+    if chosen is not None and chosen not in names:
+        st.session_state[f"{key}-failed"] = chosen
+        st.query_params.pop(key, None)  # it was put there while the job was at work
+    failed = st.session_state.get(f"{key}-failed")
+    job = jobs.registry().get(failed) if failed is not None and failed not in names else None
+    if chosen in {one.name for one in jobs.registry().live()}:
+        st.session_state.pop(f"{key}-failed", None)
+    elif job is not None and job.error:
+        st.error(plain(f"{failed}: {job.error}."), icon=":material/error:")
 
 
 def _version(name: str, growing: str) -> tuple:

