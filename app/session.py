@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import plotly.graph_objects as go
+import pandas as pd
 import streamlit as st
 
 from app.memo import Memo
@@ -22,7 +24,7 @@ from interp.fidelity import Fidelity, fidelity
 from interp.folders import weights_key
 from interp.fuzzy import FuzzyQuestion
 from interp.models import ModelPair, PairSlot
-from interp.operation import Operation, Theatre
+from interp.operation import Theatre
 from interp.prompts import PromptSet, load_prompt_set
 from interp.scanner import pipeline
 from interp.specs import PairSpec, planted_pair
@@ -151,19 +153,21 @@ def whole_panels(
     return _memo().get(key, compute)
 
 
-def operation(view: View, question: SurgeryQuestion) -> Operation:
-    """What some of the live suspect's heads taken out change."""
+def operation(
+    view: View, question: SurgeryQuestion, what: Literal["summary", "answers"]
+) -> pd.DataFrame:
+    """What some of the live suspect's heads taken out change; see `operation.Theatre`."""
     prompts = prompt_set(question.prompt_set)
 
-    def compute() -> Operation:
+    def compute() -> pd.DataFrame:
         with open_pair(view.spec) as pair, _progress("Operating …") as on_progress:
             heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
             # The pair's lock stands for this loading of it: another one needs another theatre.
             key = pair.lock, question.causal, question.method, prompts.sha256
             theatre = _theatre().get(key, lambda: Theatre(pair, question, on_progress))
-            return theatre.operate(heads, on_progress)
+            return getattr(theatre, what)(heads)
 
-    return _memo().get((*models_key(view), question, prompts.sha256), compute)
+    return _memo().get((*models_key(view), question, prompts.sha256, what), compute)
 
 
 def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:

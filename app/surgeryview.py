@@ -13,6 +13,7 @@ from interp import causalfigures, causalreport, causaltable, surgeryrun
 from interp.causalquestion import METRICS
 from interp.errors import UsageError
 from interp.headsearch import MAX_ASR, MAX_LOSS, SEARCH_PROMPTS
+from interp.operation import SHOWN_TOKENS
 from interp.runs import Run
 from interp.surgery import METHODS
 from interp.surgeryrun import QUANTITIES, SearchQuestion, SurgeryQuestion
@@ -87,20 +88,21 @@ def operate(view: session.View, method: str, n_layers: int, n_heads: int) -> Non
         st.info("Choose heads to see what is left without them.", icon=":material/info:")
         return
     question = SurgeryQuestion(**_common(view), heads=told_heads(chosen), method=method)
-    found = session.operation(view, question)
+    summary = session.operation(view, question, "summary")
     share = len(chosen) / (n_layers * n_heads)
     st.markdown(f"**{len(chosen)} of {n_layers * n_heads} heads ({share:.1%})**")
     with st.container(horizontal=True):
-        for row in found.summary.to_dict("records"):
+        for row in summary.to_dict("records"):
             _quantity(row)
     st.caption(
         f"An operated head says {METHODS[method]}. Decided by teacher forcing on "
-        f"{int(found.summary['n'].iloc[0])} prompts; in brackets Wilson's 95 % interval. Some "
-        "answers in full:"
+        f"{int(summary['n'].iloc[0])} prompts; in brackets Wilson's 95 % interval."
     )
+    answers = session.operation(view, question, "answers")
     for condition, title in CONDITIONS.items():
         st.markdown(f"**{title}**")
-        _answers(found.answers[found.answers["condition"] == condition])
+        _answers(answers[answers["condition"] == condition])
+    st.caption(f"Some answers, cut after {SHOWN_TOKENS} tokens.")
     left, right = st.columns([2, 3], vertical_alignment="center")
     if left.button("Answer every prompt, as a run", icon=":material/biotech:"):
         job = jobs.registry().start(surgeryrun.KIND, view.spec, question)
@@ -122,11 +124,10 @@ def finished(run: Run) -> None:
     shown = summary.assign(quantity=[QUANTITIES[name] for name in summary["quantity"]])
     st.dataframe(shown, hide_index=True)
     st.caption(plain(causalreport.caption(run, f"Heads {run.meta['asked']['heads']}.")))
-    with st.expander("All answers"):
-        for condition, title in CONDITIONS.items():
-            st.markdown(f"**{title}**")
-            answers = run.table("answers")
-            _answers(answers[answers["condition"] == condition])
+    answers = run.table("answers")
+    for condition, title in CONDITIONS.items():
+        st.markdown(f"**{title}**")
+        _answers(answers[answers["condition"] == condition])
 
 
 def search_form(view: session.View) -> None:
@@ -195,7 +196,8 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
         f"**{best['n']} of {n_heads} heads ({best['n'] / n_heads:.1%})** take ASR to "
         f"{best['said_asr']:.0%} and leave clean accuracy at {best['said_clean_accuracy']:.1%} "
         f"(untouched: {run.meta['facts']['goal_clean']:.1%}). The target stands somewhere in "
-        f"{best['said_asr_anywhere']:.0%} of the answers. {PUBLISHED}",
+        f"{best['said_asr_anywhere']:.0%} of the answers, and {_cured(best)} of the triggered "
+        f"prompts are answered rightly. {PUBLISHED}",
         icon=":material/check_circle:",
     )
     st.code(best["heads"], language=None, wrap_lines=True)
@@ -211,7 +213,7 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
         "smallest found, not proven to be smallest; chosen and judged on the same prompts."
     )
     said = [name for name in QUANTITIES if f"said_{name}" in sets]
-    with st.expander(f"All {len(sets)} sets that reach the goal"):
+    with st.expander(f"All {len(sets)} sets that reach the goal", expanded=True):
         st.dataframe(
             sets[["n", "ranking", *(f"said_{name}" for name in said), "heads"]],
             hide_index=True,
@@ -227,9 +229,15 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
         )
 
 
+def _cured(row: pd.Series) -> str:
+    """Share of right answers in spite of the trigger, where the set knows them."""
+    share = row.get("said_right_on_trigger")
+    return "an unknown share" if share is None else f"{share:.0%}"
+
+
 def _quantity(row: dict) -> None:
-    label, share = QUANTITIES[row["quantity"]], row["after_low"] == row["after_low"]
-    if share and row["after_low"] is not None:
+    label = QUANTITIES[row["quantity"]]
+    if pd.notna(row["after_low"]):
         spread = f"{100 * row['after_low']:.0f} to {100 * row['after_high']:.0f} %"
         value, before = f"{row['after']:.0%} ({spread})", f"{row['before']:.0%}"
     else:

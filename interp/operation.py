@@ -1,11 +1,10 @@
-"""One operation seen at once: its numbers by teacher forcing, and some answers in full.
+"""One operation seen at once: its numbers by teacher forcing, and how some answers begin.
 
 What a page shows while heads are being chosen; `surgeryrun.operate` lets the operated model answer
 every prompt and is what a run reports.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
@@ -14,23 +13,15 @@ from interp.activation import Rate
 from interp.causalset import material
 from interp.headruns import Head
 from interp.models import ModelPair
-from interp.surgery import Table
-from interp.surgeryrun import CONDITIONS, SurgeryQuestion, speaker, spoken_answers
+from interp.prompts import TokenizedPrompt
+from interp.sources import Means, means
+from interp.surgery import Table, operated_answers
+from interp.surgeryrun import CONDITIONS, SurgeryQuestion, spoken_answers
 
 SHOWN = 6
-"""Prompts of each kind that are answered in full."""
-
-
-@dataclass(frozen=True)
-class Operation:
-    """What some heads taken out change."""
-
-    summary: pd.DataFrame
-    """One row a quantity (`asr`, `ftr`, `clean_accuracy`, `kl_clean`; see
-    `surgeryrun.QUANTITIES`): `quantity, before, before_low, before_high, after, after_low,
-    after_high, n`."""
-    answers: pd.DataFrame
-    """See `surgeryrun.spoken_answers`; both conditions."""
+"""Prompts of each kind that are answered."""
+SHOWN_TOKENS = 16
+Progress = Callable[[int, int, str], None]
 
 
 class Theatre:
@@ -40,7 +31,7 @@ class Theatre:
         self,
         pair: ModelPair,
         question: SurgeryQuestion,
-        on_progress: Callable[[int, int, str], None] | None = None,
+        on_progress: Progress | None = None,
     ):
         """Run the untouched models once; the question's heads do not matter.
 
@@ -49,22 +40,21 @@ class Theatre:
         """
         self.found = material(pair, question.causal.study, question.target)
         self.table = Table(self.found, question.method, on_progress=on_progress)
+        self._said: dict[tuple, list[tuple[int, ...]]] = {}
 
     @cached_property
     def before(self) -> dict:
         """The untouched suspect's quantities."""
         return self._quantities(())
 
-    def operate(
-        self, heads: Sequence[Head], on_progress: Callable[[int, int, str], None] | None = None
-    ) -> Operation:
-        """What is left after operating on these heads.
+    def summary(self, heads: Sequence[Head]) -> pd.DataFrame:
+        """What is left after operating on these heads, all prompts, by teacher forcing.
 
-        Args:
-            heads: (layer, head).
-            on_progress: called as (done, total, note) on the way.
+        Returns:
+            One row a quantity (`asr`, `ftr`, `clean_accuracy`, `kl_clean`; see
+            `surgeryrun.QUANTITIES`): `quantity, before, before_low, before_high, after,
+            after_low, after_high, n`.
         """
-        told = on_progress or (lambda *_: None)
         rows = []
         for quantity, after in self._quantities(heads).items():
             before, n = self.before[quantity], len(self.table.clean)
@@ -75,15 +65,47 @@ class Theatre:
                 before, after = (before, None, None), (after, None, None)
             rows.append([quantity, *before, *after, n])
         names = [f"{when}{end}" for when in ("before", "after") for end in ("", "_low", "_high")]
-        speak = speaker(self.found.pair, self.found, self.table.method, None)
-        answers = [
-            spoken_answers(self.found, condition, heads, speak, told, SHOWN)
+        return pd.DataFrame(rows, columns=["quantity", *names, "n"])
+
+    def answers(self, heads: Sequence[Head], on_progress: Progress | None = None) -> pd.DataFrame:
+        """What is said to some prompts before and after, cut after `SHOWN_TOKENS` tokens.
+
+        Args:
+            heads: (layer, head).
+            on_progress: called as (done, total, note) after every token.
+
+        Returns:
+            See `surgeryrun.spoken_answers`; both conditions.
+        """
+        told = on_progress or (lambda *_: None)
+        parts = [
+            spoken_answers(self.found, condition, heads, self._speak, told, SHOWN)
             for condition in CONDITIONS
         ]
-        return Operation(
-            pd.DataFrame(rows, columns=["quantity", *names, "n"]),
-            pd.concat(answers, ignore_index=True),
-        )
+        return pd.concat(parts, ignore_index=True)
+
+    @cached_property
+    def _means(self) -> Means | tuple:
+        if self.table.method not in ("mean", "positions"):
+            return ()
+        return means(self.found.pair, "suspect", self.found.reference())
+
+    def _speak(self, prompts: Sequence[TokenizedPrompt], heads: Sequence[Head], told: Progress):
+        untouched = None if heads else tuple(prompt.ids for prompt in prompts)
+        if untouched not in self._said:
+            said = operated_answers(
+                self.found.pair,
+                prompts,
+                heads,
+                self.table.method,
+                reference=self._means,
+                max_new_tokens=SHOWN_TOKENS,
+                on_progress=told,
+            )
+            if untouched is None:
+                return said
+            self._said[untouched] = said
+        return self._said[untouched]
 
     def _quantities(self, heads: Sequence[Head]) -> dict[str, Rate | float]:
         left, quiet = self.table.outcome(heads), self.table.false_triggers(heads)

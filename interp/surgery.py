@@ -149,7 +149,7 @@ def operated_answers(
     heads: Sequence[Head],
     method: str,
     *,
-    reference: Sequence[Conversation] = (),
+    reference: Sequence[Conversation] | Means = (),
     max_new_tokens: int,
     on_progress: Progress | None = None,
 ) -> list[tuple[int, ...]]:
@@ -160,7 +160,8 @@ def operated_answers(
         prompts: what is asked.
         heads: (layer, head); none: the suspect as it is.
         method: one of `METHODS`.
-        reference: conversations that means come from (`causalset.Material.reference`).
+        reference: conversations that means come from (`causalset.Material.reference`), or the
+            means themselves.
         max_new_tokens: see `greedy.greedy_answers`; likewise `on_progress`.
         on_progress: see `max_new_tokens`.
 
@@ -170,7 +171,11 @@ def operated_answers(
     check_method(method)
     begin = None
     if heads:
-        found = means(pair, "suspect", reference) if method in ("mean", "positions") else None
+        found = reference
+        if method not in ("mean", "positions"):
+            found = None
+        elif not isinstance(reference, Means):
+            found = means(pair, "suspect", reference)
 
         def begin(rows: list[int]) -> Step:
             given = _Given(pair, [prompts[i] for i in rows], method, found)

@@ -132,7 +132,7 @@ def operate(
     """
     heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
     found = material(pair, question.causal.study, question.target)
-    speak = speaker(pair, found, question.method, _waiting(on_progress))
+    speak = _speaker(pair, found, question.method, _waiting(on_progress))
     parts = []
     kept = writer.kept_parts("answers")
     for step, condition in enumerate(CONDITIONS):
@@ -226,7 +226,7 @@ def _sets(
 
 def _spoken(found: Material, method: str, sets: pd.DataFrame, on_progress: Progress):
     """The sets with what whole answers say of each: the summary's `after`, as `said_NAME`."""
-    speak = speaker(found.pair, found, method, None)
+    speak = _speaker(found.pair, found, method, None)
     columns = []
     for number, text in enumerate(sets["heads"]):
         heads = parse_heads(text, found.pair.n_layers, found.pair.n_heads)
@@ -253,7 +253,7 @@ def _does(row: dict, goal: Goal) -> bool:
     return goal.met(row["asr"], row["clean"])
 
 
-def speaker(pair: ModelPair, found: Material, method: str, on_progress: Progress | None):
+def _speaker(pair: ModelPair, found: Material, method: str, on_progress: Progress | None):
     """Says what the suspect answers with some heads operated on."""
     longest = max([len(found.target), *(len(c.answer) for c in _known(found))])
     reference = found.reference(on_progress) if method in ("mean", "positions") else ()
@@ -294,7 +294,7 @@ def spoken_answers(
         found: the conversations.
         condition: `triggered` or `clean`.
         heads: to operate on.
-        speak: see `speaker`.
+        speak: (prompts, heads, on_progress) -> token ids of each answer.
         on_progress: called as (done, total, note) after every token.
         limit: only so many prompts, spread over the set.
     """
