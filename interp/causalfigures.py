@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.axes import token_axis
 from interp.causalquestion import METRICS
 from interp.causaltable import agreement
 from interp.figures import head_matrix
@@ -148,9 +149,7 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
             middle = (places.min() + places.max()) / 2
             figure.add_annotation(text=part, x=middle, y=1.0, yref="paper", showarrow=False)
     figure.update_xaxes(
-        tickmode="array",
-        tickvals=shown["position"],
-        ticktext=shown["token"],
+        **token_axis(list(shown["token"]), list(shown["position"])),
         tickangle=-60,
         tickfont={"size": 10},
         row=2,

@@ -5,14 +5,15 @@ Arrays in, a plotly figure out. Knows no model, no run and no screen.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.axes import MOST, token_axis
 from interp.palette import CHANGES, FONT, WEIGHTS, ZONE_COLOURS
+from interp.tokens import label
 
 BESIDE, BELOW = 0.27, 0.17
 """Of the figure, room between panels for their labels and titles, over the number of panels."""
@@ -35,15 +36,15 @@ class Panel:
     """Diverging colours centred on zero instead of sequential ones."""
 
 
-LABELS, LABEL_SIZE = 45, 9.0
-"""At most so many token labels stand on an axis of a page; pixels of their type."""
+LABEL_SIZE = 9.0
+"""Pixels of the type of a token's label on a page."""
 
 
 def map_grid(
     panels: Sequence[Sequence[Panel | None]],
     *,
     side: float = 300,
-    labels: int = LABELS,
+    labels: int = MOST,
     label_size: float = LABEL_SIZE,
 ) -> go.Figure:
     """Averaged maps in rows and columns; all weights on one scale, all differences on another.
@@ -136,9 +137,7 @@ def _add_map(
     # Above the diagonal no token can look: left blank, so that zero is told from impossible.
     ahead = np.triu(np.ones((side, side), bool), 1)
     values = np.where(ahead, np.nan, panel.values).astype(np.float32)
-    # Plotly reads a subset of HTML in labels, and a token may be any text.
-    # It does not know &quot;, and a quote needs no escape there.
-    tokens = [escape(label, quote=False) for label in panel.labels]
+    tokens = [label(text) for text in panel.labels]
     labels = [f"{i} {token}" for i, token in enumerate(tokens)]
     most, size = ticks
     figure.add_trace(
@@ -147,19 +146,14 @@ def _add_map(
             x=np.arange(side),
             y=np.arange(side),
             coloraxis="coloraxis2" if panel.difference else "coloraxis",
-            text=[[f"{q} looks at {k}" for k in labels] for q in labels]
-            if side <= LABELS
-            else None,
-            hovertemplate=("%{text}<br>" if side <= LABELS else "") + "%{z:.4f}<extra></extra>",
+            text=[[f"{q} looks at {k}" for k in labels] for q in labels] if side <= MOST else None,
+            hovertemplate=("%{text}<br>" if side <= MOST else "") + "%{z:.4f}<extra></extra>",
         ),
         row=row,
         col=col,
     )
-    shown = list(range(0, side, -(-side // most)))
     axis = {
-        "tickmode": "array",
-        "tickvals": shown,
-        "ticktext": [tokens[i] for i in shown],
+        **token_axis(panel.labels, most=most),
         "tickfont": {"size": size},
         "showgrid": False,
         "zeroline": False,

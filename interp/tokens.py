@@ -153,8 +153,11 @@ def label(text: str, length: int = 28) -> str:
     >>> label("<b>a")
     '&lt;b&gt;a'
     """
-    visible = "".join(c if c == " " else display_token(c) for c in text)
-    return escape(visible if len(visible) <= length else visible[: length - 1] + "…", quote=False)
+    visible = " ".join(map(display_token, text.split(" ")))
+    visible = visible if len(visible) <= length else visible[: length - 1] + "…"
+    if any(unicodedata.bidirectional(c) in ("R", "AL") for c in visible):
+        visible = f"\u2068{visible}\u2069"  # or it would turn the words beside it around
+    return escape(visible, quote=False)
 
 
 def _visible(character: str, alone: bool) -> str:
