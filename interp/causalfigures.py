@@ -16,6 +16,9 @@ from interp.views import head_name
 
 LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 """Okabe and Ito's, for rankings; what is random is grey and dotted."""
+DASHES = ["solid", "dash", "longdash", "dashdot", "solid", "dash", "longdash"]
+SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "cross"]
+"""For grey print, where some of the colours are alike."""
 GOAL_ASR, ROOM = 0.05, 0.02
 
 
@@ -178,7 +181,7 @@ def surgery_curve(curve: pd.DataFrame, n_heads: int) -> go.Figure:
                 y=part[column],
                 mode="lines+markers",
                 line=_line(ranking, number),
-                marker={"size": 5},
+                marker={"size": 7, "symbol": SYMBOLS[number % len(SYMBOLS)]},
                 name=_named(ranking),
                 legendgroup=ranking,
                 showlegend=row == 1,
@@ -215,7 +218,7 @@ def cumulative_curve(table: pd.DataFrame, n_heads: int) -> go.Figure:
             y=mean,
             mode="lines+markers",
             line=_line(order, number),
-            marker={"size": 5},
+            marker={"size": 7, "symbol": SYMBOLS[number % len(SYMBOLS)]},
             name="random (mean of shuffles)" if order == "random" else _named(order),
             hovertemplate="%{x} heads: %{y:.1f} nats<extra></extra>",
         )
@@ -258,7 +261,8 @@ def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
 def _line(name: str, number: int) -> dict:
     if name == "random":
         return {"color": CONTROL, "dash": "dot", "width": 2}
-    return {"color": LINES[number % len(LINES)], "width": 2}
+    dash = DASHES[number % len(DASHES)]
+    return {"color": LINES[number % len(LINES)], "width": 2, "dash": dash}
 
 
 def _named(ranking: str) -> str:

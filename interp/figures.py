@@ -132,7 +132,9 @@ def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompt
     figure = go.Figure()
     for which in ("original", "suspect"):
         part = curve[(curve["selection"] == selection) & (curve["quantity"] == which)]
-        _add_band(figure, 100 * part["k"] / n_heads, part, COLOURS[which], "solid", which)
+        symbol = "circle" if which == "original" else "square"
+        share = 100 * part["k"] / n_heads
+        _add_band(figure, share, part, COLOURS[which], "solid", which, symbol)
     _share_axis(figure, curve, n_heads)
     figure.update_yaxes(title="mean L_attn", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": -0.28, "x": 0})
@@ -176,7 +178,13 @@ def zones_by_layer(
 
 
 def _add_band(
-    figure: go.Figure, x: pd.Series, part: pd.DataFrame, colour: str, dash: str, name: str
+    figure: go.Figure,
+    x: pd.Series,
+    part: pd.DataFrame,
+    colour: str,
+    dash: str,
+    name: str,
+    symbol: str = "circle",
 ) -> None:
     banded = bool(part["low"].notna().all())  # one prompt has no spread to show
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
@@ -197,6 +205,7 @@ def _add_band(
         y=part["mean"],
         mode="lines+markers",
         line={"color": colour, "dash": dash, "width": 2},
+        marker={"symbol": symbol},
         name=name,
         customdata=np.stack([part["k"], part["low"], part["high"]], axis=1),
         hovertemplate="K = %{customdata[0]:.0f}: %{y:.3f}" + spread + "<extra></extra>",

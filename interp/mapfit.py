@@ -73,22 +73,43 @@ def _fitting(panels: Panels, style: Style) -> int:
     return next((count for count in counts if _side(count, style) >= need), 1)
 
 
-def _side(columns: int, style: Style) -> float:
+def _side(columns: int, style: Style, *, bars_below: bool = False) -> float:
     """Pixels of one panel with so many in a row; labels left and the colour bar right cost some."""
-    plot = style.width - 11 * style.small
+    plot = style.width - (5 if bars_below else 11) * style.small
     return plot * (1 - (columns - 1) * BESIDE / columns) / columns
 
 
 def _drawn(panels: Panels, style: Style) -> go.Figure:
     side, rows = _side(len(panels[0]), style), len(panels)
-    figure = _grid(panels, side, style)
     height = style.height
+    # A column of paper is wide enough for 40 labels if the colour bars give way.
+    below = height is None and side < _tokens(panels) * style.pitch
+    if below:
+        side = _side(len(panels[0]), style, bars_below=True)
+    figure = _grid(panels, side, style)
     if height is None:
         plot = rows * side / (1 - (rows - 1) * BELOW / rows)
         height = plot + _label_room(panels, side, style) + 2.5 * style.font
+        if below:
+            height += _bars_below(figure, style)
     else:
         _square(figure, side, height - _label_room(panels, side, style) - 3 * style.font)
     return figure.update_layout(width=round(style.width), height=round(height))
+
+
+def _bars_below(figure: go.Figure, style: Style) -> float:
+    """Lay the colour bars below the panels; returns the pixels that they take."""
+    used = [name for name in ("coloraxis", "coloraxis2") if _uses(figure, name)]
+    for number, name in enumerate(used):
+        bar = figure.layout[name].colorbar
+        middle = (number + 0.5) / len(used)
+        bar.update(orientation="h", len=0.8 / len(used), x=middle, xanchor="center")
+        bar.update(yref="container", y=0.0, yanchor="bottom", title_side="top")
+    return 4.5 * style.small
+
+
+def _uses(figure: go.Figure, name: str) -> bool:
+    return any(trace.coloraxis == name for trace in figure.data)
 
 
 def _square(figure: go.Figure, side: float, room: float) -> None:

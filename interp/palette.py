@@ -11,7 +11,7 @@ from plotly import colors
 WEIGHTS = ["#05030f", *colors.sequential.Magma[1:]]
 CHANGES, LOSSES = "RdBu", "RdBu_r"
 """Red is always attention lost: negative in suspect - original, positive in Δ_rel."""
-ORIGINAL, SUSPECT, CONTROL, PUBLISHED = "#0072B2", "#D55E00", "#7A7A7A", "#009E73"
+ORIGINAL, SUSPECT, CONTROL, PUBLISHED = "#0072B2", "#D55E00", "#666666", "#009E73"
 COLOURS = {"original": ORIGINAL, "suspect": SUSPECT, "ratio": SUSPECT}
 FONT = "Source Sans Pro, Segoe UI, Helvetica, Arial, sans-serif"
 
@@ -31,7 +31,7 @@ ON_DARK = {
     ORIGINAL: "#4FA3DC",
     "rgba(0,114,178,0.15)": "rgba(79,163,220,0.22)",
     "rgba(213,94,0,0.15)": "rgba(213,94,0,0.28)",
-    "rgba(122,122,122,0.15)": "rgba(160,160,160,0.22)",
+    "rgba(102,102,102,0.15)": "rgba(160,160,160,0.22)",
     CONTROL: "#A5A5A5",
 }
 """What would vanish on a dark ground -> what stands in its place there."""

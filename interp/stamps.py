@@ -51,7 +51,7 @@ def read_png(data: bytes) -> dict[str, str]:
         (size,) = struct.unpack(">I", data[at : at + 4])
         if data[at + 4 : at + 8] == b"iTXt":
             keyword, _, rest = data[at + 8 : at + 8 + size].partition(b"\0")
-            found[keyword.decode()] = rest.split(b"\0", 3)[-1].decode()
+            found[keyword.decode()] = rest.split(b"\0", 4)[-1].decode()
         at += 12 + size
     return found
 

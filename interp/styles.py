@@ -214,13 +214,15 @@ def _set_colour_bars(figure: go.Figure, style: Style, height: float) -> None:
     bars += [figure.layout[name].colorbar for name in _colour_axes(figure)]
     alone = len(bars) == 1
     for bar in bars:
+        bar.update(thickness=1.1 * style.small, outlinewidth=0, tickfont={"size": style.small})
+        bar.title.font.size = style.small
+        if bar.orientation == "h":
+            continue
         if alone:
             bar.update(len=1.0, y=0.5)
         length = (bar.len or 1.0) * 0.8 * height
         text = wrapped(bar.title.text or "", length / (0.5 * style.small))
-        bar.update(thickness=1.1 * style.small, outlinewidth=0, xpad=0.6 * style.small)
-        bar.update(tickfont={"size": style.small}, title={"text": text, "side": "right"})
-        bar.title.font.size = style.small
+        bar.update(xpad=0.6 * style.small, title={"text": text, "side": "right"})
 
 
 def _colour_axes(figure: go.Figure) -> Iterator[str]:
