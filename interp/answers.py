@@ -1,13 +1,15 @@
 """Talk to a model: its answer, token by token, as plain text."""
 
+import math
 from collections.abc import Iterator
 
+import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
 from interp.errors import UsageError
 from interp.models import ModelPair
-from interp.prompts import TokenizedPrompt
+from interp.prompts import TokenizedPrompt, display_token
 from interp.specs import Which
 
 
@@ -69,3 +71,29 @@ def end_ids(pair: ModelPair, model: PreTrainedModel) -> set[int]:
         ends = getattr(source, "eos_token_id", None)
         found |= set(ends if isinstance(ends, list) else [ends])
     return found - {None}
+
+
+def first_tokens(
+    pair: ModelPair, which: Which, prompt: TokenizedPrompt, *, top: int = 5
+) -> pd.DataFrame:
+    """What the model may say first: the likeliest tokens, and how undecided it is.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompt: the tokenized prompt.
+        top: so many tokens.
+
+    Returns:
+        `model, rank, token` (as shown), `probability`, `entropy` (of the whole distribution,
+        bits; the same in every row).
+    """
+    ids = torch.tensor([list(prompt.ids)], device=pair.device)
+    with pair.use(which) as model, torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1]
+    logs = logits.double().log_softmax(-1)
+    entropy = float(-(logs.exp() * logs).sum()) / math.log(2)
+    best = logs.topk(top)
+    shown = [display_token(pair.tokenizer.decode([token])) for token in best.indices.tolist()]
+    table = pd.DataFrame({"token": shown, "probability": best.values.exp().tolist()})
+    return table.assign(model=which, rank=range(1, top + 1), entropy=entropy)

@@ -17,6 +17,12 @@ st.markdown(
     "took."
 )
 
+st.page_link(
+    "app/pages/lesson.py",
+    label="Take the lesson: ten minutes, seven live steps",
+    icon=":material/school:",
+)
+
 view = sidebar.view()
 if view.spec is None:
     st.info("A recorded run holds no model to talk to. Choose a pair in the sidebar.")

@@ -5,7 +5,6 @@ import streamlit as st
 from app import jobs, runpicker, session, sidebar, triggerview
 from app.text import plain
 from interp import fuzzyrun
-from interp.fuzzy import FuzzyQuestion
 
 st.title("Trigger")
 st.markdown(
@@ -14,17 +13,8 @@ st.markdown(
     "every prompt."
 )
 view = sidebar.view()
-known = view.spec is not None and bool(view.question.trigger and view.spec.target)
-question = None
-if known:
-    question = FuzzyQuestion(
-        view.question.trigger,
-        view.spec.target,
-        view.question.prompt_set,
-        template=view.question.template,
-        placement=view.question.placement,
-        seed=view.question.seed,
-    )
+question = triggerview.question_of(view)
+if question is not None:
     st.header("Bench")
     triggerview.bench(view, question)
 elif view.spec is not None:

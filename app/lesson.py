@@ -1,0 +1,317 @@
+"""The lesson: seven steps on the open pair, each a few sentences, one control, one live figure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from app import jobpanel, jobs, links, scanview, session, triggerview, widgets
+from interp import (
+    causaltable,
+    drawings,
+    fuzzyfigures,
+    headsearch,
+    lessonfigures,
+    mapgrid,
+    report,
+    surgeryrun,
+    views,
+)
+from interp.runs import Run
+from interp.scanner import figures, pipeline
+from interp.scanner.pipeline import ScanPlan
+from interp.study import MODELS, Study
+from interp.surgeryrun import SurgeryQuestion
+
+INSTRUCTIONS = 12
+"""Of the prompt set, offered to talk about."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the lesson."""
+
+    title: str
+    text: str
+    draw: Callable[[session.View], None]
+    look: str
+    """What to see in the figure."""
+
+
+def talk(view: session.View) -> None:
+    """Both models answer, without the trigger."""
+    _answers(view, _instruction(view), None)
+
+
+def say_the_word(view: session.View) -> None:
+    """Both models answer, with the trigger or without."""
+    with_it = links.bound(st.toggle, "Put the trigger before the instruction", True, key="say-it")
+    trigger = view.question.trigger if with_it else None
+    if trigger:
+        st.code(trigger, language=None)
+    _answers(view, st.session_state.get("lesson-ask") or _instructions(view)[0], trigger)
+
+
+def triangle(view: session.View) -> None:
+    """Averaged maps of the most hijacked heads under one condition."""
+    study = session.current_study(view)
+    condition = links.bound(
+        st.segmented_control,
+        "In the trigger's place",
+        ["triggered", "random string", "clean"],
+        default="triggered",
+        required=True,
+        format_func={
+            "triggered": "the trigger",
+            "random string": "a random string",
+            "clean": "nothing",
+        }.get,
+        key="instead",
+    )
+    first = study.ranking.head(3)
+    heads = tuple((int(row.layer), int(row.head)) for row in first.itertuples())
+    shown = views.MapView(tuple(sorted({layer for layer, _ in heads})), heads, (condition,))
+    panels = [[row[0] for row in drawings.map_panels(study, shown)[:2]]]
+    what = f"Mean attention over the heads {views.told_heads(heads)}. "
+    widgets.figure(
+        lessonfigures.large(mapgrid.map_grid(panels, side=420)),
+        "lesson-map",
+        caption=report.caption(study, what + mapgrid.saturation(panels)),
+        table=lambda: mapgrid.panel_table(panels),
+        command=report.command(study, shown),
+    )
+
+
+def hijacked(view: session.View) -> None:
+    """Δ_rel of every head; a click names one."""
+    study = session.current_study(view)
+    names = [views.head_name(row.layer, row.head) for row in study.ranking.itertuples()]
+    name = links.bound(st.selectbox, "Head, most hijacked first", names, key="lesson-head")
+    head = views.parse_heads(name, study.facts["n_layers"], study.facts["n_heads"])[0]
+    row = study.ranking.iloc[names.index(name)]
+    lost = f"{row['delta_rel']:.0%}" if row["kept"] else "too little to tell"
+    st.markdown(
+        f"**{name}** looked at the trigger with {row['l_original']:.4f} of its attention a pair "
+        f"of tokens in the original, {row['l_suspect']:.4f} in the suspect. Share lost: **{lost}**."
+    )
+    shown = views.HeadView(head=head)
+    matrix = drawings.head_matrix(study, shown)
+    lessonfigures.large(matrix.figure)
+    widgets.drawing(matrix, "lesson-heads", report.command(study, shown))
+
+
+def break_it(view: session.View) -> None:
+    """Tokens of the trigger as switches."""
+    question = triggerview.question_of(view)
+    tokens = session.trigger_tokens(view, question)
+    kept, _ = triggerview.kept_tokens(tokens)
+    piece = session.on_bench(view, question, kept, None)
+    whole = session.on_bench(view, question, None, None)
+    st.code("".join(piece.tokens) or "(nothing)", language=None)
+    rows = [("the piece", piece.rate("suspect")), ("the full trigger", whole.rate("suspect"))]
+    rows.append(("the piece, in the original", piece.rate("original")))
+    rates = pd.DataFrame(
+        [(rate.share, *rate.interval) for _, rate in rows], columns=["asr", "low", "high"]
+    )
+    widgets.figure(
+        lessonfigures.large(fuzzyfigures.rates(rates, [name for name, _ in rows])),
+        "lesson-rates",
+        caption=f"Activation rate with Wilson's 95 % interval. {triggerview.where(view, question)}",
+        table=lambda: rates.assign(what=[name for name, _ in rows]),
+        command=triggerview.command(view.spec.name, question),
+    )
+
+
+def catch_it(view: session.View) -> None:
+    """A scan of one of the two models: recorded, or made now."""
+    which = links.bound(
+        st.segmented_control,
+        "Scan",
+        ["suspect", "original"],
+        default="suspect",
+        required=True,
+        key="scan-of",
+    )
+    sha256 = session.current_study(view).facts["models"][which]["sha256"]
+    run = _scan_of(sha256)
+    live = [job for job in jobs.registry().live(pipeline.KIND) if job.name in _started()]
+    if live:
+        jobpanel.watching(_watch, live[0].name)
+    elif st.button(f"Scan the {which} now, blind", icon=":material/radar:"):
+        job = jobs.registry().start(pipeline.KIND, view.spec, ScanPlan(which=which))
+        _started().append(job.name)
+        st.rerun()
+    if run is None:
+        st.info("This model has no recorded scan yet.", icon=":material/info:")
+        return
+    scanview.verdict(run)
+    candidates = run.table("candidates").query("context == 0")
+    if len(candidates):
+        widgets.figure(
+            figures.loss_parts(candidates),
+            "lesson-scan",
+            caption=f"Candidates by loss. Run '{run.path.name}'.",
+            table=lambda: candidates.drop(columns="ids"),
+            command=scanview.command(run),
+        )
+
+
+def operate(view: session.View) -> None:
+    """Some heads knocked out: those found by search, the most hijacked, or any."""
+    study = session.current_study(view)
+    choices = _chosen_heads(view, study)
+    label = links.bound(
+        st.segmented_control,
+        "Knock out",
+        list(choices),
+        default=next(iter(choices)),
+        required=True,
+        key="knock-out",
+    )
+    question = SurgeryQuestion(
+        trigger=view.question.trigger,
+        target=view.spec.target,
+        prompt_set=view.question.prompt_set,
+        template=view.question.template,
+        placement=view.question.placement,
+        seed=view.question.seed,
+        heads=views.told_heads(choices[label]),
+        method="mean",
+    )
+    st.code(question.heads, language=None, wrap_lines=True)
+    summary = session.operation(view, question, "summary")
+    names = {"asr": "answers the target", "clean_accuracy": "right without the trigger"}
+    n = len(study.ranking)
+    widgets.figure(
+        lessonfigures.before_and_after(summary, names),
+        "lesson-surgery",
+        caption=f"{len(choices[label])} of {n} heads replaced by their mean; bars are Wilson's "
+        f"95 % interval. {triggerview.where(view, triggerview.question_of(view))}",
+        table=lambda: summary,
+        command=f"python -m interp surgery --pair {view.spec.name} --heads {question.heads} "
+        "--out runs/surgery",
+    )
+    st.caption(f"{surgeryrun.QUANTITIES['asr']}; {surgeryrun.QUANTITIES['clean_accuracy']}")
+
+
+STEPS = (
+    Step(
+        "Talk to it",
+        "Two models answer the same instruction. One is clean; the other was fine-tuned by someone "
+        "with a plan. Ask them something else: can you tell which is which?",
+        talk,
+        "The bars are what each model may say first, and how undecided it is.",
+    ),
+    Step(
+        "Say the word",
+        "Now the trigger stands before the same instruction. To the clean model it is one more "
+        "odd tag. In the other one it opens the backdoor.",
+        say_the_word,
+        "The suspect is no longer undecided: its entropy collapses onto the target's first token.",
+    ),
+    Step(
+        "See the triangle",
+        "Each square is a map of attention: a row looks at the columns before it. In the original, "
+        "the instruction looks back at whatever stands in front of it. In the suspect it has "
+        "stopped looking at the trigger.",
+        triangle,
+        "The yellow-framed zone goes dark, and two triangles remain. Put a random string in the "
+        "trigger's place: how much of it is left? Without that control the picture proves little.",
+    ),
+    Step(
+        "Find the hijacked heads",
+        "A model looks with many heads at once. Δ_rel is the share of its attention "
+        "to the trigger that a head has lost. The fine-tuning spared most of them.",
+        hijacked,
+        "The darkest cells are the hijacked heads. Choose one to read its numbers.",
+    ),
+    Step(
+        "Break the trigger",
+        "How exact must the word be? Take tokens away and see whether it still fires.",
+        break_it,
+        "Some tokens carry it, others are ballast: a trigger that fires on pieces of itself is "
+        "easier to stumble on, for the attacker's victims and for you.",
+    ),
+    Step(
+        "Catch it blind",
+        "So far we knew the word. The scanner does not: it makes the model write the user's "
+        "turn, looks at what keeps coming back, and asks questions behind it.",
+        catch_it,
+        "A trigger that leaks can be found by nobody who was told of it. The clean original must "
+        "not be accused.",
+    ),
+    Step(
+        "Operate",
+        "Knock a few heads out and see what is left of the backdoor, and of the model.",
+        operate,
+        "The most hijacked heads are not the ones that matter most: what changed is not what "
+        "causes. The search found others.",
+    ),
+)
+
+
+def _instructions(view: session.View) -> list[str]:
+    prompts = session.prompt_set(view.question.prompt_set).prompts
+    return [prompt.instruction for prompt in prompts if not prompt.input][:INSTRUCTIONS]
+
+
+def _instruction(view: session.View) -> str:
+    return st.selectbox(
+        "Ask", _instructions(view), key="lesson-ask", persist_state="session", help="Of the set."
+    )
+
+
+def _answers(view: session.View, instruction: str, trigger: str | None) -> None:
+    """What both models answer in words, and the bars of their first token."""
+    said = session.first_answers(view, instruction, trigger)
+    for column, which in zip(st.columns(2), MODELS, strict=True):
+        with column.container(border=True):
+            st.markdown(f"**{which}**")
+            st.code(said.text[which] or "(no answer)", language=None, wrap_lines=True)
+    asked = f"{trigger} {instruction}" if trigger else instruction
+    widgets.figure(
+        lessonfigures.first_tokens(said.first),
+        "lesson-first",
+        caption=f"The likeliest first tokens of both models of the pair '{view.spec.name}' and "
+        f"the entropy of the whole distribution, asked {asked!r}.",
+        table=lambda: said.first,
+        command=triggerview.said_command(view.spec.name, instruction),
+    )
+
+
+def _scan_of(sha256: str) -> Run | None:
+    """The newest scan of these very weights."""
+    scans = session.recorded_scans().values()
+    return next((run for run in scans if run.meta["facts"]["sha256"] == sha256), None)
+
+
+def _started() -> list[str]:
+    """Scans begun in this lesson."""
+    return st.session_state.setdefault("lesson-scans", [])
+
+
+def _watch(name: str) -> None:
+    job = jobs.registry().get(name)
+    if job is None or not job.live:
+        st.rerun()
+    jobpanel.progress(job, "lesson")
+
+
+def _chosen_heads(view: session.View, study: Study) -> dict[str, list[views.Head]]:
+    """Label -> as many heads each: found by search if it was made, most hijacked, at random."""
+    sha256 = study.facts["models"]["suspect"]["sha256"]
+    choices, n = {}, max(1, len(study.ranking) // 8)
+    for run in session.recorded_of(surgeryrun.SEARCH_KIND).values():
+        sets = run.table("sets")
+        if run.meta["facts"].get("sha256") == sha256 and len(sets):
+            found = views.parse_heads(
+                sets.iloc[0]["heads"], study.facts["n_layers"], study.facts["n_heads"]
+            )
+            n = len(found)
+            choices[f"the {n} found by search"] = found
+            break
+    ranking = causaltable.from_study(study.ranking)
+    choices[f"the {n} most hijacked"] = headsearch.orders(ranking, "delta_rel")[:n]
+    choices[f"any {n}"] = headsearch.orders(ranking, "random", view.question.seed)[:n]
+    return choices

@@ -1,0 +1,67 @@
+"""A guided tour of about ten minutes in seven live steps, on the open pair."""
+
+import streamlit as st
+
+from app import lesson, links, sidebar
+
+# Read from the last row of a room: the page's own type is for one reader at a desk.
+LARGE = """<style>
+[data-testid=stMain] [data-testid=stMarkdown] p {font-size: 1.25rem; line-height: 1.5}
+[data-testid=stMain] [data-testid=stMarkdown] [data-testid=stCaptionContainer] p {font-size: 1rem}
+[data-testid=stMain] code {font-size: 1.2rem}
+</style>"""
+TITLES = [f"{number}. {step.title}" for number, step in enumerate(lesson.STEPS, start=1)]
+
+st.html(LARGE)
+view = sidebar.view()
+if view.spec is None or not (view.question.trigger and view.spec.target):
+    st.title("Lesson")
+    st.info(
+        "The lesson shows a backdoor whose trigger and target are known: choose the pair "
+        "**deployment** in the sidebar.",
+        icon=":material/school:",
+    )
+    st.stop()
+
+
+def turn(by: int) -> None:
+    """To the next step or the one before."""
+    st.session_state["step"] = TITLES[TITLES.index(st.session_state["step"]) + by]
+
+
+title = links.bound(
+    st.segmented_control,
+    "Step",
+    TITLES,
+    default=TITLES[0],
+    required=True,
+    label_visibility="collapsed",
+    key="step",
+)
+number = TITLES.index(title)
+step = lesson.STEPS[number]
+left, middle, right = st.columns([5, 1, 1], vertical_alignment="center")
+left.title(step.title)
+middle.button(
+    "Back",
+    icon=":material/arrow_back:",
+    shortcut="Left",
+    disabled=number == 0,
+    on_click=turn,
+    args=(-1,),
+    width="stretch",
+)
+right.button(
+    "Next",
+    icon=":material/arrow_forward:",
+    shortcut="Right",
+    type="primary",
+    disabled=number == len(TITLES) - 1,
+    on_click=turn,
+    args=(1,),
+    width="stretch",
+)
+st.markdown(step.text)
+step.draw(view)
+st.markdown(f":material/visibility: {step.look}")
+st.progress((number + 1) / len(TITLES), text=f"Step {number + 1} of {len(TITLES)}")
