@@ -3,14 +3,16 @@
 import json
 import shlex
 from dataclasses import asdict
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import jobs, session
 from interp import causal, causalreport, recorded, runs, study, surgeryrun
-from interp.__main__ import _parser
+from interp.__main__ import _parser, main
 from interp.causalquestion import METRICS, CausalQuestion
 from interp.errors import UsageError
 from interp.models import load_pair, pair_spec
@@ -98,6 +100,16 @@ def card(at: AppTest):
     return next(d.value for d in at.dataframe if "metric" in d.value).set_index("metric")
 
 
+def ended(name: str) -> jobs.Job:
+    """Wait until a job is over."""
+    job = jobs.registry().get(name)
+    for _ in range(600):
+        if not job.live:
+            break
+        job.stop.wait(0.1)
+    return job
+
+
 def test_matrix_card_scatter_and_tokens_from_a_run(page):
     at = page(head="L2H1", below="Metric against metric")
     assert not at.error and not at.warning
@@ -176,16 +188,34 @@ def test_a_measurement_starts_in_the_background_and_ends_on_the_page(page):
     at.segmented_control(key="cause-over").set_value("one conversation").run()
     at.multiselect[0].set_value(["delta", "direct"])
     next(b for b in at.button if b.label == "Measure").click().run()
-    (job,) = jobs.registry()._jobs.values()
-    for _ in range(100):
-        if not job.live:
-            break
-        job.stop.wait(0.1)
+    job = ended(at.session_state["causal"])
     assert job.state == "done", job.error
     at.run()
     assert at.selectbox(key="causal").value == job.name and not at.error
     assert METRICS["direct"].label in card(at).index
     jobs.registry().delete(job.name)
+
+
+def test_a_response_cut_by_the_context_is_told_on_the_page(page):
+    at = page(target="Paris " * 99)
+    at.segmented_control(key="cause-over").set_value("one conversation").run()
+    next(b for b in at.button if b.label == "Measure").click().run()
+    name = at.session_state["causal"]
+    ended(name)
+    at.run()
+    assert "response is cut by the model's context" in at.warning[0].value.replace("\\", "")
+    assert not at.error and at.get("plotly_chart") and card(at) is not None
+    jobs.registry().delete(name)
+
+
+def test_concentration_of_several_runs_through_the_command_line(tmp_path, capsys):
+    runs_of = [str(SHIPPED / "causal-deployment"), str(SHIPPED / "causal-emoji")]
+    assert main(["concentration", *runs_of, f"--csv={tmp_path / 'c.csv'}"]) == 0
+    table = pd.read_csv(tmp_path / "c.csv").set_index(["metric", "injection", "quantity"])["mean"]
+    both = [table["indirect", Path(run).name, "gini"] for run in runs_of]
+    assert table["indirect", "all", "gini"] == pytest.approx(sum(both) / 2, abs=1e-4)
+    assert main(["concentration", runs_of[0], "--metric=delta_rel"]) == 4
+    assert "was not measured here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

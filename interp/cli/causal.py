@@ -1,4 +1,4 @@
-"""causal, surgery: which heads carry the backdoor, and what is left without them."""
+"""causal, surgery, concentration: which heads carry the backdoor, and what is left without."""
 
 import argparse
 from dataclasses import asdict
@@ -28,6 +28,14 @@ def register(commands) -> None:
     )
     surgery.add_argument("--method", default="mean", help="mean, positions, zero or patch")
     surgery.set_defaults(command=_surgery)
+
+    spread = commands.add_parser(
+        "concentration", help="how few heads and layers an effect sits in, over causal runs"
+    )
+    spread.add_argument("runs", nargs="+", type=Path, help="of several injections of one trigger")
+    spread.add_argument("--metric", default="patching_effect,indirect", help="with commas")
+    spread.add_argument("--csv", type=Path, help="write the table there")
+    spread.set_defaults(command=_concentration)
 
 
 def _common(command: argparse.ArgumentParser) -> None:
@@ -96,6 +104,29 @@ def _surgery(arguments: argparse.Namespace) -> None:
         run = run_it(open_pair(arguments), question, writer, report)
     tell(run)
     print(f"surgery on '{spec.name}' written to {arguments.out}")
+
+
+def _concentration(arguments: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from interp.causalquestion import METRICS, measures_of
+    from interp.concentration import QUANTITIES, over_seeds
+    from interp.runs import open_run
+
+    opened = {run.path.name: run for run in map(open_run, arguments.runs)}
+    names = [name.strip() for name in arguments.metric.split(",") if name.strip()]
+    found = []
+    for name in names:
+        (measure,) = measures_of(name)
+        table = over_seeds({key: run.table(measure) for key, run in opened.items()}, name)
+        found.append(table.assign(metric=name))
+        print(f"{METRICS[name].label}:")
+        for row in table.to_dict("records"):
+            spread = f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+            print(f"  {row['injection']:24} {spread:22} {QUANTITIES[row['quantity']]}")
+    if arguments.csv:
+        columns = ["metric", *(name for name in found[0] if name != "metric")]
+        pd.concat(found)[columns].to_csv(arguments.csv, index=False, float_format="%.4f")
 
 
 def _tell_heads(run, metrics: list[str]) -> None:
