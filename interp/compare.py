@@ -99,7 +99,7 @@ def compared(first: Run, second: Run) -> Comparison:
     for name, table in gallery.tables_of(first).items():
         if name in theirs and (sizes[0] == sizes[1] or "head" not in table):
             full = [_whole(run, name, own) for run, own in ((first, table), (second, theirs[name]))]
-            joined = _difference(*full)
+            joined = difference(*full)
             if joined is not None:
                 tables[name] = joined
     return Comparison((first, second), common, tables, tuple(notes), shown)
@@ -140,7 +140,7 @@ def _origins(first: Run, second: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _difference(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame | None:
+def difference(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame | None:
     """Both tables joined on what names their rows: each number as `NAME a`, `NAME b`, `NAME b - a`.
 
     Sorted by the first number's largest difference where rows are heads; None if the rows of the

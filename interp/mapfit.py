@@ -104,7 +104,7 @@ def _bars_below(figure: go.Figure, style: Style) -> float:
         bar = figure.layout[name].colorbar
         middle = (number + 0.5) / len(used)
         bar.update(orientation="h", len=0.8 / len(used), x=middle, xanchor="center")
-        bar.update(yref="container", y=0.0, yanchor="bottom", title_side="top")
+        bar.update(yref="container", y=0.0, yanchor="bottom", title_side="bottom")
     return 4.5 * style.small
 
 
