@@ -52,7 +52,7 @@ def progress(job: jobs.Job, where: str) -> None:
     """
     note = job.note
     if job.state == "running" and job.seconds_left is not None:
-        note += f", about {_spoken(job.seconds_left)} left in this step"
+        note += f", about {_spoken(job.seconds_left)} left in this stage"
     if job.state == "cancelling":
         note = f"stopping: {note}"
     st.progress(job.share, text=plain(note))

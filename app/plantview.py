@@ -73,12 +73,12 @@ def _actions(run: Run, finished: bool) -> None:
 
 def _step(run: Run, steps: list[int]) -> int:
     """The measurement that everything below is shown of; follows a planting that grows."""
-    last, seen = steps[-1], st.session_state.get("step-seen")
-    chosen = st.session_state.get("step")
+    last, seen = steps[-1], st.session_state.get("after-seen")
+    chosen = st.session_state.get("after")
     if chosen is not None and (chosen not in steps or (run.path.name, chosen) == seen):
         if chosen != last:
-            st.session_state["step"] = last
-    st.session_state["step-seen"] = run.path.name, last
+            st.session_state["after"] = last
+    st.session_state["after-seen"] = run.path.name, last
     if len(steps) == 1:  # a slider needs two ends
         return last
     return int(
@@ -87,7 +87,7 @@ def _step(run: Run, steps: list[int]) -> int:
             "After step",
             steps,
             last,
-            key="step",
+            key="after",
             help="Of the measurements there are: drives the numbers, the marks in the curves, the "
             "head matrix and the map.",
         )
@@ -125,6 +125,8 @@ def _course(run: Run, steps: pd.DataFrame, step: int) -> None:
         table=lambda: steps,
         command=planting.told(run),
     )
+    if emergence.has_backdoor(steps):
+        st.caption(f"{report.selection_note()}.")
 
 
 def _pathway(run: Run, step: int) -> None:

@@ -74,7 +74,7 @@ def test_the_slider_drives_numbers_and_matrix_without_a_model(folder):
     steps = list(app.dataframe[0].value["step"])
     assert steps[2] == "▶ 30" and steps[3] == "45"
     assert "ships its tables alone" in app.info[0].value
-    assert page(plant=NIGHT, step="30").metric[0].value == "45%"
+    assert page(plant=NIGHT, after="30").metric[0].value == "45%"
 
 
 def test_what_a_link_asks_for_and_is_not_there_is_said(folder):
