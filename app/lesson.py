@@ -222,9 +222,9 @@ STEPS = (
     Step(
         "Find the hijacked heads",
         "A model looks with many heads at once. Δ_rel is the share of its attention "
-        "to the trigger that a head has lost. The fine-tuning spared most of them.",
+        "to the trigger that a head has lost, from the original to the suspect.",
         hijacked,
-        "The darkest cells are the hijacked heads. Choose one to read its numbers.",
+        "Red heads lost attention to the trigger, blue ones gained. Choose one for its numbers.",
     ),
     Step(
         "Break the trigger",
@@ -245,8 +245,8 @@ STEPS = (
         "Operate",
         "Knock a few heads out and see what is left of the backdoor, and of the model.",
         operate,
-        "The most hijacked heads are not the ones that matter most: what changed is not what "
-        "causes. The search found others.",
+        "Compare the choices: are the most hijacked heads the ones that matter? What changed is "
+        "not always what causes.",
     ),
 )
 

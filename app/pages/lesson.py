@@ -33,7 +33,7 @@ title = links.bound(
     st.segmented_control,
     "Step",
     TITLES,
-    default=TITLES[0],
+    default=None if "step" in st.session_state else TITLES[0],
     required=True,
     label_visibility="collapsed",
     key="step",
