@@ -53,6 +53,9 @@ def _figures(arguments: argparse.Namespace) -> None:
     style = style_of(arguments.style, arguments.width, dark=arguments.dark)
     formats = writeup.parse_formats(arguments.formats, arguments.scale)
     run = open_run(arguments.run)
+    if arguments.report is not None:  # first: it needs no browser
+        writeup.write_report(run, arguments.report, style)
+        print(f"report of run '{run.path.name}' written to {arguments.report}")
     if arguments.out is not None:
         only = tuple(name.strip() for name in arguments.only.split(",") if name.strip())
         count = writeup.write(
@@ -65,9 +68,6 @@ def _figures(arguments: argparse.Namespace) -> None:
             on_progress=report,
         )
         print(f"{count} files of run '{run.path.name}' written to {arguments.out}")
-    if arguments.report is not None:
-        writeup.write_report(run, arguments.report, style)
-        print(f"report of run '{run.path.name}' written to {arguments.report}")
 
 
 def _compare(arguments: argparse.Namespace) -> None:
