@@ -62,4 +62,5 @@ def pick(kind: str, view: session.View, study: Study, *, key: str, label: str) -
             mine[asked] = everyone[asked]
         else:  # another pair was chosen, and its own run takes this one's place
             st.session_state.pop(key, None)
+            st.query_params.pop(key, None)
     return runpicker.pick(kind, mine, key=key, label=label, growing="[!.]*")
