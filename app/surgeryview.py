@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pandas as pd
 import streamlit as st
 
-from app import jobs, links, session, widgets
+from app import jobs, limits, links, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import causalfigures, causalreport, causaltable, surgeryrun
@@ -103,6 +103,8 @@ def operate(view: session.View, method: str, n_layers: int, n_heads: int) -> Non
         st.markdown(f"**{title}**")
         _answers(answers[answers["condition"] == condition])
     st.caption(f"Some answers, cut after {SHOWN_TOKENS} tokens.")
+    if not limits.may("Answering every prompt, as a run"):
+        return
     left, right = st.columns([2, 3], vertical_alignment="center")
     if left.button("Answer every prompt, as a run", icon=":material/biotech:"):
         job = jobs.registry().start(surgeryrun.KIND, view.spec, question)

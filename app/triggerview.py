@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from app import links, session, widgets
+from app import limits, links, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import bench as measured
@@ -130,7 +130,7 @@ def _choice(
         text = st.text_input(
             "Text", value=question.trigger, key="piece", persist_state="session", max_chars=400
         )
-        return None, text
+        return None, limits.text("Text", text)
     return kept_tokens(tokens)
 
 

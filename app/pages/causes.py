@@ -2,7 +2,17 @@
 
 import streamlit as st
 
-from app import causeruns, causesview, failures, headcard, links, session, sidebar, surgeryview
+from app import (
+    causeruns,
+    causesview,
+    failures,
+    headcard,
+    limits,
+    links,
+    session,
+    sidebar,
+    surgeryview,
+)
 from app import widgets as bar
 from app.text import plain
 from interp import causal, drawings, report, surgeryrun, views
@@ -47,7 +57,8 @@ if view.spec is None:
 else:
     what = f"Measure the heads of the pair {plain(view.spec.name)}"
     with st.expander(what, icon=":material/biotech:"), failures.shown():
-        causesview.start_form(view)
+        if limits.may("Measuring"):
+            causesview.start_form(view)
 
 picked = causeruns.pick(causal.KIND, view, study, key="causal", label="Measurement")
 run, heads, growing = None, from_study(study.ranking), False
@@ -120,7 +131,7 @@ with failures.shown():
     elif part == TOKENS and run is not None:
         causesview.tokens(run)
     elif part == FEWEST:
-        if view.spec is not None:
+        if view.spec is not None and limits.may("Searching"):
             surgeryview.search_form(view)
         picked = causeruns.pick(surgeryrun.SEARCH_KIND, view, study, key="search", label="Search")
         if picked is not None:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import budgetpanel, plantform, plantview, runpicker, session
+from app import budgetpanel, limits, plantform, plantview, runpicker, session
 from interp.emergence import KIND
 
 st.title("Plant")
@@ -12,7 +12,8 @@ st.markdown(
     "measured on held-out prompts as it learns, and every measurement keeps a checkpoint."
 )
 with st.expander("Plant a backdoor", icon=":material/psychiatry:"):
-    plantform.draw("plant")
+    if limits.may("Planting"):
+        plantform.draw("plant")
 picked = runpicker.pick(
     KIND,
     session.recorded_plants(),
@@ -22,4 +23,5 @@ picked = runpicker.pick(
 )
 if picked is not None:
     plantview.draw(picked.run, picked.finished)
-budgetpanel.draw()
+if limits.may("Counting what a training takes"):
+    budgetpanel.draw()

