@@ -6,7 +6,7 @@ PORT ?= 8501
 ADDRESS := $(if $(findstring command line,$(origin HOST)),$(HOST),127.0.0.1)
 BIN := $(VENV)/bin
 
-.PHONY: app test lint setup setup-dev
+.PHONY: app test lint audit setup setup-dev
 
 app: setup
 	$(BIN)/python -m streamlit run streamlit_app.py --server.address $(ADDRESS) --server.port $(PORT)
@@ -17,6 +17,9 @@ test: setup-dev lint
 lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+audit: setup-dev
+	$(BIN)/python .ci/audit.py
 
 setup: $(VENV)/.app-ready
 
