@@ -24,6 +24,7 @@ from interp.scanner.pipeline import ScanPlan
 from interp.study import MODELS, Study
 from interp.surgeryrun import SurgeryQuestion
 
+ASKED = "lesson-asked"
 INSTRUCTIONS = 12
 """Of the prompt set, offered to talk about."""
 
@@ -50,7 +51,7 @@ def say_the_word(view: session.View) -> None:
     trigger = view.question.trigger if with_it else None
     if trigger:
         st.code(trigger, language=None)
-    _answers(view, st.session_state.get("lesson-ask") or _instructions(view)[0], trigger)
+    _answers(view, _asked(view), trigger)
 
 
 def triangle(view: session.View) -> None:
@@ -259,9 +260,15 @@ def _instructions(view: session.View) -> list[str]:
 
 
 def _instruction(view: session.View) -> str:
-    return st.selectbox(
-        "Ask", _instructions(view), key="lesson-ask", persist_state="session", help="Of the set."
-    )
+    asked = links.bound(st.selectbox, "Ask", _instructions(view), key="ask")
+    st.session_state[ASKED] = asked  # the control is gone in the next step, and its link with it
+    return asked
+
+
+def _asked(view: session.View) -> str:
+    """What was asked in the step before."""
+    known, asked = _instructions(view), st.session_state.get(ASKED)
+    return asked if asked in known else known[0]
 
 
 def _answers(view: session.View, instruction: str, trigger: str | None) -> None:

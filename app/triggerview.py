@@ -128,7 +128,7 @@ def _choice(
     )
     if how == TYPED:
         text = st.text_input(
-            "Text", value=question.trigger, key="piece", persist_state="session", max_chars=400
+            "Text", value=question.trigger, key="piece", bind="query-params", max_chars=400
         )
         return None, limits.text("Text", text)
     return kept_tokens(tokens)

@@ -32,7 +32,7 @@ from interp.scanner.verdict import (
 )
 from interp.specs import Which
 
-CHUNK = 128
+CHUNK = 64
 """Settings a batch of leaks that is written to disk."""
 BATCH = 60
 """Candidates a batch of losses that is written to disk."""
