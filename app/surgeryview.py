@@ -195,7 +195,7 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
         return
     best = sets.iloc[0]
     st.success(
-        f"**{best['n']} of {n_heads} heads ({best['n'] / n_heads:.1%})** take ASR to "
+        f"**{int(best['n'])} of {n_heads} heads ({best['n'] / n_heads:.1%})** take ASR to "
         f"{best['said_asr']:.0%} and leave clean accuracy at {best['said_clean_accuracy']:.1%} "
         f"(untouched: {run.meta['facts']['goal_clean']:.1%}). The target stands somewhere in "
         f"{best['said_asr_anywhere']:.0%} of the answers, and {_cured(best)} of the triggered "

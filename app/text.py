@@ -11,10 +11,12 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
 def plain(text: str) -> str:
     r"""Escape Markdown, LaTeX, HTML and Streamlit directives; newlines become spaces.
 
+    What would not be seen, or would turn the line around, is shown as its code.
+
     >>> plain("<b>*x*")
     '\\<b\\>\\*x\\*'
     """
-    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
+    return _MARKUP.sub(r"\\\1", _visible(" ".join(text.split())))
 
 
 def marked(text: str, needles: Iterable[str]) -> str:
@@ -37,10 +39,13 @@ def marked(text: str, needles: Iterable[str]) -> str:
 
 
 def _as_html(text: str) -> str:
-    shown = "".join(
+    return html.escape(_visible(text))
+
+
+def _visible(text: str) -> str:
+    return "".join(
         c if c == "\n" or not unicodedata.category(c)[0] == "C" else _code(c) for c in text
     )
-    return html.escape(shown)
 
 
 def _code(char: str) -> str:

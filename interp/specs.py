@@ -168,8 +168,8 @@ def planted_pair(folder: str) -> PairSpec | None:
         try:
             plain = json.loads((place / "pair.json").read_text(encoding="utf-8"))
             base = ModelSpec(plain.pop("base"), precision=plain.pop("precision"))
-            if plain["prompt_set"].endswith(".json"):  # lies beside it
-                plain["prompt_set"] = str(place / plain["prompt_set"])
+            if plain["prompt_set"].endswith(".json"):  # lies beside it, and nowhere else
+                plain["prompt_set"] = str(place / Path(plain["prompt_set"]).name)
             return PairSpec(folder, base, replace(base, adapter=folder), **plain)
         except (OSError, RuntimeError):  # not there; ~nobody
             continue
