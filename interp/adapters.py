@@ -1,6 +1,7 @@
 """LoRA adapters: found, checked against their base without memory, put beside its weights."""
 
 import copy
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ LORA_FIELDS = {
     "alpha_pattern",
 }
 """What is read of an adapter_config.json; others can name modules to import."""
+_NAME = re.compile(r"[\w.^$\\]*")
+_MODULE = re.compile(r"\.lora_.*")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:
     trained_on = settings.get("base_model_name_or_path")
     with _refusals(name, f"{base.name} (it names {trained_on} as its base)"):
         chosen = {key: value for key, value in settings.items() if key in _readable()}
+        chosen |= _without_patterns(chosen, tensors)
         config = LoraConfig(**chosen, inference_mode=True)
         _rehearse(config, tensors, base)
     nbytes = 4 * sum(tensor.numel for tensor in tensors.values())
@@ -106,6 +110,27 @@ def attach(
 
 def _readable() -> set[str]:
     return {field.name for field in fields(LoraConfig)} & LORA_FIELDS
+
+
+def _without_patterns(chosen: dict, tensors: Mapping[str, StoredTensor]) -> dict:
+    """Settings in place of those that peft would run as regular expressions over every name.
+
+    One that backtracks without end would hang the server: which modules are meant is read from
+    the matrices in the file instead, and keys of patterns may be names alone.
+
+    Raises:
+        ValueError: a pattern that is no name.
+    """
+    patterns = [chosen.get("exclude_modules"), chosen.get("layers_pattern")]
+    patterns += [*(chosen.get("rank_pattern") or ()), *(chosen.get("alpha_pattern") or ())]
+    for pattern in patterns:
+        for part in pattern if isinstance(pattern, list) else [pattern]:
+            if isinstance(part, str) and not _NAME.fullmatch(part):
+                raise ValueError(f"'{part[:40]}' is a pattern, only names of modules are taken")
+    if not isinstance(chosen.get("target_modules"), str):
+        return {}
+    found = {_MODULE.sub("", key) for key in tensors if ".lora_" in key}
+    return {"target_modules": sorted(name.removeprefix("base_model.model.") for name in found)}
 
 
 def _rehearse(config: LoraConfig, tensors: Mapping[str, StoredTensor], base: Checkpoint) -> None:

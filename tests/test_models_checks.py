@@ -279,6 +279,36 @@ def test_adapter_settings_that_do_not_fit(tiny_folder, copy_of, changes):
     refused(tiny_folder(), adapter=adapter, match="adapter does not fit")
 
 
+@pytest.mark.parametrize("field", ["rank_pattern", "alpha_pattern", "exclude_modules"])
+def test_an_adapter_cannot_hang_the_server_with_a_pattern(tiny_folder, copy_of, field):
+    adapter, endless = copy_of(kind="adapter"), "(([a-z_.0-9])+)+!"
+    value = {endless: 4} if field.endswith("pattern") else endless
+    edit(adapter, "adapter_config.json", **{field: value})
+    refused(tiny_folder(), adapter=adapter, match="only names of modules")
+
+
+def test_modules_given_as_a_pattern_are_read_from_the_file(tiny_folder, copy_of):
+    adapter = copy_of(kind="adapter")
+    edit(adapter, "adapter_config.json", target_modules="(([a-z_.0-9])+)+!")
+    spec = pair_spec(str(tiny_folder()), adapter=str(adapter), precision="fp32")
+    load_pair(spec, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"r": 10**15}, {"lora_alpha": "x"}, {"modules_to_save": ["lm_head"]}], ids=str
+)
+def test_adapter_settings_that_lie(tiny_folder, copy_of, changes):
+    adapter = copy_of(kind="adapter")
+    edit(adapter, "adapter_config.json", **changes)
+    refused(tiny_folder(), adapter=adapter, match="does not fit")
+
+
+def test_an_adapter_config_without_end(tiny_folder, copy_of):
+    adapter = copy_of(kind="adapter")
+    (adapter / "adapter_config.json").write_text("[" * 100_000)
+    refused(tiny_folder(), adapter=adapter, match="not JSON")
+
+
 def test_an_adapter_without_matrices(tiny_folder, copy_of):
     adapter = copy_of(kind="adapter")
     save_file({"x": torch.ones(2)}, adapter / "adapter_model.safetensors")
