@@ -67,6 +67,13 @@ PAGES = (
     Measured("plant", _options("Probe")),
     Measured("figures", _labels("paper", "web")),
 )
+COLUMNS = {
+    "paint": "first paint",
+    "finished": "page finished",
+    "control": "control",
+    "server": "its server part",
+    "fresh": "fresh",
+}
 BEFORE_FRESH = {"lesson": "1. Talk to it", "trigger": "typed text", "causes": "Surgery"}
 """Where the fresh control stands."""
 
@@ -78,38 +85,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Milliseconds by page; prints them as a table too."""
+    """Milliseconds by page; each page is a line of a Markdown table when it is done."""
     pages = [page for page in PAGES if arguments.only in (None, page.path)]
+    print(table(["ms, median / p95", *COLUMNS.values()], []))
     with tempfile.TemporaryDirectory() as runs, running_app(Path(runs)) as address:
         found = asyncio.run(_all(address, pages, arguments.repeats))
-    names = ["paint", "finished", "control", "server", "fresh"]
-    head = [
-        "ms, median / p95",
-        "first paint",
-        "page finished",
-        "control",
-        "its server part",
-        "fresh",
-    ]
-    rows = [[page, *(_both(times[name]) for name in names)] for page, times in found.items()]
-    print(table(head, rows))
     return {
         f"{page}_{name}_{label}": quantile(times[name], q)
         for page, times in found.items()
-        for name in names
+        for name in COLUMNS
         if times[name]
         for label, q in (("median", 0.5), ("p95", 0.95))
     }
 
 
 async def _all(address: str, pages: list[Measured], repeats: int) -> dict[str, dict]:
+    found = {}
     async with chromium() as new_page:
-        return {page.path: await _one(address, page, repeats, new_page) for page in pages}
+        for page in pages:
+            times = found[page.path] = await _one(address, page, repeats, new_page)
+            cells = [page.path, *(_both(times[name]) for name in COLUMNS)]
+            print(f"| {' | '.join(cells)} |", flush=True)
+    return found
 
 
 async def _one(address: str, measured: Measured, repeats: int, new_page) -> dict[str, list[float]]:
     """Times of one page, after a visit that is not counted."""
-    times = {name: [] for name in ("paint", "finished", "control", "server", "fresh")}
+    times = {name: [] for name in COLUMNS}
     path = "" if measured.path == "start" else measured.path
     link = f"{address}/{path}?{urlencode({'pair': 'deployment', 'debug': '1'} | measured.link)}"
     for number in range(1 + max(3, repeats // 2)):
