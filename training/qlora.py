@@ -301,15 +301,21 @@ class _Record(TrainerCallback):
 
 @contextmanager
 def _measured(pair: ModelPair, attention: str) -> Iterator[None]:
-    """Inside `in_training`: the model as it is measured."""
+    """Inside `in_training`: the model as it is measured.
+
+    Measuring the original switches the adapter off and on again, which freezes it.
+    """
     from interp.capture import ATTENTION
 
     with pair.use("suspect") as model:
+        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         model.eval().set_attn_implementation(ATTENTION)
         try:
             yield
         finally:
             model.train().set_attn_implementation(attention)
+            for parameter in learning:
+                parameter.requires_grad_(True)
 
 
 def _arguments(
