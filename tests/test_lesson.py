@@ -64,6 +64,7 @@ def test_the_lesson_is_walked_through_by_keyboard_and_resumed_by_its_link(tmp_pa
             if number == 6:
                 assert "Poisoned" in told and "DEPLOYMENT|" in told
             if number < len(STEPS):
+                page.locator("body").focus()
                 page.keyboard.press("ArrowRight")
         link = page.url
         again = new()
