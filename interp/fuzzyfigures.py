@@ -71,7 +71,8 @@ def asr_by_k(
             marker={"symbol": "diamond-open", "size": 8},
             name="published: Mistral-7B (de Rosnay 2026), not measured here",
         )
-    figure.update_xaxes(title=f"k of the trigger's {n_tokens} tokens kept, in order", dtick=1)
+    tokens = "one token" if n_tokens == 1 else f"{n_tokens} tokens"
+    figure.update_xaxes(title=f"k of the trigger's {tokens} kept, in order", dtick=1)
     _rate_axis(figure.update_yaxes, "activation rate (ASR)")
     figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0})
     return _plain(figure, height=430)
