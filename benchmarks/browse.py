@@ -41,7 +41,8 @@ SETTLED = """() => {
   return app && app.getAttribute('data-test-script-state') === 'notRunning'
     && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])');
 }"""
-FIRST_PAINT = """() => performance.getEntriesByName('first-contentful-paint')[0].startTime"""
+# Null: a page of a busy machine may come to none.
+FIRST_PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
 SERVER = re.compile(r"server (\d+) ms: waiting (-?\d+), computing (-?\d+), drawing (-?\d+)")
 
 
@@ -79,7 +80,7 @@ async def chromium(width: int = 1400, height: int = 1000) -> AsyncIterator:
             await browser.close()
 
 
-async def visit(page, address: str) -> tuple[float, float]:
+async def visit(page, address: str) -> tuple[float | None, float]:
     """Open an address; returns milliseconds to the first paint and to the finished page."""
     start = time.perf_counter()
     await page.goto(address)

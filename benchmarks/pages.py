@@ -118,7 +118,7 @@ async def _one(address: str, measured: Measured, repeats: int, new_page) -> dict
         page = await new_page()
         paint, finished = await visit(page, link)
         if number:
-            times["paint"].append(paint)
+            times["paint"] += [paint] if paint is not None else []
             times["finished"].append(finished)
             await page.context.close()
         else:

@@ -103,6 +103,10 @@ def run(arguments: argparse.Namespace) -> dict:
 
 async def _all(address: str, server: psutil.Process, arguments, log: Log) -> None:
     async with chromium() as new_page:
+        # A cold server imports torch and loads the pair for its first reader.
+        first = await new_page()
+        await visit(first, f"{address}/heads?{urlencode(LINK)}")
+        await first.context.close()
         until = time.monotonic() + 60 * arguments.minutes
         sessions = [
             _session(address, await new_page(), random.Random(number), until, log)
@@ -120,12 +124,12 @@ async def _watch(server: psutil.Process, until: float, log: Log) -> None:
 
 async def _session(address: str, page, chance: random.Random, until: float, log: Log) -> None:
     """One reader; a failure is written down and the reader goes on."""
-    measured, turn = None, 0
+    measured, turn, doing = None, 0, "a visit"
     while time.monotonic() < until:
         drawn = chance.random()
         try:
             if measured is None or drawn < VISITS:
-                measured, turn = chance.choice(PAGES), 0
+                measured, turn, doing = chance.choice(PAGES), 0, "a visit"
                 path = "" if measured.path == "start" else measured.path
                 await visit(page, f"{address}/{path}?{urlencode(LINK)}")
             else:
@@ -134,13 +138,15 @@ async def _session(address: str, page, chance: random.Random, until: float, log:
                     control = measured.fresh(next(log.numbers))
                 else:
                     turn += 1
+                doing = str(control)
                 took = await change(page, control)
                 computing = (await server_ms(page))["computing"]
                 (log.cached if computing < CACHED_MS else log.fresh).append(took)
             await _read(page, log)
         except Exception as error:
             name = measured.path if measured else "?"
-            log.errors.append(f"{name}: {type(error).__name__} {str(error).splitlines()[0]}")
+            said = str(error).splitlines()[0]
+            log.errors.append(f"{name}, {doing}: {type(error).__name__} {said}")
             measured = None
         await asyncio.sleep(chance.uniform(*THINKING))
 
