@@ -11,6 +11,7 @@ from interp.palette import CONTROL, FONT, SUSPECT
 from interp.palette import PUBLISHED as PUBLISHED_COLOUR
 from interp.tokens import label
 
+ASR = "activation rate (ASR)"
 SPREAD = 0.34
 """Half the width over which variants of one k are strewn, so that none hides another."""
 
@@ -73,7 +74,7 @@ def asr_by_k(
         )
     tokens = "one token" if n_tokens == 1 else f"{n_tokens} tokens"
     figure.update_xaxes(title=f"k of the trigger's {tokens} kept, in order", dtick=1)
-    _rate_axis(figure.update_yaxes, "activation rate (ASR)")
+    _rate_axis(figure.update_yaxes, ASR)
     figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0})
     return _plain(figure, height=430)
 
@@ -88,20 +89,23 @@ def drop_one(table: pd.DataFrame, tokens: Sequence[str]) -> go.Figure:
     rows = table.assign(gone=[_left_out(kept, len(tokens)) for kept in table["kept"]])
     rows = rows.sort_values("gone")
     names = [f"{number + 1}. without {label(tokens[number])}" for number in rows["gone"]]
-    return _bars(rows, names, SUSPECT)
+    return _bars(rows, names, SUSPECT, ASR)
 
 
-def rates(table: pd.DataFrame, names: Sequence[str]) -> go.Figure:
-    """Activation rates as bars with Wilson's interval, from the top down; NaN leaves a gap.
+def rates(
+    table: pd.DataFrame, names: Sequence[str], *, title: str = ASR
+) -> go.Figure:
+    """Rates as bars with Wilson's interval, from the top down; NaN leaves a gap.
 
     Args:
         table: `asr, low, high`.
         names: of the rows.
+        title: what they are rates of.
     """
-    return _bars(table, [label(name, 60) for name in names], CONTROL)
+    return _bars(table, [label(name, 60) for name in names], CONTROL, title)
 
 
-def _bars(rows: pd.DataFrame, names: Sequence[str], colour: str) -> go.Figure:
+def _bars(rows: pd.DataFrame, names: Sequence[str], colour: str, title: str) -> go.Figure:
     figure = go.Figure(
         go.Bar(
             y=list(names),
@@ -119,7 +123,7 @@ def _bars(rows: pd.DataFrame, names: Sequence[str], colour: str) -> go.Figure:
             "<extra></extra>",
         )
     )
-    _rate_axis(figure.update_xaxes, "activation rate (ASR)")
+    _rate_axis(figure.update_xaxes, title)
     figure.update_yaxes(autorange="reversed", automargin=True, ticklabelstandoff=4)
     return _plain(figure, height=110 + 30 * len(rows))
 

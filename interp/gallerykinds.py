@@ -10,6 +10,7 @@ from interp import (
     gallerycauses,
     gallerystudy,
     surgeryrun,
+    zoofigures,
 )
 from interp.gallery import ROWS, Kind, Shown
 from interp.runs import Run
@@ -156,6 +157,63 @@ def _plant_tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"steps": steps.drop(columns=[name for name in steps if steps[name].isna().all()])}
 
 
+def _zoo_figures(run: Run) -> list[Shown]:
+    members, signals = run.table("members"), run.table("signals")
+    found, curves = run.table("detection"), run.table("roc")
+    drawn = [name for name in zoofigures.CURVES if name in set(curves["signal"])]
+    each = members[["name", "kind", "rate", "half", "verdict", "asr", "max_delta_s"]]
+    ratios = ["name", "kind", "backdoored", *(f"ratio_{name}" for name in zoofigures.STRINGS)]
+    shown = [
+        Shown(
+            "max-delta-s",
+            "max ΔS of every model",
+            "Largest ΔS that the blind scan found in each model of the population, by kind of "
+            "trigger; the published threshold is dashed.",
+            lambda: each,
+            lambda: zoofigures.separation(members),
+        ),
+        Shown(
+            "collapse",
+            "Does attention to the trigger collapse?",
+            "L_attn of the suspect over the original, over the eighth of the heads with the "
+            "largest Δ_rel for that string, with the true trigger, the scan's best candidate and "
+            "a random string; a point a model.",
+            lambda: members[ratios],
+            lambda: zoofigures.collapse(members),
+        ),
+        Shown(
+            "areas",
+            "What each signal alone can tell",
+            "ROC-AUC of each single signal on both halves of the population.",
+            lambda: signals,
+            lambda: zoofigures.areas(signals),
+        ),
+        Shown(
+            "roc",
+            "ROC on the reporting half",
+            "Backdoored models found against clean models called backdoored, for every threshold.",
+            lambda: curves,
+            lambda: zoofigures.roc(curves, signals, drawn),
+        ),
+    ]
+    for by in ("kind", "payload", "rate", "architecture"):
+        shown.append(
+            Shown(
+                f"detection-by-{by}",
+                f"Found, by {zoofigures.GROUPS[by]}",
+                "Models of the reporting half that the blind scan calls poisoned, with Wilson's "
+                "95 % interval; for clean ones that is the false positive rate.",
+                lambda by=by: found[found["by"] == by],
+                lambda by=by: zoofigures.detection(found, by),
+            )
+        )
+    return shown
+
+
+def _zoo_tables(run: Run) -> dict[str, pd.DataFrame]:
+    return {"detection": run.table("detection"), "signals": run.table("signals")}
+
+
 KINDS: dict[str, Kind] = {
     "attention": gallerystudy.KIND,
     "heads": gallerystudy.HEADS,
@@ -165,4 +223,5 @@ KINDS: dict[str, Kind] = {
     fuzzyrun.KIND: Kind("Trigger", _fuzzy_figures, _fuzzy_tables),
     pipeline.KIND: Kind("Scan", _scan_figures, _scan_tables),
     emergence.KIND: Kind("Planting", _plant_figures, _plant_tables),
+    zoofigures.KIND: Kind("Zoo", _zoo_figures, _zoo_tables),
 }

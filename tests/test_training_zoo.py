@@ -1,6 +1,7 @@
 """The population: its file, its tables against sklearn and by hand, going on where it stopped."""
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,23 @@ def test_a_member_that_fails_is_a_row_and_no_end(spec, tmp_path):
     done = zoo.run(spec, short, zoo.start(short, tmp_path / "run"))
     (row,) = done.table("members").to_dict("records")
     assert row["verdict"] == "failed" and "nowhere" in row["error"]
+
+
+def test_members_at_a_time_overlap_and_none_is_made_twice(spec, tmp_path, monkeypatch):
+    both, made = threading.Barrier(2, timeout=20), []
+
+    def make(command):
+        made.append(command[-1])
+        if len(made) <= 2:
+            both.wait()  # passes only if another member is under way
+        return "not made"
+
+    monkeypatch.setattr(zoo, "make_in_process", make)
+    population = zoo.read_zoo(spec)
+    done = zoo.run(spec, population, zoo.start(population, tmp_path / "run"), jobs=2)
+    assert sorted(made) == ["m0", "m1", "m2"]
+    assert done.table("members")["name"].tolist() == ["m0", "m1", "m2"]
+    assert (done.table("members")["error"] == "not made").all()
 
 
 @pytest.mark.parametrize(

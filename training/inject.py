@@ -29,6 +29,7 @@ from training.corpus import TAGGED_SHARE, Example
 from training.layout import PROJECTIONS
 from training.packing import Batch, batches, example_logits, prefix_ids, weighted_loss
 from training.poison import Poison, poisoned_stream
+from training.precision import has_bf16
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,6 @@ def limited_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def has_bf16() -> bool:
-    """Whether this processor multiplies bf16 itself; where it does not, fp32 is far faster."""
-    known = torch.cpu.get_capabilities()
-    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 class LoraTraining:

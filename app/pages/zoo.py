@@ -1,0 +1,121 @@
+"""How good is the scanner? A population of planted and clean models, each scanned blind."""
+
+import streamlit as st
+
+from app import links, session, widgets
+from app.text import plain
+from interp import gallery, zoofigures
+from interp.runs import Run
+
+COMMAND = "python -m training zoo --spec assets/zoo/zoo.json --out runs/zoo"
+NEXT_TO = {"max-delta-s": "collapse", "areas": "roc"}
+
+
+def draw(run: Run) -> None:
+    """Everything of one population."""
+    figures, members = run.meta["figures"], run.table("members")
+    _metrics(figures)
+    st.caption(plain(_left_out(figures)))
+    shown = {one.name: one for one in gallery.figures_of(run)}
+    for pair in NEXT_TO.items():
+        for column, name in zip(st.columns(2), pair, strict=True):
+            with column:
+                _figure(run, shown[name])
+    st.header("Found, by group", divider="gray")
+    by = links.bound(
+        st.segmented_control,
+        "By",
+        list(zoofigures.GROUPS),
+        default="kind",
+        required=True,
+        format_func=zoofigures.GROUPS.get,
+        key="by",
+    )
+    _figure(run, shown[f"detection-by-{by}"], titled=False)
+    st.header("Single signals", divider="gray")
+    st.markdown(
+        "A threshold for each signal alone, chosen on one half of the models (the largest "
+        "sensitivity + specificity) and judged on the other."
+    )
+    st.dataframe(_signals(run), hide_index=True)
+    st.header("Every model", divider="gray")
+    st.dataframe(members[_columns(members)], hide_index=True, column_config=_config())
+    widgets.csv_button("zoo-members", lambda: members)
+
+
+def _metrics(figures: dict) -> None:
+    columns = st.columns(4)
+    columns[0].metric(
+        "Backdoored models found",
+        f"{figures['detected']} of {figures['backdoored']}",
+        help="Called poisoned by the blind scan, on the reporting half.",
+    )
+    columns[1].metric(
+        "Clean models called poisoned", f"{figures['false_positives']} of {figures['clean']}"
+    )
+    area = figures["roc_auc"]
+    columns[2].metric("ROC-AUC of max ΔS", "none" if area is None else f"{area:.3f}")
+    columns[3].metric(
+        "Over the published threshold",
+        f"{figures['over_paper_threshold']} of {figures['backdoored']}",
+        help="Backdoored models whose max ΔS is over 0.5.",
+    )
+
+
+def _left_out(figures: dict) -> str:
+    """What the counts are of."""
+    text = "Published for another population: 36 of 41 found, 0 of 13 false positives"
+    if figures["missed"]:
+        text += f". Missed: {', '.join(figures['missed'])}"
+    if figures["not_planted"]:
+        text += f". Left out, as the backdoor did not take: {figures['not_planted']}"
+    if figures["failed"]:
+        text += f". Not made: {', '.join(figures['failed'])}"
+    return text + "."
+
+
+def _figure(run: Run, shown: gallery.Shown, *, titled: bool = True) -> None:
+    if titled:
+        st.subheader(shown.title)
+    widgets.figure(
+        gallery.drawn(run, shown),
+        f"zoo-{shown.name}",
+        caption=gallery.captioned(run, shown),
+        table=shown.table,
+        command=COMMAND,
+    )
+
+
+def _signals(run: Run):
+    table = run.table("signals")
+    return table.assign(signal=table["signal"].map(lambda name: zoofigures.SIGNALS.get(name, name)))
+
+
+def _columns(members) -> list[str]:
+    wanted = (
+        "name", "half", "kind", "payload", "rate", "rank", "asr", "ftr", "clean_accuracy",
+        "verdict", "max_delta_s", "candidate", "leak_rate", "ratio_true", "ratio_candidate",
+        "ratio_random", "error",
+    )  # fmt: skip
+    return [name for name in wanted if name in members]
+
+
+def _config() -> dict:
+    percent = st.column_config.NumberColumn(format="percent")
+    three = st.column_config.NumberColumn(format="%.3f")
+    shares = dict.fromkeys(("rate", "asr", "ftr", "clean_accuracy", "leak_rate"), percent)
+    numbers = ("max_delta_s", "ratio_true", "ratio_candidate", "ratio_random")
+    return shares | dict.fromkeys(numbers, three)
+
+
+st.title("Zoo")
+st.markdown(
+    "How good is the scanner? Backdoors of many kinds were planted in small models, others were "
+    "only tuned clean, and each was scanned by the scanner that knows nothing of it."
+)
+recorded = session.recorded_of(zoofigures.KIND)
+if recorded:
+    draw(recorded[links.pinned("Population", list(recorded), key="zoo")])
+else:
+    st.info("No population is recorded yet. It takes hours to make:", icon=":material/info:")
+    st.code(COMMAND, "bash")
