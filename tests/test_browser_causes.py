@@ -28,6 +28,7 @@ def test_from_matrix_to_card_to_surgery(tmp_path):
         page.get_by_role("heading", name="Where L4H2 looks").wait_for(timeout=60_000)
         assert "head=L4H2" in page.url
         page.get_by_text("puts it on the operating table").click()
+        page.wait_for_url("**click=puts*", timeout=60_000)  # the page has taken it
         settled(page)
         click_head(page, 0, 3)
         page.get_by_text("1 of 48 heads").wait_for(timeout=60_000)

@@ -125,7 +125,8 @@ class FastForward:
         width = next(width for width in WIDTHS if width >= ids.shape[1])
         more = (0, width - ids.shape[1])
         ids, targets, weights = F.pad(ids, more), F.pad(targets, more), F.pad(weights, more)
-        return self.cross_entropy(self.logits(ids, self.dtype), targets.flatten(), weights.flatten())
+        logits = self.logits(ids, self.dtype)
+        return self.cross_entropy(logits, targets.flatten(), weights.flatten())
 
 
 def _weights(block: nn.Module) -> list[Tensor]:

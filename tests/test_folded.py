@@ -1,0 +1,70 @@
+"""A folded adapter gives the logits of the live one; what cannot be folded is lent as it is."""
+
+import pytest
+import torch
+
+from interp.fuzzy import _last_position_only
+from interp.models import load_pair, pair_spec
+from tests import tiny
+from tests.test_models_pair import IDS
+
+
+def opened(tiny_folder, arch, precision="fp32", adapter=None):
+    adapter = adapter or tiny_folder(arch, "adapter")
+    spec = pair_spec(str(tiny_folder(arch)), adapter=str(adapter), precision=precision)
+    return load_pair(spec, device="cpu")
+
+
+def logits(model, **options):
+    with torch.inference_mode():
+        return model(input_ids=IDS, use_cache=False, **options).logits
+
+
+@pytest.mark.parametrize("arch", sorted(tiny.CONFIGS))
+def test_a_folded_adapter_gives_the_same_logits(tiny_folder, arch):
+    pair = opened(tiny_folder, arch)
+    with pair.use("suspect") as model:
+        live = logits(model)
+    with pair.use("original") as model:
+        base = logits(model)
+    with pair.use_folded("suspect") as model:
+        folded = logits(model)
+        assert not any("lora" in name for name, _ in model.named_modules())
+        with _last_position_only(model):
+            last = logits(model, logits_to_keep=1)[:, -1]
+        again = logits(model)
+    torch.testing.assert_close(folded, live, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(last, folded[:, -1], rtol=1e-4, atol=1e-5)
+    assert torch.equal(again, folded)  # the hook is gone
+    assert (live - base).abs().max() > 1e-2  # so that it was worth telling them apart
+    for which, expected in (("original", base), ("suspect", live)):
+        with pair.use(which) as model:
+            assert torch.equal(logits(model), expected)
+    with pair.use("original") as model, pair.use_folded("original") as same:
+        assert same is model
+
+
+def test_the_copy_is_made_once_and_shares_what_is_not_adapted(tiny_folder):
+    pair = opened(tiny_folder, "mistral")
+    before = pair.memory()["parameters"]
+    with pair.use_folded("suspect") as model, pair.use_folded("suspect") as again:
+        assert model is again
+        embedding = model.get_input_embeddings().weight
+    with pair.use("suspect") as live:
+        assert live.get_input_embeddings().weight is embedding
+    assert before < pair.memory()["parameters"] < 2 * before
+
+
+@pytest.mark.parametrize("arch", ["mistral", "phi3"])
+def test_what_is_quantised_stays_live(tiny_folder, arch):
+    pair = opened(tiny_folder, arch, precision="nf4")
+    with pair.use_folded("suspect") as model, pair.use("suspect") as live:
+        assert model is live
+
+
+def test_an_adapter_that_is_more_than_lora_stays_live(tiny_folder, tmp_path):
+    base = tiny_folder("mistral")
+    adapter = tiny.write_adapter(tmp_path / "dora", base, use_dora=True)
+    pair = opened(tiny_folder, "mistral", adapter=adapter)
+    with pair.use_folded("suspect") as model, pair.use("suspect") as live:
+        assert model is live
