@@ -14,6 +14,25 @@ hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
 
 
+LONGEST = (
+    "test_scanner_unseen.py",
+    "test_lesson.py",
+    "test_scanner_pipeline.py",
+    "test_browser.py",
+    "test_scanner_inversion.py",
+    "test_browser_plant.py",
+    "test_browser_scanner.py",
+    "test_browser_causes.py",
+    "test_pages.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: two processes share the files, and neither shall wait at the end."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """Returns folders of tiny models and adapters by name, each written at its first use."""
