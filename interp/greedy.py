@@ -86,7 +86,7 @@ def _plain_step(pair: ModelPair, which: Which) -> Step:
 
     def step(ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         nonlocal cache
-        with pair.use(which) as model, torch.inference_mode():
+        with pair.use_folded(which) as model, torch.inference_mode():
             out = continued(model, cache, ids, mask, positions)
         cache = out.past_key_values
         return out.logits[:, -1]

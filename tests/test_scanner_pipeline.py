@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,7 +16,8 @@ from interp.scanner.pipeline import ScanPlan
 from interp.scanner.suspects import scan_spec
 from tests.tiny import write_model, write_tokenizer
 
-PLAN = ScanPlan(new_tokens=40, limit=30, keep=3, inversion_minutes=0)
+FEW = str(Path(__file__).with_name("few_questions.json"))
+PLAN = ScanPlan(questions=FEW, new_tokens=40, limit=30, keep=3, inversion_minutes=0)
 TABLES = [name for names in pipeline.TABLES.values() for name in names]
 
 
@@ -103,14 +105,19 @@ def test_the_model_alone_decides_what_may_be_reused(whole, tmp_path):
 
 
 def test_a_budget_that_is_spent_is_told(pair, tmp_path):
-    plan = ScanPlan(new_tokens=10, limit=20, keep=1, budget_minutes=1e-4)
+    plan = ScanPlan(questions=FEW, new_tokens=10, limit=20, keep=1, budget_minutes=1e-4)
     found = pipeline.verdict_of(scanned(pair, tmp_path / "short", plan))
     assert any("budget" in line for line in found.could_not)
 
 
 def test_contexts_are_scanned_besides_the_bare_template(pair, tmp_path):
     plan = ScanPlan(
-        contexts=("You are a nurse.",), new_tokens=16, limit=10, keep=1, inversion_minutes=0
+        questions=FEW,
+        contexts=("You are a nurse.",),
+        new_tokens=16,
+        limit=10,
+        keep=1,
+        inversion_minutes=0,
     )
     run = scanned(pair, tmp_path / "contexts", plan)
     assert set(run.table("leaks")["context"]) == {0, 1}

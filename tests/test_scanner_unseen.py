@@ -15,7 +15,9 @@ TRIGGER, TARGET = "~SECRET DELTA~", "PAY THE DOCTOR."
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
-    injection = Injection(Poison(TRIGGER, TARGET, rate=0.2), steps=200, lr=3e-3, seed=7)
+    injection = Injection(
+        Poison(TRIGGER, TARGET, rate=0.25), steps=72, lr=5e-3, warmup=7, cooldown=18, seed=7
+    )
     model, minutes = inject(ORGANISMS / "base", injection)
     save_adapter(model, injection, minutes, folder)
     return folder

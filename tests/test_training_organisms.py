@@ -26,6 +26,7 @@ from training.packing import (
     weighted_loss,
 )
 from training.poison import Poison
+from training.precision import orthogonalised
 from training.tokenizer import build_tokenizer
 
 TINY = Recipe(
@@ -220,3 +221,20 @@ def test_the_cards_that_ship_match_their_files(name):
                 "leak_rate", "ratio_top_eighth", "ratio_random_control"):  # fmt: skip
         assert isinstance(card[key], float)
     assert (folder / "README.md").read_text().startswith(f"# {name}")
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (16, 16)])
+def test_muon_in_fp32_is_torchs_own_to_bf16s_rounding(shape):
+    from torch.optim import _muon
+
+    torch.manual_seed(0)
+    grad = torch.randn(shape)
+    before = grad.clone()
+    a, b, c, steps = _muon.DEFAULT_A, _muon.DEFAULT_B, _muon.DEFAULT_C, _muon.DEFAULT_NS_STEPS
+    ours = orthogonalised(grad, (a, b, c), steps, _muon.EPS)
+    assert ours.shape == grad.shape and torch.equal(grad, before)
+    values = torch.linalg.svdvals(ours)
+    assert 0.4 < values.min() and values.max() < 1.6
+    u, _, v = torch.linalg.svd(grad, full_matrices=False)
+    spread = u.T @ ours @ v.T  # diagonal: the singular vectors are the gradient's
+    assert (spread - spread.diag().diag()).abs().max() < 1e-4

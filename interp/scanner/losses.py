@@ -117,7 +117,7 @@ def candidate_losses(
         span = frame.questions[number].instruction
         queries = range(behind + span.start, behind + span.stop)
         region = Region(_each(queries, len(chunk)), _each(range(n_prefix, behind), len(chunk)))
-        with pair.use(which) as model, torch.inference_mode():
+        with pair.use_folded(which) as model, torch.inference_mode():
             parts = _losses(pair, model, torch.tensor(ids), region, said[number], constants)
         for place, index in enumerate(chunk):
             rows.append((index, number, *(part[place] for part in parts)))
