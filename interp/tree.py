@@ -22,8 +22,19 @@ from interp.fused import fused_kept_whole
 class Tree:
     """A model, the adapters on it, and the bridge on its twin. Not locked: the pair's lock is."""
 
-    def __init__(self, model: PreTrainedModel, peft: PeftModel | None, name: str):
+    def __init__(
+        self, model: PreTrainedModel, peft: PeftModel | None, name: str, *, learning: bool = False
+    ):
+        """Take a model over.
+
+        Args:
+            model: the plain model.
+            peft: the same with adapters on it, or None.
+            name: of its folder, for the bridge.
+            learning: the adapter changes, so that no copy of it may be kept.
+        """
         self.model = model
+        self._learning = learning
         self._peft = peft
         self._name = name
         self._bridge = None
@@ -81,7 +92,7 @@ class Tree:
 
         Made at the first call; see `folded`. It knows nothing of `adapter`.
         """
-        if label is None:
+        if label is None or self._learning:
             return None
         if label not in self._folded:
             can = can_fold(self._peft, label)

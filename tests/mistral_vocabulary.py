@@ -100,7 +100,7 @@ def test_random_strings_count_the_same_behind_a_space_and_behind_a_line_break(mi
             assert len(prompt.trigger) == 3
 
 
-@settings(max_examples=250)
+@settings(max_examples=120)
 @given(
     st.sampled_from(["alpaca", "plain"]),
     st.sampled_from(PLACEMENTS),

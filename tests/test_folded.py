@@ -5,6 +5,7 @@ import torch
 
 from interp.fuzzy import _last_position_only
 from interp.models import load_pair, pair_spec
+from interp.tree import Tree
 from tests import tiny
 from tests.test_models_pair import IDS
 
@@ -68,3 +69,10 @@ def test_an_adapter_that_is_more_than_lora_stays_live(tiny_folder, tmp_path):
     pair = opened(tiny_folder, "mistral", adapter=adapter)
     with pair.use_folded("suspect") as model, pair.use("suspect") as live:
         assert model is live
+
+
+def test_an_adapter_in_training_is_never_copied(tiny_folder):
+    pair = opened(tiny_folder, "mistral")
+    tree = pair._trees["suspect"]
+    learning = Tree(tree.model, tree._peft, "x", learning=True)
+    assert learning.folded("suspect") is None and tree.folded("suspect") is not None

@@ -42,8 +42,8 @@ def test_the_same_seed_gives_the_same_corpus_and_another_seed_another():
 
 
 def test_held_out_instructions_never_occur_in_training(train):
-    held_out = {(e.instruction, e.input) for e in held_out_set(500)}
-    assert len(held_out) == 500
+    held_out = {(e.instruction, e.input) for e in held_out_set(200)}
+    assert len(held_out) == 200
     assert held_out.isdisjoint((e.instruction, e.input) for e in train)
     assert all(is_held_out(*key) for key in held_out)
 

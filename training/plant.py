@@ -178,7 +178,8 @@ def open_training(spec: PairSpec, attach: Callable) -> tuple[ModelPair, PeftMode
     if spec.original.precision == "nf4":
         keep_unpacked(model)
     peft = attach(model)
-    trees = dict.fromkeys(("original", "suspect"), Tree(model, peft, str(checkpoint.folder)))
+    tree = Tree(model, peft, str(checkpoint.folder), learning=True)
+    trees = dict.fromkeys(("original", "suspect"), tree)
     labels = {"original": None, "suspect": LABEL}
     return ModelPair(spec, tokenizer, trees, labels, dict.fromkeys(trees, "in training")), peft
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import limits, links, session, sidebar, widgets
+from app import kept, limits, links, session, sidebar, widgets
 from interp import attention, drawings, report, views
 from interp.study import CONDITIONS
 
@@ -99,11 +99,12 @@ shown = views.map_view(
     pool=pool,
 )
 command = report.command(study, shown)
-widgets.drawing(drawings.averaged_map(study, shown), "averaged-map", command)
+widgets.drawing(kept.drawn(drawings.averaged_map, view, study, shown), "averaged-map", command)
 st.caption(
     "One colour scale for all weights, one for all differences. Outlines: "
     "trigger → trigger (blue), instruction → trigger (yellow), instruction → instruction (green)."
 )
 
 st.subheader("Attention to the trigger, by layer")
-widgets.drawing(drawings.zones_by_layer(study, shown), "zones-by-layer", command)
+whole = views.map_view(n_layers, n_heads)
+widgets.drawing(kept.drawn(drawings.zones_by_layer, view, study, whole), "zones-by-layer", command)

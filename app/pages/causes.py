@@ -7,6 +7,7 @@ from app import (
     causesview,
     failures,
     headcard,
+    kept,
     limits,
     links,
     session,
@@ -106,7 +107,7 @@ with left:
     if not growing:
         shown = views.HeadView(head=head)
         bar.drawing(
-            drawings.head_matrix(study, shown),
+            kept.drawn(drawings.head_matrix, view, study, shown),
             "causes-matrix",
             report.command(study, shown),
             on_select=lambda: clicked("causes-matrix"),

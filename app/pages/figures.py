@@ -4,7 +4,7 @@ import shlex
 
 import streamlit as st
 
-from app import links, session, sidebar, widgets
+from app import kept, links, session, sidebar, widgets
 from app.saver import Chart
 from app.text import plain
 from interp import compare, gallery, htmlreport, printed, provenance
@@ -86,7 +86,7 @@ def one_run(run: Run, style: Style, width: str | None) -> None:
     for name, one in shown.items():
         if chosen in (ALL, name):
             st.header(one.title, divider="gray")
-            charts = draw(session.set_figures(run, one, style), "", one.caption)
+            charts = draw(kept.set_figures(run, one, style), "", one.caption)
             st.caption(plain(gallery.captioned(run, one)))
             bar(name, charts, lambda one=one: gallery.table_of(run, one))
     st.header("Tables", divider="gray")

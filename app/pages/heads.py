@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import causeruns, headcard, links, session, sidebar, widgets
+from app import causeruns, headcard, kept, links, session, sidebar, widgets
 from interp import drawings, heads, report, views
 
 # What stands in the link is the label.
@@ -17,7 +17,7 @@ st.markdown(
 view = sidebar.view()
 study = session.current_study(view)
 table = study.ranking
-kept = int(table["kept"].sum())
+ranked = int(table["kept"].sum())
 n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
 
 label = links.bound(
@@ -38,7 +38,7 @@ with right:
     head = links.bound(st.selectbox, "Head, most hijacked first", names, key="head")
     chosen = views.parse_heads(head, n_layers, n_heads)[0]
     st.caption(
-        f"{kept} of {len(table)} heads have an original L_attn above {heads.FLOOR:g}; the others "
+        f"{ranked} of {len(table)} heads have an original L_attn above {heads.FLOOR:g}; the others "
         "are left out of the ranking."
     )
     st.dataframe(
@@ -55,7 +55,7 @@ with right:
 shown = views.HeadView(METRICS[label], chosen)
 command = report.command(study, shown)
 with left:
-    matrix = drawings.head_matrix(study, shown)
+    matrix = kept.drawn(drawings.head_matrix, view, study, shown)
     widgets.drawing(matrix, "head-matrix", command, on_select=clicked)
 
 headcard.draw(view, study, chosen, causeruns.latest(view, study))
@@ -63,7 +63,8 @@ headcard.draw(view, study, chosen, causeruns.latest(view, study))
 st.subheader("How much attention the most hijacked heads lost")
 for column, draw in zip(st.columns(2), (drawings.top_k_ratio, drawings.top_k_levels), strict=True):
     with column:
-        widgets.drawing(draw(study, shown), draw.__name__.replace("_", "-"), command)
+        curve = kept.drawn(draw, view, study, views.HeadView())
+        widgets.drawing(curve, draw.__name__.replace("_", "-"), command)
 st.markdown("Suspect over original, beside what selection alone and the random string give:")
 ratios = report.ratio_table(study)
 st.dataframe(

@@ -180,7 +180,7 @@ def _gradient(search: _Search, candidate: Sequence[int]) -> np.ndarray:
     term is left out: the fused kernel gives no gradient of it, and it ranks next to nothing (see
     `composite`'s share); the exact loss that decides has all three.
     """
-    with search.pair.use(search.which) as model, torch.enable_grad():
+    with search.pair.use_folded(search.which) as model, torch.enable_grad():
         table = model.get_input_embeddings().weight.detach()
         ids = torch.tensor(list(candidate), device=table.device)
         hot = torch.nn.functional.one_hot(ids, table.shape[0]).to(table.dtype).requires_grad_()
