@@ -28,7 +28,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first: two processes share the files, and neither shall wait at the end."""
+    """The longest files first: the processes share the files, and none shall wait at the end."""
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
 

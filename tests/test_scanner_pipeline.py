@@ -17,7 +17,7 @@ from interp.scanner.suspects import scan_spec
 from tests.tiny import write_model, write_tokenizer
 
 FEW = str(Path(__file__).with_name("few_questions.json"))
-PLAN = ScanPlan(questions=FEW, new_tokens=40, limit=30, keep=3, inversion_minutes=0)
+PLAN = ScanPlan(questions=FEW, new_tokens=40, limit=12, keep=3, inversion_minutes=0)
 TABLES = [name for names in pipeline.TABLES.values() for name in names]
 
 
@@ -167,7 +167,15 @@ def test_many_models_one_report(random_model, tmp_path, capsys):
     listed = tmp_path / "models.txt"
     listed.write_text(f"{random_model}  # a random one\nno/such/model\n")
     words = ["scan", f"--models={listed}", f"--run={tmp_path / 'runs'}"]
-    code = main([*words, "--tokens=8", "--inversion=0", f"--json={tmp_path / 'all.json'}"])
+    code = main(
+        [
+            *words,
+            "--tokens=8",
+            "--inversion=0",
+            f"--questions={FEW}",
+            f"--json={tmp_path / 'all.json'}",
+        ]
+    )
     first, second = json.loads((tmp_path / "all.json").read_text())
     assert first["verdict"] != "poisoned" and first["exit_code"] in (0, 2)
     assert second["verdict"] == "failed" and "no/such/model" in second["error"]
