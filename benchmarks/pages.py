@@ -128,7 +128,7 @@ async def _one(address: str, measured: Measured, repeats: int, new_page) -> dict
             await page.context.close()
         else:
             first = page
-    for number in range(4 + repeats):
+    for number in range(4 + repeats + repeats % 2):  # ends on the second: `fresh` needs the first
         took = await change(first, measured.controls[number % 2])
         if number >= 4:
             times["control"].append(took)
