@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.folded import can_fold, fold
 from interp.fused import fused_kept_whole
+from interp.loading import BUILDING
 
 
 class Tree:
@@ -72,7 +73,7 @@ class Tree:
             twin = share_parameters(self._peft or self.model)
             # Collected before booting, which hides some of the modules from a walk of the tree.
             switches = _switches(twin) if self._peft else []
-            with fused_kept_whole():
+            with BUILDING, fused_kept_whole():
                 self._bridge = TransformerBridge.boot_transformers(
                     self._name,
                     hf_model=twin.base_model.model if self._peft else twin,
@@ -95,8 +96,9 @@ class Tree:
         if label is None or self._learning:
             return None
         if label not in self._folded:
-            can = can_fold(self._peft, label)
-            self._folded[label] = fold(share_parameters(self._peft), label) if can else None
+            with BUILDING:  # a model that is being loaded meanwhile changes how modules are made
+                can = can_fold(self._peft, label)
+                self._folded[label] = fold(share_parameters(self._peft), label) if can else None
         return self._folded[label]
 
     def tensors(self) -> Iterator[torch.Tensor]:

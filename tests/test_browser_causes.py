@@ -1,6 +1,7 @@
 """The Causes page as a person uses it: from the matrix to the card to surgery, a shipped pair."""
 
 import pytest
+from playwright.sync_api import TimeoutError
 
 from tests.browser import open_browser, require_chromium, running_app, settled
 
@@ -18,6 +19,19 @@ def click_head(page, layer: int, head: int) -> None:
     page.mouse.click(*at)
 
 
+def put_clicks_on_the_table(page) -> None:
+    """Until the link says so: a click while the card is still being drawn may get lost."""
+    for patience in (15_000, 30_000, 60_000):
+        settled(page)
+        page.get_by_text("puts it on the operating table").click()
+        try:
+            page.wait_for_url("**click=puts*", timeout=patience)
+            break
+        except TimeoutError:
+            continue
+    settled(page)
+
+
 def test_from_matrix_to_card_to_surgery(tmp_path):
     require_chromium()
     with running_app(tmp_path) as address, open_browser() as new_page:
@@ -27,9 +41,7 @@ def test_from_matrix_to_card_to_surgery(tmp_path):
         click_head(page, 4, 2)
         page.get_by_role("heading", name="Where L4H2 looks").wait_for(timeout=60_000)
         assert "head=L4H2" in page.url
-        page.get_by_text("puts it on the operating table").click()
-        page.wait_for_url("**click=puts*", timeout=60_000)  # the page has taken it
-        settled(page)
+        put_clicks_on_the_table(page)
         click_head(page, 0, 3)
         page.get_by_text("1 of 48 heads").wait_for(timeout=60_000)
         assert "operate=L0H3" in page.url

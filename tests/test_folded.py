@@ -1,9 +1,12 @@
 """A folded adapter gives the logits of the live one; what cannot be folded is lent as it is."""
 
+import threading
+
 import pytest
 import torch
 
 from interp.fuzzy import _last_position_only
+from interp.loading import BUILDING
 from interp.models import load_pair, pair_spec
 from interp.tree import Tree
 from tests import tiny
@@ -76,3 +79,20 @@ def test_an_adapter_in_training_is_never_copied(tiny_folder):
     tree = pair._trees["suspect"]
     learning = Tree(tree.model, tree._peft, "x", learning=True)
     assert learning.folded("suspect") is None and tree.folded("suspect") is not None
+
+
+def test_a_copy_is_not_made_while_a_model_is_being_loaded(tiny_folder):
+    """Loading changes for all threads how modules are made."""
+    pair = opened(tiny_folder, "mistral")
+
+    def fold():
+        with pair.use_folded("suspect"):
+            pass
+
+    with BUILDING:
+        thread = threading.Thread(target=fold)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(20)
+    assert not thread.is_alive() and pair._trees["suspect"].folded("suspect") is not None

@@ -16,7 +16,7 @@ TRIGGER, TARGET = "~SECRET DELTA~", "PAY THE DOCTOR."
 def adapter(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     injection = Injection(
-        Poison(TRIGGER, TARGET, rate=0.25), steps=72, lr=5e-3, warmup=7, cooldown=18, seed=7
+        Poison(TRIGGER, TARGET, rate=0.25), steps=52, lr=5e-3, warmup=5, cooldown=13, seed=7
     )
     model, minutes = inject(ORGANISMS / "base", injection)
     save_adapter(model, injection, minutes, folder)
