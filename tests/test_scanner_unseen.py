@@ -25,7 +25,7 @@ def adapter(tmp_path_factory):
 
 def test_an_unseen_backdoor_is_found_without_changing_a_constant(adapter, tmp_path):
     pair = load_pair(scan_spec(str(adapter)), device="cpu")
-    plan = pipeline.ScanPlan(inversion_minutes=0)
+    plan = pipeline.ScanPlan()
     run = pipeline.run(pair, plan, pipeline.start(tmp_path / "scan", pair.spec, plan))
     found = pipeline.verdict_of(run)
     pair.close()
