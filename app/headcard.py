@@ -50,7 +50,7 @@ def _maps(view: session.View, study: Study, head: tuple[int, int]) -> None:
         st.text(prompts[int(number)].instruction)
         shown = views.HeadView(head=head, whole=int(number), answer=answer)
         whole = session.whole_panels(view, int(number), head, answer)
-    maps = kept.drawn(drawings.head_maps, view, study, shown, whole)
+    maps = kept.drawn(drawings.head_maps, study, shown, whole)
     widgets.drawing(maps, "head-maps", report.command(study, shown))
 
 

@@ -11,25 +11,22 @@ from interp.styles import Style
 Draw = Callable[..., drawings.Drawing]
 
 
-def drawn(
-    draw: Draw, view: session.View, measured: study.Study, shown: views.View, *more
-) -> drawings.Drawing:
-    """A drawing of the view's study, kept; not to be changed.
+def drawn(draw: Draw, measured: study.Study, shown: views.View, *more) -> drawings.Drawing:
+    """A drawing of a study, kept; not to be changed.
 
     Args:
         draw: a function of `interp.drawings`, which depends on its arguments alone.
-        view: what the sidebar decided.
-        measured: the view's study.
+        measured: the study; kept as long as its drawings are, so that its identity is a key.
         shown: what is to be drawn of it.
         *more: further arguments of `draw`, all of which `shown` describes.
     """
 
-    def compute() -> tuple[drawings.Drawing, str]:
+    def compute() -> tuple[drawings.Drawing, study.Study, str]:
         made = draw(measured, shown, *more)
         # A figure's own size cannot be told; its text's is about the same.
-        return made, made.figure.to_json()
+        return made, measured, made.figure.to_json()
 
-    return session.memo().get((*session.study_key(view), draw.__name__, shown), compute)[0]
+    return session.memo().get(("drawn", id(measured), draw.__name__, shown), compute)[0]
 
 
 def set_figures(run: runs.Run, shown: gallery.Shown, style: Style) -> dict[str, go.Figure]:

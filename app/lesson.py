@@ -1,9 +1,10 @@
 """The lesson: seven steps on the open pair, each a few sentences, one control, one live figure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from app import jobpanel, jobs, kept, limits, links, scanview, session, triggerview, widgets
@@ -97,9 +98,9 @@ def hijacked(view: session.View) -> None:
         f"of tokens in the original, {row['l_suspect']:.4f} in the suspect. Share lost: **{lost}**."
     )
     shown = views.HeadView(head=head)
-    matrix = kept.drawn(drawings.head_matrix, view, study, shown)
-    lessonfigures.large(matrix.figure)
-    widgets.drawing(matrix, "lesson-heads", report.command(study, shown))
+    matrix = kept.drawn(drawings.head_matrix, study, shown)
+    copied = lessonfigures.large(go.Figure(matrix.figure))
+    widgets.drawing(replace(matrix, figure=copied), "lesson-heads", report.command(study, shown))
 
 
 def break_it(view: session.View) -> None:

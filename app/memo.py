@@ -3,7 +3,7 @@
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 
@@ -13,23 +13,31 @@ import pandas as pd
 from app import spent
 
 
-def bytes_of(value) -> int:
-    """Bytes that keeping a result keeps: its arrays and tables, through containers and dataclasses.
+def sizes_of(value) -> dict[int, int]:
+    """What keeping a result keeps: identity -> bytes of its arrays, tables and all else.
 
-    A view counts as the whole array that it keeps alive.
+    Through containers and dataclasses; a view stands for the whole array that it keeps alive.
     """
     if isinstance(value, np.ndarray):
-        whole = bytes_of(value.base) if isinstance(value.base, np.ndarray) else 0
-        return max(value.nbytes, whole)
+        while isinstance(value.base, np.ndarray):
+            value = value.base
+        return {id(value): value.nbytes}
     if isinstance(value, pd.DataFrame):
-        return int(value.memory_usage(deep=True).sum())
+        return {id(value): int(value.memory_usage(deep=True).sum())}
     if is_dataclass(value):
-        return sum(bytes_of(getattr(value, field.name)) for field in fields(value))
+        return _together(getattr(value, field.name) for field in fields(value))
     if isinstance(value, dict):
-        return sum(bytes_of(part) for pair in value.items() for part in pair)
+        return _together(part for pair in value.items() for part in pair)
     if isinstance(value, list | tuple | set | frozenset):
-        return sys.getsizeof(value) + sum(bytes_of(part) for part in value)
-    return sys.getsizeof(value)
+        return {id(value): sys.getsizeof(value)} | _together(value)
+    return {id(value): sys.getsizeof(value)}
+
+
+def _together(values: Iterable) -> dict[int, int]:
+    sizes = {}
+    for value in values:
+        sizes |= sizes_of(value)
+    return sizes
 
 
 @dataclass
@@ -45,7 +53,7 @@ class Memo:
 
     def __init__(self, max_bytes: int):
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, tuple[object, dict[int, int]]] = OrderedDict()
         self._gates: dict[Hashable, _Gate] = {}
         self._lock = threading.Lock()
 
@@ -61,17 +69,20 @@ class Memo:
                     return self._kept[key][0]
             with spent.computing():
                 value = compute()
-            size = bytes_of(value)
+            sizes = sizes_of(value)
             with self._lock:
-                self._kept[key] = value, size
+                self._kept[key] = value, sizes
                 while len(self._kept) > 1 and self.held > self._max_bytes:
                     self._kept.popitem(last=False)
             return value
 
     @property
     def held(self) -> int:
-        """Bytes of all kept values."""
-        return sum(size for _, size in self._kept.values())
+        """Bytes of all kept values; what several of them hold counts once."""
+        sizes = {}
+        for _, own in self._kept.values():
+            sizes |= own
+        return sum(sizes.values())
 
     @contextmanager
     def _gate(self, key: Hashable):

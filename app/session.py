@@ -119,7 +119,9 @@ def study_key(view: View) -> tuple:
 def _study(view: View) -> study.Study:
     if view.run is not None:
         return recorded.load(find_run(view.run))
-    return _measure(view, prompt_set(view.question.prompt_set))
+    # Before the weights are read: files that change meanwhile must not lend them a later name.
+    models = models_key(view)
+    return _measure(view, prompt_set(view.question.prompt_set), models)
 
 
 def models_key(view: View) -> tuple:
@@ -347,16 +349,16 @@ def run_folder(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _measure(view: View, prompts: PromptSet) -> study.Study:
+def _measure(view: View, prompts: PromptSet, models: tuple) -> study.Study:
     with open_pair(view.spec) as pair, _progress("Measuring …") as on_progress:
-        kept = partial(_observed, models_key(view))
+        kept = partial(_observed, models)
         return study.measure(pair, prompts, view.question, on_progress=on_progress, observed=kept)
 
 
-def _observed(models: tuple, pair: ModelPair, which: Which, prompts: list, **options):
+def _observed(models: tuple, pair: ModelPair, which: Which, prompts: list, on_progress: Callable):
     """`attention.observe`, kept: two questions may share two of their three conditions."""
     key = (*models, "observed", which, tuple(prompts))
-    return memo().get(key, lambda: observe(pair, which, prompts, **options))
+    return memo().get(key, lambda: observe(pair, which, prompts, on_progress=on_progress))
 
 
 @contextmanager

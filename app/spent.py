@@ -55,6 +55,6 @@ def shown() -> Iterator[None]:
             number = st.session_state["runs_shown"] = st.session_state.get("runs_shown", 0) + 1
             with st.sidebar.container(key="debug"):
                 st.caption(
-                    f"run {number}: server {took:.0f} ms: waiting {waits:.0f}, computing {computes:.0f}, "
-                    f"drawing {took - waits - computes:.0f}"
+                    f"run {number}: server {took:.0f} ms: waiting {waits:.0f}, "
+                    f"computing {computes:.0f}, drawing {took - waits - computes:.0f}"
                 )

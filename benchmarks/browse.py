@@ -42,7 +42,7 @@ SETTLED = """() => {
 }"""
 # Null: a page of a busy machine may come to none.
 FIRST_PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
-SERVER = re.compile(r"run \d+: server (\d+) ms: waiting (-?\d+), computing (-?\d+), drawing (-?\d+)")
+SERVER = re.compile(r"server (\d+) ms: waiting (-?\d+), computing (-?\d+), drawing (-?\d+)")
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def _plant_tables(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def _zoo_figures(run: Run) -> list[Shown]:
-    members, signals = run.table("members"), run.table("signals")
+    members, signals = zoofigures.judged(run.table("members")), run.table("signals")
     found, curves = run.table("detection"), run.table("roc")
     drawn = [name for name in zoofigures.CURVES if name in set(curves["signal"])]
     each = members[["name", "kind", "rate", "half", "verdict", "asr", "max_delta_s"]]
@@ -168,7 +168,8 @@ def _zoo_figures(run: Run) -> list[Shown]:
             "max-delta-s",
             "max ΔS of every model",
             "Largest ΔS that the blind scan found in each model of the population, by kind of "
-            "trigger; the published threshold is dashed.",
+            "trigger; the published threshold is dashed. Without backdoors that did not take (ASR "
+            "under 80 %).",
             lambda: each,
             lambda: zoofigures.separation(members),
         ),
@@ -177,7 +178,8 @@ def _zoo_figures(run: Run) -> list[Shown]:
             "Does attention to the trigger collapse?",
             "L_attn of the suspect over the original, over the eighth of the heads with the "
             "largest Δ_rel for that string, with the true trigger, the scan's best candidate and "
-            "a random string; a point a model.",
+            "a random string; a point a model. Without backdoors that did not take (ASR "
+            "under 80 %).",
             lambda: members[ratios],
             lambda: zoofigures.collapse(members),
         ),
@@ -196,7 +198,7 @@ def _zoo_figures(run: Run) -> list[Shown]:
             lambda: zoofigures.roc(curves, signals, drawn),
         ),
     ]
-    for by in ("kind", "payload", "rate", "architecture"):
+    for by in zoofigures.GROUPS:
         shown.append(
             Shown(
                 f"detection-by-{by}",

@@ -111,9 +111,7 @@ class ModelPair:
 
         sizes = {}
         for tree in self._trees.values():
-            for tensor in tree.tensors():
-                storage = tensor.untyped_storage()
-                sizes[storage.data_ptr()] = storage.nbytes()
+            sizes |= tree.storages()
         report = {
             "parameters": sum(sizes.values()),
             "process": psutil.Process().memory_info().rss,

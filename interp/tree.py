@@ -41,6 +41,7 @@ class Tree:
         self._bridge = None
         self._folded: dict[str, PreTrainedModel | None] = {}
         self._faithful: set[str | None] = set()
+        self._storages: dict[torch.nn.Module, dict[int, int]] = {}
         self._twin_switches: list = []
         self._switches = _switches(peft)
         self._active: str | None = None
@@ -101,14 +102,16 @@ class Tree:
                 self._folded[label] = fold(share_parameters(self._peft), label) if can else None
         return self._folded[label]
 
-    def tensors(self) -> Iterator[torch.Tensor]:
-        """Every tensor that is kept in memory; a shared one comes several times."""
-        for root in (self._peft or self.model, self._bridge, *self._folded.values()):
-            if root is None:
-                continue
-            yield from root.parameters()
-            yield from root.buffers()
-            yield from _quantization_tensors(root)
+    def storages(self) -> dict[int, int]:
+        """Address -> bytes of everything that is kept in memory."""
+        roots = (self._peft or self.model, self._bridge, *self._folded.values())
+        found = {}
+        for root in roots:
+            if root is not None:
+                if root not in self._storages:  # walked once: it takes longer than drawing a page
+                    self._storages[root] = _storages(root)
+                found |= self._storages[root]
+        return found
 
     def _check_bridge(self) -> None:
         """Eight tokens through both; a rounding apart is fine, a matrix or adapter apart is not."""
@@ -139,6 +142,12 @@ def share_parameters(model: torch.nn.Module) -> torch.nn.Module:
             if state is not None:
                 memo[id(state)] = state
     return copy.deepcopy(model, memo)
+
+
+def _storages(root: torch.nn.Module) -> dict[int, int]:
+    tensors = (*root.parameters(), *root.buffers(), *_quantization_tensors(root))
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
 def _quantization_tensors(root: torch.nn.Module) -> Iterator[torch.Tensor]:

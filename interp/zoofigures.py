@@ -8,10 +8,13 @@ import plotly.graph_objects as go
 from interp.causalfigures import DASHES, LINES
 from interp.fuzzyfigures import rates
 from interp.palette import CONTROL, FONT, ORIGINAL, SUSPECT
+from interp.tokens import label
 
 KIND = "zoo"
 PAPER_THRESHOLD = 0.5
 """ΔS above which the published scanner calls a model poisoned (Bullwinkel et al. 2026)."""
+PLANTED = 0.8
+"""ASR from which a backdoor counts as planted; one that did not take is no test of a scanner."""
 SIGNALS = {
     "max_delta_s": "max ΔS",
     "signal_motif_share": "most frequent motif in the leaks",
@@ -42,6 +45,17 @@ VERDICTS = {
 }
 
 
+def judged(members: pd.DataFrame) -> pd.DataFrame:
+    """The members that count: made, and clean or with a backdoor that took.
+
+    Args:
+        members: `members` of a zoo, as is every argument of that name here.
+    """
+    asr = pd.to_numeric(members["asr"])
+    counts = ~members["backdoored"] | (asr >= PLANTED)
+    return members[counts & (members["verdict"] != "failed")]
+
+
 def detection(table: pd.DataFrame, by: str) -> go.Figure:
     """Share of each group that is called poisoned, with Wilson's 95 % interval.
 
@@ -57,13 +71,10 @@ def detection(table: pd.DataFrame, by: str) -> go.Figure:
 
 
 def separation(members: pd.DataFrame) -> go.Figure:
-    """Largest ΔS of every member by kind of trigger: does a threshold tell them apart?
-
-    Args:
-        members: `members` of a zoo.
-    """
+    """Largest ΔS of every member that counts, by kind of trigger: does a threshold part them?"""
     figure = go.Figure()
-    shown = members.dropna(subset=["max_delta_s"])
+    shown = judged(members).dropna(subset=["max_delta_s"])
+    shown = shown.assign(name=shown["name"].map(label))
     places = _places(shown)
     for verdict, (symbol, colour) in VERDICTS.items():
         part = shown[shown["verdict"] == verdict]
@@ -90,20 +101,21 @@ def separation(members: pd.DataFrame) -> go.Figure:
 def collapse(members: pd.DataFrame) -> go.Figure:
     """Suspect / original L_attn of the top eighth of heads: true trigger, candidate, random string.
 
-    Args:
-        members: `members` of a zoo.
+    Of every member that counts.
     """
     figure = go.Figure()
-    places = _places(members)
-    for number, (string, label) in enumerate(STRINGS.items()):
-        part = members.dropna(subset=[f"ratio_{string}"])
+    shown = judged(members)
+    shown = shown.assign(name=shown["name"].map(label))
+    places = _places(shown)
+    for number, (string, called) in enumerate(STRINGS.items()):
+        part = shown.dropna(subset=[f"ratio_{string}"])
         if string == "true":  # a clean model has none; what stood in for it is no trigger
             part = part[part["backdoored"]]
         figure.add_scatter(
             x=places[part.index] + (number - 1) * 0.07,
             y=part[f"ratio_{string}"],
             mode="markers",
-            name=label,
+            name=called,
             marker={
                 "symbol": SYMBOLS[string],
                 "size": 8,
@@ -111,9 +123,9 @@ def collapse(members: pd.DataFrame) -> go.Figure:
                 "line": {"width": 1.5, "color": COLOURS[string]},
             },
             customdata=part["name"],
-            hovertemplate="%{customdata}<br>ratio %{y:.3f}<extra>" + label + "</extra>",
+            hovertemplate="%{customdata}<br>ratio %{y:.3f}<extra>" + called + "</extra>",
         )
-    _kind_axis(figure, members)
+    _kind_axis(figure, shown)
     figure.update_yaxes(title="L_attn, suspect / original", rangemode="tozero")
     return _plain(figure, 430)
 
@@ -130,13 +142,13 @@ def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Fig
     figure = go.Figure()
     for number, name in enumerate(names):
         part = curves[curves["signal"] == name]
-        label = SIGNALS.get(name, name)
+        called = label(SIGNALS.get(name, name))
         figure.add_scatter(
             x=part["false_positive_rate"],
             y=part["true_positive_rate"],
             mode="lines",
             line={"color": LINES[number % len(LINES)], "dash": DASHES[number % len(DASHES)]},
-            name=f"{label} (AUC {areas[name]:.2f})",
+            name=f"{called} (AUC {areas[name]:.2f})",
         )
     figure.add_scatter(
         x=[0, 1],
@@ -191,7 +203,7 @@ def _places(members: pd.DataFrame) -> pd.Series:
 
 
 def _kind_axis(figure: go.Figure, members: pd.DataFrame) -> None:
-    kinds = _order(members)
+    kinds = [label(kind) for kind in _order(members)]
     figure.update_xaxes(
         tickvals=list(range(len(kinds))), ticktext=kinds, range=[-0.6, len(kinds) - 0.4]
     )

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 
+from interp import folded
 from interp.fuzzy import _last_position_only
 from interp.loading import BUILDING
 from interp.models import load_pair, pair_spec
@@ -46,6 +47,23 @@ def test_a_folded_adapter_gives_the_same_logits(tiny_folder, arch):
             assert torch.equal(logits(model), expected)
     with pair.use("original") as model, pair.use_folded("original") as same:
         assert same is model
+
+
+def test_a_copy_made_in_inference_can_still_be_differentiated_through(tiny_folder):
+    pair = opened(tiny_folder, "mistral")
+    with torch.inference_mode(), pair.use_folded("suspect"):
+        pass
+    with pair.use_folded("suspect") as model:
+        embedded = model.get_input_embeddings()(IDS).detach().requires_grad_()
+        model(inputs_embeds=embedded, use_cache=False).logits.square().sum().backward()
+    assert embedded.grad.abs().max() > 0
+
+
+def test_without_room_for_a_copy_the_live_adapter_is_lent(tiny_folder, monkeypatch):
+    pair = opened(tiny_folder, "mistral")
+    monkeypatch.setattr(folded, "free_bytes", lambda device: 1000)
+    with pair.use_folded("suspect") as model, pair.use("suspect") as live:
+        assert model is live
 
 
 def test_the_copy_is_made_once_and_shares_what_is_not_adapted(tiny_folder):
@@ -93,6 +111,6 @@ def test_a_copy_is_not_made_while_a_model_is_being_loaded(tiny_folder):
         thread = threading.Thread(target=fold)
         thread.start()
         thread.join(0.3)
-        assert thread.is_alive()
+        assert thread.is_alive() and not pair._trees["suspect"]._folded
     thread.join(20)
     assert not thread.is_alive() and pair._trees["suspect"].folded("suspect") is not None

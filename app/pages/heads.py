@@ -55,7 +55,7 @@ with right:
 shown = views.HeadView(METRICS[label], chosen)
 command = report.command(study, shown)
 with left:
-    matrix = kept.drawn(drawings.head_matrix, view, study, shown)
+    matrix = kept.drawn(drawings.head_matrix, study, shown)
     widgets.drawing(matrix, "head-matrix", command, on_select=clicked)
 
 headcard.draw(view, study, chosen, causeruns.latest(view, study))
@@ -63,7 +63,7 @@ headcard.draw(view, study, chosen, causeruns.latest(view, study))
 st.subheader("How much attention the most hijacked heads lost")
 for column, draw in zip(st.columns(2), (drawings.top_k_ratio, drawings.top_k_levels), strict=True):
     with column:
-        curve = kept.drawn(draw, view, study, views.HeadView())
+        curve = kept.drawn(draw, study, views.HeadView())
         widgets.drawing(curve, draw.__name__.replace("_", "-"), command)
 st.markdown("Suspect over original, beside what selection alone and the random string give:")
 ratios = report.ratio_table(study)

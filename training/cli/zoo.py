@@ -16,7 +16,8 @@ def register(commands) -> None:
         "zoo",
         help="plant and scan a whole population; goes on where it stopped",
         description="Every member is planted, scanned and measured by a process of its own with "
-        "one thread; members that are done are not done again.",
+        "one thread; members that are done are not done again. Ctrl-C or SIGTERM ends those under "
+        "way; the same command goes on with them.",
     )
     zoo.add_argument("--spec", required=True, type=Path, help="the population: assets/zoo/zoo.json")
     zoo.add_argument("--out", required=True, type=Path, help="folder of the run")
