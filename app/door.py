@@ -29,7 +29,7 @@ def check() -> None:
         if st.session_state.get(INSIDE) == _digest(password):
             return
         _closed() if len(password) < SHORTEST else _ask(password)
-    elif limits.demo() or (is_loopback(st.get_option("server.address")) and _is_asked_by_name()):
+    elif limits.demo() or (is_loopback(st.get_option("server.address")) and _by_own_name()):
         return
     else:
         _closed()
@@ -70,7 +70,7 @@ def matches(given: str, password: str) -> bool:
     return hmac.compare_digest(_digest(given), _digest(password))
 
 
-def _is_asked_by_name() -> bool:
+def _by_own_name() -> bool:
     host = st.context.headers.get("Host")
     return host is None or is_this_machine(host)  # None: in a test, there is no browser
 
