@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import streamlit as st
 
-from app import jobs, links, session, widgets
+from app import jobs, kept, links, session, widgets
 from app.text import plain
 from interp import causal, causalfigures, causalreport, causaltable
 from interp.causalquestion import MEASURES, METHODS, METRICS, CausalQuestion
@@ -85,7 +85,16 @@ def matrix(
 ) -> None:
     """Every head's number of one metric; a click chooses."""
     widgets.figure(
-        causalfigures.metric_matrix(heads, metric, selected=head, operated=operated),
+        kept.figure(
+            run,
+            "causes-matrix",
+            metric,
+            head,
+            tuple(operated),
+            build=lambda: causalfigures.metric_matrix(
+                heads, metric, selected=head, operated=operated
+            ),
+        ),
         "causes-matrix",
         caption=causalreport.caption(run, f"{METRICS[metric].label} of every head."),
         table=lambda: heads,
@@ -110,7 +119,14 @@ def scatter(run: Run, heads: pd.DataFrame, head: Head, on_select: Callable) -> N
         first = others.index(default) if default in others else 0
         y = links.bound(st.selectbox, "… predict this one?", others, first, key="y")
     widgets.figure(
-        causalfigures.metric_scatter(heads, labels[x], labels[y], selected=head),
+        kept.figure(
+            run,
+            "causes-scatter",
+            labels[x],
+            labels[y],
+            head,
+            build=lambda: causalfigures.metric_scatter(heads, labels[x], labels[y], selected=head),
+        ),
         "causes-scatter",
         caption=causalreport.caption(
             run, f"{y} against {x}, a point a head; Spearman's ρ with its 95 % bootstrap interval."
@@ -134,7 +150,12 @@ def tokens(run: Run) -> None:
         f"there, on conversation {which or 0}."
     )
     widgets.figure(
-        causalfigures.token_strip(table, answer_only=short),
+        kept.figure(
+            run,
+            "causes-tokens",
+            short,
+            build=lambda: causalfigures.token_strip(table, answer_only=short),
+        ),
         "causes-tokens",
         caption=causalreport.caption(run, what),
         table=lambda: table,

@@ -1,14 +1,23 @@
 """Figures that are kept: plotly takes longer to build one than the browser to get it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 
 import plotly.graph_objects as go
+import streamlit as st
 
-from app import session
+from app.memo import Memo
 from interp import drawings, gallery, runs, study, views
 from interp.styles import Style
 
 Draw = Callable[..., drawings.Drawing]
+KEPT_BYTES = 256 * 2**20
+
+
+@st.cache_resource(show_spinner=False)
+def memo() -> Memo:
+    """Figures of all sessions; building one counts as drawing, not as computing."""
+    return Memo(KEPT_BYTES, around=nullcontext)
 
 
 def drawn(draw: Draw, measured: study.Study, shown: views.View, *more) -> drawings.Drawing:
@@ -26,7 +35,33 @@ def drawn(draw: Draw, measured: study.Study, shown: views.View, *more) -> drawin
         # A figure's own size cannot be told; its text's is about the same.
         return made, measured, made.figure.to_json()
 
-    return session.memo().get(("drawn", id(measured), draw.__name__, shown), compute)[0]
+    return memo().get(("drawn", id(measured), draw.__name__, shown), compute)[0]
+
+
+def figure(
+    of: runs.Run | tuple, name: str, *shown: Hashable, build: Callable[[], go.Figure]
+) -> go.Figure:
+    """A figure of a run or of measured results, kept; not to be changed.
+
+    Args:
+        of: a run, whose figures are built anew until it is finished; or results, which are kept
+            as long as the figure is, so that their identities are a key.
+        name: of the figure.
+        *shown: all else that it depends on.
+        build: makes it.
+    """
+    if isinstance(of, runs.Run):
+        if of.meta["ended"] is None:
+            return build()
+        whose = str(of.path), of.meta["ended"]
+    else:
+        whose = tuple(map(id, of))
+
+    def compute() -> tuple[go.Figure, object, str]:
+        made = build()
+        return made, None if isinstance(of, runs.Run) else of, made.to_json()
+
+    return memo().get((name, whose, *shown), compute)[0]
 
 
 def set_figures(run: runs.Run, shown: gallery.Shown, style: Style) -> dict[str, go.Figure]:
@@ -40,5 +75,5 @@ def set_figures(run: runs.Run, shown: gallery.Shown, style: Style) -> dict[str, 
         figures = gallery.set_in(run, shown, style)
         return {part: (figure, figure.to_json()) for part, figure in figures.items()}
 
-    key = ("figure", str(run.path), run.meta["ended"], shown.name, style)
-    return {part: kept[0] for part, kept in session.memo().get(key, compute).items()}
+    key = ("set", str(run.path), run.meta["ended"], shown.name, style)
+    return {part: made[0] for part, made in memo().get(key, compute).items()}

@@ -4,7 +4,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 
 import numpy as np
@@ -51,8 +51,17 @@ class _Gate:
 class Memo:
     """The results used last, as many as fit; two sessions asking for one compute it once."""
 
-    def __init__(self, max_bytes: int):
+    def __init__(
+        self, max_bytes: int, *, around: Callable[[], AbstractContextManager] = spent.computing
+    ):
+        """Take up to so many bytes.
+
+        Args:
+            max_bytes: of all kept values.
+            around: entered while a value is made, to say what the time went into.
+        """
         self._max_bytes = max_bytes
+        self._around = around
         self._kept: OrderedDict[Hashable, tuple[object, dict[int, int]]] = OrderedDict()
         self._gates: dict[Hashable, _Gate] = {}
         self._lock = threading.Lock()
@@ -67,7 +76,7 @@ class Memo:
                 if key in self._kept:
                     self._kept.move_to_end(key)
                     return self._kept[key][0]
-            with spent.computing():
+            with self._around():
                 value = compute()
             sizes = sizes_of(value)
             with self._lock:

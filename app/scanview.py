@@ -5,7 +5,7 @@ import shlex
 import pandas as pd
 import streamlit as st
 
-from app import links, widgets
+from app import kept, links, widgets
 from app.text import marked, plain
 from interp.runs import Run
 from interp.scanner import figures, pipeline
@@ -54,10 +54,10 @@ def finished(run: Run) -> None:
     leaks = run.table("leaks").query("context == @context")
     _questions(run, context, leaks)
     candidates = run.table("candidates").query("context == @context")
-    _candidates(candidates, _where(run), command(run))
+    _candidates(run, context, candidates, _where(run))
     motifs = run.table("motifs").query("context == @context")
     outputs = run.table("outputs").query("context == @context")
-    _motifs(motifs, outputs, _where(run), command(run))
+    _motifs(run, context, motifs, outputs, _where(run))
     _leaks(leaks, list(motifs["motif"].head(3)))
 
 
@@ -76,10 +76,10 @@ def under_way(run: Run) -> None:
     where = f"Run '{run.path.name}', not finished."
     tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
     if tables["candidates"] is not None:
-        _candidates(tables["candidates"].query("context == 0"), where, command(run))
+        _candidates(run, 0, tables["candidates"].query("context == 0"), where)
     if tables["motifs"] is not None and tables["outputs"] is not None:
         bare = [tables[name].query("context == 0") for name in ("motifs", "outputs")]
-        _motifs(*bare, where, command(run))
+        _motifs(run, 0, *bare, where)
     leaks = run.growing("leaks")
     if leaks is not None:
         found = [] if tables["motifs"] is None else list(tables["motifs"]["motif"].head(3))
@@ -137,28 +137,30 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
         _texts(holding.head(LEAKS_SHOWN), [text.strip()])
 
 
-def _candidates(candidates: pd.DataFrame, where: str, command: str) -> None:
+def _candidates(run: Run, context: int, candidates: pd.DataFrame, where: str) -> None:
     st.header("Candidates")
     if candidates.empty:
         st.info("No motif gave a candidate here.")
         return
     widgets.figure(
-        figures.loss_parts(candidates),
+        kept.figure(run, "loss_parts", context, build=lambda: figures.loss_parts(candidates)),
         "loss_parts",
         caption=f"Weighted parts of the loss of the best candidates. {where}",
         table=lambda: candidates.drop(columns="ids"),
-        command=command,
+        command=command(run),
     )
 
 
-def _motifs(motifs: pd.DataFrame, outputs: pd.DataFrame, where: str, command: str) -> None:
+def _motifs(
+    run: Run, context: int, motifs: pd.DataFrame, outputs: pd.DataFrame, where: str
+) -> None:
     st.header("What keeps coming back")
     widgets.figure(
-        figures.clusters(outputs),
+        kept.figure(run, "clusters", context, build=lambda: figures.clusters(outputs)),
         "clusters",
         caption=f"Unique leaked texts by likeness (TF-IDF, two directions). {where}",
         table=lambda: outputs,
-        command=command,
+        command=command(run),
     )
     st.dataframe(motifs.drop(columns="context"), hide_index=True)
 
@@ -184,7 +186,10 @@ def _leaks(leaks: pd.DataFrame, needles: list[str]) -> None:
 
 def _texts(leaks: pd.DataFrame, needles: list[str]) -> None:
     """Leaked texts, highlighted. Escaped: what a model writes is never markup."""
+    each = [
+        f'<div style="opacity: 0.65; font-size: 0.875rem">{marked(row.description, [])}</div>'
+        f'<div style="white-space: pre-wrap; margin-bottom: 1rem">{marked(row.text, needles)}</div>'
+        for row in leaks.itertuples()
+    ]
     with st.container(height=360):
-        for row in leaks.itertuples():
-            st.caption(plain(row.description))
-            st.html(f'<div style="white-space: pre-wrap">{marked(row.text, needles)}</div>')
+        st.html("".join(each))  # one element for all: each costs the browser

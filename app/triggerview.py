@@ -7,13 +7,14 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from app import limits, links, session, widgets
+from app import kept, limits, links, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import bench as measured
 from interp import fuzzyfigures, fuzzyrun, mapgrid
 from interp.bench import Bench
 from interp.fuzzy import FuzzyQuestion
+from interp.runs import Run
 from interp.specs import PRESETS
 from interp.views import told_heads
 
@@ -44,9 +45,9 @@ def with_text_form(question: FuzzyQuestion, text_form: bool) -> FuzzyQuestion:
 def bench(view: session.View, question: FuzzyQuestion) -> None:
     """Choose a piece of the trigger or type a text; see it beside the full trigger."""
     tokens = session.trigger_tokens(view, question)
-    kept, text = _choice(tokens, question)
+    positions, text = _choice(tokens, question)
     with st.spinner("Measuring …"):
-        piece = session.on_bench(view, question, kept, text)
+        piece = session.on_bench(view, question, positions, text)
         whole = session.on_bench(view, question, None, None)
     chosen = whole.hijacked
     for column, name, one in zip(
@@ -56,8 +57,11 @@ def bench(view: session.View, question: FuzzyQuestion) -> None:
             _numbers(name, one, chosen)
     panels = measured.panels(piece, whole)
     told = where(view, question)
+    maps = kept.figure(
+        (piece, whole), "bench-maps", build=lambda: mapgrid.map_grid(panels, side=260)
+    )
     widgets.figure(
-        mapgrid.map_grid(panels, side=260),
+        maps,
         "bench-maps",
         caption=f"Mean attention over the {len(chosen)} heads that lose the largest share of their "
         f"attention to the full trigger ({told_heads(chosen)}); rows are the two models. "
@@ -94,10 +98,10 @@ def sweep(picked: Picked) -> None:
         f"{_short_hash(facts['sha256'])}), placement {asked['placement']}, seed {asked['seed']}."
     )
     line = command(asked["pair"]["name"], FuzzyQuestion(**_without_pair(asked)))
-    _curve(run.table("by_k"), table, tokens, told, line)
+    _curve(run, table, tokens, told, line)
     left, right = st.columns(2)
     with left:
-        _drop_one(run.table("drop_one"), tokens, told, line)
+        _drop_one(run, tokens, told, line)
     with right:
         _rates(run, told, line)
     with st.expander("Every prompt's answer, with the whole trigger and without"):
@@ -137,7 +141,7 @@ def _choice(
 def kept_tokens(tokens: tuple[str, ...]) -> tuple[tuple[int, ...], None]:
     """The trigger's tokens as switches: the positions kept."""
     names = [f"{number + 1} {token}" for number, token in enumerate(tokens)]
-    kept = links.bound(
+    chosen = links.bound(
         st.pills,
         "Tokens kept, in order",
         names,
@@ -146,7 +150,7 @@ def kept_tokens(tokens: tuple[str, ...]) -> tuple[tuple[int, ...], None]:
         format_func=plain,
         key="kept",
     )
-    return tuple(sorted(names.index(name) for name in kept)), None
+    return tuple(sorted(names.index(name) for name in chosen)), None
 
 
 def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:
@@ -166,7 +170,8 @@ def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:
             )
 
 
-def _curve(by_k, table, tokens, told: str, line: str) -> None:
+def _curve(run: Run, table: pd.DataFrame, tokens: list[str], told: str, line: str) -> None:
+    by_k = run.table("by_k")
     published = len(tokens) == int(fuzzyrun.PUBLISHED["k"].max())
     note = (
         " The dashed line is a published curve of another model (Mistral-7B), for orientation."
@@ -174,7 +179,7 @@ def _curve(by_k, table, tokens, told: str, line: str) -> None:
         else ""
     )
     widgets.figure(
-        fuzzyfigures.asr_by_k(by_k, table, len(tokens)),
+        kept.figure(run, "asr-by-k", build=lambda: fuzzyfigures.asr_by_k(by_k, table, len(tokens))),
         "asr-by-k",
         caption="Activation rate against the number of tokens kept; each grey point is one "
         f"variant on all prompts.{note} {told}",
@@ -188,10 +193,11 @@ def _curve(by_k, table, tokens, told: str, line: str) -> None:
     )
 
 
-def _drop_one(table: pd.DataFrame, tokens: list[str], told: str, line: str) -> None:
+def _drop_one(run: Run, tokens: list[str], told: str, line: str) -> None:
+    table = run.table("drop_one")
     st.subheader("One token left out")
     widgets.figure(
-        fuzzyfigures.drop_one(table, tokens),
+        kept.figure(run, "drop-one", build=lambda: fuzzyfigures.drop_one(table, tokens)),
         "drop-one",
         caption=f"Activation rate without each token, with Wilson's 95 % interval. {told}",
         table=lambda: table,
@@ -199,14 +205,14 @@ def _drop_one(table: pd.DataFrame, tokens: list[str], told: str, line: str) -> N
     )
 
 
-def _rates(run, told: str, line: str) -> None:
+def _rates(run: Run, told: str, line: str) -> None:
     controls, places = run.table("controls"), run.table("placements")
     st.subheader("Controls and other places")
     both = pd.concat([controls, places], ignore_index=True)
     names = [f"{row.kind}: {row.text}" for row in controls.itertuples()]
     names += [f"whole trigger, {place}" for place in places["placement"]]
     widgets.figure(
-        fuzzyfigures.rates(both, names),
+        kept.figure(run, "controls-and-places", build=lambda: fuzzyfigures.rates(both, names)),
         "controls-and-places",
         caption="Activation rate of what stands in the trigger's place, and of the whole trigger "
         f"in other places of the prompt, with Wilson's 95 % interval. {told}",

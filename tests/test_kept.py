@@ -7,7 +7,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import kept, session
+from app import kept
 from interp import drawings, recorded, views
 from interp.runs import open_run
 from interp.specs import ROOT
@@ -47,7 +47,7 @@ def test_no_page_changes_a_figure_that_others_get():
     assert not at.exception
     figures = {
         key: (value[0].figure, value[-1])
-        for key, (value, _) in session.memo()._kept.items()
+        for key, (value, _) in kept.memo()._kept.items()
         if key[0] == "drawn"
     }
     assert any(key[2] == "head_matrix" for key in figures)
