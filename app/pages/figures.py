@@ -134,7 +134,7 @@ def bar(name: str, charts: list[Chart], table) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Image", icon=":material/photo_camera:"):
             widgets.image_choice(name, charts)
-            st.caption("PDF and embedded fonts: the command above.")
+            st.caption("Files with our fonts and their provenance inside: the command above.")
         if table is not None:
             widgets.csv_button(name, table)
 
