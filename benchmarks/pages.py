@@ -30,7 +30,7 @@ class Measured:
 
 
 def seed(number: int) -> Control:
-    """Another random string in the trigger's place: all three conditions are measured anew."""
+    """Another random string in the trigger's place: of three conditions one is measured anew."""
     return Control("[data-testid=stSidebar] [data-testid=stNumberInput] input", f"{1000 + number}")
 
 

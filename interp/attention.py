@@ -10,6 +10,7 @@ of every token.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ import torch
 from interp.capture import NO_POSITION, Region, patterns, read_regions
 from interp.errors import UsageError
 from interp.models import ModelPair
+from interp.prefix import cached
 from interp.prompts import Batch, Span, TokenizedPrompt, batches
 from interp.specs import Which
 
@@ -62,7 +64,8 @@ def observe(
 ) -> tuple[pd.DataFrame, AttentionMap | None]:
     """Run one model over a prompt set once; zone means per prompt and head, and the averaged map.
 
-    The pair's lock is given back after every batch.
+    What all prompts begin with is run once, and its keys are lent to the rest. The pair's lock is
+    given back after every batch.
 
     Args:
         pair: the models.
@@ -81,22 +84,27 @@ def observe(
         UsageError: no prompts, or prompts of which some hold a trigger and some do not.
     """
     _check(prompts)
-    plan = batches(prompts, batch_size)
+    shared, before = _shared(pair, prompts), None
+    plan = batches(prompts, batch_size, shared)
     places = map_positions(prompts) if with_map else None
     tables, total = [], 0.0
     for done, batch in enumerate(plan):
         chosen = [prompts[i] for i in batch.indices]
         regions = _zone_regions(batch, chosen)
         if places is not None:
-            rows = torch.tensor([places[i] for i in batch.indices])
-            rows = rows + torch.tensor(batch.offsets)[:, None]
-            regions["map"] = Region(rows, rows, "map")
+            keys = torch.tensor([places[i] for i in batch.indices])
+            keys = torch.where(keys < shared, keys, keys + torch.tensor(batch.offsets)[:, None])
+            cut = int((keys[0] < shared).sum())
+            regions["map"] = Region(keys[:, cut:], keys, "map")
         with pair.use_folded(which) as model:
             device = pair.device
+            if shared and before is None:
+                with torch.inference_mode():
+                    before = cached(model, [prompts[0].ids[:shared]], None, device)
             mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
-            values = read_regions(model, batch.input_ids.to(device), mask, regions)
+            values = read_regions(model, batch.input_ids.to(device), mask, regions, before)
         if places is not None:
-            total = total + values.pop("map")
+            total = total + _with_sink(values.pop("map"), cut, len(chosen))
         tables.append(_tidy(which, batch.indices, values, pair))
         if on_progress:
             on_progress(done + 1, len(plan), f"reading attention of the {which}")
@@ -260,6 +268,29 @@ def _check(prompts: Sequence[TokenizedPrompt]) -> None:
 
 def _range(span: Span | None) -> list[int]:
     return [] if span is None else list(range(span.start, span.stop))
+
+
+def _shared(pair: ModelPair, prompts: Sequence[TokenizedPrompt]) -> int:
+    """How many tokens all prompts begin with, of which none but the sink is on the map."""
+    spans = [s for p in prompts for s in (p.trigger, p.instruction, p.response) if s]
+    same = commonprefix([p.ids for p in prompts])
+    found = min(len(same), *(span.start for span in spans), *(len(p.ids) - 1 for p in prompts))
+    window = getattr(pair.config, "sliding_window", None)
+    # A cache that slides has forgotten what the positions of its keys were.
+    return 0 if window and max(len(p.ids) for p in prompts) > window else found
+
+
+def _with_sink(rows: torch.Tensor, cut: int, n_prompts: int) -> torch.Tensor:
+    """[layer, head, query, key] with the sink's own row before it: it can look at itself alone.
+
+    Args:
+        rows: the sum over a batch, without the sink's row if `cut` is 1.
+        cut: how many rows are missing.
+        n_prompts: of the batch.
+    """
+    whole = torch.nn.functional.pad(rows, (0, 0, cut, 0))
+    whole[:, :, :cut, :cut] = n_prompts
+    return whole
 
 
 def _zone_regions(batch: Batch, prompts: list[TokenizedPrompt]) -> dict[str, Region]:

@@ -28,13 +28,19 @@ class Batch:
     input_ids: Tensor
     """[batch, pos] int64."""
     attention_mask: Tensor | None
-    """[batch, pos] int64, 0 on padding; None where nothing is padded."""
+    """[batch, shared + pos] int64, 0 on padding; None where nothing is padded."""
     offsets: tuple[int, ...]
-    """Padding before each prompt: to be added to its token positions."""
+    """Padding before each prompt's own tokens: to be added to their positions."""
 
 
-def batches(prompts: Sequence[HasIds], batch_size: int) -> list[Batch]:
+def batches(prompts: Sequence[HasIds], batch_size: int, shared: int = 0) -> list[Batch]:
     """Group prompts by length, so that as little as possible is padding.
+
+    Args:
+        prompts: with their token ids.
+        batch_size: at most so many a batch.
+        shared: so many tokens, with which all prompts begin, are left out of `input_ids`: they
+            stand in a cache. The padding comes behind them.
 
     Raises:
         UsageError: a batch size below 1.
@@ -45,8 +51,9 @@ def batches(prompts: Sequence[HasIds], batch_size: int) -> list[Batch]:
     plan = []
     for start in range(0, len(order), batch_size):
         indices = tuple(order[start : start + batch_size])
-        rows = [prompts[index].ids for index in indices]
+        rows = [prompts[index].ids[shared:] for index in indices]
         input_ids, mask = left_padded(rows)
+        mask = None if mask is None else torch.nn.functional.pad(mask, (shared, 0), value=1)
         offsets = tuple(input_ids.shape[1] - len(row) for row in rows)
         plan.append(Batch(indices, input_ids, mask, offsets))
     return plan

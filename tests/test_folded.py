@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from interp import folded
-from interp.fuzzy import _last_position_only
 from interp.loading import BUILDING
 from interp.models import load_pair, pair_spec
+from interp.prefix import last_position_only
 from interp.tree import Tree
 from tests import tiny
 from tests.test_models_pair import IDS
@@ -35,7 +35,7 @@ def test_a_folded_adapter_gives_the_same_logits(tiny_folder, arch):
     with pair.use_folded("suspect") as model:
         folded = logits(model)
         assert not any("lora" in name for name, _ in model.named_modules())
-        with _last_position_only(model):
+        with last_position_only(model):
             last = logits(model, logits_to_keep=1)[:, -1]
         again = logits(model)
     torch.testing.assert_close(folded, live, rtol=1e-4, atol=1e-5)
