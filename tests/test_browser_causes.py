@@ -20,16 +20,17 @@ def click_head(page, layer: int, head: int) -> None:
 
 
 def put_clicks_on_the_table(page) -> None:
-    """Until the link says so: a click while the card is still being drawn may get lost."""
+    """Until the link says so: on a busy machine a click was lost once; why is not known."""
     for patience in (15_000, 30_000, 60_000):
         settled(page)
         page.get_by_text("puts it on the operating table").click()
         try:
             page.wait_for_url("**click=puts*", timeout=patience)
-            break
         except TimeoutError:
             continue
-    settled(page)
+        settled(page)
+        return
+    pytest.fail("three clicks on the control changed nothing")
 
 
 def test_from_matrix_to_card_to_surgery(tmp_path):
