@@ -53,8 +53,18 @@ def pinned(label: str, options: list[str], *, key: str) -> str:
         st.session_state.pop(key, None)
     value = st.selectbox(label, options, key=key)
     _note(key, label, [] if asked and asked[0] in options else asked, value)
-    st.query_params[key] = value
+    keep_in_link(key, value)
     return value
+
+
+def keep_in_link(key: str, value: str) -> None:
+    """Write a value into the link, unless it stands there.
+
+    Each write sends the browser the whole link as the script knows it, which would undo what the
+    user has changed meanwhile.
+    """
+    if st.query_params.get_all(key) != [value]:
+        st.query_params[key] = value
 
 
 def _note(key: str, label: str, asked: list[str], value) -> None:

@@ -105,7 +105,7 @@ def _named(label: str, key: str, names: list[str]) -> str | None:
     name = st.selectbox(label, names, key=key)
     # Not bound: a bound control leaves its default out of the link, and the newest run, which is
     # the default here, will be another one by the time that the link is opened.
-    st.query_params[key] = name
+    links.keep_in_link(key, name)
     return name
 
 
