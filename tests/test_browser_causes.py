@@ -1,7 +1,6 @@
 """The Causes page as a person uses it: from the matrix to the card to surgery, a shipped pair."""
 
 import pytest
-from playwright.sync_api import TimeoutError
 
 from tests.browser import open_browser, require_chromium, running_app, settled
 
@@ -20,17 +19,11 @@ def click_head(page, layer: int, head: int) -> None:
 
 
 def put_clicks_on_the_table(page) -> None:
-    """Until the link says so: on a busy machine a click was lost once; why is not known."""
-    for patience in (15_000, 30_000, 60_000):
-        settled(page)
-        page.get_by_text("puts it on the operating table").click()
-        try:
-            page.wait_for_url("**click=puts*", timeout=patience)
-        except TimeoutError:
-            continue
-        settled(page)
-        return
-    pytest.fail("three clicks on the control changed nothing")
+    """Until the control says so; its link does not always (see docs/limits.md)."""
+    label = "puts it on the operating table"
+    page.get_by_role("radio", name=label).click()
+    page.locator(f"[role=radio][aria-checked=true]:has-text('{label}')").wait_for(timeout=60_000)
+    settled(page)
 
 
 def test_from_matrix_to_card_to_surgery(tmp_path):
