@@ -142,7 +142,7 @@ def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Fig
     figure = go.Figure()
     for number, name in enumerate(names):
         part = curves[curves["signal"] == name]
-        called = label(SIGNALS.get(name, name))
+        called = label(SIGNALS.get(name, name), 60)
         figure.add_scatter(
             x=part["false_positive_rate"],
             y=part["true_positive_rate"],
@@ -159,7 +159,8 @@ def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Fig
     )
     figure.update_xaxes(title="clean models called backdoored", tickformat=".0%")
     figure.update_yaxes(title="backdoored models found", tickformat=".0%", range=[-0.02, 1.04])
-    return _plain(figure, 520).update_layout(legend={"y": -0.2})
+    legend = {"orientation": "v", "y": -0.22, "yanchor": "top"}  # five lines below the axis title
+    return _plain(figure, 580).update_layout(legend=legend, margin_b=190)
 
 
 def areas(signals: pd.DataFrame) -> go.Figure:
