@@ -25,9 +25,10 @@ page = st.navigation(
     position="top",
 )
 door.check()
+first = st.container()  # there in every session: what stands below must not move
 if "torch" not in sys.modules:
     # The first session of a server waits for torch and its friends; later ones do not.
-    with st.spinner("Starting torch and transformers …"):
+    with first, st.spinner("Starting torch and transformers …"):
         from app import frame
     # Half a million objects that live as long as the server: looking through them for garbage
     # takes a third of a second.

@@ -18,9 +18,7 @@ def draw() -> None:
     jobs.registry().adopt()
     live = [job.name for job in jobs.registry().live()]
     left = jobs.left_over()
-    if not live and not left:
-        return
-    with st.sidebar:
+    with st.sidebar.container():  # also when there are none: what stands below must not move
         if live:
             watching(_live, live)
         if left:

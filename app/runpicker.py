@@ -49,11 +49,19 @@ def pick(
     names = sorted(names, key=strange.__contains__)
     if not others:
         names = [name for name in names if name not in strange]
-    _say_failure(key, names)
-    if not names:
-        st.info("There is no recorded run to show yet.", icon=":material/info:")
-        return None
-    name = links.pinned(label, names, key=key)
+    with st.container():  # one element whatever it holds: what stands below must not move
+        _say_failure(key, names)
+        if not names:
+            st.info("There is no recorded run to show yet.", icon=":material/info:")
+            return None
+        name = links.pinned(label, names, key=key)
+        return _opened(name, recorded, live, left, growing)
+
+
+def _opened(
+    name: str, recorded: dict[str, Run], live: list[str], left: dict[str, str], growing: str
+) -> Picked | None:
+    """The run of that name, below its progress if it is not finished."""
     if name not in live and name not in left:
         return Picked(recorded[name], True)
     if name in live:

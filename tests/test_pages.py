@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Block
 
 from app import session
 from app.session import find_run
@@ -48,6 +49,25 @@ def test_every_page_opens_without_an_error(folders, page):
     at.switch_page(str(page.relative_to(ROOT))).run()
     assert not at.exception and not at.error
     assert at.title
+
+
+def places(block, at: tuple = ()) -> dict[str, tuple]:
+    """Key of each control -> where it stands in the page's tree."""
+    if not isinstance(block, Block):
+        return {block.key: at} if getattr(block, "key", None) else {}
+    inside = [places(child, (*at, number)) for number, child in block.children.items()]
+    return {key: place for found in inside for key, place in found.items()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_no_control_moves_when_what_was_measured_is_kept(folders, page):
+    """Streamlit's browser side takes a control that moves out of the link."""
+    at = app(folders).run()
+    at.switch_page(str(page.relative_to(ROOT)))
+    st.cache_resource.clear()
+    measured = places(at.run()._tree)
+    kept = places(at.run()._tree)
+    assert "pair" in kept and measured == kept
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

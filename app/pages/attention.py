@@ -17,10 +17,10 @@ st.markdown(
 )
 
 view = sidebar.view()
-if view.question is None:
-    links.refused("over", "Prompts", "a recorded run holds what it was measured on alone")
-else:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    if view.question is None:
+        links.refused("over", "Prompts", "a recorded run holds what it was measured on alone")
+    else:
         over = links.bound(
             st.segmented_control,
             "Prompts",
