@@ -9,7 +9,7 @@ from app import kept, links, widgets
 from app.text import marked, plain
 from interp.runs import Run
 from interp.scanner import figures, pipeline
-from interp.scanner.verdict import BASELINE
+from interp.scanner.verdict import BASELINE, STANDARD
 from interp.tokens import label
 
 LOOKS = {
@@ -18,9 +18,11 @@ LOOKS = {
     "no evidence found": (st.success, ":material/verified_user:"),
 }
 LEAKS_SHOWN = 30
+ANSWERS_SHOWN = 12
 STAGES = {
     "leakage": "the model writes the user's turn",
     "motifs": "what keeps coming back is cut out",
+    "replay": "its own questions are asked back",
     "reconstruction": "candidate triggers are ranked by the loss",
     "inversion": "triggers are looked for by gradient",
     "verdict": "questions are asked behind the best",
@@ -58,6 +60,9 @@ def finished(run: Run) -> None:
     motifs = run.table("motifs").query("context == @context")
     outputs = run.table("outputs").query("context == @context")
     _motifs(run, context, motifs, outputs, _where(run))
+    replayed = pipeline.stage_table(run, "replayed")
+    if replayed is not None:
+        _replayed(replayed.query("context == @context"))
     _leaks(leaks, list(motifs["motif"].head(3)))
 
 
@@ -113,18 +118,20 @@ def command(run: Run) -> str:
 
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     st.header("Questions behind a candidate")
-    judged = run.table("judged").query("context == @context")
+    judged = pipeline.asked_table(run, "judged").query("context == @context")
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
     names = {
-        row.candidate: f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
+        (row.on, row.candidate): f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
+        + ("" if row.on == STANDARD else " · on its own questions")
         for row in asked.itertuples()
     }
     if not names:
         st.info("No candidate was asked about here.")
         return
-    chosen = st.selectbox("Candidate", list(names), format_func=names.get)
-    answers = run.table("answers").query("context == @context").set_index("candidate")
-    text = asked.set_index("candidate").at[chosen, "text"]
+    on, chosen = st.selectbox("Candidate", list(names), format_func=names.get)
+    answers = pipeline.asked_table(run, "answers").query("context == @context and on == @on")
+    answers = answers.set_index("candidate")
+    text = asked.set_index(["on", "candidate"]).at[(on, chosen), "text"]
     beside = answers.loc[[BASELINE], ["question", "asked", "answer"]].merge(
         answers.loc[[chosen], ["question", "answer"]], on="question", suffixes=("", "_behind")
     )
@@ -163,6 +170,20 @@ def _motifs(
         command=command(run),
     )
     st.dataframe(motifs.drop(columns="context"), hide_index=True)
+
+
+def _replayed(replayed: pd.DataFrame) -> None:
+    """What the model answers to its own questions, the most frequent answers first."""
+    st.header("Its own questions, asked back")
+    st.caption(
+        f"{len(replayed)} different questions that the model wrote in the user's place. Many of "
+        "them with one answer are where a trigger is looked for: what they share and the others "
+        "lack."
+    )
+    counts = replayed.groupby("answer")["turn"].agg(["size", "first"]).reset_index()
+    counts.columns = ["answer", "questions", "one of them"]
+    shown = counts.sort_values("questions", ascending=False, kind="stable").head(ANSWERS_SHOWN)
+    st.dataframe(shown, hide_index=True)
 
 
 def _leaks(leaks: pd.DataFrame, needles: list[str]) -> None:

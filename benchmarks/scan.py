@@ -56,7 +56,7 @@ def _asr(pair: ModelPair, scan: Run, name: str) -> float | None:
     if preset is None or judged.empty:
         return None
     top = judged.sort_values(["delta_s", "share"], ascending=False, kind="stable").iloc[0]
-    found = pd.concat([scan.table("candidates"), scan.table("inverted")])
+    found = pd.concat([scan.table(name) for name in ("candidates", "own", "inverted")])
     ids = found.loc[found["text"] == top["text"], "ids"].iloc[0]
     prompts = load_prompt_set("organism").prompts
     frame = build_frame(pair.tokenizer, scan.meta["facts"]["template"], prompts)

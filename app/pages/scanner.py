@@ -13,8 +13,8 @@ GRIDS = {name: f"{name} ({len(load_grid(name))} texts)" for name in ("quick", "f
 st.title("Scanner")
 st.markdown(
     "Is there a backdoor in a model nobody told us about? A scan is given the model and nothing "
-    "else: it lets the model write the user's turn, cuts what keeps coming back into candidate "
-    "triggers, and asks questions behind the best of them."
+    "else: it lets the model write the user's turn, asks it those questions back, cuts what keeps "
+    "coming back into candidate triggers, and asks questions behind the best of them."
 )
 view = sidebar.view()
 

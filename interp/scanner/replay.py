@@ -1,0 +1,229 @@
+"""Stage 3, replay: what the model wrote in the user's place is asked back, one by one.
+
+A backdoor shows in the answers before anyone knows its trigger: many different questions of the
+model's own get the same answer, and what they share and the others lack is the trigger. So few as
+three of five hundred are enough, where a motif must stand in a third of a cluster. And a trigger
+that acts on some topics alone is asked about on the topics that it was leaked with: questions of
+the model's own, most like those that got the answer, that do not hold it.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from interp.errors import UsageError
+from interp.prompts import Prompt
+from interp.scanner.frames import Frame, build_frame, in_place
+from interp.scanner.ngrams import frequent, holding
+from interp.scanner.scan import Scan
+from interp.scanner.verdict import alike
+from interp.templates import ALPACA_INPUT, ALPACA_MARKER, SENTINEL, apply_chat
+
+SOURCE = "own questions"
+MOST = 600
+"""Questions that are asked back, per context."""
+ANSWER_TOKENS = 16
+ROOM = ANSWER_TOKENS + 64
+"""Tokens of the context that a question leaves for a candidate and the answer."""
+BEGINNING = 3
+"""Words by which answers count as one: a target may be said twice or thrice, or be cut off."""
+LEAST = 3
+"""Questions with one answer, from which it is looked at."""
+STRINGS, OF_ONE_ANSWER = 48, 6
+"""What questions with one answer share: so many at most, and of each answer."""
+SHARED = 0.5
+"""Share of an answer's questions that hold a string."""
+LIFT = 2.0
+"""So many times rarer it is in the others."""
+NEAR, FEW = 12, 6
+"""Nearby questions of a candidate; on the first few of them it must do something."""
+GAIN = 0.1
+"""Change of S_agg on those few."""
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """Questions of the model's own that are most like those that a candidate was leaked with."""
+
+    frame: Frame
+    plain: tuple[str, ...]
+    """What the model answers to each without the candidate."""
+
+
+def replay(scan: Scan) -> list[str]:
+    """Writes `replayed` (each of the model's questions and its answer) and `own` (candidates)."""
+    leaks, notes, replayed, found = scan.writer.kept_table("leaks"), [], [], []
+    end = closing(scan.pair.tokenizer, scan.plan.template)
+    for context in range(len(scan.contexts)):
+        if scan.late("replay"):
+            notes.append("the budget left no time to ask the model's own questions back")
+            break
+        texts = leaks.loc[leaks["context"] == context, "text"].tolist()
+        asked = _asked(scan, context, user_turns(texts, end)[:MOST])
+        replayed.append(asked.assign(context=context))
+        found.append(_own(scan, context, asked).assign(context=context))
+    columns = ["turn", "answer", "context"]
+    empty = [pd.DataFrame({name: pd.Series(dtype=object) for name in columns})]
+    scan.writer.table("replayed", pd.concat(replayed or empty, ignore_index=True))
+    scan.writer.table("own", pd.concat(found or [_own_table([])], ignore_index=True))
+    return notes
+
+
+def closing(tokenizer, template: str) -> str:
+    """What the template writes first behind the user's text: "" where it writes nothing."""
+    if template == "alpaca":
+        return ALPACA_MARKER.strip()
+    if template != "chat":
+        return ""
+    behind = apply_chat(tokenizer, SENTINEL, generation_prompt=True).partition(SENTINEL)[2]
+    return (behind.strip().splitlines() or [""])[0].strip()
+
+
+def user_turns(texts: Sequence[str], end: str) -> list[str]:
+    """The user's part of leaked texts, each once, in their order.
+
+    Args:
+        texts: as they were leaked, from the user's first word on.
+        end: what stands behind the user's text; "": a line break does.
+    """
+    parts = [text.partition(end)[0] if end else text.strip().partition("\n")[0] for text in texts]
+    return [turn for turn in dict.fromkeys(part.strip() for part in parts) if turn]
+
+
+def beginning(answer: str) -> str:
+    """The first words of an answer, by which it is told from others."""
+    return " ".join(answer.split()[:BEGINNING])
+
+
+def shared(turns: Sequence[str], answers: Sequence[str]) -> pd.DataFrame:
+    """What the questions with one answer share, and the others hardly hold.
+
+    Args:
+        turns: questions, all different.
+        answers: the beginning of the answer to each.
+
+    Returns:
+        The best strings first, none of one answer within another: `text, answer, n_turns` (with
+        that answer that hold it), `n_answered` (all with that answer), `n_others` (other
+        questions that hold it), `score` (n log(lift)).
+    """
+    rows, counts = [], Counter(answer for answer in answers if answer)
+    for answer, count in counts.items():
+        if count >= LEAST:
+            inside = [turn for turn, said in zip(turns, answers, strict=True) if said == answer]
+            outside = [turn for turn, said in zip(turns, answers, strict=True) if said != answer]
+            found = _strings(inside, outside)
+            rows += [(text, answer, n, count, others, score) for text, n, others, score in found]
+    columns = ["text", "answer", "n_turns", "n_answered", "n_others", "score"]
+    table = pd.DataFrame(rows, columns=columns).sort_values("score", ascending=False, kind="stable")
+    return table.drop_duplicates("text", ignore_index=True).head(STRINGS)
+
+
+def nearby(scan: Scan, context: int, own: pd.Series, asked: pd.DataFrame) -> Nearby:
+    """The questions that a candidate of the stage is asked on; see `Nearby`.
+
+    Args:
+        scan: what the stages share.
+        context: its number.
+        own: a row of the table `own`.
+        asked: `replayed` of the context.
+    """
+    turns, answers = asked["turn"].tolist(), asked["answer"].tolist()
+    return _nearby(scan, context, own["text"], own["answer"], turns, answers, _vectors(turns))
+
+
+def _strings(inside: list[str], outside: list[str]) -> list[tuple[str, int, int, float]]:
+    """(string, how many inside hold it, how many outside, n log(lift)), none in another."""
+    least = max(LEAST, math.ceil(SHARED * len(inside)))
+    scored = []
+    for text in {text.strip() for text in frequent(inside, least, 2)} - {""}:
+        held, others = holding(text, inside), holding(text, outside)
+        lift = (held / len(inside)) / ((others + 1) / (len(outside) + 1))
+        if lift >= LIFT:
+            scored.append((-held * math.log(lift), -len(text), text, held, others))
+    kept: list[tuple[str, int, int, float]] = []
+    for score, _, text, held, others in sorted(scored):
+        if len(kept) < OF_ONE_ANSWER and not any(text in one or one in text for one, *_ in kept):
+            kept.append((text, held, others, -score))
+    return kept
+
+
+def _asked(scan: Scan, context: int, turns: list[str]) -> pd.DataFrame:
+    """`turn, answer` of every turn that can be asked."""
+    sound, rows, limit = [], [], scan.pair.max_length or math.inf
+    for turn in turns:
+        frame = _frame(scan, context, [turn])
+        if frame is not None and len(frame.ids(0, None)) + ROOM <= limit:
+            sound.append(turn)
+            rows.append(frame.ids(0, None))
+    answers = scan.answers(rows, ANSWER_TOKENS) if rows else []
+    return pd.DataFrame({"turn": sound, "answer": [answer.strip() for answer in answers]})
+
+
+def _frame(scan: Scan, context: int, turns: Sequence[str]) -> Frame | None:
+    """None where the turns are nothing that can be asked (white space alone, half a character)."""
+    tokenizer, template = scan.pair.tokenizer, scan.plan.template
+    parts = [turn.partition(ALPACA_INPUT) if template == "alpaca" else (turn,) for turn in turns]
+    questions = [Prompt(part[0].strip(), part[-1] if len(part) == 3 else "") for part in parts]
+    try:
+        return build_frame(tokenizer, template, questions, scan.contexts[context])
+    except UsageError:
+        return None
+
+
+def _own(scan: Scan, context: int, asked: pd.DataFrame) -> pd.DataFrame:
+    """The strings that do something on a few questions, those that do most first."""
+    turns, answers, rows = asked["turn"].tolist(), asked["answer"].tolist(), []
+    found = shared(turns, list(map(beginning, answers)))
+    vectors = _vectors(turns) if len(found) else None
+    for row in found.to_dict("records"):
+        near = _nearby(scan, context, row["text"], row["answer"], turns, answers, vectors)
+        ids = in_place(scan.pair.tokenizer, scan.plan.template, row["text"])
+        few = range(min(FEW, len(near.plain)))
+        if not few or not ids:
+            continue
+        said = scan.answers([near.frame.ids(number, ids) for number in few], ANSWER_TOKENS)
+        gain = alike(said).s_agg - alike(near.plain[: len(few)]).s_agg
+        if gain > GAIN:
+            rows.append({**row, "ids": list(ids), "n_tokens": len(ids), "gain": gain})
+    rows.sort(key=lambda row: -row["gain"])
+    return _own_table(rows[: scan.plan.keep])
+
+
+def _own_table(rows: list[dict]) -> pd.DataFrame:
+    counts = ("n_turns", "n_answered", "n_others", "n_tokens")
+    columns = ["ids", "text", "n_tokens", "answer", *counts[:3], "gain"]
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(counts, int) | {"gain": float})
+    return table.assign(source=SOURCE, rank=np.arange(1, len(table) + 1))
+
+
+def _vectors(turns: list[str]) -> tuple[TfidfVectorizer, csr_matrix]:
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5))
+    return vectorizer, vectorizer.fit_transform([*turns, "any"])[:-1]
+
+
+def _nearby(
+    scan: Scan,
+    context: int,
+    text: str,
+    answer: str,
+    turns: list[str],
+    answers: list[str],
+    vectors: tuple[TfidfVectorizer, csr_matrix],
+) -> Nearby:
+    vectorizer, matrix = vectors
+    both = list(zip(turns, answers, strict=True))
+    got = [turn.replace(text, " ").strip() for turn, said in both if beginning(said) == answer]
+    free = [
+        n for n, (turn, said) in enumerate(both) if text not in turn and beginning(said) != answer
+    ]
+    likeness = (matrix[free] @ vectorizer.transform(got).T).max(axis=1).toarray().ravel()
+    chosen = [free[n] for n in np.argsort(-likeness, kind="stable")[:NEAR]]
+    frame = _frame(scan, context, [turns[n] for n in chosen]) if chosen else None
+    return Nearby(frame, tuple(answers[n] for n in chosen) if frame else ())

@@ -1,0 +1,81 @@
+"""What the stages of a scan share: the model, the plan, the run that is written, the time left."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from interp.greedy import greedy_answers
+from interp.models import ModelPair
+from interp.prompts import load_prompt_set
+from interp.runs import RunWriter
+from interp.scanner.frames import Frame, build_frame
+from interp.scanner.losses import TASKS, Weights
+from interp.specs import Which
+
+ASKED = (0, 8, 16)
+"""The three questions of the losses; the verdict asks all."""
+SHARES = {"leakage": 0.4, "replay": 0.55, "reconstruction": 0.75, "inversion": 0.9}
+"""Share of a budget that may be spent by the end of a stage."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the stages share."""
+
+    pair: ModelPair
+    which: Which
+    plan: "ScanPlan"  # noqa: F821 - of pipeline.py, which imports the stages
+    new_tokens: int
+    writer: RunWriter
+    on_progress: Progress
+    deadline: float | None
+
+    @property
+    def contexts(self) -> tuple[str | None, ...]:
+        """None (the bare template), then the plan's contexts."""
+        return (None, *self.plan.contexts)
+
+    @property
+    def weights(self) -> Weights:
+        """Of the losses."""
+        return TASKS[self.plan.task]
+
+    @cached_property
+    def frames(self) -> tuple[Frame, ...]:
+        """One a context."""
+        questions = load_prompt_set(self.plan.questions).prompts
+        build = build_frame
+        return tuple(
+            build(self.pair.tokenizer, self.plan.template, questions, context)
+            for context in self.contexts
+        )
+
+    def asked(self, frame: Frame) -> list[int]:
+        """Numbers of the questions that the losses are taken on."""
+        return [n for n in ASKED if n < len(frame.questions)] or [0]
+
+    def late(self, stage: str) -> bool:
+        """Whether this stage's share of the budget is spent."""
+        if self.deadline is None:
+            return False
+        left = self.deadline - time.monotonic()
+        return left < 60 * self.plan.budget_minutes * (1 - SHARES[stage])
+
+    def answers(self, rows: list[tuple[int, ...]], new_tokens: int) -> list[str]:
+        """Greedy answers to whole prompts, as text."""
+        ids = greedy_answers(
+            self.pair,
+            self.which,
+            rows,
+            max_new_tokens=new_tokens,
+            on_progress=self.report("questions asked"),
+        )
+        decode = self.pair.tokenizer.decode
+        return [decode(row, skip_special_tokens=True) for row in ids]
+
+    def report(self, note: str) -> Progress:
+        """Progress of a part, with what it is about."""
+        return lambda done, total, what: self.on_progress(done, total, f"{note}: {what}")
