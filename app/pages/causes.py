@@ -80,6 +80,8 @@ if picked is not None:
 def causes() -> None:
     """Every head, the card of the chosen one, and what is made of all of them."""
     parts.part(every_head)
+    if "head" not in st.session_state:
+        return  # it could not be drawn, and says why
     head = views.parse_heads(st.session_state["head"], n_layers, n_heads)[0]
     parts.part(headcard.draw, view, study, head, run)
     parts.part(below, head)

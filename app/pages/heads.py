@@ -30,6 +30,8 @@ def clicked() -> None:
 def by_head() -> None:
     """Every head's number, and the card of the chosen one."""
     parts.part(matrix)
+    if "head" not in st.session_state:
+        return  # it could not be drawn, and says why
     head = views.parse_heads(st.session_state["head"], *shape)[0]
     parts.part(headcard.draw, view, study, head, causeruns.latest(view, study))
 
