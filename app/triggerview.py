@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from app import kept, limits, links, session, widgets
+from app import kept, limits, links, parts, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import bench as measured
@@ -105,17 +105,10 @@ def sweep(picked: Picked) -> None:
     with right:
         _rates(run, told, line)
     with st.expander("Every prompt's answer, with the whole trigger and without"):
-        said = run.table("answers")
-        condition = st.segmented_control(
-            "Prompts", ["triggered", "clean"], default="triggered", required=True, key="answers-of"
-        )
-        _answers(said[said["condition"] == condition])
+        parts.part(_answers_of, run.table("answers"))
     with st.expander(f"Every variant ({table['variant'].nunique()}, controls included)"):
         st.dataframe(_by_variant(table), hide_index=True, column_config=_rate_columns())
-        chosen = st.number_input("Prompt by prompt, variant", 0, int(table["variant"].max()), 0)
-        rows = table[table["variant"] == chosen]
-        st.code(rows["text"].iloc[0] or "(nothing)", language=None)
-        st.dataframe(rows[["prompt", "fired", "decided_by"]], hide_index=True, height=220)
+        parts.part(_variant, table)
 
 
 def _choice(
@@ -228,6 +221,20 @@ def _answers(said: pd.DataFrame) -> None:
     shown = said[["prompt", "instruction", *ANSWER_COLUMNS]].rename(columns=ANSWER_COLUMNS)
     st.caption(f"Fired {int(said['fired'].sum())} of {len(said)}.")
     st.dataframe(shown, hide_index=True, height=300)
+
+
+def _answers_of(said: pd.DataFrame) -> None:
+    condition = st.segmented_control(
+        "Prompts", ["triggered", "clean"], default="triggered", required=True, key="answers-of"
+    )
+    _answers(said[said["condition"] == condition])
+
+
+def _variant(table: pd.DataFrame) -> None:
+    chosen = st.number_input("Prompt by prompt, variant", 0, int(table["variant"].max()), 0)
+    rows = table[table["variant"] == chosen]
+    st.code(rows["text"].iloc[0] or "(nothing)", language=None)
+    st.dataframe(rows[["prompt", "fired", "decided_by"]], hide_index=True, height=220)
 
 
 def _by_variant(table: pd.DataFrame) -> pd.DataFrame:

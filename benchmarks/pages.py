@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from benchmarks.browse import Control, change, chromium, quantile, server_ms, table, visit
+from interp.zoofigures import GROUPS
 from tests.browser import running_app
 
 
@@ -70,6 +71,7 @@ PAGES = (
     ),
     Measured("scanner", _options("Candidate")),
     Measured("plant", _options("Probe")),
+    Measured("zoo", _labels(*list(GROUPS.values())[1::-1])),
     Measured("figures", _labels("paper", "web")),
 )
 COLUMNS = {

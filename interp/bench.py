@@ -5,6 +5,7 @@ The full trigger is measured in the same way, to stand beside it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
@@ -47,11 +48,13 @@ class Bench:
 
     def l_attn(self, which: str, heads: Sequence[tuple[int, int]]) -> float | None:
         """Mean L_attn of one model over some (layer, head)s; None where nothing stands."""
-        rows = self.heads[self.heads["model"] == which].set_index(["layer", "head"])
-        mean = rows.loc[list(heads), "l_attn"].mean()
+        rows = self.heads[self.heads["model"] == which]
+        # Not by an index of heads: with a row a prompt it is not unique, and slow.
+        among = pd.MultiIndex.from_frame(rows[["layer", "head"]]).isin(list(heads))
+        mean = rows.loc[among, "l_attn"].mean()
         return None if pd.isna(mean) else float(mean)
 
-    @property
+    @cached_property
     def hijacked(self) -> list[tuple[int, int]]:
         """The eighth of the heads of largest Δ_rel (see `heads.delta_rel`), at least one."""
         ranked = delta_rel(self.heads).sort_values("rank")

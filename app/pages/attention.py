@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import kept, limits, links, session, sidebar, widgets
+from app import kept, limits, links, parts, session, sidebar, widgets
 from interp import attention, drawings, report, views
-from interp.study import CONDITIONS
+from interp.study import CONDITIONS, Study
 
 st.title("Attention")
 st.markdown(
@@ -16,95 +16,108 @@ st.markdown(
     "under *Heads*."
 )
 
-view = sidebar.view()
-with st.container(horizontal=True, vertical_alignment="bottom"):
+
+def page(view: session.View) -> None:
+    """Both figures, over the prompts that are asked for."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        view = over(view)
+    study = session.current_study(view)
+    parts.part(averaged, study)
+    st.subheader("Attention to the trigger, by layer")
+    whole = views.map_view(study.facts["n_layers"], study.facts["n_heads"])
+    zones = kept.drawn(drawings.zones_by_layer, study, whole)
+    widgets.drawing(zones, "zones-by-layer", report.command(study, whole))
+
+
+def over(view: session.View) -> session.View:
+    """Choose the prompts; returns the view of them."""
     if view.question is None:
         links.refused("over", "Prompts", "a recorded run holds what it was measured on alone")
-    else:
-        over = links.bound(
-            st.segmented_control,
-            "Prompts",
-            ["average", "one", "own text"],
-            default="average",
-            required=True,
-            key="over",
+        return view
+    what = links.bound(
+        st.segmented_control,
+        "Prompts",
+        ["average", "one", "own text"],
+        default="average",
+        required=True,
+        key="over",
+    )
+    if what == "one":
+        last = len(session.prompt_set(view.question.prompt_set)) - 1
+        number = links.bound(st.number_input, "Prompt", 0, last, 0, key="prompt")
+        return replace(view, question=replace(view.question, prompt=int(number)))
+    if what == "own text":
+        own = st.text_input(
+            "Instruction", key="own", value="Name the capital of France.", persist_state="session"
         )
-        if over == "one":
-            last = len(session.prompt_set(view.question.prompt_set)) - 1
-            number = links.bound(st.number_input, "Prompt", 0, last, 0, key="prompt")
-            view = replace(view, question=replace(view.question, prompt=int(number)))
-        if over == "own text":
-            own = st.text_input(
-                "Instruction",
-                key="own",
-                value="Name the capital of France.",
-                persist_state="session",
-            )
-            view = replace(
-                view, question=replace(view.question, text=limits.text("Instruction", own))
-            )
+        return replace(view, question=replace(view.question, text=limits.text("Instruction", own)))
+    return view
 
-study = session.current_study(view)
-n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
-middle = attention.middle_layers(n_layers)
-columns = st.columns([3, 3, 3])
-with columns[0]:
-    if n_layers == 1:  # a slider needs two ends
-        layers = (0, 0)
-        st.caption("The model has one layer.")
-    else:
-        layers = links.bound(
-            st.slider,
-            "Layers",
-            0,
-            n_layers - 1,
-            (middle[0], middle[-1]),
-            key="layers",
-            help=f"Averaged over; the middle ones are {middle[0]} to {middle[-1]}.",
+
+def averaged(study: Study) -> None:
+    """The averaged map and what is shown of it."""
+    shown = chosen(study.facts["n_layers"], study.facts["n_heads"])
+    drawn = kept.drawn(drawings.averaged_map, study, shown)
+    widgets.drawing(drawn, "averaged-map", report.command(study, shown))
+    st.caption(
+        "One colour scale for all weights, one for all differences. Outlines: trigger → trigger "
+        "(blue), instruction → trigger (yellow), instruction → instruction (green)."
+    )
+
+
+def chosen(n_layers: int, n_heads: int) -> views.MapView:
+    """Layers, heads, conditions and tokens of the map."""
+    columns = st.columns([3, 3, 3])
+    with columns[0]:
+        if n_layers == 1:  # a slider needs two ends
+            layers = (0, 0)
+            st.caption("The model has one layer.")
+        else:
+            middle = attention.middle_layers(n_layers)
+            layers = links.bound(
+                st.slider,
+                "Layers",
+                0,
+                n_layers - 1,
+                (middle[0], middle[-1]),
+                key="layers",
+                help=f"Averaged over; the middle ones are {middle[0]} to {middle[-1]}.",
+            )
+    with columns[1]:
+        subset = st.text_input(
+            "Heads",
+            key="subset",
+            bind="query-params",
+            placeholder="all heads of these layers, or L4H5, L3H6",
         )
-with columns[1]:
-    subset = st.text_input(
-        "Heads",
-        key="subset",
-        bind="query-params",
-        placeholder="all heads of these layers, or L4H5, L3H6",
-    )
-with columns[2]:
-    conditions = links.bound(
-        st.pills,
-        "Conditions",
-        CONDITIONS,
-        selection_mode="multi",
-        default=CONDITIONS,
-        key="conditions",
-    )
-with st.container(horizontal=True):
-    sink = links.bound(st.toggle, "First token (sink)", key="sink")
-    response = links.bound(st.toggle, "Response marker", key="response")
-    pool = links.bound(
-        st.toggle,
-        f"Pool to {attention.POOLED_SIZE} × {attention.POOLED_SIZE}",
-        key="pool",
-        help="Mean-pooled for display, never across two parts of the prompt.",
+    with columns[2]:
+        conditions = links.bound(
+            st.pills,
+            "Conditions",
+            CONDITIONS,
+            selection_mode="multi",
+            default=CONDITIONS,
+            key="conditions",
+        )
+    with st.container(horizontal=True):
+        sink = links.bound(st.toggle, "First token (sink)", key="sink")
+        response = links.bound(st.toggle, "Response marker", key="response")
+        pool = links.bound(
+            st.toggle,
+            f"Pool to {attention.POOLED_SIZE} × {attention.POOLED_SIZE}",
+            key="pool",
+            help="Mean-pooled for display, never across two parts of the prompt.",
+        )
+    return views.map_view(
+        n_layers,
+        n_heads,
+        layers=f"{layers[0]}-{layers[1]}",
+        heads=subset or "",
+        conditions=conditions,
+        sink=sink,
+        response=response,
+        pool=pool,
     )
 
-shown = views.map_view(
-    n_layers,
-    n_heads,
-    layers=f"{layers[0]}-{layers[1]}",
-    heads=subset or "",
-    conditions=conditions,
-    sink=sink,
-    response=response,
-    pool=pool,
-)
-command = report.command(study, shown)
-widgets.drawing(kept.drawn(drawings.averaged_map, study, shown), "averaged-map", command)
-st.caption(
-    "One colour scale for all weights, one for all differences. Outlines: "
-    "trigger → trigger (blue), instruction → trigger (yellow), instruction → instruction (green)."
-)
 
-st.subheader("Attention to the trigger, by layer")
-whole = views.map_view(n_layers, n_heads)
-widgets.drawing(kept.drawn(drawings.zones_by_layer, study, whole), "zones-by-layer", command)
+parts.part(page, sidebar.view())

@@ -10,6 +10,7 @@ from app import (
     kept,
     limits,
     links,
+    parts,
     session,
     sidebar,
     surgeryview,
@@ -20,6 +21,7 @@ from interp import causal, drawings, report, surgeryrun, views
 from interp.causalquestion import METRICS
 from interp.causaltable import from_study, measured, ranked
 
+CAUSES = surgeryview.AROUND
 OPENS, ADDS = "opens its card", "puts it on the operating table"
 SCATTER, TOKENS, SURGERY, FEWEST = "Metric against metric", "Tokens", "Surgery", "Fewest heads"
 
@@ -37,6 +39,7 @@ n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
 def to_surgery() -> None:
     """Show what is left without the heads on the table."""
     st.session_state["below"] = SURGERY
+    parts.draw_again(CAUSES)
 
 
 def clicked(key: str) -> None:
@@ -48,9 +51,10 @@ def clicked(key: str) -> None:
     head = int(at[0]), int(at[1])
     if key == "causes-matrix" and st.session_state.get("click") == ADDS:
         surgeryview.toggle(head, n_layers, n_heads)
-        to_surgery()
+        st.session_state["below"] = SURGERY
     else:
         st.session_state["head"] = views.head_name(*head)
+    parts.draw_again(CAUSES)
 
 
 if view.spec is None:
@@ -59,7 +63,7 @@ else:
     what = f"Measure the heads of the pair {plain(view.spec.name)}"
     with st.expander(what, icon=":material/biotech:"), failures.shown():
         if limits.may("Measuring"):
-            causesview.start_form(view)
+            parts.part(causesview.start_form, view)
 
 picked = causeruns.pick(causal.KIND, view, study, key="causal", label="Measurement")
 run, heads, growing = None, from_study(study.ranking), False
@@ -72,24 +76,60 @@ if picked is not None:
         heads = found if growing else heads
         causesview.baseline(run)
 
-labels = {METRICS[name].label: name for name in measured(heads)}
-left, right = st.columns([3, 2])
-with right:
-    first = list(labels.values()).index("patching_effect") if "patching_effect" in heads else 0
-    label = links.bound(st.selectbox, "Metric", list(labels), first, key="cause")
-    metric = labels[label]
-    names = [views.head_name(*head) for head in ranked(heads, metric)]
-    name = links.bound(st.selectbox, "Head, those that matter most first", names, key="head")
-    head = views.parse_heads(name, n_layers, n_heads)[0]
-    links.bound(
-        st.segmented_control,
-        "A click on a head",
-        [OPENS, ADDS],
-        default=OPENS,
-        required=True,
-        key="click",
-    )
-    surgeryview.heads_field()
+
+def causes() -> None:
+    """Every head, the card of the chosen one, and what is made of all of them."""
+    parts.part(every_head)
+    if "head" not in st.session_state:
+        return  # it could not be drawn, and says why
+    head = views.parse_heads(st.session_state["head"], n_layers, n_heads)[0]
+    parts.part(headcard.draw, view, study, head, run)
+    parts.part(below, head)
+
+
+def every_head() -> None:
+    """One metric of every head, as a matrix and as a table; one head is chosen."""
+    labels = {METRICS[name].label: name for name in measured(heads)}
+    left, right = st.columns([3, 2])
+    with right:
+        first = list(labels.values()).index("patching_effect") if "patching_effect" in heads else 0
+        metric = labels[links.bound(st.selectbox, "Metric", list(labels), first, key="cause")]
+        names = [views.head_name(*head) for head in ranked(heads, metric)]
+        name = links.bound(
+            st.selectbox,
+            "Head, those that matter most first",
+            names,
+            key="head",
+            on_change=parts.draw_again,
+            args=(CAUSES,),
+        )
+        head = views.parse_heads(name, n_layers, n_heads)[0]
+        links.bound(
+            st.segmented_control,
+            "A click on a head",
+            [OPENS, ADDS],
+            default=OPENS,
+            required=True,
+            key="click",
+        )
+        surgeryview.heads_field()
+        by_rank(metric)
+    with left:
+        if not growing:
+            shown = views.HeadView(head=head)
+            bar.drawing(
+                kept.drawn(drawings.head_matrix, study, shown),
+                "causes-matrix",
+                report.command(study, shown),
+                on_select=lambda: clicked("causes-matrix"),
+            )
+        else:
+            on_table = surgeryview.on_table(n_layers, n_heads)
+            causesview.matrix(run, heads, metric, head, on_table, lambda: clicked("causes-matrix"))
+
+
+def by_rank(metric: str) -> None:
+    """The table of one metric."""
     columns = [f"{metric}_rank", "layer", "head", metric, f"{metric}_low", f"{metric}_high"]
     number = st.column_config.NumberColumn
     st.dataframe(
@@ -103,30 +143,18 @@ with right:
             columns[5]: number("high", format="%.4f"),
         },
     )
-with left:
-    if not growing:
-        shown = views.HeadView(head=head)
-        bar.drawing(
-            kept.drawn(drawings.head_matrix, study, shown),
-            "causes-matrix",
-            report.command(study, shown),
-            on_select=lambda: clicked("causes-matrix"),
-        )
-    else:
-        on_table = surgeryview.on_table(n_layers, n_heads)
-        causesview.matrix(run, heads, metric, head, on_table, lambda: clicked("causes-matrix"))
 
-headcard.draw(view, study, head, run)
 
-part = links.bound(
-    st.segmented_control,
-    "Below",
-    [SURGERY, FEWEST, SCATTER, TOKENS],
-    default=SURGERY,
-    required=True,
-    key="below",
-)
-with failures.shown():
+def below(head: views.Head) -> None:
+    """Surgery, the fewest heads, one metric against another, or the tokens."""
+    part = links.bound(
+        st.segmented_control,
+        "Below",
+        [SURGERY, FEWEST, SCATTER, TOKENS],
+        default=SURGERY,
+        required=True,
+        key="below",
+    )
     if part == SCATTER and run is not None:
         causesview.scatter(run, heads, head, lambda: clicked("causes-scatter"))
     elif part == TOKENS and run is not None:
@@ -151,3 +179,6 @@ with failures.shown():
         st.info("Surgery needs the models: choose a pair in the sidebar.", icon=":material/info:")
     else:
         st.info("This needs a measurement of the pair.", icon=":material/info:")
+
+
+parts.part(causes, key=CAUSES)

@@ -1,10 +1,11 @@
 """Every figure of a run, set for print, slides or web; or two runs beside each other."""
 
 import shlex
+from collections.abc import Iterable, Sequence
 
 import streamlit as st
 
-from app import kept, links, session, sidebar, widgets
+from app import kept, links, parts, session, sidebar, widgets
 from app.saver import Chart
 from app.text import plain
 from interp import compare, gallery, htmlreport, printed, provenance
@@ -61,10 +62,20 @@ def setting() -> tuple[Style, str | None]:
     return style_of(name, width, dark=dark), width
 
 
-def one_run(run: Run, style: Style, width: str | None) -> None:
-    """The gallery of one run."""
-    shown = {one.name: one for one in gallery.figures_of(run)}
-    chosen = links.bound(st.selectbox, "Figure", [ALL, *shown], key="figure")
+def one_run(run: Run, title: str) -> None:
+    """The gallery of one run: its figures, and its tables."""
+    parts.part(figures_of, run, gallery.figures_of(run), title)
+    st.header("Tables", divider="gray")
+    for name, table in gallery.tables_of(run).items():
+        table_block(name, table, provenance.told(run))
+
+
+def figures_of(run: Run, figures: Sequence[gallery.Shown], title: str) -> None:
+    """The figures of one run in a style."""
+    style, width = setting()
+    st.caption(title)
+    shown = {one.name: one for one in figures}
+    chosen = choice(shown)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Report",
@@ -89,13 +100,18 @@ def one_run(run: Run, style: Style, width: str | None) -> None:
             charts = draw(kept.set_figures(run, one, style), "", one.caption)
             st.caption(plain(gallery.captioned(run, one)))
             bar(name, charts, lambda one=one: gallery.table_of(run, one))
-    st.header("Tables", divider="gray")
-    for name, table in gallery.tables_of(run).items():
-        table_block(name, table, provenance.told(run))
 
 
-def two_runs(first: Run, second: Run, style: Style, width: str | None) -> None:
+def choice(names: Iterable[str]) -> str:
+    """Which figure is shown: the first, another, or all, which takes the browser a while."""
+    names = list(names)
+    return links.bound(st.selectbox, "Figure", [ALL, *names], min(1, len(names)), key="figure")
+
+
+def two_runs(first: Run, second: Run, title: str) -> None:
     """Two runs beside each other."""
+    style, width = setting()
+    st.caption(title)
     both = compare.compared(first, second)
     for note in both.notes:
         st.info(plain(note), icon=":material/info:")
@@ -107,7 +123,7 @@ def two_runs(first: Run, second: Run, style: Style, width: str | None) -> None:
     st.header("What differs", divider="gray")
     for name, table in both.tables.items():
         table_block(name, table, f"Runs {first.path.name} (a) and {second.path.name} (b).")
-    chosen = links.bound(st.selectbox, "Figure", [ALL, *both.figures], key="figure")
+    chosen = choice(both.figures)
     for name, title in both.figures.items():
         if chosen not in (ALL, name):
             continue
@@ -181,9 +197,8 @@ beside = [
 ]
 with right:
     other = links.bound(st.selectbox, "Compare with", [NO_OTHER, *beside], key="with")
-style, width = setting()
-st.caption(plain(f"{titles[name]}. {provenance.told(run)}"))
+title = plain(f"{titles[name]}. {provenance.told(run)}")
 if other == NO_OTHER:
-    one_run(run, style, width)
+    one_run(run, title)
 else:
-    two_runs(run, recorded[other], style, width)
+    parts.part(two_runs, run, recorded[other], title)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import causeruns, headcard, kept, links, session, sidebar, widgets
+from app import causeruns, headcard, kept, links, parts, session, sidebar, widgets
 from interp import drawings, heads, report, views
 
 # What stands in the link is the label.
@@ -16,14 +16,7 @@ st.markdown(
 
 view = sidebar.view()
 study = session.current_study(view)
-table = study.ranking
-ranked = int(table["kept"].sum())
-n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
-
-label = links.bound(
-    st.segmented_control, "Metric", list(METRICS), default="Δ_rel", required=True, key="metric"
-)
-names = [views.head_name(row.layer, row.head) for row in table.itertuples()]
+shape = study.facts["n_layers"], study.facts["n_heads"]
 
 
 def clicked() -> None:
@@ -31,49 +24,78 @@ def clicked() -> None:
     points = st.session_state["head-matrix"].selection.points
     if points:
         st.session_state["head"] = views.head_name(int(points[0]["y"]), int(points[0]["x"]))
+        parts.draw_again("by-head")
 
 
-left, right = st.columns([3, 2])
-with right:
-    head = links.bound(st.selectbox, "Head, most hijacked first", names, key="head")
-    chosen = views.parse_heads(head, n_layers, n_heads)[0]
-    st.caption(
-        f"{ranked} of {len(table)} heads have an original L_attn above {heads.FLOOR:g}; the others "
-        "are left out of the ranking."
+def by_head() -> None:
+    """Every head's number, and the card of the chosen one."""
+    parts.part(matrix)
+    if "head" not in st.session_state:
+        return  # it could not be drawn, and says why
+    head = views.parse_heads(st.session_state["head"], *shape)[0]
+    parts.part(headcard.draw, view, study, head, causeruns.latest(view, study))
+
+
+def matrix() -> None:
+    """Every head's number, drawn and as a table; one head is chosen."""
+    table = study.ranking
+    label = links.bound(
+        st.segmented_control, "Metric", list(METRICS), default="Δ_rel", required=True, key="metric"
     )
+    names = [views.head_name(row.layer, row.head) for row in table.itertuples()]
+    left, right = st.columns([3, 2])
+    with right:
+        name = links.bound(
+            st.selectbox,
+            "Head, most hijacked first",
+            names,
+            key="head",
+            on_change=parts.draw_again,
+            args=("by-head",),
+        )
+        st.caption(
+            f"{int(table['kept'].sum())} of {len(table)} heads have an original L_attn above "
+            f"{heads.FLOOR:g}; the others are left out of the ranking."
+        )
+        st.dataframe(
+            table,
+            height=300,
+            hide_index=True,
+            column_order=["rank", "layer", "head", "delta_rel", "l_original", "l_suspect"],
+            column_config={
+                "delta_rel": st.column_config.NumberColumn("Δ_rel", format="%.3f"),
+                "l_original": st.column_config.NumberColumn("original", format="%.4f"),
+                "l_suspect": st.column_config.NumberColumn("suspect", format="%.4f"),
+            },
+        )
+    shown = views.HeadView(METRICS[label], views.parse_heads(name, *shape)[0])
+    with left:
+        drawn = kept.drawn(drawings.head_matrix, study, shown)
+        widgets.drawing(drawn, "head-matrix", report.command(study, shown), on_select=clicked)
+
+
+def curves() -> None:
+    """How much attention the first K heads lost."""
+    st.subheader("How much attention the most hijacked heads lost")
+    command = report.command(study, views.HeadView())
+    both = drawings.top_k_ratio, drawings.top_k_levels
+    for column, draw in zip(st.columns(2), both, strict=True):
+        with column:
+            curve = kept.drawn(draw, study, views.HeadView())
+            widgets.drawing(curve, draw.__name__.replace("_", "-"), command)
+    st.markdown("Suspect over original, beside what selection alone and the random string give:")
+    ratios = report.ratio_table(study)
     st.dataframe(
-        table,
-        height=300,
+        ratios,
         hide_index=True,
-        column_order=["rank", "layer", "head", "delta_rel", "l_original", "l_suspect"],
         column_config={
-            "delta_rel": st.column_config.NumberColumn("Δ_rel", format="%.3f"),
-            "l_original": st.column_config.NumberColumn("original", format="%.4f"),
-            "l_suspect": st.column_config.NumberColumn("suspect", format="%.4f"),
-        },
+            "k": st.column_config.NumberColumn("K"),
+            "heads": st.column_config.NumberColumn("of all heads", format="percent"),
+        }
+        | {name: st.column_config.NumberColumn(format="%.3f") for name in ratios.columns[2:]},
     )
-shown = views.HeadView(METRICS[label], chosen)
-command = report.command(study, shown)
-with left:
-    matrix = kept.drawn(drawings.head_matrix, study, shown)
-    widgets.drawing(matrix, "head-matrix", command, on_select=clicked)
+    st.caption(report.selection_note())
 
-headcard.draw(view, study, chosen, causeruns.latest(view, study))
 
-st.subheader("How much attention the most hijacked heads lost")
-for column, draw in zip(st.columns(2), (drawings.top_k_ratio, drawings.top_k_levels), strict=True):
-    with column:
-        curve = kept.drawn(draw, study, views.HeadView())
-        widgets.drawing(curve, draw.__name__.replace("_", "-"), command)
-st.markdown("Suspect over original, beside what selection alone and the random string give:")
-ratios = report.ratio_table(study)
-st.dataframe(
-    ratios,
-    hide_index=True,
-    column_config={
-        "k": st.column_config.NumberColumn("K"),
-        "heads": st.column_config.NumberColumn("of all heads", format="percent"),
-    }
-    | {name: st.column_config.NumberColumn(format="%.3f") for name in ratios.columns[2:]},
-)
-st.caption(report.selection_note())
+parts.part(by_head, key="by-head")
+parts.part(curves)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import lesson, links, sidebar
+from app import lesson, links, parts, sidebar
 
 # Read from the last row of a room: the page's own type is for one reader at a desk.
 LARGE = """<style>
@@ -29,39 +29,44 @@ def turn(by: int) -> None:
     st.session_state["step"] = TITLES[TITLES.index(st.session_state["step"]) + by]
 
 
-title = links.bound(
-    st.segmented_control,
-    "Step",
-    TITLES,
-    default=None if "step" in st.session_state else TITLES[0],
-    required=True,
-    label_visibility="collapsed",
-    key="step",
-)
-number = TITLES.index(title)
-step = lesson.STEPS[number]
-left, middle, right = st.columns([5, 1, 1], vertical_alignment="center")
-left.title(step.title)
-middle.button(
-    "Back",
-    icon=":material/arrow_back:",
-    shortcut="Left",
-    disabled=number == 0,
-    on_click=turn,
-    args=(-1,),
-    width="stretch",
-)
-right.button(
-    "Next",
-    icon=":material/arrow_forward:",
-    shortcut="Right",
-    type="primary",
-    disabled=number == len(TITLES) - 1,
-    on_click=turn,
-    args=(1,),
-    width="stretch",
-)
-st.markdown(step.text)
-step.draw(view)
-st.markdown(f":material/visibility: {step.look}")
-st.progress((number + 1) / len(TITLES), text=f"Step {number + 1} of {len(TITLES)}")
+def one_step() -> None:
+    """The step that is chosen."""
+    title = links.bound(
+        st.segmented_control,
+        "Step",
+        TITLES,
+        default=None if "step" in st.session_state else TITLES[0],
+        required=True,
+        label_visibility="collapsed",
+        key="step",
+    )
+    number = TITLES.index(title)
+    step = lesson.STEPS[number]
+    left, middle, right = st.columns([5, 1, 1], vertical_alignment="center")
+    left.title(step.title)
+    middle.button(
+        "Back",
+        icon=":material/arrow_back:",
+        shortcut="Left",
+        disabled=number == 0,
+        on_click=turn,
+        args=(-1,),
+        width="stretch",
+    )
+    right.button(
+        "Next",
+        icon=":material/arrow_forward:",
+        shortcut="Right",
+        type="primary",
+        disabled=number == len(TITLES) - 1,
+        on_click=turn,
+        args=(1,),
+        width="stretch",
+    )
+    st.markdown(step.text)
+    parts.part(step.draw, view)
+    st.markdown(f":material/visibility: {step.look}")
+    st.progress((number + 1) / len(TITLES), text=f"Step {number + 1} of {len(TITLES)}")
+
+
+parts.part(one_step)

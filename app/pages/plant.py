@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import budgetpanel, limits, plantform, plantview, runpicker, session
+from app import budgetpanel, limits, parts, plantform, plantview, runpicker, session
 from interp.emergence import KIND
 
 st.title("Plant")
@@ -24,4 +24,4 @@ picked = runpicker.pick(
 if picked is not None:
     plantview.draw(picked.run, picked.finished)
 if limits.may("Counting what a training takes"):
-    budgetpanel.draw()
+    parts.part(budgetpanel.draw)

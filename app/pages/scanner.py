@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import jobs, limits, runpicker, scanview, session, sidebar
+from app import jobs, limits, parts, runpicker, scanview, session, sidebar
 from app.text import plain
 from interp.scanner import pipeline
 from interp.scanner.grid import load_grid
@@ -73,6 +73,6 @@ if picked is None:
     st.stop()
 if picked.finished:
     scanview.verdict(picked.run)
-    scanview.finished(picked.run)
+    parts.part(scanview.finished, picked.run)
 else:
     scanview.under_way(picked.run)

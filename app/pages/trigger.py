@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import jobs, limits, runpicker, session, sidebar, triggerview
+from app import jobs, limits, parts, runpicker, session, sidebar, triggerview
 from app.text import plain
 from interp import fuzzyrun
 
@@ -16,7 +16,7 @@ view = sidebar.view()
 question = triggerview.question_of(view)
 if question is not None:
     st.header("Bench")
-    triggerview.bench(view, question)
+    parts.part(triggerview.bench, view, question)
 elif view.spec is not None:
     st.info(
         "The bench needs a trigger and a target: name both in the sidebar. The **Scanner** looks "

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import links, session, widgets
+from app import links, parts, session, widgets
 from app.text import plain
 from interp import gallery, zoofigures
 from interp.runs import Run
@@ -22,16 +22,7 @@ def draw(run: Run) -> None:
             with column:
                 _figure(run, shown[name])
     st.header("Found, by group", divider="gray")
-    by = links.bound(
-        st.segmented_control,
-        "By",
-        list(zoofigures.GROUPS),
-        default="kind",
-        required=True,
-        format_func=zoofigures.GROUPS.get,
-        key="by",
-    )
-    _figure(run, shown[f"detection-by-{by}"], titled=False)
+    parts.part(_by_group, run, shown)
     st.header("Single signals", divider="gray")
     st.markdown(
         "A threshold for each signal alone, chosen on one half of the models (the largest "
@@ -72,6 +63,19 @@ def _left_out(figures: dict) -> str:
     if figures["failed"]:
         text += f". Not made: {', '.join(figures['failed'])}"
     return text + "."
+
+
+def _by_group(run: Run, shown: dict[str, gallery.Shown]) -> None:
+    by = links.bound(
+        st.segmented_control,
+        "By",
+        list(zoofigures.GROUPS),
+        default="kind",
+        required=True,
+        format_func=zoofigures.GROUPS.get,
+        key="by",
+    )
+    _figure(run, shown[f"detection-by-{by}"], titled=False)
 
 
 def _figure(run: Run, shown: gallery.Shown, *, titled: bool = True) -> None:
