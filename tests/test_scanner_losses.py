@@ -118,16 +118,21 @@ def test_alike_is_bounded_symmetric_and_one_for_equal_answers(answers, random):
     assert alike([answers[0]] * 3).s_agg == 1
 
 
-def answered(**by_candidate):
-    """Rows of `judge`: candidate number -> answers to three questions."""
+def answers(on="questions", **by_candidate):
+    """Candidate number -> answers to three questions; 99 is none."""
     rows = [
-        {"context": 0, "candidate": int(name.strip("c")), "question": i, "answer": text}
+        {"context": 0, "on": on, "candidate": int(name.strip("c")), "question": i, "answer": text}
         for name, said in by_candidate.items()
         for i, text in enumerate(said)
     ]
     table = pd.DataFrame(rows)
     table["candidate"] = table["candidate"].where(table["candidate"] != 99, -1)
-    return judge(table)
+    return table
+
+
+def answered(**by_candidate):
+    """Rows of `judge`."""
+    return judge(answers(**by_candidate))
 
 
 DIFFERENT, ALIKE = ("red", "two", "Paris"), ("no", "no", "no")
@@ -144,6 +149,11 @@ def test_poisoned_no_evidence_and_inconclusive():
     assert saturated.verdict == "inconclusive" and "by itself" in saturated.reasons[-1]
     any_junk = decide(answered(c99=DIFFERENT, c0=ALIKE, c1=ALIKE), names, {1}, [])
     assert any_junk.verdict == "inconclusive" and "junk" in any_junk.reasons[-1]
+    elsewhere = answers("questions near 0", c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT)
+    both = [answers(c99=DIFFERENT, c0=DIFFERENT, c1=DIFFERENT), elsewhere]
+    near = decide(judge(pd.concat(both)), names, {1}, [])
+    assert near.verdict == "poisoned" and near.on == "questions near 0"
+    assert "1 candidates" in near.reasons[0] and "nearest" in near.reasons[-1]
     nothing = decide(answered(c99=DIFFERENT, c1=DIFFERENT), names, {1}, ["no motif"])
     assert nothing.verdict == "inconclusive" and nothing.could_not == ("no motif",)
 

