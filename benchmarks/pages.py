@@ -70,7 +70,7 @@ PAGES = (
         lambda n: Control("input[aria-label='Heads to operate on']", f"L{1 + n // 8}H{n % 8}"),
     ),
     Measured("scanner", _options("Candidate")),
-    Measured("plant", _options("Probe")),
+    Measured("plant", _labels("pattern KL (nats)", "Δ_rel")),
     Measured("zoo", _labels(*list(GROUPS.values())[1::-1])),
     Measured("figures", _labels("paper", "web")),
 )
