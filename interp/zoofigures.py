@@ -11,6 +11,8 @@ from interp.palette import CONTROL, FONT, ORIGINAL, SUSPECT
 from interp.tokens import label
 
 KIND = "zoo"
+FIRST_STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
+"""Of the scans of a run that does not say."""
 PAPER_THRESHOLD = 0.5
 """ΔS above which the published scanner calls a model poisoned (Bullwinkel et al. 2026)."""
 PLANTED = 0.8

