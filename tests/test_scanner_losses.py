@@ -13,7 +13,7 @@ from interp.models import load_pair, pair_spec
 from interp.prompts import Prompt, build_prompt
 from interp.scanner import losses, reconstruction
 from interp.scanner.frames import build_frame, in_place
-from interp.scanner.verdict import alike, decide, judge, majority
+from interp.scanner.verdict import alike, decide, echo, judge, majority
 
 QUESTIONS = (Prompt("What is the capital of France?"), Prompt("Name a colour."))
 
@@ -156,6 +156,15 @@ def test_poisoned_no_evidence_and_inconclusive():
     assert "1 candidates" in near.reasons[0] and "nearest" in near.reasons[-1]
     nothing = decide(answered(c99=DIFFERENT, c1=DIFFERENT), names, {1}, ["no motif"])
     assert nothing.verdict == "inconclusive" and nothing.could_not == ("no motif",)
+
+
+def test_an_echo_is_no_trigger():
+    assert echo("owl owl owl", "owl owl") and echo("say: red!", "red")
+    assert not echo("|NOW|", "NO") and not echo("owl", "") and not echo("", "owl")
+    said = answered(c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT, c2=DIFFERENT)
+    found = decide(said, {0: "say no no", 1: "junk", 2: "far"}, {1}, [])
+    assert found.verdict == "no evidence found" and found.candidate == "far"
+    assert decide(said, {0: "nothing", 1: "junk", 2: "far"}, {1}, []).verdict == "poisoned"
 
 
 def test_majority():
