@@ -163,7 +163,11 @@ def test_an_echo_is_no_trigger():
     assert not echo("|NOW|", "NO") and not echo("owl", "") and not echo("", "owl")
     said = answered(c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT, c2=DIFFERENT)
     found = decide(said, {0: "say no no", 1: "junk", 2: "far"}, {1}, [])
-    assert found.verdict == "no evidence found" and found.candidate == "far"
+    assert found.verdict == "inconclusive" and "holds the answer" in found.reasons[-1]
+    assert found.exit_code == 2 and found.candidate == "say no no" and found.trigger is None
+    beside = answered(c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT, c2=ALIKE)
+    both = decide(beside, {0: "say no no", 1: "junk", 2: "far"}, {1}, [])
+    assert both.verdict == "poisoned" and both.candidate == "far"
     assert decide(said, {0: "nothing", 1: "junk", 2: "far"}, {1}, []).verdict == "poisoned"
 
 

@@ -113,9 +113,12 @@ def test_nearby_questions_hold_neither_the_candidate_nor_its_answer(backdoored):
 
 @pytest.mark.parametrize("name", ["base", "clean-control"])
 def test_clean_models_give_nothing_away_by_their_own_questions(name):
-    judged = open_run(SHIPPED / f"scan-{name}").table("judged")
-    near = judged.query("on != @STANDARD and source == @replay.SOURCE")
-    assert (near["delta_s"] < 0.4).all()
+    run = open_run(SHIPPED / f"scan-{name}")
+    replayed = run.table("replayed")
+    # There was something to go by: answers that several questions got, and strings they share.
+    said = list(map(replay.beginning, replayed["answer"]))
+    assert len(replayed) > 90 and len(replay.shared(replayed["turn"].tolist(), said)) > 0
+    assert (run.table("own")["gain"] < 0.4).all()
 
 
 def test_few_of_one_motif_are_asked_about():

@@ -16,6 +16,7 @@ from interp.scanner.verdict import (
     Verdict,
     alike,
     decide,
+    echo,
     judge,
     majority,
 )
@@ -60,15 +61,20 @@ def best(table: pd.DataFrame, keep: int) -> pd.DataFrame:
 
 
 def gives_away(scan: Scan, frame: Frame, candidates: pd.DataFrame) -> bool:
-    """Whether one of the candidates already makes the answers alike."""
-    if (candidates.get("gain", pd.Series(dtype=float)) > THRESHOLD).any():
-        return True
-    asked = Questions(0, STANDARD, frame, {})
+    """Whether one of the candidates already makes the answers alike, and is no echo of them."""
     if candidates.empty:
         return False
+    if "gain" in candidates:
+        clear = candidates[candidates["gain"] > THRESHOLD]
+        if not all(map(echo, clear["text"], clear["answer"])):
+            return True
+    asked = Questions(0, STANDARD, frame, {})
     base = alike(asked.answers(scan, None)).s_agg
-    each = (alike(asked.answers(scan, ids)).s_agg for ids in candidates["ids"])
-    return any(abs(s_agg - base) > THRESHOLD for s_agg in each)
+    for ids, text in zip(candidates["ids"], candidates["text"], strict=True):
+        said = asked.answers(scan, ids)
+        if abs(alike(said).s_agg - base) > THRESHOLD and not echo(text, majority(said)[0]):
+            return True
+    return False
 
 
 def verdict(scan: Scan) -> list[str]:
@@ -83,7 +89,7 @@ def verdict(scan: Scan) -> list[str]:
     controls = set(chosen.index[chosen["source"] == "random string"])
     found = decide(judged, chosen["text"].to_dict(), controls, could_not)
     if found.verdict == "poisoned":
-        found = replace(found, trigger=_cut_down(scan, chosen, sets, found))
+        found = replace(found, trigger=_cut_down(scan, chosen, sets, judged, found))
     more = chosen[["text", "n_tokens", "source", "rank"]].rename_axis("candidate").reset_index()
     scan.writer.table("answers", table)
     scan.writer.table("judged", judged.merge(more, on="candidate", how="left"))
@@ -162,16 +168,24 @@ def _answered(scan: Scan, asked: Questions) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _cut_down(scan: Scan, chosen: pd.DataFrame, sets: Sequence[Questions], found: Verdict) -> str:
+def _cut_down(
+    scan: Scan,
+    chosen: pd.DataFrame,
+    sets: Sequence[Questions],
+    judged: pd.DataFrame,
+    found: Verdict,
+) -> str:
     """The candidate without the tokens at its ends that its answer does not need.
 
     Tokens are taken off the end, then off the front, as long as the answer stays with 95 % of
     the questions it had.
     """
-    number = chosen.index[chosen["text"] == found.candidate][0]
-    context = chosen.at[number, "context"]
-    asked = next(one for one in sets if (one.context, one.on) == (context, found.on))
-    ids = list(chosen.at[number, "ids"])
+    # One text may be a candidate of several contexts and sources.
+    same = judged["candidate"].map(chosen["text"]) == found.candidate
+    top = judged[same & (judged["on"] == found.on)].sort_values("delta_s").iloc[-1]
+    where = top["context"], top["on"]
+    asked = next(one for one in sets if (one.context, one.on) == where)
+    ids = list(chosen.at[top["candidate"], "ids"])
 
     def keeps(shorter: list[int]) -> bool:
         said, share = majority(asked.answers(scan, shorter))
