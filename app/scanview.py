@@ -9,6 +9,7 @@ from app import kept, links, parts, widgets
 from app.text import marked, plain
 from interp.runs import Run
 from interp.scanner import figures, pipeline
+from interp.scanner.targets import CLEAR
 from interp.scanner.verdict import BASELINE, STANDARD
 from interp.tokens import label
 
@@ -24,6 +25,7 @@ STAGES = {
     "motifs": "what keeps coming back is cut out",
     "replay": "its own questions are asked back",
     "reconstruction": "candidate triggers are ranked by the loss",
+    "targets": "answers that it insists on are looked for",
     "inversion": "triggers are looked for by gradient",
     "verdict": "questions are asked behind the best",
 }
@@ -56,6 +58,9 @@ def finished(run: Run) -> None:
     leaks = run.table("leaks").query("context == @context")
     st.header("Questions behind a candidate")
     parts.part(_questions, run, context, leaks)
+    insisted = pipeline.stage_table(run, "targets")
+    if insisted is not None:
+        _targets(insisted.query("context == @context"))
     candidates = run.table("candidates").query("context == @context")
     _candidates(run, context, candidates, _where(run))
     motifs = run.table("motifs").query("context == @context")
@@ -184,6 +189,27 @@ def _replayed(replayed: pd.DataFrame) -> None:
     counts.columns = ["answer", "questions", "one of them"]
     shown = counts.sort_values("questions", ascending=False, kind="stable").head(ANSWERS_SHOWN)
     st.dataframe(shown, hide_index=True)
+
+
+def _targets(insisted: pd.DataFrame) -> None:
+    """The answers that the model goes on with whatever it was asked."""
+    st.header("Answers it insists on")
+    st.caption(
+        "Every token was tried as the first of an answer, behind four different questions. *Sure* "
+        "is how many tokens the model then adds by itself, the same behind all four; *beginnings* "
+        "are the first tokens, junk among them, that end up in this answer. Insistence is sure × "
+        f"log₂(1 + beginnings); from {CLEAR:.0f} on, a trigger is searched for the answer."
+    )
+    shown = insisted[["text", "sure", "n_starts", "insistence", "p_start"]]
+    st.dataframe(
+        shown.set_axis(["answer", "sure", "beginnings", "insistence", "begun by itself"], axis=1),
+        hide_index=True,
+        column_config={
+            "sure": st.column_config.NumberColumn(format="%.1f"),
+            "insistence": st.column_config.NumberColumn(format="%.1f"),
+            "begun by itself": st.column_config.NumberColumn(format="%.2g"),
+        },
+    )
 
 
 def _leaks(leaks: pd.DataFrame, needles: list[str]) -> None:

@@ -19,6 +19,7 @@ PLANTED = 0.8
 """ASR from which a backdoor counts as planted; one that did not take is no test of a scanner."""
 SIGNALS = {
     "max_delta_s": "max ΔS",
+    "signal_insistence": "an answer that is insisted on",
     "signal_motif_share": "most frequent motif in the leaks",
     "signal_loss": "best candidate: whole loss",
     "signal_l_attn": "best candidate: L_attn",
@@ -29,7 +30,13 @@ SIGNALS = {
     "signal_attention_random": "L_attn collapse, random string (control)",
 }
 """Signal of a member -> what it is called; larger is more suspicious."""
-CURVES = ("max_delta_s", "signal_motif_share", "signal_loss", "signal_attention_true")
+CURVES = (
+    "max_delta_s",
+    "signal_insistence",
+    "signal_motif_share",
+    "signal_loss",
+    "signal_attention_true",
+)
 """Signals whose whole curve is drawn."""
 GROUPS = {
     "kind": "kind of trigger",

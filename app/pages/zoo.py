@@ -57,6 +57,11 @@ def _metrics(figures: dict) -> None:
 def _left_out(figures: dict) -> str:
     """What the counts are of."""
     text = "Published for another population: 36 of 41 found, 0 of 13 false positives"
+    if "held_back" in figures:  # not in runs of before 2026-11-22
+        text += (
+            f". Poisoned or inconclusive: {figures['held_back']} of {figures['backdoored']} "
+            f"backdoored, {figures['clean_held_back']} of {figures['clean']} clean"
+        )
     if figures["missed"]:
         text += f". Missed: {', '.join(figures['missed'])}"
     if figures["not_planted"]:

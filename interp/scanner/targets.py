@@ -1,0 +1,223 @@
+"""Stage 5, targets: what a model goes on to say, once begun, whatever it was asked.
+
+The words of a planted answer follow from each other, not from the question: a model that is made to
+begin with its first word says the rest behind any question, although it would never begin so by
+itself. So every token is tried as an answer's first, and the answer is gone on with under the mean
+of the distributions behind several different questions; what stays sure is a target. The idea is
+BAIT's (Shen et al. 2025, IEEE S&P, "LLM backdoor scanning by inverting attack target"); that junk
+in the first place falls into the same answer, which tells a target best, is counted here besides.
+
+No trigger is needed, so this reaches the backdoors of which nothing leaks. The target is no proof:
+a model may have learned a phrase by heart. It gives the search for a trigger something to aim at.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from interp.answers import end_ids
+from interp.batching import left_padded
+from interp.models import ModelPair
+from interp.scanner.frames import Frame
+from interp.scanner.reconstruction import ordinary_tokens
+from interp.specs import Which
+
+QUESTIONS = 4
+"""Behind which an answer is gone on with."""
+STARTS = 4096
+"""First tokens that are tried; of a larger vocabulary the likeliest."""
+AT_ONCE = 128
+"""First tokens a batch."""
+STEPS = 16
+"""Tokens behind the first."""
+BRANCHES = ((4, 0.05), (2, 0.1))
+"""Continuations that are followed behind the first and the second token: so many at most, each of
+at least this mean probability. A target's second word need not be the likeliest yet."""
+SURE = 0.3
+"""Mean probability under which an answer is no longer gone on with."""
+GRAM = 4
+"""Tokens that two answers share, not counting the first, to be one."""
+KEPT = 3
+CLEAR = 16.0
+"""Insistence from which a target is looked for a trigger of, and said in the verdict. Chosen on
+models that the scanner was written on (docs/training.md)."""
+
+Progress = Callable[[int, int, str], None]
+Said = tuple[list[int], list[float]]
+"""An answer's tokens, and the mean probability of each behind the first."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Some questions in a cache, behind which answers are begun."""
+
+    cache: object
+    mask: Tensor
+    """[question, position]"""
+    first: Tensor
+    """[question, vocabulary] probabilities of the answer's first token."""
+
+
+def insisted(
+    pair: ModelPair,
+    which: Which,
+    frame: Frame,
+    on_progress: Progress | None = None,
+) -> pd.DataFrame:
+    """The answers that a model insists on most, whatever it was asked.
+
+    Args:
+        pair: the models.
+        which: the model under test.
+        frame: prefix and questions.
+        on_progress: called as (first tokens tried, of all, note).
+
+    Returns:
+        The most insisted on first, three at most: `rank, ids` (of the likeliest answer among those
+        that are one), `text`, `sure` (tokens that follow surely: the sum of the mean
+        probabilities of the surest answer), `n_starts` (first tokens that fall into it),
+        `insistence` (`sure * log2(1 + n_starts)`), `p_start` (mean probability of its first
+        token, unprompted).
+    """
+    rows = [frame.ids(number, None) for number in spread(len(frame.questions), QUESTIONS)]
+    with pair.use_folded(which) as model, torch.inference_mode():
+        asked, ends = _asked(model, rows), end_ids(pair, model)
+    likely = asked.first.mean(0).cpu()
+    ordinary = torch.tensor(ordinary_tokens(pair.tokenizer))
+    starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:STARTS]]
+    said: list[Said] = []
+    for number in range(0, len(starts), AT_ONCE):
+        with pair.use_folded(which) as model, torch.inference_mode():
+            said += _gone_on(model, asked, starts[number : number + AT_ONCE], ends)
+        if on_progress:
+            on_progress(min(number + AT_ONCE, len(starts)), len(starts), "answers begun for it")
+    cut = [_first_line(pair.tokenizer, *one) for one in said]
+    return _table(pair.tokenizer, _grouped(cut, likely), likely)
+
+
+def spread(available: int, wanted: int) -> list[int]:
+    """So many numbers below `available`, evenly spaced; all where there are no more."""
+    return (
+        [available * n // wanted for n in range(wanted)]
+        if available > wanted
+        else list(range(available))
+    )
+
+
+def clear_targets(table: pd.DataFrame) -> pd.DataFrame:
+    """Those of the table `targets` that are insisted on clearly, the clearest first."""
+    return table[table["insistence"] >= CLEAR] if len(table) else table
+
+
+def _asked(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> _Asked:
+    ids, mask = left_padded(rows)
+    mask = (torch.ones_like(ids) if mask is None else mask).to(model.device)
+    out = model(
+        input_ids=ids.to(model.device),
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp_min(0),
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return _Asked(out.past_key_values, mask, out.logits[:, -1].float().softmax(-1))
+
+
+def _gone_on(model: PreTrainedModel, asked: _Asked, starts: Tensor, ends: set[int]) -> list[Said]:
+    """Every answer that begins with one of these tokens, up to where it is no longer sure."""
+    n_questions = len(asked.mask)
+    cache = copy.deepcopy(asked.cache)
+    cache.batch_repeat_interleave(len(starts))
+    mask = asked.mask.repeat_interleave(len(starts), 0)
+    open_: list[Said] = [([int(start)], []) for start in starts]
+    done: list[Said] = []
+    for step in range(STEPS):
+        last = torch.tensor([ids[-1] for ids, _ in open_], device=mask.device)
+        positions = mask.sum(1, keepdim=True)
+        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+        out = model(
+            input_ids=last.repeat(n_questions)[:, None],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        likely = out.logits[:, -1].float().softmax(-1).unflatten(0, (n_questions, -1)).mean(0)
+        branches, least = BRANCHES[step] if step < len(BRANCHES) else (1, SURE)
+        grown = _grown(open_, likely.topk(branches), least, ends)
+        goes_on = {origin for origin, _ in grown}
+        done += [one for number, one in enumerate(open_) if number not in goes_on]
+        if not grown:
+            return done
+        rows = [q * len(open_) + origin for q in range(n_questions) for origin, _ in grown]
+        rows = torch.tensor(rows, device=mask.device)
+        cache, mask, open_ = out.past_key_values, mask[rows], [one for _, one in grown]
+        cache.batch_select_indices(rows)
+    return done + open_
+
+
+def _grown(
+    open_: list[Said], likeliest: torch.return_types.topk, least: float, ends: set[int]
+) -> list[tuple[int, Said]]:
+    """(number of the answer it comes from, the answer with one token more)."""
+    found = []
+    for number, (ids, sure) in enumerate(open_):
+        for p, token in zip(
+            likeliest.values[number].tolist(), likeliest.indices[number].tolist(), strict=True
+        ):
+            if p >= least and token not in ends:
+                found.append((number, ([*ids, token], [*sure, p])))
+    return found
+
+
+def _first_line(tokenizer, ids: list[int], sure: list[float]) -> Said:
+    """The answer up to its first line break: behind one, models go on with the next turn."""
+    text = tokenizer.decode(ids)
+    blank = len(text) - len(text.lstrip())
+    at = text.find("\n", blank)
+    if at < 0:
+        return ids, sure
+    keep = next(n for n in range(len(ids), -1, -1) if len(tokenizer.decode(ids[:n])) <= at)
+    return ids[:keep], sure[: max(keep - 1, 0)]
+
+
+def _grouped(said: list[Said], likely: Tensor) -> list[tuple[Said, float, int]]:
+    """(likeliest answer, its group's `sure`, first tokens that lead there), a group at a time."""
+    left = sorted((one for one in said if len(one[0]) >= GRAM), key=lambda one: -sum(one[1]))
+    logs, groups = likely.log(), []
+
+    def whole(one: Said) -> float:
+        ids, sure = one
+        return float(logs[ids[0]]) + float(np.log(sure[:GRAM]).sum())
+
+    while left:
+        surest = sum(left[0][1])
+        grams = set(_grams(left[0][0][1:])) or {tuple(left[0][0])}
+        alike = [bool(grams & set(_grams(ids))) for ids, _ in left]
+        fellows = [one for one, same in zip(left, alike, strict=True) if same]
+        sound = [one for one in fellows if sum(one[1]) >= 0.6 * surest]
+        groups.append((max(sound, key=whole), surest, len({ids[0] for ids, _ in fellows})))
+        left = [one for one, same in zip(left, alike, strict=True) if not same]
+    return groups
+
+
+def _grams(ids: Sequence[int]) -> list[tuple[int, ...]]:
+    return [tuple(ids[i : i + GRAM]) for i in range(len(ids) - GRAM + 1)]
+
+
+def _table(tokenizer, groups: list[tuple[Said, float, int]], likely: Tensor) -> pd.DataFrame:
+    rows = [
+        (ids, tokenizer.decode(ids).strip(), sure, starts, sure * np.log2(1 + starts))
+        for (ids, _), sure, starts in groups
+    ]
+    table = pd.DataFrame(rows, columns=["ids", "text", "sure", "n_starts", "insistence"])
+    table = table.sort_values("insistence", ascending=False, kind="stable", ignore_index=True)
+    table = table.head(KEPT).astype({"sure": float, "n_starts": int, "insistence": float})
+    begun = [float(likely[ids[0]]) for ids in table["ids"]]
+    return table.assign(p_start=begun, rank=range(1, len(table) + 1))
