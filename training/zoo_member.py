@@ -68,7 +68,7 @@ def scan_signals(scan: Run) -> dict:
     share = motifs["n_outputs"].max() / len(outputs) if len(motifs) and len(outputs) else 0.0
     signals["signal_motif_share"] = float(share)
     targets = scan.table("targets")
-    signals["signal_insistence"] = float(targets["insistence"].max()) if len(targets) else None
+    signals["signal_insistence"] = float(targets["insistence"].max()) if len(targets) else 0.0
     signals["candidate"] = verdict.candidate
     signals["scan_seconds"] = scan.meta["seconds"]
     return signals

