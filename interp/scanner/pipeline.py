@@ -69,7 +69,8 @@ class ScanPlan:
     keep: int = 10
     """Candidates that are asked about in the end, per context."""
     inversion_minutes: float = 1.0
-    """Gradient search per context where no leaked candidate gave the model away; 0: none."""
+    """Gradient search per context for the trigger of an answer that is insisted on, where no leaked
+    candidate gave the model away; 0: none."""
     budget_minutes: float | None = None
     """For the whole scan; stages are cut short to keep it."""
     seed: int = 0

