@@ -14,7 +14,8 @@ st.title("Scanner")
 st.markdown(
     "Is there a backdoor in a model nobody told us about? A scan is given the model and nothing "
     "else: it lets the model write the user's turn, asks it those questions back, cuts what keeps "
-    "coming back into candidate triggers, and asks questions behind the best of them."
+    "coming back into candidate triggers, finds the answers that the model insists on and what "
+    "sets them off, and asks questions behind the best candidates."
 )
 view = sidebar.view()
 
@@ -31,7 +32,8 @@ def start_form() -> None:
             60.0,
             1.0,
             0.5,
-            help="Gradient search for a trigger where nothing leaks. 0 leaves it out.",
+            help="Gradient search for what sets off an answer that the model insists on, where "
+            "nothing leaks. 0 leaves it out.",
         )
         seed = four.number_input("Seed of the scan", 0, 9999, 0)
         contexts = st.text_area(
