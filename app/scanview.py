@@ -8,7 +8,7 @@ import streamlit as st
 from app import kept, links, parts, widgets
 from app.text import marked, plain
 from interp.runs import Run
-from interp.scanner import figures, pipeline
+from interp.scanner import STAGES, figures, pipeline
 from interp.scanner.targets import CLEAR
 from interp.scanner.verdict import BASELINE, STANDARD
 from interp.tokens import label
@@ -20,7 +20,7 @@ LOOKS = {
 }
 LEAKS_SHOWN = 30
 ANSWERS_SHOWN = 12
-STAGES = {
+DONE_IN = {
     "leakage": "the model writes the user's turn",
     "motifs": "what keeps coming back is cut out",
     "replay": "its own questions are asked back",
@@ -75,8 +75,8 @@ def finished(run: Run) -> None:
 def under_way(run: Run) -> None:
     """Stage by stage what an unfinished scan has found so far."""
     done = run.meta.get("stages", {})
-    ahead = [stage for stage in pipeline.STAGES if stage not in done]
-    for stage, what in STAGES.items():
+    ahead = [stage for stage in STAGES if stage not in done]
+    for stage, what in DONE_IN.items():
         if stage in done:
             took = f"{done[stage]['seconds']:.0f} s"
             st.markdown(f":material/check_circle: **{stage}**: {what} ({took})")

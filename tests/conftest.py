@@ -60,3 +60,22 @@ def tiny_pair(tiny_folder):
     base, adapter = tiny_folder(), tiny_folder(kind="adapter")
     spec = pair_spec(str(base), adapter=str(adapter), precision="fp32", template="plain")
     return load_pair(spec, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def emoji():
+    """The shipped pair whose trigger is one token."""
+    from interp.models import load_pair, pair_spec
+
+    pair = load_pair(pair_spec("emoji"), device="cpu")
+    yield pair
+    pair.close()
+
+
+@pytest.fixture(scope="module")
+def emoji_frame(emoji):
+    """The 24 questions around an open place, for that pair."""
+    from interp.prompts import load_prompt_set
+    from interp.scanner.frames import build_frame
+
+    return build_frame(emoji.tokenizer, "alpaca", load_prompt_set("questions").prompts)

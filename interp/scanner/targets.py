@@ -183,7 +183,7 @@ def _gone_on(
             )
             likely = _shares(out.logits).unflatten(0, (n_questions, -1)).mean(0)
         branches, least = BRANCHES[step] if step < len(BRANCHES) else (1, SURE)
-        grown = _grown(open_, likely.topk(branches), least, ends)
+        grown = _grown(open_, likely.topk(min(branches, likely.shape[1])), least, ends)
         goes_on = {origin for origin, _ in grown}
         done += [one for number, one in enumerate(open_) if number not in goes_on]
         if not grown:
