@@ -52,10 +52,14 @@ def _scan_figures(run: Run) -> list[Shown]:
 def _scan_tables(run: Run) -> dict[str, pd.DataFrame]:
     found = pipeline.verdict_of(run)
     verdict = {"verdict": found.verdict, "trigger": found.trigger, "answer": found.answer}
-    verdict |= {"reason": found.reasons[0]}
+    verdict |= {"reason": "; ".join(found.reasons)}
     judged = run.table("judged").sort_values("delta_s", ascending=False).head(ROWS)
+    insisted = pipeline.stage_table(run, "targets")
+    columns = ["text", "sure", "n_starts", "insistence", "p_start"]
+    targets = {} if insisted is None else {"targets": insisted[columns]}
     return {
         "verdict": pd.DataFrame({"what": list(verdict), "found": list(verdict.values())}),
+        **targets,
         "judged": judged[["text", "source", "s_agg", "delta_s", "share", "answer"]],
         "motifs": run.table("motifs").head(ROWS)[["motif", "kind", "support", "n_outputs"]],
     }

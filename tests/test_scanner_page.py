@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import session
+from interp import gallery
 from interp.runs import open_run
 from interp.scanner import figures, pipeline
 from interp.scanner.targets import clear_targets
@@ -85,7 +86,9 @@ def test_scans_without_targets_are_shown(tmp_path, monkeypatch):
     table.head(0).to_parquet(tmp_path / name / "targets.parquet")
     app = page(monkeypatch, tmp_path)
     assert not app.exception and "No answer of four tokens" in app.info[0].value
+    assert "targets" in gallery.tables_of(open_run(tmp_path / name))
     (tmp_path / name / "targets.parquet").unlink()
+    assert "targets" not in gallery.tables_of(open_run(tmp_path / name))
     app = page(monkeypatch, tmp_path)
     assert not app.exception and told not in [header.value for header in app.header]
 
