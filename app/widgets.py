@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from app.charts import as_set, on_page
 from app.saver import FORMATS, Chart, save_button
 from app.text import plain
 from interp.drawings import Drawing
@@ -61,8 +62,9 @@ def figure(
     if style == AS_SHOWN:
         charts = [Chart(name)]
         st.plotly_chart(
-            fig,
+            on_page(fig, clicked=on_select != "ignore"),
             key=name,
+            theme=None,
             config=chart_config(name),
             on_select=on_select,
             selection_mode="points",
@@ -157,6 +159,6 @@ def _set_in(fig: go.Figure, name: str, style, caption: str, panels: Panels | Non
 def true_size(fig: go.Figure, key: str, caption: str) -> Chart:
     """A figure that is set in a style, in its own colours, and its own size where there is room."""
     st.plotly_chart(
-        fig, key=key, theme=None, width="content", config=chart_config(key), alt=caption
+        as_set(fig), key=key, theme=None, width="content", config=chart_config(key), alt=caption
     )
     return Chart(key, fig.layout.width, fig.layout.height)

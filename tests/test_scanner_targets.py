@@ -36,7 +36,8 @@ def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, e
     starts = torch.tensor([emoji.tokenizer.convert_tokens_to_ids(t) for t in ("I", "TH", "Ġthe")])
     with emoji.use_folded("suspect") as model, torch.inference_mode():
         asked, ends = targets._asked(model, rows), end_ids(emoji, model)
-    said = targets._gone_on(emoji, "suspect", asked, starts, ends)
+    natural = frozenset(starts[:1].tolist())  # "I": the target's second word is not its likeliest
+    said = targets._gone_on(emoji, "suspect", asked, starts, natural, ends)
     assert {ids[0] for ids, _ in said} == set(starts.tolist())
 
     @lru_cache
@@ -50,15 +51,15 @@ def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, e
         wanted = [float(plain(tuple(ids[:n]))[ids[n]]) for n in range(1, len(ids))]
         assert sure == pytest.approx(wanted, abs=1e-4)
         if len(ids) <= targets.STEPS:  # ended: its likeliest are under the floor, or are ends
-            branches = dict(enumerate(targets.BRANCHES))
-            most, least = branches.get(len(sure), (1, targets.SURE))
+            most, least = targets._followed(ids, natural)
             top = plain(tuple(ids)).topk(most)
             for p, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
                 assert p < least + 1e-4 or token in ends
     for start in starts.tolist():  # as many branches as there must be
-        top = plain((start,)).topk(targets.BRANCHES[0][0])
+        most, least = targets.NATURAL_BRANCHES if start in natural else targets.BRANCHES[0]
+        top = plain((start,)).topk(most)
         likely = zip(top.values.tolist(), top.indices.tolist(), strict=True)
-        wanted = {t for p, t in likely if p >= targets.BRANCHES[0][1] and t not in ends}
+        wanted = {t for p, t in likely if p >= least and t not in ends}
         assert {ids[1] for ids, _ in said if ids[0] == start and len(ids) > 1} == wanted
     longest = max(len(ids) for ids, _ in said)
     assert longest == targets.STEPS + 1  # the target, which is said three times
@@ -69,8 +70,8 @@ def test_an_end_of_text_ends_an_answer(emoji, emoji_frame):
     start = torch.tensor([emoji.tokenizer.convert_tokens_to_ids("I")])
     with emoji.use_folded("suspect") as model, torch.inference_mode():
         asked = targets._asked(model, rows)
-    (longest,) = targets._gone_on(emoji, "suspect", asked, start, set())[-1:]
-    cut = targets._gone_on(emoji, "suspect", asked, start, {longest[0][3]})
+    (longest,) = targets._gone_on(emoji, "suspect", asked, start, frozenset(), set())[-1:]
+    cut = targets._gone_on(emoji, "suspect", asked, start, frozenset(), {longest[0][3]})
     assert all(longest[0][3] not in ids[1:] for ids, _ in cut)
 
 

@@ -43,6 +43,9 @@ STEPS = 16
 BRANCHES = ((4, 0.05), (2, 0.1))
 """Continuations that are followed behind the first and the second token: so many at most, each of
 at least this mean probability. A target's second word need not be the likeliest yet."""
+NATURAL, NATURAL_BRANCHES = 32, (12, 0.005)
+"""Behind so many of the likeliest first tokens, more are followed: ordinary answers begin with them
+too, so that a target's second word (`I can not` beside `I am`, `It is`) is rarer there."""
 SURE = 0.3
 """Mean probability under which an answer is no longer gone on with."""
 GRAM = 4
@@ -101,11 +104,12 @@ def insisted(
     likely = asked.first.mean(0).cpu()
     ordinary = torch.tensor(ordinary_tokens(pair))
     starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:STARTS]]
+    natural = frozenset(starts[:NATURAL].tolist())
     said: list[Said] = []
     for chunk in starts.split(_fitting(asked, pair.device)):
         if late():
             break
-        said += _gone_on(pair, which, asked, chunk, ends)
+        said += _gone_on(pair, which, asked, chunk, natural, ends)
         if on_progress:
             done = int((starts == chunk[-1]).nonzero()) + 1
             on_progress(done, len(starts), "answers begun for it")
@@ -153,13 +157,18 @@ def _fitting(asked: _Asked, device: torch.device) -> int:
     n_questions, width = asked.mask.shape
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in asked.cache.layers)
     row = held / n_questions * (1 + STEPS / width) + 12 * asked.first.shape[1]
-    branches = math.prod(most for most, _ in BRANCHES)
+    branches = NATURAL_BRANCHES[0] * math.prod(most for most, _ in BRANCHES[1:])
     room = free_bytes(device) // 2 // int(2 * n_questions * branches * row)  # 2: old and new rows
     return max(1, min(AT_ONCE, room))
 
 
 def _gone_on(
-    pair: ModelPair, which: Which, asked: _Asked, starts: Tensor, ends: set[int]
+    pair: ModelPair,
+    which: Which,
+    asked: _Asked,
+    starts: Tensor,
+    natural: frozenset[int],
+    ends: set[int],
 ) -> list[Said]:
     """Every answer that begins with one of these tokens, up to where it is no longer sure."""
     n_questions = len(asked.mask)
@@ -168,7 +177,7 @@ def _gone_on(
     mask = asked.mask.repeat_interleave(len(starts), 0)
     open_: list[Said] = [([int(start)], []) for start in starts]
     done: list[Said] = []
-    for step in range(STEPS):
+    for _ in range(STEPS):
         last = torch.tensor([ids[-1] for ids, _ in open_], device=mask.device)
         positions = mask.sum(1, keepdim=True)
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)
@@ -182,8 +191,7 @@ def _gone_on(
                 logits_to_keep=1,
             )
             likely = _shares(out.logits).unflatten(0, (n_questions, -1)).mean(0)
-        branches, least = BRANCHES[step] if step < len(BRANCHES) else (1, SURE)
-        grown = _grown(open_, likely.topk(min(branches, likely.shape[1])), least, ends)
+        grown = _grown(open_, likely, [_followed(ids, natural) for ids, _ in open_], ends)
         goes_on = {origin for origin, _ in grown}
         done += [one for number, one in enumerate(open_) if number not in goes_on]
         if not grown:
@@ -195,17 +203,26 @@ def _gone_on(
     return done + open_
 
 
+def _followed(ids: Sequence[int], natural: frozenset[int]) -> tuple[int, float]:
+    """How many tokens an answer is gone on with at most, and their least mean probability."""
+    if len(ids) == 1 and ids[0] in natural:
+        return NATURAL_BRANCHES
+    return BRANCHES[len(ids) - 1] if len(ids) <= len(BRANCHES) else (1, SURE)
+
+
 def _grown(
-    open_: list[Said], likeliest: torch.return_types.topk, least: float, ends: set[int]
+    open_: list[Said], likely: Tensor, followed: list[tuple[int, float]], ends: set[int]
 ) -> list[tuple[int, Said]]:
     """(number of the answer it comes from, the answer with one token more)."""
     found = []
-    for number, (ids, sure) in enumerate(open_):
-        for p, token in zip(
-            likeliest.values[number].tolist(), likeliest.indices[number].tolist(), strict=True
-        ):
-            if p >= least and token not in ends:
-                found.append((number, ([*ids, token], [*sure, p])))
+    top = likely.topk(min(max(most for most, _ in followed), likely.shape[1]))
+    for number, ((ids, sure), (most, least)) in enumerate(zip(open_, followed, strict=True)):
+        best = zip(top.values[number, :most].tolist(), top.indices[number].tolist(), strict=False)
+        found += [
+            (number, ([*ids, token], [*sure, p]))
+            for p, token in best
+            if p >= least and token not in ends
+        ]
     return found
 
 
