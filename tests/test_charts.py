@@ -81,8 +81,8 @@ def test_a_page_s_figure_is_the_same_one_and_plotly_can_compare_it(name, dark):
 
 
 def test_every_axis_and_colour_bar_has_the_page_s_look():
-    figure = go.Figure(layout={name: {"showgrid": False} for name in ("yaxis12", "xaxis3")})
-    figure.layout.coloraxis2.cmin = 0
+    axes = {name: {"showgrid": False} for name in ("yaxis12", "xaxis3")}
+    figure = go.Figure(layout=axes | {"coloraxis2": {"cmin": 0}})
     layout = sent(charts.written_out(figure, charts.page_look(False), {}))["layout"]
     for name in ("xaxis", "xaxis3", "yaxis", "yaxis12"):
         assert layout[name]["gridcolor"] == charts.FAINT[0]
