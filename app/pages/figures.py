@@ -175,8 +175,21 @@ def table_block(name: str, table, caption: str) -> None:
 
 
 kinds = gallery.kinds()
-# First those that can be drawn: a newer version may have left others.
-recorded = dict(sorted(session.finished_runs().items(), key=lambda one: one[1].kind not in kinds))
+
+
+def place(named: tuple[str, Run]) -> tuple[bool, int]:
+    """The reader's own runs first, then those that ship, head maps before all others.
+
+    Last what a newer version left here, which cannot be drawn.
+    """
+    run, order = named[1], list(kinds)
+    if run.kind not in order:
+        return True, 0
+    shipped = run.path.parent == session.RUN_FOLDERS[-1]
+    return False, 1 + order.index(run.kind) if shipped else 0
+
+
+recorded = dict(sorted(session.finished_runs().items(), key=place))
 if not recorded:
     st.info(
         "There is no finished run yet: make one with python -m interp heads --pair deployment "
