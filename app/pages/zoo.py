@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import links, parts, session, widgets
+from app import kept, links, parts, session, widgets
 from app.text import plain
 from interp import gallery, zoofigures
 from interp.runs import Run
@@ -95,7 +95,7 @@ def _figure(run: Run, shown: gallery.Shown, *, titled: bool = True) -> None:
     if titled:
         st.subheader(shown.title)
     widgets.figure(
-        gallery.drawn(run, shown),
+        kept.figure(run, shown.name, build=lambda: gallery.drawn(run, shown)),
         f"zoo-{shown.name}",
         caption=gallery.captioned(run, shown),
         table=shown.table,
