@@ -14,10 +14,9 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from interp.palette import FONT
 from interp.styles import on_dark
 
-FONT = '"Source Sans", sans-serif'
-"""Of the page, which has it loaded."""
 INK, FAINT, GROUND = ("#1F2328", "#E8E6E1"), ("#E3E3E3", "#3A3F47"), ("#FFFFFF", "#16181C")
 """Light and dark: text, lines of the grid, paper (`.streamlit/config.toml`)."""
 CLICKED = {"clickmode": "event+select", "hovermode": "closest", "dragmode": "pan"}
@@ -88,14 +87,14 @@ def page_look(dark: bool) -> dict:
         "zerolinecolor": faint,
         "tickcolor": faint,
     }
-    title = {"font": {"size": 14}}
+    title, font = {"font": {"size": 14}}, {"family": FONT, "size": 12, "color": ink}
     return {
-        "font": {"family": FONT, "size": 12, "color": ink},
+        "font": font,
         "title": {"font": {"size": 16}, "xanchor": "left", "x": 0, "pad": {"l": 4}},
         "paper_bgcolor": ground,
         "plot_bgcolor": ground,
         "margin": {"pad": 8, "l": 0, "r": 0},
-        "hoverlabel": {"bgcolor": ground, "bordercolor": faint, "font": {"color": ink}},
+        "hoverlabel": {"bgcolor": ground, "bordercolor": faint, "font": font},
         "xaxis": axis | {"title": title | {"standoff": 20}, "showgrid": False, "zeroline": False},
         "yaxis": axis | {"title": title | {"standoff": 24}},
         "coloraxis": {"colorbar": {"thickness": 16, "len": 0.75, "outlinewidth": 0}},

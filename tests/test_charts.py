@@ -1,7 +1,9 @@
 """Figures as the browser gets them: the same figure, and nothing that makes it drawn twice."""
 
+import gc
 import json
 from base64 import b64decode
+from types import SimpleNamespace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -16,14 +18,9 @@ from interp.specs import ROOT
 RUNS = ("heads-deployment", "causal-deployment", "scan-deployment", "zoo")
 
 
-def figures():
-    for name in RUNS:
-        run = open_run(ROOT / "assets/runs" / name)
-        for shown in gallery.figures_of(run):
-            yield f"{name}:{shown.name}", gallery.drawn(run, shown)
-
-
-FIGURES = dict(figures())
+def figures(name: str):
+    run = open_run(ROOT / "assets/runs" / name)
+    return [gallery.drawn(run, shown) for shown in gallery.figures_of(run)]
 
 
 def sent(figure: go.Figure) -> dict:
@@ -56,28 +53,47 @@ def unpacked(value):
     return None if value != value else value  # NaN, which a list holds as null
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_page_s_figure_is_the_same_one_and_plotly_can_compare_it(name, dark):
-    figure = FIGURES[name]
-    made = sent(charts.written_out(figure, charts.page_look(dark), {}))
-    assert "template" not in made["layout"]
-    assert made["layout"]["datarevision"] == 1
-    packed = [part for part in parts(made) if isinstance(part, dict) and "bdata" in part]
-    assert all("shape" in part for part in packed)
-    was = sent(figure)
-    assert unpacked(made["data"]) == unpacked(was["data"])
-    assert made["layout"]["font"]["color"] == charts.INK[dark]
+@pytest.mark.parametrize("name", RUNS)
+def test_a_page_s_figure_is_the_same_one_and_plotly_can_compare_it(name):
+    for figure in figures(name):
+        made = sent(charts.written_out(figure, charts.page_look(False), {}))
+        assert "template" not in made["layout"]
+        assert made["layout"]["datarevision"] == 1
+        packed = [part for part in parts(made) if isinstance(part, dict) and "bdata" in part]
+        assert all("shape" in part for part in packed)
+        was = sent(figure)
+        assert unpacked(made["data"]) == unpacked(was["data"])
+        assert made["layout"]["font"]["color"] == charts.INK[0]
+        own = {key: value for key, value in was["layout"].items() if key != "template"}
+        assert_holds(made["layout"], own)
 
-    def kept(own, now):  # what a figure sets itself stays
-        for key, value in own.items():
-            if isinstance(value, dict):
-                kept(value, now[key])
-            else:
-                assert now[key] == value, key
 
-    own = {key: value for key, value in was["layout"].items() if key != "template"}
-    kept(own, made["layout"])
+def assert_holds(now: dict, own: dict):
+    """What a figure sets itself stays."""
+    for key, value in own.items():
+        if isinstance(value, dict):
+            assert_holds(now[key], value)
+        else:
+            assert now[key] == value, key
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", None])
+def test_what_is_sent_goes_with_the_theme_and_lives_with_the_figure(theme, monkeypatch):
+    monkeypatch.setattr(charts.st, "context", SimpleNamespace(theme=SimpleNamespace(type=theme)))
+    figure = go.Figure(figures("heads-deployment")[0])  # the gallery keeps its own
+    before = figure.to_json()
+    made = charts.on_page(figure, clicked=True)
+    assert made.layout.font.color == charts.INK[theme == "dark"]
+    assert made.layout.clickmode == "event+select"
+    assert charts.on_page(figure, clicked=True) is made
+    assert charts.on_page(figure, clicked=False).layout.clickmode is None
+    set_in = charts.as_set(styles.styled(figure, styles.style_of("paper")))
+    assert set_in.layout.width and "template" not in sent(set_in)["layout"]
+    assert figure.to_json() == before
+    held = len(charts._SENT)
+    del figure
+    gc.collect()
+    assert len(charts._SENT) <= held - 2
 
 
 def test_every_axis_and_colour_bar_has_the_page_s_look():
@@ -105,13 +121,3 @@ def test_a_style_s_template_is_written_out():
     own = template["layout"]["annotationdefaults"]
     assert made["layout"]["annotations"][0].items() >= own.items()
     assert made["layout"]["xaxis"]["linecolor"] == template["layout"]["xaxis"]["linecolor"]
-
-
-def test_the_figure_given_stays_as_it_was():
-    figure = FIGURES[
-        "heads-deployment:"
-        + gallery.figures_of(open_run(ROOT / "assets/runs/heads-deployment"))[0].name
-    ]
-    before = figure.to_json()
-    charts.written_out(figure, charts.page_look(True) | charts.CLICKED, {})
-    assert figure.to_json() == before

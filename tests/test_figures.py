@@ -64,3 +64,11 @@ def test_panel_table_is_tidy():
     table = mapgrid.panel_table([[panel(0.2)], [None]])
     assert len(table) == 16
     assert table.query("query == 3 and key == 1")["weight"].item() == np.float32(0.2)
+
+
+def test_grids_of_any_size_stay_within_the_figure():
+    for n_rows, n_cols in ((6, 1), (1, 10), (19, 2), (2, 3)):
+        figure = mapgrid.map_grid([[panel() for _ in range(n_cols)] for _ in range(n_rows)])
+        spans = [axis.domain for axis in (*figure.select_xaxes(), *figure.select_yaxes())]
+        assert len(spans) == 2 * n_rows * n_cols
+        assert all(0 <= low < high <= 1 for low, high in spans)

@@ -106,7 +106,9 @@ def insisted(
     starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:STARTS]]
     natural = frozenset(starts[:NATURAL].tolist())
     said: list[Said] = []
-    for chunk in starts.split(_fitting(asked, pair.device)):
+    likeliest = starts[:NATURAL].split(_fitting(asked, pair.device, NATURAL_BRANCHES[0]))
+    others = starts[NATURAL:].split(_fitting(asked, pair.device, BRANCHES[0][0]))
+    for chunk in filter(len, (*likeliest, *others)):
         if late():
             break
         said += _gone_on(pair, which, asked, chunk, natural, ends)
@@ -152,12 +154,12 @@ def _shares(logits: Tensor) -> Tensor:
     return last.softmax(-1)
 
 
-def _fitting(asked: _Asked, device: torch.device) -> int:
-    """First tokens a batch, so that all their branches fit into half the free memory."""
+def _fitting(asked: _Asked, device: torch.device, first: int) -> int:
+    """First tokens a batch, so that their branches, `first` of each, fit into half the memory."""
     n_questions, width = asked.mask.shape
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in asked.cache.layers)
     row = held / n_questions * (1 + STEPS / width) + 12 * asked.first.shape[1]
-    branches = NATURAL_BRANCHES[0] * math.prod(most for most, _ in BRANCHES[1:])
+    branches = first * math.prod(most for most, _ in BRANCHES[1:])
     room = free_bytes(device) // 2 // int(2 * n_questions * branches * row)  # 2: old and new rows
     return max(1, min(AT_ONCE, room))
 
