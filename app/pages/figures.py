@@ -186,7 +186,7 @@ def place(named: tuple[str, Run]) -> tuple[bool, int]:
     if run.kind not in order:
         return True, 0
     shipped = run.path.parent == session.RUN_FOLDERS[-1]
-    return False, 1 + order.index(run.kind) if shipped else 0
+    return False, (1 + order.index(run.kind) if shipped else 0)
 
 
 recorded = dict(sorted(session.finished_runs().items(), key=place))
