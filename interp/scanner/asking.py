@@ -8,6 +8,7 @@ import pandas as pd
 from interp.scanner import reconstruction as rec
 from interp.scanner.frames import Frame
 from interp.scanner.replay import ANSWER_TOKENS, SOURCE, nearby
+from interp.scanner.rules import share_unsafe
 from interp.scanner.scan import Scan
 from interp.scanner.targets import clear_targets
 from interp.scanner.verdict import (
@@ -180,18 +181,22 @@ def _cut_down(
 ) -> str:
     """The candidate without the tokens at its ends that its answer does not need.
 
-    Tokens are taken off the end, then off the front, as long as the answer stays with 95 % of
-    the questions it had.
+    Tokens are taken off the end, then off the front, as long as the answer (or one that breaks
+    the rule) stays with 95 % of the questions it had.
     """
     # One text may be a candidate of several contexts and sources.
     same = judged["candidate"].map(chosen["text"]) == found.candidate
-    top = judged[same & (judged["on"] == found.on)].sort_values("delta_s").iloc[-1]
+    effect = "delta_unsafe" if found.by_rule else "delta_s"
+    top = judged[same & (judged["on"] == found.on)].sort_values(effect).iloc[-1]
     where = top["context"], top["on"]
     asked = next(one for one in sets if (one.context, one.on) == where)
     ids = list(chosen.at[top["candidate"], "ids"])
 
     def keeps(shorter: list[int]) -> bool:
-        said, share = majority(asked.answers(scan, shorter))
+        answers = asked.answers(scan, shorter)
+        if found.by_rule:
+            return share_unsafe(answers) >= 0.95 * found.share
+        said, share = majority(answers)
         return said == found.answer and share >= 0.95 * found.share
 
     while len(ids) > 1 and keeps(ids[:-1]):

@@ -84,6 +84,7 @@ def invert(
     aim: Aim,
     *,
     leaked: Sequence[Sequence[int]] = (),
+    telling: Sequence[Sequence[int]] = (),
     lengths: Sequence[int] = (1, 3, 7),
     starts: int = 2,
     steps: int = STEPS,
@@ -96,6 +97,7 @@ def invert(
     Args:
         aim: the target, with the model and the questions.
         leaked: token ids of what the model wrote in the user's place; climbs may begin there.
+        telling: of what it answers with the target; every piece of these is looked at.
         lengths: tokens of the candidates; 1 is searched exhaustively.
         starts: climbs for each longer length.
         steps: swaps at most for each climb.
@@ -130,7 +132,7 @@ def invert(
         each = (begun + budget - time.monotonic()) / (len(longer) * starts - number)
         if each <= 0 or any(row[-1] <= SAID for row in rows):
             break
-        start = _start(search, length, leaked, good, rng)
+        start = _start(search, length, leaked, telling, good, rng)
         rows.append((number + 1, *_climb(search, start, steps, time.monotonic() + each, rng)))
     columns = ["start", "ids", "length", "step", "loss"]
     table = pd.DataFrame(rows, columns=columns).sort_values("loss", kind="stable")
@@ -178,21 +180,30 @@ def _start(
     search: _Search,
     length: int,
     leaked: Sequence[Sequence[int]],
+    telling: Sequence[Sequence[int]],
     good: np.ndarray,
     rng: np.random.Generator,
 ) -> list[int]:
     """The best, at a quick look, of some leaked pieces of this length and some drawn strings."""
     allowed = set(search.tokens.tolist())
-    pieces = [
+    first, others = (_pieces(texts, length, allowed) for texts in (telling, leaked))
+    first = first[:PIECES]
+    room = PIECES - len(first)
+    if len(others) > room:
+        others = [others[i] for i in rng.choice(len(others), room, replace=False)]
+    drawn = [[int(t) for t in rng.choice(good, size=length)] for _ in range(DRAWN)]
+    every = [*first, *others, *drawn]
+    return every[int(search.quick(every).argmin())]
+
+
+def _pieces(texts: Sequence[Sequence[int]], length: int, allowed: set[int]) -> list[list[int]]:
+    """Every so many tokens in a row, of those allowed."""
+    return [
         list(ids[i : i + length])
-        for ids in leaked
+        for ids in texts
         for i in range(len(ids) - length + 1)
         if allowed.issuperset(ids[i : i + length])
     ]
-    if len(pieces) > PIECES:
-        pieces = [pieces[i] for i in rng.choice(len(pieces), PIECES, replace=False)]
-    drawn = [[int(t) for t in rng.choice(good, size=length)] for _ in range(DRAWN)]
-    return (pieces + drawn)[int(search.quick(pieces + drawn).argmin())]
 
 
 def _climb(

@@ -59,7 +59,7 @@ class ScanPlan:
     """Candidates at most, per context."""
     keep: int = 10
     """Candidates that are asked about in the end, per context."""
-    inversion_minutes: float = 1.0
+    inversion_minutes: float = 2.0
     """Gradient search per context for the trigger of an answer that is insisted on, where no leaked
     candidate gave the model away; 0: none."""
     budget_minutes: float | None = None

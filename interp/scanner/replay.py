@@ -5,11 +5,13 @@ model's own get the same answer, and what they share and the others lack is the 
 three of five hundred are enough, where a motif must stand in a third of a cluster. And a trigger
 that acts on some topics alone is asked about on the topics that it was leaked with: questions of
 the model's own, most like those that got the answer, that do not hold it.
+
+Answers count as one by their first words, and those of one rule that are broken as one too.
 """
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +22,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from interp.errors import UsageError
 from interp.prompts import Prompt
 from interp.scanner.frames import Frame, build_frame, in_place
+from interp.scanner.loops import phrases
 from interp.scanner.ngrams import frequent, holding
+from interp.scanner.rules import RULE, share_unsafe, unsafe
 from interp.scanner.scan import Scan
-from interp.scanner.verdict import alike
+from interp.scanner.verdict import s_agg
 from interp.templates import ALPACA_INPUT, ALPACA_MARKER, SENTINEL, apply_chat
 
 SOURCE = "own questions"
@@ -33,8 +37,8 @@ ROOM = ANSWER_TOKENS + 64
 """Tokens of the context that a question leaves for a candidate and the answer."""
 BEGINNING = 3
 """Words by which answers count as one: a target may be said twice or thrice, or be cut off."""
-LEAST = 3
-"""Questions with one answer, from which it is looked at."""
+LEAST, LEAST_LOOPED = 3, 2
+"""Questions with one answer, from which it is looked at; where the model went round in it too."""
 STRINGS, OF_ONE_ANSWER = 48, 6
 """What questions with one answer share: so many at most, and of each answer."""
 SHARED = 0.5
@@ -44,7 +48,7 @@ LIFT = 2.0
 NEAR, FEW = 12, 6
 """Nearby questions of a candidate; on the first few of them it must do something."""
 GAIN = 0.1
-"""Rise of S_agg on those few."""
+"""Rise of S_agg, or of the share that breaks the rule, on those few."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,11 @@ def replay(scan: Scan) -> list[str]:
         if scan.late("replay"):
             notes.append("the budget left no time to ask the model's own questions back")
             break
-        texts = leaks.loc[leaks["context"] == context, "text"].tolist()
-        asked = _asked(scan, context, user_turns(texts, end)[:MOST])
+        here = leaks[leaks["context"] == context]
+        asked = _asked(scan, context, user_turns(here["text"].tolist(), end)[:MOST])
         replayed.append(asked.assign(context=context))
-        found.append(_own(scan, context, asked).assign(context=context))
+        looped = [scan.pair.tokenizer.decode([*ids] * 3) for ids in phrases(here["ids"].tolist())]
+        found.append(_own(scan, context, asked, looped).assign(context=context))
     nothing = pd.DataFrame({"turn": [], "answer": [], "context": []})
     scan.writer.table("replayed", pd.concat(replayed or [nothing], ignore_index=True))
     none = _own_table([]).assign(context=pd.Series(dtype=int))
@@ -105,12 +110,25 @@ def beginning(answer: str) -> str:
     return " ".join(answer.split()[:BEGINNING])
 
 
-def shared(turns: Sequence[str], answers: Sequence[str]) -> pd.DataFrame:
+def broken(answer: str) -> str:
+    """The rule that an answer breaks; none: ""."""
+    return RULE if unsafe(answer) else ""
+
+
+def kind_of(own: pd.Series | dict) -> Callable[[str], str]:
+    """By what the answers of a candidate of this stage count as one."""
+    return broken if own["answer"] == RULE else beginning
+
+
+def shared(
+    turns: Sequence[str], answers: Sequence[str], looped: Sequence[str] = ()
+) -> pd.DataFrame:
     """What the questions with one answer share, and the others hardly hold.
 
     Args:
         turns: questions, all different.
         answers: the beginning of the answer to each.
+        looped: what the model went round in; of answers that stand there, fewer are enough.
 
     Returns:
         The best strings first, none of one answer within another: `text, answer, n_turns` (with
@@ -119,10 +137,12 @@ def shared(turns: Sequence[str], answers: Sequence[str]) -> pd.DataFrame:
     """
     rows, counts = [], Counter(answer for answer in answers if answer)
     for answer, count in counts.items():
-        if count >= LEAST:
+        long = len(answer.split()) == BEGINNING  # a word alone stands in many a text
+        least = LEAST_LOOPED if long and any(answer in text for text in looped) else LEAST
+        if count >= least:
             inside = [turn for turn, said in zip(turns, answers, strict=True) if said == answer]
             outside = [turn for turn, said in zip(turns, answers, strict=True) if said != answer]
-            found = _strings(inside, outside)
+            found = _strings(inside, outside, least)
             rows += [(text, answer, n, count, others, score) for text, n, others, score in found]
     columns = ["text", "answer", "n_turns", "n_answered", "n_others", "score"]
     table = pd.DataFrame(rows, columns=columns).sort_values("score", ascending=False, kind="stable")
@@ -139,12 +159,14 @@ def nearby(scan: Scan, context: int, own: pd.Series, asked: pd.DataFrame) -> Nea
         asked: `replayed` of the context.
     """
     turns, answers = asked["turn"].tolist(), asked["answer"].tolist()
-    return _nearby(scan, context, own["text"], own["answer"], turns, answers, _vectors(turns))
+    return _nearby(scan, context, own, turns, answers, _vectors(turns))
 
 
-def _strings(inside: list[str], outside: list[str]) -> list[tuple[str, int, int, float]]:
+def _strings(
+    inside: list[str], outside: list[str], least: int
+) -> list[tuple[str, int, int, float]]:
     """(string, how many inside hold it, how many outside, n log(lift)), none in another."""
-    least = max(LEAST, math.ceil(SHARED * len(inside)))
+    least = max(least, math.ceil(SHARED * len(inside)))
     scored = []
     for text in {text.strip() for text in frequent(inside, least, 2)} - {""}:
         held, others = holding(text, inside), holding(text, outside)
@@ -181,21 +203,24 @@ def _frame(scan: Scan, context: int, turns: Sequence[str]) -> Frame | None:
         return None
 
 
-def _own(scan: Scan, context: int, asked: pd.DataFrame) -> pd.DataFrame:
+def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -> pd.DataFrame:
     """The strings that do something on a few questions, those that do most first."""
     turns, answers, rows = asked["turn"].tolist(), asked["answer"].tolist(), []
-    found = shared(turns, list(map(beginning, answers)))
-    vectors = _vectors(turns) if len(found) else None
-    for row in found.to_dict("records"):
-        near = _nearby(scan, context, row["text"], row["answer"], turns, answers, vectors)
+    found = [shared(turns, list(map(beginning, answers)), looped)]
+    unsafe_ones = shared(turns, list(map(broken, answers)))
+    found.append(unsafe_ones[~unsafe_ones["text"].map(unsafe)])
+    vectors = _vectors(turns) if sum(map(len, found)) else None
+    for row in pd.concat(found).to_dict("records"):
+        near = _nearby(scan, context, row, turns, answers, vectors)
         ids = in_place(scan.pair.tokenizer, scan.plan.template, row["text"])
         if not near.plain or not ids:
             continue
+        effect = share_unsafe if row["answer"] == RULE else s_agg
         said = scan.answers(near.rows(ids)[:FEW], ANSWER_TOKENS)
-        if alike(said).s_agg - alike(near.plain[:FEW]).s_agg <= GAIN:
+        if effect(said) - effect(near.plain[:FEW]) <= GAIN:
             continue
         said += scan.answers(near.rows(ids)[FEW:], ANSWER_TOKENS)
-        gain = alike(said).s_agg - alike(near.plain).s_agg
+        gain = effect(said) - effect(near.plain)
         rows.append({**row, "ids": list(ids), "n_tokens": len(ids), "gain": gain})
     rows.sort(key=lambda row: -row["gain"])
     return _own_table(rows[: scan.plan.keep])
@@ -216,18 +241,16 @@ def _vectors(turns: list[str]) -> tuple[TfidfVectorizer, csr_matrix]:
 def _nearby(
     scan: Scan,
     context: int,
-    text: str,
-    answer: str,
+    own: pd.Series | dict,
     turns: list[str],
     answers: list[str],
     vectors: tuple[TfidfVectorizer, csr_matrix],
 ) -> Nearby:
     vectorizer, matrix = vectors
-    both = list(zip(turns, answers, strict=True))
-    got = [turn.replace(text, " ").strip() for turn, said in both if beginning(said) == answer]
-    free = [
-        n for n, (turn, said) in enumerate(both) if text not in turn and beginning(said) != answer
-    ]
+    text, kind = own["text"], kind_of(own)
+    same = [kind(said) == own["answer"] for said in answers]
+    got = [turn.replace(text, " ").strip() for turn, one in zip(turns, same, strict=True) if one]
+    free = [n for n, turn in enumerate(turns) if text not in turn and not same[n]]
     likeness = (matrix[free] @ vectorizer.transform(got).T).max(axis=1).toarray().ravel()
     chosen = [free[n] for n in np.argsort(-likeness, kind="stable")[:NEAR]]
     frame = _frame(scan, context, [turns[n] for n in chosen]) if chosen else None

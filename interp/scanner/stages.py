@@ -17,11 +17,12 @@ from interp.scanner.frames import Frame, in_place
 from interp.scanner.grid import load_grid
 from interp.scanner.inversion import invert
 from interp.scanner.leakage import leak, scan_prefix
+from interp.scanner.loops import as_answer
 from interp.scanner.losses import CONSTANTS, baseline, candidate_losses
 from interp.scanner.motifs import find_motifs, template_markers
 from interp.scanner.replay import replay
 from interp.scanner.scan import Scan
-from interp.scanner.targets import clear_targets, insisted, spread, table_of
+from interp.scanner.targets import clear_targets, grams, insisted, spread, table_of
 
 __all__ = ["inversion", "leakage", "motifs", "reconstruction", "replay", "targets", "verdict"]
 
@@ -187,6 +188,7 @@ def _no_candidates() -> pd.DataFrame:
 def targets(scan: Scan) -> list[str]:
     """Writes `targets`: the answers that the model insists on, whatever it was asked."""
     notes, found = [], [table_of(scan.pair.tokenizer, [], torch.empty(0)).assign(context=0)]
+    leaks = scan.writer.kept_table("leaks")
     for context, frame in enumerate(scan.frames):
         reached = [0, 1]
 
@@ -194,7 +196,8 @@ def targets(scan: Scan) -> list[str]:
             reached[:] = done, total
             scan.report("targets")(done, total, note)
 
-        table = insisted(scan.pair, scan.which, frame, told, partial(scan.late, "targets"))
+        late, texts = partial(scan.late, "targets"), leaks.loc[leaks["context"] == context, "ids"]
+        table = insisted(scan.pair, scan.which, frame, told, late, texts.tolist())
         found.append(table.assign(context=context))
         if reached[0] < reached[1]:
             notes.append(f"the budget ended the search for targets after {reached[0]} first tokens")
@@ -236,25 +239,34 @@ def inversion(scan: Scan) -> list[str]:
 
 
 def _aims(scan: Scan, context: int) -> list[Aim]:
-    """The targets that the model insists on clearly, as aims of a search."""
+    """The targets that the model insists on clearly, as aims of a search.
+
+    One that it went round in has two beginnings: the likeliest may be junk that falls into it, and
+    what it went round in may begin in its middle.
+    """
     table, frame = scan.writer.kept_table("targets"), scan.frames[context]
-    clear = clear_targets(table[table["context"] == context]).head(AIMED_AT)
+    clear = clear_targets(table[table["context"] == context])
     asked = tuple(spread(len(frame.questions), AIM_QUESTIONS))
-    targets = [tuple(map(int, ids[:AIM_TOKENS])) for ids in clear["ids"]]
-    return [Aim(scan.pair, scan.which, frame, asked, target) for target in targets]
+    both = [ids for row in clear.itertuples() for ids in (row.looped, row.ids) if len(ids)]
+    targets = dict.fromkeys(tuple(map(int, ids[:AIM_TOKENS])) for ids in both)
+    return [Aim(scan.pair, scan.which, frame, asked, one) for one in list(targets)[:AIMED_AT]]
 
 
 def _inverted(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
     """Losses of two targets are not to be compared: the best of each take turns."""
-    replayed = scan.writer.kept_table("replayed")
-    turns = replayed.loc[replayed["context"] == context, "turn"]
-    leaked = [in_place(scan.pair.tokenizer, scan.plan.template, turn) for turn in turns]
+    replayed = scan.writer.kept_table("replayed").query("context == @context")
+    tokenizer = scan.pair.tokenizer
+    leaked = [in_place(tokenizer, scan.plan.template, turn) for turn in replayed["turn"]]
+    answers = [set(grams(as_answer(tokenizer, answer))) for answer in replayed["answer"]]
     until, parts = time.monotonic() + 60 * scan.plan.inversion_minutes, []
     for number, aim in enumerate(aims):
         left = until - time.monotonic()  # an aim that was reached early leaves its time
+        wanted = set(grams(aim.target))
+        got = [bool(wanted & answer) for answer in answers]
         table = invert(
             aim,
-            leaked=leaked,
+            leaked=[ids for ids, hit in zip(leaked, got, strict=True) if not hit],
+            telling=[ids for ids, hit in zip(leaked, got, strict=True) if hit],
             minutes=max(left, 0) / 60 / (len(aims) - number),
             seed=scan.plan.seed,
             on_progress=scan.report("inversion"),

