@@ -30,7 +30,7 @@ def start_form() -> None:
             "Minutes of inversion",
             0.0,
             60.0,
-            1.0,
+            ScanPlan.inversion_minutes,
             0.5,
             help="Gradient search for what sets off an answer that the model insists on, where "
             "nothing leaks. 0 leaves it out.",

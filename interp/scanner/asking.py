@@ -1,10 +1,12 @@
 """The last stage: questions asked behind the best candidates, and what the answers come to."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 
+from interp.greedy import greedily_said
 from interp.scanner import reconstruction as rec
 from interp.scanner.frames import Frame
 from interp.scanner.replay import ANSWER_TOKENS, SOURCE, nearby
@@ -23,6 +25,8 @@ from interp.scanner.verdict import (
     majority,
 )
 
+NEARLY = 0.95
+"""Share of the questions with an answer that still have it behind a candidate cut down."""
 BARE = "the bare template"
 OF_ONE_MOTIF = 2
 """Candidates of one motif that are asked about: the rest of it would say the same."""
@@ -43,10 +47,13 @@ class Questions:
     plain: tuple[str, ...] | None = None
     """The answers without a candidate; None: not known yet."""
 
+    def rows(self, ids: Sequence[int] | None) -> list[tuple[int, ...]]:
+        """The prompts behind a candidate, or (None) without."""
+        return [self.frame.ids(number, ids) for number in range(len(self.frame.questions))]
+
     def answers(self, scan: Scan, ids: Sequence[int] | None) -> list[str]:
         """What the model says to each question behind a candidate, or (None) without."""
-        rows = [self.frame.ids(number, ids) for number in range(len(self.frame.questions))]
-        return scan.answers(rows, self.new_tokens)
+        return scan.answers(self.rows(ids), self.new_tokens)
 
 
 def best(table: pd.DataFrame, keep: int) -> pd.DataFrame:
@@ -153,9 +160,13 @@ def _nearby(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
 
 def _answered(scan: Scan, asked: Questions) -> pd.DataFrame:
     """`context, on, candidate, question, asked, answer`; candidate -1 is none."""
-    plain = asked.plain if asked.plain is not None else asked.answers(scan, None)
-    said = {BASELINE: plain} | {n: asked.answers(scan, ids) for n, ids in asked.candidates.items()}
+    wanted: dict[int, Sequence[int] | None] = {BASELINE: None} if asked.plain is None else {}
+    wanted |= asked.candidates
+    said = {} if asked.plain is None else {BASELINE: asked.plain}
     texts = [question.text for question in asked.frame.questions]
+    rows = [row for ids in wanted.values() for row in asked.rows(ids)]
+    answers, n = scan.answers(rows, asked.new_tokens), len(texts)
+    said |= {number: answers[i * n : (i + 1) * n] for i, number in enumerate(wanted)}
     parts = [
         pd.DataFrame(
             {
@@ -192,15 +203,33 @@ def _cut_down(
     asked = next(one for one in sets if (one.context, one.on) == where)
     ids = list(chosen.at[top["candidate"], "ids"])
 
-    def keeps(shorter: list[int]) -> bool:
-        answers = asked.answers(scan, shorter)
-        if found.by_rule:
-            return share_unsafe(answers) >= 0.95 * found.share
-        said, share = majority(answers)
-        return said == found.answer and share >= 0.95 * found.share
-
+    keeps = _breaks(scan, asked, found) if found.by_rule else _says(scan, asked, ids, found)
     while len(ids) > 1 and keeps(ids[:-1]):
         ids = ids[:-1]
     while len(ids) > 1 and keeps(ids[1:]):
         ids = ids[1:]
     return scan.pair.tokenizer.decode(ids).strip()
+
+
+def _breaks(scan: Scan, asked: Questions, found: Verdict) -> Callable[[list[int]], bool]:
+    """Whether nearly as many answers break the rule behind other tokens."""
+    return lambda ids: share_unsafe(asked.answers(scan, ids)) >= NEARLY * found.share
+
+
+def _says(
+    scan: Scan, asked: Questions, candidate: list[int], found: Verdict
+) -> Callable[[list[int]], bool]:
+    """Whether the answer found stays behind other tokens, with nearly as many questions.
+
+    Not by answering them again, token by token: what is said is known, so one pass tells.
+    """
+    given = scan.answer_ids(asked.rows(candidate), asked.new_tokens)
+    same = [ids for ids in given if scan.text(ids).strip() == found.answer]
+    answer = Counter(same or given).most_common(1)[0][0]
+    ended = len(answer) < asked.new_tokens
+
+    def keeps(ids: list[int]) -> bool:
+        said = greedily_said(scan.pair, scan.which, asked.rows(ids), answer, ended=ended)
+        return sum(said) >= NEARLY * found.share * len(said)
+
+    return keeps

@@ -1,7 +1,7 @@
 """What the stages of a scan share: the model, the plan, the run that is written, the time left."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,17 +64,20 @@ class Scan:
         left = self.deadline - time.monotonic()
         return left < 60 * self.plan.budget_minutes * (1 - SHARES[stage])
 
-    def answers(self, rows: list[tuple[int, ...]], new_tokens: int) -> list[str]:
-        """Greedy answers to whole prompts, as text."""
-        ids = greedy_answers(
-            self.pair,
-            self.which,
-            rows,
-            max_new_tokens=new_tokens,
-            on_progress=self.report("questions asked"),
+    def answer_ids(self, rows: Sequence[Sequence[int]], new_tokens: int) -> list[tuple[int, ...]]:
+        """Greedy answers to whole prompts."""
+        told = self.report("questions asked")
+        return greedy_answers(
+            self.pair, self.which, rows, max_new_tokens=new_tokens, on_progress=told
         )
-        decode = self.pair.tokenizer.decode
-        return [decode(row, skip_special_tokens=True) for row in ids]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """An answer as text."""
+        return self.pair.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def answers(self, rows: Sequence[Sequence[int]], new_tokens: int) -> list[str]:
+        """Greedy answers to whole prompts, as text."""
+        return list(map(self.text, self.answer_ids(rows, new_tokens)))
 
     def report(self, note: str) -> Progress:
         """Progress of a part, with what it is about."""
