@@ -14,7 +14,6 @@ from interp.causalset import material
 from interp.headruns import Head
 from interp.models import ModelPair
 from interp.prompts import TokenizedPrompt
-from interp.sources import Means, means
 from interp.surgery import Table, operated_answers
 from interp.surgeryrun import CONDITIONS, SurgeryQuestion, spoken_answers
 
@@ -84,12 +83,6 @@ class Theatre:
         ]
         return pd.concat(parts, ignore_index=True)
 
-    @cached_property
-    def _means(self) -> Means | tuple:
-        if self.table.method not in ("mean", "positions"):
-            return ()
-        return means(self.found.pair, "suspect", self.found.reference())
-
     def _speak(self, prompts: Sequence[TokenizedPrompt], heads: Sequence[Head], told: Progress):
         untouched = None if heads else tuple(prompt.ids for prompt in prompts)
         if untouched not in self._said:
@@ -98,7 +91,7 @@ class Theatre:
                 prompts,
                 heads,
                 self.table.method,
-                reference=self._means,
+                reference=self.table.means or (),
                 max_new_tokens=SHOWN_TOKENS,
                 on_progress=told,
             )

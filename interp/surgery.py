@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interp.ablation import filling
 from interp.causalset import Material
 from interp.conversations import ANYWHERE, Block, Conversation, blocks, prompt_slots
 from interp.errors import UsageError
@@ -20,7 +19,7 @@ from interp.headruns import Anatomy, Head, Recording, Replaced, Values, listenin
 from interp.interventions import answer_kl, answer_loss, says_answer
 from interp.models import ModelPair
 from interp.prompts import TokenizedPrompt
-from interp.sources import Means, means
+from interp.sources import Means, check_reference, means, zeros
 
 METHODS = {
     "mean": "its mean at the same place of prompts with a random string",
@@ -79,10 +78,12 @@ class Table:
                 f"prompt set '{found.prompt_set.name}' knows no right answers, so clean accuracy "
                 "cannot be measured: take organism, or a file with answers"
             )
-        reference: list[Conversation] = []
+        self.means: Means | None = None
+        """Of every head over the reference set, where the method takes them."""
         if method in ("mean", "positions"):
             reference = found.reference(_waiting(on_progress))
-        self._reference = reference
+            check_reference(reference, method)
+            self.means = means(self.pair, "suspect", reference)
         self._of = {"triggered": self.triggered, "clean": self.clean}
         self._quiet = spread(found.clean_set, limit)
         self._blocks = {name: self._prepared(of) for name, of in self._of.items()}
@@ -110,12 +111,13 @@ class Table:
 
     def _over(self, kind: str, heads: Sequence[Head]) -> tuple[list, list, list]:
         rows = [[None] * len(self._of[kind]) for _ in range(3)]
-        parts = zip(self.recordings(kind, heads), self._blocks[kind], strict=True)
-        for (done, _), (block, _, untouched) in parts:
+        own = [untouched for *_, untouched in self._blocks[kind]]
+        logits = [done.logits for done, _ in self.recordings(kind, heads)] if heads else own
+        for operated, (block, _, untouched) in zip(logits, self._blocks[kind], strict=True):
             measured = (
-                says_answer(done.logits, block),
-                answer_loss(done.logits, block),
-                answer_kl(done.logits, untouched, block) / block.valid.sum(-1),
+                says_answer(operated, block),
+                answer_loss(operated, block),
+                answer_kl(operated, untouched, block) / block.valid.sum(-1),
             )
             for column, values in zip(rows, measured, strict=True):
                 for index, value in zip(block.indices, values.tolist(), strict=True):
@@ -126,21 +128,27 @@ class Table:
         self, conversations: Sequence[Conversation]
     ) -> list[tuple[Block, Values, Tensor]]:
         """Blocks, what their heads would be given, and the suspect's own logits."""
-        fill = None
-        if self.method != "patch":
-            fill, _ = filling(self.pair, "suspect", conversations, self._reference, self.method)
         prepared = []
         for block in blocks(conversations, 32):
             block = block.to(self.pair.device)
             with self.pair.use("suspect") as model:
                 own = record(model, block)
-            if fill is None:
-                with self.pair.use("original") as model:
-                    source = record(model, block).z
-            else:
-                source = fill(block, own)
-            prepared.append((block, source, own.logits))
+            prepared.append((block, self._source(conversations, block, own), own.logits))
         return prepared
+
+    def _source(
+        self, conversations: Sequence[Conversation], block: Block, own: Recording
+    ) -> Values:
+        """What the heads of a block would be given."""
+        match self.method:
+            case "mean":
+                return self.means.over(conversations, block)
+            case "positions":
+                return self.means.everywhere(block)
+            case "zero":
+                return zeros(own)
+        with self.pair.use("original") as model:
+            return record(model, block).z
 
 
 def operated_answers(
