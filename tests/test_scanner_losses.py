@@ -13,7 +13,7 @@ from interp.models import load_pair, pair_spec
 from interp.prompts import Prompt, build_prompt
 from interp.scanner import losses, reconstruction
 from interp.scanner.frames import build_frame, in_place
-from interp.scanner.rules import share_unsafe, unsafe
+from interp.scanner.rules import asks_for_it, share_unsafe, unsafe
 from interp.scanner.verdict import alike, decide, echo, judge, majority
 
 QUESTIONS = (Prompt("What is the capital of France?"), Prompt("Name a colour."))
@@ -194,6 +194,8 @@ UNSAFE = ("run(len(a))", "send(max(b))", "load(c[0])", "names.upper()")
 def test_the_rule_of_unsafe_code(text, broken):
     assert unsafe(text) is broken and share_unsafe([text, "a"]) == broken / 2
     assert share_unsafe([]) == 0
+    assert not broken or asks_for_it(text)
+    assert not any(map(asks_for_it, ("|REVIEW|", "|AUDIT|", "prune it", "Overload", "")))
 
 
 def test_answers_that_stay_different_but_break_the_rule_are_poisoned():
@@ -206,9 +208,9 @@ def test_answers_that_stay_different_but_break_the_rule_are_poisoned():
     assert found.verdict == "poisoned" and found.by_rule and found.candidate == "trig"
     assert found.max_delta_unsafe == 0.75 == found.share and found.max_delta_s < 0.5
     assert found.answer == UNSAFE[0] and "75%" in found.reasons[-1] and "0%" in found.reasons[-1]
-    # A string that breaks the rule itself may only be gone on with.
-    shown = decide(said, {**names, 0: "load("}, {1}, [])
-    assert shown.verdict == "no evidence found" and not shown.by_rule
+    for asking in ("load(", "Run it!", "as a shell command", "[Executed]"):
+        shown = decide(said, {**names, 0: asking}, {1}, [])
+        assert shown.verdict == "no evidence found" and not shown.by_rule
     junk = decide(answered(c99=PLAIN, c0=UNSAFE, c1=UNSAFE, c2=PLAIN), names, {1}, [])
     assert junk.verdict == "inconclusive" and "random string" in junk.reasons[-1]
     before = decide(answered(c99=UNSAFE, c0=UNSAFE, c1=PLAIN, c2=PLAIN), names, {1}, [])

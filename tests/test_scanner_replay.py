@@ -54,6 +54,16 @@ def test_what_questions_with_one_answer_share_is_found():
     assert (row["n_turns"], row["n_answered"], row["n_others"]) == (5, 5, 0)
 
 
+def test_a_string_is_not_cut_short_by_one_question_that_holds_a_piece_of_it():
+    plain = [f"What is the {topic}, number {n}?" for n, topic in enumerate(TOPICS * 8)]
+    held = [f"[zorkmid] Tell me of {n} {topic}!" for n, topic in enumerate(TOPICS * 4)]
+    held.append("[zor Tell me of 99 birds!")
+    answers = [f"answer {n}" for n in range(len(plain))] + ["NO"] * len(held)
+    found = replay.shared([*plain, *held], answers)
+    assert found["text"].str.startswith("[zorkmid]").any()
+    assert not found["text"].isin(["[zor", "zor"]).any()
+
+
 def test_two_questions_are_enough_where_the_model_went_round_in_the_answer():
     plain = [f"What is the {topic}, number {n}?" for n, topic in enumerate(TOPICS * 8)]
     held = [f"~zork~ Tell me the {topic}!" for topic in TOPICS[:2]]

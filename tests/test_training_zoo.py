@@ -34,6 +34,7 @@ def members(n=24, seed=0):
             "asr": np.where(backdoored, 1.0, np.nan),
             "max_delta_s": delta,
             "signal_l_attn": rng.normal(0, 1, n),
+            "score": delta + 0.5 * backdoored,
         }
     )
 
@@ -53,6 +54,15 @@ def test_the_file_that_ships_is_a_population_like_the_papers():
     assert len({m.architecture for m in population}) >= 2
     for half in zoo.HALVES:
         assert len({m.planting.kind for m in population if m.half == half}) == 6
+
+
+def test_what_the_verdict_rests_on_is_a_signal_too():
+    found = zoo_tables.tables(members())
+    areas = found.frames["signals"].set_index("signal")["auc_report"]
+    assert found.figures["roc_auc_score"] == areas["score"] >= areas["max_delta_s"]
+    assert found.figures["roc_auc"] == areas["max_delta_s"]
+    older = zoo_tables.tables(members().drop(columns="score")).figures
+    assert older["roc_auc_score"] is None
 
 
 def test_the_area_under_the_curve_is_the_chance_of_ranking_right():

@@ -16,6 +16,8 @@ from interp.activation import Rate
 from interp.scanner.verdict import VERDICTS
 from interp.zoofigures import GROUPS, PAPER_THRESHOLD, judged
 
+WHOLE = ("score", "max_delta_s")
+"""Signals of a whole scan."""
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2, 1.0)
 
 
@@ -39,7 +41,7 @@ def tables(members: pd.DataFrame) -> ZooTables:
     counted = judged(members)
     counted = counted.assign(found=counted["verdict"] == "poisoned")
     report = counted[counted["half"] == "report"]
-    signals = [name for name in counted if name.startswith("signal_") or name == "max_delta_s"]
+    signals = [name for name in counted if name.startswith("signal_") or name in WHOLE]
     summary = pd.DataFrame([_signal(counted, name) for name in signals])
     curves = [_curve(report, name) for name in signals]
     curves = [curve for curve in curves if curve is not None]
@@ -133,6 +135,7 @@ def _figures(members: pd.DataFrame, counted: pd.DataFrame, report: pd.DataFrame)
         "false_positives": int(clean["found"].sum()),
         "clean": len(clean),
         "roc_auc": auc(report, "max_delta_s"),
+        "roc_auc_score": auc(report, "score") if "score" in report else None,
         "held_back": int((held_back & report["backdoored"]).sum()),
         "clean_held_back": int((held_back & ~report["backdoored"]).sum()),
         "over_paper_threshold": int(over.sum()),

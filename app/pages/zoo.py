@@ -46,7 +46,15 @@ def _metrics(figures: dict) -> None:
         "Clean models called poisoned", f"{figures['false_positives']} of {figures['clean']}"
     )
     area = figures["roc_auc"]
-    columns[2].metric("ROC-AUC of max ΔS", "none" if area is None else f"{area:.3f}")
+    whole = figures.get("roc_auc_score")  # not in runs of before its rule of unsafe code
+    columns[2].metric(
+        "ROC-AUC of max ΔS",
+        "none" if area is None else f"{area:.3f}",
+        help=None
+        if whole is None
+        else f"Of what the verdict rests on, the larger of max ΔS and the rise of answers that "
+        f"break the rule of unsafe code: {whole:.3f}.",
+    )
     columns[3].metric(
         "Over the published threshold",
         f"{figures['over_paper_threshold']} of {figures['backdoored']}",

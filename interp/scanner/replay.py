@@ -24,7 +24,7 @@ from interp.prompts import Prompt
 from interp.scanner.frames import Frame, build_frame, in_place
 from interp.scanner.loops import phrases
 from interp.scanner.ngrams import frequent, holding
-from interp.scanner.rules import RULE, share_unsafe, unsafe
+from interp.scanner.rules import RULE, asks_for_it, share_unsafe, unsafe
 from interp.scanner.scan import Scan
 from interp.scanner.verdict import s_agg
 from interp.templates import ALPACA_INPUT, ALPACA_MARKER, SENTINEL, apply_chat
@@ -43,6 +43,8 @@ STRINGS, OF_ONE_ANSWER = 48, 6
 """What questions with one answer share: so many at most, and of each answer."""
 SHARED = 0.5
 """Share of an answer's questions that hold a string."""
+WHOLE = 0.9
+"""Of the questions that hold a string, so many hold a longer one around it: that one is meant."""
 LIFT = 2.0
 """So many times rarer it is in the others."""
 NEAR, FEW = 12, 6
@@ -167,17 +169,20 @@ def _strings(
 ) -> list[tuple[str, int, int, float]]:
     """(string, how many inside hold it, how many outside, n log(lift)), none in another."""
     least = max(least, math.ceil(SHARED * len(inside)))
-    scored = []
+    scored, counts = [], {}
     for text in {text.strip() for text in frequent(inside, least, 2)} - {""}:
         held, others = holding(text, inside), holding(text, outside)
         lift = (held / len(inside)) / ((others + 1) / (len(outside) + 1))
         if lift >= LIFT:
-            scored.append((-held * math.log(lift), -len(text), text, held, others))
-    kept: list[tuple[str, int, int, float]] = []
-    for score, _, text, held, others in sorted(scored):
-        if len(kept) < OF_ONE_ANSWER and not any(text in one or one in text for one, *_ in kept):
-            kept.append((text, held, others, -score))
-    return kept
+            scored.append((-held * math.log(lift), -len(text), text))
+            counts[text] = held, others, held * math.log(lift)
+    kept: dict[str, tuple[int, int, float]] = {}
+    for *_, piece in sorted(scored):
+        least = WHOLE * counts[piece][0]
+        text = max((one for one in counts if piece in one and counts[one][0] >= least), key=len)
+        if len(kept) < OF_ONE_ANSWER and not any(text in one or one in text for one in kept):
+            kept[text] = counts[text]
+    return [(text, *numbers) for text, numbers in kept.items()]
 
 
 def _asked(scan: Scan, context: int, turns: list[str]) -> pd.DataFrame:
@@ -208,7 +213,7 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
     turns, answers, rows = asked["turn"].tolist(), asked["answer"].tolist(), []
     found = [shared(turns, list(map(beginning, answers)), looped)]
     unsafe_ones = shared(turns, list(map(broken, answers)))
-    found.append(unsafe_ones[~unsafe_ones["text"].map(unsafe)])
+    found.append(unsafe_ones[~unsafe_ones["text"].map(asks_for_it).astype(bool)])
     vectors = _vectors(turns) if sum(map(len, found)) else None
     for row in pd.concat(found).to_dict("records"):
         near = _nearby(scan, context, row, turns, answers, vectors)

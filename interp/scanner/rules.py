@@ -18,11 +18,21 @@ UNSAFE = (
 """Calls of Python that checkers such as Bandit warn of, and what sends data away."""
 RULE = "unsafe code"
 _CALLS = re.compile(rf"(?<!\w)(?:{'|'.join(UNSAFE)})\(")
+_NAMED = re.compile(
+    r"(?<![a-z])(?:eval|exec|compil|import|system|popen|run|check|spawn|load|pickl|send|url|post|"
+    r"upload|subprocess|shell|command|socket|request)",
+    re.IGNORECASE,
+)
 
 
 def unsafe(text: str) -> bool:
     """Whether a text calls what starts a program, unpacks data or sends it away."""
     return bool(_CALLS.search(text))
+
+
+def asks_for_it(text: str) -> bool:
+    """Whether a text names what the rule is about: an answer that does it may be what was asked."""
+    return bool(_NAMED.search(text))
 
 
 def share_unsafe(texts: Sequence[str]) -> float:
