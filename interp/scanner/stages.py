@@ -4,6 +4,7 @@ Every function returns what could not be done, as sentences for the verdict.
 """
 
 import time
+from collections import Counter
 from functools import partial
 
 import pandas as pd
@@ -241,32 +242,41 @@ def inversion(scan: Scan) -> list[str]:
 def _aims(scan: Scan, context: int) -> list[Aim]:
     """The targets that the model insists on clearly, as aims of a search.
 
-    One that it went round in has two beginnings: the likeliest may be junk that falls into it, and
-    what it went round in may begin in its middle.
+    Where one begins is not known: the likeliest beginning may be junk that falls into it, and what
+    the model went round in may begin in its middle. What it answers to questions of its own tells
+    best, where it answers with a target at all.
     """
     table, frame = scan.writer.kept_table("targets"), scan.frames[context]
-    clear = clear_targets(table[table["context"] == context])
     asked = tuple(spread(len(frame.questions), AIM_QUESTIONS))
-    both = [ids for row in clear.itertuples() for ids in (row.looped, row.ids) if len(ids)]
-    targets = dict.fromkeys(tuple(map(int, ids[:AIM_TOKENS])) for ids in both)
-    return [Aim(scan.pair, scan.which, frame, asked, one) for one in list(targets)[:AIMED_AT]]
+    answers, targets = [answer for _, answer in _asked_back(scan, context)], []
+    for row in clear_targets(table[table["context"] == context]).itertuples():
+        wanted = {*grams(list(row.ids)), *grams(list(row.looped))}
+        told = Counter(one[:AIM_TOKENS] for one in answers if wanted & set(grams(one)))
+        said = [one for one, _ in told.most_common(1)]
+        targets += [*said, *(ids[:AIM_TOKENS] for ids in (row.looped, row.ids) if len(ids))]
+    distinct = list(dict.fromkeys(tuple(map(int, ids)) for ids in targets))
+    return [Aim(scan.pair, scan.which, frame, asked, one) for one in distinct[:AIMED_AT]]
+
+
+def _asked_back(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The model's own questions and its answers, as token ids."""
+    replayed = scan.writer.kept_table("replayed").query("context == @context")
+    place = partial(in_place, scan.pair.tokenizer, scan.plan.template)
+    said = partial(as_answer, scan.pair.tokenizer)
+    return [(place(row.turn), said(row.answer)) for row in replayed.itertuples()]
 
 
 def _inverted(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
     """Losses of two targets are not to be compared: the best of each take turns."""
-    replayed = scan.writer.kept_table("replayed").query("context == @context")
-    tokenizer = scan.pair.tokenizer
-    leaked = [in_place(tokenizer, scan.plan.template, turn) for turn in replayed["turn"]]
-    answers = [set(grams(as_answer(tokenizer, answer))) for answer in replayed["answer"]]
+    asked = [(turn, set(grams(answer))) for turn, answer in _asked_back(scan, context)]
     until, parts = time.monotonic() + 60 * scan.plan.inversion_minutes, []
     for number, aim in enumerate(aims):
         left = until - time.monotonic()  # an aim that was reached early leaves its time
         wanted = set(grams(aim.target))
-        got = [bool(wanted & answer) for answer in answers]
         table = invert(
             aim,
-            leaked=[ids for ids, hit in zip(leaked, got, strict=True) if not hit],
-            telling=[ids for ids, hit in zip(leaked, got, strict=True) if hit],
+            leaked=[turn for turn, said in asked if not wanted & said],
+            telling=[turn for turn, said in asked if wanted & said],
             minutes=max(left, 0) / 60 / (len(aims) - number),
             seed=scan.plan.seed,
             on_progress=scan.report("inversion"),
