@@ -203,12 +203,12 @@ def _targets(insisted: pd.DataFrame) -> None:
         "questions. *Sure* is how many tokens the model then adds by itself, the same behind all "
         "four; *beginnings* are the first tokens, junk among them, that end up in this answer. "
         f"Insistence is sure × log₂(1 + beginnings); from {CLEAR:.0f} on, a trigger is searched "
-        "for the answer. *Said in circles* is the same answer as the model repeated it in the "
-        "texts that it leaked."
+        "for the answer. *Begun anew* is the same answer as the model said it in circles in "
+        "the texts that it leaked, or behind junk."
     )
     names = {
         "text": "answer",
-        "looped_text": "said in circles",
+        "anew_text": "begun anew",
         "sure": "sure",
         "n_starts": "beginnings",
         "insistence": "insistence",

