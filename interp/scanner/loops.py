@@ -70,7 +70,8 @@ def beginnings(
     times = length // len(phrase) + 2
     starts = [at for at in range(len(once)) if WORD.match(once + once, at + len(once))] or [0]
     texts = dict.fromkeys((once[at:] + once * times)[: len(once) * times] for at in starts)
-    return [as_answer(tokenizer, text.strip())[:length] for text in texts if text.strip()]
+    found = (as_answer(tokenizer, text.strip())[:length] for text in texts)
+    return [ids for ids in found if len(ids) >= SHORTEST]  # what cannot be seen has none
 
 
 def _shorter(phrase: tuple[int, ...]) -> bool:

@@ -254,7 +254,10 @@ def _aims(scan: Scan, context: int) -> list[Aim]:
         told = Counter(one[:AIM_TOKENS] for one in answers if wanted & set(grams(one)))
         said = [one for one, _ in told.most_common(1)]
         targets += [*said, *(ids[:AIM_TOKENS] for ids in (row.anew, row.ids) if len(ids))]
-    distinct = list(dict.fromkeys(tuple(map(int, ids)) for ids in targets))
+    distinct: list[tuple[int, ...]] = []
+    for one in (tuple(map(int, ids)) for ids in targets):
+        if not any(one == other[: len(one)] or other == one[: len(other)] for other in distinct):
+            distinct.append(one)
     return [Aim(scan.pair, scan.which, frame, asked, one) for one in distinct[:AIMED_AT]]
 
 
