@@ -166,14 +166,19 @@ def _zoo_figures(run: Run) -> list[Shown]:
     found, curves = run.table("detection"), run.table("roc")
     drawn = [name for name in zoofigures.CURVES if name in set(curves["signal"])]
     each = members[["name", "kind", "rate", "half", "verdict", "asr", "max_delta_s"]]
+    low = members["max_delta_s"].astype(float) <= zoofigures.PAPER_THRESHOLD
+    by_rule = int((low & (members["verdict"] == "poisoned")).sum())
+    below = f" {by_rule} poisoned below it broke the rule of unsafe code." if by_rule else ""
     ratios = ["name", "kind", "backdoored", *(f"ratio_{name}" for name in zoofigures.STRINGS)]
     shown = [
         Shown(
             "max-delta-s",
             "max ΔS of every model",
             "Largest ΔS that the blind scan found in each model of the population, by kind of "
-            "trigger; the published threshold is dashed. Without backdoors that did not take (ASR "
-            "under 80 %).",
+            "trigger; the published threshold is dashed."
+            + below
+            + " Without backdoors that did not "
+            "take (ASR under 80 %).",
             lambda: each,
             lambda: zoofigures.separation(members),
         ),
