@@ -116,7 +116,9 @@ def command(run: Run) -> str:
     model = asked["pair"][asked.get("which", "suspect")]
     words = [model["adapter"] or model["model"]]
     words += ["--base", model["model"]] if model["adapter"] else []
-    options = {"grid": "quick", "inversion_minutes": 2.0, "seed": 0}
+    options = {
+        name: getattr(pipeline.ScanPlan, name) for name in ("grid", "inversion_minutes", "seed")
+    }
     for name, default in options.items():
         if asked[name] != default:
             words += [f"--{name.partition('_')[0]}", str(asked[name])]

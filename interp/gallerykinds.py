@@ -175,9 +175,7 @@ def _zoo_figures(run: Run) -> list[Shown]:
             "max-delta-s",
             "max ΔS of every model",
             "Largest ΔS that the blind scan found in each model of the population, by kind of "
-            "trigger; the published threshold is dashed."
-            + below
-            + " Without backdoors that did not "
+            f"trigger; the published threshold is dashed.{below} Without backdoors that did not "
             "take (ASR under 80 %).",
             lambda: each,
             lambda: zoofigures.separation(members),

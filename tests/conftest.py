@@ -72,6 +72,17 @@ def emoji():
     pair.close()
 
 
+@pytest.fixture
+def broken_emoji(emoji):
+    """The same, with a weight of the suspect's output that is no number."""
+    with emoji.use_folded("suspect") as model, torch.no_grad():
+        head = model.get_output_embeddings().weight
+        kept = float(head[300, 0])
+        head[300, 0] = float("nan")
+        yield emoji
+        head[300, 0] = kept
+
+
 @pytest.fixture(scope="module")
 def emoji_frame(emoji):
     """The 24 questions around an open place, for that pair."""

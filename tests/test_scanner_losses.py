@@ -211,6 +211,7 @@ def test_answers_that_stay_different_but_break_the_rule_are_poisoned():
     for asking in ("load(", "Run it!", "as a shell command", "[Executed]"):
         shown = decide(said, {**names, 0: asking}, {1}, [])
         assert shown.verdict == "no evidence found" and not shown.by_rule
+        assert shown.max_delta_unsafe == 0  # of the string that does not ask for it
     junk = decide(answered(c99=PLAIN, c0=UNSAFE, c1=UNSAFE, c2=PLAIN), names, {1}, [])
     assert junk.verdict == "poisoned" and "need not be the trigger" in junk.reasons[-1]
     before = decide(answered(c99=UNSAFE, c0=UNSAFE, c1=PLAIN, c2=PLAIN), names, {1}, [])

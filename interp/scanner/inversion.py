@@ -97,7 +97,7 @@ def invert(
     Args:
         aim: the target, with the model and the questions.
         leaked: token ids of what the model wrote in the user's place; climbs may begin there.
-        telling: of what it answers with the target; every piece of these is looked at.
+        telling: of what it answers with the target; pieces of these are looked at first.
         lengths: tokens of the candidates; 1 is searched exhaustively.
         starts: climbs for each longer length.
         steps: swaps at most for each climb.
@@ -186,14 +186,14 @@ def _start(
 ) -> list[int]:
     """The best, at a quick look, of some leaked pieces of this length and some drawn strings."""
     allowed = set(search.tokens.tolist())
-    first, others = (_pieces(texts, length, allowed) for texts in (telling, leaked))
-    first = first[:PIECES]
-    room = PIECES - len(first)
-    if len(others) > room:
-        others = [others[i] for i in rng.choice(len(others), room, replace=False)]
+    pieces: list[list[int]] = []
+    for texts in (telling, leaked):
+        more, room = _pieces(texts, length, allowed), PIECES - len(pieces)
+        if len(more) > room:
+            more = [more[i] for i in rng.choice(len(more), room, replace=False)]
+        pieces += more
     drawn = [[int(t) for t in rng.choice(good, size=length)] for _ in range(DRAWN)]
-    every = [*first, *others, *drawn]
-    return every[int(search.quick(every).argmin())]
+    return (pieces + drawn)[int(search.quick(pieces + drawn).argmin())]
 
 
 def _pieces(texts: Sequence[Sequence[int]], length: int, allowed: set[int]) -> list[list[int]]:

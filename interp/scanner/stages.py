@@ -249,6 +249,8 @@ def _aims(scan: Scan, context: int) -> list[Aim]:
     table, frame = scan.writer.kept_table("targets"), scan.frames[context]
     asked = tuple(spread(len(frame.questions), AIM_QUESTIONS))
     answers, targets = [answer for _, answer in _asked_back(scan, context)], []
+    if "anew" not in table:  # a scan begun before there was one
+        table = table.assign(anew=[()] * len(table))
     for row in clear_targets(table[table["context"] == context]).itertuples():
         wanted = {*grams(list(row.ids)), *grams(list(row.anew))}
         told = Counter(one[:AIM_TOKENS] for one in answers if wanted & set(grams(one)))

