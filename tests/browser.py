@@ -82,6 +82,29 @@ def settled(page, timeout: float = 120) -> None:
     page.wait_for_timeout(300)
 
 
+def click_cell(page, row: int, column: int, *, rows: int, columns: int) -> None:
+    """Click a cell of the page's first matrix once plotly shows what lies under the mouse.
+
+    Plotly takes a click for the cell that it last hovered: a click before the label is drawn
+    is lost, and on a busy machine that takes a while. The box is asked for anew each time, a
+    figure may still be moved by what loads above it.
+    """
+    plot = page.locator(".js-plotly-plot").first
+    plot.locator(".hm image").first.wait_for(timeout=60_000)
+    label = plot.locator(".hoverlayer .hovertext").first
+    for _ in range(20):
+        box = plot.locator(".nsewdrag").first.bounding_box()
+        x = box["x"] + box["width"] * (column + 0.5) / columns
+        y = box["y"] + box["height"] * (row + 0.5) / rows
+        page.mouse.move(x - 2, y - 2)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(500)
+        if label.count() and plot.locator(".nsewdrag").first.bounding_box() == box:
+            page.mouse.click(x, y)
+            return
+    raise AssertionError("the figure never said what lies under the mouse")
+
+
 def _wait_for(address: str, server: subprocess.Popen, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

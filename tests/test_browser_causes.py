@@ -2,20 +2,13 @@
 
 import pytest
 
-from tests.browser import open_browser, require_chromium, running_app, settled
+from tests.browser import click_cell, open_browser, require_chromium, running_app, settled
 
 pytestmark = pytest.mark.browser
 
 
 def click_head(page, layer: int, head: int) -> None:
-    """Click a cell of the matrix, 6 layers downwards and 8 heads rightwards."""
-    plot = page.locator(".js-plotly-plot").first
-    plot.locator(".hm image").first.wait_for()
-    box = plot.locator(".nsewdrag").first.bounding_box()
-    at = box["x"] + box["width"] * (head + 0.5) / 8, box["y"] + box["height"] * (layer + 0.5) / 6
-    page.mouse.move(*at)
-    page.wait_for_timeout(300)
-    page.mouse.click(*at)
+    click_cell(page, layer, head, rows=6, columns=8)
 
 
 def put_clicks_on_the_table(page) -> None:
