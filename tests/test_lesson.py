@@ -52,9 +52,9 @@ def test_the_lesson_is_walked_through_by_keyboard_and_resumed_by_its_link(tmp_pa
         settled(page)
         page.get_by_role("link", name="Take the lesson").click()
         for number, step in enumerate(STEPS, start=1):
-            page.get_by_role("heading", name=step.title, level=1).wait_for(timeout=120_000)
-            page.get_by_text(f"Step {number} of {len(STEPS)}").wait_for(timeout=120_000)
-            page.locator(".js-plotly-plot").first.wait_for(timeout=120_000)
+            page.get_by_role("heading", name=step.title, level=1).wait_for()
+            page.get_by_text(f"Step {number} of {len(STEPS)}").wait_for()
+            page.locator(".js-plotly-plot").first.wait_for()
             settled(page)
             assert page.locator("[data-testid=stException]").count() == 0
             told = page.locator("[data-testid=stMain]").inner_text()
@@ -69,4 +69,4 @@ def test_the_lesson_is_walked_through_by_keyboard_and_resumed_by_its_link(tmp_pa
         link = page.url
         again = new()
         again.goto(link)
-        again.get_by_role("heading", name=STEPS[-1].title, level=1).wait_for(timeout=120_000)
+        again.get_by_role("heading", name=STEPS[-1].title, level=1).wait_for()
