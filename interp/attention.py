@@ -19,7 +19,7 @@ import torch
 from interp.capture import NO_POSITION, Region, patterns, read_regions
 from interp.errors import UsageError
 from interp.models import ModelPair
-from interp.prefix import cached
+from interp.prefix import cached, slides
 from interp.prompts import Batch, Span, TokenizedPrompt, batches
 from interp.specs import Which
 
@@ -275,9 +275,7 @@ def _shared(pair: ModelPair, prompts: Sequence[TokenizedPrompt]) -> int:
     spans = [s for p in prompts for s in (p.trigger, p.instruction, p.response) if s]
     same = commonprefix([p.ids for p in prompts])
     found = min(len(same), *(span.start for span in spans), *(len(p.ids) - 1 for p in prompts))
-    window = getattr(pair.config, "sliding_window", None)
-    # A cache that slides has forgotten what the positions of its keys were.
-    return 0 if window and max(len(p.ids) for p in prompts) > window else found
+    return 0 if slides(pair.config, max(len(p.ids) for p in prompts)) else found
 
 
 def _with_sink(rows: torch.Tensor, cut: int, n_prompts: int) -> torch.Tensor:

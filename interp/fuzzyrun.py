@@ -43,6 +43,8 @@ def run(
     prompts = triggered_prompts(pair, question)
     answer = target_ids(pair, question.target, prompts[0])
     variants = all_variants(pair, question, prompts[0])
+    prompt_set = load_prompt_set(question.prompt_set).sha256
+    writer.made_of(**pair.weight_hashes(), prompts=prompt_set)
     kept = writer.kept_parts("sweep")
     for number, start in enumerate(range(0, len(variants), PART)):
         if number in kept:
@@ -57,11 +59,11 @@ def run(
         kept[number] = sweep(pair, question, part, prompts, answer, first=start, on_progress=told)
         writer.part("sweep", number, kept[number])
     table = pd.concat([kept[n] for n in sorted(kept)], ignore_index=True)
-    writer.whole("sweep", table)
     for name, derived in summaries(table, len(prompts[0].trigger), question.seed).items():
         writer.table(name, derived)
     writer.table("placements", placements(pair, question, on_progress=on_progress))
     writer.table("answers", whole_answers(pair, question, on_progress=on_progress))
+    writer.whole("sweep", table)  # last: until now a resumed run goes on from its parts
     facts = {
         "pair": pair.spec.name,
         "sha256": pair.weight_hash(question.which),

@@ -36,9 +36,12 @@ def _kept(path: str, _: str) -> tuple[Shown, ...]:
         ),
         ("head-matrix", "Every head", drawings.head_matrix(study, one)),
         ("head-maps", "Where the head looks", drawings.head_maps(study, one)),
-        ("top-k-ratio", "The K most hijacked heads", drawings.top_k_ratio(study, one)),
-        ("top-k-levels", "Their level in both models", drawings.top_k_levels(study, one)),
     ]
+    if study.has_curve:
+        made += [
+            ("top-k-ratio", "The K most hijacked heads", drawings.top_k_ratio(study, one)),
+            ("top-k-levels", "Their level in both models", drawings.top_k_levels(study, one)),
+        ]
     return tuple(_of_study(study, *parts) for parts in made)
 
 
@@ -59,10 +62,8 @@ def _zones(study: Study, style: Style):
 def _study_tables(run: Run) -> dict[str, pd.DataFrame]:
     study = recorded.load(run)
     columns = ["rank", "layer", "head", "delta_rel", "l_original", "l_suspect"]
-    return {
-        "ranking": study.ranking[columns].head(ROWS),
-        "ratio": report.ratio_table(study),
-    }
+    tables = {"ranking": study.ranking[columns].head(ROWS)}
+    return tables | ({"ratio": report.ratio_table(study)} if study.has_curve else {})
 
 
 def _views(run: Run, study: Study) -> tuple[MapView, HeadView]:

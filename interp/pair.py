@@ -102,6 +102,10 @@ class ModelPair:
         """sha256 of the safetensors files at load; `base+adapter` where there is an adapter."""
         return self._hashes[which]
 
+    def weight_hashes(self) -> dict[str, str]:
+        """Those of both, for `RunWriter.made_of`."""
+        return dict(self._hashes)
+
     def memory(self) -> dict[str, int]:
         """Bytes: `parameters` (each once), `process`, `free_ram`, on a GPU also `free_gpu`."""
         import psutil

@@ -34,6 +34,15 @@ def cached(
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
+def slides(config, n_tokens: int) -> bool:
+    """Whether so many tokens outgrow a model's sliding window.
+
+    A cache that slides has forgotten what the positions of its keys were: it cannot be lent.
+    """
+    window = getattr(config, "sliding_window", None)
+    return bool(window) and n_tokens > window
+
+
 def picked(cache: Cached, rows: Tensor) -> Cached:
     """Some rows of a cache; a cache of one row is not copied.
 

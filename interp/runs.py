@@ -186,6 +186,20 @@ class RunWriter:
         self._meta |= more
         self._write_meta()
 
+    def made_of(self, **hashes: str) -> None:
+        """Say which files the run's numbers come from; what came from others is made again.
+
+        To be called before anything kept is used: a model may have been trained anew into the
+        same folder, or a prompt set edited, since the run stopped.
+
+        Args:
+            **hashes: sha256 by what it is of (`suspect`, `prompts`, ...).
+        """
+        if self.resumed and self._meta.get("made_of") != hashes:
+            _clear(self.path)
+            self.resumed = False
+        self.note(made_of=hashes)
+
     def stop(self, state: str, reason: str) -> None:
         """Leave the run unfinished, to be resumed: `cancelled` or `failed`, and why."""
         try:

@@ -182,12 +182,12 @@ def spec_from(plain: dict) -> PairSpec:
     """The spec that `dataclasses.asdict` made plain, as it stands in a `run.json`.
 
     Raises:
-        UsageError: fields that are missing or not known.
+        UsageError: fields that are missing, not known or no text.
     """
     try:
         models = {side: ModelSpec(**plain[side]) for side in get_args(Which)}
         return PairSpec(**{**plain, **models})
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"the pair's description is not whole ({error})") from error
 
 

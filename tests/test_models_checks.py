@@ -81,6 +81,15 @@ def test_a_pickled_adapter(tiny_folder, copy_of):
     refused(tiny_folder(), adapter=adapter, match="adapter_model.bin")
 
 
+def test_the_adapter_that_is_checked_is_the_one_that_is_loaded(tiny_folder, copy_of):
+    adapter = copy_of(kind="adapter")
+    good = (adapter / "adapter_model.safetensors").rename(adapter / "good.safetensors")
+    index = {"weight_map": {name: good.name for name in stored_tensors(good)}}
+    (adapter / "adapter_model.safetensors.index.json").write_text(json.dumps(index))
+    (adapter / "adapter_model.bin").write_bytes(b"a pickle")
+    refused(tiny_folder(), adapter=adapter, match="pickles can run code")
+
+
 def test_a_missing_shard(copy_of):
     folder = copy_of()
     names = list(stored_tensors(folder / "model.safetensors"))
@@ -117,6 +126,7 @@ def test_code_that_the_model_brings_along_is_never_run(copy_of, tmp_path):
         ({"num_hidden_layers": 10**9}, "not possible"),
         ({"vision_config": {"num_hidden_layers": 10**9}}, "not possible"),
         ({"num_local_experts": 10**9}, "not possible"),
+        ({"num_labels": 2 * 10**9}, "not possible"),
         ({"num_hidden_layers": 4}, "says 4 layers but the files hold 3"),
         ({"num_hidden_layers": 2}, "says 2 layers but the files hold 3"),
         ({"hidden_size": -64}, "not possible"),

