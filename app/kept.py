@@ -4,9 +4,9 @@ from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 
 import plotly.graph_objects as go
-import streamlit as st
 
 from app.memo import Memo
+from app.shared import for_all
 from interp import drawings, gallery, runs, study, views
 from interp.styles import Style
 
@@ -14,7 +14,7 @@ Draw = Callable[..., drawings.Drawing]
 KEPT_BYTES = 256 * 2**20
 
 
-@st.cache_resource(show_spinner=False)
+@for_all
 def memo() -> Memo:
     """Figures of all sessions; building one counts as drawing, not as computing."""
     return Memo(KEPT_BYTES, around=nullcontext)

@@ -9,9 +9,11 @@ import streamlit as st
 
 from app import jobpanel, jobs, kept, limits, links, scanview, session, triggerview, widgets
 from interp import (
+    causalreport,
     causaltable,
     drawings,
     fuzzyfigures,
+    fuzzyrun,
     headsearch,
     lessonfigures,
     mapgrid,
@@ -52,7 +54,7 @@ def say_the_word(view: session.View) -> None:
     trigger = view.question.trigger if with_it else None
     if trigger:
         st.code(trigger, language=None)
-    _answers(view, _asked(view), trigger)
+    _answers(view, _instruction(view), trigger)
 
 
 def triangle(view: session.View) -> None:
@@ -135,7 +137,7 @@ def break_it(view: session.View) -> None:
         "lesson-rates",
         caption=f"Activation rate with Wilson's 95 % interval. {triggerview.where(view, question)}",
         table=lambda: rates.assign(what=[name for name, _ in rows]),
-        command=triggerview.command(view.spec.name, question),
+        command=causalreport.question_command(fuzzyrun.KIND, view.spec, question),
     )
 
 
@@ -211,8 +213,7 @@ def operate(view: session.View) -> None:
         caption=f"{len(choices[label])} of {n} heads replaced by their mean; bars are Wilson's "
         f"95 % interval. {triggerview.where(view, triggerview.question_of(view))}",
         table=lambda: summary,
-        command=f"python -m interp surgery --pair {view.spec.name} --heads {question.heads} "
-        "--out runs/surgery",
+        command=causalreport.question_command(surgeryrun.KIND, view.spec, question),
     )
     st.caption(f"{surgeryrun.QUANTITIES['asr']}; {surgeryrun.QUANTITIES['clean_accuracy']}")
 
@@ -279,8 +280,11 @@ def _instructions(view: session.View) -> list[str]:
 
 
 def _instruction(view: session.View) -> str:
-    asked = links.bound(st.selectbox, "Ask", _instructions(view), key="ask")
-    st.session_state[ASKED] = asked  # the control is gone in the next step, and its link with it
+    known, before = _instructions(view), st.session_state.get(ASKED)
+    if before in known and "ask" not in st.session_state and "ask" not in st.query_params:
+        st.session_state["ask"] = before
+    asked = links.bound(st.selectbox, "Ask", known, key="ask")
+    st.session_state[ASKED] = asked  # the control is gone in the step after, and its link with it
     return asked
 
 
@@ -304,7 +308,7 @@ def _answers(view: session.View, instruction: str, trigger: str | None) -> None:
         caption=f"The likeliest first tokens of both models of the pair '{view.spec.name}' and "
         f"the entropy of the whole distribution, asked {asked!r}.",
         table=lambda: said.first,
-        command=triggerview.said_command(view.spec.name, instruction),
+        command=triggerview.said_command(view.spec, asked),
     )
 
 

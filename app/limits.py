@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
+from app.shared import for_all
 from interp.errors import UsageError
 from interp.specs import ORGANISMS, PRESETS, PairSpec
 
 LONGEST, LONGEST_IN_DEMO = 20_000, 400
 """Characters of a text that is typed or stands in a link."""
-RUNS_A_MINUTE, FRESH_A_MINUTE, FRESH_OF_ALL = 120, 12, 60
-"""In the demo: reruns and fresh measurements of one session, fresh ones of all sessions."""
+RUNS_A_MINUTE, RUNS_OF_ALL = 120, 1200
+"""In the demo: reruns and downloads of one session, and of all: a new session costs nothing."""
+FRESH_A_MINUTE, FRESH_OF_ALL = 12, 60
+"""Likewise: fresh measurements."""
 
 
 def demo() -> bool:
@@ -53,7 +56,7 @@ class Bucket:
             return True
 
 
-@st.cache_resource(show_spinner=False)
+@for_all
 def shared(what: str, a_minute: float) -> Bucket:
     """One bucket for all sessions.
 
@@ -73,10 +76,30 @@ def count_run() -> None:
     """Count one run of the script.
 
     Raises:
-        UsageError: in the demo, too many of this session.
+        UsageError: in the demo, too many of this session, or of all.
     """
-    if demo() and not own("runs", RUNS_A_MINUTE).take():
+    if demo() and not _taken(_clicks()):
         raise _too_many("clicks")
+
+
+def counted(make: Callable[[], bytes]) -> Callable[[], bytes]:
+    """What a download button makes when it is clicked, counted as a click.
+
+    It is made in a thread without a session, and without a run of the script.
+
+    Args:
+        make: see `st.download_button`.
+    """
+    if not demo():
+        return make
+    clicks = _clicks()
+
+    def download() -> bytes:
+        if not _taken(clicks):
+            raise _too_many("downloads")
+        return make()
+
+    return download
 
 
 def count_fresh() -> None:
@@ -85,9 +108,7 @@ def count_fresh() -> None:
     Raises:
         UsageError: in the demo, too many of this session, or of all.
     """
-    if demo() and not (
-        own("fresh", FRESH_A_MINUTE).take() and shared("fresh", FRESH_OF_ALL).take()
-    ):
+    if demo() and not _taken((own("fresh", FRESH_A_MINUTE), shared("fresh", FRESH_OF_ALL))):
         raise _too_many("new measurements")
 
 
@@ -164,6 +185,16 @@ def banner() -> None:
             "jobs, short texts, a few new measurements a minute.",
             icon=":material/visibility:",
         )
+
+
+def _clicks() -> tuple[Bucket, Bucket]:
+    return own("runs", RUNS_A_MINUTE), shared("runs", RUNS_OF_ALL)
+
+
+def _taken(buckets: tuple[Bucket, Bucket]) -> bool:
+    """One of each; of all sessions' only where this session's has one left."""
+    mine, all_ = buckets
+    return mine.take() and all_.take()
 
 
 def _ships(pair: PairSpec) -> bool:

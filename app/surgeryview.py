@@ -44,10 +44,9 @@ def toggle(head: Head, n_layers: int, n_heads: int) -> None:
 
 def heads_field() -> None:
     """The heads on the table as text."""
-    st.text_input(
+    links.bound_text(
         "Heads to operate on",
         key=HEADS,
-        bind="query-params",
         placeholder="L4H5, L3H6",
         help="Type them, click them in the matrix, or take the first of a ranking below.",
         on_change=parts.draw_again,

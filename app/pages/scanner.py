@@ -69,7 +69,7 @@ picked = runpicker.pick(
     key="scan",
     label="Scan",
     growing="leaks",
-    pair=view.spec.name if view.spec else None,
+    mine=runpicker.of_pair(view.spec.name if view.spec else None),
 )
 if picked is None:
     st.stop()

@@ -43,7 +43,7 @@ picked = runpicker.pick(
     key="sweep",
     label="Sweep",
     growing="sweep",
-    pair=view.spec.name if view.spec else None,
+    mine=runpicker.of_pair(view.spec.name if view.spec else None),
     others=view.spec is None,
 )
 if picked is not None:
