@@ -149,6 +149,16 @@ def test_a_recorded_study_stands_beside_the_run_of_its_models(page):
     assert "Surgery needs the models" in at.info[0].value
 
 
+def test_an_unfinished_run_of_another_pair_does_not_take_the_place(page, measured):
+    left = shutil.copytree(SHIPPED / "causal-emoji", measured / "left")
+    meta = json.loads((left / "run.json").read_text())
+    (left / "run.json").write_text(json.dumps(meta | {"state": "cancelled"}))
+    at = page()
+    shutil.rmtree(left)
+    assert not at.error and at.selectbox(key="causal").value == "mine"
+    assert "left" not in at.selectbox(key="causal").options
+
+
 def test_another_pair_brings_its_own_run(page, folders, tmp_path):
     at = page()
     other = tiny.write_adapter(tmp_path / "other", folders[0], seed=7)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
@@ -183,6 +184,33 @@ def test_a_long_trigger_in_a_link_is_refused_before_anything_is_measured(demo):
     at.query_params.update(pair="deployment", trigger="x" * 401)
     at.run()
     assert not at.exception and "characters are too many" in at.error[0].value
+
+
+def test_what_all_sessions_share_outlives_the_message_that_clears_streamlits_caches():
+    tries, slot = limits.shared("tries", 2), session.slot()
+    while tries.take():
+        pass
+    st.cache_resource.clear()  # what any browser may ask a Streamlit server to do
+    assert limits.shared("tries", 2) is tries and session.slot() is slot
+    assert jobs.registry() is jobs.registry()
+
+
+def test_downloads_of_a_demo_count_as_clicks(demo, monkeypatch):
+    monkeypatch.setattr(limits, "RUNS_OF_ALL", 2)
+    monkeypatch.setattr(st, "session_state", {})
+    make = limits.counted(lambda: b"data")
+    assert [make(), make()] == [b"data"] * 2
+    with pytest.raises(UsageError, match="too many downloads"):
+        make()
+
+
+def test_long_heads_in_a_link_are_refused_and_not_repeated(demo):
+    at = AppTest.from_file(APP, default_timeout=120)
+    known = {"pair": "a recorded run …", "run": "heads-deployment", "subset": "L1H1," * 200}
+    for key, value in known.items():
+        at.query_params[key] = value
+    at.switch_page("app/pages/attention.py").run()
+    assert not at.exception and "too many" in at.error[0].value and "L1H1" not in at.error[0].value
 
 
 def test_a_demo_session_that_clicks_too_fast_waits(demo):

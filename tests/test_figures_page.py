@@ -62,6 +62,10 @@ def test_all_figures_of_a_run_with_captions_and_no_model(folder, monkeypatch):
     assert len(at.header) == 2 and not at.error
 
 
+def test_the_address_names_the_run_that_is_shown(folder, monkeypatch):
+    assert page(folder, monkeypatch).query_params["of"] == "mine"
+
+
 def test_two_runs_beside_each_other(folder, monkeypatch):
     at = page(folder, monkeypatch, of="scan-base", **{"with": "scan-deployment"})
     assert not at.error and at.header[0].value == "What differs"

