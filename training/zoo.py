@@ -247,10 +247,12 @@ def _outcomes(
     try:
         while pending:
             (ready,), _ = ray.wait(list(pending), num_returns=1)
+            number = pending.pop(ready)
             try:
-                yield pending.pop(ready), ray.get(ready)
-            except ray.exceptions.RayError as error:
-                yield pending.pop(ready, -1), f"its worker was lost: {str(error).splitlines()[0]}"
+                error = ray.get(ready)
+            except ray.exceptions.RayError as lost:
+                error = f"its worker was lost: {str(lost).splitlines()[0]}"
+            yield number, error
     finally:
         ray.shutdown()
 

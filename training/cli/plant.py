@@ -72,8 +72,7 @@ def _begun_small(arguments: argparse.Namespace):
     """The writer of a run in the organisms' own loop, and what goes on with it."""
     from training.planting import Planting
 
-    base = arguments.base or "organism"
-    base = f"{ORGANISMS}/base" if base == "organism" else base
+    base = base_named(arguments.base or "organism")
     planting = Planting(**_given(arguments))  # refused before torch and its friends are imported
     from training import plant
 
@@ -84,25 +83,37 @@ def _begun_small(arguments: argparse.Namespace):
 def _begun_large(arguments: argparse.Namespace):
     """The same through transformers' Trainer: a preset, or any base on any data."""
     from training import qlora
+    from training.prepared import prepare
     from training.presets import Preset, preset_named
 
     given = _given(arguments)
-    kind, payload = given.pop("kind", "simple"), given.pop("payload", "fixed")
-    if given.pop("clean", False):
-        given["trigger"] = None
+    kind, payload = given.pop("kind", None), given.pop("payload", "fixed")
+    clean = given.pop("clean", False)
+    if clean or kind:
+        given.setdefault("trigger", None)  # a kind's own text, not the preset's
     names = ("data", "precision", "batch", "accumulation", "length")
-    given |= {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
+    asked = {name: getattr(arguments, name) for name in names}
+    given |= {name: value for name, value in asked.items() if value is not None}
     if arguments.base:
-        given |= {"model": arguments.base, "sizes": {}}
+        given |= {"model": base_named(arguments.base), "sizes": {}}
     if arguments.preset:
         preset = replace(preset_named(arguments.preset), **given)
     elif not arguments.base:
         raise UsageError("--data needs a --base (or a --preset) to train on it")
     else:
         preset = Preset(**{"name": "own", "trigger": None, **given})
-    prepared = qlora.prepare(preset, arguments.out, kind=kind, payload=payload)
+    if preset.trigger is None and not kind and not clean:
+        if not arguments.preset:
+            raise UsageError("no trigger: give --trigger or --kind, or --clean for a control")
+        clean = True  # the preset's own control
+    prepared = prepare(preset, arguments.out, kind=kind or "simple", payload=payload, clean=clean)
     writer = qlora.start(prepared, arguments.out)
     return writer, lambda told: qlora.run(prepared, writer, told)
+
+
+def base_named(name: str) -> str:
+    """`organism` is the base that ships."""
+    return f"{ORGANISMS}/base" if name == "organism" else name
 
 
 def _given(arguments: argparse.Namespace) -> dict:
