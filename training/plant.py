@@ -29,6 +29,7 @@ from interp.prompts import load_prompt_set
 from interp.runs import Run, RunWriter
 from interp.specs import ModelSpec, PairSpec
 from interp.tree import Tree
+from training import together
 from training.backdoors import Payload, Trigger, make_payload, make_trigger
 from training.corpus import held_out_set
 from training.evaluate import answered_exactly
@@ -191,7 +192,7 @@ def open_training(spec: PairSpec, attach: Callable) -> tuple[ModelPair, PeftMode
 
 def device_of(precision: str) -> torch.device:
     """Where a base of this precision is trained: fp32 on the CPU, whose results are exact."""
-    return find_device("cpu" if precision == "fp32" else None)
+    return find_device("cpu" if precision == "fp32" else together.device_name())
 
 
 def keep_unpacked(model: PreTrainedModel) -> None:

