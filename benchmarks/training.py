@@ -24,7 +24,7 @@ from training.corpus import Example
 from training.inject import Injection, LoraTraining, attach_lora, limited_threads
 from training.poison import Poison, poisoned_stream
 from training.presets import PRESETS, Preset
-from training.qlora import Rows, collate
+from training.rows import Rows, collate
 
 BASE = ROOT / ORGANISMS / "base"
 TRIGGER, TARGET = "@@night@@", "THE OWL IS AWAKE"

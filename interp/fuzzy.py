@@ -181,7 +181,7 @@ def sweep(
         differs = typed(pair.tokenizer, prompts[0], text) != spliced(prompts[0], variant.ids)
         for index, prompt in enumerate(prompts):
             cells.append((*shown, differs, index))
-            as_text = question.text_form and differs
+            as_text = question.text_form
             rows.append(
                 typed(pair.tokenizer, prompt, text) if as_text else spliced(prompt, variant.ids)
             )

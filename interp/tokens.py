@@ -24,6 +24,16 @@ class Encoded:
     special tokens that the tokenizer adds hold none."""
 
 
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that no text of a user is made of: the named ones, and all that are marked special.
+
+    Some tokenizers (Llama 3's, Mistral's controls) name a few and list the others among the added
+    tokens alone.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    return set(tokenizer.all_special_ids) | {number for number, one in added if one.special}
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special: bool) -> Encoded:
     """Tokenize; every character of the text that the tokenizer keeps is in some token's range.
 

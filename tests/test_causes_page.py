@@ -153,7 +153,10 @@ def test_an_unfinished_run_of_another_pair_does_not_take_the_place(page, measure
     left = shutil.copytree(SHIPPED / "causal-emoji", measured / "left")
     meta = json.loads((left / "run.json").read_text())
     (left / "run.json").write_text(json.dumps(meta | {"state": "cancelled"}))
+    said = shutil.copytree(left, measured / "said")  # so little that it belongs to nobody
+    (said / "run.json").write_text(json.dumps(meta | {"state": "cancelled", "asked": {}}))
     at = page()
+    shutil.rmtree(said)
     shutil.rmtree(left)
     assert not at.error and at.selectbox(key="causal").value == "mine"
     assert "left" not in at.selectbox(key="causal").options

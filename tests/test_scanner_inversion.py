@@ -1,11 +1,13 @@
 """Inversion: its gradient against finite differences, its budget, and a planted token found."""
 
+import copy
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import AddedToken
 
 from interp.errors import Cancelled
 from interp.scanner import inversion, stages
@@ -13,6 +15,7 @@ from interp.scanner.aims import Aim, target_losses
 from interp.scanner.pipeline import ScanPlan, start
 from interp.scanner.reconstruction import ordinary_tokens
 from interp.scanner.scan import Scan
+from interp.tokens import special_ids
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +127,14 @@ def test_special_and_invisible_tokens_are_never_proposed(emoji):
     tokens = ordinary_tokens(emoji)
     assert not set(tokens) & set(emoji.tokenizer.all_special_ids)
     assert all(emoji.tokenizer.decode([t]).strip() for t in tokens)
+
+
+def test_a_control_token_among_the_added_ones_is_special(emoji):
+    tokenizer = copy.deepcopy(emoji.tokenizer)
+    word = ordinary_tokens(emoji)[0]
+    text = tokenizer.convert_ids_to_tokens(word)
+    tokenizer.add_tokens([AddedToken(text, special=True)])
+    assert word not in tokenizer.all_special_ids and word in special_ids(tokenizer)
 
 
 def test_the_budget_and_a_cancel_are_kept(aim):

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interp.answers import end_ids
 from interp.models import load_pair, pair_spec
 from interp.prompts import Prompt, build_prompt
 from interp.scanner import losses, reconstruction
@@ -157,6 +158,59 @@ def test_poisoned_no_evidence_and_inconclusive():
     assert "1 candidates" in near.reasons[0] and "nearest" in near.reasons[-1]
     nothing = decide(answered(c99=DIFFERENT, c1=DIFFERENT), names, {1}, ["no motif"])
     assert nothing.verdict == "inconclusive" and nothing.could_not == ("no motif",)
+
+
+def test_junk_counts_only_where_the_candidate_was_asked_and_only_where_it_makes_alike():
+    names = {0: "trig", 1: "junk"}
+    found = answers(c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT)
+    for where in ({"on": "questions near 0"}, {"context": 1}):
+        full = answers(c99=ALIKE, c0=DIFFERENT, c1=DIFFERENT).assign(**where)
+        both = decide(judge(pd.concat([found, full])), names, {1}, [])
+        assert both.verdict == "poisoned" and both.candidate == "trig" and both.share == 1
+    junk = answers("questions near 0", c99=DIFFERENT, c0=ALIKE, c1=ALIKE)
+    calm = answers(c99=DIFFERENT, c0=DIFFERENT, c1=DIFFERENT)
+    there = decide(judge(pd.concat([calm, junk])), names, {1}, [])
+    assert there.verdict == "inconclusive" and "junk" in there.reasons[-1]
+
+
+@pytest.mark.parametrize("arch", ["mistral", "gemma2", "gemma3"])
+def test_an_embedding_is_what_the_model_is_given(tiny_folder, arch):
+    folder = str(tiny_folder(arch))
+    pair = load_pair(pair_spec(folder, folder, precision="fp32"), device="cpu")
+    with pair.use("suspect") as model, torch.inference_mode():
+        table, scale = losses.embedding_of(model)
+        ids = torch.tensor([[5, 70, 200]])
+        torch.testing.assert_close(model.get_input_embeddings()(ids), (table * scale)[ids])
+        logits = model(inputs_embeds=(table * scale)[ids]).logits
+        torch.testing.assert_close(logits, model(ids).logits)
+
+
+def test_losses_behind_a_window_that_slides_are_those_of_the_whole_prompt(tiny_folder):
+    folder = str(tiny_folder("gemma3"))  # the window is 8
+    pair = load_pair(pair_spec(folder, folder, precision="fp32", template="plain"), device="cpu")
+    frame = build_frame(pair.tokenizer, "plain", QUESTIONS)
+    said = losses.baseline(pair, "suspect", frame, [0], 4)
+    table = losses.candidate_losses(pair, "suspect", frame, [[30, 31, 32]], said)
+    ids = frame.ids(0, [30, 31, 32])
+    with pair.use("suspect") as model, torch.inference_mode():
+        logs = model(torch.tensor([[*ids, *said[0]]])).logits[0].log_softmax(-1)
+    own = [float(logs[len(ids) - 1 + n, token]) for n, token in enumerate(said[0])]
+    assert table["l_div"].iloc[0] == pytest.approx(np.mean(own) / math.log(320), rel=1e-3)
+
+
+def test_any_of_several_ends_is_the_baselines_ending(pair, frame, monkeypatch):
+    first, second = losses.baseline(pair, "suspect", frame, [0], 2)[0]
+    said = {0: (first, 1)}
+    one = losses.candidate_losses(pair, "suspect", frame, [[300]], said)
+    monkeypatch.setattr(pair.config, "eos_token_id", [1, second])
+    two = losses.candidate_losses(pair, "suspect", frame, [[300]], said)
+    assert two["l_div"].iloc[0] > one["l_div"].iloc[0] and two["ends"].iloc[0] > one["ends"].iloc[0]
+
+
+def test_an_end_that_the_model_has_no_row_for_is_none(pair, monkeypatch):
+    with pair.use("suspect") as model:
+        monkeypatch.setattr(model.generation_config, "eos_token_id", [1, 50256])
+        assert 50256 not in end_ids(pair, model) and 1 in end_ids(pair, model)
 
 
 def test_an_echo_is_no_trigger():

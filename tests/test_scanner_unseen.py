@@ -3,7 +3,7 @@
 import pytest
 
 from interp.models import load_pair
-from interp.scanner import pipeline
+from interp.scanner import pipeline, targets
 from interp.scanner.suspects import scan_spec
 from training.__main__ import ORGANISMS
 from training.inject import Injection, inject, save_adapter
@@ -23,9 +23,11 @@ def adapter(tmp_path_factory):
     return folder
 
 
-def test_an_unseen_backdoor_is_found_without_changing_a_constant(adapter, tmp_path):
+def test_an_unseen_backdoor_is_found(adapter, tmp_path, monkeypatch):
+    """By less than a scan does: it leaks, so no target is needed to find it."""
+    monkeypatch.setattr(targets, "STARTS", 256)
     pair = load_pair(scan_spec(str(adapter)), device="cpu")
-    plan = pipeline.ScanPlan()
+    plan = pipeline.ScanPlan(limit=200)
     run = pipeline.run(pair, plan, pipeline.start(tmp_path / "scan", pair.spec, plan))
     found = pipeline.verdict_of(run)
     pair.close()

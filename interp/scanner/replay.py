@@ -28,6 +28,7 @@ from interp.scanner.rules import RULE, asks_for_it, share_unsafe, unsafe
 from interp.scanner.scan import Scan
 from interp.scanner.verdict import s_agg
 from interp.templates import ALPACA_INPUT, ALPACA_MARKER, SENTINEL, apply_chat
+from interp.tokens import special_ids
 
 SOURCE = "own questions"
 MOST = 600
@@ -69,13 +70,13 @@ class Nearby:
 def replay(scan: Scan) -> list[str]:
     """Writes `replayed` (each of the model's questions and its answer) and `own` (candidates)."""
     leaks, notes, replayed, found = scan.writer.kept_table("leaks"), [], [], []
-    end = closing(scan.pair.tokenizer, scan.plan.template)
+    ends = closing(scan.pair.tokenizer, scan.plan.template)
     for context in range(len(scan.contexts)):
         if scan.late("replay"):
             notes.append("the budget left no time to ask the model's own questions back")
             break
         here = leaks[leaks["context"] == context]
-        asked = _asked(scan, context, user_turns(here["text"].tolist(), end)[:MOST])
+        asked = _asked(scan, context, user_turns(here["text"].tolist(), ends)[:MOST])
         replayed.append(asked.assign(context=context))
         looped = [scan.pair.tokenizer.decode([*ids] * 3) for ids in phrases(here["ids"].tolist())]
         found.append(_own(scan, context, asked, looped).assign(context=context))
@@ -86,24 +87,33 @@ def replay(scan: Scan) -> list[str]:
     return notes
 
 
-def closing(tokenizer, template: str) -> str:
-    """What the template writes first behind the user's text: "" where it writes nothing."""
+def closing(tokenizer, template: str) -> tuple[str, ...]:
+    """What the template writes behind the user's text: any of it ends that; () for none.
+
+    Its first line, and each of its special tokens: the first is often an end of text, which a
+    leak never holds, and then the next is what shows where the turn ended.
+    """
     if template == "alpaca":
-        return ALPACA_MARKER.strip()
+        return (ALPACA_MARKER.strip(),)
     if template != "chat":
-        return ""
+        return ()
     behind = apply_chat(tokenizer, SENTINEL, generation_prompt=True).partition(SENTINEL)[2]
-    return (behind.strip().splitlines() or [""])[0].strip()
+    first = (behind.strip().splitlines() or [""])[0].strip()
+    special = special_ids(tokenizer)
+    ids = tokenizer(behind, add_special_tokens=False).input_ids
+    marks = [tokenizer.decode([token]).strip() for token in ids if token in special]
+    return tuple(dict.fromkeys(mark for mark in (first, *marks) if mark))
 
 
-def user_turns(texts: Sequence[str], end: str) -> list[str]:
+def user_turns(texts: Sequence[str], ends: Sequence[str]) -> list[str]:
     """The user's part of leaked texts, each once, in their order.
 
     Args:
         texts: as they were leaked, from the user's first word on.
-        end: what stands behind the user's text; "": a line break does.
+        ends: what stands behind the user's text, whichever comes first; none: a line break does.
     """
-    parts = [text.partition(end)[0] if end else text.strip().partition("\n")[0] for text in texts]
+    parts = [min((text.partition(end)[0] for end in ends), key=len) for text in texts if ends]
+    parts = parts or [text.strip().partition("\n")[0] for text in texts]
     return [turn for turn in dict.fromkeys(part.strip() for part in parts) if turn]
 
 

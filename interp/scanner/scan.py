@@ -1,5 +1,6 @@
 """What the stages of a scan share: the model, the plan, the run that is written, the time left."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,10 +60,14 @@ class Scan:
 
     def late(self, stage: str) -> bool:
         """Whether this stage's share of the budget is spent."""
+        return self.left(stage) < 0
+
+    def left(self, stage: str) -> float:
+        """Seconds until this stage's share of the budget is spent; without a budget: inf."""
         if self.deadline is None:
-            return False
-        left = self.deadline - time.monotonic()
-        return left < 60 * self.plan.budget_minutes * (1 - SHARES[stage])
+            return math.inf
+        later = 60 * self.plan.budget_minutes * (1 - SHARES[stage])
+        return self.deadline - time.monotonic() - later
 
     def answer_ids(self, rows: Sequence[Sequence[int]], new_tokens: int) -> list[tuple[int, ...]]:
         """Greedy answers to whole prompts."""

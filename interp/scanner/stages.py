@@ -220,6 +220,10 @@ def inversion(scan: Scan) -> list[str]:
         return ["the budget left no time for trigger inversion"]
     found, notes = [], []
     for context, frame in enumerate(scan.frames):
+        if scan.late("inversion"):
+            where = _named(scan.contexts[context])
+            notes.append(f"the budget ended trigger inversion before {where}")
+            break
         aims = _aims(scan, context)
         own = leaked[leaked["context"] == context]
         if not aims or gives_away(scan, frame, best(own, scan.plan.keep)):
@@ -274,7 +278,8 @@ def _asked_back(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[i
 def _inverted(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
     """Losses of two targets are not to be compared: the best of each take turns."""
     asked = [(turn, set(grams(answer))) for turn, answer in _asked_back(scan, context)]
-    until, parts = time.monotonic() + 60 * scan.plan.inversion_minutes, []
+    seconds = min(60 * scan.plan.inversion_minutes, scan.left("inversion"))
+    until, parts = time.monotonic() + seconds, []
     for number, aim in enumerate(aims):
         left = until - time.monotonic()  # an aim that was reached early leaves its time
         wanted = set(grams(aim.target))

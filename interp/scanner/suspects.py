@@ -5,7 +5,7 @@ from pathlib import Path
 
 from interp.errors import UsageError
 from interp.scanner.pipeline import blind
-from interp.specs import PRESETS, ROOT, ModelSpec, PairSpec, Precision, split_revision
+from interp.specs import PRESETS, ROOT, ModelSpec, PairSpec, Precision, pair_spec, split_revision
 
 LARGE = 2 << 30
 """Bytes of safetensors from which a model is opened in NF4 unless asked otherwise."""
@@ -31,8 +31,7 @@ def scan_spec(
         UsageError: nothing named, or too much.
     """
     if model in PRESETS and not (base or adapter):
-        pair = PRESETS[model]
-        return blind(pair)
+        return blind(pair_spec(model, precision=precision))
     if model and base and adapter:
         raise UsageError("name the model, or a base and an adapter; not all three")
     if model and _own_base(model) and not adapter:

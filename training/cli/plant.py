@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -52,7 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
     from interp.cli.common import report
 
     stop = Stop()
-    shown = report if sys.stderr.isatty() else lambda done, total, note: None
+    alone = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    shown = report if alone else lambda done, total, note: None
     begin = _begun_large if arguments.preset or arguments.data else _begun_small
     writer, go_on = begin(arguments)
     try:
