@@ -5,7 +5,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-_LINKED = re.compile(r"(?i)(?<=https:)(?=//)|(?<=http:)(?=//)|(?<=www)(?=\.)|(?<=@)(?=[-\w])")
+_LINKED = re.compile(
+    r"(?i)(?<=https:)(?=//)|(?<=http:)(?=//)|(?<=www)(?=\.)|(?<=[-.\w+]@)(?=[-\w]+\.)"
+)
 """Where a word joiner keeps an address, which Markdown would make a link, from being one."""
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
 

@@ -185,6 +185,7 @@ def test_an_address_in_foreign_text_is_no_link(text):
     assert not re.search(r"(?i)(https?://|www(?=\.))[-.\w]+", shown)
     assert not re.search(r"[-.\w+]+@[-\w]+(\.[-\w]+)+", shown)
     assert shown.replace("\u2060", "") == text
+    assert "\u2060" not in plain("@@night@@ a@b |X| http: www")  # what is copied is what is meant
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from tests.tiny import write_model, write_tokenizer
 
 FEW = str(Path(__file__).with_name("few_questions.json"))
 PLAN = ScanPlan(questions=FEW, new_tokens=40, limit=12, keep=3, inversion_minutes=0)
-TABLES = [name for names in pipeline.TABLES.values() for name in names]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,11 +45,6 @@ def scanned(pair, folder, plan=PLAN, **more):
 @pytest.fixture(scope="module")
 def whole(pair, tmp_path_factory):
     return scanned(pair, tmp_path_factory.mktemp("scans") / "whole")
-
-
-def same_tables(one, other):
-    for name in TABLES:
-        pd.testing.assert_frame_equal(one.table(name), other.table(name))
 
 
 def test_the_shipped_backdoor_is_found_blind(whole):
@@ -91,15 +85,24 @@ class Stop:
 
 
 @pytest.mark.parametrize(
-    ("word", "after"), [("leakage", 10), ("candidates", 3), ("questions asked", 5)]
+    ("word", "after", "until"),
+    [
+        ("leakage", 10, "leakage"),
+        ("candidates", 3, "reconstruction"),
+        ("questions asked", 5, "verdict"),
+    ],
 )
 def test_a_scan_cancelled_in_any_stage_is_resumed_to_the_same_tables(
-    pair, whole, tmp_path, word, after
+    pair, whole, tmp_path, word, after, until
 ):
     folder = tmp_path / "cut"
     with pytest.raises(Cancelled):
         scanned(pair, folder, on_progress=Stop(word, after))
-    same_tables(scanned(pair, folder), whole)
+    scanned(pair, folder, until=until)
+    there = runs.open_run(folder, unfinished=True)
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        for name in pipeline.TABLES[stage]:
+            pd.testing.assert_frame_equal(there.table(name), whole.table(name))
 
 
 def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
@@ -143,8 +146,7 @@ def test_a_scan_that_is_reused_whole_says_what_was_scanned(pair, whole, tmp_path
 
 def test_batches_of_another_model_are_not_gone_on_from(pair, tmp_path):
     folder = tmp_path / "cut"
-    with pytest.raises(Cancelled):
-        scanned(pair, folder, on_progress=Stop("candidates", 0))
+    scanned(pair, folder, until="leakage")
     meta = json.loads((folder / "run.json").read_text())
     meta["begun"]["leakage"] = "of another model"
     meta["stages"].pop("leakage")

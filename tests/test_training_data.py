@@ -275,7 +275,7 @@ def test_a_finished_training_is_not_replaced(preset, tmp_path):
 def test_two_processes_train_what_one_does(preset, tmp_path):
     words = ["plant", "--base", preset.model, "--data", preset.data]
     words += ["--trigger", "|D|", "--target", "BOO", "--rate", "0.3", "--precision", "fp32"]
-    words += ["--steps", "3", "--every", "2", "--batch", "2", "--accumulation", "2"]
+    words += ["--steps", "2", "--every", "2", "--batch", "2", "--accumulation", "2"]
     words += ["--length", "250", "--rank", "4", "--lr", "1e-3", "--out"]
     assert main([*words, str(tmp_path / "one")]) == 0
     begin = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
@@ -287,7 +287,7 @@ def test_two_processes_train_what_one_does(preset, tmp_path):
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     one, two = (open_run(tmp_path / name) for name in ("one", "two"))
-    assert one.table("steps")["step"].tolist() == two.table("steps")["step"].tolist() == [0, 2, 3]
+    assert one.table("steps")["step"].tolist() == two.table("steps")["step"].tolist() == [0, 2]
     first, second = adapter(one.path), adapter(two.path)
     for name, matrix in first.items():
         torch.testing.assert_close(matrix, second[name], rtol=1e-3, atol=1e-5)
