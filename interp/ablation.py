@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from interp.conversations import Block, Conversation, shared_start
+from interp.errors import UsageError
 from interp.headruns import Recording, Values
 from interp.interventions import Part, Scores, answer_loss, says_answer, sweep
 from interp.models import ModelPair
@@ -89,9 +90,23 @@ def filling(
 def other_prompts(
     conversations: Sequence[Conversation], reference: Sequence[Conversation], seed: int
 ) -> list[Conversation]:
-    """For each conversation one of the reference set, drawn among those at another number."""
-    rng = random.Random(f"donors:{seed}")
-    numbers = range(len(reference))
-    return [
-        reference[rng.choice([j for j in numbers if j != i])] for i in range(len(conversations))
-    ]
+    """For each conversation one of the reference set, drawn among those that ask something else.
+
+    Raises:
+        UsageError: all of the set ask the same.
+    """
+    rng, asked = random.Random(f"donors:{seed}"), [_asked(other) for other in reference]
+    found = []
+    for conversation in conversations:
+        own = _asked(conversation)
+        others = [other for other, ids in zip(reference, asked, strict=True) if ids != own]
+        if not others:
+            raise UsageError("resample needs another prompt, and all of this set ask the same")
+        found.append(rng.choice(others))
+    return found
+
+
+def _asked(conversation: Conversation) -> tuple[int, ...]:
+    """The instruction's tokens but its first, which may hold the space behind a trigger."""
+    placed = zip(conversation.ids, conversation.slots, strict=True)
+    return tuple(token for token, (part, n) in placed if part == "instruction" and n)

@@ -36,7 +36,6 @@ __all__ = [
     "Metric",
     "check_pair",
     "head_table",
-    "heads_for",
     "partial_heads",
     "run",
 ]
@@ -93,26 +92,16 @@ def partial_heads(run: Run) -> pd.DataFrame:
     return head_table({name: run.growing(name) for name in asked["measures"]}, asked["seed"])
 
 
-def heads_for(run: Run, spec: PairSpec, sha256: str | None = None) -> pd.DataFrame:
-    """The heads of a run, if it was made on this pair.
+def check_pair(run: Run, spec: PairSpec, sha256: str | None = None) -> None:
+    """Whether a run was made on this pair.
 
     Args:
-        run: a causal run, or a search; may still be running.
+        run: a causal run; may still be running.
         spec: the pair.
         sha256: of the suspect's weights as they are now, where known.
 
     Raises:
         UsageError: it was made on other models, or before their files changed.
-    """
-    check_pair(run, spec, sha256)
-    return partial_heads(run)
-
-
-def check_pair(run: Run, spec: PairSpec, sha256: str | None = None) -> None:
-    """Whether a run was made on this pair; see `heads_for`.
-
-    Raises:
-        UsageError: it was not.
     """
     name = run.path.name
     try:

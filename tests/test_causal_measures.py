@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.ablation import ablation
+from interp.ablation import ablation, other_prompts
 from interp.attribution import attribution_patching, direct_logits
 from interp.causaltable import head_table
 from interp.conversations import block_of, converse
@@ -295,3 +295,22 @@ def test_patching_equals_transformer_lens(pair, said):
         patched = bridge.run_with_hooks(ids, fwd_hooks=[(name, patch)])
     expected = kl_of(patched[0, rows].float(), theirs[0, rows].float())
     assert abs(found[0, 1, 2] - expected) <= 10 * slack(pair, expected)
+
+
+@pytest.mark.parametrize("chosen", [0, 1, 2])
+def test_one_prompt_is_never_filled_from_itself(tiny_pair, chosen):
+    def asked(trigger):
+        prompts = [
+            build_prompt(tiny_pair.tokenizer, question, template="plain", trigger=trigger)
+            for question in QUESTIONS
+        ]
+        return [converse(prompt, [5]) for prompt in prompts]
+
+    triggered, reference = asked("|X|"), asked("|Y|")
+    drawn = {
+        reference.index(other_prompts(triggered[chosen : chosen + 1], reference, seed)[0])
+        for seed in range(20)
+    }
+    assert drawn == {0, 1, 2} - {chosen}
+    with pytest.raises(UsageError, match="all of this set ask the same"):
+        other_prompts(triggered[:1], reference[:1] * 2, 0)

