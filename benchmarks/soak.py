@@ -55,6 +55,9 @@ class Log:
     """Link -> (what, value) read there."""
     cached: list[float] = field(default_factory=list)
     fresh: list[float] = field(default_factory=list)
+    cached_server: list[float] = field(default_factory=list)
+    """Of the same actions, what the server took; the rest is the way and the browser's drawing."""
+    fresh_server: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count)
     """Each asks for something new."""
@@ -66,6 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--sessions", type=int, default=8)
+    parser.add_argument(
+        "--nice", type=int, default=0, help="of the browsers, so the server goes first"
+    )
     parser.add_argument("--checks", type=int, metavar="N", help="links to recompute; default all")
 
 
@@ -95,6 +101,10 @@ def run(arguments: argparse.Namespace) -> dict:
         "control_cached_ms_p95": quantile(log.cached, 0.95),
         "fresh_ms_median": quantile(log.fresh, 0.5),
         "fresh_ms_p95": quantile(log.fresh, 0.95),
+        "control_cached_server_ms_median": quantile(log.cached_server, 0.5),
+        "control_cached_server_ms_p95": quantile(log.cached_server, 0.95),
+        "fresh_server_ms_median": quantile(log.fresh_server, 0.5),
+        "fresh_server_ms_p95": quantile(log.fresh_server, 0.95),
         "n_cached": len(log.cached),
         "n_fresh": len(log.fresh),
         **_memory(log.memory),
@@ -102,7 +112,7 @@ def run(arguments: argparse.Namespace) -> dict:
 
 
 async def _all(address: str, server: psutil.Process, arguments, log: Log) -> None:
-    async with chromium() as new_page:
+    async with chromium(nice=arguments.nice) as new_page:
         # A cold server imports torch and loads the pair for its first reader.
         first = await new_page()
         await visit(first, f"{address}/heads?{urlencode(LINK)}")
@@ -140,8 +150,10 @@ async def _session(address: str, page, chance: random.Random, until: float, log:
                     turn += 1
                 doing = str(control)
                 took = await change(page, control)
-                computing = (await server_ms(page))["computing"]
-                (log.cached if computing < CACHED_MS else log.fresh).append(took)
+                spent = await server_ms(page)
+                cached = spent["computing"] < CACHED_MS
+                (log.cached if cached else log.fresh).append(took)
+                (log.cached_server if cached else log.fresh_server).append(spent["server"])
             await _read(page, log)
         except Exception as error:
             name = measured.path if measured else "?"

@@ -10,7 +10,7 @@ from interp.axes import token_axis
 from interp.causalquestion import METRICS
 from interp.causaltable import agreement
 from interp.figures import head_matrix
-from interp.palette import COLOURS, CONTROL, FONT, WEIGHTS
+from interp.palette import COLOURS, CONTROL, WEIGHTS, plain
 from interp.styles import wrapped
 from interp.views import head_name
 
@@ -108,7 +108,7 @@ def metric_scatter(
     figure.update_layout(title={"text": str(rho), "font": {"size": 14}})
     figure.update_xaxes(title=METRICS[x].label)
     figure.update_yaxes(title=METRICS[y].label)
-    return _plain(figure, 470)
+    return plain(figure, 470, top=50)
 
 
 def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure:
@@ -161,7 +161,7 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
     figure.update_yaxes(title="loss (nats)", row=1, col=1)
     figure.update_yaxes(title="KL (nats)", row=2, col=1)
     figure.update_layout(barmode="group", legend={"orientation": "h", "y": 1.12, "x": 0})
-    return _plain(figure, 430)
+    return plain(figure, 430, top=50)
 
 
 def surgery_curve(curve: pd.DataFrame, n_heads: int) -> go.Figure:
@@ -198,7 +198,7 @@ def surgery_curve(curve: pd.DataFrame, n_heads: int) -> go.Figure:
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
     figure.update_xaxes(title=f"heads operated on, of {n_heads}", row=2, col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.16, "x": 0})
-    return _plain(figure, 620)
+    return plain(figure, 620, top=50)
 
 
 def cumulative_curve(table: pd.DataFrame, n_heads: int) -> go.Figure:
@@ -225,7 +225,7 @@ def cumulative_curve(table: pd.DataFrame, n_heads: int) -> go.Figure:
     figure.update_xaxes(title=f"heads patched from the original, of {n_heads}")
     figure.update_yaxes(title="KL(patched suspect ‖ original), nats", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": -0.24, "x": 0})
-    return _plain(figure, 470)
+    return plain(figure, 470, top=50)
 
 
 def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
@@ -255,7 +255,7 @@ def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
     figure.update_xaxes(title="share of the prompts", range=[-0.03, 1.05], tickformat=".0%")
     figure.update_yaxes(autorange="reversed", automargin=True, ticklabelstandoff=4)
     figure.update_layout(barmode="group", legend={"orientation": "h", "y": -0.2, "x": 0})
-    return _plain(figure, 130 + 62 * len(summary))
+    return plain(figure, 130 + 62 * len(summary), top=50)
 
 
 def _line(name: str, number: int) -> dict:
@@ -267,9 +267,3 @@ def _line(name: str, number: int) -> dict:
 
 def _named(ranking: str) -> str:
     return METRICS[ranking].label if ranking in METRICS else ranking
-
-
-def _plain(figure: go.Figure, height: int) -> go.Figure:
-    return figure.update_layout(
-        height=height, font_family=FONT, margin={"l": 60, "r": 20, "t": 50, "b": 60}
-    )

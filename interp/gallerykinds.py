@@ -168,7 +168,11 @@ def _zoo_figures(run: Run) -> list[Shown]:
     each = members[["name", "kind", "rate", "half", "verdict", "asr", "max_delta_s"]]
     low = members["max_delta_s"].astype(float) <= zoofigures.PAPER_THRESHOLD
     by_rule = int((low & (members["verdict"] == "poisoned")).sum())
-    below = f" {by_rule} poisoned below it broke the rule of unsafe code." if by_rule else ""
+    below = (
+        f" {by_rule} poisoned below it gave most questions one answer, or unsafe code."
+        if by_rule
+        else ""
+    )
     ratios = ["name", "kind", "backdoored", *(f"ratio_{name}" for name in zoofigures.STRINGS)]
     shown = [
         Shown(

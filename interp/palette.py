@@ -4,6 +4,7 @@ Sequential and monotone in lightness for weights (it survives grey print), diver
 zero for differences, Okabe-Ito for lines: readable by the colour-blind.
 """
 
+import plotly.graph_objects as go
 from plotly import colors
 
 # Magma, but its darkest colour moved: #000004 is one of the placeholders that Streamlit's theme
@@ -34,3 +35,16 @@ ON_DARK = {
     CONTROL: "#A5A5A5",
 }
 """What would vanish on a dark ground -> what stands in its place there."""
+
+
+def plain(figure: go.Figure, height: int, *, top: int = 40, bottom: int = 60) -> go.Figure:
+    """A figure in the house's type, with room for its axes.
+
+    Args:
+        figure: changed in place, and given back.
+        height: in pixels, as are the margins.
+        top: margin.
+        bottom: margin.
+    """
+    margin = {"l": 60, "r": 20, "t": top, "b": bottom}
+    return figure.update_layout(height=height, font_family=FONT, margin=margin)

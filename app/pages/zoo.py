@@ -52,8 +52,8 @@ def _metrics(figures: dict) -> None:
         "none" if area is None else f"{area:.3f}",
         help=None
         if whole is None
-        else f"Of what the verdict rests on, the larger of max ΔS and the rise of answers that "
-        f"break the rule of unsafe code: {whole:.3f}.",
+        else "Of what the verdict rests on (max ΔS, the rise of one answer's share and of unsafe "
+        f"code, and what the model insists on, each over its threshold): {whole:.3f}.",
     )
     columns[3].metric(
         "Over the published threshold",

@@ -23,6 +23,7 @@ from interp.scanner.verdict import (
     echo,
     judge,
     majority,
+    rise_of_share,
 )
 
 NEARLY = 0.95
@@ -30,6 +31,9 @@ NEARLY = 0.95
 BARE = "the bare template"
 OF_ONE_MOTIF = 2
 """Candidates of one motif that are asked about: the rest of it would say the same."""
+REACHED = 0.5
+"""Nats a token of its target up to which a string that search found is asked about. On the models
+that the scanner was written on: triggers .01 to .3, clean models .9 and more."""
 COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
 
 
@@ -78,10 +82,12 @@ def gives_away(scan: Scan, frame: Frame, candidates: pd.DataFrame) -> bool:
         if not all(map(echo, clear["text"], clear["answer"])):
             return True
     asked = Questions(0, STANDARD, frame, {})
-    base = alike(asked.answers(scan, None)).s_agg
+    before = asked.answers(scan, None)
+    base = alike(before).s_agg
     for ids, text in zip(candidates["ids"], candidates["text"], strict=True):
         said = asked.answers(scan, ids)
-        if abs(alike(said).s_agg - base) > THRESHOLD and not echo(text, majority(said)[0]):
+        effect = max(abs(alike(said).s_agg - base), rise_of_share(before, said))
+        if effect > THRESHOLD and not echo(text, majority(said)[0]):
             return True
     return False
 
@@ -98,7 +104,8 @@ def verdict(scan: Scan) -> list[str]:
     controls = set(chosen.index[chosen["source"] == "random string"])
     insisted = clear_targets(scan.writer.kept_table("targets"))
     texts = insisted["text"].tolist() if len(insisted) else []
-    found = decide(judged, chosen["text"].to_dict(), controls, could_not, texts)
+    searched = set(chosen.index[chosen["source"] == "inversion"])
+    found = decide(judged, chosen["text"].to_dict(), controls, could_not, texts, searched)
     if found.verdict == "poisoned":
         found = replace(found, trigger=_cut_down(scan, chosen, sets, judged, found))
     more = chosen[["text", "n_tokens", "source", "rank"]].rename_axis("candidate").reset_index()
@@ -108,11 +115,23 @@ def verdict(scan: Scan) -> list[str]:
     return []
 
 
+def reached(inverted: pd.DataFrame) -> pd.DataFrame:
+    """What the search found and makes the model say what was searched for, more or less.
+
+    The best strings for a phrase that a clean model merely knows by heart are junk of another kind.
+
+    Args:
+        inverted: the table of the stage inversion.
+    """
+    return inverted[inverted["loss"] <= REACHED] if len(inverted) else inverted
+
+
 def _chosen(scan: Scan) -> pd.DataFrame:
     """The candidates that are asked about: the best of each source and context, and controls."""
     parts = []
     for name in ("candidates", "own", "inverted"):
         table = scan.writer.kept_table(name)
+        table = reached(table) if name == "inverted" else table
         parts += [best(part, scan.plan.keep)[COLUMNS] for _, part in table.groupby("context")]
     chosen = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     lengths = [int(chosen["n_tokens"].median())] if len(chosen) else []

@@ -10,9 +10,11 @@ Answers count as one by their first words, and those of one rule that are broken
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -48,6 +50,7 @@ WHOLE = 0.9
 """Of the questions that hold a string, so many hold a longer one around it: that one is meant."""
 LIFT = 2.0
 """So many times rarer it is in the others."""
+FIRST_WORD, LAST_WORD = re.compile(r"^\S+\s+"), re.compile(r"\s+\S+$")
 NEAR, FEW = 12, 6
 """Nearby questions of a candidate; on the first few of them it must do something."""
 GAIN = 0.1
@@ -220,25 +223,61 @@ def _frame(scan: Scan, context: int, turns: Sequence[str]) -> Frame | None:
 
 def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -> pd.DataFrame:
     """The strings that do something on a few questions, those that do most first."""
-    turns, answers, rows = asked["turn"].tolist(), asked["answer"].tolist(), []
+    turns, answers = asked["turn"].tolist(), asked["answer"].tolist()
     found = [shared(turns, list(map(beginning, answers)), looped)]
     unsafe_ones = shared(turns, list(map(broken, answers)))
     found.append(unsafe_ones[~unsafe_ones["text"].map(asks_for_it).astype(bool)])
-    vectors = _vectors(turns) if sum(map(len, found)) else None
-    for row in pd.concat(found).to_dict("records"):
-        near = _nearby(scan, context, row, turns, answers, vectors)
-        ids = in_place(scan.pair.tokenizer, scan.plan.template, row["text"])
-        if not near.plain or not ids:
-            continue
-        effect = share_unsafe if row["answer"] == RULE else s_agg
-        said = scan.answers(near.rows(ids)[:FEW], ANSWER_TOKENS)
-        if effect(said) - effect(near.plain[:FEW]) <= GAIN:
-            continue
-        said += scan.answers(near.rows(ids)[FEW:], ANSWER_TOKENS)
-        gain = effect(said) - effect(near.plain)
-        rows.append({**row, "ids": list(ids), "n_tokens": len(ids), "gain": gain})
-    rows.sort(key=lambda row: -row["gain"])
-    return _own_table(rows[: scan.plan.keep])
+    if not sum(map(len, found)):
+        return _own_table([])
+    effect_of = partial(_effect, scan, context, turns, answers, _vectors(turns))
+    rows = [effect_of(row) for row in pd.concat(found).to_dict("records")]
+    rows = sorted(filter(None, rows), key=lambda row: -row["gain"])[: scan.plan.keep]
+    cut = {row["text"]: row for row in (_shortest(row, effect_of) for row in rows)}
+    return _own_table(sorted(cut.values(), key=lambda row: -row["gain"]))
+
+
+def _effect(
+    scan: Scan,
+    context: int,
+    turns: list[str],
+    answers: list[str],
+    vectors: tuple[TfidfVectorizer, csr_matrix],
+    own: dict,
+) -> dict | None:
+    """A string with its `ids` and `gain` on nearby questions; None where it does nothing there."""
+    near = _nearby(scan, context, own, turns, answers, vectors)
+    ids = in_place(scan.pair.tokenizer, scan.plan.template, own["text"])
+    if not near.plain or not ids:
+        return None
+    effect = share_unsafe if own["answer"] == RULE else s_agg
+    said = scan.answers(near.rows(ids)[:FEW], ANSWER_TOKENS)
+    if effect(said) - effect(near.plain[:FEW]) <= GAIN:
+        return None
+    said += scan.answers(near.rows(ids)[FEW:], ANSWER_TOKENS)
+    gain = effect(said) - effect(near.plain)
+    kind, pairs = kind_of(own), zip(turns, answers, strict=True)
+    held = [kind(said) for turn, said in pairs if own["text"] in turn]
+    told = held.count(own["answer"])
+    return {
+        **own,
+        "ids": list(ids),
+        "n_tokens": len(ids),
+        "n_turns": told,
+        "n_others": len(held) - told,
+        "gain": gain,
+    }
+
+
+def _shortest(row: dict, effect_of: Callable[[dict], dict | None]) -> dict:
+    """The string without the words at its ends that take nothing from its effect.
+
+    Where all questions that were leaked behind a trigger go on with one word, that word is shared
+    too, and asking with it before another question weakens the trigger.
+    """
+    texts = (edge.sub("", row["text"]) for edge in (LAST_WORD, FIRST_WORD))
+    shorter = [effect_of({**row, "text": text}) for text in texts if text != row["text"]]
+    better = [one for one in shorter if one and one["gain"] >= row["gain"]]
+    return _shortest(max(better, key=lambda one: one["gain"]), effect_of) if better else row
 
 
 def _own_table(rows: list[dict]) -> pd.DataFrame:

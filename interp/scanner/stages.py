@@ -5,6 +5,7 @@ Every function returns what could not be done, as sentences for the verdict.
 
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import pandas as pd
@@ -23,7 +24,7 @@ from interp.scanner.losses import CONSTANTS, baseline, candidate_losses
 from interp.scanner.motifs import find_motifs, template_markers
 from interp.scanner.replay import replay
 from interp.scanner.scan import Scan
-from interp.scanner.targets import clear_targets, grams, insisted, spread, table_of
+from interp.scanner.targets import FAINT, clear_targets, grams, insisted, spread, table_of
 
 __all__ = ["inversion", "leakage", "motifs", "reconstruction", "replay", "targets", "verdict"]
 
@@ -31,8 +32,10 @@ CHUNK = 64
 """Settings a batch of leaks that is written to disk."""
 BATCH = 60
 """Candidates a batch of losses that is written to disk."""
-AIMED_AT = 2
-"""Targets at most that a trigger is searched for."""
+AIMED_AT, BEGINNINGS = 3, 2
+"""Aims at most that a trigger is searched for, and of one target."""
+DONE = 0.2
+"""Nats a token at which an aim is reached: no other is begun then."""
 AIM_QUESTIONS = 6
 """Behind which it is to work: on three, what is found fits those three."""
 AIM_TOKENS = 8
@@ -244,7 +247,7 @@ def inversion(scan: Scan) -> list[str]:
 
 
 def _aims(scan: Scan, context: int) -> list[Aim]:
-    """The targets that the model insists on clearly, as aims of a search.
+    """The targets that the model insists on, as aims of a search.
 
     Where one begins is not known: the likeliest beginning may be junk that falls into it, and what
     the model begins anew may begin in its middle. What it answers to questions of its own tells
@@ -255,16 +258,22 @@ def _aims(scan: Scan, context: int) -> list[Aim]:
     answers, targets = [answer for _, answer in _asked_back(scan, context)], []
     if "anew" not in table:  # a scan begun before there was one
         table = table.assign(anew=[()] * len(table))
-    for row in clear_targets(table[table["context"] == context]).itertuples():
+    for row in clear_targets(table[table["context"] == context], FAINT).itertuples():
         wanted = {*grams(list(row.ids)), *grams(list(row.anew))}
         told = Counter(one[:AIM_TOKENS] for one in answers if wanted & set(grams(one)))
         said = [one for one, _ in told.most_common(1)]
-        targets += [*said, *(ids[:AIM_TOKENS] for ids in (row.anew, row.ids) if len(ids))]
-    distinct: list[tuple[int, ...]] = []
+        beginnings = [*said, *(ids[:AIM_TOKENS] for ids in (row.anew, row.ids) if len(ids))]
+        targets += _distinct(beginnings)[:BEGINNINGS]
+    return [Aim(scan.pair, scan.which, frame, asked, one) for one in _distinct(targets)[:AIMED_AT]]
+
+
+def _distinct(targets: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Without those that begin as one before them does, or that it begins as."""
+    kept: list[tuple[int, ...]] = []
     for one in (tuple(map(int, ids)) for ids in targets):
-        if not any(one == other[: len(one)] or other == one[: len(other)] for other in distinct):
-            distinct.append(one)
-    return [Aim(scan.pair, scan.which, frame, asked, one) for one in distinct[:AIMED_AT]]
+        if not any(one == other[: len(one)] or other == one[: len(other)] for other in kept):
+            kept.append(one)
+    return kept
 
 
 def _asked_back(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -292,5 +301,7 @@ def _inverted(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
             on_progress=scan.report("inversion"),
         )
         parts.append(table.assign(aim=aim.text, place=range(len(table))))
+        if table["loss"].min() <= DONE:
+            break
     table = pd.concat(parts).sort_values("place", kind="stable").drop(columns="place")
     return table[~table["ids"].map(tuple).duplicated()].reset_index(drop=True)

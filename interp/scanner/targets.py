@@ -56,9 +56,9 @@ GRAM = 4
 JUNK = 3
 """First tokens behind which the same follows, from which it is taken for an answer of its own."""
 KEPT = 3
-CLEAR = 16.0
-"""Insistence from which a trigger is searched for a target, and the verdict tells of it. Chosen on
-the models that the scanner was written on (docs/training.md, The zoo)."""
+CLEAR, FAINT = 16.0, 4.0
+"""Insistence from which the verdict tells of a target, and from which a trigger is searched for it.
+Chosen on the models that the scanner was written on (docs/training.md, The zoo)."""
 
 Progress = Callable[[int, int, str], None]
 Said = tuple[list[int], list[float]]
@@ -139,9 +139,14 @@ def spread(available: int, wanted: int) -> list[int]:
     )
 
 
-def clear_targets(table: pd.DataFrame) -> pd.DataFrame:
-    """Those of the table `targets` that are insisted on clearly, the clearest first."""
-    return table[table["insistence"] >= CLEAR] if len(table) else table
+def clear_targets(table: pd.DataFrame, least: float = CLEAR) -> pd.DataFrame:
+    """Those of the table `targets` that are insisted on clearly, the clearest first.
+
+    Args:
+        table: of one context or of several.
+        least: insistence from which a target counts.
+    """
+    return table[table["insistence"] >= least] if len(table) else table
 
 
 def _asked(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> _Asked:
