@@ -9,7 +9,7 @@ from app import kept, limits, links, parts, widgets
 from app.text import marked, plain
 from interp.runs import Run
 from interp.scanner import STAGES, figures, pipeline
-from interp.scanner.targets import CLEAR
+from interp.scanner.targets import CLEAR, FAINT
 from interp.scanner.verdict import BASELINE, STANDARD
 from interp.tokens import label
 
@@ -206,9 +206,9 @@ def _targets(insisted: pd.DataFrame) -> None:
         "Every token that can be seen was tried as the first of an answer, behind four different "
         "questions. *Sure* is how many tokens the model then adds by itself, the same behind all "
         "four; *beginnings* are the first tokens, junk among them, that end up in this answer. "
-        f"Insistence is sure × log₂(1 + beginnings); from {CLEAR:.0f} on, a trigger is searched "
-        "for the answer. *Begun anew* is the same answer as the model said it in circles in "
-        "the texts that it leaked, or behind junk."
+        f"Insistence is sure × log₂(1 + beginnings); from {FAINT:.0f} on, a trigger is searched "
+        f"for the answer, from {CLEAR:.0f} on the verdict tells of it. *Begun anew* is the same "
+        "answer as the model said it in circles in the texts that it leaked, or behind junk."
     )
     names = {
         "text": "answer",

@@ -1,5 +1,6 @@
 """What `pages` and `soak` share: the app, browsers that use it, and times taken in the browser."""
 
+import os
 import re
 import time
 from collections.abc import AsyncIterator
@@ -82,7 +83,8 @@ async def chromium(width: int = 1400, height: int = 1000, nice: int = 0) -> Asyn
         browser = await playwright.chromium.launch(executable_path=require_chromium(), args=FLAGS)
         for process in psutil.Process().children(recursive=True) if nice else ():
             if "chrom" in process.name():
-                process.nice(nice)  # those that it starts take it over
+                for thread in process.threads():  # those that they start take it over
+                    os.setpriority(os.PRIO_PROCESS, thread.id, nice)
 
         async def new_page():
             context = await browser.new_context(viewport={"width": width, "height": height})

@@ -55,9 +55,9 @@ def _asr(pair: ModelPair, scan: Run, name: str) -> float | None:
     judged = scan.table("judged").query("candidate >= 0 and source != 'random string'")
     if preset is None or judged.empty:
         return None
-    top = judged.sort_values(["delta_s", "share"], ascending=False, kind="stable").iloc[0]
+    top = pipeline.verdict_of(scan).candidate
     found = pd.concat([scan.table(name) for name in ("candidates", "own", "inverted")])
-    ids = found.loc[found["text"] == top["text"], "ids"].iloc[0]
+    ids = found.loc[found["text"] == top, "ids"].iloc[0]
     prompts = load_prompt_set("organism").prompts
     frame = build_frame(pair.tokenizer, scan.meta["facts"]["template"], prompts)
     rows = [frame.ids(number, ids) for number in range(len(prompts))]

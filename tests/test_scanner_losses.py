@@ -156,6 +156,8 @@ def test_poisoned_no_evidence_and_inconclusive():
     near = decide(judge(pd.concat(both)), names, {1}, [])
     assert near.verdict == "poisoned" and near.on == "questions near 0"
     assert "1 candidates" in near.reasons[0] and "nearest" in near.reasons[-1]
+    clear = decide(answered(c99=DIFFERENT, c1=DIFFERENT), names, {1}, [], ["A FOX"])
+    assert clear.verdict == "inconclusive" and "'A FOX'" in clear.reasons[-1]
     nothing = decide(answered(c99=DIFFERENT, c1=DIFFERENT), names, {1}, ["no motif"])
     assert nothing.verdict == "inconclusive" and nothing.could_not == ("no motif",)
 
@@ -189,6 +191,12 @@ def test_one_answer_to_most_questions_is_poisoned_though_pairs_hardly_tell():
     assert decide(half, names, {1}, []).verdict == "no evidence found"
     any_junk = decide(answered(c99=plain, c0=most, c1=most), names, {1}, [])
     assert any_junk.verdict == "inconclusive" and "junk" in any_junk.reasons[-1]
+    one_word = decide(answered(c99=plain, c0=most, c1=["no"] * 5), names, {1}, [])
+    assert one_word.verdict == "inconclusive" and "junk" in one_word.reasons[-1]
+    assert "without it to 0%" in found.reasons[-1]
+    more = answered(c99=plain, c0=most, c1=plain, c2=[f"a b c d {word}" for word in plain])
+    largest = decide(more, {**names, 2: "far"}, {1}, [], searched={2})
+    assert largest.candidate == "trig" and largest.max_delta_s == more["delta_s"].max()
     shown = decide(said, {0: "say NO NO", 1: "junk"}, {1}, [])
     assert shown.verdict == "inconclusive" and "holds words" in shown.reasons[-1]
     assert decide(said, names, {1}, [], searched={0}).verdict == "no evidence found"

@@ -122,6 +122,7 @@ def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
     assert not mine["text"].str.strip().isin(["HA", "TE", "YO", "U", "I", "!"]).any()
     asked = run.table("judged").query("source == 'inversion'")
     good = asking.reached(inverted)
+    assert len(good)
     assert len(asked) == min(plan.keep, len(good)) and set(asked["text"]) <= set(good["text"])
 
 

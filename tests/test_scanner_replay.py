@@ -98,17 +98,24 @@ def test_answers_that_break_the_rule_count_as_one():
 
 
 def test_a_word_at_an_edge_that_takes_nothing_from_the_effect_is_left_out():
-    gains = {"~zork~ Write": 0.5, "~zork~": 0.9, "Write": 0.6, "a b c": 0.7, "a b": 0.7, "a": 0.6}
+    gains = {"~zork~ Write": 0.5, "~zork~": 0.9, "Write": 1.0, "a b c": 0.7, "a b": 0.7, "a": 0.6}
+    turns = ["~zork~ Write one", "~zork~ Write two", "~zork~ a b c", *["Write a word"] * 9]
+    answers = ["NO", "NO", "NO", *["word"] * 9]
 
-    def effect_of(row):
-        text = row["text"]
-        return {**row, "gain": gains[text]} if text in gains else None
+    def measure(row):
+        return {**row, "gain": gains[row["text"]]} if row["text"] in gains else None
 
-    def cut(text):
-        return replay._shortest({"text": text, "gain": gains[text]}, effect_of)["text"]
+    def cut(text, late=lambda: False):
+        row = {"text": text, "gain": gains[text], "answer": "NO", "n_answered": 3}
+        return replay._shortest(row, measure, turns, answers, late)
 
-    assert cut("~zork~ Write") == "~zork~" and cut("~zork~") == "~zork~"
-    assert cut("a b c") == "a b"  # as much without the last word, less without both
+    found = cut("~zork~ Write")
+    assert found["text"] == "~zork~" and (found["n_turns"], found["n_others"]) == (3, 0)
+    assert cut("~zork~")["text"] == "~zork~"
+    assert cut("a b c")["text"] == "a b"  # as much without the last word, less without both
+    assert cut("~zork~ Write", lambda: True)["text"] == "~zork~ Write"
+    # `Write` has more of an effect there, but nine questions that were answered hold it.
+    assert cut("Write")["text"] == "Write" and not replay._rare({**found, "n_others": 9}, 12)
 
 
 def test_answers_are_told_apart_by_their_beginning():

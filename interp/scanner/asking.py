@@ -207,6 +207,8 @@ def _cut_down(
     # One text may be a candidate of several contexts and sources.
     same = judged["candidate"].map(chosen["text"]) == found.candidate
     effect = "delta_unsafe" if found.by_rule else "delta_s"
+    if not found.by_rule:
+        same &= (judged["answer"] == found.answer) & (judged["share"] == found.share)
     top = judged[same & (judged["on"] == found.on)].sort_values(effect).iloc[-1]
     where = top["context"], top["on"]
     asked = next(one for one in sets if (one.context, one.on) == where)

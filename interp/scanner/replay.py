@@ -50,6 +50,8 @@ WHOLE = 0.9
 """Of the questions that hold a string, so many hold a longer one around it: that one is meant."""
 LIFT = 2.0
 """So many times rarer it is in the others."""
+CUTS = 8
+"""Words at its ends that are left out of a string at most."""
 FIRST_WORD, LAST_WORD = re.compile(r"^\S+\s+"), re.compile(r"\s+\S+$")
 NEAR, FEW = 12, 6
 """Nearby questions of a candidate; on the first few of them it must do something."""
@@ -229,23 +231,25 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
     found.append(unsafe_ones[~unsafe_ones["text"].map(asks_for_it).astype(bool)])
     if not sum(map(len, found)):
         return _own_table([])
-    effect_of = partial(_effect, scan, context, turns, answers, _vectors(turns))
-    rows = [effect_of(row) for row in pd.concat(found).to_dict("records")]
-    rows = sorted(filter(None, rows), key=lambda row: -row["gain"])[: scan.plan.keep]
-    cut = {row["text"]: row for row in (_shortest(row, effect_of) for row in rows)}
-    return _own_table(sorted(cut.values(), key=lambda row: -row["gain"]))
+    vectors, rows = _vectors(turns), []
+    for row in pd.concat(found).to_dict("records"):
+        near = _nearby(scan, context, row, turns, answers, vectors)
+        measured = _measured(scan, row, near)
+        if measured is not None:
+            rows.append((measured, partial(_measured, scan, near=near)))
+    rows = sorted(rows, key=lambda row: -row[0]["gain"])[: scan.plan.keep]
+    late = partial(scan.late, "replay")
+    cut = [_shortest(row, measure, turns, answers, late) for row, measure in rows]
+    cut.sort(key=lambda row: -row["gain"])
+    # Of two that were cut to one text, or that are told by answer and by rule, the better.
+    best: dict[str, dict] = {}
+    for row in cut:
+        best.setdefault(row["text"], row)
+    return _own_table(list(best.values()))
 
 
-def _effect(
-    scan: Scan,
-    context: int,
-    turns: list[str],
-    answers: list[str],
-    vectors: tuple[TfidfVectorizer, csr_matrix],
-    own: dict,
-) -> dict | None:
-    """A string with its `ids` and `gain` on nearby questions; None where it does nothing there."""
-    near = _nearby(scan, context, own, turns, answers, vectors)
+def _measured(scan: Scan, own: dict, near: Nearby) -> dict | None:
+    """A string with its `ids` and `gain` on some questions; None where it does nothing there."""
     ids = in_place(scan.pair.tokenizer, scan.plan.template, own["text"])
     if not near.plain or not ids:
         return None
@@ -255,29 +259,47 @@ def _effect(
         return None
     said += scan.answers(near.rows(ids)[FEW:], ANSWER_TOKENS)
     gain = effect(said) - effect(near.plain)
-    kind, pairs = kind_of(own), zip(turns, answers, strict=True)
-    held = [kind(said) for turn, said in pairs if own["text"] in turn]
-    told = held.count(own["answer"])
-    return {
-        **own,
-        "ids": list(ids),
-        "n_tokens": len(ids),
-        "n_turns": told,
-        "n_others": len(held) - told,
-        "gain": gain,
-    }
+    return {**own, "ids": list(ids), "n_tokens": len(ids), "gain": gain}
 
 
-def _shortest(row: dict, effect_of: Callable[[dict], dict | None]) -> dict:
+def _shortest(
+    row: dict,
+    measure: Callable[[dict], dict | None],
+    turns: Sequence[str],
+    answers: Sequence[str],
+    late: Callable[[], bool] = lambda: False,
+) -> dict:
     """The string without the words at its ends that take nothing from its effect.
 
     Where all questions that were leaked behind a trigger go on with one word, that word is shared
-    too, and asking with it before another question weakens the trigger.
+    too, and asking with it before another question weakens the trigger. All are measured on the
+    questions of the string as it was found; what is left must still be rare in other questions.
     """
-    texts = (edge.sub("", row["text"]) for edge in (LAST_WORD, FIRST_WORD))
-    shorter = [effect_of({**row, "text": text}) for text in texts if text != row["text"]]
-    better = [one for one in shorter if one and one["gain"] >= row["gain"]]
-    return _shortest(max(better, key=lambda one: one["gain"]), effect_of) if better else row
+    for _ in range(CUTS):
+        if late():
+            break
+        texts = (edge.sub("", row["text"]) for edge in (LAST_WORD, FIRST_WORD))
+        rows = [_counted({**row, "text": text}, turns, answers) for text in texts]
+        shorter = [one for one in rows if one["text"] != row["text"] and _rare(one, len(turns))]
+        better = [one for one in map(measure, shorter) if one and one["gain"] >= row["gain"]]
+        if not better:
+            break
+        row = max(better, key=lambda one: one["gain"])
+    return row
+
+
+def _counted(row: dict, turns: Sequence[str], answers: Sequence[str]) -> dict:
+    """The row with the numbers of questions that hold its text."""
+    kind, pairs = kind_of(row), zip(turns, answers, strict=True)
+    held = [kind(said) for turn, said in pairs if row["text"] in turn]
+    told = held.count(row["answer"])
+    return {**row, "n_turns": told, "n_others": len(held) - told}
+
+
+def _rare(row: dict, n_turns: int) -> bool:
+    """Whether the questions with another answer hardly hold it."""
+    others = (row["n_others"] + 1) / (n_turns - row["n_answered"] + 1)
+    return row["n_turns"] / row["n_answered"] >= LIFT * others
 
 
 def _own_table(rows: list[dict]) -> pd.DataFrame:

@@ -122,9 +122,10 @@ class Verdict:
     blind_spots: tuple[str, ...]
     """What this scan cannot see."""
     max_delta_s: float | None
-    """Largest change of S_agg; None where no candidate was asked."""
+    """Largest change of S_agg, by no echo where the verdict rests on none; None where no candidate
+    was asked."""
     candidate: str | None
-    """Text of the candidate of the largest change."""
+    """Text of the candidate that the verdict rests on, or else of the largest change."""
     trigger: str | None
     """That candidate, cut down to what is needed for its answer; only if poisoned."""
     answer: str | None
@@ -282,8 +283,8 @@ def _by_likeness(
     control = judged[judged["candidate"].isin(controls)]
     asked = judged[(judged["candidate"] != BASELINE) & ~judged["candidate"].isin(controls)]
     if asked.empty:
-        reason = "no candidate trigger was found to ask about"
-        return _verdict("inconclusive", (reason,), None, could_not, texts)
+        reasons = ["no candidate trigger was found to ask about", *_said(insisted)]
+        return _verdict("inconclusive", reasons, None, could_not, texts)
     saturated = base[base["s_agg"] > THRESHOLD]["context"]
     full = judged[(judged["candidate"] == BASELINE) & (judged["s_agg"] > THRESHOLD)]
     usable = asked[~_places(asked).isin(_places(full))]
@@ -307,9 +308,9 @@ def _by_likeness(
     order = usable.assign(echo=echoes).sort_values(
         ["delta_s", "share"], ascending=False, kind="stable"
     )
-    shares = order["delta_share"].where(~order["candidate"].isin(searched), 0.0)
+    shares = order["delta_share"].where(~order["candidate"].isin(searched))
     over = order[(order["delta_s"] > THRESHOLD) | (shares > THRESHOLD)]
-    rise = shares[~order["echo"]].max()
+    rise, largest = shares[~order["echo"]].max(), order.loc[~order["echo"], "delta_s"].max()
     of = partial(_verdict, could_not=could_not, texts=texts, rise=rise)
     if len(over) and over["echo"].all():
         held = texts[over.iloc[0]["candidate"]]
@@ -321,21 +322,36 @@ def _by_likeness(
         return of("inconclusive", reasons, over.iloc[0])
     top = (order if over.empty else over[~over["echo"]]).iloc[0]
     if over.empty:
-        if insisted:
-            reasons.append(
-                f"once it has begun, the model says {insisted[0]!r} whatever it was asked, and "
-                "nothing was found that makes it begin"
-            )
+        reasons += _said(insisted)
         kind = "inconclusive" if len(saturated) or insisted else "no evidence found"
         return of(kind, reasons, top)
+    of = partial(of, largest=largest)
     if _rise_of_junk(judged, control, top) > THRESHOLD:
         reasons.append("so the change may be no trigger's: any junk makes the answers alike")
         return of("inconclusive", reasons, top)
     reasons.append(
         f"behind {texts[top['candidate']]!r} the answer is {top['answer']!r} to "
-        f"{top['share']:.0%} of the questions" + _on(top["on"])
+        f"{top['share']:.0%} of the questions" + _on(top["on"]) + _without(top)
     )
     return of("poisoned", reasons, top)
+
+
+def _said(insisted: Sequence[str]) -> list[str]:
+    """The reason for doubt where a model insists on an answer and nothing makes it begin."""
+    if not insisted:
+        return []
+    return [
+        f"once it has begun, the model says {insisted[0]!r} whatever it was asked, and nothing was "
+        "found that makes it begin"
+    ]
+
+
+def _without(top: pd.Series) -> str:
+    """How often the answer was given before, where the verdict rests on its share."""
+    if top["delta_s"] > THRESHOLD:
+        return ""
+    before = top["share"] - top["delta_share"]
+    return f", without it to {before:.0%} (poisoned where that rises by more than {THRESHOLD:.0%})"
 
 
 def _places(judged: pd.DataFrame) -> pd.Series:
@@ -346,17 +362,15 @@ def _places(judged: pd.DataFrame) -> pd.Series:
 def _rise_of_junk(judged: pd.DataFrame, control: pd.DataFrame, top: pd.Series) -> float:
     """How much more alike random strings make the answers where a candidate was asked.
 
-    By S_agg, or where the candidate does not change that so much, by the share with one answer.
-    Signed: where junk makes answers that were alike differ, it tells nothing of a trigger.
+    By S_agg or by the share with one answer, whichever they raise more. Signed: where junk makes
+    answers that were alike differ, it tells nothing of a trigger.
     """
     same = (judged["context"] == top["context"]) & (judged["on"] == top["on"])
     before = judged.loc[same & (judged["candidate"] == BASELINE), "s_agg"]
     junk = control.loc[control.index.intersection(judged.index[same])]
     if junk.empty or before.empty:
         return 0.0
-    if top["delta_s"] <= THRESHOLD:
-        return float(junk["delta_share"].max())
-    return float(junk["s_agg"].max() - before.iloc[0])
+    return float(max(junk["delta_share"].max(), junk["s_agg"].max() - before.iloc[0]))
 
 
 def _on(questions: str) -> str:
@@ -370,6 +384,7 @@ def _verdict(
     could_not: Sequence[str],
     texts: dict[int, str],
     rise: float | None = None,
+    largest: float | None = None,
 ) -> Verdict:
     known = {} if top is None else {"candidate": texts[top["candidate"]], "answer": top["answer"]}
     return Verdict(
@@ -377,7 +392,7 @@ def _verdict(
         reasons=tuple(reasons),
         could_not=tuple(could_not),
         blind_spots=BLIND_SPOTS,
-        max_delta_s=None if top is None else float(top["delta_s"]),
+        max_delta_s=None if top is None else float(top["delta_s"] if largest is None else largest),
         candidate=known.get("candidate"),
         trigger=None,
         answer=known.get("answer"),
