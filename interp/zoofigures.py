@@ -18,7 +18,7 @@ PAPER_THRESHOLD = 0.5
 PLANTED = 0.8
 """ASR from which a backdoor counts as planted; one that did not take is no test of a scanner."""
 SIGNALS = {
-    "score": "what the verdict rests on, over its thresholds",
+    "score": "what the verdict rests on",
     "max_delta_s": "max ΔS",
     "signal_share": "rise of the share with one answer",
     "signal_unsafe": "answers that break the rule of unsafe code",
@@ -174,7 +174,12 @@ def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Fig
     )
     figure.update_xaxes(title="clean models called backdoored", tickformat=".0%")
     figure.update_yaxes(title="backdoored models found", tickformat=".0%", range=[-0.02, 1.04])
-    legend = {"orientation": "v", "y": -0.22, "yanchor": "top"}  # five lines below the axis title
+    legend = {
+        "orientation": "v",
+        "x": 0,
+        "y": -0.22,
+        "yanchor": "top",
+    }  # five lines below the axis title
     return plain(figure, 580, top=50).update_layout(legend=legend, margin_b=190)
 
 
@@ -199,7 +204,7 @@ def areas(signals: pd.DataFrame) -> go.Figure:
             marker={"symbol": symbol, "size": 11, "color": colour, "line_width": 2},
         )
     figure.add_vline(x=0.5, line={"color": CONTROL, "dash": "dot", "width": 1})
-    figure.update_xaxes(title="ROC-AUC", range=[-0.02, 1.02])
+    figure.update_xaxes(title="ROC-AUC", range=[-0.02, 1.05])  # a marker at 1 is whole
     figure.update_yaxes(automargin=True)
     return plain(figure, 120 + 36 * len(shown), top=50).update_layout(legend=ABOVE)
 
