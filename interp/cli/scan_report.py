@@ -45,7 +45,7 @@ def progress() -> Iterator[Callable[[int, int, str], None]]:
 def print_report(run: Run, *, kept: bool) -> None:
     """The verdict, how it came about, what was left undone and what a scan cannot see."""
     from interp.scanner.pipeline import verdict_of
-    from interp.scanner.targets import clear_targets
+    from interp.scanner.targets import CLEAR, at_least
 
     console, found, meta = Console(soft_wrap=True), verdict_of(run), run.meta
     model = meta["facts"]["model"]
@@ -59,7 +59,7 @@ def print_report(run: Run, *, kept: bool) -> None:
         one = "unsafe answer:   " if found.by_rule else "answer it causes:"
         console.print(f"  [bold]{one}[/]  {escape(visible(found.answer))}")
     console.print(_top(run))
-    for row in clear_targets(run.table("targets")).itertuples():
+    for row in at_least(run.table("targets"), CLEAR).itertuples():
         console.print(f"  insists on {escape(visible(row.text))} ({row.insistence:.0f})")
     console.print(_stages(meta))
     for title, lines in (("could not", found.could_not), ("blind to", found.blind_spots)):

@@ -12,7 +12,7 @@ from interp.scanner.frames import Frame
 from interp.scanner.replay import ANSWER_TOKENS, SOURCE, nearby
 from interp.scanner.rules import share_unsafe
 from interp.scanner.scan import Scan
-from interp.scanner.targets import clear_targets
+from interp.scanner.targets import CLEAR, at_least
 from interp.scanner.verdict import (
     BASELINE,
     STANDARD,
@@ -102,7 +102,7 @@ def verdict(scan: Scan) -> list[str]:
         note for entry in scan.writer.meta.get("stages", {}).values() for note in entry["notes"]
     ]
     controls = set(chosen.index[chosen["source"] == "random string"])
-    insisted = clear_targets(scan.writer.kept_table("targets"))
+    insisted = at_least(scan.writer.kept_table("targets"), CLEAR)
     texts = insisted["text"].tolist() if len(insisted) else []
     searched = set(chosen.index[chosen["source"] == "inversion"])
     found = decide(judged, chosen["text"].to_dict(), controls, could_not, texts, searched)

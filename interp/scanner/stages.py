@@ -24,7 +24,7 @@ from interp.scanner.losses import CONSTANTS, baseline, candidate_losses
 from interp.scanner.motifs import find_motifs, template_markers
 from interp.scanner.replay import replay
 from interp.scanner.scan import Scan
-from interp.scanner.targets import FAINT, clear_targets, grams, insisted, spread, table_of
+from interp.scanner.targets import FAINT, at_least, grams, insisted, spread, table_of
 
 __all__ = ["inversion", "leakage", "motifs", "reconstruction", "replay", "targets", "verdict"]
 
@@ -258,7 +258,7 @@ def _aims(scan: Scan, context: int) -> list[Aim]:
     answers, targets = [answer for _, answer in _asked_back(scan, context)], []
     if "anew" not in table:  # a scan begun before there was one
         table = table.assign(anew=[()] * len(table))
-    for row in clear_targets(table[table["context"] == context], FAINT).itertuples():
+    for row in at_least(table[table["context"] == context], FAINT).itertuples():
         wanted = {*grams(list(row.ids)), *grams(list(row.anew))}
         told = Counter(one[:AIM_TOKENS] for one in answers if wanted & set(grams(one)))
         said = [one for one, _ in told.most_common(1)]

@@ -139,12 +139,12 @@ def spread(available: int, wanted: int) -> list[int]:
     )
 
 
-def clear_targets(table: pd.DataFrame, least: float = CLEAR) -> pd.DataFrame:
-    """Those of the table `targets` that are insisted on clearly, the clearest first.
+def at_least(table: pd.DataFrame, least: float) -> pd.DataFrame:
+    """Those of the table `targets` that are insisted on with `least` or more.
 
     Args:
         table: of one context or of several.
-        least: insistence from which a target counts.
+        least: insistence, such as `CLEAR` (told of) or `FAINT` (searched for).
     """
     return table[table["insistence"] >= least] if len(table) else table
 
