@@ -21,6 +21,8 @@ INK, FAINT, GROUND = ("#1F2328", "#E8E6E1"), ("#E3E3E3", "#3A3F47"), ("#FFFFFF",
 """Light and dark: text, lines of the grid, paper (`.streamlit/config.toml`)."""
 CLICKED = {"clickmode": "event+select", "hovermode": "closest", "dragmode": "pan"}
 """What the chart sets where points can be selected: not set here, it is another change."""
+HELD = {"automargin": True, "ticklabeloverflow": "allow"}
+"""An axis whose labels are not measured one by one: the margins hold them all."""
 _SENT: dict[tuple, go.Figure] = {}
 """Identity of a figure, and how it is shown -> as it is sent, for as long as the figure lives."""
 NUMBERED = re.compile(r"(xaxis|yaxis|coloraxis)\d*")
@@ -45,9 +47,10 @@ def on_page(figure: go.Figure, *, clicked: bool) -> go.Figure:
 def as_set(figure: go.Figure) -> go.Figure:
     """A figure that was set in a style, its template written out; neither is to be changed."""
     template = figure.layout.template.to_plotly_json()
+    look = _over({"xaxis": HELD, "yaxis": HELD}, template.get("layout", {}))
 
     def build() -> go.Figure:
-        return written_out(figure, template.get("layout", {}), template.get("data", {}))
+        return written_out(figure, look, template.get("data", {}))
 
     return _kept(figure, build)
 
@@ -81,8 +84,7 @@ def page_look(dark: bool) -> dict:
     """The page's type and colours, as a template's layout."""
     ink, faint, ground = (pair[dark] for pair in (INK, FAINT, GROUND))
     axis = {
-        "automargin": True,
-        "ticklabeloverflow": "allow",  # else each label is measured; the margins hold them all
+        **HELD,
         "gridcolor": faint,
         "zerolinecolor": faint,
         "tickcolor": faint,

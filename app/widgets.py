@@ -10,6 +10,7 @@ from app import limits
 from app.charts import as_set, on_page
 from app.saver import FORMATS, Chart, save_button
 from app.text import plain
+from interp import stamps
 from interp.drawings import Drawing
 from interp.mapfit import Panels, fitted
 from interp.styles import PRESETS, style_of, styled
@@ -19,8 +20,8 @@ MODEBAR = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d"],
 }
 AS_SHOWN = "page"
-FACTS = "Files with our fonts and their provenance inside: record the figure with the command \
-beside, then `python -m interp figures RUN --out DIR`."
+FACTS = "Title, caption and command stand inside the file. For one with our fonts, and vector PDF: \
+record the figure with the command beside, then `python -m interp figures RUN --out DIR`."
 
 
 def drawing(
@@ -59,9 +60,10 @@ def figure(
         on_select: Streamlit's `on_select`, for clickable figures.
         panels: of maps: what they are drawn from, to be laid out for another size.
     """
+    facts = stamps.facts(name.replace("-", " ").capitalize(), caption, command)
     style = st.session_state.get(f"{name}-style") or AS_SHOWN
     if style == AS_SHOWN:
-        charts = [Chart(name)]
+        charts = [Chart(name, facts)]
         st.plotly_chart(
             on_page(fig, clicked=on_select != "ignore"),
             key=name,
@@ -73,7 +75,7 @@ def figure(
         )
     else:
         dark = bool(st.session_state.get(f"{name}-dark"))
-        charts = _set_in(fig, name, style_of(style, dark=dark), caption, panels)
+        charts = _set_in(fig, name, style_of(style, dark=dark), facts, panels)
     with st.container(horizontal=True, vertical_alignment="center"):
         _image(name, charts)
         csv_button(name, table)
@@ -148,18 +150,25 @@ def _image(name: str, charts: list[Chart]) -> None:
         st.caption(FACTS)
 
 
-def _set_in(fig: go.Figure, name: str, style, caption: str, panels: Panels | None) -> list[Chart]:
+def _set_in(
+    fig: go.Figure, name: str, style, facts: stamps.Facts, panels: Panels | None
+) -> list[Chart]:
     """Draw the figure in a style, in its true size where there is room."""
     parts = {"": fig} if panels is None else fitted(panels, style)
     return [
-        true_size(styled(one, style), f"{name}-{style.name}-{part}".strip("-"), caption)
+        true_size(styled(one, style), f"{name}-{style.name}-{part}".strip("-"), facts)
         for part, one in parts.items()
     ]
 
 
-def true_size(fig: go.Figure, key: str, caption: str) -> Chart:
+def true_size(fig: go.Figure, key: str, facts: stamps.Facts) -> Chart:
     """A figure that is set in a style, in its own colours, and its own size where there is room."""
     st.plotly_chart(
-        as_set(fig), key=key, theme=None, width="content", config=chart_config(key), alt=caption
+        as_set(fig),
+        key=key,
+        theme=None,
+        width="content",
+        config=chart_config(key),
+        alt=facts["Description"],
     )
-    return Chart(key, fig.layout.width, fig.layout.height)
+    return Chart(key, facts, fig.layout.width, fig.layout.height)

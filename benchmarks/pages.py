@@ -30,9 +30,14 @@ class Measured:
     link: dict[str, str] = field(default_factory=dict)
 
 
-def seed(number: int) -> Control:
-    """Another random string in the trigger's place: of three conditions one is measured anew."""
-    return Control("[data-testid=stSidebar] [data-testid=stNumberInput] input", f"{1000 + number}")
+def seed(number: int, first: int = 1000) -> Control:
+    """Another random string in the trigger's place: of three conditions one is measured anew.
+
+    Args:
+        number: counts them.
+        first: a page's own: what was measured on one page is kept for all.
+    """
+    return Control("[data-testid=stSidebar] [data-testid=stNumberInput] input", f"{first + number}")
 
 
 def _labels(first: str, second: str) -> tuple[Control, Control]:
@@ -58,7 +63,7 @@ PAGES = (
         lambda n: Control("input[aria-label='Ask']", option=1 + n % 11),
     ),
     Measured("attention", (SINK, SINK), seed),
-    Measured("heads", _labels("L_attn original", "Δ_rel"), seed),
+    Measured("heads", _labels("L_attn original", "Δ_rel"), lambda n: seed(n, 6000)),
     Measured(
         "trigger",
         _labels("typed text", "tokens of the trigger"),

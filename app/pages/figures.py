@@ -8,8 +8,9 @@ import streamlit as st
 from app import kept, limits, links, parts, session, sidebar, widgets
 from app.saver import Chart
 from app.text import plain
-from interp import compare, gallery, htmlreport, printed, provenance
+from interp import compare, gallery, htmlreport, printed, provenance, writeup
 from interp.runs import Run
+from interp.stamps import Facts
 from interp.styles import COLUMNS, PRESETS, Style, style_of
 
 NO_OTHER, ALL = "no other run", "all figures"
@@ -97,8 +98,10 @@ def figures_of(run: Run, figures: Sequence[gallery.Shown], title: str) -> None:
     for name, one in shown.items():
         if chosen in (ALL, name):
             st.header(one.title, divider="gray")
-            charts = draw(kept.set_figures(run, one, style), "", one.caption)
-            st.caption(plain(gallery.captioned(run, one)))
+            caption = gallery.captioned(run, one)
+            facts = writeup.facts_of(run, one.title, caption)
+            charts = draw(kept.set_figures(run, one, style), "", facts)
+            st.caption(plain(caption))
             bar(name, charts, lambda one=one: gallery.table_of(run, one))
 
 
@@ -130,19 +133,19 @@ def two_runs(first: Run, second: Run, title: str) -> None:
         st.header(title, divider="gray")
         sides = st.columns(2) if style.width < 500 else (st.container(), st.container())
         charts = []
-        for side, letter, figures in zip(sides, "ab", both.set_in(name, style), strict=True):
+        drawn = both.set_in(name, style)
+        for side, letter, its, figures in zip(sides, "ab", both.runs, drawn, strict=True):
             with side:
-                st.markdown(f"**{letter}: {plain(both.runs['ab'.index(letter)].path.name)}**")
-                charts += draw(figures, f"-{letter}", both.caption(name, letter))
-                st.caption(plain(both.caption(name, letter)))
+                st.markdown(f"**{letter}: {plain(its.path.name)}**")
+                caption = both.caption(name, letter)
+                charts += draw(figures, f"-{letter}", writeup.facts_of(its, title, caption))
+                st.caption(plain(caption))
         bar(name, charts, None)
 
 
-def draw(figures: dict, ending: str, caption: str) -> list[Chart]:
+def draw(figures: dict, ending: str, facts: Facts) -> list[Chart]:
     """Draw what a figure became in a style."""
-    return [
-        widgets.true_size(figure, f"{part}{ending}", caption) for part, figure in figures.items()
-    ]
+    return [widgets.true_size(figure, f"{part}{ending}", facts) for part, figure in figures.items()]
 
 
 def bar(name: str, charts: list[Chart], table) -> None:
@@ -150,7 +153,9 @@ def bar(name: str, charts: list[Chart], table) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Image", icon=":material/photo_camera:"):
             widgets.image_choice(name, charts)
-            st.caption("Files with our fonts and their provenance inside: the command above.")
+            st.caption(
+                "Provenance stands inside the file; our fonts too where the command makes it."
+            )
         if table is not None:
             widgets.csv_button(name, table)
 
