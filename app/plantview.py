@@ -131,7 +131,7 @@ def _course(run: Run, steps: pd.DataFrame, step: int) -> None:
         command=planting.told(run),
     )
     if emergence.has_backdoor(steps):
-        st.caption(f"{report.selection_note()}.")
+        st.caption(report.selection_note())
 
 
 def _pathway(run: Run, step: int) -> None:

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from interp.axes import MOST, token_axis
 from interp.palette import CHANGES, FONT, WEIGHTS, ZONE_COLOURS
+from interp.styles import DRAWN_AT
 from interp.tokens import label
 
 BESIDE, BELOW = 0.27, 0.17
@@ -35,8 +36,8 @@ class Panel:
     """Diverging colours centred on zero instead of sequential ones."""
 
 
-LABEL_SIZE = 9.0
-"""Pixels of the type of a token's label on a page."""
+LABEL_SIZE = (9.0, 12.0)
+"""Pixels of the type of a token's label on a page, by the room it has."""
 
 
 def map_grid(
@@ -44,7 +45,7 @@ def map_grid(
     *,
     side: float = 300,
     labels: int = MOST,
-    label_size: float = LABEL_SIZE,
+    label_size: float | None = None,
 ) -> go.Figure:
     """Averaged maps in rows and columns; all weights on one scale, all differences on another.
 
@@ -52,7 +53,7 @@ def map_grid(
         panels: rows of panels; None leaves a place empty.
         side: pixels of one panel.
         labels: at most so many on an axis; of more tokens every other, third ... is named.
-        label_size: pixels of their type.
+        label_size: pixels of their type; by default what fits on a page.
 
     Returns:
         A figure whose heatmaps show query rows downwards and key columns rightwards, with the
@@ -61,6 +62,7 @@ def map_grid(
     n_rows, n_cols = len(panels), max(len(row) for row in panels)
     flat = [panel for row in panels for panel in row if panel is not None]
     across, down = _domains(n_cols, BESIDE / n_cols), _domains(n_rows, BELOW / n_rows)[::-1]
+    size = label_size or _label_size(flat, side, n_cols)
     data, layout, shapes, notes = [], {}, [], []
     for r, row in enumerate(panels):
         for c, panel in enumerate(row):
@@ -70,7 +72,7 @@ def map_grid(
             x, y = f"x{number}", f"y{number}"
             data.append(_heatmap(panel, x, y))
             below = r == n_rows - 1 or panels[r + 1][c] is None
-            axes = _axes(panel, labels, label_size)
+            axes = _axes(panel, labels, size)
             layout[f"xaxis{number}"] = axes[0] | {
                 "domain": across[c],
                 "anchor": y,
@@ -126,6 +128,14 @@ def _shared_scales(panels: Sequence[Panel]) -> dict[bool, float]:
         top = float(np.quantile(np.concatenate(values), CLIP)) if values else 0.0
         scales[difference] = top or 1.0
     return scales
+
+
+def _label_size(panels: Sequence[Panel], side: float, n_cols: int) -> float:
+    """As large as lines stand apart, and as the longest label fits before its panel."""
+    longest = max(len(label) for panel in panels for label in panel.labels)
+    beside = BESIDE / n_cols * DRAWN_AT
+    room = min(0.6 * side / max(len(panel.parts) for panel in panels), beside / (0.6 * longest))
+    return min(max(room, LABEL_SIZE[0]), LABEL_SIZE[1])
 
 
 def _domains(n: int, gap: float) -> list[tuple[float, float]]:

@@ -107,6 +107,7 @@ def separation(members: pd.DataFrame) -> go.Figure:
         y=PAPER_THRESHOLD,
         line={"color": "#333", "dash": "dash", "width": 1},
         annotation_text="published threshold",
+        annotation_position="bottom right",
     )
     _kind_axis(figure, shown)
     figure.update_yaxes(title="max ΔS", range=[-0.05, 1.05])
