@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
@@ -48,11 +49,13 @@ class Bench:
 
     def l_attn(self, which: str, heads: Sequence[tuple[int, int]]) -> float | None:
         """Mean L_attn of one model over some (layer, head)s; None where nothing stands."""
-        rows = self.heads[self.heads["model"] == which]
-        # Not by an index of heads: with a row a prompt it is not unique, and slow.
-        among = pd.MultiIndex.from_frame(rows[["layer", "head"]]).isin(list(heads))
-        mean = rows.loc[among, "l_attn"].mean()
+        mean = np.mean([self._levels[which, layer, head] for layer, head in heads])
         return None if pd.isna(mean) else float(mean)
+
+    @cached_property
+    def _levels(self) -> dict[tuple[str, int, int], float]:
+        """(model, layer, head) -> mean over the prompts, of which each head has the same."""
+        return self.heads.groupby(["model", "layer", "head"])["l_attn"].mean().to_dict()
 
     @cached_property
     def hijacked(self) -> list[tuple[int, int]]:

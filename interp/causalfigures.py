@@ -108,7 +108,7 @@ def metric_scatter(
     figure.update_layout(title={"text": str(rho), "font": {"size": 14}})
     figure.update_xaxes(title=METRICS[x].label)
     figure.update_yaxes(title=METRICS[y].label)
-    return plain(figure, 470, top=50)
+    return plain(figure, 470, left=100, right=92, top=50)
 
 
 def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure:
@@ -161,7 +161,7 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
     figure.update_yaxes(title="loss (nats)", row=1, col=1)
     figure.update_yaxes(title="KL (nats)", row=2, col=1)
     figure.update_layout(barmode="group", legend={"orientation": "h", "y": 1.12, "x": 0})
-    return plain(figure, 430, top=50)
+    return plain(figure, 430, top=50, bottom=80)
 
 
 def surgery_curve(curve: pd.DataFrame, n_heads: int) -> go.Figure:

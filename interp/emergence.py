@@ -93,7 +93,7 @@ def course(steps: pd.DataFrame, chosen: int | None = None) -> go.Figure:
     if chosen is not None:
         figure.add_vline(x=chosen, line={"color": "#333", "width": 1, "dash": "dash"})
     figure.update_layout(legend={"orientation": "h", "y": 1.09, "x": 0})
-    return plain(figure, 190 * len(rows) + 60, bottom=50)
+    return plain(figure, 190 * len(rows) + 60, right=44, top=60)
 
 
 def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> go.Figure:
@@ -135,7 +135,7 @@ def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> go.Fig
     )
     figure.update_xaxes(title=label[against])
     figure.update_yaxes(title="ASR", range=[-0.05, 1.05], tickformat=".0%")
-    return plain(figure, 400, bottom=50)
+    return plain(figure, 400, right=96)
 
 
 def matrix(heads: pd.DataFrame, step: int, metric: str) -> go.Figure:

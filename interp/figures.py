@@ -90,7 +90,7 @@ def head_matrix(
     figure.update_xaxes(title="head", dtick=max(1, n_heads // 16), showgrid=False)
     figure.update_yaxes(title="layer", dtick=max(1, n_layers // 16), showgrid=False)
     figure.update_yaxes(autorange="reversed")
-    return plain(figure, max(300, min(680, 46 * n_layers + 110)))
+    return plain(figure, max(300, min(680, 46 * n_layers + 110)), left=76, right=115)
 
 
 def ratio_curve(curve: pd.DataFrame, n_heads: int, *, published: bool = True) -> go.Figure:
@@ -124,7 +124,7 @@ def ratio_curve(curve: pd.DataFrame, n_heads: int, *, published: bool = True) ->
     _share_axis(figure, curve, n_heads)
     figure.update_yaxes(title="L_attn suspect / original", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": -0.28, "x": 0})
-    return plain(figure, 470)
+    return plain(figure, 470, bottom=172)
 
 
 def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompts") -> go.Figure:
@@ -138,7 +138,7 @@ def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompt
     _share_axis(figure, curve, n_heads)
     figure.update_yaxes(title="mean L_attn", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": -0.28, "x": 0})
-    return plain(figure, 470)
+    return plain(figure, 470, bottom=128)
 
 
 def zones_by_layer(
@@ -174,7 +174,7 @@ def zones_by_layer(
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="mean weight of a pair", row=shape[0] // 2 + 1, col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.3, "x": 0})
-    return plain(figure, 860 if stacked else 340)
+    return plain(figure, 860 if stacked else 340, bottom=104)
 
 
 def _add_band(

@@ -76,7 +76,7 @@ def asr_by_k(
     figure.update_xaxes(title=f"k of the trigger's {tokens} kept, in order", dtick=1)
     _rate_axis(figure.update_yaxes, ASR)
     figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0})
-    return plain(figure, 430, top=30, bottom=50)
+    return plain(figure, 430, top=30, bottom=108)
 
 
 def drop_one(table: pd.DataFrame, tokens: Sequence[str]) -> go.Figure:
@@ -123,7 +123,8 @@ def _bars(rows: pd.DataFrame, names: Sequence[str], colour: str, title: str) -> 
     )
     _rate_axis(figure.update_xaxes, title)
     figure.update_yaxes(autorange="reversed", automargin=True, ticklabelstandoff=4)
-    return plain(figure, 110 + 30 * len(rows), top=30, bottom=50)
+    beside = 20 + 6 * max(map(len, names), default=0)
+    return plain(figure, 110 + 30 * len(rows), left=beside, top=30)
 
 
 def _rate_axis(update, title: str) -> None:

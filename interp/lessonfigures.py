@@ -81,4 +81,5 @@ def large(figure: go.Figure, height: int | None = None) -> go.Figure:
         axis.tickfont.size = SIZE - 2 if few else axis.tickfont.size
         axis.title.font.size = SIZE
     figure.update_layout(font={"family": FONT, "size": SIZE}, legend_font_size=SIZE)
+    figure.layout.margin.b = max(figure.layout.margin.b or 0, 86)
     return figure if height is None else figure.update_layout(height=height)

@@ -37,14 +37,27 @@ ON_DARK = {
 """What would vanish on a dark ground -> what stands in its place there."""
 
 
-def plain(figure: go.Figure, height: int, *, top: int = 40, bottom: int = 60) -> go.Figure:
+def plain(
+    figure: go.Figure,
+    height: int,
+    *,
+    left: int = 92,
+    right: int = 20,
+    top: int = 40,
+    bottom: int = 76,
+) -> go.Figure:
     """A figure in the house's type, with room for its axes.
+
+    Margins grow with what stands in them, but then plotly draws all of it twice: it pays to give
+    the room at once, for two digits and a title at least.
 
     Args:
         figure: changed in place, and given back.
         height: in pixels, as are the margins.
+        left: margin.
+        right: margin; a colour bar takes some 110.
         top: margin.
-        bottom: margin.
+        bottom: margin; a legend below takes some 30 and 15 a line.
     """
-    margin = {"l": 60, "r": 20, "t": top, "b": bottom}
+    margin = {"l": left, "r": right, "t": top, "b": bottom}
     return figure.update_layout(height=height, font_family=FONT, margin=margin)

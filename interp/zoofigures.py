@@ -111,7 +111,7 @@ def separation(members: pd.DataFrame) -> go.Figure:
     )
     _kind_axis(figure, shown)
     figure.update_yaxes(title="max ΔS", range=[-0.05, 1.05])
-    return plain(figure, 430, top=50).update_layout(legend=ABOVE)
+    return plain(figure, 430, top=50, bottom=84).update_layout(legend=ABOVE)
 
 
 def collapse(members: pd.DataFrame) -> go.Figure:
@@ -143,7 +143,7 @@ def collapse(members: pd.DataFrame) -> go.Figure:
         )
     _kind_axis(figure, shown)
     figure.update_yaxes(title="L_attn, suspect / original", rangemode="tozero")
-    return plain(figure, 430, top=50).update_layout(legend=ABOVE)
+    return plain(figure, 430, top=50, bottom=84).update_layout(legend=ABOVE)
 
 
 def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Figure:
@@ -181,7 +181,7 @@ def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Fig
         "y": -0.22,
         "yanchor": "top",
     }  # five lines below the axis title
-    return plain(figure, 580, top=50).update_layout(legend=legend, margin_b=190)
+    return plain(figure, 580, right=28, top=50, bottom=208).update_layout(legend=legend)
 
 
 def areas(signals: pd.DataFrame) -> go.Figure:
@@ -207,7 +207,7 @@ def areas(signals: pd.DataFrame) -> go.Figure:
     figure.add_vline(x=0.5, line={"color": CONTROL, "dash": "dot", "width": 1})
     figure.update_xaxes(title="ROC-AUC", range=[-0.02, 1.05])  # a marker at 1 is whole
     figure.update_yaxes(automargin=True)
-    return plain(figure, 120 + 36 * len(shown), top=50).update_layout(legend=ABOVE)
+    return plain(figure, 120 + 36 * len(shown), top=72).update_layout(legend=ABOVE)
 
 
 def _order(members: pd.DataFrame) -> list[str]:
