@@ -213,6 +213,19 @@ def test_own_text_longer_than_the_context_is_refused(address, new_page, folders)
     assert "256" in alert(page)
 
 
+GREW = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(
+  plot => plot._fullLayout._redrawFromAutoMarginCount !== undefined
+).map(plot => plot.closest('[class*=st-key-]').className.match(/st-key-(\\S+)/)[1])"""
+
+
+def test_figures_have_the_room_of_their_labels_and_are_drawn_once(address, new_page):
+    """Plotly draws all of a figure again where its margins have to grow."""
+    for name in ("heads", "plant", "causes"):
+        page = opened(new_page, f"{address}/{name}?pair=deployment")
+        page.locator(".js-plotly-plot .hm").first.wait_for()
+        assert page.evaluate(GREW) == []
+
+
 def test_shots_of_the_shipped_pair(address, new_page, tmp_path):
     """What stands in the README can be made again: every page has a figure and no error."""
     for name in ("attention", "heads"):
