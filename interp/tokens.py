@@ -142,7 +142,7 @@ def display_tokens(
         if start == stop or before or behind:
             shown.append(_piece(tokenizer.convert_ids_to_tokens(encoded.ids[i])))
         else:
-            shown.append(display_token(text[start:stop]))
+            shown.append(_kept_display(text[start:stop]))
     return tuple(shown)
 
 
@@ -155,6 +155,10 @@ def display_token(text: str) -> str:
     alone = len(text) == 1
     marked = "◌" + text if text and unicodedata.category(text[0]).startswith("M") else text
     return "".join(_visible(character, alone) for character in marked)
+
+
+_kept_display = lru_cache(2**14)(display_token)
+"""Of single tokens, which come again in every prompt of a set."""
 
 
 def label(text: str, length: int = 28) -> str:
