@@ -20,8 +20,10 @@ MODEBAR = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d"],
 }
 AS_SHOWN = "page"
-FACTS = "Title, caption and command stand inside the file. For one with our fonts, and vector PDF: \
+FACTS = (
+    "Title, caption and command stand inside a PNG and an SVG. For all formats, with our fonts: \
 record the figure with the command beside, then `python -m interp figures RUN --out DIR`."
+)
 
 
 def drawing(

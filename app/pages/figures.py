@@ -154,7 +154,7 @@ def bar(name: str, charts: list[Chart], table) -> None:
         with st.popover("Image", icon=":material/photo_camera:"):
             widgets.image_choice(name, charts)
             st.caption(
-                "Provenance stands inside the file; our fonts too where the command makes it."
+                "Provenance stands inside a PNG and an SVG; in all files of the command, and our fonts."
             )
         if table is not None:
             widgets.csv_button(name, table)
