@@ -154,7 +154,8 @@ def bar(name: str, charts: list[Chart], table) -> None:
         with st.popover("Image", icon=":material/photo_camera:"):
             widgets.image_choice(name, charts)
             st.caption(
-                "Provenance stands inside a PNG and an SVG; in all files of the command, and our fonts."
+                "Provenance stands inside a PNG and an SVG; in all of the command, "
+                "with our fonts, too."
             )
         if table is not None:
             widgets.csv_button(name, table)
