@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import lesson, links, parts, sidebar
+from app import lesson, links, pagekeys, parts, sidebar
 
 # Read from the last row of a room: the page's own type is for one reader at a desk.
 LARGE = """<style>
@@ -47,7 +47,7 @@ def one_step() -> None:
     middle.button(
         "Back",
         icon=":material/arrow_back:",
-        shortcut="Left",
+        key="step-back",
         disabled=number == 0,
         on_click=turn,
         args=(-1,),
@@ -56,13 +56,14 @@ def one_step() -> None:
     right.button(
         "Next",
         icon=":material/arrow_forward:",
-        shortcut="Right",
+        key="step-next",
         type="primary",
         disabled=number == len(TITLES) - 1,
         on_click=turn,
         args=(1,),
         width="stretch",
     )
+    pagekeys.turning("step-back", "step-next")
     st.markdown(step.text)
     parts.part(step.draw, view)
     st.markdown(f":material/visibility: {step.look}")
