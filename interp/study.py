@@ -317,6 +317,7 @@ def _facts(
             for which in MODELS
         },
         "adapter_mode": pair.adapter_mode,
+        "notes": list(pair.notes),
         "device": str(pair.device),
         "n_layers": pair.n_layers,
         "n_heads": pair.n_heads,

@@ -210,6 +210,7 @@ def _facts(scan: Scan) -> dict:
         "model": asdict(getattr(scan.pair.spec, scan.which)),
         "sha256": scan.pair.weight_hash(scan.which),
         "device": str(scan.pair.device),
+        "notes": list(scan.pair.notes),
         "contexts": [BARE, *scan.plan.contexts],
         "template": scan.plan.template,
         "new_tokens": scan.new_tokens,
