@@ -64,12 +64,10 @@ def fidelity(
     rates: dict[str, Rate | None] = {"asr": None, "ftr": None, "original": None}
     if spec.trigger and spec.target:
         question = Question(spec.trigger, prompt_set.name, template=spec.template)
-        clean, triggered = (
-            build_prompts(pair, chosen, question, trigger) for trigger in (None, spec.trigger)
-        )
-        steps = (("asr", "suspect", triggered), ("ftr", "suspect", clean))
-        steps += (("original", "original", triggered),)
-        for step, (name, which, prompts) in enumerate(steps):
+        steps = (("asr", "suspect", spec.trigger), ("ftr", "suspect", None))
+        steps += (("original", "original", spec.trigger),)
+        for step, (name, which, trigger) in enumerate(steps):
+            prompts = build_prompts(pair.told_by(which), chosen, question, trigger)
             told = nth_of(len(steps), step, f"checking the {which}", on_progress)
             rates[name] = rate(activations(pair, which, prompts, spec.target, on_progress=told))
     return Fidelity(

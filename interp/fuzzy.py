@@ -146,7 +146,8 @@ def triggered_prompts(
         placement=question.placement,
         seed=question.seed,
     )
-    return build_prompts(pair, prompts.prompts, asked, None if clean else question.trigger)
+    own = pair.told_by(question.which)
+    return build_prompts(own, prompts.prompts, asked, None if clean else question.trigger)
 
 
 def sweep(

