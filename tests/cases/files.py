@@ -5,17 +5,21 @@ import shutil
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from interp.adapter_sizes import resized
 from interp.folders import content_hash
 from interp.models import ModelPair
 from interp.scanner.suspects import scan_spec
+from interp.tensorfiles import stored_tensors
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
 from tests.tiny import write_adapter, write_model
 
 KIND = "3 which file is the model"
+REASONS = "15 reasons that say what is wrong"
 INDEX = "model.safetensors.index.json"
 
 
@@ -201,3 +205,43 @@ def pickled_adapter(folder: Path) -> str:
     line = compared(pair, plain.model(base, adapter))
     assert "adapter_model.bin" in pair.notes[0] and "rng_state" not in pair.notes[0], pair.notes
     return f"{line}; {pair.notes[0]}"
+
+
+@case(REASONS, "weights that MLX packed (U32)")
+def mlx(folder: Path) -> str:
+    write_model(folder)
+    tensors = load_file(folder / "model.safetensors")
+    key = "model.layers.0.self_attn.q_proj.weight"
+    tensors[key] = torch.zeros(64, 8, dtype=torch.uint32)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return refused(lambda: plain.pair(folder, suspect=folder), "stored as U32, as MLX")
+
+
+@case(REASONS, "weights of a type that the format knows and that is not read (U16, C64)")
+def other_types(folder: Path) -> str:
+    write_model(folder)
+    tensors = load_file(folder / "model.safetensors")
+    for dtype in (torch.complex64, torch.uint16):
+        tensors["model.norm.weight"] = torch.zeros(64, dtype=dtype)
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        line = refused(lambda: plain.pair(folder, suspect=folder), "which is not read")
+        assert "damaged" not in line
+    return line
+
+
+@case(REASONS, "an adapter of a base whose vocabulary was resized")
+def resized_base(folder: Path) -> str:
+    base = write_model(folder / "base")
+    settings = {"r": 2, "task_type": "CAUSAL_LM", "target_modules": ["q_proj"]}
+    ways = ({"modules_to_save": ["embed_tokens", "lm_head"]}, {"trainable_token_indices": [3, 321]})
+    ways += ({"target_modules": ["q_proj", "embed_tokens"]}, {"target_modules": ["lm_head"]})
+    for number, way in enumerate(ways):
+        larger = plain.model(base)
+        larger.resize_token_embeddings(324, mean_resizing=False)
+        get_peft_model(larger, LoraConfig(**settings | way)).save_pretrained(folder / str(number))
+        tensors = stored_tensors(folder / str(number) / "adapter_model.safetensors")
+        line = resized(tensors, plain.model(base))
+        assert line and "resized to 324 tokens, and this one has 320" in line, way
+    own = stored_tensors(write_adapter(folder / "own", base) / "adapter_model.safetensors")
+    assert resized(own, plain.model(base)) is None
+    return line
