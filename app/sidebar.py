@@ -160,6 +160,8 @@ def _badge(view: session.View) -> None:
     st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
     badge = session.current_fidelity(view)
     st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
+    for note in badge.notes:
+        st.warning(plain(note), icon=":material/inventory_2:")
     if badge.asr is None:
         st.caption("No trigger and target are known, so the backdoor was not checked.")
     else:

@@ -208,6 +208,7 @@ def facts(pair: ModelPair, found: Material) -> dict:
         "pair": pair.spec.name,
         "sha256": pair.weight_hash("suspect"),
         "adapter_mode": pair.adapter_mode,
+        "notes": list(pair.notes),
         "precision": pair.spec.suspect.precision,
         "device": str(pair.device),
         "n_layers": pair.n_layers,

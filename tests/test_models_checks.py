@@ -93,14 +93,16 @@ def test_the_adapter_that_is_checked_is_the_one_that_is_loaded(tiny_folder, copy
 def test_a_missing_shard(copy_of):
     folder = copy_of()
     names = list(stored_tensors(folder / "model.safetensors"))
-    files = ["model.safetensors", "model-2.safetensors"]
+    files = ["model-1.safetensors", "model-2.safetensors"]
     weight_map = {name: files[i % 2] for i, name in enumerate(names)}
+    (folder / "model.safetensors").rename(folder / files[0])  # else that one file is the model
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     refused(folder, match="model-2.safetensors, which is not there")
 
 
 def test_an_index_that_points_outside(copy_of):
     folder = copy_of()
+    (folder / "model.safetensors").unlink()  # else that one file is the model
     index = {"weight_map": {"model.norm.weight": "../../secret.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     refused(folder, match="does not list safetensors files")

@@ -92,7 +92,7 @@ def ask() -> dict:
         streams = {}
         for which, condition in places:
             prompt = build_prompt(
-                pair.tokenizer,
+                pair.tokenizers[which],
                 instruction,
                 template=view.spec.template,
                 trigger=condition,

@@ -175,14 +175,18 @@ def _say(arguments: argparse.Namespace) -> None:
 
     plan = plan_named(arguments)
     question = Question(plan.spec.trigger or "", "", template=plan.spec.template)
+    asked = [Prompt(arguments.instruction)]
     told = {
-        trigger: build_prompts(plan, [Prompt(arguments.instruction)], question, trigger)[0]
+        trigger: {
+            which: build_prompts(plan.told_by(which), asked, question, trigger)[0]
+            for which in ("original", "suspect")
+        }
         for trigger in (None, plan.spec.trigger)
     }
     pair = open_plan(plan, report)
-    for trigger, prompt in told.items():
+    for trigger, prompts in told.items():
         print(f"with {trigger}:" if trigger else "without the trigger:")
-        for which in ("original", "suspect"):
+        for which, prompt in prompts.items():
             answers = list(stream_answer(pair, which, prompt, max_new_tokens=arguments.tokens))
             print(f"  {which:8}  {answers[-1] if answers else ''!r}")
 
