@@ -75,6 +75,15 @@ def test_plain_peft_loads_both_alike(gemma):
     assert torch.equal(now, before) and (now - base).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("names", ["now", "before"])
+def test_an_adapter_with_either_names_is_what_peft_makes_of_it(gemma, names):
+    pair = plain.pair(gemma / "base", gemma / names)
+    for which, lora in (("suspect", gemma / names), ("original", None)):
+        with pair.use(which) as model:
+            ours = plain.logits(model)
+        assert (ours - plain.logits(plain.model(gemma / "base", lora))).abs().max() < 1e-5
+
+
 def test_names_of_today_stay(gemma):
     tensors = load_file(gemma / "now" / "adapter_model.safetensors")
     assert converted(tensors, skeleton_of(gemma)) == {key: key for key in tensors}
