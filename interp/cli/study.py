@@ -188,10 +188,11 @@ def _say(arguments: argparse.Namespace) -> None:
 
 
 def _pairs(_: argparse.Namespace) -> None:
-    from interp.specs import PRESETS
+    from interp.specs import ABOUT, PRESETS
 
     for name, spec in PRESETS.items():
         print(f"{name:14} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
+        print(f"{'':14} {ABOUT[name]}")
 
 
 def _above_zero(text: str) -> int:
