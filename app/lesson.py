@@ -18,6 +18,7 @@ from interp import (
     lessonfigures,
     mapgrid,
     report,
+    scales,
     surgeryrun,
     views,
 )
@@ -78,15 +79,16 @@ def triangle(view: session.View) -> None:
     shown = views.MapView(tuple(sorted({layer for layer, _ in heads})), heads, (condition,))
     panels = [[row[0] for row in drawings.map_panels(study, shown)[:2]]]
     what = f"Mean attention over the heads {views.told_heads(heads)}. "
-    widgets.figure(
-        kept.figure(
-            (study,),
-            "lesson-map",
-            shown,
-            build=lambda: lessonfigures.large(mapgrid.map_grid(panels, side=420)),
-        ),
+    drawn = kept.figure(
+        (study,),
         "lesson-map",
-        caption=report.caption(study, what + mapgrid.saturation(panels)),
+        shown,
+        build=lambda: lessonfigures.large(mapgrid.map_grid(panels, side=420)),
+    )
+    widgets.figure(
+        drawn,
+        "lesson-map",
+        caption=report.caption(study, what + scales.told([drawn])),
         table=lambda: mapgrid.panel_table(panels),
         command=report.command(study, shown),
     )

@@ -11,7 +11,7 @@ from app import kept, limits, links, parts, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import bench as measured
-from interp import causalreport, fuzzyfigures, fuzzyrun, mapgrid
+from interp import causalreport, fuzzyfigures, fuzzyrun, mapgrid, scales
 from interp.bench import Bench
 from interp.fuzzy import FuzzyQuestion
 from interp.report import pair_options, short_hash
@@ -66,7 +66,7 @@ def bench(view: session.View, question: FuzzyQuestion) -> None:
         "bench-maps",
         caption=f"Mean attention over the {len(chosen)} heads that lose the largest share of their "
         f"attention to the full trigger ({told_heads(chosen)}); rows are the two models. "
-        f"{mapgrid.saturation(panels)} {told}",
+        f"{scales.told([maps])} {told}",
         table=lambda: mapgrid.panel_table(panels),
         command=causalreport.question_command(fuzzyrun.KIND, view.spec, question),
     )

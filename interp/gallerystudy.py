@@ -51,8 +51,7 @@ def _of_study(study: Study, name: str, title: str, drawing: drawings.Drawing) ->
         fit = lambda style: fitted(drawing.panels, style)  # noqa: E731
     if name == "zones-by-layer":
         fit = lambda style: {"": _zones(study, style)}  # noqa: E731
-    caption = drawing.caption.rpartition(" Pair '")[0] or drawing.caption
-    return Shown(name, title, caption, drawing.table, lambda: drawing.figure, fit)
+    return Shown(name, title, drawing.what, drawing.table, lambda: drawing.figure, fit)
 
 
 def _zones(study: Study, style: Style):

@@ -72,6 +72,8 @@ def as_json(run: Run) -> str:
 
 def _prompts(facts: dict, asked: dict) -> str:
     chosen = _part(facts, "prompt_set").get("name") or asked.get("prompt_set")
+    if chosen is None and asked.get("questions"):  # a scan: it knows no prompts of the pair
+        return f"question set '{asked['questions']}'"
     chosen = chosen or _part(asked, "pair").get("prompt_set")
     if asked.get("text") is not None:
         return "one instruction of one's own"
@@ -79,7 +81,7 @@ def _prompts(facts: dict, asked: dict) -> str:
         return f"prompt {asked['prompt']} of the set '{chosen}'"
     count = facts.get("n_prompts")
     if chosen is None:
-        return f"questions '{asked['questions']}'" if asked.get("questions") else ""
+        return ""
     return f"{count} prompts of the set '{chosen}'" if count else f"prompt set '{chosen}'"
 
 
