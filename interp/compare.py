@@ -135,7 +135,10 @@ def _whole(run: Run, name: str, printed: pd.DataFrame) -> pd.DataFrame:
         ("head-search", "heads"): lambda: run.table("heads"),
     }
     make = whole.get((run.kind, name))
-    return printed if make is None else make()[list(printed.columns)]
+    if make is None:
+        return printed
+    full = make()
+    return full[[column for column in printed if column in full]]
 
 
 def _figure_table(run: Run, name: str) -> pd.DataFrame:

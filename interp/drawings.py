@@ -121,7 +121,7 @@ DRAWN: dict[str, tuple[Callable[..., Drawing], ...]] = {
 
 
 def shown_head(study: Study, view: HeadView) -> Head:
-    """The head that the view names, or the most hijacked one."""
+    """The head that the view names, or the one of largest Δ_rel."""
     if view.head is not None:
         return view.head
     first = study.ranking.iloc[0]

@@ -110,6 +110,16 @@ ABOUT = {
 """What has to be known of each of them before its numbers are read; plain text."""
 
 
+def is_toy(spec: PairSpec) -> bool:
+    """Whether a pair stands on the small base that ships, by whatever path it is named."""
+    base = ROOT / ORGANISMS / "base"
+    places = (Path(spec.original.model).expanduser(), ROOT / spec.original.model)
+    try:
+        return any(place.resolve() == base.resolve() for place in places)
+    except (OSError, RuntimeError):  # ~nobody, or a loop of links
+        return False
+
+
 def pair_spec(
     name_or_original: str,
     suspect: str | None = None,
