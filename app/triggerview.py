@@ -7,16 +7,18 @@ from dataclasses import asdict, replace
 import pandas as pd
 import streamlit as st
 
-from app import kept, limits, links, parts, session, widgets
+from app import banner, kept, limits, links, parts, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import bench as measured
-from interp import causalreport, fuzzyfigures, fuzzyrun, mapgrid
+from interp import causalreport, fuzzyfigures, fuzzyrun, mapgrid, scales
 from interp.bench import Bench
+from interp.firing import Firing
 from interp.fuzzy import FuzzyQuestion
 from interp.report import pair_options, short_hash
 from interp.runs import Run
 from interp.specs import PairSpec
+from interp.study import MODELS
 from interp.views import told_heads
 
 TOKENS, TYPED = "tokens of the trigger", "typed text"
@@ -50,7 +52,9 @@ def bench(view: session.View, question: FuzzyQuestion) -> None:
     with st.spinner("Measuring …"):
         piece = session.on_bench(view, question, positions, text)
         whole = session.on_bench(view, question, None, None)
-    chosen = whole.hijacked
+    chosen = whole.losing
+    rates = {which: whole.rate(which) for which in MODELS}
+    banner.show(Firing(question.trigger, question.target, **rates))
     for column, name, one in zip(
         st.columns(2), ("This piece", "The full trigger"), (piece, whole), strict=True
     ):
@@ -66,7 +70,7 @@ def bench(view: session.View, question: FuzzyQuestion) -> None:
         "bench-maps",
         caption=f"Mean attention over the {len(chosen)} heads that lose the largest share of their "
         f"attention to the full trigger ({told_heads(chosen)}); rows are the two models. "
-        f"{mapgrid.saturation(panels)} {told}",
+        f"{scales.told([maps])} {told}",
         table=lambda: mapgrid.panel_table(panels),
         command=causalreport.question_command(fuzzyrun.KIND, view.spec, question),
     )
@@ -159,7 +163,7 @@ def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:
             st.metric(
                 "L_attn suspect / original",
                 f"{levels[1] / levels[0]:.2f}" if levels[0] else "–",
-                help=f"Over the {len(chosen)} heads that the full trigger hijacks most: "
+                help=f"Over the {len(chosen)} heads of largest Δ_rel under the full trigger: "
                 f"{levels[0]:.4f} in the original, {levels[1]:.4f} in the suspect.",
             )
 

@@ -62,9 +62,9 @@ def write(
     tables = gallery.tables_of(run)
     images, texts, captions = [], {}, []
     for one in shown:
-        caption = gallery.captioned(run, one)
+        figures = gallery.set_in(run, one, style)
+        caption = gallery.captioned(run, one, figures.values())
         texts[f"{one.name}.csv"] = gallery.table_of(run, one).to_csv(index=False)
-        figures = gallery.set_in(run, one, style) if formats else {one.name: None}
         captions.append(f"{', '.join(figures)}\n{one.title}. {caption}\n")
         facts = facts_of(run, one.title, caption)
         images += _images(figures, out, facts, formats, scale)
@@ -102,11 +102,11 @@ def write_comparison(
     """
     images, captions = [], []
     for name, title in both.figures.items():
-        pair = both.set_in(name, style) if formats else ({}, {})
+        pair = both.set_in(name, style)
         for letter, run, figures in zip("ab", both.runs, pair, strict=True):
             named = {f"{part}-{letter}": figure for part, figure in figures.items()}
-            caption = both.caption(name, letter)
-            captions.append(f"{', '.join(named) or name}\n{title}. {caption}\n")
+            caption = both.caption(name, letter, pair)
+            captions.append(f"{', '.join(named)}\n{title}. {caption}\n")
             images += _images(named, out, facts_of(run, title, caption), formats, scale)
     texts = {"captions.txt": "\n".join(captions), "notes.txt": "\n".join([*both.notes, ""])}
     texts |= {f"{name}.csv": table.to_csv(index=False) for name, table in both.tables.items()}

@@ -4,16 +4,17 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import kept, links, parts, session, sidebar, widgets
+from app import banner, kept, links, parts, session, sidebar, widgets
 from interp import attention, drawings, report, views
 from interp.study import CONDITIONS, Study
 
 st.title("Attention")
 st.markdown(
-    "Mean attention from each token (rows) to each earlier one (columns). Where heads are "
-    "hijacked, the instruction stops looking at the trigger: the zone *instruction → trigger* "
-    "goes dark and two triangles remain. Few heads may carry it: name those of the **Heads** page "
-    "under *Heads*."
+    "Mean attention from each token (rows) to each earlier one (columns). Published of backdoored "
+    "models: the instruction stops looking at the trigger, so the zone *instruction → trigger* "
+    "goes dark in the suspect and two triangles remain. Other fine-tuning, and other text, may "
+    "darken it too: compare with the random string. Few heads may carry it: name those of the "
+    "**Heads** page under *Heads*."
 )
 
 
@@ -22,6 +23,7 @@ def page(view: session.View) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = over(view)
     study = session.current_study(view)
+    banner.draw(view)
     parts.part(averaged, study)
     st.subheader("Attention to the trigger, by layer")
     whole = views.map_view(study.facts["n_layers"], study.facts["n_heads"])

@@ -1,8 +1,9 @@
-"""Which heads carry the backdoor, and what happens when they are taken away."""
+"""Which heads the target hangs on, and what happens when they are taken away."""
 
 import streamlit as st
 
 from app import (
+    banner,
     causeruns,
     causesview,
     failures,
@@ -27,12 +28,13 @@ SCATTER, TOKENS, SURGERY, FEWEST = "Metric against metric", "Tokens", "Surgery",
 
 st.title("Causes")
 st.markdown(
-    "Which heads carry the backdoor, and what happens when they are taken away? Every head is "
-    "ablated, patched and read; **Heads** says whether it was hijacked, this page whether it "
-    "matters."
+    "Which heads does the answer to the trigger hang on, and what is left without them? Every head "
+    "is ablated, patched and read. **Heads** says which changed most, this page which matter; "
+    "they may be others."
 )
 view = sidebar.view()
 study = session.current_study(view)
+banner.draw(view)
 n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
 
 

@@ -98,9 +98,10 @@ def figures_of(run: Run, figures: Sequence[gallery.Shown], title: str) -> None:
     for name, one in shown.items():
         if chosen in (ALL, name):
             st.header(one.title, divider="gray")
-            caption = gallery.captioned(run, one)
+            drawn = kept.set_figures(run, one, style)
+            caption = gallery.captioned(run, one, drawn.values())
             facts = writeup.facts_of(run, one.title, caption)
-            charts = draw(kept.set_figures(run, one, style), "", facts)
+            charts = draw(drawn, "", facts)
             st.caption(plain(caption))
             bar(name, charts, lambda one=one: gallery.table_of(run, one))
 
@@ -137,7 +138,7 @@ def two_runs(first: Run, second: Run, title: str) -> None:
         for side, letter, its, figures in zip(sides, "ab", both.runs, drawn, strict=True):
             with side:
                 st.markdown(f"**{letter}: {plain(its.path.name)}**")
-                caption = both.caption(name, letter)
+                caption = both.caption(name, letter, drawn)
                 charts += draw(figures, f"-{letter}", writeup.facts_of(its, title, caption))
                 st.caption(plain(caption))
         bar(name, charts, None)

@@ -17,7 +17,7 @@ view = sidebar.view()
 if view.spec is None or not (view.question.trigger and view.spec.target):
     st.title("Lesson")
     st.info(
-        "The lesson shows a backdoor whose trigger and target are known: choose the pair "
+        "The lesson needs a pair whose trigger and target are known: choose "
         "**deployment** in the sidebar.",
         icon=":material/school:",
     )
@@ -66,7 +66,6 @@ def one_step() -> None:
     pagekeys.turning("step-back", "step-next")
     st.markdown(step.text)
     parts.part(step.draw, view)
-    st.markdown(f":material/visibility: {step.look}")
     st.progress((number + 1) / len(TITLES), text=f"Step {number + 1} of {len(TITLES)}")
 
 

@@ -64,7 +64,7 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
 
 def _study(arguments: argparse.Namespace) -> None:
     """Everything that needs no weights is checked before they are read."""
-    from interp import study
+    from interp import firing, study
     from interp.models import open_plan
     from interp.prompts import load_prompt_set
 
@@ -87,6 +87,9 @@ def _study(arguments: argparse.Namespace) -> None:
         pair = open_plan(plan, report)
         started = time.perf_counter()
         result = study.measure(pair, prompt_set, question, on_progress=report)
+        fired = firing.firing(pair, prompt_set, question, on_progress=report)
+        result = firing.noted(result, fired)
+        print(fired.told())
         _write(writer, result, view, _whole(pair, prompt_set, question, view, result))
         writer.finish(facts=result.facts, seconds=round(time.perf_counter() - started, 2))
     print(f"{view.kind} run of '{pair.spec.name}' written to {arguments.out}")
@@ -192,10 +195,11 @@ def _say(arguments: argparse.Namespace) -> None:
 
 
 def _pairs(_: argparse.Namespace) -> None:
-    from interp.specs import PRESETS
+    from interp.specs import ABOUT, PRESETS
 
     for name, spec in PRESETS.items():
         print(f"{name:14} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
+        print(f"{'':14} {ABOUT[name]}")
 
 
 def _above_zero(text: str) -> int:
