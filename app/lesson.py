@@ -23,6 +23,7 @@ from interp import (
 )
 from interp.runs import Run
 from interp.scanner import figures, pipeline
+from interp.scanner.command import command
 from interp.scanner.pipeline import ScanPlan
 from interp.study import MODELS, Study
 from interp.surgeryrun import SurgeryQuestion
@@ -96,7 +97,8 @@ def hijacked(view: session.View) -> None:
     """Δ_rel of every head; a click names one."""
     study = session.current_study(view)
     names = [views.head_name(row.layer, row.head) for row in study.ranking.itertuples()]
-    name = links.bound(st.selectbox, "Head, most hijacked first", names, key="lesson-head")
+    of = links.models_key(study.facts)
+    name = links.bound(st.selectbox, "Head, most hijacked first", names, key="lesson-head", of=of)
     head = views.parse_heads(name, study.facts["n_layers"], study.facts["n_heads"])[0]
     row = study.ranking.iloc[names.index(name)]
     lost = f"{row['delta_rel']:.0%}" if row["kept"] else "too little to tell"
@@ -173,7 +175,7 @@ def catch_it(view: session.View) -> None:
             "lesson-scan",
             caption=f"Candidates by loss. Run '{run.path.name}'.",
             table=lambda: candidates.drop(columns="ids"),
-            command=scanview.command(run),
+            command=command(run),
         )
 
 
@@ -283,7 +285,8 @@ def _instruction(view: session.View) -> str:
     known, before = _instructions(view), st.session_state.get(ASKED)
     if before in known and "ask" not in st.session_state and "ask" not in st.query_params:
         st.session_state["ask"] = before
-    asked = links.bound(st.selectbox, "Ask", known, key="ask")
+    of = session.prompt_set(view.question.prompt_set).sha256
+    asked = links.bound(st.selectbox, "Ask", known, key="ask", of=of)
     st.session_state[ASKED] = asked  # the control is gone in the step after, and its link with it
     return asked
 
