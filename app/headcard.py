@@ -38,10 +38,12 @@ def _maps(view: session.View, study: Study, head: tuple[int, int]) -> None:
         key="whole",
         help="Whole patterns through TransformerBridge, instead of the average over the set.",
     ):
-        prompts = session.prompt_set(view.question.prompt_set).prompts
+        prompt_set = session.prompt_set(view.question.prompt_set)
+        prompts, of = prompt_set.prompts, prompt_set.sha256
         one, two = st.columns([1, 3], vertical_alignment="bottom")
         with one:
-            number = links.bound(st.number_input, "Prompt", 0, len(prompts) - 1, 0, key="one")
+            last = len(prompts) - 1
+            number = links.bound(st.number_input, "Prompt", 0, last, 0, key="one", of=of)
         answer = None
         if view.spec.target:
             with two:

@@ -29,6 +29,7 @@ from interp import (
 from interp.palette import ORIGINAL, SUSPECT
 from interp.runs import Run
 from interp.scanner import figures, pipeline
+from interp.scanner.command import command
 from interp.scanner.pipeline import ScanPlan
 from interp.study import CONDITIONS, MODELS, Study, l_attn
 from interp.surgeryrun import SurgeryQuestion
@@ -116,8 +117,9 @@ def changed(view: session.View) -> None:
     """Δ_rel of every head; a click names one."""
     study = session.current_study(view)
     names = [views.head_name(row.layer, row.head) for row in study.ranking.itertuples()]
+    of = links.models_key(study.facts)
     name = links.bound(
-        st.selectbox, "Head, largest loss of attention first", names, key="lesson-head"
+        st.selectbox, "Head, largest loss of attention first", names, key="lesson-head", of=of
     )
     head = views.parse_heads(name, study.facts["n_layers"], study.facts["n_heads"])[0]
     told = sentences.head(study.ranking.iloc[names.index(name)])
@@ -198,7 +200,7 @@ def catch_it(view: session.View) -> None:
             "lesson-scan",
             caption=f"Candidates by loss. Run '{run.path.name}'.",
             table=lambda: candidates.drop(columns="ids"),
-            command=scanview.command(run),
+            command=command(run),
         )
     found = pipeline.verdict_of(run)
     word = view.question.trigger
@@ -305,7 +307,8 @@ def _instruction(view: session.View) -> str:
     known, before = _instructions(view), st.session_state.get(ASKED)
     if before in known and "ask" not in st.session_state and "ask" not in st.query_params:
         st.session_state["ask"] = before
-    asked = links.bound(st.selectbox, "Ask", known, key="ask")
+    of = session.prompt_set(view.question.prompt_set).sha256
+    asked = links.bound(st.selectbox, "Ask", known, key="ask", of=of)
     st.session_state[ASKED] = asked  # the control is gone in the step after, and its link with it
     return asked
 

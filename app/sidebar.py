@@ -40,6 +40,9 @@ def draw() -> None:
             key="pair",
             help=HELP["pair"],
         )
+        for kind, key, label in ((RECORDED, "run", "Run"), (PLANTED, "planted", "Planted model")):
+            if choice != kind:
+                links.unused(key, label, f"the sidebar shows '{choice}'")
         if choice == RECORDED:
             st.session_state.view = _recorded()
             return

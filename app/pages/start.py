@@ -76,11 +76,13 @@ with st.form("talk", border=False):
 
 limits.text("Instruction", instruction)
 trigger = view.question.trigger
+typed = session.own_prompt(view, instruction)
 asked_for = (session.models_key(view), view.question, instruction, temperature)
 places = {}
 for condition in dict.fromkeys((None, trigger or None)):
     if condition:
-        st.markdown(f"**With the trigger** {plain(condition)}")
+        where = ", as typed" if typed.typed else ""
+        st.markdown(f"**With the trigger** {plain(condition)}{where}")
     else:
         st.markdown("**Without the trigger**")
     for (which, name), column in zip(MODELS.items(), st.columns(2), strict=True):
@@ -103,10 +105,10 @@ def ask() -> dict:
         for which, condition in places:
             prompt = build_prompt(
                 pair.tokenizers[which],
-                instruction,
+                typed.instruction,
                 template=view.spec.template,
                 trigger=condition,
-                placement=view.question.placement,
+                placement=typed.typed or view.question.placement,
                 seed=view.question.seed,
                 max_length=pair.max_length,
             )

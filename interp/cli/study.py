@@ -173,22 +173,22 @@ def _check(arguments: argparse.Namespace) -> None:
 def _say(arguments: argparse.Namespace) -> None:
     from interp.answers import stream_answer
     from interp.models import open_plan
-    from interp.prompts import Prompt
-    from interp.study import Question, build_prompts
+    from interp.study import AS_TYPED, Question, build_prompts, own_prompt
 
     plan = plan_named(arguments)
     question = Question(plan.spec.trigger or "", "", template=plan.spec.template)
-    asked = [Prompt(arguments.instruction)]
+    asked = own_prompt(plan, arguments.instruction, question)
     told = {
         trigger: {
-            which: build_prompts(plan.told_by(which), asked, question, trigger)[0]
+            which: build_prompts(plan.told_by(which), [asked], question, trigger)[0]
             for which in ("original", "suspect")
         }
         for trigger in (None, plan.spec.trigger)
     }
     pair = open_plan(plan, report)
     for trigger, prompts in told.items():
-        print(f"with {trigger}:" if trigger else "without the trigger:")
+        where = f" ({AS_TYPED})" if asked.typed else ""
+        print(f"with {trigger}{where}:" if trigger else "without the trigger:")
         for which, prompt in prompts.items():
             answers = list(stream_answer(pair, which, prompt, max_new_tokens=arguments.tokens))
             print(f"  {which:8}  {answers[-1] if answers else ''!r}")
