@@ -100,7 +100,7 @@ def firing(
     target = pair.spec.target
     if not target:
         return Firing(question.trigger, None)
-    chosen = chosen_prompts(prompt_set, question)
+    chosen = chosen_prompts(pair, prompt_set, question)
     prompts = build_prompts(pair, chosen, question, question.trigger)
     rates = {}
     for step, which in enumerate(MODELS):
