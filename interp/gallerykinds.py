@@ -15,7 +15,7 @@ from interp import (
 from interp.gallery import ROWS, Kind, Shown
 from interp.runs import Run
 from interp.scanner import figures as scanfigures
-from interp.scanner import pipeline
+from interp.scanner import headline, pipeline
 
 
 def _scan_figures(run: Run) -> list[Shown]:
@@ -53,16 +53,28 @@ def _scan_tables(run: Run) -> dict[str, pd.DataFrame]:
     found = pipeline.verdict_of(run)
     verdict = {"verdict": found.verdict, "trigger": found.trigger, "answer": found.answer}
     verdict |= {"reason": "; ".join(found.reasons)}
+    answers = headline.decisive_answers(run)
     judged = run.table("judged").sort_values("delta_s", ascending=False).head(ROWS)
     insisted = pipeline.stage_table(run, "targets")
     columns = ["text", "sure", "n_starts", "insistence", "p_start"]
     targets = {} if insisted is None else {"targets": insisted[columns]}
     return {
         "verdict": pd.DataFrame({"what": list(verdict), "found": list(verdict.values())}),
+        **({"answers": answers} if len(answers) else {}),
         **targets,
         "judged": judged[["text", "source", "s_agg", "delta_s", "share", "answer"]],
         "motifs": run.table("motifs").head(ROWS)[["motif", "kind", "support", "n_outputs"]],
     }
+
+
+def _scan_words(run: Run) -> list[str]:
+    found = pipeline.verdict_of(run)
+    return [
+        f"{found.verdict.capitalize()}. {headline.headline(found)}",
+        headline.scanned(run) + ".",
+        "How it was decided: " + "; ".join(found.reasons) + ".",
+        "What this scan cannot see: " + "; ".join((*found.could_not, *found.blind_spots)) + ".",
+    ]
 
 
 def _fuzzy_figures(run: Run) -> list[Shown]:
@@ -234,7 +246,7 @@ KINDS: dict[str, Kind] = {
     surgeryrun.KIND: gallerycauses.SURGERY,
     surgeryrun.SEARCH_KIND: gallerycauses.SEARCH,
     fuzzyrun.KIND: Kind("Trigger", _fuzzy_figures, _fuzzy_tables),
-    pipeline.KIND: Kind("Scan", _scan_figures, _scan_tables),
+    pipeline.KIND: Kind("Scan", _scan_figures, _scan_tables, _scan_words),
     emergence.KIND: Kind("Planting", _plant_figures, _plant_tables),
     zoofigures.KIND: Kind("Zoo", _zoo_figures, _zoo_tables),
 }

@@ -60,6 +60,7 @@ def report(run: Run, style: Style) -> str:
         f"script-src {policy}; style-src 'unsafe-inline'; img-src data: blob:\">",
         f"<title>{title}</title><style>{_CSS}</style></head>",
         f'<body class="{"dark" if style.dark else "light"}"><h1>{title}</h1>',
+        *(f"<p>{escape(_one_line(words))}</p>" for words in gallery.words_of(run)),
         f"<p>{escape(_one_line(provenance.told(run)))}</p>",
         *(_figure(run, shown, style) for shown in gallery.figures_of(run)),
         *(_table(name, table) for name, table in gallery.tables_of(run).items()),
