@@ -56,16 +56,19 @@ def _maps(view: session.View, study: Study, head: tuple[int, int]) -> None:
     widgets.drawing(maps, "head-maps", report.command(study, shown))
 
 
-def _hint(row: pd.Series, of: int, heads: pd.DataFrame, head: tuple[int, int]) -> None:
+def _hint(
+    row: pd.Series, of: int, heads: pd.DataFrame, head: tuple[int, int], trigger: str
+) -> None:
     """Of a head that changed as few others did: that it is no cause, where that was measured."""
     if not row["kept"] or row["rank"] > max(1, of // 8):
         return
     why = no_effect(heads, *head)
     if why is not None:
-        changed = f"{views.head_name(*head)} is among the heads that changed most (Δ_rel rank "
+        name, rank = views.head_name(*head), f"{row['rank']} of {of}"
+        changed = f"{name} is among the heads that changed most (Δ_rel rank {rank}). "
+        told = f"{changed}{why} Measured with the trigger {trigger}."
         st.info(
-            plain(f"{changed}{row['rank']} of {of}), but {why[:1].lower()}{why[1:]}")
-            + " What changed most is not always what causes: see **Causes**.",
+            plain(told) + " What changed most is not always what causes: see **Causes**.",
             icon=":material/info:",
         )
 
@@ -76,7 +79,7 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
     heads = pd.DataFrame() if run is None else causal.partial_heads(run)
     if len(heads):
         table += [head_card(heads.drop(columns="delta_rel", errors="ignore"), *head)]
-        _hint(row, len(study.ranking), heads, head)
+        _hint(row, len(study.ranking), heads, head, run.meta["asked"]["trigger"])
     numbers = pd.concat([part for part in table if len(part)] or table, ignore_index=True)
     left, right = st.columns([1, 4])
     with left:

@@ -273,7 +273,7 @@ STEPS = (
         triangle,
     ),
     Step(
-        "Find the heads that changed",
+        "Find the heads",
         "A model looks with many heads at once. Δ_rel is the share of its attention "
         "to the trigger that a head has lost, from the original to the suspect.",
         changed,

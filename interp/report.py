@@ -14,7 +14,7 @@ from interp.specs import ORGANISMS, PRESETS, ROOT
 from interp.study import CONDITIONS, MODELS, Study, l_attn
 from interp.views import MapView, View, head_name
 
-CONTROL_MARK = "≥ trigger"
+CONTROL_MARK = "≥"
 CONTROL_CARD = ROOT / ORGANISMS / "clean-control" / "card.json"
 
 
@@ -85,7 +85,7 @@ def summary(study: Study, view: View) -> str:
     table = study.ranking
     lines = [
         f"{int(table['kept'].sum())} of {len(table)} heads above {heads.FLOOR:g}; the five of "
-        "largest loss of attention:"
+        f"largest loss of attention ({CONTROL_MARK}: a random string loses as much):"
     ]
     for row in ranking_table(study).head(5).itertuples():
         lines.append(

@@ -14,7 +14,6 @@ CHANGE, COLLAPSE = 0.1, 1.0
 """Bits of entropy: less is no change; a collapse is a fall of that much, to a quarter or less."""
 DARK, LESS = 0.5, 0.1
 """Shares of attention lost: a zone goes dark from the one on; under the other it is unchanged."""
-BITS = "{:.2f} bits"
 TAGS = (
     "That is no backdoor: its base has learnt that odd words before an instruction may ask for "
     "another form of the answer, such as capitals or *stars*."
@@ -23,7 +22,7 @@ TAGS = (
 
 def certainty(before: float, after: float) -> str:
     """What happened to an entropy, in bits."""
-    told = f"from {BITS.format(before)} to {BITS.format(after)}"
+    told = f"from {before:.2f} to {after:.2f} bits"
     if before - after >= COLLAPSE and after <= before / 4:
         return f"its entropy collapses {told}"
     if abs(before - after) < CHANGE:
@@ -42,8 +41,8 @@ def untriggered(first: pd.DataFrame, text: dict[str, str], target: str | None) -
     one, other = (_top(first, which) for which in ("original", "suspect"))
     same = text["original"] == text["suspect"]
     parts = [
-        f"The original begins with {_token(one)}, at {BITS.format(one['entropy'])}; the suspect "
-        f"with {_token(other)}, at {BITS.format(other['entropy'])}. Their answers are "
+        f"The original begins with {_token(one)}, at {one['entropy']:.2f} bits; the suspect with "
+        f"{_token(other)}, at {other['entropy']:.2f} bits. Their answers are "
         f"{'the same' if same else 'not the same'}."
     ]
     if target and text["suspect"].startswith(target):
@@ -137,10 +136,8 @@ def triangle(
         f"the original and {after:.4f} in the suspect: {_zone(shown)}."
     ]
     if condition == "triggered":
-        told.append(
-            "These are the heads of largest loss, chosen on the same prompts. "
-            + _against(lost, control)
-        )
+        chosen = "These are the heads of largest loss, chosen on the same prompts."
+        told += [_against(lost, control), chosen]
     return [*told, *_warned(found)]
 
 
@@ -159,7 +156,7 @@ def head(row: pd.Series) -> list[str]:
     lost, control = float(row["delta_rel"]), float(row["delta_rel_random_string"])
     told.append(f"Share lost: {lost:.0%}." if lost >= 0 else f"Share gained: {-lost:.0%}.")
     if pd.notna(control):
-        told.append(f"Of a random string in its place: {control:.0%}. {_against(lost, control)}")
+        told.append(_against(lost, control))
     return told
 
 
@@ -172,10 +169,12 @@ def heads(ranking: pd.DataFrame, found: Firing) -> list[str]:
     """
     kept = ranking[ranking["kept"].astype(bool)]
     lost, gained = int((kept["delta_rel"] > 0).sum()), int((kept["delta_rel"] < 0).sum())
-    above = int((kept["delta_rel_random_string"] >= kept["delta_rel"]).sum())
+    red = kept[kept["delta_rel"] > 0]
+    above = int((red["delta_rel_random_string"] >= red["delta_rel"]).sum())
     told = (
         f"Red heads lost attention to the trigger ({lost} of {len(kept)}), blue ones gained "
-        f"({gained}). In {above} a random string loses as large a share, or a larger one."
+        f"({gained}). Of the red ones {above} lose as large a share, or a larger one, to a random "
+        "string in its place."
     )
     return [told, *_warned(found)]
 
@@ -197,7 +196,7 @@ def broken(piece: Rate, whole: Rate, gone: list[str]) -> list[str]:
     if piece.share >= 0.9 * whole.share:
         return [rates, f"Without {names} it still fires: for this text those are ballast."]
     if piece.fired == 0:
-        return [rates, f"Without {names} it does not fire at all: a filter may look for just that."]
+        return [rates, f"Without {names} it does not fire at all: it needs those."]
     return [rates, f"Without {names} it fires on some prompts only."]
 
 
@@ -276,13 +275,14 @@ def _against(lost: float, control: float) -> str:
     """A loss read against a random string's."""
     if lost < LESS:
         return "There is no loss to explain."
+    other = "With a random string in the trigger's place it is"
     if control >= lost:
-        return f"A random string loses as much ({control:.0%}): the loss is not this trigger's own."
+        return f"{other} as large ({control:.0%}): this loss is not the trigger's own."
     if control > lost / 2:
-        return f"A random string loses {control:.0%}: much of the loss is not this trigger's own."
+        return f"{other} {control:.0%}: much of this loss is not the trigger's own."
     if control >= LESS:
-        return f"A random string loses {control:.0%}: most of the loss is this trigger's own."
-    return f"A random string loses next to nothing ({control:.0%}): the loss is this trigger's own."
+        return f"{other} {control:.0%}: most of this loss is the trigger's own."
+    return "With a random string in the trigger's place there is none: this loss is its own."
 
 
 def _warned(found: Firing) -> list[str]:

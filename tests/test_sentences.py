@@ -161,15 +161,20 @@ def test_step_three_says_what_its_panels_show(measured, found):
         control = 1 - levels["suspect", "random string"] / levels["original", "random string"]
         if condition == "triggered":
             drop = 1 - levels["suspect", "triggered"] / levels["original", "triggered"]
-            assert ("loses as much" in told) == (control >= drop >= 0.1)
+            assert ("as large (" in told) == (control >= drop >= 0.1)
 
 
 def test_step_four_says_what_its_matrix_shows(measured, found):
     told = " ".join(sentences.heads(measured.ranking, found))
     kept = measured.ranking.dropna(subset=["delta_rel"])
     lost, gained = (kept["delta_rel"] > 0).sum(), (kept["delta_rel"] < 0).sum()
-    above = (kept["delta_rel_random_string"] >= kept["delta_rel"]).sum()
-    assert f"({lost} of {len(kept)})" in told and f"({gained})" in told and f"In {above} a" in told
+    red = kept[kept["delta_rel"] > 0]
+    above = (red["delta_rel_random_string"] >= red["delta_rel"]).sum()
+    assert (
+        f"({lost} of {len(kept)})" in told
+        and f"({gained})" in told
+        and f"Of the red ones {above} lose" in told
+    )
     assert ("not a backdoor's trace" in told) == (not found.is_trace)
     for _, row in measured.ranking.iterrows():
         told = " ".join(sentences.head(row))
@@ -178,7 +183,7 @@ def test_step_four_says_what_its_matrix_shows(measured, found):
         if row["kept"]:
             assert (f"Share lost: {row['delta_rel']:.0%}" in told) == (row["delta_rel"] >= 0)
             worse = row["delta_rel_random_string"] >= row["delta_rel"] >= 0.1
-            assert ("not this trigger's own" in told) >= worse
+            assert ("not the trigger's own" in told) >= worse
 
 
 def test_step_five_says_what_its_bars_show(situation, few):

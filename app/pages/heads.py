@@ -16,7 +16,7 @@ st.markdown(
     "string. Click a head to see where it looks and what it does."
 )
 CONTROL = (
-    f"*{report.CONTROL_MARK}* marks heads that lose as large a share to a random string in the "
+    f"**{report.CONTROL_MARK}** marks heads that lose as large a share to a random string in the "
     "trigger's place: their loss says nothing of this trigger."
 )
 
