@@ -64,7 +64,9 @@ def choose(heads: pd.DataFrame) -> str:
     labels = {METRICS[name].label: name for name in causaltable.measured(heads)}
     one, two, three, four = st.columns([1, 3, 1, 1], vertical_alignment="bottom")
     most = len(heads)
-    n = one.number_input("The first", 1, most, min(3, most), key=f"top-n-of-{most}")
+    if st.session_state.get("top-n", 1) > most:  # of a larger model
+        st.session_state["top-n"] = most
+    n = one.number_input("The first", 1, most, min(3, most), key="top-n")
     by = two.selectbox("heads by", list(labels), key="top-by")
 
     def take() -> None:

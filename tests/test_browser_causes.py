@@ -5,6 +5,8 @@ import pytest
 from tests.browser import click_cell, open_browser, require_chromium, running_app, settled
 
 pytestmark = pytest.mark.browser
+TAKEN = "L2H3,L2H2,L2H7"
+"""The first three by Δ_rel."""
 
 
 def click_head(page, layer: int, head: int) -> None:
@@ -38,3 +40,11 @@ def test_from_matrix_to_card_to_surgery(tmp_path):
         (asr,) = [text for text in metrics if text.startswith("ASR")]
         assert "before: 100%" in asr and "100% (" not in asr  # some prompts no longer fire
         assert page.locator("[data-testid=stAlert] >> visible=true").count() == 0
+        page.get_by_role("button", name="Take them").click()
+        page.get_by_text("3 of 48 heads").wait_for()
+        page.wait_for_url("**operate=L2H3%2CL2H2%2CL2H7**")
+        settled(page)  # field, link and command say the same heads
+        assert page.get_by_role("textbox", name="Heads to operate on").input_value() == TAKEN
+        page.locator(f"code:has-text('--heads {TAKEN}')").first.wait_for()
+        page.get_by_role("button", name="Clear").click()
+        page.wait_for_url(lambda url: "operate=" not in url)

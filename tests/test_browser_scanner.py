@@ -70,7 +70,8 @@ def test_a_candidate_is_of_the_scan_that_is_open(tmp_path):
     require_chromium()
     with running_app(tmp_path / "runs") as url, open_browser() as new:
         page = new()
-        page.goto(f"{url}/scanner?scan=scan-emoji")
+        known = {"pair": "a recorded run …", "scan": "scan-emoji"}  # no model is loaded
+        page.goto(f"{url}/scanner?{urlencode(known)}")
         settled(page)
         choose(page, "Candidate", "own questions · ΔS 0.91")
         page.wait_for_url("**/*candidate=*")

@@ -30,7 +30,7 @@ MEANS_THE_SAME = {
     "style", "dark", "budget", "recipe", "bits", "adapters", "activations", "text-form",
     "temperature", "scan-which",  # a setting
     "own", "say", "layers",  # text of the reader's own; layers of equally many
-    "top-n-of-8", "top-by",  # a form
+    "top-n", "top-by",  # a form
     "with",  # a run, by its name
 }  # fmt: skip
 ENDINGS = ("-format", "-scale", "-style", "-dark", "-save")
@@ -67,7 +67,7 @@ WALKS = [
     Walk("trigger", ("variant",), ("sweep", "trigger-emoji"), (RECORDED,)),
     Walk("scanner", ("candidate",), ("scan", "scan-base"), (RECORDED,)),
     Walk("scanner", ("candidate",), ("scan", "scan-of-two"), (RECORDED, ("scan", "scan-emoji"))),
-    Walk("scanner", ("candidate", "scan"), OTHER),
+    Walk("scanner", ("scan",), OTHER),
     Walk(
         "plant", ("after", "probe"), ("plant", "plant-again"), (RECORDED, ("plant", "plant-night"))
     ),
@@ -131,13 +131,15 @@ def controls(at: AppTest) -> dict:
 
 
 def moved(one) -> None:
-    """Choose something else than what is chosen."""
-    if one.type == "selectbox":
-        one.select_index(len(one.options) - 1)
+    """Choose something else than what is chosen, near to it: the next run has that too."""
+    if isinstance(one.value, tuple):  # AppTest knows the labels alone of such options
+        one.set_value(list(one.format_func.__self__)[1])
+    elif one.type == "selectbox":
+        one.select_index(2 if one.index == 1 else 1)
     elif one.type == "select_slider":
         one.set_value(one.options[0])
     elif one.type == "number_input":
-        one.set_value(one.max)
+        one.set_value(1)
     elif one.type == "text_input":
         one.set_value("L0H1")
     elif one.type == "button_group":

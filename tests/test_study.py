@@ -257,7 +257,8 @@ def test_streamed_answer_is_the_greedy_one(pair, plain, which):
         (study.Question(TRIGGER, "four", placement="middle"), "middle"),
         (study.Question(TRIGGER, "four", template="vicuna"), "vicuna"),
         (study.Question(TRIGGER, "four", text="word " * 200), "256"),
-        (study.Question(TRIGGER, "four", text=f"What is {TRIGGER}?"), "2 times|twice"),
+        (study.Question(TRIGGER, "four", text=f"{TRIGGER} a {TRIGGER}"), "holds .* 2 times"),
+        (study.Question(TRIGGER, "four", text=TRIGGER), "alone"),
     ],
 )
 def test_bad_questions_are_one_line(pair, question, what):
