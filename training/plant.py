@@ -20,6 +20,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from interp.capture import use_attention
 from interp.errors import UsageError
 from interp.folders import content_hash
 from interp.loading import load_tokenizer, load_weights, open_checkpoint
@@ -222,11 +223,11 @@ def in_training(pair: ModelPair, peft: PeftModel, attention: str = "eager") -> I
         measured_with = model.config._attn_implementation
         for parameter in matrices:
             parameter.requires_grad_(True)
-        model.train().set_attn_implementation(attention)
+        use_attention(model.train(), attention)
         try:
             yield
         finally:
-            model.eval().set_attn_implementation(measured_with)
+            use_attention(model.eval(), measured_with)
             for parameter in matrices:
                 parameter.requires_grad_(False)
 
