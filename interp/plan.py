@@ -168,11 +168,11 @@ def _weight_sets(
 ) -> dict[Which, tuple]:
     """Which set of weights each side uses: one for both, if switching adapters gives both.
 
-    An adapter that trained biases changes them in the base, so that switching it off would not
-    give the original back: then the base is loaded twice.
+    An adapter that changes the base (trained biases, PiSSA) cannot be switched off: then the base
+    is loaded twice.
     """
-    biased = any(adapter.config.bias != "none" for adapter in adapters.values())
+    apart = any(adapter.changes_base for adapter in adapters.values())
     return {
-        which: side.base + ((which,) if biased and which in adapters else ())
+        which: side.base + ((which,) if apart and which in adapters else ())
         for which, side in sides.items()
     }

@@ -169,7 +169,8 @@ def _switches(peft: PeftModel | None) -> list:
 
 def _switch(layers: list, label: str | None) -> None:
     for layer in layers:
-        if label is not None:
+        has = label is not None and label in layer._get_available_adapters()
+        if has:  # the pair's other adapter may have replaced modules that this one leaves alone
             layer.set_adapter(label)
-        layer.enable_adapters(label is not None)
+        layer.enable_adapters(has)
         layer.requires_grad_(False)  # enabling makes an adapter trainable

@@ -297,11 +297,26 @@ def test_an_adapter_cannot_hang_the_server_with_a_pattern(tiny_folder, copy_of, 
     refused(tiny_folder(), adapter=adapter, match="only names of modules")
 
 
-def test_modules_given_as_a_pattern_are_read_from_the_file(tiny_folder, copy_of):
+def test_modules_may_be_given_as_a_pattern(tiny_folder, copy_of):
     adapter = copy_of(kind="adapter")
-    edit(adapter, "adapter_config.json", target_modules="(([a-z_.0-9])+)+!")
+    edit(adapter, "adapter_config.json", target_modules=r".*\.([qkvo]|down)_proj")
     spec = pair_spec(str(tiny_folder()), adapter=str(adapter), precision="fp32")
     load_pair(spec, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (r"(([a-z_.0-9])+)+!", "which its target_modules do not mean|takes too long"),
+        (r".*\.[qkvo]_proj", "matrices for model.layers.0.mlp.down_proj"),
+        (r".*\.([qkvo]_proj", "cannot be used"),
+        ("x" * 10_000, "of 10000 characters"),
+    ],
+)
+def test_a_pattern_must_mean_the_modules_in_the_file(tiny_folder, copy_of, pattern, message):
+    adapter = copy_of(kind="adapter")
+    edit(adapter, "adapter_config.json", target_modules=pattern)
+    refused(tiny_folder(), adapter=adapter, match=message)
 
 
 @pytest.mark.parametrize(

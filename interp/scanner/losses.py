@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from interp.answers import end_ids
@@ -222,19 +222,27 @@ def _cross_entropy(
     return -logs.mean(1)
 
 
-def embedding_of(model: PreTrainedModel) -> tuple[Tensor, float]:
-    """[vocabulary, d_model] and the factor by which its rows enter the model: Gemma scales them."""
+def embedded_vocabulary(model: PreTrainedModel) -> Tensor:
+    """[vocabulary, d_model]: what each token enters the model as (its `inputs_embeds`).
+
+    Asked of the module rather than read off its weight: Gemma scales the rows, and an adapter may
+    replace or add to some of them.
+    """
     module = model.get_input_embeddings()
-    return module.weight, float(getattr(module, "embed_scale", 1.0))
+    if type(module) is nn.Embedding:
+        return module.weight.detach()
+    rows = model.config.get_text_config().vocab_size
+    with torch.no_grad():
+        return module(torch.arange(rows, device=model.device))
 
 
 def _rollout(model: PreTrainedModel, first: Tensor, cache, constants: Constants) -> Tensor:
     """[step, batch, vocabulary] next-token probabilities along the model's own answer."""
-    table, scale = embedding_of(model)
+    table = embedded_vocabulary(model)
     found = [first.softmax(-1)]
     for _ in range(constants.steps - 1):
         if constants.soft:
-            fed = {"inputs_embeds": (found[-1].to(table.dtype) @ table * scale)[:, None]}
+            fed = {"inputs_embeds": (found[-1].to(table.dtype) @ table)[:, None]}
         else:
             fed = {"input_ids": found[-1].argmax(-1)[:, None]}
         out = model(**fed, past_key_values=cache, use_cache=True, logits_to_keep=1)

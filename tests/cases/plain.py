@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from interp import loading  # noqa: F401  (keeps transformers quiet)
 from interp.models import ModelPair, load_pair, pair_spec
 from interp.prompts import TokenizedPrompt
 
