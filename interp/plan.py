@@ -144,7 +144,7 @@ def _shared_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """The original's tokenizer, after making sure that the suspect's reads the same ids."""
     loaded = [
-        loading.load_tokenizer(opened[key].name, opened[key].folder)
+        loading.tokenizer_of(opened[key])
         for key in dict.fromkeys(side.base for side in sides.values())
     ]
     if len(loaded) > 1:
