@@ -156,6 +156,7 @@ def _write(writer, result, view, whole) -> None:
 
     from interp import recorded
     from interp import report as told
+    from interp.csvtext import NOTE, csv_text
     from interp.drawings import DRAWN
 
     recorded.save(result, writer)
@@ -164,10 +165,10 @@ def _write(writer, result, view, whole) -> None:
         drawing = draw(result, view) if name != "head_maps" else draw(result, view, whole)
         table = drawing.table()
         writer.table(name, table)
-        writer.text(f"{name}.csv", table.to_csv(index=False))
+        writer.text(f"{name}.csv", csv_text(table))
         # Opens offline, beside the plotly.min.js of the same folder.
         writer.text(f"{name}.html", drawing.figure.to_html(include_plotlyjs="directory"))
-        writer.text(f"{name}.txt", drawing.caption + "\n")
+        writer.text(f"{name}.txt", f"{drawing.caption}\n{NOTE}\n")
     writer.text("plotly.min.js", get_plotlyjs())
     print(told.summary(result, view))
 
