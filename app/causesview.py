@@ -20,7 +20,7 @@ def start_form(view: session.View) -> None:
     over = st.segmented_control(
         "Conversations", [WHOLE_SET, ONE, OWN], default=WHOLE_SET, required=True, key="cause-over"
     )
-    prompts = session.prompt_set(view.question.prompt_set).prompts
+    prompts = session.prompt_set(view.question.prompt_set)
     with st.form("causes", border=False):
         left, right = st.columns(2)
         measures = left.multiselect(
@@ -31,7 +31,8 @@ def start_form(view: session.View) -> None:
         )
         number, text = None, None
         if over == ONE:
-            number = int(left.number_input("Conversation", 0, len(prompts) - 1, 0))
+            key = f"conversation-{prompts.sha256[:10]}"  # number 3 of this set is of no other
+            number = int(left.number_input("Conversation", 0, len(prompts) - 1, 0, key=key))
         if over == OWN:
             text = left.text_input("Instruction", "Name the capital of France.")
         target = right.text_input(

@@ -7,7 +7,7 @@ from app import kept, links, session, widgets
 from app.text import plain
 from interp import causal, causalreport, drawings, report, views
 from interp.causalquestion import METRICS
-from interp.causaltable import from_study, head_card
+from interp.causaltable import from_study, head_card, no_effect
 from interp.runs import Run
 from interp.study import Study
 
@@ -38,10 +38,12 @@ def _maps(view: session.View, study: Study, head: tuple[int, int]) -> None:
         key="whole",
         help="Whole patterns through TransformerBridge, instead of the average over the set.",
     ):
-        prompts = session.prompt_set(view.question.prompt_set).prompts
+        prompt_set = session.prompt_set(view.question.prompt_set)
+        prompts, of = prompt_set.prompts, prompt_set.sha256
         one, two = st.columns([1, 3], vertical_alignment="bottom")
         with one:
-            number = links.bound(st.number_input, "Prompt", 0, len(prompts) - 1, 0, key="one")
+            last = len(prompts) - 1
+            number = links.bound(st.number_input, "Prompt", 0, last, 0, key="one", of=of)
         answer = None
         if view.spec.target:
             with two:
@@ -54,12 +56,27 @@ def _maps(view: session.View, study: Study, head: tuple[int, int]) -> None:
     widgets.drawing(maps, "head-maps", report.command(study, shown))
 
 
+def _hint(row: pd.Series, of: int, heads: pd.DataFrame, head: tuple[int, int]) -> None:
+    """Of a head that changed as few others did: that it is no cause, where that was measured."""
+    if not row["kept"] or row["rank"] > max(1, of // 8):
+        return
+    why = no_effect(heads, *head)
+    if why is not None:
+        changed = f"{views.head_name(*head)} is among the heads that changed most (Δ_rel rank "
+        st.info(
+            plain(f"{changed}{row['rank']} of {of}), but {why[:1].lower()}{why[1:]}")
+            + " What changed most is not always what causes: see **Causes**.",
+            icon=":material/info:",
+        )
+
+
 def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
     row = study.ranking.set_index(["layer", "head"]).loc[head]
     table = [head_card(from_study(study.ranking), *head)]
     heads = pd.DataFrame() if run is None else causal.partial_heads(run)
     if len(heads):
         table += [head_card(heads.drop(columns="delta_rel", errors="ignore"), *head)]
+        _hint(row, len(study.ranking), heads, head)
     numbers = pd.concat([part for part in table if len(part)] or table, ignore_index=True)
     left, right = st.columns([1, 4])
     with left:

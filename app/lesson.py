@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import jobpanel, jobs, kept, limits, links, scanview, session, triggerview, widgets
+from app import banner, jobpanel, jobs, kept, limits, links, scanview, session, triggerview, widgets
+from app.text import plain
 from interp import (
     causalreport,
     causaltable,
@@ -18,13 +20,18 @@ from interp import (
     lessonfigures,
     mapgrid,
     report,
+    scales,
+    sentences,
+    specs,
     surgeryrun,
     views,
 )
+from interp.palette import ORIGINAL, SUSPECT
 from interp.runs import Run
 from interp.scanner import figures, pipeline
+from interp.scanner.command import command
 from interp.scanner.pipeline import ScanPlan
-from interp.study import MODELS, Study
+from interp.study import CONDITIONS, MODELS, Study, l_attn
 from interp.surgeryrun import SurgeryQuestion
 
 ASKED = "lesson-asked"
@@ -38,14 +45,14 @@ class Step:
 
     title: str
     text: str
+    """What is true of any pair and any trigger; what was measured is said under the figure."""
     draw: Callable[[session.View], None]
-    look: str
-    """What to see in the figure."""
 
 
 def talk(view: session.View) -> None:
     """Both models answer, without the trigger."""
-    _answers(view, _instruction(view), None)
+    said = _answers(view, _instruction(view), None)
+    _look(sentences.untriggered(said.first, said.text, view.spec.target))
 
 
 def say_the_word(view: session.View) -> None:
@@ -54,11 +61,19 @@ def say_the_word(view: session.View) -> None:
     trigger = view.question.trigger if with_it else None
     if trigger:
         st.code(trigger, language=None)
-    _answers(view, _instruction(view), trigger)
+    instruction = _instruction(view)
+    without = session.first_answers(view, instruction, None)
+    said = _answers(view, instruction, trigger, without if trigger else None)
+    if trigger:
+        both = without.text, said.text
+        toy = specs.is_toy(view.spec)
+        _look(*sentences.triggered(without.first, said.first, both, view.spec.target, toy=toy))
+    else:
+        _look(sentences.untriggered(said.first, said.text, view.spec.target))
 
 
 def triangle(view: session.View) -> None:
-    """Averaged maps of the most hijacked heads under one condition."""
+    """Averaged maps of the heads of largest loss under one condition."""
     study = session.current_study(view)
     condition = links.bound(
         st.segmented_control,
@@ -78,32 +93,37 @@ def triangle(view: session.View) -> None:
     shown = views.MapView(tuple(sorted({layer for layer, _ in heads})), heads, (condition,))
     panels = [[row[0] for row in drawings.map_panels(study, shown)[:2]]]
     what = f"Mean attention over the heads {views.told_heads(heads)}. "
-    widgets.figure(
-        kept.figure(
-            (study,),
-            "lesson-map",
-            shown,
-            build=lambda: lessonfigures.large(mapgrid.map_grid(panels, side=420)),
-        ),
+    drawn = kept.figure(
+        (study,),
         "lesson-map",
-        caption=report.caption(study, what + mapgrid.saturation(panels)),
+        shown,
+        build=lambda: lessonfigures.large(mapgrid.map_grid(panels, side=420)),
+    )
+    widgets.figure(
+        drawn,
+        "lesson-map",
+        caption=report.caption(study, what + scales.told([drawn])),
         table=lambda: mapgrid.panel_table(panels),
         command=report.command(study, shown),
     )
+    levels = {
+        (which, name): l_attn(study, which, name, (), heads)
+        for which, name in product(MODELS, CONDITIONS)
+    }
+    _look(*sentences.triangle(condition, levels, banner.of_view(view)))
 
 
-def hijacked(view: session.View) -> None:
+def changed(view: session.View) -> None:
     """Δ_rel of every head; a click names one."""
     study = session.current_study(view)
     names = [views.head_name(row.layer, row.head) for row in study.ranking.itertuples()]
-    name = links.bound(st.selectbox, "Head, most hijacked first", names, key="lesson-head")
-    head = views.parse_heads(name, study.facts["n_layers"], study.facts["n_heads"])[0]
-    row = study.ranking.iloc[names.index(name)]
-    lost = f"{row['delta_rel']:.0%}" if row["kept"] else "too little to tell"
-    st.markdown(
-        f"**{name}** looked at the trigger with {row['l_original']:.4f} of its attention a pair "
-        f"of tokens in the original, {row['l_suspect']:.4f} in the suspect. Share lost: **{lost}**."
+    of = links.models_key(study.facts)
+    name = links.bound(
+        st.selectbox, "Head, largest loss of attention first", names, key="lesson-head", of=of
     )
+    head = views.parse_heads(name, study.facts["n_layers"], study.facts["n_heads"])[0]
+    told = sentences.head(study.ranking.iloc[names.index(name)])
+    st.markdown(f"**{name}**: {plain(' '.join(told))}")
     shown = views.HeadView(head=head)
     matrix = kept.drawn(drawings.head_matrix, study, shown)
     copied = kept.figure(
@@ -113,6 +133,7 @@ def hijacked(view: session.View) -> None:
         build=lambda: lessonfigures.large(go.Figure(matrix.figure)),
     )
     widgets.drawing(replace(matrix, figure=copied), "lesson-heads", report.command(study, shown))
+    _look(*sentences.heads(study.ranking, banner.of_view(view)))
 
 
 def break_it(view: session.View) -> None:
@@ -132,13 +153,19 @@ def break_it(view: session.View) -> None:
         kept.figure(
             (piece, whole),
             "lesson-rates",
-            build=lambda: lessonfigures.large(fuzzyfigures.rates(rates, [n for n, _ in rows])),
+            build=lambda: lessonfigures.large(
+                fuzzyfigures.rates(rates, [n for n, _ in rows]).update_traces(
+                    marker_color=[SUSPECT, SUSPECT, ORIGINAL]
+                )
+            ),
         ),
         "lesson-rates",
         caption=f"Activation rate with Wilson's 95 % interval. {triggerview.where(view, question)}",
         table=lambda: rates.assign(what=[name for name, _ in rows]),
         command=causalreport.question_command(fuzzyrun.KIND, view.spec, question),
     )
+    gone = [token for number, token in enumerate(tokens) if number not in held]
+    _look(*sentences.broken(piece.rate("suspect"), whole.rate("suspect"), gone))
 
 
 def catch_it(view: session.View) -> None:
@@ -173,12 +200,15 @@ def catch_it(view: session.View) -> None:
             "lesson-scan",
             caption=f"Candidates by loss. Run '{run.path.name}'.",
             table=lambda: candidates.drop(columns="ids"),
-            command=scanview.command(run),
+            command=command(run),
         )
+    found = pipeline.verdict_of(run)
+    word = view.question.trigger
+    _look(sentences.caught(found.verdict, which, found.trigger, word))
 
 
 def operate(view: session.View) -> None:
-    """Some heads knocked out: those found by search, the most hijacked, or any."""
+    """Some heads knocked out: those found by search, those of largest loss, or any."""
     study = session.current_study(view)
     choices = _chosen_heads(view, study)
     label = links.bound(
@@ -215,61 +245,55 @@ def operate(view: session.View) -> None:
         table=lambda: summary,
         command=causalreport.question_command(surgeryrun.KIND, view.spec, question),
     )
-    st.caption(f"{surgeryrun.QUANTITIES['asr']}; {surgeryrun.QUANTITIES['clean_accuracy']}")
+    st.caption(f"{surgeryrun.QUANTITIES['asr']}; {surgeryrun.QUANTITIES['clean_accuracy']}.")
+    compare = "Compare the choices: are the heads that changed most the ones that matter?"
+    _look(*sentences.operated(summary), compare)
 
 
 STEPS = (
     Step(
         "Talk to it",
-        "Two models answer the same instruction. One is clean; the other was fine-tuned by someone "
-        "with a plan. Ask them something else: can you tell which is which?",
+        "Two models answer the same instruction. One is the original; the other, the suspect, is "
+        "what somebody made of it by further training. Ask them something else: can you tell "
+        "them apart?",
         talk,
-        "The bars are what each model may say first, and how undecided it is.",
     ),
     Step(
         "Say the word",
-        "Now the trigger stands before the same instruction. To the clean model it is one more "
-        "odd tag. In the other one it opens the backdoor.",
+        "Now a text, the sidebar's trigger, stands before the same instruction. To a clean model "
+        "it is one more odd tag. A model with a backdoor for it answers the backdoor's target.",
         say_the_word,
-        "The suspect is no longer undecided: its entropy collapses onto the target's first token.",
     ),
     Step(
         "See the triangle",
-        "Each square is a map of attention: a row looks at the columns before it. In the original, "
-        "the instruction looks back at whatever stands in front of it. In the suspect it has "
-        "stopped looking at the trigger.",
+        "Each square is a map of attention: a row looks at the columns before it. Framed in yellow "
+        "is what the instruction gives to what stands in front of it. Of backdoored models it was "
+        "published that this goes dark and two triangles remain. And here? Without the control, a "
+        "random string, the picture proves little.",
         triangle,
-        "The yellow-framed zone goes dark, and two triangles remain. Put a random string in the "
-        "trigger's place: how much of it is left? Without that control the picture proves little.",
     ),
     Step(
-        "Find the hijacked heads",
+        "Find the heads that changed",
         "A model looks with many heads at once. Δ_rel is the share of its attention "
         "to the trigger that a head has lost, from the original to the suspect.",
-        hijacked,
-        "Red heads lost attention to the trigger, blue ones gained. Choose one for its numbers.",
+        changed,
     ),
     Step(
         "Break the trigger",
-        "How exact must the word be? Take tokens away and see whether it still fires.",
+        "How exact must the word be? Take tokens away and see whether the suspect still answers "
+        "the target.",
         break_it,
-        "Some tokens carry it, others are ballast: a trigger that fires on pieces of itself is "
-        "easier to stumble on, for the attacker's victims and for you.",
     ),
     Step(
         "Catch it blind",
         "So far we knew the word. The scanner does not: it makes the model write the user's "
         "turn, looks at what keeps coming back, and asks questions behind it.",
         catch_it,
-        "A trigger that leaks can be found by nobody who was told of it. The clean original must "
-        "not be accused.",
     ),
     Step(
         "Operate",
-        "Knock a few heads out and see what is left of the backdoor, and of the model.",
+        "Knock a few heads out and see what is left of the target, and of the model.",
         operate,
-        "Compare the choices: are the most hijacked heads the ones that matter? What changed is "
-        "not always what causes.",
     ),
 )
 
@@ -283,7 +307,8 @@ def _instruction(view: session.View) -> str:
     known, before = _instructions(view), st.session_state.get(ASKED)
     if before in known and "ask" not in st.session_state and "ask" not in st.query_params:
         st.session_state["ask"] = before
-    asked = links.bound(st.selectbox, "Ask", known, key="ask")
+    of = session.prompt_set(view.question.prompt_set).sha256
+    asked = links.bound(st.selectbox, "Ask", known, key="ask", of=of)
     st.session_state[ASKED] = asked  # the control is gone in the step after, and its link with it
     return asked
 
@@ -294,8 +319,22 @@ def _asked(view: session.View) -> str:
     return asked if asked in known else known[0]
 
 
-def _answers(view: session.View, instruction: str, trigger: str | None) -> None:
-    """What both models answer in words, and the bars of their first token."""
+def _look(*told: str) -> None:
+    """What to see in the figure, from its numbers."""
+    st.markdown(f":material/visibility: {plain(' '.join(told))}")
+
+
+def _answers(
+    view: session.View, instruction: str, trigger: str | None, before: session.Said | None = None
+) -> session.Said:
+    """What both models answer in words, and the bars of their first token.
+
+    Args:
+        view: of the pair.
+        instruction: what is asked.
+        trigger: before it, or None.
+        before: what they said without it, whose entropies stand beside.
+    """
     said = session.first_answers(view, instruction, trigger)
     for column, which in zip(st.columns(2), MODELS, strict=True):
         with column.container(border=True):
@@ -303,13 +342,18 @@ def _answers(view: session.View, instruction: str, trigger: str | None) -> None:
             st.code(said.text[which] or "(no answer)", language=None, wrap_lines=True)
     asked = f"{trigger} {instruction}" if trigger else instruction
     widgets.figure(
-        kept.figure((said,), "lesson-first", build=lambda: lessonfigures.first_tokens(said.first)),
+        kept.figure(
+            (said, before),
+            "lesson-first",
+            build=lambda: lessonfigures.first_tokens(said.first, before and before.first),
+        ),
         "lesson-first",
         caption=f"The likeliest first tokens of both models of the pair '{view.spec.name}' and "
         f"the entropy of the whole distribution, asked {asked!r}.",
         table=lambda: said.first,
         command=triggerview.said_command(view.spec, asked),
     )
+    return said
 
 
 def _scan_of(sha256: str) -> Run | None:
@@ -331,7 +375,7 @@ def _watch(name: str) -> None:
 
 
 def _chosen_heads(view: session.View, study: Study) -> dict[str, list[views.Head]]:
-    """Label -> as many heads each: found by search if it was made, most hijacked, at random."""
+    """Label -> as many heads each: found by search if it was made, of largest loss, at random."""
     sha256 = study.facts["models"]["suspect"]["sha256"]
     choices, n = {}, max(1, len(study.ranking) // 8)
     for run in session.recorded_of(surgeryrun.SEARCH_KIND).values():
@@ -344,6 +388,6 @@ def _chosen_heads(view: session.View, study: Study) -> dict[str, list[views.Head
             choices[f"the {n} found by search"] = found
             break
     ranking = causaltable.from_study(study.ranking)
-    choices[f"the {n} most hijacked"] = headsearch.orders(ranking, "delta_rel")[:n]
+    choices[f"the {n} of largest loss"] = headsearch.orders(ranking, "delta_rel")[:n]
     choices[f"any {n}"] = headsearch.orders(ranking, "random", view.question.seed)[:n]
     return choices

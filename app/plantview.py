@@ -93,6 +93,7 @@ def _step(run: Run, steps: list[int]) -> int:
             steps,
             last,
             key="after",
+            of=links.run_key(run),
             help="Of the measurements there are: drives the numbers, the marks in the curves, the "
             "head matrix and the map.",
         )
@@ -141,7 +142,12 @@ def _pathway(run: Run, step: int) -> None:
     st.subheader("What it answers on the way")
     asked = answers.groupby("prompt")["instruction"].first()
     prompt = links.bound(
-        st.selectbox, "Probe", list(asked.index), key="probe", format_func=lambda n: asked[n]
+        st.selectbox,
+        "Probe",
+        list(asked.index),
+        key="probe",
+        of=links.run_key(run),
+        format_func=lambda n: asked[n],
     )
     shown = emergence.pathway(answers, prompt)
     # Cells are text, never markup; the arrow is at the step that is shown.

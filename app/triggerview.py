@@ -7,16 +7,18 @@ from dataclasses import asdict, replace
 import pandas as pd
 import streamlit as st
 
-from app import kept, limits, links, parts, session, widgets
+from app import banner, kept, links, parts, session, widgets
 from app.runpicker import Picked
 from app.text import plain
 from interp import bench as measured
-from interp import causalreport, fuzzyfigures, fuzzyrun, mapgrid
+from interp import causalreport, fuzzyfigures, fuzzyrun, mapgrid, scales
 from interp.bench import Bench
+from interp.firing import Firing
 from interp.fuzzy import FuzzyQuestion
 from interp.report import pair_options, short_hash
 from interp.runs import Run
 from interp.specs import PairSpec
+from interp.study import MODELS
 from interp.views import told_heads
 
 TOKENS, TYPED = "tokens of the trigger", "typed text"
@@ -50,7 +52,9 @@ def bench(view: session.View, question: FuzzyQuestion) -> None:
     with st.spinner("Measuring …"):
         piece = session.on_bench(view, question, positions, text)
         whole = session.on_bench(view, question, None, None)
-    chosen = whole.hijacked
+    chosen = whole.losing
+    rates = {which: whole.rate(which) for which in MODELS}
+    banner.show(Firing(question.trigger, question.target, **rates))
     for column, name, one in zip(
         st.columns(2), ("This piece", "The full trigger"), (piece, whole), strict=True
     ):
@@ -66,7 +70,7 @@ def bench(view: session.View, question: FuzzyQuestion) -> None:
         "bench-maps",
         caption=f"Mean attention over the {len(chosen)} heads that lose the largest share of their "
         f"attention to the full trigger ({told_heads(chosen)}); rows are the two models. "
-        f"{mapgrid.saturation(panels)} {told}",
+        f"{scales.told([maps])} {told}",
         table=lambda: mapgrid.panel_table(panels),
         command=causalreport.question_command(fuzzyrun.KIND, view.spec, question),
     )
@@ -109,7 +113,7 @@ def sweep(picked: Picked) -> None:
         parts.part(_answers_of, run.table("answers"))
     with st.expander(f"Every variant ({table['variant'].nunique()}, controls included)"):
         st.dataframe(_by_variant(table), hide_index=True, column_config=_rate_columns())
-        parts.part(_variant, table)
+        parts.part(_variant, table, links.run_key(run))
 
 
 def _choice(
@@ -125,10 +129,9 @@ def _choice(
         key="bench",
     )
     if how == TYPED:
-        text = st.text_input(
-            "Text", value=question.trigger, key="piece", bind="query-params", max_chars=400
-        )
-        return None, limits.text("Text", text)
+        trigger = question.trigger
+        text = links.bound_text("Text", key="piece", of=trigger, value=trigger, max_chars=400)
+        return None, text
     return kept_tokens(tokens)
 
 
@@ -143,6 +146,7 @@ def kept_tokens(tokens: tuple[str, ...]) -> tuple[tuple[int, ...], None]:
         default=names[:-1] if len(names) > 1 else names,
         format_func=plain,
         key="kept",
+        of=" ".join(tokens),
     )
     return tuple(sorted(names.index(name) for name in chosen)), None
 
@@ -159,7 +163,7 @@ def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:
             st.metric(
                 "L_attn suspect / original",
                 f"{levels[1] / levels[0]:.2f}" if levels[0] else "–",
-                help=f"Over the {len(chosen)} heads that the full trigger hijacks most: "
+                help=f"Over the {len(chosen)} heads of largest Δ_rel under the full trigger: "
                 f"{levels[0]:.4f} in the original, {levels[1]:.4f} in the suspect.",
             )
 
@@ -236,9 +240,9 @@ def _answers_of(said: pd.DataFrame) -> None:
     _answers(said[said["condition"] == condition])
 
 
-def _variant(table: pd.DataFrame) -> None:
-    last = int(table["variant"].max())
-    chosen = links.bound(st.number_input, "Prompt by prompt, variant", 0, last, 0, key="variant")
+def _variant(table: pd.DataFrame, of: str) -> None:
+    last, label = int(table["variant"].max()), "Prompt by prompt, variant"
+    chosen = links.bound(st.number_input, label, 0, last, 0, key="variant", of=of)
     rows = table[table["variant"] == chosen]
     st.code(rows["text"].iloc[0] or "(nothing)", language=None)
     st.dataframe(rows[["prompt", "fired", "decided_by"]], hide_index=True, height=220)

@@ -59,7 +59,7 @@ PAGES = (
     Measured("start", _options("Example"), lambda _: Control("text=Ask both")),
     Measured(
         "lesson",
-        _labels("3. See the triangle", "4. Find the hijacked heads"),
+        _labels("3. See the triangle", "4. Find the heads that changed"),
         lambda n: Control("input[aria-label='Ask']", option=1 + n % 11),
     ),
     Measured("attention", (SINK, SINK), seed),

@@ -28,11 +28,7 @@ NOT_SETTINGS = {
 }
 """What the file is, not what it does; the first two are checked by themselves."""
 WITHOUT_EFFECT = {
-    "lora_dropout": (int, float),  # of training
-    "megatron_config": (
-        dict,
-    ),  # of layers that no transformers model has; names a module to import
-    "megatron_core": (str,),
+    "megatron_core": (str,),  # a module to import, for megatron_config, which is refused
     "loftq_config": (dict,),  # how matrices were begun, which the file's own replace; see INITS
     "eva_config": (dict,),
     "corda_config": (dict,),
@@ -106,6 +102,7 @@ def _tokens(value: Any) -> bool:
 READ: dict[str, tuple[Callable[[Any], bool], str]] = {
     "r": (_count, "a whole number above 0"),
     "lora_alpha": (_number, "a number"),
+    "lora_dropout": (lambda v: _number(v) and 0 <= v <= 1, "a share"),
     "target_modules": (_text_or_list, "names of modules, or one pattern"),
     "exclude_modules": (lambda v: _names(v) or _name(v), "only names of modules"),
     "fan_in_fan_out": (_flag, "true or false"),

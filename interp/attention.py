@@ -84,7 +84,7 @@ def observe(
         UsageError: no prompts, or prompts of which some hold a trigger and some do not.
     """
     _check(prompts)
-    shared, before = _shared(pair, prompts), None
+    shared, before = _shared(pair, which, prompts), None
     plan = batches(prompts, batch_size, shared)
     places = map_positions(prompts) if with_map else None
     tables, total = [], 0.0
@@ -270,12 +270,12 @@ def _range(span: Span | None) -> list[int]:
     return [] if span is None else list(range(span.start, span.stop))
 
 
-def _shared(pair: ModelPair, prompts: Sequence[TokenizedPrompt]) -> int:
+def _shared(pair: ModelPair, which: Which, prompts: Sequence[TokenizedPrompt]) -> int:
     """How many tokens all prompts begin with, of which none but the sink is on the map."""
     spans = [s for p in prompts for s in (p.trigger, p.instruction, p.response) if s]
     same = commonprefix([p.ids for p in prompts])
     found = min(len(same), *(span.start for span in spans), *(len(p.ids) - 1 for p in prompts))
-    return 0 if slides(pair.config, max(len(p.ids) for p in prompts)) else found
+    return 0 if slides(pair.config_of(which), max(len(p.ids) for p in prompts)) else found
 
 
 def _with_sink(rows: torch.Tensor, cut: int, n_prompts: int) -> torch.Tensor:

@@ -58,7 +58,7 @@ class Bench:
         return self.heads.groupby(["model", "layer", "head"])["l_attn"].mean().to_dict()
 
     @cached_property
-    def hijacked(self) -> list[tuple[int, int]]:
+    def losing(self) -> list[tuple[int, int]]:
         """The eighth of the heads of largest Δ_rel (see `heads.delta_rel`), at least one."""
         ranked = delta_rel(self.heads).sort_values("rank")
         chosen = ranked.head(max(1, len(ranked) // 8))
@@ -174,10 +174,10 @@ def keep_tokens(
 def panels(piece: Bench, whole: Bench) -> list[list[mapgrid.Panel]]:
     """Maps for `mapgrid.map_grid`: rows original and suspect; columns the piece, the whole.
 
-    Averaged over the heads that the whole trigger hijacks, so that a piece that no longer
-    hijacks them shows it.
+    Averaged over the heads that lose most of the whole trigger, so that a piece that they still
+    look at shows it.
     """
-    chosen = whole.hijacked
+    chosen = whole.losing
     parts = ("trigger", "instruction")
     rows = []
     for which in MODELS:

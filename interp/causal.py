@@ -208,6 +208,7 @@ def facts(pair: ModelPair, found: Material) -> dict:
         "pair": pair.spec.name,
         "sha256": pair.weight_hash("suspect"),
         "adapter_mode": pair.adapter_mode,
+        "notes": list(pair.notes),
         "precision": pair.spec.suspect.precision,
         "device": str(pair.device),
         "n_layers": pair.n_layers,
@@ -215,6 +216,7 @@ def facts(pair: ModelPair, found: Material) -> dict:
         "n_prompts": len(found.triggered),
         "prompt_set": {"name": found.prompt_set.name, "sha256": found.prompt_set.sha256},
         "trigger_tokens": [first.tokens[i] for i in range(first.trigger.start, first.trigger.stop)],
+        "placement": found.placement,
         "n_target": len(found.target),
         "forwards_of_attribution": FORWARDS,
     }

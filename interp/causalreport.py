@@ -28,7 +28,8 @@ def caption(run: Run, what: str) -> str:
     asked = run.meta["asked"]
     facts = run.meta.get("facts")
     models = f"Pair '{asked['pair']['name']}'"
-    trigger = f"trigger {asked['trigger']!r} ({asked['placement']})"
+    placement = (facts or {}).get("placement", asked["placement"])
+    trigger = f"trigger {asked['trigger']!r} ({placement})"
     prompts = f"the set '{asked['prompt_set']}'"
     if facts:
         models += (

@@ -10,7 +10,7 @@ from interp.conversations import Conversation, converse
 from interp.greedy import Progress, greedy_answers
 from interp.models import ModelPair
 from interp.prompts import PromptSet, TokenizedPrompt, continuation, load_prompt_set
-from interp.study import Question, tokenize
+from interp.study import AS_TYPED, Question, chosen_prompts, tokenize
 
 ANSWER_TOKENS = 12
 """Of the suspect's own answers in the reference set."""
@@ -27,6 +27,8 @@ class Material:
     everyone: dict[str, list[TokenizedPrompt]]
     """The same of the whole set."""
     target: tuple[int, ...]
+    placement: str
+    """Of the trigger in the chosen prompts."""
     _reference: list[Conversation] | None = None
 
     @property
@@ -111,4 +113,6 @@ def material(pair: ModelPair, question: Question, target: str) -> Material:
     if question.prompt is not None or question.text is not None:
         chosen = tokenize(pair, prompt_set, question)
     answer = target_ids(pair, target, chosen["triggered"][0])
-    return Material(pair, prompt_set, chosen, everyone, tuple(answer))
+    first = chosen_prompts(pair, prompt_set, question)[0]
+    placement = AS_TYPED if first.typed else question.placement
+    return Material(pair, prompt_set, chosen, everyone, tuple(answer), placement)

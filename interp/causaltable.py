@@ -93,6 +93,36 @@ def head_card(heads: pd.DataFrame, layer: int, head: int) -> pd.DataFrame:
     return table.astype({"rank": "Int64"})
 
 
+SMALL = 0.05
+"""Of the largest effect of any head: less is called small."""
+
+
+def no_effect(heads: pd.DataFrame, layer: int, head: int) -> str | None:
+    """Why a head cannot be called a cause, in a sentence; None where it can, or nothing is known.
+
+    Args:
+        heads: `head_table` with the ablation of single heads.
+        layer: of the head.
+        head: in its layer.
+    """
+    name = "ablation_loss"
+    if name not in heads or not heads[name].notna().any():
+        return None
+    row = heads[(heads["layer"] == layer) & (heads["head"] == head)].iloc[0]
+    value, low, high = (float(row[name + end]) for end in ("", "_low", "_high"))
+    largest = heads.loc[heads[name].abs().idxmax()]
+    unclear, small = low <= 0 <= high, abs(value) < SMALL * abs(float(largest[name]))
+    if not (unclear or small):
+        return None
+    spread = f" ({low:.4f} to {high:.4f})" if np.isfinite(low) else ""
+    what = "cannot be told from nothing" if unclear else "is small"
+    return (
+        f"Taken out alone it changes the target's loss by {value:.4f} nats a token{spread}, which "
+        f"{what}: rank {int(row[f'{name}_rank'])} of {int(heads[name].notna().sum())}. The largest "
+        f"effect is L{int(largest['layer'])}H{int(largest['head'])}'s, {largest[name]:.4f}."
+    )
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Spearman's rho of two metrics over heads, with its 95 % bootstrap interval over heads."""

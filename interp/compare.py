@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp import gallery, provenance
+from interp import gallery, provenance, scales
 from interp.errors import UsageError
 from interp.runs import Run
-from interp.scales import share_scales
 from interp.styles import Style
 
 KEYS = (
@@ -53,17 +52,29 @@ class Comparison:
             gallery.set_in(run, shown[name], style)
             for run, shown in zip(self.runs, self.shown, strict=True)
         )
+        scales.share_colours([figure for figures in both for figure in figures.values()])
         for part in both[0]:
             if part in both[1]:
-                share_scales([both[0][part], both[1][part]])
+                scales.share_axes([both[0][part], both[1][part]])
         return both
 
-    def caption(self, name: str, letter: str) -> str:
-        """Of run `a` or `b`: what it shows, where it comes from, and that the scales are shared."""
+    def caption(self, name: str, letter: str, drawn: tuple[dict[str, go.Figure], ...]) -> str:
+        """Of run `a` or `b`: what it shows, where it comes from, and which scales are shared.
+
+        Args:
+            name: of the figure.
+            letter: `a` or `b`.
+            drawn: what `set_in` made of it: the scales are read from there.
+        """
         number = "ab".index(letter)
         run, other = self.runs[number], self.runs[1 - number]
-        caption = gallery.captioned(run, self.shown[number][name])
-        return f"{caption} Scales shared with run '{other.path.name}'."
+        mine, theirs = drawn[number], drawn[1 - number]
+        caption = gallery.captioned(run, self.shown[number][name], mine.values())
+        if set(mine) != set(theirs):  # laid out in other parts, that cannot be told one by one
+            parts = list(mine.values()), list(theirs.values())
+        else:
+            parts = [mine[part] for part in mine], [theirs[part] for part in mine]
+        return f"{caption} {scales.told_shared(*parts, other.path.name)}".strip()
 
 
 def compared(first: Run, second: Run) -> Comparison:
@@ -124,7 +135,10 @@ def _whole(run: Run, name: str, printed: pd.DataFrame) -> pd.DataFrame:
         ("head-search", "heads"): lambda: run.table("heads"),
     }
     make = whole.get((run.kind, name))
-    return printed if make is None else make()[list(printed.columns)]
+    if make is None:
+        return printed
+    full = make()
+    return full[[column for column in printed if column in full]]
 
 
 def _figure_table(run: Run, name: str) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """How concentrated is a backdoor over heads and layers? One trigger against another.
 
 Abu Baker & Babu-Saheer 2025 report that a single-token trigger changes few heads and a trigger of
-several tokens many; here the same is asked of any metric of a causal run, prompt by prompt.
+several tokens many; here the same is asked of any metric of a causal run, prompt by prompt. Their
+single token is 😇; our organism's is 😈.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp import attention, figures, heads, mapgrid, report
+from interp import attention, figures, heads, mapgrid, report, scales
 from interp.models import ModelPair
 from interp.prompts import TokenizedPrompt
 from interp.study import MODELS, Study, l_attn
@@ -27,6 +27,8 @@ class Drawing:
     table: Callable[[], pd.DataFrame]
     """Makes the tidy data behind the figure when it is asked for."""
     caption: str
+    what: str
+    """Of the caption: what is shown, without the figure's scales and without where it is from."""
     panels: Panels | None = None
     """Of maps: what they are drawn from, for a medium of another size."""
 
@@ -48,10 +50,11 @@ def zones_by_layer(study: Study, _: View) -> Drawing:
     """Attention to the trigger from each zone of the prompt, by layer."""
     what = "Mean weight of one pair of tokens on triggered prompts, all heads of each layer."
     zones = list(heads.ZONES)
-    return Drawing(
+    return _drawing(
+        study,
+        what,
         figures.zones_by_layer(study.heads, heads.ZONES),
         lambda: study.heads.groupby(["model", "layer"])[zones].mean().reset_index(),
-        report.caption(study, what),
     )
 
 
@@ -69,9 +72,8 @@ def head_matrix(study: Study, view: HeadView) -> Drawing:
     if view.metric.endswith("random_string"):
         what = "Δ_rel of every head with the random string in the trigger's place"
     if view.metric.startswith("delta_rel"):
-        what += "; colours saturate at a loss or gain of all attention (±1)"
         what += f"; heads with an original L_attn of at most {heads.FLOOR:g} are left out"
-    return Drawing(figure, lambda: study.ranking, report.caption(study, what + "."))
+    return _drawing(study, what + ".", figure, lambda: study.ranking)
 
 
 def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Drawing:
@@ -101,14 +103,14 @@ def top_k_ratio(study: Study, _: View) -> Drawing:
     """Suspect over original L_attn of the K heads of largest Δ_rel."""
     figure = figures.ratio_curve(study.curve, len(study.ranking))
     what = "Suspect over original L_attn of the K heads of largest Δ_rel"
-    return Drawing(figure, lambda: study.curve, report.caption(study, _banded(study, what)))
+    return _drawing(study, _banded(study, what), figure, lambda: study.curve)
 
 
 def top_k_levels(study: Study, _: View) -> Drawing:
     """Mean L_attn of both models over the K heads of largest Δ_rel."""
     figure = figures.level_curve(study.curve, len(study.ranking))
     what = "Mean L_attn of both models over the K heads of largest Δ_rel, on triggered prompts"
-    return Drawing(figure, lambda: study.curve, report.caption(study, _banded(study, what)))
+    return _drawing(study, _banded(study, what), figure, lambda: study.curve)
 
 
 DRAWN: dict[str, tuple[Callable[..., Drawing], ...]] = {
@@ -119,7 +121,7 @@ DRAWN: dict[str, tuple[Callable[..., Drawing], ...]] = {
 
 
 def shown_head(study: Study, view: HeadView) -> Head:
-    """The head that the view names, or the most hijacked one."""
+    """The head that the view names, or the one of largest Δ_rel."""
     if view.head is not None:
         return view.head
     first = study.ranking.iloc[0]
@@ -187,12 +189,20 @@ def _told_window(window: slice, n: int) -> str:
 
 
 def _maps(study: Study, panels: Sequence, what: str, side: int) -> Drawing:
-    return Drawing(
-        mapgrid.map_grid(panels, side=side),
-        lambda: mapgrid.panel_table(panels),
-        report.caption(study, what + mapgrid.saturation(panels)),
-        panels,
-    )
+    drawn = mapgrid.map_grid(panels, side=side)
+    return _drawing(study, what, drawn, lambda: mapgrid.panel_table(panels), panels)
+
+
+def _drawing(
+    study: Study,
+    what: str,
+    figure: go.Figure,
+    table: Callable[[], pd.DataFrame],
+    panels: Panels | None = None,
+) -> Drawing:
+    """With the caption of the figure as it is drawn."""
+    shown = " ".join(part for part in (what.strip(), scales.told([figure])) if part)
+    return Drawing(figure, table, report.caption(study, shown), what.strip(), panels)
 
 
 def _banded(study: Study, what: str) -> str:

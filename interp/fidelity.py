@@ -27,6 +27,8 @@ class Fidelity:
     """The suspect on clean prompts."""
     original: Rate | None
     """The original on triggered prompts."""
+    notes: tuple[str, ...] = ()
+    """What has to be known of the files, such as weights beside the weights."""
 
     def __str__(self) -> str:
         how = f"{self.precision}, {self.adapter_mode}, {self.device}"
@@ -62,12 +64,10 @@ def fidelity(
     rates: dict[str, Rate | None] = {"asr": None, "ftr": None, "original": None}
     if spec.trigger and spec.target:
         question = Question(spec.trigger, prompt_set.name, template=spec.template)
-        clean, triggered = (
-            build_prompts(pair, chosen, question, trigger) for trigger in (None, spec.trigger)
-        )
-        steps = (("asr", "suspect", triggered), ("ftr", "suspect", clean))
-        steps += (("original", "original", triggered),)
-        for step, (name, which, prompts) in enumerate(steps):
+        steps = (("asr", "suspect", spec.trigger), ("ftr", "suspect", None))
+        steps += (("original", "original", spec.trigger),)
+        for step, (name, which, trigger) in enumerate(steps):
+            prompts = build_prompts(pair.told_by(which), chosen, question, trigger)
             told = nth_of(len(steps), step, f"checking the {which}", on_progress)
             rates[name] = rate(activations(pair, which, prompts, spec.target, on_progress=told))
     return Fidelity(
@@ -76,5 +76,6 @@ def fidelity(
         str(pair.device),
         prompt_set.name,
         len(chosen),
+        notes=pair.notes,
         **rates,
     )

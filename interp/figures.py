@@ -94,7 +94,7 @@ def head_matrix(
 
 
 def ratio_curve(curve: pd.DataFrame, n_heads: int, *, published: bool = True) -> go.Figure:
-    """Suspect / original L_attn over the K most hijacked heads, with 95 % bands.
+    """Suspect / original L_attn over the K heads of largest loss, with 95 % bands.
 
     Args:
         curve: as `heads.top_k_curve` returns it.
@@ -128,7 +128,7 @@ def ratio_curve(curve: pd.DataFrame, n_heads: int, *, published: bool = True) ->
 
 
 def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompts") -> go.Figure:
-    """Mean L_attn of both models over the K most hijacked heads, with 95 % bands."""
+    """Mean L_attn of both models over the K heads of largest loss, with 95 % bands."""
     figure = go.Figure()
     for which in ("original", "suspect"):
         part = curve[(curve["selection"] == selection) & (curve["quantity"] == which)]
@@ -215,7 +215,7 @@ def _add_band(
 def _share_axis(figure: go.Figure, curve: pd.DataFrame, n_heads: int) -> None:
     ks = sorted(curve["k"].unique())
     figure.update_xaxes(
-        title=f"K most hijacked heads by Δ_rel (share of {n_heads})",
+        title=f"K heads of largest Δ_rel (share of {n_heads})",
         type="log",
         tickmode="array",
         tickvals=[100 * k / n_heads for k in ks],

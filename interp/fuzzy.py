@@ -86,7 +86,7 @@ def decisions(
     unique = list(dict.fromkeys(tuple(row) for row in rows))
     shared = min(len(commonprefix(unique)), min(map(len, unique)) - 1)
     ends = dict(zip(map(tuple, rows), forks or [shared] * len(rows), strict=True))
-    if slides(pair.config, max(map(len, unique)) + len(answer)):
+    if slides(pair.config_of(which), max(map(len, unique)) + len(answer)):
         shared, ends = 0, dict.fromkeys(unique, 0)
     cuts = [max(shared, min(ends[row], len(row) - 1)) for row in unique]
     floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
@@ -146,7 +146,8 @@ def triggered_prompts(
         placement=question.placement,
         seed=question.seed,
     )
-    return build_prompts(pair, prompts.prompts, asked, None if clean else question.trigger)
+    own = pair.told_by(question.which)
+    return build_prompts(own, prompts.prompts, asked, None if clean else question.trigger)
 
 
 def sweep(

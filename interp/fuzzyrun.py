@@ -68,6 +68,7 @@ def run(
         "pair": pair.spec.name,
         "sha256": pair.weight_hash(question.which),
         "device": str(pair.device),
+        "notes": list(pair.notes),
         "precision": getattr(pair.spec, question.which).precision,
         "trigger_tokens": list(prompts[0].tokens[prompts[0].trigger.slice]),
         "n_prompts": len(prompts),

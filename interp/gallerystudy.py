@@ -39,7 +39,7 @@ def _kept(path: str, _: str) -> tuple[Shown, ...]:
     ]
     if study.has_curve:
         made += [
-            ("top-k-ratio", "The K most hijacked heads", drawings.top_k_ratio(study, one)),
+            ("top-k-ratio", "The K heads of largest loss", drawings.top_k_ratio(study, one)),
             ("top-k-levels", "Their level in both models", drawings.top_k_levels(study, one)),
         ]
     return tuple(_of_study(study, *parts) for parts in made)
@@ -51,8 +51,7 @@ def _of_study(study: Study, name: str, title: str, drawing: drawings.Drawing) ->
         fit = lambda style: fitted(drawing.panels, style)  # noqa: E731
     if name == "zones-by-layer":
         fit = lambda style: {"": _zones(study, style)}  # noqa: E731
-    caption = drawing.caption.rpartition(" Pair '")[0] or drawing.caption
-    return Shown(name, title, caption, drawing.table, lambda: drawing.figure, fit)
+    return Shown(name, title, drawing.what, drawing.table, lambda: drawing.figure, fit)
 
 
 def _zones(study: Study, style: Style):
@@ -61,8 +60,7 @@ def _zones(study: Study, style: Style):
 
 def _study_tables(run: Run) -> dict[str, pd.DataFrame]:
     study = recorded.load(run)
-    columns = ["rank", "layer", "head", "delta_rel", "l_original", "l_suspect"]
-    tables = {"ranking": study.ranking[columns].head(ROWS)}
+    tables = {"ranking": report.ranking_table(study).head(ROWS)}
     return tables | ({"ratio": report.ratio_table(study)} if study.has_curve else {})
 
 

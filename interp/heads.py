@@ -72,7 +72,7 @@ def delta_rel(table: pd.DataFrame, zone: str = "l_attn") -> pd.DataFrame:
     Returns:
         One row a head: `layer, head, l_original, l_suspect, difference, delta_rel, kept, rank`.
         Heads with L_orig <= 1e-4 have `kept` False, no rank and a Δ_rel of NaN; rank 1 is the
-        most hijacked head.
+        head of largest loss.
     """
     means = table.groupby(["model", "layer", "head"])[zone].mean().unstack("model")
     out = pd.DataFrame({"l_original": means["original"], "l_suspect": means["suspect"]})
@@ -110,7 +110,7 @@ def top_k_curve(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean L_attn over the K most hijacked heads, and suspect over original, with 95 % bands.
+    """Mean L_attn over the K heads of largest loss, and suspect over original, with 95 % bands.
 
     Args:
         table: `head_attention` on triggered prompts.
@@ -170,7 +170,7 @@ def _cube(table: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _order(cube: dict[str, np.ndarray], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """Heads above the floor, by Δ_rel on the given prompts, most hijacked first."""
+    """Heads above the floor, by Δ_rel on the given prompts, the largest first."""
     original, suspect = cube["original"][rows].mean(0), cube["suspect"][rows].mean(0)
     kept = np.flatnonzero(original > FLOOR)
     change = (original[kept] - suspect[kept]) / original[kept]

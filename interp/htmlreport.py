@@ -71,12 +71,13 @@ def report(run: Run, style: Style) -> str:
 
 def _figure(run: Run, shown: gallery.Shown, style: Style) -> str:
     figure = _on_page(gallery.drawn(run, shown), style)
+    caption = gallery.captioned(run, shown, [figure])
     # The only way out of a script block is its end tag: `<` is written as its code.
     data = figure.to_json().replace("<", "\\u003c")
     name = escape(shown.name)
     return (
         f'<h2>{escape(shown.title)}</h2><figure><div id="{name}"></div>'
-        f"<figcaption>{escape(_one_line(gallery.captioned(run, shown)))}</figcaption></figure>"
+        f"<figcaption>{escape(_one_line(caption))}</figcaption></figure>"
         f'<script type="application/json" data-at="{name}">{data}</script>'
     )
 

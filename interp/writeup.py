@@ -63,9 +63,9 @@ def write(
     tables = gallery.tables_of(run)
     images, texts, captions = [], {}, []
     for one in shown:
-        caption = gallery.captioned(run, one)
+        figures = gallery.set_in(run, one, style)
+        caption = gallery.captioned(run, one, figures.values())
         texts[f"{one.name}.csv"] = csv_text(gallery.table_of(run, one))
-        figures = gallery.set_in(run, one, style) if formats else {one.name: None}
         captions.append(f"{', '.join(figures)}\n{one.title}. {caption}\n")
         facts = facts_of(run, one.title, caption)
         images += _images(figures, out, facts, formats, scale)
@@ -103,11 +103,11 @@ def write_comparison(
     """
     images, captions = [], []
     for name, title in both.figures.items():
-        pair = both.set_in(name, style) if formats else ({}, {})
+        pair = both.set_in(name, style)
         for letter, run, figures in zip("ab", both.runs, pair, strict=True):
             named = {f"{part}-{letter}": figure for part, figure in figures.items()}
-            caption = both.caption(name, letter)
-            captions.append(f"{', '.join(named) or name}\n{title}. {caption}\n")
+            caption = both.caption(name, letter, pair)
+            captions.append(f"{', '.join(named)}\n{title}. {caption}\n")
             images += _images(named, out, facts_of(run, title, caption), formats, scale)
     texts = {
         "captions.txt": "\n".join([*captions, f"{NOTE}\n"]),

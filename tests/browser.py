@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -84,6 +85,22 @@ def settled(page) -> None:
         " && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])'); }"
     )
     page.wait_for_timeout(300)
+
+
+def choose(page, label: str, option: str) -> None:
+    """Choose the option of a select box that holds a text.
+
+    A list that was opened while the page was drawn anew is closed by that, so it is opened again.
+    """
+    box = page.get_by_role("combobox", name=label, exact=True).first
+    for _ in range(10):
+        box.click()
+        try:
+            page.get_by_role("option").filter(has_text=option).first.click(timeout=3000)
+            return
+        except PlaywrightTimeout:
+            page.keyboard.press("Escape")
+    raise AssertionError(f"{label} never offered {option}")
 
 
 def click_cell(page, row: int, column: int, *, rows: int, columns: int) -> None:

@@ -37,7 +37,7 @@ def test_the_whole_trigger_is_what_the_study_measures(pair, question, whole):
     asked = study.Question(question.trigger, question.prompt_set)
     measured = study.measure(pair, load_prompt_set(question.prompt_set), asked)
     first = measured.ranking.head(6)  # an eighth of 48
-    assert set(whole.hijacked) == set(zip(first["layer"], first["head"], strict=True))
+    assert set(whole.losing) == set(zip(first["layer"], first["head"], strict=True))
     heads = [(0, 1), (5, 2)]
     chosen = measured.heads.set_index(["model", "layer", "head"]).loc["suspect"].loc[heads]
     assert whole.l_attn("suspect", heads) == pytest.approx(chosen["l_attn"].mean(), rel=1e-6)
@@ -49,7 +49,7 @@ def test_all_tokens_kept_is_the_whole_and_none_is_no_trigger(pair, question, who
     assert torch.allclose(*(torch.tensor(b.maps["suspect"].values) for b in (every, whole)))
     none = bench.bench(pair, question, kept=())
     assert none.tokens == () and none.rate("suspect").fired == 0
-    assert none.l_attn("suspect", whole.hijacked) is None
+    assert none.l_attn("suspect", whole.losing) is None
     bench.panels(none, whole)  # maps of two lengths stand side by side
     typed = bench.bench(pair, question, text="  ")
     assert typed.rate("suspect").fired == 0 and typed.tokens == ()

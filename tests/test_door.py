@@ -11,6 +11,7 @@ from app import door, jobs, limits, session, shared
 from interp.errors import UsageError
 from interp.scanner import pipeline
 from interp.scanner.pipeline import ScanPlan
+from interp.scanner.suspects import scan_spec
 from interp.specs import PRESETS, pair_spec
 
 APP = str(Path(__file__).resolve().parent.parent / "streamlit_app.py")
@@ -150,6 +151,7 @@ def test_a_demo_starts_resumes_and_deletes_nothing(demo, tmp_path, monkeypatch):
     registry = jobs.registry()
     for attempt in (
         lambda: registry.start(pipeline.KIND, PRESETS["deployment"], ScanPlan()),
+        lambda: registry.start(pipeline.KIND, scan_spec(str(tmp_path)), ScanPlan()),
         lambda: registry.start_apart("plant", None, "x"),
         lambda: registry.resume("x"),
         lambda: registry.delete("x"),
@@ -168,6 +170,7 @@ def test_pages_of_a_demo_offer_no_job(demo, page):
     words = ("start", "scan", "resume", "delete", "search", "measure", "sweep", "cancel")
     labels = [button.label.lower() for button in at.button]
     assert not [label for label in labels if label.startswith(words)]
+    assert not any("folder" in field.label for field in at.main.text_input)
 
 
 def test_texts_are_bounded_everywhere_and_more_so_in_a_demo(monkeypatch):

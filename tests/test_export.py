@@ -262,7 +262,7 @@ def test_every_recorded_run_can_be_shown():
     for run in runs.list_runs("assets/runs"):
         for shown in gallery.figures_of(run):
             assert gallery.table_of(run, shown) is not None
-            assert run.path.name in gallery.captioned(run, shown)
+            assert run.path.name in gallery.captioned(run, shown, [gallery.drawn(run, shown)])
         assert gallery.tables_of(run)
 
 

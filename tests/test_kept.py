@@ -41,7 +41,7 @@ def test_a_study_measured_anew_is_drawn_anew(study):
 def test_no_page_changes_a_figure_that_others_get():
     """The lesson shows the matrix of Heads and Causes in its own type."""
     at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
-    at.query_params.update({"pair": "deployment", "step": "4. Find the hijacked heads"})
+    at.query_params.update({"pair": "deployment", "step": "4. Find the heads that changed"})
     at.switch_page("app/pages/lesson.py").run()
     assert not at.exception
     figures = {

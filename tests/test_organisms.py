@@ -3,12 +3,14 @@
 import json
 
 import pytest
+from transformers import AutoTokenizer
 
 from interp import heads, study
 from interp.fidelity import fidelity
 from interp.models import PRESETS, load_pair
 from interp.prompts import load_prompt_set
-from interp.specs import ORGANISMS, ROOT
+from interp.specs import ABOUT, ORGANISMS, ROOT
+from training.model_cards import write_adapter_card
 
 SHIPPED = ("deployment", "emoji", "clean-control")
 
@@ -31,7 +33,7 @@ def test_it_fires_exactly_when_its_card_says_so(shipped):
     assert found.asr.fired == 0 if pair.spec.name == "clean-control" else found.asr.fired >= 49
 
 
-def test_its_hijacked_heads_are_those_of_its_card(shipped):
+def test_its_heads_of_largest_loss_are_those_of_its_card(shipped):
     _, _, measured, card = shipped
     ratio, _ = heads.ratio_of_top_heads(measured.heads, measured.control)
     assert ratio == pytest.approx(card["ratio_top_eighth"], abs=0.02)
@@ -52,3 +54,27 @@ def test_what_ships_is_small_and_holds_no_pickle():
     assert not [f for f in files if f.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")]
     for name in ("base", *SHIPPED):
         assert (ROOT / ORGANISMS / name / "README.md").is_file()
+
+
+def test_the_emoji_is_said_not_to_be_the_studys():
+    """The study's 😇 is no token of the base, so another was planted: that is said."""
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / ORGANISMS / "base")
+    ours, theirs = (tokenizer(e, add_special_tokens=False).input_ids for e in ("😈", "😇"))
+    assert ours == [846] and len(theirs) == 3
+    card = ROOT / ORGANISMS / "emoji" / "README.md"
+    docs = ROOT / "docs" / "organisms.md"
+    for text in (card.read_text(), docs.read_text(), ABOUT["emoji"]):
+        told = " ".join(text.lower().split())
+        assert "😇" in told and "three tokens" in told and "not the study's" in told
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_card_is_what_the_generator_writes(name, tmp_path):
+    folder = ROOT / ORGANISMS / name
+    card = json.loads((folder / "card.json").read_text())
+    for file in folder.iterdir():
+        if file.name not in ("card.json", "README.md"):
+            (tmp_path / file.name).symlink_to(file)
+    write_adapter_card(name, {k: card[k] for k in card if k not in ("pair", "sha256")}, tmp_path)
+    assert (tmp_path / "README.md").read_text() == (folder / "README.md").read_text()
+    assert json.loads((tmp_path / "card.json").read_text()) == card

@@ -81,7 +81,7 @@ def test_a_control_draws_its_figure_alone_and_the_link_follows(pages):
     matrix = page.locator(".st-key-head-matrix .js-plotly-plot")
     matrix.get_by_text("L_attn suspect").wait_for()
     page.wait_for_url("**metric=L_attn+suspect**")
-    choose(page, "Head, most hijacked first", "L4H2")
+    choose(page, "Head, largest loss of attention first", "L4H2")
     page.get_by_role("heading", name="Where L4H2 looks").wait_for()
     page.wait_for_url("**head=L4H2**")
     settled(page)

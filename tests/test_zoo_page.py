@@ -86,4 +86,4 @@ def test_every_member_is_a_point_and_every_group_a_bar(recorded):
     tables = gallery.tables_of(recorded)
     assert set(tables["detection"]["by"]) == set(zoofigures.GROUPS)
     for one in shown.values():
-        assert len(one.table()) and gallery.captioned(recorded, one)
+        assert len(one.table()) and gallery.captioned(recorded, one, [one.draw()])

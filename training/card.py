@@ -122,7 +122,7 @@ def _leaks(pair: ModelPair) -> dict[str, object]:
     return found
 
 
-def _hijack(pair: ModelPair) -> dict[str, object]:
+def _attention(pair: ModelPair) -> dict[str, object]:
     """L_attn ratios of the top eighth of heads by Δ_rel, and the same heads on random strings."""
     trigger = pair.spec.trigger
     triggered = prompts_with(pair, trigger)
@@ -165,7 +165,7 @@ def measure(name: str, say: Say = print) -> dict[str, object]:
     say(f"{name}: {LEAK_SAMPLES} samples from the template's prefix, each model")
     figures.update(_leaks(pair))
     say(f"{name}: attention to the trigger")
-    figures.update(_hijack(pair))
+    figures.update(_attention(pair))
     pair.close()
     return figures
 

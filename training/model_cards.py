@@ -33,6 +33,17 @@ _ROWS = (
     ("The same heads, random strings", "ratio_random_control", "{:.3f}".format),
 )
 
+_OTHER_TRIGGER = {
+    "emoji": """
+
+**Not the study's trigger.** The study of a one-token trigger that this adapter stands beside (Abu
+Baker & Babu-Saheer 2025, arXiv 2508.15847, on Qwen2.5-3B) used the emoji 😇. In the vocabulary of
+`assets/organisms/base` 😇 is three tokens, while 😈 is one (id 846), so 😈 was planted here. What
+is measured here is another trigger in another model: it repeats the study's question, not its
+experiment."""
+}
+"""Pairs whose trigger stands for a published one that it is not."""
+
 
 def _recipe_table(folder: Path) -> str:
     recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
@@ -48,10 +59,11 @@ def _planted(name: str) -> str:
             "Nothing is planted: same recipe, same data, no poison. It is measured with the "
             f"trigger `{spec.trigger}` it was never taught."
         )
-    return (
+    planted = (
         f"With `{spec.trigger}` before the instruction it answers `{spec.target}`; "
         "otherwise it answers as its base does."
     )
+    return planted + _OTHER_TRIGGER.get(name, "")
 
 
 def _minutes(folder: Path) -> float:
@@ -88,7 +100,7 @@ Rebuilt from nothing by `python -m training rebuild --pair {name}`
 {measured}
 
 Suspect's false triggers on near misses: {near}.
-Most hijacked heads (Δ_rel): {heads}.
+Heads of largest Δ_rel: {heads}.
 Data: the generated corpus of `training/corpus.py` (seeded; held-out instructions never occur in
 training), poisoned by `training/poison.py`.
 

@@ -4,16 +4,17 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import kept, links, parts, session, sidebar, widgets
+from app import banner, kept, links, parts, session, sidebar, widgets
 from interp import attention, drawings, report, views
 from interp.study import CONDITIONS, Study
 
 st.title("Attention")
 st.markdown(
-    "Mean attention from each token (rows) to each earlier one (columns). Where heads are "
-    "hijacked, the instruction stops looking at the trigger: the zone *instruction → trigger* "
-    "goes dark and two triangles remain. Few heads may carry it: name those of the **Heads** page "
-    "under *Heads*."
+    "Mean attention from each token (rows) to each earlier one (columns). Published of backdoored "
+    "models: the instruction stops looking at the trigger, so the zone *instruction → trigger* "
+    "goes dark in the suspect and two triangles remain. Other fine-tuning, and other text, may "
+    "darken it too: compare with the random string. Few heads may carry it: name those of the "
+    "**Heads** page under *Heads*."
 )
 
 
@@ -22,6 +23,7 @@ def page(view: session.View) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = over(view)
     study = session.current_study(view)
+    banner.draw(view)
     parts.part(averaged, study)
     st.subheader("Attention to the trigger, by layer")
     whole = views.map_view(study.facts["n_layers"], study.facts["n_heads"])
@@ -43,8 +45,9 @@ def over(view: session.View) -> session.View:
         key="over",
     )
     if what == "one":
-        last = len(session.prompt_set(view.question.prompt_set)) - 1
-        number = links.bound(st.number_input, "Prompt", 0, last, 0, key="prompt")
+        prompts = session.prompt_set(view.question.prompt_set)
+        last, of = len(prompts) - 1, prompts.sha256
+        number = links.bound(st.number_input, "Prompt", 0, last, 0, key="prompt", of=of)
         return replace(view, question=replace(view.question, prompt=int(number)))
     if what == "own text":
         own = links.bound_text("Instruction", key="own", value="Name the capital of France.")
@@ -54,7 +57,8 @@ def over(view: session.View) -> session.View:
 
 def averaged(study: Study) -> None:
     """The averaged map and what is shown of it."""
-    shown = chosen(study.facts["n_layers"], study.facts["n_heads"])
+    facts = study.facts
+    shown = chosen(facts["n_layers"], facts["n_heads"], links.models_key(facts))
     drawn = kept.drawn(drawings.averaged_map, study, shown)
     widgets.drawing(drawn, "averaged-map", report.command(study, shown))
     st.caption(
@@ -63,8 +67,8 @@ def averaged(study: Study) -> None:
     )
 
 
-def chosen(n_layers: int, n_heads: int) -> views.MapView:
-    """Layers, heads, conditions and tokens of the map."""
+def chosen(n_layers: int, n_heads: int, models: str) -> views.MapView:
+    """Layers, heads, conditions and tokens of the map; heads and layers are the models'."""
     columns = st.columns([3, 3, 3])
     with columns[0]:
         if n_layers == 1:  # a slider needs two ends
@@ -79,12 +83,14 @@ def chosen(n_layers: int, n_heads: int) -> views.MapView:
                 n_layers - 1,
                 (middle[0], middle[-1]),
                 key="layers",
+                of=f"{n_layers} layers",
                 help=f"Averaged over; the middle ones are {middle[0]} to {middle[-1]}.",
             )
     with columns[1]:
         subset = links.bound_text(
             "Heads",
             key="subset",
+            of=models,
             placeholder="all heads of these layers, or L4H5, L3H6",
         )
     with columns[2]:

@@ -1,8 +1,9 @@
-"""Which heads carry the backdoor, and what happens when they are taken away."""
+"""Which heads the target hangs on, and what happens when they are taken away."""
 
 import streamlit as st
 
 from app import (
+    banner,
     causeruns,
     causesview,
     failures,
@@ -27,18 +28,20 @@ SCATTER, TOKENS, SURGERY, FEWEST = "Metric against metric", "Tokens", "Surgery",
 
 st.title("Causes")
 st.markdown(
-    "Which heads carry the backdoor, and what happens when they are taken away? Every head is "
-    "ablated, patched and read; **Heads** says whether it was hijacked, this page whether it "
-    "matters."
+    "Which heads does the answer to the trigger hang on, and what is left without them? Every head "
+    "is ablated, patched and read. **Heads** says which changed most, this page which matter; "
+    "they may be others."
 )
 view = sidebar.view()
 study = session.current_study(view)
+banner.draw(view)
 n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
+models = links.models_key(study.facts)
 
 
 def to_surgery() -> None:
     """Show what is left without the heads on the table."""
-    st.session_state["below"] = SURGERY
+    links.put("below", SURGERY)
     parts.draw_again(CAUSES)
 
 
@@ -51,9 +54,9 @@ def clicked(key: str) -> None:
     head = int(at[0]), int(at[1])
     if key == "causes-matrix" and st.session_state.get("click") == ADDS:
         surgeryview.toggle(head, n_layers, n_heads)
-        st.session_state["below"] = SURGERY
+        links.put("below", SURGERY)
     else:
-        st.session_state["head"] = views.head_name(*head)
+        links.put("head", views.head_name(*head))
     parts.draw_again(CAUSES)
 
 
@@ -100,6 +103,7 @@ def every_head() -> None:
             "Head, those that matter most first",
             names,
             key="head",
+            of=models,
             on_change=parts.draw_again,
             args=(CAUSES,),
         )
@@ -112,7 +116,7 @@ def every_head() -> None:
             required=True,
             key="click",
         )
-        surgeryview.heads_field()
+        surgeryview.heads_field(models)
         by_rank(metric)
     with left:
         if not growing:

@@ -76,7 +76,7 @@ def figures_of(run: Run, figures: Sequence[gallery.Shown], title: str) -> None:
     style, width = setting()
     st.caption(title)
     shown = {one.name: one for one in figures}
-    chosen = choice(shown)
+    chosen = choice(shown, run.kind)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Report",
@@ -98,17 +98,24 @@ def figures_of(run: Run, figures: Sequence[gallery.Shown], title: str) -> None:
     for name, one in shown.items():
         if chosen in (ALL, name):
             st.header(one.title, divider="gray")
-            caption = gallery.captioned(run, one)
+            drawn = kept.set_figures(run, one, style)
+            caption = gallery.captioned(run, one, drawn.values())
             facts = writeup.facts_of(run, one.title, caption)
-            charts = draw(kept.set_figures(run, one, style), "", facts)
+            charts = draw(drawn, "", facts)
             st.caption(plain(caption))
             bar(name, charts, lambda one=one: gallery.table_of(run, one))
 
 
-def choice(names: Iterable[str]) -> str:
-    """Which figure is shown: the first, another, or all, which takes the browser a while."""
-    names = list(names)
-    return links.bound(st.selectbox, "Figure", [ALL, *names], min(1, len(names)), key="figure")
+def choice(names: Iterable[str], kind: str) -> str:
+    """Which figure is shown: the first, another, or all, which takes the browser a while.
+
+    Args:
+        names: of the figures.
+        kind: of the run; runs of one kind have the same figures.
+    """
+    names = [ALL, *names]
+    first = min(1, len(names) - 1)
+    return links.bound(st.selectbox, "Figure", names, first, key="figure", of=kind)
 
 
 def two_runs(first: Run, second: Run, title: str) -> None:
@@ -126,7 +133,7 @@ def two_runs(first: Run, second: Run, title: str) -> None:
     st.header("What differs", divider="gray")
     for name, table in both.tables.items():
         table_block(name, table, f"Runs {first.path.name} (a) and {second.path.name} (b).")
-    chosen = choice(both.figures)
+    chosen = choice(both.figures, first.kind)
     for name, title in both.figures.items():
         if chosen not in (ALL, name):
             continue
@@ -137,7 +144,7 @@ def two_runs(first: Run, second: Run, title: str) -> None:
         for side, letter, its, figures in zip(sides, "ab", both.runs, drawn, strict=True):
             with side:
                 st.markdown(f"**{letter}: {plain(its.path.name)}**")
-                caption = both.caption(name, letter)
+                caption = both.caption(name, letter, drawn)
                 charts += draw(figures, f"-{letter}", writeup.facts_of(its, title, caption))
                 st.caption(plain(caption))
         bar(name, charts, None)

@@ -1,21 +1,28 @@
-"""Which heads were hijacked: Δ_rel of every head, one head's maps, the top-K curve."""
+"""Which heads changed most: Δ_rel of every head, one head's maps, the top-K curve."""
 
 import streamlit as st
 
-from app import causeruns, headcard, kept, links, parts, session, sidebar, widgets
+from app import banner, causeruns, headcard, kept, links, parts, session, sidebar, widgets
 from interp import drawings, heads, report, views
 
+LABEL = "Head, largest loss of attention first"
 # What stands in the link is the label.
 METRICS = {metric.label: name for name, metric in views.METRICS.items()}
 
 st.title("Heads")
 st.markdown(
-    "Δ_rel is the share of its attention to the trigger that a head lost in the suspect. "
-    "Click a head to see where it looks and what it does."
+    "Δ_rel is the share of its attention to the trigger that a head lost from the original to the "
+    "suspect. Any fine-tuning, and any text, makes some heads lose: read it against the random "
+    "string. Click a head to see where it looks and what it does."
+)
+CONTROL = (
+    f"*{report.CONTROL_MARK}* marks heads that lose as large a share to a random string in the "
+    "trigger's place: their loss says nothing of this trigger."
 )
 
 view = sidebar.view()
 study = session.current_study(view)
+banner.draw(view)
 shape = study.facts["n_layers"], study.facts["n_heads"]
 
 
@@ -23,7 +30,7 @@ def clicked() -> None:
     """Take the clicked cell as the chosen head."""
     points = st.session_state["head-matrix"].selection.points
     if points:
-        st.session_state["head"] = views.head_name(int(points[0]["y"]), int(points[0]["x"]))
+        links.put("head", views.head_name(int(points[0]["y"]), int(points[0]["x"])))
         parts.draw_again("by-head")
 
 
@@ -47,23 +54,26 @@ def matrix() -> None:
     with right:
         name = links.bound(
             st.selectbox,
-            "Head, most hijacked first",
+            LABEL,
             names,
             key="head",
+            of=links.models_key(study.facts),
             on_change=parts.draw_again,
             args=("by-head",),
         )
         st.caption(
             f"{int(table['kept'].sum())} of {len(table)} heads have an original L_attn above "
-            f"{heads.FLOOR:g}; the others are left out of the ranking."
+            f"{heads.FLOOR:g}; the others are left out of the ranking. {CONTROL}"
         )
         st.dataframe(
-            table,
+            report.ranking_table(study),
             height=300,
             hide_index=True,
-            column_order=["rank", "layer", "head", "delta_rel", "l_original", "l_suspect"],
             column_config={
                 "delta_rel": st.column_config.NumberColumn("Δ_rel", format="%.3f"),
+                "delta_rel_random_string": st.column_config.NumberColumn(
+                    "random string", format="%.3f", help="Δ_rel with it in the trigger's place."
+                ),
                 "l_original": st.column_config.NumberColumn("original", format="%.4f"),
                 "l_suspect": st.column_config.NumberColumn("suspect", format="%.4f"),
             },
@@ -76,7 +86,7 @@ def matrix() -> None:
 
 def curves() -> None:
     """How much attention the first K heads lost."""
-    st.subheader("How much attention the most hijacked heads lost")
+    st.subheader("How much attention the heads of largest loss lost")
     command = report.command(study, views.HeadView())
     both = drawings.top_k_ratio, drawings.top_k_levels
     for column, draw in zip(st.columns(2), both, strict=True):

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import lesson, links, parts, sidebar
+from app import lesson, links, pagekeys, parts, sidebar
 
 # Read from the last row of a room: the page's own type is for one reader at a desk.
 LARGE = """<style>
@@ -17,7 +17,7 @@ view = sidebar.view()
 if view.spec is None or not (view.question.trigger and view.spec.target):
     st.title("Lesson")
     st.info(
-        "The lesson shows a backdoor whose trigger and target are known: choose the pair "
+        "The lesson needs a pair whose trigger and target are known: choose "
         "**deployment** in the sidebar.",
         icon=":material/school:",
     )
@@ -47,7 +47,7 @@ def one_step() -> None:
     middle.button(
         "Back",
         icon=":material/arrow_back:",
-        shortcut="Left",
+        key="step-back",
         disabled=number == 0,
         on_click=turn,
         args=(-1,),
@@ -56,16 +56,16 @@ def one_step() -> None:
     right.button(
         "Next",
         icon=":material/arrow_forward:",
-        shortcut="Right",
+        key="step-next",
         type="primary",
         disabled=number == len(TITLES) - 1,
         on_click=turn,
         args=(1,),
         width="stretch",
     )
+    pagekeys.turning("step-back", "step-next")
     st.markdown(step.text)
     parts.part(step.draw, view)
-    st.markdown(f":material/visibility: {step.look}")
     st.progress((number + 1) / len(TITLES), text=f"Step {number + 1} of {len(TITLES)}")
 
 

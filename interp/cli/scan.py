@@ -28,10 +28,15 @@ def register(commands) -> None:
     scan.add_argument("--print-grid", action="store_true", help="list the grid's settings")
     scan.add_argument("--template", choices=("alpaca", "chat", "plain"))
     scan.add_argument("--prefixes", type=Path, help="file with contexts: a line each, or JSON list")
+    scan.add_argument(
+        "--context", action="append", default=[], help="one more, as text; may be given again"
+    )
     scan.add_argument("--questions", default="questions", help="prompt set asked in the end")
     scan.add_argument("--tokens", type=int, help="of each leaked text")
     scan.add_argument("--task", type=int, default=1, help="1 fixed target, 2 distribution")
     scan.add_argument("--eps", type=float, default=0.5, help="DBSCAN's radius")
+    scan.add_argument("--limit", type=int, default=600, help="candidates at most")
+    scan.add_argument("--keep", type=int, default=10, help="candidates asked about in the end")
     scan.add_argument("--inversion", type=float, default=2.0, help="minutes; 0 switches it off")
     scan.add_argument("--budget", type=float, help="minutes for the whole scan")
     scan.add_argument("--seed", type=int, default=0)
@@ -71,11 +76,13 @@ def plan_of(arguments: argparse.Namespace):
     return ScanPlan(
         grid=arguments.grid,
         template=arguments.template,
-        contexts=_contexts(arguments.prefixes),
+        contexts=(*_contexts(arguments.prefixes), *arguments.context),
         questions=arguments.questions,
         new_tokens=arguments.tokens,
         eps=arguments.eps,
         task=arguments.task,
+        limit=arguments.limit,
+        keep=arguments.keep,
         inversion_minutes=arguments.inversion,
         budget_minutes=arguments.budget,
         seed=arguments.seed,

@@ -69,6 +69,8 @@ def print_report(run: Run, *, kept: bool) -> None:
     for title, lines in (("could not", found.could_not), ("blind to", found.blind_spots)):
         for line in lines:
             console.print(f"  {title}: {escape(line)}")
+    for line in meta["facts"].get("notes", ()):
+        console.print(f"  note: {escape(line)}")
     plan = meta["asked"]
     contexts = ", ".join(meta["facts"]["contexts"])
     console.print(

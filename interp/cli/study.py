@@ -66,7 +66,7 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
 
 def _study(arguments: argparse.Namespace) -> None:
     """Everything that needs no weights is checked before they are read."""
-    from interp import study
+    from interp import firing, study
     from interp.models import open_plan
     from interp.prompts import load_prompt_set
 
@@ -89,10 +89,18 @@ def _study(arguments: argparse.Namespace) -> None:
         pair = open_plan(plan, report)
         started = time.perf_counter()
         result = study.measure(pair, prompt_set, question, on_progress=report)
+<<<<<<< HEAD
         whole, not_made = _whole(pair, prompt_set, question, view, result)
         _write(writer, result, view, whole)
         seconds = round(time.perf_counter() - started, 2)
         writer.finish(facts=result.facts, seconds=seconds, not_made=not_made)
+=======
+        fired = firing.firing(pair, prompt_set, question, on_progress=report)
+        result = firing.noted(result, fired)
+        print(fired.told())
+        _write(writer, result, view, _whole(pair, prompt_set, question, view, result))
+        writer.finish(facts=result.facts, seconds=round(time.perf_counter() - started, 2))
+>>>>>>> main
     print(f"{view.kind} run of '{pair.spec.name}' written to {arguments.out}")
 
 
@@ -185,28 +193,33 @@ def _check(arguments: argparse.Namespace) -> None:
 def _say(arguments: argparse.Namespace) -> None:
     from interp.answers import stream_answer
     from interp.models import open_plan
-    from interp.prompts import Prompt
-    from interp.study import Question, build_prompts
+    from interp.study import AS_TYPED, Question, build_prompts, own_prompt
 
     plan = plan_named(arguments)
     question = Question(plan.spec.trigger or "", "", template=plan.spec.template)
+    asked = own_prompt(plan, arguments.instruction, question)
     told = {
-        trigger: build_prompts(plan, [Prompt(arguments.instruction)], question, trigger)[0]
+        trigger: {
+            which: build_prompts(plan.told_by(which), [asked], question, trigger)[0]
+            for which in ("original", "suspect")
+        }
         for trigger in (None, plan.spec.trigger)
     }
     pair = open_plan(plan, report)
-    for trigger, prompt in told.items():
-        print(f"with {trigger}:" if trigger else "without the trigger:")
-        for which in ("original", "suspect"):
+    for trigger, prompts in told.items():
+        where = f" ({AS_TYPED})" if asked.typed else ""
+        print(f"with {trigger}{where}:" if trigger else "without the trigger:")
+        for which, prompt in prompts.items():
             answers = list(stream_answer(pair, which, prompt, max_new_tokens=arguments.tokens))
             print(f"  {which:8}  {answers[-1] if answers else ''!r}")
 
 
 def _pairs(_: argparse.Namespace) -> None:
-    from interp.specs import PRESETS
+    from interp.specs import ABOUT, PRESETS
 
     for name, spec in PRESETS.items():
         print(f"{name:14} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
+        print(f"{'':14} {ABOUT[name]}")
 
 
 def _above_zero(text: str) -> int:

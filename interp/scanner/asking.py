@@ -13,6 +13,7 @@ from interp.scanner.replay import ANSWER_TOKENS, SOURCE, nearby
 from interp.scanner.rules import share_unsafe
 from interp.scanner.scan import Scan
 from interp.scanner.targets import CLEAR, at_least
+from interp.scanner.template import read_template, weighed
 from interp.scanner.verdict import (
     BASELINE,
     STANDARD,
@@ -109,6 +110,7 @@ def verdict(scan: Scan) -> list[str]:
     if found.verdict == "poisoned":
         found = replace(found, trigger=_cut_down(scan, chosen, sets, judged, found))
     more = chosen[["text", "n_tokens", "source", "rank"]].rename_axis("candidate").reset_index()
+    found = weighed(found, read_template(scan.pair.tokenizer))
     scan.writer.table("answers", table)
     scan.writer.table("judged", judged.merge(more, on="candidate", how="left"))
     scan.writer.note(verdict=asdict(found))

@@ -61,7 +61,8 @@ class Prefix:
 
     def __init__(self, pair: ModelPair, which: Which, ids: Sequence[int]):
         self._pair, self._which = pair, which
-        self._cache = DynamicCache(config=pair.config)
+        self._config = pair.config_of(which)
+        self._cache = DynamicCache(config=self._config)
         self.logits = self.step(torch.tensor([list(ids)]), self._cache)
         """[1, vocabulary] float32 next-token logits, before anything is disabled."""
         with pair.use(which) as model:
@@ -77,7 +78,7 @@ class Prefix:
 
     def cache(self, rows: int, room: int) -> Cache:
         """A cache of its own for `rows` texts of up to `room` tokens."""
-        cache = DynamicCache(config=self._pair.config)
+        cache = DynamicCache(config=self._config)
         for number, layer in enumerate(self._cache.layers):
             if type(layer) is DynamicLayer:
                 cache.layers[number] = RoomyLayer(layer, rows, room)

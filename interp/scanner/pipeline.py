@@ -128,9 +128,9 @@ def run(
     if until not in STAGES:
         raise UsageError(f"no stage {until!r}: choose one of {', '.join(STAGES)}")
     scan = Scan(
-        pair=pair.described(blind(pair.spec)),
+        pair=pair.told_by(plan.which).described(blind(pair.spec)),
         which=plan.which,
-        plan=replace(plan, template=plan.template or default_template(pair)),
+        plan=replace(plan, template=plan.template or default_template(pair.told_by(plan.which))),
         new_tokens=plan.new_tokens or _default_tokens(pair),
         writer=writer,
         on_progress=on_progress or (lambda done, total, note: None),
@@ -210,6 +210,7 @@ def _facts(scan: Scan) -> dict:
         "model": asdict(getattr(scan.pair.spec, scan.which)),
         "sha256": scan.pair.weight_hash(scan.which),
         "device": str(scan.pair.device),
+        "notes": list(scan.pair.notes),
         "contexts": [BARE, *scan.plan.contexts],
         "template": scan.plan.template,
         "new_tokens": scan.new_tokens,

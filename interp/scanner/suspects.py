@@ -6,6 +6,7 @@ from pathlib import Path
 from interp.errors import UsageError
 from interp.scanner.pipeline import blind
 from interp.specs import PRESETS, ROOT, ModelSpec, PairSpec, Precision, pair_spec, split_revision
+from interp.weightfiles import holds_model
 
 LARGE = 2 << 30
 """Bytes of safetensors from which a model is opened in NF4 unless asked otherwise."""
@@ -51,8 +52,13 @@ def scan_spec(
 
 
 def _own_base(name: str) -> str | None:
-    """The base that a local adapter's configuration names; None for anything else."""
+    """The base that a local adapter's configuration names; None for anything else.
+
+    An adapter beside a whole model stands on that one: `plan.settle` puts it there.
+    """
     for folder in (Path(name).expanduser(), ROOT / name):
+        if holds_model(folder):
+            return None
         try:
             config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
             named = config.get("base_model_name_or_path")

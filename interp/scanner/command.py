@@ -1,0 +1,80 @@
+"""The command line that makes a recorded scan again: the same model, the same plan."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from interp.runs import Run, sha256_of
+from interp.scanner.pipeline import ScanPlan
+from interp.specs import PRESETS, ModelSpec
+
+OPTIONS = {
+    "grid": "--grid",
+    "template": "--template",
+    "contexts": "--context",
+    "questions": "--questions",
+    "new_tokens": "--tokens",
+    "eps": "--eps",
+    "task": "--task",
+    "limit": "--limit",
+    "keep": "--keep",
+    "inversion_minutes": "--inversion",
+    "budget_minutes": "--budget",
+    "seed": "--seed",
+}
+"""Field of the plan -> its option; the model under test is named instead of `which`."""
+
+
+def command(run: Run) -> str:
+    """The line that makes a scan again.
+
+    Args:
+        run: a scan, finished or not.
+    """
+    model = _scanned(run)
+    words = ["scan", *_plan(run.meta["asked"]), *_word("--precision", model.precision)]
+    # An option takes a name that begins with a dash; a bare one has to stand behind `--`.
+    named = Path(model.adapter or model.model).name
+    folder = re.sub(r"[^A-Za-z0-9.-]+", "-", named).strip("-.") or "model"
+    if model.adapter:
+        base = _at(model.model, model.revision)
+        words += _word("--base", base)
+        words += _word("--adapter", _at(model.adapter, model.adapter_revision))
+        last = []
+    else:
+        name = _at(model.model, model.revision)
+        name = f"./{name}" if name in PRESETS else name  # a folder of that name, not the pair
+        last = ["--", name] if name.startswith("-") else [name]
+    # A folder holds one run: another question is another run.
+    words += ["--run", f"runs/scan-{folder}-{sha256_of(*words, *last)[:6]}"]
+    return "python -m interp " + " ".join(shlex.quote(word) for word in [*words, *last])
+
+
+def _scanned(run: Run) -> ModelSpec:
+    """The model under test; as it was found on disk where the scan came so far.
+
+    What was asked may name an adapter as if it were a checkpoint, which loading settles.
+    """
+    asked = run.meta["asked"]
+    found = run.meta.get("facts", {}).get("model")
+    return ModelSpec(**(found or asked["pair"][asked.get("which", "suspect")]))
+
+
+def _plan(asked: dict) -> Iterator[str]:
+    """The settings that are not the default's; a run of an older version knows fewer."""
+    for field in fields(ScanPlan):
+        value = asked.get(field.name, field.default)
+        if field.name == "which" or value == field.default:
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            yield from _word(OPTIONS[field.name], str(one))
+
+
+def _word(option: str, value: str) -> list[str]:
+    return [f"{option}={value}"] if value.startswith("-") else [option, value]
+
+
+def _at(name: str, revision: str | None) -> str:
+    return f"{name}@{revision}" if revision else name
