@@ -174,11 +174,8 @@ def load_weights(
     # plain kernel and refuses it to Gemma 2, whose score cap ours knows.
     model.config._attn_implementation = ATTENTION
     model.generation_config = _generation_config(checkpoint)
-<<<<<<< HEAD
     model.get_input_embeddings().register_forward_pre_hook(_check_ids)
-=======
     positions.refuse_longer(checkpoint.name, model, checkpoint.config.get_text_config())
->>>>>>> main
     if precision == "nf4" and device.type == "cpu":
         _keep_odd_sizes_unpacked(model)
     return model.eval().requires_grad_(False)

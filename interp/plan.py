@@ -181,14 +181,6 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
-<<<<<<< HEAD
-def _shared_tokenizer(
-    sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint]
-) -> PreTrainedTokenizerBase:
-    """The original's tokenizer, after making sure that the suspect's reads the same ids."""
-    loaded = [
-        loading.tokenizer_of(opened[key])
-=======
 def _tokenizers(
     sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint], adapters: dict[Which, Adapter]
 ) -> dict[Which, PreTrainedTokenizerBase]:
@@ -197,8 +189,7 @@ def _tokenizers(
     Each side has the chat template that its users get: its adapter's, or else its base's.
     """
     loaded = {
-        key: loading.load_tokenizer(opened[key].name, opened[key].folder)
->>>>>>> main
+        key: loading.tokenizer_of(opened[key])
         for key in dict.fromkeys(side.base for side in sides.values())
     }
     original, suspect = (loaded[sides[which].base] for which in SIDES)

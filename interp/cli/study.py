@@ -89,18 +89,13 @@ def _study(arguments: argparse.Namespace) -> None:
         pair = open_plan(plan, report)
         started = time.perf_counter()
         result = study.measure(pair, prompt_set, question, on_progress=report)
-<<<<<<< HEAD
+        fired = firing.firing(pair, prompt_set, question, on_progress=report)
+        result = firing.noted(result, fired)
+        print(fired.told())
         whole, not_made = _whole(pair, prompt_set, question, view, result)
         _write(writer, result, view, whole)
         seconds = round(time.perf_counter() - started, 2)
         writer.finish(facts=result.facts, seconds=seconds, not_made=not_made)
-=======
-        fired = firing.firing(pair, prompt_set, question, on_progress=report)
-        result = firing.noted(result, fired)
-        print(fired.told())
-        _write(writer, result, view, _whole(pair, prompt_set, question, view, result))
-        writer.finish(facts=result.facts, seconds=round(time.perf_counter() - started, 2))
->>>>>>> main
     print(f"{view.kind} run of '{pair.spec.name}' written to {arguments.out}")
 
 
