@@ -267,6 +267,9 @@ def _untied(found: Mapping[str, Change], adapter: Adapter, checkpoint: Checkpoin
     if tied is not None:
         out, into = tied
         unties = found.get(out) != found.get(into)
+        if getattr(adapter.config, "ensure_weight_tying", False) and {out, into} & found.keys():
+            # One parameter, of which the file may hold two values: peft keeps what it reads last.
+            raise _not_merged(adapter, into, "ensure_weight_tying")
         if stored_name(checkpoint, out) is None:
             change = found.pop(out, Change())
             head = (out, _stored(checkpoint, adapter, into), change) if unties else None

@@ -46,6 +46,12 @@ FORMS = {
         {"tie_word_embeddings": True},
         {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
     ),
+    "biases of its own beside B": (
+        "qwen2",
+        {},
+        {"lora_bias": True, "bias": "all", "target_modules": ["q_proj", "v_proj"]},
+    ),
+    "whole norms and a whole MLP": ("llama", {}, {"modules_to_save": ["norm", "mlp"]}),
     "LoRA on a scaled embedding, the head tied to it": (
         "gemma3",
         {"tie_word_embeddings": True},
@@ -88,8 +94,8 @@ for _name, _form in FORMS.items():
     case(KIND, _name)(_says_the_same(*_form))
 
 
-def _refused_and_nothing_left(folder: Path, arch: str, lora: dict, word: str) -> str:
-    base = _base(folder / "base", arch)
+def _refused_and_nothing_left(folder: Path, arch: str, lora: dict, word: str, **config) -> str:
+    base = _base(folder / "base", arch, **config)
     adapter = tiny.write_adapter(folder / "adapter", base, arch, **lora)
     spec, out = ModelSpec(str(base), adapter=str(adapter), precision="fp32"), folder / "out"
     before = sorted(folder.iterdir())
@@ -109,6 +115,33 @@ def dora_on_an_embedding(folder: Path) -> str:
     """Its norm runs over the vocabulary, and a scaled embedding is not scaled in it."""
     lora = {"target_modules": ["q_proj", "embed_tokens"], "use_dora": True}
     return _refused_and_nothing_left(folder, "llama", lora, "DoraEmbedding")
+
+
+@case(KIND, "biases beside B where the base has none")
+def biases_without_a_place(folder: Path) -> str:
+    """Plain transformers would not read them from a checkpoint."""
+    return _refused_and_nothing_left(folder, "llama", {"lora_bias": True}, "lora_bias")
+
+
+@case(KIND, "a head and an embedding that the adapter ties")
+def tied_by_the_adapter(folder: Path) -> str:
+    """Its file may hold two values of one parameter."""
+    lora = {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}
+    config = {"tie_word_embeddings": True}
+    return _refused_and_nothing_left(folder, "qwen2", lora, "ensure_weight_tying", **config)
+
+
+@case(KIND, "GPT-2 with the names of its files on the hub")
+def names_without_a_prefix(folder: Path) -> str:
+    """They lack the `transformer.` that its modules have."""
+    base = _base(folder / "base", "gpt2")
+    adapter = _adapter(folder / "adapter", base, "gpt2", {"target_modules": ["c_attn", "wte"]})
+    file = base / "model.safetensors"
+    named = {key.removeprefix("transformer."): value for key, value in load_file(file).items()}
+    save_file(named, file, metadata={"format": "pt"})
+    merge(ModelSpec(str(base), adapter=str(adapter)), folder / "out", dtype="fp32")
+    live = plain.logits(plain.model(base, adapter))
+    return equal(plain.logits(plain.model(folder / "out")), live)
 
 
 @case(KIND, "tokens trained one by one")
