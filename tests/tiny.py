@@ -15,6 +15,7 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Phi3Config,
     PhiConfig,
     PreTrainedTokenizerFast,
@@ -54,6 +55,7 @@ CONFIGS = {
     "gemma3": lambda **kw: Gemma3TextConfig(**SIZES | {"head_dim": 16, "sliding_window": 8} | kw),
     "phi3": lambda **kw: Phi3Config(**SIZES | kw),
     "phi": lambda **kw: PhiConfig(**SIZES | kw),
+    "mixtral": lambda **kw: MixtralConfig(**SIZES | {"num_local_experts": 4} | kw),
     "gpt2": lambda **kw: GPT2Config(**GPT2_SIZES | kw),
 }
 LORA_TARGETS = {

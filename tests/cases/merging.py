@@ -46,6 +46,7 @@ FORMS = {
         {"tie_word_embeddings": True},
         {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
     ),
+    "a mixture of experts, its attention adapted": ("mixtral", {}, {}),
     "biases of its own beside B": (
         "qwen2",
         {},
@@ -108,6 +109,13 @@ def _refused_and_nothing_left(folder: Path, arch: str, lora: dict, word: str, **
 def pissa(folder: Path) -> str:
     """The part is computed when the adapter is loaded; the files do not hold it."""
     return _refused_and_nothing_left(folder, "llama", {"init_lora_weights": "pissa"}, "pissa")
+
+
+@case(KIND, "matrices for 3-D experts")
+def experts(folder: Path) -> str:
+    """Refused where the adapter is opened."""
+    lora = {"target_parameters": ["mlp.experts.down_proj"]}
+    return _refused_and_nothing_left(folder, "mixtral", lora, "target_parameters")
 
 
 @case(KIND, "DoRA on an embedding")
