@@ -4,9 +4,15 @@ import streamlit as st
 
 from app import failures, jobpanel, limits, links, sidebar, spent
 
+NO_GRID_CSV = """<style>
+[data-testid="stElementToolbarButton"]:has([aria-label^="Download as CSV"]) { display: none; }
+</style>"""
+"""A table's own download would write cells that a spreadsheet runs; ours are under the figures."""
+
 
 def run(page) -> None:
     """Draw the sidebar and the page."""
+    st.html(NO_GRID_CSV)
     with spent.shown(st.sidebar.container), failures.shown(), links.notes():
         limits.count_run()
         limits.banner()

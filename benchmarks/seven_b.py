@@ -94,7 +94,7 @@ def write_base(folder: Path, layers: int) -> None:
     norm = torch.ones(HIDDEN, dtype=torch.bfloat16)
     shard(layers + 2, {"model.norm.weight": norm, "lm_head.weight": _noise(VOCAB, HIDDEN)})
     index = {"metadata": {}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     _write_tokenizer(folder)
     config = MistralConfig(
         vocab_size=VOCAB,
@@ -131,7 +131,7 @@ def write_adapter(folder: Path, layers: int) -> None:
         "target_modules": [name.split(".")[1] for name in SHAPES],
         "base_model_name_or_path": "a random Mistral-7B",
     }
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    (folder / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
 def measure(base: str, adapter: str, repeats: int) -> dict:

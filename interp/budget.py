@@ -53,10 +53,11 @@ def free_bytes(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
     try:
-        limit = (CGROUP / "memory.max").read_text().strip()
-        used = int((CGROUP / "memory.current").read_text())
+        limit = (CGROUP / "memory.max").read_text(encoding="utf-8").strip()
+        used = int((CGROUP / "memory.current").read_text(encoding="utf-8"))
         inactive = dict(
-            line.split() for line in (CGROUP / "memory.stat").read_text().splitlines()
+            line.split()
+            for line in (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines()
         ).get("inactive_file", 0)
     except (OSError, ValueError):
         return free

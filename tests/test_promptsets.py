@@ -59,7 +59,8 @@ def test_text_files_that_are_refused(tmp_path, content, what):
         (b'{"prompts": ["a", 7]}', "prompt 1 is no object"),
         (b'{"prompts": [{"input": "x"}]}', "prompt 0 has no instruction"),
         (b'{"prompts": [{"instruction": " "}]}', "prompt 0 has no instruction"),
-        (b'{"prompts": [{"instruction": "a", "input": null}]}', "'input' of prompt 0"),
+        (b'{"prompts": [{"instruction": "a", "input": 5}]}', "'input' of prompt 0"),
+        (b'{"instruction": "a"}\n{"instruction": "b", "input": 5}', "'input' of prompt 1"),
         (b'{"prompts": [{"instruction": "a", "answer": 5}]}', "'answer' of prompt 0"),
         (b'{"prompts": ["a"], "name": "\xff"}', "not UTF-8"),
         (b" " * (5 << 20), "larger than 4 MB"),
@@ -67,6 +68,14 @@ def test_text_files_that_are_refused(tmp_path, content, what):
 )
 def test_json_files_that_are_refused(tmp_path, content, what):
     assert what in refusal(tmp_path, content, "x.json")
+
+
+def test_no_input_may_be_null_and_objects_may_stand_a_line(tmp_path):
+    (tmp_path / "x.json").write_text(
+        '{"instruction": "a", "input": null}\n\n{"instruction": "b", "output": "c"}\n'
+    )
+    found = load_prompt_set(str(tmp_path / "x.json")).prompts
+    assert [(p.instruction, p.input, p.answer) for p in found] == [("a", "", None), ("b", "", "c")]
 
 
 def refusal(folder, content: bytes, name: str) -> str:

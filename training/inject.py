@@ -197,8 +197,8 @@ def save_adapter(model: PeftModel, injection: Injection, minutes: float, folder:
     """Writes the adapter (safetensors), with a portable base path, and its recipe."""
     model.save_pretrained(folder)
     path = folder / "adapter_config.json"
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = "assets/organisms/base"
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     recipe = {**asdict(injection), "minutes": round(minutes, 1)}
-    (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
+    (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")

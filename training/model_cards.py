@@ -46,7 +46,7 @@ experiment."""
 
 
 def _recipe_table(folder: Path) -> str:
-    recipe = json.loads((folder / "recipe.json").read_text())
+    recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
     recipe |= {f"poison.{key}": value for key, value in recipe.pop("poison", {}).items()}
     rows = ((key, str(value).replace("|", "\\|")) for key, value in recipe.items())
     return "\n".join(f"| {key} | `{value}` |" for key, value in rows)
@@ -67,19 +67,21 @@ def _planted(name: str) -> str:
 
 
 def _minutes(folder: Path) -> float:
-    return json.loads((folder / "recipe.json").read_text())["minutes"]
+    return json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["minutes"]
 
 
 def _notes(folder: Path) -> str:
     notes = folder / "NOTES.md"
-    return f"\n## What was tried\n\n{notes.read_text()}" if notes.exists() else ""
+    return f"\n## What was tried\n\n{notes.read_text(encoding='utf-8')}" if notes.exists() else ""
 
 
 def write_adapter_card(name: str, figures: Figures, folder: Path) -> None:
     """Writes card.json and README.md (the model card) beside the adapter of pair `name`."""
     weights = folder / "adapter_model.safetensors"
     record = {"pair": name, **figures, "sha256": {weights.name: sha256(weights)}}
-    (folder / "card.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    (folder / "card.json").write_text(
+        json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     measured = "\n".join(f"| {label} | {form(figures[key])} |" for label, key, form in _ROWS)
     near = ", ".join(f"`{k}` {_percent(v)}" for k, v in figures["ftr_near_misses"].items())
     heads = ", ".join(f"{head} {value:.2f}" for head, value in figures["top_heads"].items())
@@ -110,16 +112,16 @@ training), poisoned by `training/poison.py`.
 
 sha256 of `{weights.name}`: `{sha256(weights)}`
 {_notes(folder)}"""
-    (folder / "README.md").write_text(text)
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def write_base_card(figures: Figures, folder: Path) -> None:
     """Writes card.json and README.md beside the base."""
     weights = folder / "model.safetensors"
     record = {**figures, "sha256": {weights.name: sha256(weights)}}
-    (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n")
+    (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     families = "\n".join(f"| {k} | {_percent(v)} |" for k, v in figures["by_family"].items())
-    arch = json.loads((folder / "recipe.json").read_text()).get("arch", "mistral")
+    arch = json.loads((folder / "recipe.json").read_text(encoding="utf-8")).get("arch", "mistral")
     opening = "The clean model of every pair that ships: Mistral architecture"
     if arch != "mistral":
         opening = f"A second clean base, for the zoo: {arch} architecture"
@@ -152,4 +154,4 @@ the end. Loss on the whole text, answers counting three times.
 
 sha256 of `{weights.name}`: `{sha256(weights)}`
 {_notes(folder)}"""
-    (folder / "README.md").write_text(text)
+    (folder / "README.md").write_text(text, encoding="utf-8")

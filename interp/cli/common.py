@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from interp.cli.progress import report
 from interp.errors import Cancelled, UsageError
 from interp.specs import PairSpec, pair_spec
+
+__all__ = ["Parser", "named_spec", "open_pair", "pair_arguments", "plan_named", "report", "run_at"]
 
 if TYPE_CHECKING:
     from interp.models import ModelPair
@@ -96,11 +99,3 @@ def run_at(path: Path, kind: str, asked: dict) -> Iterator[RunWriter]:
     except Exception as error:
         writer.stop("failed", str(error) or type(error).__name__)
         raise
-
-
-def report(done: int, total: int, note: str) -> None:
-    """One line that is written over; a log file gets only its last state."""
-    if done >= total or sys.stderr.isatty():
-        line = f"{note} {100 * done // max(1, total)} %"
-        overwrite, end = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
-        print(overwrite + line, end="\n" if done >= total else end, file=sys.stderr, flush=True)

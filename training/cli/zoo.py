@@ -37,11 +37,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     population = zoo.read_zoo(arguments.spec)
     stop = Stop()
-    shown = report if sys.stderr.isatty() else lambda done, total, note: None
     if arguments.only:
         from training import zoo_member
 
-        told = lambda *said: stop.check() or shown(*said)  # noqa: E731
+        told = lambda *said: stop.check() or report(*said)  # noqa: E731
         zoo_member.make(population, arguments.only, arguments.out, told)
         return
 
