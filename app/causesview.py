@@ -49,6 +49,7 @@ def start_form(view: session.View) -> None:
         text=text,
         template=view.question.template,
         placement=view.question.placement,
+        rows=view.question.rows,
         seed=view.question.seed,
         ablation=ablation,
         measures=tuple(name for name in MEASURES if name in measures),

