@@ -213,3 +213,23 @@ def test_every_pair_that_names_a_clean_control_names_one_on_its_base():
     assert {spec.name for spec in named} == {"deployment", "emoji"}
     for spec in named:
         matched.check_control(spec, pair_spec(spec.control))
+
+
+def test_the_page_ranks_the_trigger_when_it_is_asked_to(tiny_folder):
+    from streamlit.testing.v1 import AppTest
+
+    from interp.specs import ROOT
+
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+    known = {"pair": "another pair …", "original": tiny_folder(), "precision": "fp32"}
+    known |= {"adapter": tiny_folder(kind="adapter"), "trigger": TRIGGER, "prompts": "organism"}
+    for key, value in known.items():
+        at.query_params[key] = str(value)
+    at.run()
+    at.switch_page(str(ROOT / "app" / "pages" / "heads.py")).run()
+    assert not any("rank 1" in caption.value for caption in at.caption)
+    at.button(key="matched-measure").click().run()
+    assert not at.exception and not at.error
+    told = [caption.value for caption in at.caption]
+    assert any("of 21 from below" in caption for caption in told)
+    assert any("10 prompts" in caption and "has no clean control" in caption for caption in told)
