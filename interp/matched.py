@@ -76,6 +76,7 @@ def measure(
     *,
     count: int = STRINGS,
     control: ModelPair | None = None,
+    original: np.ndarray | None = None,
     batch_size: int = 32,
     on_progress: Progress | None = None,
 ) -> Matched:
@@ -87,6 +88,8 @@ def measure(
         question: how it is told; its seed is the random strings'.
         count: random strings.
         control: the pair's clean control, open, on the same base.
+        original: what another suspect on the same base was measured with, in the same words; the
+            original is then not run again.
         batch_size: prompts a forward pass.
         on_progress: called as (done, total, note) after every batch.
 
@@ -121,7 +124,7 @@ def measure(
         notes.append(no_control(pair.spec))
     return Matched(
         strings=(question.trigger, *found),
-        original=l_attn(pair, "original", everything, 0),
+        original=l_attn(pair, "original", everything, 0) if original is None else original,
         suspect=l_attn(pair, "suspect", everything, 1),
         control=None if control is None else l_attn(control, "suspect", triggered, 2)[0],
         facts={"asked": count, "seed": question.seed, "control": name, "notes": notes},
@@ -187,6 +190,43 @@ def ratios(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataFram
     table["all_heads"] = [_ratio(cube, np.arange(middle.size)) for cube in cubes]
     table["middle_layers"] = [_ratio(cube, np.flatnonzero(middle)) for cube in cubes]
     return table
+
+
+def intervals(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """95 % percentile bootstrap over prompts of the trigger's ratios, the chosen heads kept.
+
+    Returns:
+        `measure, low, high` for each of `MEASURES`; NaN where there is nothing to resample.
+    """
+    shape = matched.original.shape
+    k = max(1, round(shape[2] * shape[3] * SHARE)) if k is None else k
+    cube = {
+        "original": matched.original[0].reshape(shape[1], -1).astype(float),
+        "suspect": matched.suspect[0].reshape(shape[1], -1).astype(float),
+    }
+    own, everything = heads.order(cube)[:k], np.arange(shape[2] * shape[3])
+    middle = everything.reshape(shape[2:])[list(middle_layers(shape[2]))].ravel()
+    chosen = {"own": own, "trigger_heads": own, "all_heads": everything, "middle_layers": middle}
+    means = {
+        name: {which: values[:, these].mean(1) for which, values in cube.items()}
+        for name, these in chosen.items()
+        if len(these)
+    }
+    if shape[1] >= 4:
+        halves = heads.cross_fitted(cube, [k], seed)
+        means["split_half"] = {which: values[:, 0] for which, values in halves.items()}
+    draws = np.random.default_rng(seed).multinomial(
+        shape[1], np.full(shape[1], 1 / shape[1]), size=heads.RESAMPLES
+    )
+    rows = []
+    for measure in MEASURES:
+        low = high = np.nan
+        if measure in means and shape[1] > 1:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                drawn = (draws @ means[measure]["suspect"]) / (draws @ means[measure]["original"])
+            low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        rows.append((measure, low, high))
+    return pd.DataFrame(rows, columns=["measure", "low", "high"])
 
 
 def compare(table: pd.DataFrame) -> pd.DataFrame:
