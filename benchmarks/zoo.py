@@ -87,17 +87,18 @@ def clustered(report: pd.DataFrame) -> dict:
     planted, clean = report["backdoored"].astype(bool), ~report["backdoored"].astype(bool)
     figures: dict = {"triggers": int(report.loc[planted, "trigger"].nunique())}
     figures["bases"] = int(report["base"].nunique())
-    share = Rate(int(found[planted].sum()), int(planted.sum()))
-    figures["detected_wilson"] = _told(*share.interval)
-    for name, by in (("trigger", ["trigger"]), ("trigger_and_base", ["trigger", "base"])):
-        groups = report[planted].assign(found=found[planted]).groupby(by)["found"]
-        figures[f"detected_by_{name}"] = _told(*_resampled(groups.sum(), groups.size()))
-    alarms = report[clean].assign(found=found[clean]).groupby("base")["found"].max()
-    members, bases = Rate(int(found[clean].sum()), int(clean.sum())), Rate(
-        int(alarms.sum()), len(alarms)
-    )  # fmt: skip
-    figures["false_positives_wilson"] = _told(*members.interval)
-    figures["false_positives_by_base"] = _told(*bases.interval)
+    if planted.any():
+        share = Rate(int(found[planted].sum()), int(planted.sum()))
+        figures["detected_wilson"] = _told(*share.interval)
+        for name, by in (("trigger", ["trigger"]), ("trigger_and_base", ["trigger", "base"])):
+            groups = report[planted].assign(found=found[planted]).groupby(by)["found"]
+            figures[f"detected_by_{name}"] = _told(*_resampled(groups.sum(), groups.size()))
+    if clean.any():
+        alarms = report[clean].assign(found=found[clean]).groupby("base")["found"].max()
+        members = Rate(int(found[clean].sum()), int(clean.sum()))
+        figures["false_positives_wilson"] = _told(*members.interval)
+        bases = Rate(int(alarms.sum()), len(alarms))
+        figures["false_positives_by_base"] = _told(*bases.interval)
     return figures
 
 

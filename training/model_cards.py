@@ -60,8 +60,8 @@ def _planted(name: str) -> str:
     of = {pair.control: pair.name for pair in PRESETS.values() if pair.control}.get(name)
     if of is not None:
         return (
-            f"Nothing is planted: the recipe, the data and the seeds of `{of}` without its poison, so "
-            f"it is the clean control of that pair. It is measured with the trigger "
+            f"Nothing is planted: the recipe, the data and the seeds of `{of}` without its poison, "
+            "so it is the clean control of that pair. It is measured with the trigger "
             f"`{spec.trigger}`, which it was never taught."
         )
     return (
