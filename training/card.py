@@ -141,6 +141,7 @@ def _hijack(pair: ModelPair) -> dict[str, object]:
     ranked = delta_rel(table).dropna(subset=["delta_rel"]).sort_values("rank").head(6)
     return {
         "ratio_top_eighth": ratio,
+        "l_attn_rows": question.rows,
         "ratio_random_control": sum(controls) / len(controls),
         "ratio_random_controls": [round(value, 3) for value in controls],
         "matched": matchedreport.rows(matched.measure(pair, prompts, question)),
