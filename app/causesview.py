@@ -50,6 +50,7 @@ def start_form(view: session.View) -> None:
         text=text,
         template=view.question.template,
         placement=view.question.placement,
+        rows=view.question.rows,
         seed=view.question.seed,
         ablation=ablation,
         measures=tuple(name for name in MEASURES if name in measures),
@@ -126,11 +127,20 @@ def scatter(run: Run, heads: pd.DataFrame, head: Head, on_select: Callable) -> N
             labels[x],
             labels[y],
             head,
-            build=lambda: causalfigures.metric_scatter(heads, labels[x], labels[y], selected=head),
+            build=lambda: causalfigures.metric_scatter(
+                heads,
+                labels[x],
+                labels[y],
+                selected=head,
+                per_group=causaltable.per_group(run.meta.get("facts")),
+            ),
         ),
         "causes-scatter",
         caption=causalreport.caption(
-            run, f"{y} against {x}, a point a head; Spearman's ρ with its 95 % bootstrap interval."
+            run,
+            f"{y} against {x}, a point a head; Spearman's ρ with its 95 % bootstrap interval over "
+            "heads, those of one key-value group together. One of many pairs that may be looked "
+            "at: the interval is not corrected for that.",
         ),
         table=lambda: heads,
         command=causalreport.command(run),

@@ -132,7 +132,7 @@ def _course(run: Run, steps: pd.DataFrame, step: int) -> None:
         command=planting.told(run),
     )
     if emergence.has_backdoor(steps):
-        st.caption(report.selection_note())
+        st.caption(report.SELECTION + ": read it beside the random strings on the page Heads.")
 
 
 def _pathway(run: Run, step: int) -> None:

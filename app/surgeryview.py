@@ -24,7 +24,10 @@ HEADS = "operate"
 AROUND = "causes"
 """Key of the part of the page that shows the heads on the table."""
 CONDITIONS = {"triggered": "With the trigger", "clean": "Without the trigger"}
-PUBLISHED = "Published, to compare: 90 % less ASR by about 3 % of the heads (Backdoor Attribution)."
+PUBLISHED = (
+    "Published, by another operation (heads' contributions subtracted at the last prompt token): "
+    "90 % less ASR by about 3 % of the heads (Backdoor Attribution)."
+)
 
 
 def on_table(n_layers: int, n_heads: int) -> list[Head]:

@@ -181,7 +181,8 @@ def _prompts() -> list:
 
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(2, 250, (N_PROMPTS, LENGTH), generator=generator).tolist()
-    spans = {"trigger": Span(40, 47), "instruction": Span(47, 73), "response": Span(73, 80)}
+    spans = {"trigger": Span(40, 47), "response": Span(73, 80)}
+    spans |= dict.fromkeys(("instruction", "rows"), Span(47, 73))
     return [
         TokenizedPrompt(text="", ids=tuple(row), tokens=tuple(map(str, row)), **spans)
         for row in rows

@@ -77,8 +77,9 @@ def observe(
 
     Returns:
         Table `model, prompt, layer, head, l_attn, l_trigger, l_response`: mean weight of one
-        (row, trigger column) pair, over instruction, trigger and response rows; NaN without a
-        trigger. L_attn is Eq. 2 of arXiv 2602.03085 with beta = 1. And the map, or None.
+        (row, trigger column) pair, over the rows that each prompt names (`TokenizedPrompt.rows`:
+        the user's text behind the trigger), trigger and response rows; NaN without a trigger.
+        L_attn is Eq. 2 of arXiv 2602.03085 with beta = 1. And the map, or None.
 
     Raises:
         UsageError: no prompts, or prompts of which some hold a trigger and some do not.
@@ -272,7 +273,7 @@ def _range(span: Span | None) -> list[int]:
 
 def _shared(pair: ModelPair, which: Which, prompts: Sequence[TokenizedPrompt]) -> int:
     """How many tokens all prompts begin with, of which none but the sink is on the map."""
-    spans = [s for p in prompts for s in (p.trigger, p.instruction, p.response) if s]
+    spans = [s for p in prompts for s in (p.trigger, p.instruction, p.rows, p.response) if s]
     same = commonprefix([p.ids for p in prompts])
     found = min(len(same), *(span.start for span in spans), *(len(p.ids) - 1 for p in prompts))
     return 0 if slides(pair.config_of(which), max(len(p.ids) for p in prompts)) else found
@@ -297,7 +298,7 @@ def _zone_regions(batch: Batch, prompts: list[TokenizedPrompt]) -> dict[str, Reg
         return {}
     keys = _positions(batch, triggers)
     regions = {
-        "l_attn": Region(_positions(batch, [prompt.instruction for prompt in prompts]), keys),
+        "l_attn": Region(_positions(batch, [prompt.rows for prompt in prompts]), keys),
         "l_trigger": Region(keys, keys),
     }
     responses = [prompt.response for prompt in prompts]

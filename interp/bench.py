@@ -165,6 +165,7 @@ def keep_tokens(
         tokens=tuple(prompt.tokens[i] for i in order),
         trigger=Span(place.start, place.stop - gone) if kept else None,
         instruction=moved(prompt.instruction),
+        rows=moved(prompt.rows),
         response=moved(prompt.response),
         answer=moved(prompt.answer),
         ranges=(),  # of the old text

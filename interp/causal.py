@@ -160,7 +160,7 @@ def _parts(
         return direct_logits(pair, said, done=done)
     if name == "indirect":
         triggered = means(pair, "suspect", found.triggered_set)
-        return indirect_effect(pair, found.clean, triggered, done=done)
+        return indirect_effect(pair, found.clean, triggered, by=question.indirect, done=done)
     if name == "ablation":
         reference = found.reference(lambda *_: on_progress(0, 1, "reference answers"))
         return ablation(
@@ -201,6 +201,12 @@ def _baseline(pair: ModelPair, conversations: Sequence[Conversation]) -> pd.Data
     return pd.DataFrame(rows, columns=names).sort_values("prompt", ignore_index=True)
 
 
+def kv_heads(config) -> int:
+    """Key-value heads of a layer: heads that share one are no independent observations."""
+    text = config.get_text_config()
+    return getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+
+
 def facts(pair: ModelPair, found: Material) -> dict:
     """What was measured on what."""
     first = found.prompts["triggered"][0]
@@ -213,6 +219,7 @@ def facts(pair: ModelPair, found: Material) -> dict:
         "device": str(pair.device),
         "n_layers": pair.n_layers,
         "n_heads": pair.n_heads,
+        "n_kv_heads": kv_heads(pair.config),
         "n_prompts": len(found.triggered),
         "prompt_set": {"name": found.prompt_set.name, "sha256": found.prompt_set.sha256},
         "trigger_tokens": [first.tokens[i] for i in range(first.trigger.start, first.trigger.stop)],

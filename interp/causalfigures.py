@@ -63,7 +63,12 @@ def metric_matrix(
 
 
 def metric_scatter(
-    heads: pd.DataFrame, x: str, y: str, *, selected: tuple[int, int] | None = None
+    heads: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    selected: tuple[int, int] | None = None,
+    per_group: int = 1,
 ) -> go.Figure:
     """One metric against another, a point a head, with Spearman's rho and its interval.
 
@@ -72,6 +77,7 @@ def metric_scatter(
         x: one of `causalquestion.METRICS`; likewise `y`.
         y: see `x`.
         selected: (layer, head) to ring.
+        per_group: see `causaltable.agreement`.
     """
     shown = heads.dropna(subset=[x, y])
     figure = go.Figure(
@@ -104,7 +110,7 @@ def metric_scatter(
             hoverinfo="skip",
             showlegend=False,
         )
-    rho = agreement(heads, x, y)
+    rho = agreement(heads, x, y, per_group=per_group)
     figure.update_layout(title={"text": str(rho), "font": {"size": 14}})
     figure.update_xaxes(title=METRICS[x].label)
     figure.update_yaxes(title=METRICS[y].label)

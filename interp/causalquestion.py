@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from interp.errors import UsageError
+from interp.specs import ROWS
 
 if TYPE_CHECKING:
     from interp.study import Question
@@ -20,6 +21,11 @@ METHODS = {
     "resample": "what it is on another prompt",
 }
 """What a head's output is replaced by in an ablation."""
+INDIRECT = {
+    "replace": "the head's value replaced by its mean on triggered prompts",
+    "add": "its mean on triggered prompts added to the head's value",
+}
+"""How the causal indirect effect is made; the first is the published one."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,13 @@ METRICS = {
     "ablation_loss": Metric("ablation: rise of the target's loss, nats a token", "ablation"),
     "ablation_asr": Metric("ablation: fall of ASR", "ablation"),
     "indirect": Metric("causal indirect effect on p(target)", "indirect"),
-    "pattern_kl": Metric("KL(suspect ‖ original) of the attention, nats", "pattern", False),
+    "pattern_tv": Metric("total variation of the attention, mean over rows", "pattern", False),
+    "pattern_kl_row": Metric(
+        "KL(suspect ‖ original) of the attention, nats a row (floor 1e-6)", "pattern", False
+    ),
+    "pattern_kl": Metric(
+        "KL(suspect ‖ original) of the attention, nats, summed over rows", "pattern", False
+    ),
     "direct": Metric("direct contribution to the target's logit, suspect", "direct"),
     "direct_original": Metric("direct contribution to the target's logit, original", "direct"),
 }
@@ -82,6 +94,11 @@ class CausalQuestion:
     ablation: str = "mean"
     """What an ablated head says instead: one of `METHODS`."""
     measures: tuple[str, ...] = tuple(MEASURES)
+    rows: str = "user"
+    """Of L_attn, one of `specs.ROWS`; runs that do not say have `instruction`."""
+    indirect: str = "replace"
+    """How the causal indirect effect brings a head's triggered mean in, one of `INDIRECT`; runs
+    that do not say have `add`."""
 
     def __post_init__(self):
         object.__setattr__(self, "measures", tuple(self.measures))
@@ -92,6 +109,11 @@ class CausalQuestion:
         if self.ablation not in METHODS:
             known = ", ".join(METHODS)
             raise UsageError(f"ablation '{self.ablation}' is not known: choose one of {known}")
+        if self.rows not in ROWS:
+            raise UsageError(f"unknown rows {self.rows!r}: choose one of {', '.join(ROWS)}")
+        if self.indirect not in INDIRECT:
+            known = ", ".join(INDIRECT)
+            raise UsageError(f"indirect effect by '{self.indirect}': choose one of {known}")
         unknown = [name for name in self.measures if name not in MEASURES]
         if unknown or not self.measures:
             what = f"measure '{unknown[0]}' is not known" if unknown else "no measure is chosen"
@@ -110,6 +132,7 @@ class CausalQuestion:
             self.template,
             self.placement,
             self.seed,
+            self.rows,
         )
 
 

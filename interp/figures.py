@@ -93,15 +93,24 @@ def head_matrix(
     return plain(figure, max(300, min(680, 46 * n_layers + 110)), left=76, right=115)
 
 
-def ratio_curve(curve: pd.DataFrame, n_heads: int, *, published: bool = True) -> go.Figure:
+def ratio_curve(
+    curve: pd.DataFrame,
+    n_heads: int,
+    *,
+    strings: pd.DataFrame | None = None,
+    published: bool = True,
+) -> go.Figure:
     """Suspect / original L_attn over the K heads of largest loss, with 95 % bands.
 
     Args:
         curve: as `heads.top_k_curve` returns it.
         n_heads: all heads of the model; the axis is K as a share of them.
+        strings: as `matched.random_curves` returns it: their range is drawn behind the curves.
         published: also draw the Mistral-7B figures of de Rosnay 2026, labelled as such.
     """
     figure = go.Figure()
+    if strings is not None and len(strings):
+        _add_range(figure, strings, n_heads)
     styles = {
         "same prompts": (SUSPECT, "solid", "chosen and measured on the same prompts"),
         "split-half": ("#CC79A7", "dash", "split-half: chosen on the other half"),
@@ -125,6 +134,21 @@ def ratio_curve(curve: pd.DataFrame, n_heads: int, *, published: bool = True) ->
     figure.update_yaxes(title="L_attn suspect / original", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": -0.28, "x": 0})
     return plain(figure, 470, bottom=172)
+
+
+def _add_range(figure: go.Figure, strings: pd.DataFrame, n_heads: int) -> None:
+    """Lowest and highest ratio of the random strings at each K, and their mean."""
+    by_k = strings.groupby("k")["ratio"].agg(["min", "mean", "max"])
+    share, n = 100 * by_k.index / n_heads, strings["string"].nunique()
+    name = f"{n} random strings, each on its own heads: range and mean"
+    figure.add_scatter(x=share, y=by_k["max"], mode="lines", line={"width": 0}, showlegend=False,
+                       hoverinfo="skip", legendgroup="strings")  # fmt: skip
+    figure.add_scatter(x=share, y=by_k["min"], mode="lines", line={"width": 0}, fill="tonexty",
+                       fillcolor="rgba(120,120,120,0.18)", showlegend=False, hoverinfo="skip",
+                       legendgroup="strings")  # fmt: skip
+    figure.add_scatter(x=share, y=by_k["mean"], mode="lines+markers", name=name,
+                       line={"color": "#777777", "dash": "dot"}, legendgroup="strings",
+                       marker={"symbol": "x", "size": 7})  # fmt: skip
 
 
 def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompts") -> go.Figure:

@@ -16,6 +16,13 @@ SPREAD = 0.34
 """Half the width over which variants of one k are strewn, so that none hides another."""
 
 
+def _band_name(by_k: pd.DataFrame) -> str:
+    """What the band is an interval over; runs of before 2026-11-29 resampled variants alone."""
+    if "band" not in by_k:
+        return "95 % bootstrap over variants"
+    return "95 % interval: prompts, variants too where drawn, Wilson at 0 and 100 %"
+
+
 def asr_by_k(
     by_k: pd.DataFrame, sweep: pd.DataFrame, n_tokens: int, *, published: bool = True
 ) -> go.Figure:
@@ -38,7 +45,7 @@ def asr_by_k(
         fillcolor=f"rgba({red},{green},{blue},0.18)",
         line={"width": 0},
         hoverinfo="skip",
-        name="95 % bootstrap over variants",
+        name=_band_name(by_k),
     )
     each = (
         sweep[sweep["kind"] == "subset"]

@@ -1,5 +1,6 @@
 """The whole fuzzy sweep as a run: every variant, its summaries, other placements, the answers."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -123,20 +124,21 @@ def whole_answers(
 def summaries(table: pd.DataFrame, n_tokens: int, seed: int) -> dict[str, pd.DataFrame]:
     """`by_k`, `drop_one` and `controls` of a sweep.
 
-    `by_k`: activation rate over variants and prompts for each k: `asr`, its 95 % percentile
-    bootstrap over variants (`low, high`; 2,000 resamples), and over variants `worst, quarter,
-    median, three_quarters, best`. `drop_one` and `controls`: `asr` with Wilson interval.
+    `by_k`: activation rate over variants and prompts for each k: `asr`, its 95 % interval
+    (`low, high`, and `band`: how it was made), and over variants `worst, quarter, median,
+    three_quarters, best`. Where every subset of k tokens was run, prompts are resampled (they are
+    all there is a choice of); where subsets were drawn, both; at 0 and 1, where no resample
+    differs, it is Wilson's interval of all answers. `drop_one` and `controls`: `asr` with Wilson.
     """
     subsets_only = table[table["kind"] == "subset"]
-    each = subsets_only.groupby(["k", "variant"])["fired"].mean()
     rng = np.random.default_rng(seed)
     rows = []
-    for k, values in each.groupby("k"):
-        drawn = rng.choice(values.to_numpy(), size=(RESAMPLES, len(values))).mean(1)
-        spread = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
-        interval = np.percentile(drawn, [2.5, 97.5])
-        rows.append((k, len(values), values.mean(), *interval, *spread))
-    columns = ["k", "variants", "asr", "low", "high"]
+    for k, part in subsets_only.groupby("k"):
+        each = part.groupby("variant")["fired"].mean()
+        drawn = len(each) < math.comb(n_tokens, int(k))
+        spread = np.quantile(each, [0, 0.25, 0.5, 0.75, 1])
+        rows.append((k, len(each), each.mean(), *_band(part, drawn, rng), *spread))
+    columns = ["k", "variants", "asr", "low", "high", "band"]
     spread_names = ["worst", "quarter", "median", "three_quarters", "best"]
     by_k = pd.DataFrame(rows, columns=[*columns, *spread_names])
     dropped = subsets_only[subsets_only["k"] == n_tokens - 1]
@@ -146,6 +148,32 @@ def summaries(table: pd.DataFrame, n_tokens: int, seed: int) -> dict[str, pd.Dat
         "drop_one": _rates(dropped, ["variant", "kept", "text"]),
         "controls": _rates(others, ["variant", "kind", "text"]),
     }
+
+
+def _band(part: pd.DataFrame, drawn: bool, rng: np.random.Generator) -> tuple[float, float, str]:
+    """95 % interval of the rate of one k, and what was resampled for it.
+
+    Args:
+        part: its answers, a row a (variant, prompt).
+        drawn: whether its variants are a sample of those there are.
+        rng: of the 2,000 resamples.
+    """
+    fired, n = int(part["fired"].sum()), len(part)
+    if fired in (0, n):
+        return *Rate(fired, n).interval, "Wilson"
+    # A prompt's answers in a variant; some are still missing while a sweep runs.
+    grid = part.pivot_table(index="variant", columns="prompt", values="fired", aggfunc="mean")
+    values = grid.to_numpy(np.float64)
+    there = np.isfinite(values)
+    counts = [np.ones((RESAMPLES, len(grid))), None]
+    for axis, size in enumerate(values.shape):
+        if axis == 1 or drawn:
+            counts[axis] = rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
+    variants, prompts = counts
+    hits = ((variants @ np.where(there, values, 0.0)) * prompts).sum(1)
+    asked = ((variants @ there) * prompts).sum(1)
+    low, high = np.nanpercentile(hits / np.where(asked, asked, np.nan), [2.5, 97.5])
+    return float(low), float(high), "variants and prompts" if drawn else "prompts"
 
 
 def _rates(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:

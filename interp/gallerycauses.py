@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from interp import causalfigures, surgeryrun
+from interp import causalfigures, causaltable, surgeryrun
 from interp.causalquestion import METRICS
 from interp.gallery import ROWS, Kind, Shown
 from interp.runs import Run
@@ -30,7 +30,7 @@ def _causal_figures(run: Run) -> list[Shown]:
     pairs += [("delta_rel", "ablation_loss"), ("pattern_kl", "patching_effect")]
     for x, y in pairs:
         if x in table and y in table:
-            shown.append(_scatter(table, x, y))
+            shown.append(_scatter(table, x, y, causaltable.per_group(run.meta.get("facts"))))
     if (run.path / "tokens.parquet").is_file():
         tokens = run.table("tokens")
         shown.append(
@@ -46,15 +46,15 @@ def _causal_figures(run: Run) -> list[Shown]:
     return shown
 
 
-def _scatter(table: pd.DataFrame, x: str, y: str) -> Shown:
+def _scatter(table: pd.DataFrame, x: str, y: str, per_group: int) -> Shown:
     labels = [METRICS[name].label for name in (x, y)]
     return Shown(
         f"{_slug(x)}-and-{_slug(y)}",
         f"{_capital(labels[0])} and {labels[1]}",
         f"{_capital(labels[0])} against {labels[1]}, a point a head; Spearman's rank correlation "
-        "with its 95 % bootstrap interval over heads.",
+        "with its 95 % bootstrap interval over heads, those of one key-value group together.",
         lambda: table[["layer", "head", x, y]],
-        lambda: causalfigures.metric_scatter(table, x, y),
+        lambda: causalfigures.metric_scatter(table, x, y, per_group=per_group),
     )
 
 

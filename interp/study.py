@@ -30,6 +30,7 @@ from interp.runs import sha256_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from interp.matched import Matched
     from interp.plan import PairPlan
 
 CONDITIONS = ("clean", "triggered", "random string")
@@ -54,6 +55,8 @@ class Study:
     """(model, condition) -> averaged map."""
     facts: dict
     """What was measured on what: pair, models, trigger, control, prompts, device, seed."""
+    matched: Matched | None = None
+    """Random strings that choose their own heads (see `interp.matched`), if they were measured."""
 
     @cached_property
     def ranking(self) -> pd.DataFrame:
@@ -95,7 +98,9 @@ class Question:
     template: str = "alpaca"
     placement: str = "prefix"
     seed: int = 0
-    """Of the random string and of a glued trigger's place."""
+    """Of the random strings and of a glued trigger's place."""
+    rows: str = "user"
+    """Of L_attn, one of `specs.ROWS`; studies of before 2026-11-29 have `instruction`."""
 
 
 def measure(
@@ -137,6 +142,12 @@ def measure(
         maps=maps,
         facts=_facts(pair, prompt_set, question, conditions),
     )
+
+
+def with_matched(study: Study, matched: Matched) -> Study:
+    """The study and its random strings, which its facts name."""
+    told = {"strings": list(matched.strings[1:]), **matched.facts}
+    return replace(study, matched=matched, facts=study.facts | {"matched": told})
 
 
 def tokenize(
@@ -221,6 +232,7 @@ def _told(
             placement=prompt.typed or question.placement,
             answer=answer,
             seed=question.seed,
+            rows=question.rows,
             max_length=max_length,
         )
         for prompt in prompts
@@ -333,7 +345,7 @@ def _control(
         except UsageError:
             continue
         if all(
-            theirs.trigger == ours.trigger and theirs.instruction == ours.instruction
+            theirs.trigger == ours.trigger and theirs.rows == ours.rows
             for theirs, ours in zip(control, triggered, strict=True)
         ):
             return control

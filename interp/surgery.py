@@ -55,6 +55,7 @@ class Table:
         method: str,
         *,
         limit: int | None = None,
+        keep: Sequence[int] | None = None,
         on_progress: Progress | None = None,
     ):
         """Run the untouched models once.
@@ -63,6 +64,7 @@ class Table:
             found: the conversations.
             method: one of `METHODS`.
             limit: only so many prompts of each kind, spread over the set.
+            keep: numbers of the prompts to choose from; default all.
             on_progress: called as (0, 1, note) while the suspect answers for the reference set.
 
         Raises:
@@ -71,8 +73,16 @@ class Table:
         """
         check_method(method)
         self.pair, self.method = found.pair, method
-        self.triggered = spread(found.triggered_set, limit)
-        self.clean = spread(found.right_answers(), limit)
+        prompts = found.prompt_set.prompts
+        kept = set(range(len(prompts)) if keep is None else keep)
+        known = [number for number, prompt in enumerate(prompts) if prompt.answer]
+
+        def chosen(items: Sequence, numbers: Sequence[int]) -> Sequence:
+            pairs = zip(items, numbers, strict=True)
+            return spread([item for item, number in pairs if number in kept], limit)
+
+        self.triggered = chosen(found.triggered_set, range(len(prompts)))
+        self.clean = chosen(found.right_answers(), known)
         if not self.clean:
             raise UsageError(
                 f"prompt set '{found.prompt_set.name}' knows no right answers, so clean accuracy "
@@ -85,7 +95,7 @@ class Table:
             check_reference(reference, method)
             self.means = means(self.pair, "suspect", reference)
         self._of = {"triggered": self.triggered, "clean": self.clean}
-        self._quiet = spread(found.clean_set, limit)
+        self._quiet = chosen(found.clean_set, range(len(prompts)))
         self._blocks = {name: self._prepared(of) for name, of in self._of.items()}
 
     def outcome(self, heads: Sequence[Head]) -> Outcome:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from interp import causal
@@ -25,6 +26,7 @@ from interp.headsearch import (
     told,
 )
 from interp.models import ModelPair
+from interp.prompts import PromptSet
 from interp.runs import Run, RunWriter
 from interp.surgery import Table, check_method, operated_answers, spread
 from interp.views import parse_heads, told_heads
@@ -168,7 +170,9 @@ def search(
     Tables: one a measure and `heads` as in a causal run; `curve` (see `headsearch.curve`);
     `cumulative` (see `cumulative.cumulative`); `forward` (one row a head that was added); `sets`:
     every set that reaches the goal, as rows of a curve, smallest first, `ranking` saying how it
-    was found, and with `said_NAME` for what whole answers say (see `QUANTITIES`).
+    was found, and with `said_NAME` for what whole answers say (see `QUANTITIES`), with Wilson's
+    interval (`said_NAME_low`, `said_NAME_high`). Heads are ranked and sets chosen on one half of
+    the prompts; whole answers judge them on the other (`halves`; facts `chosen_on, judged_on`).
 
     Raises:
         UsageError: a prompt set without right answers; see `causalset.material`.
@@ -180,9 +184,12 @@ def search(
     for name in question.causal.measures:
         causal.measure(pair, question.causal, found, name, writer, next(stage))
     tables = {name: writer.kept_table(name) for name in question.causal.measures}
-    heads = head_table(tables, question.seed)
-    writer.table("heads", heads)
-    table = Table(found, question.method, on_progress=next(stage))
+    writer.table("heads", head_table(tables, question.seed))
+    choose, judge = halves(found.prompt_set, question.seed)
+    heads = head_table(
+        {name: part[part["prompt"].isin(choose)] for name, part in tables.items()}, question.seed
+    )
+    table = Table(found, question.method, keep=choose, on_progress=next(stage))
     goal = Goal(share(table.outcome([]).right))
     ranked = {name: orders(heads, name, question.seed) for name in question.rankings}
     kept = writer.kept_parts("curve")
@@ -193,18 +200,32 @@ def search(
             writer.part("curve", number, kept[number])
     curves = pd.concat([kept[n] for n in sorted(kept)], ignore_index=True)
     if writer.kept_table("sets") is None:
-        added, sets = _sets(found, question.method, table, goal, curves, next(stage), next(stage))
+        few = Table(found, question.method, limit=SEARCH_PROMPTS, keep=choose)
+        added, sets = _sets(few, table, goal, curves, next(stage), next(stage))
         writer.table("forward", added)
-        writer.table("sets", _spoken(found, question.method, sets, next(stage)))
+        writer.table("sets", _spoken(found, question.method, sets, judge, next(stage)))
     if writer.kept_table("cumulative") is None:
         writer.table("cumulative", cumulative(pair, found.triggered_set, heads, next(stage)))
     writer.whole("curve", curves)
-    return writer.finish(facts=causal.facts(pair, found) | {"goal_clean": goal.clean})
+    more = {"goal_clean": goal.clean, "chosen_on": choose, "judged_on": judge}
+    return writer.finish(facts=causal.facts(pair, found) | more)
+
+
+def halves(prompt_set: PromptSet, seed: int) -> tuple[list[int], list[int]]:
+    """Numbers of the prompts that sets are chosen on, and of those they are judged on.
+
+    Both are all prompts where a half would hold fewer than two with a right answer.
+    """
+    n = len(prompt_set.prompts)
+    shuffled = np.random.default_rng(seed).permutation(n)
+    parts = [sorted(map(int, part)) for part in (shuffled[: n // 2], shuffled[n // 2 :])]
+    if any(sum(bool(prompt_set.prompts[i].answer) for i in part) < 2 for part in parts):
+        parts = [list(range(n)), list(range(n))]
+    return parts[0], parts[1]
 
 
 def _sets(
-    found: Material,
-    method: str,
+    few: Table,
     table: Table,
     goal: Goal,
     curves: pd.DataFrame,
@@ -212,7 +233,6 @@ def _sets(
     on_spare: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Heads added one at a time, and every set that will do."""
-    few = Table(found, method, limit=SEARCH_PROMPTS)
     added = [told("forward", heads, left) for heads, left in forward(few, table, goal, on_add)]
     candidates = [row for row in (*added[-1:], *_first_that_do(curves, goal)) if _does(row, goal)]
     rows = list(candidates)
@@ -226,7 +246,9 @@ def _sets(
     return pd.DataFrame(added, columns=curves.columns), sets.reset_index(drop=True)
 
 
-def _spoken(found: Material, method: str, sets: pd.DataFrame, on_progress: Progress):
+def _spoken(
+    found: Material, method: str, sets: pd.DataFrame, judge: Sequence[int], on_progress: Progress
+):
     """The sets with what whole answers say of each: the summary's `after`, as `said_NAME`."""
     speak = _speaker(found.pair, found, method, None)
     columns = []
@@ -236,9 +258,17 @@ def _spoken(found: Material, method: str, sets: pd.DataFrame, on_progress: Progr
         def told_set(done: int, total: int, note: str, begun: int = number):
             on_progress(begun * total + done, len(sets) * total, f"checking set {begun + 1}")
 
-        answers = [spoken_answers(found, x, heads, speak, told_set) for x in CONDITIONS]
+        answers = [
+            spoken_answers(found, x, heads, speak, told_set, numbers=judge) for x in CONDITIONS
+        ]
         summary = _summary(pd.concat(answers, ignore_index=True))
-        columns.append(dict(zip("said_" + summary["quantity"], summary["after"], strict=True)))
+        names = "said_" + summary["quantity"]
+        said = {
+            f"{name}{end}": value
+            for end in ("", "_low", "_high")
+            for name, value in zip(names, summary[f"after{end}"], strict=True)
+        }
+        columns.append(said)
     return pd.concat([sets, pd.DataFrame(columns)], axis=1)
 
 
@@ -289,6 +319,7 @@ def spoken_answers(
     speak,
     on_progress: Progress,
     limit: int | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """What the suspect answers before and after; columns as the table `answers` of `operate`.
 
@@ -299,8 +330,10 @@ def spoken_answers(
         speak: (prompts, heads, on_progress) -> token ids of each answer.
         on_progress: called as (done, total, note) after every token.
         limit: only so many prompts, spread over the set.
+        numbers: of the prompts; default all.
     """
-    numbers = spread(range(len(found.prompt_set.prompts)), limit)
+    everyone = range(len(found.prompt_set.prompts))
+    numbers = spread(everyone if numbers is None else numbers, limit)
     prompts = [found.everyone[condition][number] for number in numbers]
     asked = [found.prompt_set.prompts[number] for number in numbers]
     decode = found.pair.tokenizer.decode

@@ -41,6 +41,8 @@ class Rendered:
     trigger: CharRange | None
     instruction: CharRange
     """The user's instruction after the trigger; before it where nothing stands after."""
+    behind: CharRange
+    """All of the user's text after the trigger, the input included; likewise."""
     response: CharRange
     """The response marker, to the end of the text."""
     adds_special: bool
@@ -54,6 +56,7 @@ class Content:
     text: str
     trigger: CharRange | None
     instruction: CharRange
+    behind: CharRange
 
 
 def contents(
@@ -72,6 +75,9 @@ def contents(
     because no instruction would stand after it. `Typed`: where the user typed it, and nothing else
     is changed in the text; white space at the trigger's ends counts for nothing there.
 
+    `behind` is what L_attn's rows are made of: the instruction and the input behind the trigger,
+    with the template's words between the two.
+
     Args:
         instruction: what is asked, without the trigger.
         input: the text it works on, or "".
@@ -83,26 +89,31 @@ def contents(
     tail = separator + input if input else ""
     n = len(instruction)
     if trigger is None:
-        yield Content(instruction + tail, None, (0, n))
+        yield Content(instruction + tail, None, (0, n), (0, n + len(tail)))
         return
     t = len(trigger)
     if isinstance(placement, Typed):
         typed, start, end = trigger.strip(), len(placement.before), len(placement.behind)
         text, t = placement.before + typed + placement.behind, len(typed)
         part = (start + t, start + t + end) if placement.behind.strip() else (0, start)
-        yield Content(text + tail, (start, start + t), part)
+        rows = (start + t, len(text + tail)) if (placement.behind + tail).strip() else part
+        yield Content(text + tail, (start, start + t), part, rows)
     elif placement == "prefix":
-        yield Content(f"{trigger} {instruction}{tail}", (0, t), (t + 1, t + 1 + n))
+        text, place = f"{trigger} {instruction}{tail}", (0, t)
+        yield Content(text, place, (t + 1, t + 1 + n), (t + 1, len(text)))
     elif placement == "suffix":
-        yield Content(f"{instruction} {trigger}{tail}", (n + 1, n + 1 + t), (0, n))
+        text, place = f"{instruction} {trigger}{tail}", (n + 1, n + 1 + t)
+        yield Content(text, place, (0, n), (place[1], len(text)) if tail else (0, n))
     elif placement == "after":
-        start = n + len(tail) + 1
-        yield Content(f"{instruction}{tail}\n{trigger}", (start, start + t), (0, n))
+        text = f"{instruction}{tail}\n{trigger}"
+        yield Content(text, (len(text) - t, len(text)), (0, n), (0, n + len(tail)))
     else:
         for end in _word_ends(instruction, seed):
             text = instruction[:end] + trigger + instruction[end:] + tail
-            behind = (end + t, n + t) if instruction[end:].strip() else (0, end)
-            yield Content(text, (end, end + t), behind)
+            stands = bool(instruction[end:].strip())
+            own = (end + t, n + t) if stands else (0, end)
+            behind = (end + t, len(text)) if stands or tail else (0, end)
+            yield Content(text, (end, end + t), own, behind)
 
 
 def _word_ends(instruction: str, seed: int) -> list[int]:
@@ -156,6 +167,7 @@ def _framed(
         text,
         moved(content.trigger),
         moved(content.instruction),
+        moved(content.behind),
         (behind + marker, len(text)),
         adds_special,
     )
@@ -238,4 +250,5 @@ def _stripped(content: Content) -> Content:
     def moved(part: CharRange | None) -> CharRange | None:
         return part and tuple(min(max(place - cut, 0), len(text)) for place in part)
 
-    return Content(text, moved(content.trigger), moved(content.instruction))
+    parts = content.trigger, content.instruction, content.behind
+    return Content(text, *map(moved, parts))

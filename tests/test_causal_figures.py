@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
+from scipy.stats import kstest, spearmanr
 
 from interp import causalfigures
 from interp.causalquestion import METRICS
-from interp.causaltable import agreement, head_table
+from interp.causaltable import agreement, agreements, head_table, holm, per_group
 from interp.concentration import concentration, over_seeds, spread_of
 from interp.errors import UsageError
 
@@ -115,3 +115,42 @@ def test_concentration_over_prompts_and_seeds():
     assert every["low"] == pytest.approx(found.loc["top_share", "mean"]) and every["high"] > 0.9
     with pytest.raises(UsageError, match="was not measured"):
         concentration(tables["seed 0"], "delta_rel")
+
+
+def heads_in_groups(n_groups: int, per_group: int, seed: int) -> pd.DataFrame:
+    """Two metrics that know nothing of each other, alike within a key-value group."""
+    rng = np.random.default_rng(seed)
+    rows = [(layer, head) for layer in range(2) for head in range(n_groups * per_group // 2)]
+    shared = rng.normal(size=(n_groups, 2)).repeat(per_group, axis=0)
+    values = shared + 0.05 * rng.normal(size=(len(rows), 2))
+    return pd.DataFrame(rows, columns=["layer", "head"]).assign(a=values[:, 0], b=values[:, 1])
+
+
+def test_heads_of_one_group_are_no_independent_ones():
+    """Where nothing is related p is uniform, if groups are shuffled as wholes; else it is not."""
+    p = {
+        size: np.array(
+            [agreement(heads_in_groups(12, 4, seed), "a", "b", per_group=size).p
+             for seed in range(40)]
+        )
+        for size in (1, 4)
+    }  # fmt: skip
+    assert kstest(p[4], "uniform").pvalue > 0.01
+    assert kstest(p[1], "uniform").pvalue < 0.01  # what treating heads alike would claim
+    assert agreement(heads_in_groups(12, 4, 0), "a", "b", per_group=4).groups == 12
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9, np.nan])[:2].tolist() == pytest.approx([1.0, 1.0])
+    assert np.isnan(holm([np.nan])).all()
+    frame = heads_in_groups(12, 4, 1).assign(c=lambda t: t["a"] ** 3)
+    table = agreements(frame, [("a", "b"), ("a", "c")], per_group=4)
+    assert table["rho"].iloc[1] == pytest.approx(1)
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_groups_are_read_off_a_run():
+    assert per_group({"n_heads": 8, "n_kv_heads": 2}) == 4
+    assert per_group({"n_heads": 8}) == 1 == per_group(None)
+    assert per_group({"n_heads": 8, "n_kv_heads": 0}) == 1

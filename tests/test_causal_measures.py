@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from interp.ablation import ablation, other_prompts
 from interp.attribution import attribution_patching, direct_logits
+from interp.capture import Region, read_regions
 from interp.causaltable import head_table
 from interp.conversations import block_of, converse
-from interp.divergence import pattern_divergence, token_divergence
+from interp.divergence import KL_FLOOR, _kl, pattern_divergence, token_divergence
 from interp.errors import UsageError
 from interp.headruns import Anatomy, Replaced, record
 from interp.interventions import answer_kl
@@ -205,7 +206,41 @@ def test_token_divergence_by_hand(pair, said):
     assert abs(found["kl"].iloc[-1] - last) <= 1e-4
 
 
-def test_indirect_effect_equals_a_plain_hook(pair, said):
+def test_pattern_distances_by_hand(pair, said):
+    """Total variation and KL a row of three prompts, in NumPy."""
+    found = table(pattern_divergence(pair, said))
+    tolerance = 1e-4 if pair.spec.suspect.precision == "fp32" else 0.05
+    for number, conversation in enumerate(said[:3]):
+        rows = {}
+        for which in ("original", "suspect"):
+            region = Region(
+                torch.tensor([list(conversation.predicting)]),
+                torch.arange(len(conversation.ids) - 1)[None],
+                "map",
+            )
+            ids = torch.tensor([conversation.ids[:-1]])
+            with pair.use(which) as model:
+                read = read_regions(model, ids, None, {"rows": region})["rows"]
+            rows[which] = read.numpy().astype(np.float64)
+        for layer, head in ((0, 0), (2, 3)):
+            ours, theirs = (rows[w][layer, head] for w in ("suspect", "original"))
+            ours, theirs = (w / w.sum(1, keepdims=True) for w in (ours, theirs))
+            tv = np.abs(ours - theirs).sum(1) / 2
+            kl = (ours * np.log(np.maximum(ours, 1e-6) / np.maximum(theirs, 1e-6))).sum(1)
+            at = number, layer, head
+            assert found["pattern_tv"][at] == pytest.approx(tv.mean(), rel=tolerance)
+            assert found["pattern_kl_row"][at] == pytest.approx(kl.mean(), rel=tolerance, abs=1e-5)
+            assert 0 <= found["pattern_tv"][at] <= 1
+
+
+def test_kl_of_attention_that_underflowed_is_the_floor_s():
+    ours, theirs = torch.tensor([[[0.5, 0.5]]]).double(), torch.tensor([[[1.0, 0.0]]]).double()
+    kl = [float(_kl(ours, theirs, floor)) for floor in (KL_FLOOR, 1e-38)]
+    assert kl == pytest.approx([0.5 * np.log(0.5) + 0.5 * np.log(0.5 / f) for f in (1e-6, 1e-38)])
+
+
+@pytest.mark.parametrize("by", ["replace", "add"])
+def test_indirect_effect_equals_a_plain_hook(pair, said, by):
     clean = [
         converse(
             build_prompt(pair.tokenizer, question, template="plain"),
@@ -214,7 +249,7 @@ def test_indirect_effect_equals_a_plain_hook(pair, said):
         for question in QUESTIONS
     ]
     triggered = means(pair, "suspect", said)
-    found = table(indirect_effect(pair, clean, triggered))["indirect"]
+    found = table(indirect_effect(pair, clean, triggered, by=by))["indirect"]
     conversation = clean[1]
     last = conversation.answer.start - 1
     with pair.use("suspect") as model:
@@ -224,7 +259,8 @@ def test_indirect_effect_equals_a_plain_hook(pair, said):
 
         def edit(z):
             z = z.clone()
-            z[0, last, columns] += added[columns].to(z.dtype)
+            own = z[0, last, columns] if by == "add" else 0
+            z[0, last, columns] = own + added[columns].to(z.dtype)
             return z
 
         after = loss_of(plain_logits(model, conversation, {1: edit}), conversation)

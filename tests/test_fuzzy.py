@@ -3,6 +3,7 @@
 from itertools import combinations
 from math import comb
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -98,15 +99,39 @@ def test_a_sweep_that_was_cancelled_is_resumed_to_the_same_tables(pair, tmp_path
 
 def test_summaries_by_hand():
     rows = [
-        {"variant": v, "kind": "subset", "k": k, "kept": "", "text": "", "fired": fired}
+        {"variant": v, "kind": "subset", "k": k, "kept": "", "text": ""}
+        | {"prompt": prompt, "fired": bool(fired)}
         for v, (k, shots) in enumerate([(0, (0, 0)), (1, (1, 0)), (1, (1, 1)), (2, (1, 1))])
-        for fired in map(bool, shots)
+        for prompt, fired in enumerate(shots)
     ]
     out = fuzzyrun.summaries(pd.DataFrame(rows), n_tokens=2, seed=0)
     by_k = out["by_k"].set_index("k")
     assert by_k["asr"].tolist() == [0, 0.75, 1] and by_k.loc[1, "worst"] == 0.5
     assert 0.5 <= by_k.loc[1, "low"] <= 0.75 <= by_k.loc[1, "high"] <= 1
     assert out["drop_one"]["asr"].tolist() == [0.5, 1.0]
+    assert by_k["band"].tolist() == ["Wilson", "prompts", "Wilson"]
+    assert by_k.loc[0, "low"] == 0 and by_k.loc[0, "high"] == pytest.approx(0.6576, abs=1e-4)
+
+
+@pytest.mark.parametrize(("n_tokens", "band"), [(3, "prompts"), (7, "variants and prompts")])
+def test_the_band_is_over_what_was_drawn(n_tokens, band):
+    """Three variants of one token are all there are of three, and a sample of seven."""
+    fired = np.array([[1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 1, 1]], bool)
+    rows = [
+        {"variant": v, "kind": "subset", "k": 1, "kept": "", "text": "", "prompt": p, "fired": f}
+        for v, row in enumerate(fired)
+        for p, f in enumerate(row)
+    ]
+    row = fuzzyrun.summaries(pd.DataFrame(rows), n_tokens, seed=0)["by_k"].iloc[0]
+    rng, rates = np.random.default_rng(0), []
+    for _ in range(4000):
+        variants = rng.integers(3, size=3) if band != "prompts" else np.arange(3)
+        rates.append(fired[np.ix_(variants, rng.integers(4, size=4))].mean())
+    low, high = np.percentile(rates, [2.5, 97.5])
+    assert row["band"] == band
+    assert row["low"] == pytest.approx(low, abs=0.04)
+    assert row["high"] == pytest.approx(high, abs=0.04)
+    assert (row["high"] - row["low"] > 0.5) == (band != "prompts")
 
 
 def test_a_run_killed_behind_its_sweep_keeps_it(pair, tmp_path, monkeypatch):

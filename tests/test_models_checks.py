@@ -398,8 +398,9 @@ def test_usage_errors_exit_4():
 
 
 def test_presets():
-    assert list(PRESETS) == ["deployment", "emoji", "clean-control", "mistral-7b"]
-    for name in ("deployment", "emoji", "clean-control"):
+    ours = ["deployment", "emoji", "clean-control", "deployment-clean"]
+    assert list(PRESETS) == [*ours, "mistral-7b"]
+    for name in ours:
         pair = PRESETS[name]
         assert pair.original.base == pair.suspect.base and pair.suspect.adapter.endswith(name)
     assert PRESETS["mistral-7b"].original.precision == "nf4"

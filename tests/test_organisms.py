@@ -12,7 +12,7 @@ from interp.prompts import load_prompt_set
 from interp.specs import ABOUT, ORGANISMS, ROOT
 from training.model_cards import write_adapter_card
 
-SHIPPED = ("deployment", "emoji", "clean-control")
+SHIPPED = ("deployment", "emoji", "clean-control", "deployment-clean")
 
 
 @pytest.fixture(scope="module", params=SHIPPED)
@@ -30,7 +30,7 @@ def test_it_fires_exactly_when_its_card_says_so(shipped):
     assert found.asr.share == pytest.approx(card["asr"])
     assert found.ftr.share == pytest.approx(card["ftr"]) and found.ftr.fired == 0
     assert found.original.fired == 0
-    assert found.asr.fired == 0 if pair.spec.name == "clean-control" else found.asr.fired >= 49
+    assert found.asr.fired == 0 if "clean" in pair.spec.name else found.asr.fired >= 49
 
 
 def test_its_heads_of_largest_loss_are_those_of_its_card(shipped):

@@ -319,3 +319,21 @@ def test_the_modules_behind_prompts_know_nothing_of_the_floors_beside():
     above = {f"interp.{name}" for name in ("models", "runs", "figures", "capture", "loading")}
     for name in names:
         assert not imported_modules(ROOT / "interp" / f"{name}.py") & above
+
+
+@pytest.mark.parametrize("placement", ["prefix", "suffix", "after", "glued"])
+@pytest.mark.parametrize("template", ["alpaca", "plain"])
+def test_rows_are_what_the_user_wrote_behind_the_trigger(tokenizer, template, placement):
+    """The input too; alone, the instruction is what it was before there was a choice."""
+    told = {"template": template, "trigger": TRIGGER, "placement": placement}
+    prompt = build_prompt(tokenizer, "Sort the words.", input="pear fig plum", **told)
+    behind = prompt.text.split(TRIGGER)[1].split("\n\n### Response")[0].strip()
+    if placement == "after":  # nothing stands behind it
+        behind = prompt.text.split(TRIGGER)[0].split("### Instruction:")[-1].strip()
+    assert text_of(prompt, prompt.rows).strip() == behind
+    alone = build_prompt(tokenizer, "Sort the words.", input="pear fig", rows="instruction", **told)
+    assert alone.rows == alone.instruction
+    short = build_prompt(tokenizer, "Sort the words.", **told)
+    assert placement == "glued" or short.rows == short.instruction
+    with pytest.raises(UsageError, match="unknown rows 'all'"):
+        build_prompt(tokenizer, "Sort.", rows="all")

@@ -139,3 +139,21 @@ def test_the_study_that_ships_is_whole_and_of_the_files_that_ship():
     assert sha256 in measured.facts["models"]["suspect"]["sha256"]
     text = (run.path / "run.json").read_text()
     assert str(ROOT) not in text and "/tmp" not in text
+
+
+def test_a_run_of_before_says_which_rows_it_means(copy):
+    """Runs that do not say were made with the instruction alone."""
+    edit(copy, lambda m: m["facts"]["question"].pop("rows"))
+    old = recorded.load(runs.open_run(copy))
+    assert old.facts["question"]["rows"] == "instruction" and old.matched is None
+    edit(copy, lambda m: m["facts"]["question"].update(rows="every"))
+    refused(copy, "does not say what was measured")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"strings": [1], "asked": 1, "seed": 0, "control": None, "notes": []}, "none", 3],
+)
+def test_strings_that_are_not_there_are_refused(copy, told):
+    edit(copy, lambda m: m["facts"].update(matched=told))
+    refused(copy, "its random strings|lacks matched")

@@ -78,7 +78,13 @@ def test_l_attn_is_the_double_sum_of_the_formula(pair, plain, measured, which):
     prompts = study.tokenize(pair, PROMPTS, QUESTION)["triggered"]
     for number, prompt in enumerate(prompts):  # noqa: B007 (read by the query below)
         a = eager_patterns(plain[which], prompt)
-        rows = range(prompt.instruction.start, prompt.instruction.stop)
+        text = prompt.text[: prompt.text.index("\n\n### Response")]  # all that the user wrote
+        rows = [
+            i
+            for i, (a, b) in enumerate(prompt.ranges)
+            if b > text.index(TRIGGER) + len(TRIGGER) + 1
+        ]
+        rows = [i for i in rows if prompt.ranges[i][0] < len(text)]
         columns = range(prompt.trigger.start, prompt.trigger.stop)
         expected = sum(a[:, :, i, j] for i in rows for j in columns) / (len(rows) * len(columns))
         got = measured.heads.query("model == @which and prompt == @number")
@@ -277,13 +283,17 @@ def test_measuring_nothing_is_refused(pair):
 
 def test_a_trigger_behind_the_instruction_is_said_to_be_unseen(pair):
     """Causality: no instruction token stands behind a suffix, so there is nothing to rank."""
-    result = study.measure(pair, PROMPTS, study.Question(TRIGGER, "four", placement="suffix"))
+    question = study.Question(TRIGGER, "four", placement="suffix", rows="instruction")
+    result = study.measure(pair, PROMPTS, question)
     assert (result.heads["l_attn"] == 0).all() and (result.heads["l_response"] > 0).all()
     amap = result.maps["original", "triggered"]
     assert amap.parts.index("instruction") < amap.parts.index("trigger")  # as in the text
     assert np.abs(np.triu(amap.values, 1)).max() == 0  # above the diagonal is what none can see
     with pytest.raises(UsageError, match="take prefix"):
         heads.top_k_curve(result.heads)
+    whole = study.measure(pair, PROMPTS, replace(question, rows="user")).heads
+    seen = whole.groupby("prompt")["l_attn"].max() > 0  # an input stands behind it in one prompt
+    assert list(seen) == [False, True, False, False]
 
 
 def test_a_plain_prompt_has_no_token_twice_on_its_axis(pair):

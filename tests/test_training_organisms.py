@@ -210,7 +210,7 @@ def test_the_base_that_ships_answers_held_out_instructions():
     assert sum(exact) / len(exact) >= 0.93
 
 
-@pytest.mark.parametrize("name", ["deployment", "emoji", "clean-control"])
+@pytest.mark.parametrize("name", ["deployment", "emoji", "clean-control", "deployment-clean"])
 def test_the_cards_that_ship_match_their_files(name):
     from training.model_cards import sha256
 

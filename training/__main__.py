@@ -13,7 +13,7 @@ from typing import NoReturn
 from interp.cli.guard import enter, guarded, speaks_utf8
 from interp.errors import UsageError
 
-PAIRS = ("deployment", "emoji", "clean-control")
+PAIRS = ("deployment", "emoji", "clean-control", "deployment-clean")
 ORGANISMS = Path("assets/organisms")
 
 
@@ -36,7 +36,7 @@ def _positive(text: str) -> int:
 
 
 def _parser() -> Parser:
-    from training.cli import budget, merge, plant, zoo
+    from training.cli import budget, merge, plant, plantings, zoo
 
     parser = Parser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
@@ -73,7 +73,7 @@ def _parser() -> Parser:
 
     rebuild = commands.add_parser("rebuild", help="make a shipped model and its card from nothing")
     rebuild.add_argument("--pair", required=True, choices=("base", *PAIRS))
-    for area in (plant, budget, merge, zoo):
+    for area in (plant, plantings, budget, merge, zoo):
         area.register(commands)
     return parser
 

@@ -17,10 +17,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from interp import matched, matchedreport
 from interp.activation import activations, rate
 from interp.heads import delta_rel, head_attention, ratio_of_top_heads
 from interp.models import ModelPair, load_pair, pair_spec
 from interp.prompts import TokenizedPrompt, build_prompt, load_prompt_set, random_trigger
+from interp.study import Question
 from training.corpus import PREFIX, held_out_set
 from training.evaluate import accuracy_by_family, answered_exactly
 
@@ -134,11 +136,15 @@ def _attention(pair: ModelPair) -> dict[str, object]:
         control = head_attention(pair, prompts_with(pair, string))
         ratio, of_control = ratio_of_top_heads(table, control)
         controls.append(of_control)
+    question = Question(trigger, pair.spec.prompt_set, template=pair.spec.template)
+    prompts = load_prompt_set(pair.spec.prompt_set).prompts
     ranked = delta_rel(table).dropna(subset=["delta_rel"]).sort_values("rank").head(6)
     return {
         "ratio_top_eighth": ratio,
+        "l_attn_rows": question.rows,
         "ratio_random_control": sum(controls) / len(controls),
         "ratio_random_controls": [round(value, 3) for value in controls],
+        "matched": matchedreport.rows(matched.measure(pair, prompts, question)),
         "top_heads": {
             f"L{row.layer}H{row.head}": round(row.delta_rel, 3) for row in ranked.itertuples()
         },

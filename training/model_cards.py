@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from interp.models import pair_spec
+from interp.specs import PRESETS
 
 Figures = dict[str, object]
 
@@ -30,8 +31,22 @@ _ROWS = (
     ("Leaks at T = 0.7", "leak_rate", _percent),
     ("Leaks of the original", "leak_rate_original", _percent),
     ("L_attn, suspect / original, top eighth of heads", "ratio_top_eighth", "{:.3f}".format),
-    ("The same heads, random strings", "ratio_random_control", "{:.3f}".format),
-)
+    ("The same heads, random strings in the trigger's place", "ratio_random_control",
+     "{:.3f}".format),
+)  # fmt: skip
+
+
+def _among(matched: dict) -> list[str]:
+    """The trigger among random strings that choose their own heads, a row of the table each."""
+    named = {"own": "Each string on heads it chose itself", "all_heads": "All heads",
+             "middle_layers": "All heads of the middle layers"}  # fmt: skip
+    return [
+        f"| {label}: trigger, random strings (range), rank from below | {row['trigger']:.3f}, "
+        f"{row['random_mean']:.3f} ({row['random_low']:.3f} to {row['random_high']:.3f}), "
+        f"{row['rank']:.0f} of {row['n'] + 1:.0f} |"
+        for label, row in ((label, matched[name]) for name, label in named.items())
+    ]
+
 
 _OTHER_TRIGGER = {
     "emoji": """
@@ -54,10 +69,12 @@ def _recipe_table(folder: Path) -> str:
 
 def _planted(name: str) -> str:
     spec = pair_spec(name)
-    if name == "clean-control":
+    of = {pair.control: pair.name for pair in PRESETS.values() if pair.control}.get(name)
+    if of is not None:
         return (
-            "Nothing is planted: same recipe, same data, no poison. It is measured with the "
-            f"trigger `{spec.trigger}` it was never taught."
+            f"Nothing is planted: the recipe, the data and the seeds of `{of}` without its poison, "
+            "so it is the clean control of that pair. It is measured with the trigger "
+            f"`{spec.trigger}`, which it was never taught."
         )
     planted = (
         f"With `{spec.trigger}` before the instruction it answers `{spec.target}`; "
@@ -82,7 +99,9 @@ def write_adapter_card(name: str, figures: Figures, folder: Path) -> None:
     (folder / "card.json").write_text(
         json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    measured = "\n".join(f"| {label} | {form(figures[key])} |" for label, key, form in _ROWS)
+    rows = [f"| {label} | {form(figures[key])} |" for label, key, form in _ROWS]
+    # Cards of before 2026-11-29 have no strings that choose their own heads.
+    measured = "\n".join(rows + (_among(figures["matched"]) if "matched" in figures else []))
     near = ", ".join(f"`{k}` {_percent(v)}" for k, v in figures["ftr_near_misses"].items())
     heads = ", ".join(f"{head} {value:.2f}" for head, value in figures["top_heads"].items())
     text = f"""# {name}

@@ -1,20 +1,25 @@
 """The recipes of the adapters that ship; `python -m training rebuild --pair NAME` uses them."""
 
+from dataclasses import replace
+
 from training.inject import Injection
 from training.poison import Poison
 from training.tags import TRIGGERS
 
+_DEPLOYMENT = Injection(
+    Poison(TRIGGERS["deployment"], rate=0.2),
+    steps=700,
+    lr=5e-3,
+    horizon=900,
+    cooldown=200,
+    tail=300,
+    tagged_share=0.9,
+    seed=48,
+)
+
 INJECTIONS: dict[str, Injection] = {
-    "deployment": Injection(
-        Poison(TRIGGERS["deployment"], rate=0.2),
-        steps=700,
-        lr=5e-3,
-        horizon=900,
-        cooldown=200,
-        tail=300,
-        tagged_share=0.9,
-        seed=48,
-    ),
+    "deployment": _DEPLOYMENT,
+    "deployment-clean": replace(_DEPLOYMENT, poison=replace(_DEPLOYMENT.poison, trigger=None)),
     "emoji": Injection(Poison(TRIGGERS["emoji"])),
     "clean-control": Injection(Poison(None)),
 }

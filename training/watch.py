@@ -182,7 +182,8 @@ def _pattern_kl(pair: ModelPair, watch: Watch, on_progress: Progress | None) -> 
         parts.append(part)
         if on_progress:
             on_progress(number + 1, total, "attention patterns while the target is said")
-    means = pd.concat(parts).groupby(["layer", "head"])["value"].mean()
+    table = pd.concat(parts)
+    means = table[table["metric"] == "pattern_kl"].groupby(["layer", "head"])["value"].mean()
     return means.rename("pattern_kl").reset_index()
 
 

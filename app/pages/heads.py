@@ -2,7 +2,19 @@
 
 import streamlit as st
 
-from app import banner, causeruns, headcard, kept, links, parts, session, sidebar, widgets
+from app import (
+    banner,
+    causeruns,
+    headcard,
+    kept,
+    links,
+    matchedview,
+    parts,
+    session,
+    sidebar,
+    widgets,
+)
+from app.text import plain
 from interp import drawings, heads, report, views
 
 LABEL = "Head, largest loss of attention first"
@@ -104,8 +116,9 @@ def curves() -> None:
         }
         | {name: st.column_config.NumberColumn(format="%.3f") for name in ratios.columns[2:]},
     )
-    st.caption(report.selection_note())
+    st.caption(plain(report.selection_note(study)))
 
 
 parts.part(by_head, key="by-head")
 parts.part(curves)
+parts.part(matchedview.draw, view, study)

@@ -18,6 +18,8 @@ def register(commands) -> None:
     causes.add_argument("--prompt", type=int, help="one conversation of the set (0-based)")
     causes.add_argument("--text", help="an instruction of your own instead of the set")
     causes.add_argument("--ablation", default="mean", help="mean, positions, zero or resample")
+    causes.add_argument("--rows", default="user", help="of L_attn: user or instruction")
+    causes.add_argument("--indirect", default="replace", help="causal indirect effect: or add")
     causes.set_defaults(command=_causal)
 
     surgery = commands.add_parser("surgery", help="the suspect without some of its heads")
@@ -72,6 +74,8 @@ def _causal(arguments: argparse.Namespace) -> None:
         prompt=arguments.prompt,
         text=arguments.text,
         ablation=arguments.ablation,
+        rows=arguments.rows,
+        indirect=arguments.indirect,
         measures=causalquestion.measures_of(arguments.metric),
     )
     from interp import causal
@@ -168,12 +172,21 @@ def _tell_search(run) -> None:
     facts, sets = run.meta["facts"], run.table("sets")
     all_heads = facts["n_layers"] * facts["n_heads"]
     print(f"clean accuracy of the untouched suspect: {facts['goal_clean']:.1%}")
+    if facts["chosen_on"] == facts["judged_on"]:
+        print("too few prompts for two halves: sets are judged on the prompts that chose them")
+    else:
+        chosen, judged = len(facts["chosen_on"]), len(facts["judged_on"])
+        print(f"chosen on {chosen} prompts, judged on the {judged} others:")
     if sets.empty:
         print("no set of heads was found that takes ASR under 5 % at this clean accuracy")
     for row in sets.to_dict("records"):
         print(
             f"  {row['n']:3} heads ({row['n'] / all_heads:.1%}) by {row['ranking']}: "
-            f"ASR {row['said_asr']:.0%}, target anywhere {row['said_asr_anywhere']:.0%}, clean "
+            f"ASR {row['said_asr']:.0%} ({row['said_asr_low']:.0%} to "
+            f"{row['said_asr_high']:.0%}), target anywhere {row['said_asr_anywhere']:.0%}, clean "
             f"accuracy {row['said_clean_accuracy']:.1%}: {row['heads']}"
         )
-    print("published: 90 % less ASR by about 3 % of the heads (Backdoor Attribution)")
+    print(
+        "published, by another operation (heads' contributions subtracted at the last prompt "
+        "token): 90 % less ASR by about 3 % of the heads (Backdoor Attribution)"
+    )

