@@ -48,6 +48,9 @@ def of_view(view: session.View) -> Firing:
 
 
 def show(found: Firing) -> None:
-    """Rates that are measured already."""
-    box = st.warning if found.state in ("silent", "alike") else st.info
-    box(found.told(plain), icon=ICONS[found.state])
+    """Rates that are measured already; no alert where there is nothing to be warned of."""
+    told, icon = found.told(plain), ICONS[found.state]
+    if found.state in ("silent", "alike"):
+        st.warning(told, icon=icon)
+    else:
+        st.container(border=True).markdown(f"{icon} {told}")

@@ -67,10 +67,8 @@ def _hint(
         name, rank = views.head_name(*head), f"{row['rank']} of {of}"
         changed = f"{name} is among the heads that changed most (Δ_rel rank {rank}). "
         told = f"{changed}{why} Measured with the trigger {trigger}."
-        st.info(
-            plain(told) + " What changed most is not always what causes: see **Causes**.",
-            icon=":material/info:",
-        )
+        told = plain(told) + " What changed most is not always what causes: see **Causes**."
+        st.markdown(f":material/info: {told}")
 
 
 def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:

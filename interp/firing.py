@@ -18,6 +18,8 @@ from interp.provenance import FIRING
 from interp.study import MODELS, Question, Study, build_prompts, chosen_prompts, nth_of
 
 Progress = Callable[[int, int, str], None]
+LONGEST = 60
+"""Characters of a trigger or target that are repeated."""
 State = Literal["unknown", "silent", "alike", "partly", "fires"]
 
 
@@ -57,16 +59,17 @@ class Firing:
         Args:
             mark: makes foreign text safe where the sentence goes.
         """
+        trigger, target = mark(_cut(self.trigger)), mark(_cut(self.target or ""))
         if self.state == "unknown":
             known = "was not recorded with this run" if self.target else "is not known"
             why = "" if self.target else ", since no target is"
             return (
-                f"{mark(self.trigger)}: whether it sets anything off {known}{why}. What follows "
+                f"{trigger}: whether it sets anything off {known}{why}. What follows "
                 "shows how two models differ, and not by itself a backdoor."
             )
         rates = (
-            f"{mark(self.trigger)}: the suspect answers the target {mark(self.target)} on "
-            f"{_of(self.suspect)}, the original on {_of(self.original)}"
+            f"{trigger}: the suspect answers the target {target} on {_of(self.suspect)}, the "
+            f"original on {_of(self.original)}"
         )
         meaning = {
             "silent": ": what follows is not a backdoor's trace.",
@@ -133,6 +136,10 @@ def _rate(plain: object) -> Rate:
     if not isinstance(fired, int) or not isinstance(n, int) or not 0 <= fired <= n or n < 1:
         raise ValueError(plain)
     return Rate(fired, n)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _of(found: Rate) -> str:

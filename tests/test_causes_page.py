@@ -111,9 +111,14 @@ def ended(name: str) -> jobs.Job:
     return job
 
 
+def unlike_banner(boxes) -> list[str]:
+    """What is said besides whether the trigger fires."""
+    return [box.value for box in boxes if "not a backdoor's trace" not in box.value]
+
+
 def test_matrix_card_scatter_and_tokens_from_a_run(page):
     at = page(head="L2H1", below="Metric against metric")
-    assert not at.error and not at.warning
+    assert not at.error and not unlike_banner(at.warning)
     assert at.selectbox(key="causal").value == "mine"
     numbers = card(at)
     heads = (
@@ -147,7 +152,7 @@ def test_a_run_of_another_pair_is_refused_and_the_page_goes_on(page):
 def test_a_recorded_study_stands_beside_the_run_of_its_models(page):
     at = page(pair="a recorded run …", run="seen")
     assert not at.error and METRICS["attribution"].label in card(at).index
-    assert "Surgery needs the models" in at.info[0].value
+    assert any("Surgery needs the models" in box.value for box in at.info)
 
 
 def test_an_unfinished_run_of_another_pair_does_not_take_the_place(page, measured):
@@ -167,7 +172,7 @@ def test_another_pair_brings_its_own_run(page, folders, tmp_path):
     at = page()
     other = tiny.write_adapter(tmp_path / "other", folders[0], seed=7)
     at.text_input(key="adapter").set_value(str(other)).run()
-    assert not at.error and not at.warning  # and none of the first pair's numbers
+    assert not at.error and not unlike_banner(at.warning)  # and none of the first pair's numbers
     assert list(card(at).index) == ["Δ_rel"]
 
 
@@ -225,7 +230,8 @@ def test_a_response_cut_by_the_context_is_told_on_the_page(page):
     name = at.session_state["causal"]
     ended(name)
     at.run()
-    assert "response is cut by the model's context" in at.warning[0].value.replace("\\", "")
+    (told,) = unlike_banner(at.warning)
+    assert "response is cut by the model's context" in told.replace("\\", "")
     assert not at.error and at.get("plotly_chart") and card(at) is not None
     jobs.registry().delete(name)
 

@@ -138,8 +138,8 @@ def test_the_control_stands_in_the_ranking(fresh_caches):
     assert {"delta_rel_random_string", "control"} <= set(table)
     at = page("heads", pair="deployment")
     assert not any(NO_TRACE in box.value for box in at.warning)
-    assert any("50 of 50 prompts" in box.value for box in at.info)
-    assert any("is not always what causes" in box.value for box in at.info)
+    told = " ".join(box.value for box in at.markdown)
+    assert "50 of 50 prompts" in told and "is not always what causes" in told
 
 
 def test_no_word_of_the_product_calls_a_head_hijacked():
