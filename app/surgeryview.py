@@ -234,7 +234,7 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
     st.caption(
         f"Searched so: the first n heads of every ranking; heads added one at a time by their "
         f"exact effect on {SEARCH_PROMPTS} prompts; heads taken back out of the best sets. The "
-        "smallest found, not proven to be smallest; chosen and judged on the same prompts."
+        f"smallest found, not proven to be smallest; {_judged(run.meta['facts'])}"
     )
     said = [name for name in QUANTITIES if f"said_{name}" in sets]
     with st.expander(f"All {len(sets)} sets that reach the goal", expanded=True):
@@ -251,6 +251,14 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
                 },
             },
         )
+
+
+def _judged(facts: dict) -> str:
+    """On which prompts the sets were judged."""
+    chosen, judged = facts.get("chosen_on"), facts.get("judged_on")
+    if chosen is None or chosen == judged:  # runs of before 2026-11-29, or too few prompts
+        return "chosen and judged on the same prompts, so the rates are optimistic."
+    return f"chosen on {len(chosen)} prompts, judged by whole answers on the {len(judged)} others."
 
 
 def _cured(row: pd.Series) -> str:
