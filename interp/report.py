@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from interp import heads, matchedreport
+from interp.matched import STRINGS
 from interp.runs import sha256_of
 from interp.specs import PRESETS, ROWS
 from interp.study import CONDITIONS, MODELS, Study, l_attn
@@ -62,6 +63,7 @@ def axes_note(study: Study, parts_shown: Sequence[str]) -> str:
 def command(study: Study, view: View) -> str:
     """The command line that measures this study again and writes the figures of this view."""
     options = pair_options(study.facts) | _question_options(study.facts) | view.options
+    options |= _strings_options(study)
     words = [view.kind]
     for name, value in options.items():
         if value is True:
@@ -190,6 +192,17 @@ def _question_options(facts: dict) -> dict[str, str]:
             options[f"--{name}"] = str(question[name])
     options |= {"--placement": question["placement"], "--seed": str(question["seed"])}
     return options | ({} if question["rows"] == "user" else {"--rows": question["rows"]})
+
+
+def _strings_options(study: Study) -> dict[str, str]:
+    """How many random strings: none if the study holds none."""
+    if study.matched is None:
+        return {"--strings": "0"}
+    asked, control = study.matched.facts["asked"], study.matched.facts["control"]
+    options = {} if asked == STRINGS else {"--strings": str(asked)}
+    preset = PRESETS.get(study.facts["pair"])
+    own = None if preset is None else preset.control
+    return options if control in (None, own) else options | {"--control": control}
 
 
 def _at(spec: dict, name: str, revision: str) -> str:
