@@ -54,7 +54,7 @@ def test_the_lesson_is_walked_through_by_keyboard_and_resumed_by_its_link(tmp_pa
         page = new()
         page.goto(f"{url}/?pair=deployment")
         settled(page)
-        page.get_by_role("link", name="Take the lesson").click()
+        page.get_by_role("link", name="Why? Ten minutes").click()
         for number, step in enumerate(STEPS, start=1):
             page.get_by_role("heading", name=step.title, level=1).wait_for()
             page.get_by_text(f"Step {number} of {len(STEPS)}").wait_for()
