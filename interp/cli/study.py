@@ -264,8 +264,8 @@ def _pairs(_: argparse.Namespace) -> None:
     from interp.specs import ABOUT, PRESETS
 
     for name, spec in PRESETS.items():
-        print(f"{name:14} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
-        print(f"{'':14} {ABOUT[name]}")
+        print(f"{name:16} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
+        print(f"{'':16} {ABOUT[name]}")
 
 
 def _above_zero(text: str) -> int:
