@@ -139,7 +139,7 @@ def _with_strings(pair, prompt_set, question, result, control, count: int):
     from interp.models import open_plan
 
     opened = None if control is None else open_plan(control, report)
-    prompts = study.chosen_prompts(prompt_set, question)
+    prompts = study.chosen_prompts(pair, prompt_set, question)
     try:
         found = matched.measure(
             pair, prompts, question, count=count, control=opened, on_progress=report
