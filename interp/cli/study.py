@@ -139,7 +139,7 @@ def _with_strings(pair, prompt_set, question, result, control, count: int):
     from interp.models import open_plan
 
     opened = None if control is None else open_plan(control, report)
-    prompts = study.chosen_prompts(prompt_set, question)
+    prompts = study.chosen_prompts(pair, prompt_set, question)
     try:
         found = matched.measure(
             pair, prompts, question, count=count, control=opened, on_progress=report
@@ -264,8 +264,8 @@ def _pairs(_: argparse.Namespace) -> None:
     from interp.specs import ABOUT, PRESETS
 
     for name, spec in PRESETS.items():
-        print(f"{name:14} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
-        print(f"{'':14} {ABOUT[name]}")
+        print(f"{name:16} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
+        print(f"{'':16} {ABOUT[name]}")
 
 
 def _above_zero(text: str) -> int:
