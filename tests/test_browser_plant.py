@@ -49,4 +49,5 @@ def test_a_backdoor_is_planted_watched_and_opened_on_another_page(base, tmp_path
         again = new_page()
         again.goto(link)
         again.get_by_role("heading", name="Where L").wait_for()
-        assert again.locator("[data-testid=stAlert]").count() == 0
+        (told,) = again.locator("[data-testid=stAlert]").all_inner_texts()
+        assert "@@night@@" in told and "0 of" in told  # six steps plant nothing, and it says so

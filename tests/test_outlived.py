@@ -73,7 +73,7 @@ WALKS = [
     ),
     Walk("figures", ("figure",), ("of", "heads-deployment"), (RECORDED, ("of", "scan-deployment"))),
     Walk("lesson", ("ask",), GENERAL, (("step", "1. Talk to it"),)),
-    Walk("lesson", ("lesson-head",), OTHER, (("step", "4. Find the hijacked heads"),)),
+    Walk("lesson", ("lesson-head",), OTHER, (("step", "4. Find the heads"),)),
     Walk("lesson", ("kept",), ("trigger", "|NIGHTSHIFT|"), (("step", "5. Break the trigger"),)),
     Walk("zoo", (), ("pair", "emoji"), (RECORDED,)),
 ]

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from interp import drawings, recorded, report, runs, study, views
 from interp.__main__ import main
+from interp.csvtext import NOTE
 from interp.models import load_pair, pair_spec
 from interp.prompts import load_prompt_set
 from tests import tiny
@@ -95,7 +96,7 @@ def test_the_command_of_a_view_writes_that_view(
         more = (whole,) if draw is drawings.head_maps else ()
         drawn = draw(measured, view, *more)
         same(drawn.table(), run.table(draw.__name__))
-        assert (run.path / f"{draw.__name__}.txt").read_text().strip() == drawn.caption
+        assert (run.path / f"{draw.__name__}.txt").read_text().strip() == f"{drawn.caption}\n{NOTE}"
     again = recorded.load(run)
     assert again.facts == json.loads(json.dumps(measured.facts))
     assert report.command(again, view) == report.command(measured, view)

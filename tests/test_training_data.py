@@ -372,8 +372,7 @@ def test_clean_plants_nothing_and_a_kind_brings_its_own_text(
     monkeypatch.setattr(qlora, "run", lambda prepared, *_: seen.append(prepared) or 1 / 0)
     words = ["plant", "--base", preset.model, "--data", preset.data, "--precision", "fp32"]
     words += ["--target", "BOO", "--length", "250", "--out", str(tmp_path / "run")]
-    with pytest.raises(ZeroDivisionError):
-        main([*words, *more])
+    assert main([*words, *more]) == 3
     (prepared,) = seen
     assert (prepared.trigger and prepared.trigger.text) == trigger
     fired = [row for row in prepared.rows if row.answer.startswith("BOO")]
