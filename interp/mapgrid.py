@@ -39,6 +39,10 @@ class Panel:
 
 LABEL_SIZE = (9.0, 12.0)
 """Pixels of the type of a token's label on a page, by the room it has."""
+PITCH = 1.15
+"""Of one label to the next, over the size of their type."""
+MARGINS = 100
+"""Pixels of a figure left and right of its panels."""
 
 
 def map_grid(
@@ -66,6 +70,10 @@ def map_grid(
     flat = [panel for row in panels for panel in row if panel is not None]
     across, down = _domains(n_cols, BESIDE / n_cols), _domains(n_rows, BELOW / n_rows)[::-1]
     size = label_size or _label_size(flat, side, n_cols)
+    most = (labels, labels)
+    if label_size is None:  # on a page, whose panels may have less room than as many labels need
+        wide = (across[0][1] - across[0][0]) * (DRAWN_AT - MARGINS)
+        most = tuple(min(labels, int(room / (PITCH * size))) for room in (wide, side))
     data, layout, shapes, notes = [], {}, [], []
     for r, row in enumerate(panels):
         for c, panel in enumerate(row):
@@ -75,7 +83,7 @@ def map_grid(
             x, y = f"x{number}", f"y{number}"
             data.append(_heatmap(panel, x, y))
             below = r == n_rows - 1 or panels[r + 1][c] is None
-            axes = _axes(panel, labels, size)
+            axes = _axes(panel, most, size)
             layout[f"xaxis{number}"] = axes[0] | {
                 "domain": across[c],
                 "anchor": y,
@@ -165,11 +173,10 @@ def _names(panel: Panel) -> list[str]:
     return [f"{i} {label(text)}" for i, text in enumerate(panel.labels)]
 
 
-def _axes(panel: Panel, most: int, size: float) -> tuple[dict, dict]:
-    """Of one panel, rightwards and downwards."""
+def _axes(panel: Panel, most: tuple[int, int], size: float) -> tuple[dict, dict]:
+    """Of one panel, rightwards and downwards, with at most so many labels each."""
     side = len(panel.parts)
     axis = {
-        **token_axis(panel.labels, most=most),
         "type": "category",
         "categoryorder": "array",
         "categoryarray": _names(panel),
@@ -177,9 +184,11 @@ def _axes(panel: Panel, most: int, size: float) -> tuple[dict, dict]:
         "showgrid": False,
         "zeroline": False,
     }
-    return axis | {"tickangle": -90, "range": (-0.5, side - 0.5)}, axis | {
-        "range": (side - 0.5, -0.5)
-    }
+    right, down = (token_axis(panel.labels, most=count) for count in most)
+    return (
+        axis | right | {"tickangle": -90, "range": (-0.5, side - 0.5)},
+        axis | down | {"range": (side - 0.5, -0.5)},
+    )
 
 
 def _title(text: str, across: tuple[float, float], down: tuple[float, float]) -> dict:
@@ -239,7 +248,7 @@ def _colour_axes(scales: dict[bool, float]) -> dict:
             "colorscale": WEIGHTS,
             "cmin": 0,
             "cmax": scales[False],
-            "colorbar": {**bar, "y": 0.76, "title": {"text": "mean weight", "side": "right"}},
+            "colorbar": {**bar, "y": 0.76, "title": {"text": "weight", "side": "right"}},
         },
         "coloraxis2": {
             "colorscale": CHANGES,
