@@ -91,7 +91,7 @@ def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Draw
             f"Attention of {head_name(*head)} on prompt {view.whole} alone{behind}, every token, "
             "through TransformerBridge; the set below belongs to the ranking. "
         )
-        return _maps(study, whole, what, side=340)
+        return _maps(study, whole, what, side=260)
     average = MapView((head[0],), heads=(head,), conditions=("triggered",))
     rows = map_panels(study, average)
     what = f"Mean attention of {head_name(*head)} on triggered prompts. "
