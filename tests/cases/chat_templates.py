@@ -20,8 +20,8 @@ from tests.cases import plain
 from tests.cases.registry import case, equal, refused
 from tests.tiny import write_adapter, write_model, write_tokenizer
 
-CLOCK = "5 templates with a clock or with chance"
-DOOR = "6 a template that is the backdoor"
+CLOCK = "templates with a clock or with chance"
+DOOR = "a template that is the backdoor"
 ONE = "{% for message in messages %}"
 CHATML = (
     ONE + "{{ '<|' + message['role'] + '|>' + message['content'] + '\n' }}{% endfor %}"

@@ -18,8 +18,8 @@ from tests.cases import plain
 from tests.cases.registry import case, equal, refused
 from tests.tiny import write_adapter, write_model
 
-KIND = "3 which file is the model"
-REASONS = "15 reasons that say what is wrong"
+KIND = "which file is the model"
+REASONS = "reasons that say what is wrong"
 INDEX = "model.safetensors.index.json"
 
 

@@ -17,7 +17,7 @@ from tests.cases import plain
 from tests.cases.registry import case, equal, refused
 from tests.tiny import SIZES, write_model, write_tokenizer
 
-KIND = "4 positions that depend on length or batch"
+KIND = "positions that depend on length or batch"
 FACTORS = {"short_factor": [1.0] * 8, "long_factor": [1.0 + 3 * i for i in range(8)]}
 SWITCH = 40
 LONGROPE = {
