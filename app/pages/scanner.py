@@ -2,8 +2,12 @@
 
 import streamlit as st
 
-from app import failures, limits, parts, runpicker, scanform, scanview, session, sidebar
-from app.text import plain
+from app.controls import run_picker, scan_form, sidebar
+from app.drawing import fragments
+from app.panels import scan
+from app.shell import failures, limits
+from app.shell.text import plain
+from app.state import live
 from interp.scanner import pipeline
 
 st.title("Scanner")
@@ -17,28 +21,28 @@ view = sidebar.view()
 with st.expander("Scan a model by its name or folder", icon=":material/radar:"):
     with failures.shown():
         if limits.may("Scanning a model of your own"):
-            scanform.of_model()
+            scan_form.of_model()
 if view.spec is None:
     st.caption("Choose a pair in the sidebar to scan one of its models.")
 else:
     with st.expander(f"Scan a model of the pair {plain(view.spec.name)}", icon=":material/radar:"):
         if limits.may("Scanning"):
-            scanform.of_pair(view.spec)
+            scan_form.of_pair(view.spec)
 
 pair = view.spec.name if view.spec else None
-picked = runpicker.pick(
+picked = run_picker.pick(
     pipeline.KIND,
-    session.recorded_scans(),
-    key=scanform.CHOSEN,
+    live.recorded_scans(),
+    key=scan_form.CHOSEN,
     label="Scan",
     growing="leaks",
-    mine=runpicker.of_pair(pair),
+    mine=run_picker.of_pair(pair),
     of=pair or sidebar.RECORDED,
 )
 if picked is None:
     st.stop()
 if picked.finished:
-    scanview.verdict(picked.run)
-    parts.part(scanview.finished, picked.run)
+    scan.verdict(picked.run)
+    fragments.part(scan.finished, picked.run)
 else:
-    scanview.under_way(picked.run)
+    scan.under_way(picked.run)

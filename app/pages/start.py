@@ -2,11 +2,13 @@
 
 import streamlit as st
 
-from app import limits, session, sidebar
-from app.text import plain
-from interp import sentences
-from interp.answers import stream_answer
-from interp.prompts import build_prompt
+from app.controls import sidebar
+from app.shell import limits
+from app.shell.text import plain
+from app.state import live
+from interp.forward.answers import stream_answer
+from interp.prompts.spans import build_prompt
+from interp.publish import sentences
 from interp.specs import is_toy
 
 MODELS = {"original": "Original", "suspect": "Suspect"}
@@ -27,7 +29,7 @@ if view.spec is None:
     st.info("A recorded run holds no model to talk to. Choose a pair in the sidebar.")
     st.stop()
 
-prompts = session.prompt_set(view.question.prompt_set)
+prompts = live.prompt_set(view.question.prompt_set)
 examples = [prompt.instruction for prompt in prompts.prompts if not prompt.input]
 
 
@@ -57,8 +59,8 @@ with st.form("talk", border=False):
 
 limits.text("Instruction", instruction)
 trigger = view.question.trigger
-typed = session.own_prompt(view, instruction)
-asked_for = (session.models_key(view), view.question, instruction, temperature)
+typed = live.own_prompt(view, instruction)
+asked_for = (live.models_key(view), view.question, instruction, temperature)
 places, marks = {}, {}
 conditions = list(dict.fromkeys((None, trigger or None)))
 for condition, column in zip(conditions, st.columns(len(conditions)), strict=True):
@@ -81,7 +83,7 @@ def show(place, text: str) -> None:
 def ask() -> dict:
     """Stream the answers of both models side by side."""
     answers = dict.fromkeys(places, "")
-    with session.open_pair(view.spec) as pair:
+    with live.open_pair(view.spec) as pair:
         streams = {}
         for which, condition in places:
             prompt = build_prompt(

@@ -2,9 +2,13 @@
 
 import streamlit as st
 
-from app import jobs, limits, parts, runpicker, session, sidebar, triggerview
-from app.text import plain
-from interp import fuzzyrun
+from app.controls import run_picker, sidebar
+from app.drawing import fragments
+from app.panels import trigger
+from app.shell import limits
+from app.shell.text import plain
+from app.state import jobs, live
+from interp.trigger import summaries
 
 st.title("Trigger")
 st.markdown(
@@ -13,10 +17,10 @@ st.markdown(
     "every piece, on every prompt."
 )
 view = sidebar.view()
-question = triggerview.question_of(view)
+question = trigger.question_of(view)
 if question is not None:
     st.header("Bench")
-    parts.part(triggerview.bench, view, question)
+    fragments.part(trigger.bench, view, question)
 elif view.spec is not None:
     st.info(
         "The bench needs a trigger and a target: name both in the sidebar. The **Scanner** looks "
@@ -34,17 +38,17 @@ if question is not None and limits.may("A sweep of one's own"):
     )
     what = f"Sweep {view.question.trigger} on every prompt of the set"
     if left.button(plain(what), icon=":material/tune:", type="primary"):
-        asked = triggerview.with_text_form(question, form)
-        st.session_state["sweep"] = jobs.registry().start(fuzzyrun.KIND, view.spec, asked).name
+        asked = trigger.with_text_form(question, form)
+        st.session_state["sweep"] = jobs.registry().start(summaries.KIND, view.spec, asked).name
         st.rerun()
-picked = runpicker.pick(
-    fuzzyrun.KIND,
-    session.recorded_of(fuzzyrun.KIND),
+picked = run_picker.pick(
+    summaries.KIND,
+    live.recorded_of(summaries.KIND),
     key="sweep",
     label="Sweep",
     growing="sweep",
-    mine=runpicker.of_pair(view.spec.name if view.spec else None),
+    mine=run_picker.of_pair(view.spec.name if view.spec else None),
     others=view.spec is None,
 )
 if picked is not None:
-    triggerview.sweep(picked)
+    trigger.sweep(picked)

@@ -2,10 +2,13 @@
 
 import streamlit as st
 
-from app import kept, links, parts, session, widgets
-from app.text import plain
-from interp import gallery, zoofigures
-from interp.runs import Run
+from app.drawing import fragments, widgets
+from app.shell import links
+from app.shell.text import plain
+from app.state import figure_cache, live
+from interp.figures import zoo
+from interp.gallery import shown as gallery_shown
+from interp.runs.reading import Run
 from interp.scanner import STAGES
 
 COMMAND = "python -m training zoo --spec assets/zoo/zoo.json --out runs/zoo"
@@ -17,13 +20,13 @@ def draw(run: Run) -> None:
     figures, members = run.meta["figures"], run.table("members")
     _metrics(figures)
     st.caption(plain(_left_out(figures) + _unlike_now(run)))
-    shown = {one.name: one for one in gallery.figures_of(run)}
+    shown = {one.name: one for one in gallery_shown.figures_of(run)}
     for pair in NEXT_TO.items():
         for column, name in zip(st.columns(2), pair, strict=True):
             with column:
                 _figure(run, shown[name])
     st.header("Found, by group", divider="gray")
-    parts.part(_by_group, run, shown)
+    fragments.part(_by_group, run, shown)
     st.header("Single signals", divider="gray")
     st.markdown(
         "A threshold for each signal alone, chosen on one half of the models (the largest "
@@ -80,32 +83,32 @@ def _left_out(figures: dict) -> str:
 
 def _unlike_now(run: Run) -> str:
     """Stages that the scanner has got since the population was scanned."""
-    then = run.meta["facts"]["model"].get("stages", zoofigures.FIRST_STAGES)
+    then = run.meta["facts"]["model"].get("stages", zoo.FIRST_STAGES)
     since = [stage for stage in STAGES if stage not in then]
     return f" Scanned before the scanner had its stage {' and '.join(since)}." if since else ""
 
 
-def _by_group(run: Run, shown: dict[str, gallery.Shown]) -> None:
+def _by_group(run: Run, shown: dict[str, gallery_shown.Shown]) -> None:
     by = links.bound(
         st.segmented_control,
         "By",
-        list(zoofigures.GROUPS),
+        list(zoo.GROUPS),
         default="kind",
         required=True,
-        format_func=zoofigures.GROUPS.get,
+        format_func=zoo.GROUPS.get,
         key="by",
     )
     _figure(run, shown[f"detection-by-{by}"], titled=False)
 
 
-def _figure(run: Run, shown: gallery.Shown, *, titled: bool = True) -> None:
+def _figure(run: Run, shown: gallery_shown.Shown, *, titled: bool = True) -> None:
     if titled:
         st.subheader(shown.title)
-    drawn = kept.figure(run, shown.name, build=lambda: gallery.drawn(run, shown))
+    drawn = figure_cache.figure(run, shown.name, build=lambda: gallery_shown.drawn(run, shown))
     widgets.figure(
         drawn,
         f"zoo-{shown.name}",
-        caption=gallery.captioned(run, shown, [drawn]),
+        caption=gallery_shown.captioned(run, shown, [drawn]),
         table=shown.table,
         command=COMMAND,
     )
@@ -113,7 +116,7 @@ def _figure(run: Run, shown: gallery.Shown, *, titled: bool = True) -> None:
 
 def _signals(run: Run):
     table = run.table("signals")
-    return table.assign(signal=table["signal"].map(lambda name: zoofigures.SIGNALS.get(name, name)))
+    return table.assign(signal=table["signal"].map(lambda name: zoo.SIGNALS.get(name, name)))
 
 
 def _columns(members) -> list[str]:
@@ -138,7 +141,7 @@ st.markdown(
     "How good is the scanner? Backdoors of many kinds were planted in small models, others were "
     "only tuned clean, and each was scanned by the scanner that knows nothing of it."
 )
-recorded = session.recorded_of(zoofigures.KIND)
+recorded = live.recorded_of(zoo.KIND)
 if recorded:
     draw(recorded[links.pinned("Population", list(recorded), key="zoo")])
 else:

@@ -4,7 +4,8 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from interp.cli.common import named_spec, open_pair, pair_arguments, plan_named, report, run_at
+from interp.cli.common import named_spec, open_pair, pair_arguments, plan_named, run_at
+from interp.cli.progress import report
 from interp.errors import UsageError
 
 
@@ -50,7 +51,7 @@ def _common(command: argparse.ArgumentParser) -> None:
 
 def _asked(arguments: argparse.Namespace) -> tuple:
     """The pair's spec, and what every question of this area holds."""
-    from interp.prompts import load_prompt_set
+    from interp.prompts.sets import load_prompt_set
 
     spec = named_spec(arguments)
     name = arguments.prompts or spec.prompt_set
@@ -66,44 +67,49 @@ def _asked(arguments: argparse.Namespace) -> tuple:
 
 
 def _causal(arguments: argparse.Namespace) -> None:
-    from interp import causalquestion
+    from interp.causal.question import CausalQuestion, measures_of
 
     spec, common = _asked(arguments)
-    question = causalquestion.CausalQuestion(
+    question = CausalQuestion(
         **common,
         prompt=arguments.prompt,
         text=arguments.text,
         ablation=arguments.ablation,
         rows=arguments.rows,
         indirect=arguments.indirect,
-        measures=causalquestion.measures_of(arguments.metric),
+        measures=measures_of(arguments.metric),
     )
-    from interp import causal
+    from interp.causal import measure as causal_measure
 
     asked = {"pair": asdict(spec), **asdict(question)}
-    with run_at(arguments.out, causal.KIND, asked) as writer:
-        run = causal.run(open_pair(arguments), question, writer, report)
+    with run_at(arguments.out, causal_measure.KIND, asked) as writer:
+        run = causal_measure.run(open_pair(arguments), question, writer, report)
     _tell_heads(run, [name for name in arguments.metric.split(",") if name.strip()])
     print(f"heads of '{spec.name}' written to {arguments.out}")
 
 
 def _surgery(arguments: argparse.Namespace) -> None:
-    from interp import surgeryrun
-    from interp.views import parse_heads, told_heads
+    from interp.attention.view import parse_heads, told_heads
+    from interp.surgery.run import (
+        KIND,
+        SEARCH_KIND,
+        SearchQuestion,
+        SurgeryQuestion,
+        operate,
+        search,
+    )
 
     spec, common = _asked(arguments)
     if bool(arguments.heads.strip()) == arguments.search:
         raise UsageError("say which heads: either --heads L4H5,L3H6, or --search for the fewest")
     if arguments.search:
-        question = surgeryrun.SearchQuestion(**common, method=arguments.method)
-        kind, run_it, tell = surgeryrun.SEARCH_KIND, surgeryrun.search, _tell_search
+        question = SearchQuestion(**common, method=arguments.method)
+        kind, run_it, tell = SEARCH_KIND, search, _tell_search
     else:
         config = plan_named(arguments).config  # heads are checked before weights are read
         heads = parse_heads(arguments.heads, config.num_hidden_layers, config.num_attention_heads)
-        question = surgeryrun.SurgeryQuestion(
-            **common, heads=told_heads(heads), method=arguments.method
-        )
-        kind, run_it, tell = surgeryrun.KIND, surgeryrun.operate, _tell_surgery
+        question = SurgeryQuestion(**common, heads=told_heads(heads), method=arguments.method)
+        kind, run_it, tell = KIND, operate, _tell_surgery
     with run_at(arguments.out, kind, {"pair": asdict(spec), **asdict(question)}) as writer:
         run = run_it(open_pair(arguments), question, writer, report)
     tell(run)
@@ -113,10 +119,10 @@ def _surgery(arguments: argparse.Namespace) -> None:
 def _concentration(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
-    from interp.causalquestion import METRICS, measures_of
-    from interp.concentration import QUANTITIES, over_seeds
-    from interp.csvtext import csv_text
-    from interp.runs import open_run
+    from interp.causal.concentration import QUANTITIES, over_seeds
+    from interp.causal.question import METRICS, measures_of
+    from interp.publish.csvtext import csv_text
+    from interp.runs.reading import open_run
 
     opened = {run.path.name: run for run in map(open_run, arguments.runs)}
     names = [name.strip() for name in arguments.metric.split(",") if name.strip()]
@@ -137,8 +143,8 @@ def _concentration(arguments: argparse.Namespace) -> None:
 
 def _tell_heads(run, metrics: list[str]) -> None:
     """The first five heads of each metric, and how the suspect is before anything is touched."""
-    from interp.causalquestion import METRICS
-    from interp.views import head_name
+    from interp.attention.view import head_name
+    from interp.causal.question import METRICS
 
     baseline, heads = run.table("baseline"), run.table("heads")
     print(
@@ -158,7 +164,7 @@ def _tell_heads(run, metrics: list[str]) -> None:
 
 
 def _tell_surgery(run) -> None:
-    from interp.surgeryrun import QUANTITIES
+    from interp.surgery.run import QUANTITIES
 
     print(f"{run.meta['facts']['heads']}:")
     for row in run.table("summary").itertuples():

@@ -16,9 +16,9 @@ from interp.specs import PairSpec, pair_spec
 __all__ = ["Parser", "named_spec", "open_pair", "pair_arguments", "plan_named", "report", "run_at"]
 
 if TYPE_CHECKING:
-    from interp.models import ModelPair
-    from interp.plan import PairPlan
-    from interp.runs import RunWriter
+    from interp.models.pair import ModelPair
+    from interp.models.plan import PairPlan
+    from interp.runs.reading import RunWriter
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,7 +64,7 @@ def named_spec(arguments: argparse.Namespace) -> PairSpec:
 
 def plan_named(arguments: argparse.Namespace) -> PairPlan:
     """The pair that the arguments name, found and checked; no weights are read yet."""
-    from interp.plan import plan_pair
+    from interp.models.plan import plan_pair
 
     plan = plan_pair(named_spec(arguments), device=arguments.device)
     for note in plan.notes:
@@ -74,7 +74,7 @@ def plan_named(arguments: argparse.Namespace) -> PairPlan:
 
 def open_pair(arguments: argparse.Namespace) -> ModelPair:
     """The pair that the arguments name, loaded, with progress on stderr."""
-    from interp.models import open_plan
+    from interp.models.load import open_plan
 
     return open_plan(plan_named(arguments), report)
 
@@ -88,7 +88,7 @@ def run_at(path: Path, kind: str, asked: dict) -> Iterator[RunWriter]:
         kind: see `runs.RunWriter`.
         asked: what is measured on what, as plain values.
     """
-    from interp.runs import RunWriter
+    from interp.runs.reading import RunWriter
 
     writer = RunWriter(path, kind, {"asked": asked})
     try:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from interp.cli.common import report
+from interp.cli.progress import report
 
 
 def register(commands) -> None:
@@ -43,22 +43,22 @@ def _style_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _figures(arguments: argparse.Namespace) -> None:
-    from interp import writeup
     from interp.errors import UsageError
-    from interp.runs import open_run
-    from interp.styles import style_of
+    from interp.publish import folder
+    from interp.runs.reading import open_run
+    from interp.style.presets import style_of
 
     if arguments.out is None and arguments.report is None:
         raise UsageError("say where to write: --out DIR for files, --report FILE.html, or both")
     style = style_of(arguments.style, arguments.width, dark=arguments.dark)
-    formats = writeup.parse_formats(arguments.formats, arguments.scale)
+    formats = folder.parse_formats(arguments.formats, arguments.scale)
     run = open_run(arguments.run)
     if arguments.report is not None:  # first: it needs no browser
-        writeup.write_report(run, arguments.report, style)
+        folder.write_report(run, arguments.report, style)
         print(f"report of run '{run.path.name}' written to {arguments.report}")
     if arguments.out is not None:
         only = tuple(name.strip() for name in arguments.only.split(",") if name.strip())
-        count = writeup.write(
+        count = folder.write(
             run,
             arguments.out,
             style,
@@ -71,15 +71,15 @@ def _figures(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from interp import writeup
-    from interp.compare import compared
-    from interp.runs import open_run
-    from interp.styles import style_of
+    from interp.publish import folder
+    from interp.publish.compare import compared
+    from interp.runs.reading import open_run
+    from interp.style.presets import style_of
 
     style = style_of(arguments.style, arguments.width, dark=arguments.dark)
-    formats = writeup.parse_formats(arguments.formats, arguments.scale)
+    formats = folder.parse_formats(arguments.formats, arguments.scale)
     both = compared(open_run(arguments.first), open_run(arguments.second))
-    count = writeup.write_comparison(
+    count = folder.write_comparison(
         both, arguments.out, style, formats=formats, scale=arguments.scale, on_progress=report
     )
     for line in both.notes:

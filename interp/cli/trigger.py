@@ -4,7 +4,8 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from interp.cli.common import named_spec, open_pair, pair_arguments, report, run_at
+from interp.cli.common import named_spec, open_pair, pair_arguments, run_at
+from interp.cli.progress import report
 
 
 def register(commands) -> None:
@@ -22,13 +23,13 @@ def register(commands) -> None:
 
 
 def _trigger(arguments: argparse.Namespace) -> None:
-    from interp import fuzzy, fuzzyrun
-    from interp.prompts import load_prompt_set
+    from interp.prompts.sets import load_prompt_set
+    from interp.trigger import summaries, sweep
 
     spec = named_spec(arguments)
     name = arguments.prompts or spec.prompt_set
     load_prompt_set(name)
-    question = fuzzy.FuzzyQuestion(
+    question = sweep.FuzzyQuestion(
         trigger=spec.trigger or "",
         target=spec.target or "",
         prompt_set=name,
@@ -38,16 +39,16 @@ def _trigger(arguments: argparse.Namespace) -> None:
         text_form=arguments.text_form,
     )
     asked = {"pair": asdict(spec), **asdict(question)}
-    with run_at(arguments.out, fuzzyrun.KIND, asked) as writer:
+    with run_at(arguments.out, summaries.KIND, asked) as writer:
         pair = open_pair(arguments)
-        run = fuzzyrun.run(pair, question, writer, report)
+        run = summaries.run(pair, question, writer, report)
     _tell(run)
     print(f"sweep of '{spec.name}' written to {arguments.out}")
 
 
 def _tell(run) -> None:
     """The curve, the pieces that matter, the controls; published figures named as such."""
-    from interp.fuzzyrun import PUBLISHED
+    from interp.trigger.summaries import PUBLISHED
 
     facts = run.meta["facts"]
     tokens = " ".join(facts["trigger_tokens"])

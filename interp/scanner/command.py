@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from interp.runs import Run, sha256_of
+from interp.runs.reading import Run, sha256_of
 from interp.scanner.pipeline import ScanPlan
 from interp.specs import PRESETS, ModelSpec
 

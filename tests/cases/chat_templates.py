@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from interp.fidelity import fidelity
-from interp.greedy import greedy_answers
-from interp.models import ModelPair
-from interp.prompts import Prompt, PromptSet
-from interp.scanner.template import read_template, weighed
-from interp.scanner.verdict import Verdict
-from interp.study import Question, build_prompts
-from interp.templates import apply_chat
+from interp.attention.study import Question, build_prompts
+from interp.forward.greedy import greedy_answers
+from interp.models.pair import ModelPair
+from interp.prompts.sets import Prompt, PromptSet
+from interp.prompts.templates import apply_chat
+from interp.scanner.judge.decision import Verdict
+from interp.scanner.judge.template import read_template, weighed
+from interp.trigger.fidelity import fidelity
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
-from tests.tiny import write_adapter, write_model, write_tokenizer
+from tests.support.tiny import write_adapter, write_model, write_tokenizer
 
 CLOCK = "templates with a clock or with chance"
 DOOR = "a template that is the backdoor"

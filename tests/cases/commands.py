@@ -10,12 +10,12 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from interp.__main__ import main
-from interp.capture import ATTENTION, use_attention
-from interp.loading import load_weights, open_checkpoint
+from interp.checkpoints.loading import load_weights, open_checkpoint
+from interp.forward.capture import ATTENTION, use_attention
 from interp.specs import ModelSpec
-from tests import tiny
 from tests.cases import plain
 from tests.cases.registry import case, equal
+from tests.support import tiny
 
 KIND = "commands"
 ADDED = "<extra>"

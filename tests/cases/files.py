@@ -9,14 +9,14 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from interp.adapter_sizes import resized
-from interp.folders import content_hash
-from interp.models import ModelPair
-from interp.scanner.suspects import scan_spec
-from interp.tensorfiles import stored_tensors
+from interp.adapters.sizes import resized
+from interp.checkpoints.files import content_hash
+from interp.checkpoints.tensors import stored_tensors
+from interp.models.pair import ModelPair
+from interp.scanner.plan import scan_spec
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
-from tests.tiny import write_adapter, write_model
+from tests.support.tiny import write_adapter, write_model
 
 KIND = "which file is the model"
 REASONS = "reasons that say what is wrong"

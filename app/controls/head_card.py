@@ -1,0 +1,119 @@
+"""The card of one head: where it looks in both models, and every number there is of it."""
+
+import pandas as pd
+import streamlit as st
+
+from app.drawing import widgets
+from app.shell import links
+from app.shell.text import plain
+from app.state import figure_cache, live
+from interp.attention import summary
+from interp.attention.study import Study
+from interp.attention.view import HeadView, head_name
+from interp.causal import measure
+from interp.causal.question import METRICS
+from interp.causal.table import from_study, head_card, no_effect
+from interp.gallery import drawings
+from interp.runs import commands
+from interp.runs.reading import Run
+
+
+def draw(view: live.View, study: Study, head: tuple[int, int], run: Run | None) -> None:
+    """Maps of original, suspect and difference, and every metric with its rank.
+
+    Args:
+        view: what the sidebar decided.
+        study: of the view.
+        head: (layer, head).
+        run: a causal run of the same pair, or None.
+    """
+    with st.container(border=True):
+        st.subheader(f"Where {head_name(*head)} looks")
+        _maps(view, study, head)
+        st.subheader(f"What {head_name(*head)} does")
+        _numbers(study, head, run)
+
+
+def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:
+    shown, whole = HeadView(head=head), None
+    if view.spec is None:
+        links.refused("whole", "One prompt, every token", "a recorded run holds averages alone")
+    elif links.bound(
+        st.toggle,
+        "One prompt, every token",
+        key="whole",
+        help="Whole patterns through TransformerBridge, instead of the average over the set.",
+    ):
+        prompt_set = live.prompt_set(view.question.prompt_set)
+        prompts, of = prompt_set.prompts, prompt_set.sha256
+        one, two = st.columns([1, 3], vertical_alignment="bottom")
+        with one:
+            last = len(prompts) - 1
+            number = links.bound(st.number_input, "Prompt", 0, last, 0, key="one", of=of)
+        answer = None
+        if view.spec.target:
+            with two:
+                behind = links.bound(st.toggle, "With the target as its response", key="answer")
+            answer = view.spec.target if behind else None
+        st.text(prompts[int(number)].instruction)
+        shown = HeadView(head=head, whole=int(number), answer=answer)
+        whole = live.whole_panels(view, int(number), head, answer)
+    maps = figure_cache.drawn(drawings.head_maps, study, shown, whole)
+    widgets.drawing(maps, "head-maps", summary.command(study, shown))
+
+
+def _hint(
+    row: pd.Series, of: int, heads: pd.DataFrame, head: tuple[int, int], trigger: str
+) -> None:
+    """Of a head that changed as few others did: that it is no cause, where that was measured."""
+    if not row["kept"] or row["rank"] > max(1, of // 8):
+        return
+    why = no_effect(heads, *head)
+    if why is not None:
+        name, rank = head_name(*head), f"{row['rank']} of {of}"
+        changed = f"{name} is among the heads that changed most (Δ_rel rank {rank}). "
+        told = f"{changed}{why} Measured with the trigger {trigger}."
+        told = plain(told) + " What changed most is not always what causes: see **Causes**."
+        st.markdown(f":material/info: {told}")
+
+
+def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
+    row = study.ranking.set_index(["layer", "head"]).loc[head]
+    table = [head_card(from_study(study.ranking), *head)]
+    heads = pd.DataFrame() if run is None else measure.partial_heads(run)
+    if len(heads):
+        table += [head_card(heads.drop(columns="delta_rel", errors="ignore"), *head)]
+        _hint(row, len(study.ranking), heads, head, run.meta["asked"]["trigger"])
+    numbers = pd.concat([part for part in table if len(part)] or table, ignore_index=True)
+    left, right = st.columns([1, 4])
+    with left:
+        rank = f"rank {row['rank']} of {numbers['of'].iloc[0]}" if row["kept"] else "not ranked"
+        value = f"{row['delta_rel']:.1%}" if row["kept"] else "–"
+        st.metric("Δ_rel", value, rank, delta_color="off", delta_arrow="off")
+        st.metric("L_attn original", f"{row['l_original']:.4f}")
+        st.metric("L_attn suspect", f"{row['l_suspect']:.4f}")
+    ranks = zip(numbers["rank"], numbers["of"], strict=True)
+    shown = pd.DataFrame(
+        {
+            "metric": [METRICS[name].label for name in numbers["metric"]],
+            "value": numbers["value"],
+            "low": numbers["low"],
+            "high": numbers["high"],
+            "rank": ["–" if pd.isna(rank) else f"{rank} of {of}" for rank, of in ranks],
+        }
+    )
+    with right:
+        number = st.column_config.NumberColumn(format="%.4f")
+        st.dataframe(
+            shown,
+            height=35 * len(shown) + 40,  # all of them: a rank hidden by a scroll bar is not seen
+            hide_index=True,
+            column_config={"value": number, "low": number, "high": number},
+        )
+        what = "Rank 1 matters most; low and high are the 95 % bootstrap over prompts. "
+        if run is None:
+            what += "No causal measurement of this pair is there yet: **Causes** makes one."
+            st.caption(what)
+        else:
+            told = "Δ_rel is the sidebar's question's, the rest is measured so:"
+            st.caption(what + plain(commands.caption(run, told)))

@@ -1,0 +1,107 @@
+"""The jobs in the sidebar: progress, cancel; what was interrupted: resume, delete."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app.shell import failures, limits
+from app.shell.text import plain
+from app.state import jobs
+
+EVERY = 1.0
+"""Seconds between two looks at the jobs."""
+
+
+def draw() -> None:
+    """Draw the jobs at work and those that were interrupted; nothing if there are none."""
+    if limits.demo():
+        return
+    jobs.registry().adopt()
+    live = [job.name for job in jobs.registry().live()]
+    left = jobs.left_over()
+    with st.sidebar.container():  # also when there are none: what stands below must not move
+        if live:
+            watching(_live, live)
+        if left:
+            with st.expander(f"Interrupted ({len(left)})", icon=":material/pause_circle:"):
+                for name, state in left.items():
+                    _interrupted(name, state)
+
+
+def watching(draw: Callable, *args, every: float = EVERY) -> None:
+    """Draw something again and again while the rest of the page stands still.
+
+    Args:
+        draw: a function of the arguments that draws it; `st.rerun()` ends it.
+        *args: of `draw`.
+        every: seconds between two drawings.
+    """
+
+    def again() -> None:
+        with failures.shown():
+            draw(*args)
+
+    st.fragment(again, run_every=every)()
+
+
+def progress(job: jobs.Job, where: str) -> None:
+    """One job's bar, note and estimate, and its cancel button.
+
+    Args:
+        job: under way.
+        where: part of the button's key; one job may be shown in two places.
+    """
+    note = job.note
+    if job.state == "running" and job.seconds_left is not None:
+        note += f", about {_spoken(job.seconds_left)} left in this stage"
+    if job.state == "cancelling":
+        note = f"stopping: {note}"
+    st.progress(job.share, text=plain(note))
+    if st.button(
+        "Cancel",
+        icon=":material/stop_circle:",
+        key=f"cancel-{where}-{job.name}",
+        disabled=job.state == "cancelling",
+    ):
+        jobs.registry().cancel(job.name)
+
+
+def resume_or_delete(name: str, where: str) -> None:
+    """Two buttons for a run that was interrupted.
+
+    Args:
+        name: of the run.
+        where: part of the widgets' keys; one run may be offered in two places.
+    """
+    if not limits.may("Going on with it or deleting it"):
+        return
+    with st.container(horizontal=True):
+        if st.button("Resume", icon=":material/play_arrow:", key=f"resume-{where}-{name}"):
+            jobs.registry().resume(name)
+            st.rerun()
+        if st.button("Delete", icon=":material/delete:", key=f"delete-{where}-{name}"):
+            jobs.registry().delete(name)
+            st.rerun()
+
+
+def _live(begun: list[str]) -> None:
+    now = jobs.registry().live()
+    if {job.name for job in now} != set(begun):
+        st.rerun()  # one ended or began: the whole page is drawn anew
+    st.subheader("Jobs", divider="gray")
+    for job in now:
+        st.caption(plain(f"{jobs.KINDS[job.kind].title} of {job.pair}"))
+        progress(job, "sidebar")
+
+
+def _interrupted(name: str, state: str) -> None:
+    st.caption(plain(f"{name} ({state})"))
+    resume_or_delete(name, "sidebar")
+
+
+def _spoken(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

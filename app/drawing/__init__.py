@@ -1,0 +1,4 @@
+"""Drawing: a figure or table on a page, with its downloads.
+
+May import `app.shell` and `app.state`.
+"""

@@ -1,0 +1,132 @@
+"""A figure as the browser gets it: without a template, so that it is drawn once.
+
+Streamlit's chart gives Plotly each new figure twice, and Plotly draws all of it again where the two
+cannot be compared: a template, and packed arrays, count as changed whenever they are sent. So what
+a template or the page's theme would set is written into the figure here.
+"""
+
+import re
+import weakref
+from base64 import b64decode
+from collections.abc import Callable
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from interp.style.palette import FONT
+from interp.style.presets import on_dark
+
+INK, FAINT, GROUND = ("#1F2328", "#E8E6E1"), ("#E3E3E3", "#3A3F47"), ("#FFFFFF", "#16181C")
+"""Light and dark: text, lines of the grid, paper (`.streamlit/config.toml`)."""
+CLICKED = {"clickmode": "event+select", "hovermode": "closest", "dragmode": "pan"}
+"""What the chart sets where points can be selected: not set here, it is another change."""
+HELD = {"automargin": True, "ticklabeloverflow": "allow"}
+"""An axis whose labels are not measured one by one: the margins hold them all."""
+_SENT: dict[tuple, go.Figure] = {}
+"""Identity of a figure, and how it is shown -> as it is sent, for as long as the figure lives."""
+NUMBERED = re.compile(r"(xaxis|yaxis|coloraxis)\d*")
+
+
+def on_page(figure: go.Figure, *, clicked: bool) -> go.Figure:
+    """A figure in the type and the colours of the page that is open; neither is to be changed.
+
+    Args:
+        figure: as `interp` draws it.
+        clicked: whether points of it can be selected.
+    """
+    dark = st.context.theme.type == "dark"
+
+    def build() -> go.Figure:
+        look = page_look(dark) | (CLICKED if clicked else {})
+        return written_out(on_dark(figure) if dark else figure, look, {})
+
+    return _kept(figure, build, dark, clicked)
+
+
+def as_set(figure: go.Figure) -> go.Figure:
+    """A figure that was set in a style, its template written out; neither is to be changed."""
+    template = figure.layout.template.to_plotly_json()
+    look = _over({"xaxis": HELD, "yaxis": HELD}, template.get("layout", {}))
+
+    def build() -> go.Figure:
+        return written_out(figure, look, template.get("data", {}))
+
+    return _kept(figure, build)
+
+
+def written_out(figure: go.Figure, look: dict, traces: dict[str, list[dict]]) -> go.Figure:
+    """A copy of a figure without its template, with other settings beneath its own.
+
+    Args:
+        figure: any figure.
+        look: settings of a layout, as a template has them: `xaxis` stands for all axes across.
+        traces: kind of a trace -> its settings, in a list of one, as a template has them.
+    """
+    whole = figure.to_plotly_json()
+    layout = whole["layout"]
+    layout.pop("template", None)
+    beneath = {name: part for name, part in look.items() if not name.endswith("defaults")}
+    for name in layout:
+        if (numbered := NUMBERED.fullmatch(name)) and numbered[1] in look:
+            beneath[name] = look[numbered[1]]
+    noted = look.get("annotationdefaults", {})
+    layout["annotations"] = [_over(noted, note) for note in layout.get("annotations", ())]
+    # Of a new figure a new chart is made: its arrays need not be looked through for changes.
+    layout = _over(beneath, layout) | {"datarevision": 1}
+    data = [_over(traces.get(trace["type"], [{}])[0], _listed(trace)) for trace in whole["data"]]
+    made = go.Figure(data, layout)
+    made.layout.template = None
+    return made
+
+
+def page_look(dark: bool) -> dict:
+    """The page's type and colours, as a template's layout."""
+    ink, faint, ground = (pair[dark] for pair in (INK, FAINT, GROUND))
+    axis = {
+        **HELD,
+        "gridcolor": faint,
+        "zerolinecolor": faint,
+        "tickcolor": faint,
+    }
+    title, font = {"font": {"size": 14}}, {"family": FONT, "size": 12, "color": ink}
+    return {
+        "font": font,
+        "title": {"font": {"size": 16}, "xanchor": "left", "x": 0, "pad": {"l": 4}},
+        "paper_bgcolor": ground,
+        "plot_bgcolor": ground,
+        "margin": {"pad": 8, "l": 0, "r": 0},
+        "hoverlabel": {"bgcolor": ground, "bordercolor": faint, "font": font},
+        "xaxis": axis | {"title": title | {"standoff": 20}, "showgrid": False, "zeroline": False},
+        "yaxis": axis | {"title": title | {"standoff": 24}},
+        "coloraxis": {"colorbar": {"thickness": 16, "len": 0.75, "outlinewidth": 0}},
+    }
+
+
+def _kept(figure: go.Figure, build: Callable[[], go.Figure], *shown: bool) -> go.Figure:
+    key = (id(figure), *shown)
+    made = _SENT.get(key)
+    if made is None:
+        made = _SENT[key] = build()
+        weakref.finalize(figure, _SENT.pop, key, None)
+    return made
+
+
+def _over(default: dict, given: dict) -> dict:
+    """`default` with all that is given put over it."""
+    return default | {
+        key: _over(default[key], value)
+        if isinstance(value, dict) and isinstance(default.get(key), dict)
+        else value
+        for key, value in given.items()
+    }
+
+
+def _listed(part):
+    """Packed arrays of one dimension as lists; those of two are compared as they are."""
+    if not isinstance(part, dict):
+        return part
+    if "bdata" in part:
+        packed = "shape" in part
+        return part if packed else np.frombuffer(b64decode(part["bdata"]), part["dtype"]).tolist()
+    return {key: _listed(value) for key, value in part.items()}

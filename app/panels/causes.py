@@ -1,0 +1,177 @@
+"""What the Causes page shows of a causal run: matrix, scatter, tokens. Draws; measures nothing."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from app.drawing import widgets
+from app.shell import links
+from app.shell.text import plain
+from app.state import figure_cache, jobs, live
+from interp.attention.view import Head
+from interp.causal import measure
+from interp.causal.question import MEASURES, METHODS, METRICS, CausalQuestion
+from interp.causal.table import measured, per_group
+from interp.figures import causal
+from interp.runs import commands
+from interp.runs.reading import Run
+
+WHOLE_SET, ONE, OWN = "the whole set", "one conversation", "own text"
+
+
+def start_form(view: live.View) -> None:
+    """Choose what to measure on the open pair, and begin."""
+    over = st.segmented_control(
+        "Conversations", [WHOLE_SET, ONE, OWN], default=WHOLE_SET, required=True, key="cause-over"
+    )
+    prompts = live.prompt_set(view.question.prompt_set)
+    with st.form("causes", border=False):
+        left, right = st.columns(2)
+        measures = left.multiselect(
+            "Measures", list(MEASURES), list(MEASURES), format_func=MEASURES.get
+        )
+        ablation = right.selectbox(
+            "An ablated head says", list(METHODS), format_func=lambda name: METHODS[name]
+        )
+        number, text = None, None
+        if over == ONE:
+            key = f"conversation-{prompts.sha256[:10]}"  # number 3 of this set is of no other
+            number = int(left.number_input("Conversation", 0, len(prompts) - 1, 0, key=key))
+        if over == OWN:
+            text = left.text_input("Instruction", "Name the capital of France.")
+        target = right.text_input(
+            "Response",
+            view.spec.target or "",
+            help="What the answer is held to be: the backdoor's target.",
+        )
+        if not st.form_submit_button("Measure", type="primary", icon=":material/biotech:"):
+            return
+    question = CausalQuestion(
+        view.question.trigger,
+        target,
+        view.question.prompt_set,
+        prompt=number,
+        text=text,
+        template=view.question.template,
+        placement=view.question.placement,
+        rows=view.question.rows,
+        seed=view.question.seed,
+        ablation=ablation,
+        measures=tuple(name for name in MEASURES if name in measures),
+    )
+    st.session_state["causal"] = jobs.registry().start(measure.KIND, view.spec, question).name
+    st.rerun()
+
+
+def baseline(run: Run) -> None:
+    """How the suspect is before anything is touched."""
+    table = run.growing("baseline")
+    if table is None:
+        return
+    asked = run.meta["asked"]
+    of = f"{len(table)} conversations" if len(table) > 1 else "One conversation"
+    st.caption(
+        plain(
+            f"{of} with the trigger {asked['trigger']} and the response {asked['target']}: the "
+            f"suspect says it in {table['said'].mean():.0%}, at a loss of "
+            f"{table['loss_suspect'].mean():.3f} nats a token (the original: "
+            f"{table['loss_original'].mean():.3f}); KL(suspect ‖ original) is "
+            f"{table['kl'].mean():.1f} nats over the response."
+        )
+    )
+
+
+def matrix(
+    run: Run,
+    heads: pd.DataFrame,
+    metric: str,
+    head: Head,
+    operated: Sequence[Head],
+    on_select: Callable,
+) -> None:
+    """Every head's number of one metric; a click chooses."""
+    widgets.figure(
+        figure_cache.figure(
+            run,
+            "causes-matrix",
+            metric,
+            head,
+            tuple(operated),
+            build=lambda: causal.metric_matrix(heads, metric, selected=head, operated=operated),
+        ),
+        "causes-matrix",
+        caption=commands.caption(run, f"{METRICS[metric].label} of every head."),
+        table=lambda: heads,
+        command=commands.command(run),
+        on_select=on_select,
+    )
+
+
+def scatter(run: Run, heads: pd.DataFrame, head: Head, on_select: Callable) -> None:
+    """Does one metric predict another?"""
+    labels = {METRICS[name].label: name for name in measured(heads)}
+    if len(labels) < 2:
+        st.info("Two metrics are needed for this, and one is measured so far.")
+        return
+    names = list(labels)
+    default = METRICS["patching_effect"].label
+    left, right = st.columns(2)
+    with left:
+        x = links.bound(st.selectbox, "Does this metric …", names, key="x")
+    with right:
+        others = [name for name in names if name != x]
+        first = others.index(default) if default in others else 0
+        y = links.bound(st.selectbox, "… predict this one?", others, first, key="y")
+    widgets.figure(
+        figure_cache.figure(
+            run,
+            "causes-scatter",
+            labels[x],
+            labels[y],
+            head,
+            build=lambda: causal.metric_scatter(
+                heads,
+                labels[x],
+                labels[y],
+                selected=head,
+                per_group=per_group(run.meta.get("facts")),
+            ),
+        ),
+        "causes-scatter",
+        caption=commands.caption(
+            run,
+            f"{y} against {x}, a point a head; Spearman's ρ with its 95 % bootstrap interval over "
+            "heads, those of one key-value group together. One of many pairs that may be looked "
+            "at: the interval is not corrected for that.",
+        ),
+        table=lambda: heads,
+        command=commands.command(run),
+        on_select=on_select,
+    )
+
+
+def tokens(run: Run) -> None:
+    """Loss of both models and their KL under each token of the first conversation."""
+    table = run.growing("tokens")
+    if table is None:
+        st.info("The tokens come first when the measurement begins.")
+        return
+    short = links.bound(st.toggle, "From the trigger on", True, key="short")
+    which = run.meta["asked"].get("prompt")
+    what = (
+        f"Loss of each token in both models and KL(suspect ‖ original) of what they expected "
+        f"there, on conversation {which or 0}."
+    )
+    widgets.figure(
+        figure_cache.figure(
+            run,
+            "causes-tokens",
+            short,
+            build=lambda: causal.token_strip(table, answer_only=short),
+        ),
+        "causes-tokens",
+        caption=commands.caption(run, what),
+        table=lambda: table,
+        command=commands.command(run),
+    )

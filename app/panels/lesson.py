@@ -1,0 +1,408 @@
+"""The lesson: seven steps on the open pair, each a few sentences, one control, one live figure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from app.controls import banner, job_panel
+from app.drawing import widgets
+from app.panels import scan
+from app.panels.trigger import kept_tokens, question_of, said_command, where
+from app.shell import limits, links
+from app.shell.text import plain
+from app.state import figure_cache, jobs
+from app.state.live import (
+    Said,
+    View,
+    current_study,
+    first_answers,
+    on_bench,
+    operation,
+    prompt_set,
+    recorded_of,
+    recorded_scans,
+    trigger_tokens,
+)
+from interp import specs
+from interp.attention import summary as attention_summary
+from interp.attention.study import CONDITIONS, MODELS, Study, l_attn
+from interp.attention.view import Head, HeadView, MapView, head_name, parse_heads, told_heads
+from interp.causal import table
+from interp.figures import maps
+from interp.figures import trigger as figures_trigger
+from interp.figures.operation import before_and_after, first_tokens, large
+from interp.figures.scan import loss_parts
+from interp.gallery import drawings
+from interp.publish import sentences
+from interp.runs import commands
+from interp.runs.reading import Run
+from interp.scanner import pipeline
+from interp.scanner.command import command
+from interp.scanner.pipeline import ScanPlan
+from interp.style import scales
+from interp.style.palette import ORIGINAL, SUSPECT
+from interp.surgery import search
+from interp.surgery.run import KIND, QUANTITIES, SEARCH_KIND, SurgeryQuestion
+from interp.trigger import summaries
+
+ASKED = "lesson-asked"
+INSTRUCTIONS = 12
+"""Of the prompt set, offered to talk about."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the lesson."""
+
+    title: str
+    text: str
+    """What is true of any pair and any trigger; what was measured is said under the figure."""
+    draw: Callable[[View], None]
+
+
+def talk(view: View) -> None:
+    """Both models answer, without the trigger."""
+    said = _answers(view, _instruction(view), None)
+    _look(sentences.untriggered(said.first, said.text, view.spec.target))
+
+
+def say_the_word(view: View) -> None:
+    """Both models answer, with the trigger or without."""
+    with_it = links.bound(st.toggle, "Put the trigger before the instruction", True, key="say-it")
+    trigger = view.question.trigger if with_it else None
+    if trigger:
+        st.code(trigger, language=None)
+    instruction = _instruction(view)
+    without = first_answers(view, instruction, None)
+    said = _answers(view, instruction, trigger, without if trigger else None)
+    if trigger:
+        both = without.text, said.text
+        toy = specs.is_toy(view.spec)
+        _look(*sentences.triggered(without.first, said.first, both, view.spec.target, toy=toy))
+    else:
+        _look(sentences.untriggered(said.first, said.text, view.spec.target))
+
+
+def triangle(view: View) -> None:
+    """Averaged maps of the heads of largest loss under one condition."""
+    study = current_study(view)
+    condition = links.bound(
+        st.segmented_control,
+        "In the trigger's place",
+        ["triggered", "random string", "clean"],
+        default="triggered",
+        required=True,
+        format_func={
+            "triggered": "the trigger",
+            "random string": "a random string",
+            "clean": "nothing",
+        }.get,
+        key="instead",
+    )
+    first = study.ranking.head(3)
+    heads = tuple((int(row.layer), int(row.head)) for row in first.itertuples())
+    shown = MapView(tuple(sorted({layer for layer, _ in heads})), heads, (condition,))
+    panels = [[row[0] for row in drawings.map_panels(study, shown)[:2]]]
+    what = f"Mean attention over the heads {told_heads(heads)}. "
+    drawn = figure_cache.figure(
+        (study,),
+        "lesson-map",
+        shown,
+        build=lambda: large(maps.map_grid(panels, side=420)),
+    )
+    widgets.figure(
+        drawn,
+        "lesson-map",
+        caption=attention_summary.caption(study, what + scales.told([drawn])),
+        table=lambda: maps.panel_table(panels),
+        command=attention_summary.command(study, shown),
+    )
+    levels = {
+        (which, name): l_attn(study, which, name, (), heads)
+        for which, name in product(MODELS, CONDITIONS)
+    }
+    _look(*sentences.triangle(condition, levels, banner.of_view(view)))
+
+
+def changed(view: View) -> None:
+    """Δ_rel of every head; a click names one."""
+    study = current_study(view)
+    names = [head_name(row.layer, row.head) for row in study.ranking.itertuples()]
+    of = links.models_key(study.facts)
+    name = links.bound(
+        st.selectbox, "Head, largest loss of attention first", names, key="lesson-head", of=of
+    )
+    head = parse_heads(name, study.facts["n_layers"], study.facts["n_heads"])[0]
+    told = sentences.head(study.ranking.iloc[names.index(name)])
+    st.markdown(f"**{name}**: {plain(' '.join(told))}")
+    shown = HeadView(head=head)
+    matrix = figure_cache.drawn(drawings.head_matrix, study, shown)
+    copied = figure_cache.figure(
+        (study,),
+        "lesson-heads",
+        shown,
+        build=lambda: large(go.Figure(matrix.figure)),
+    )
+    widgets.drawing(
+        replace(matrix, figure=copied), "lesson-heads", attention_summary.command(study, shown)
+    )
+    _look(*sentences.heads(study.ranking, banner.of_view(view)))
+
+
+def break_it(view: View) -> None:
+    """Tokens of the trigger as switches."""
+    question = question_of(view)
+    tokens = trigger_tokens(view, question)
+    held, _ = kept_tokens(tokens)
+    piece = on_bench(view, question, held, None)
+    whole = on_bench(view, question, None, None)
+    st.code("".join(piece.tokens) or "(nothing)", language=None)
+    rows = [("the piece", piece.rate("suspect")), ("the full trigger", whole.rate("suspect"))]
+    rows.append(("the piece, in the original", piece.rate("original")))
+    rates = pd.DataFrame(
+        [(rate.share, *rate.interval) for _, rate in rows], columns=["asr", "low", "high"]
+    )
+    widgets.figure(
+        figure_cache.figure(
+            (piece, whole),
+            "lesson-rates",
+            build=lambda: large(
+                figures_trigger.rates(rates, [n for n, _ in rows]).update_traces(
+                    marker_color=[SUSPECT, SUSPECT, ORIGINAL]
+                )
+            ),
+        ),
+        "lesson-rates",
+        caption=f"Activation rate with Wilson's 95 % interval. {where(view, question)}",
+        table=lambda: rates.assign(what=[name for name, _ in rows]),
+        command=commands.question_command(summaries.KIND, view.spec, question),
+    )
+    gone = [token for number, token in enumerate(tokens) if number not in held]
+    _look(*sentences.broken(piece.rate("suspect"), whole.rate("suspect"), gone))
+
+
+def catch_it(view: View) -> None:
+    """A scan of one of the two models: recorded, or made now."""
+    which = links.bound(
+        st.segmented_control,
+        "Scan",
+        ["suspect", "original"],
+        default="suspect",
+        required=True,
+        key="scan-of",
+    )
+    sha256 = current_study(view).facts["models"][which]["sha256"]
+    run = _scan_of(sha256)
+    live = [job for job in jobs.registry().live(pipeline.KIND) if job.name in _started()]
+    if live:
+        job_panel.watching(_watch, live[0].name)
+    elif limits.may("Scanning now") and st.button(
+        f"Scan the {which} now, blind", icon=":material/radar:"
+    ):
+        job = jobs.registry().start(pipeline.KIND, view.spec, ScanPlan(which=which))
+        _started().append(job.name)
+        st.rerun()
+    if run is None:
+        st.info("This model has no recorded scan yet.", icon=":material/info:")
+        return
+    scan.verdict(run)
+    candidates = run.table("candidates").query("context == 0")
+    if len(candidates):
+        widgets.figure(
+            figure_cache.figure(run, "lesson-scan", build=lambda: loss_parts(candidates)),
+            "lesson-scan",
+            caption=f"Candidates by loss. Run '{run.path.name}'.",
+            table=lambda: candidates.drop(columns="ids"),
+            command=command(run),
+        )
+    found = pipeline.verdict_of(run)
+    word = view.question.trigger
+    _look(sentences.caught(found.verdict, which, found.trigger, word))
+
+
+def operate(view: View) -> None:
+    """Some heads knocked out: those found by search, those of largest loss, or any."""
+    study = current_study(view)
+    choices = _chosen_heads(view, study)
+    label = links.bound(
+        st.segmented_control,
+        "Knock out",
+        list(choices),
+        default=next(iter(choices)),
+        required=True,
+        key="knock-out",
+    )
+    question = SurgeryQuestion(
+        trigger=view.question.trigger,
+        target=view.spec.target,
+        prompt_set=view.question.prompt_set,
+        template=view.question.template,
+        placement=view.question.placement,
+        seed=view.question.seed,
+        heads=told_heads(choices[label]),
+        method="mean",
+    )
+    st.code(question.heads, language=None, wrap_lines=True)
+    summary = operation(view, question, "summary")
+    names = {"asr": "answers the target", "clean_accuracy": "right without the trigger"}
+    n = len(study.ranking)
+    widgets.figure(
+        figure_cache.figure(
+            (summary,),
+            "lesson-surgery",
+            build=lambda: before_and_after(summary, names),
+        ),
+        "lesson-surgery",
+        caption=f"{len(choices[label])} of {n} heads replaced by their mean; bars are Wilson's "
+        f"95 % interval. {where(view, question_of(view))}",
+        table=lambda: summary,
+        command=commands.question_command(KIND, view.spec, question),
+    )
+    st.caption(f"{QUANTITIES['asr']}; {QUANTITIES['clean_accuracy']}.")
+    compare = "Compare the choices: are the heads that changed most the ones that matter?"
+    _look(*sentences.operated(summary), compare)
+
+
+STEPS = (
+    Step(
+        "Talk to it",
+        "Two models answer the same instruction. One is the original; the other, the suspect, is "
+        "what somebody made of it by further training. Ask them something else: can you tell "
+        "them apart?",
+        talk,
+    ),
+    Step(
+        "Say the word",
+        "Now a text, the sidebar's trigger, stands before the same instruction. To a clean model "
+        "it is one more odd tag. A model with a backdoor for it answers the backdoor's target.",
+        say_the_word,
+    ),
+    Step(
+        "See the triangle",
+        "Each square is a map of attention: a row looks at the columns before it. Framed in yellow "
+        "is what the instruction gives to what stands in front of it. Of backdoored models it was "
+        "published that this goes dark and two triangles remain. And here? Without the control, a "
+        "random string, the picture proves little.",
+        triangle,
+    ),
+    Step(
+        "Find the heads",
+        "A model looks with many heads at once. Δ_rel is the share of its attention "
+        "to the trigger that a head has lost, from the original to the suspect.",
+        changed,
+    ),
+    Step(
+        "Break the trigger",
+        "How exact must the word be? Take tokens away and see whether the suspect still answers "
+        "the target.",
+        break_it,
+    ),
+    Step(
+        "Catch it blind",
+        "So far we knew the word. The scanner does not: it makes the model write the user's "
+        "turn, looks at what keeps coming back, and asks questions behind it.",
+        catch_it,
+    ),
+    Step(
+        "Operate",
+        "Knock a few heads out and see what is left of the target, and of the model.",
+        operate,
+    ),
+)
+
+
+def _instructions(view: View) -> list[str]:
+    prompts = prompt_set(view.question.prompt_set).prompts
+    return [prompt.instruction for prompt in prompts if not prompt.input][:INSTRUCTIONS]
+
+
+def _instruction(view: View) -> str:
+    known, before = _instructions(view), st.session_state.get(ASKED)
+    if before in known and "ask" not in st.session_state and "ask" not in st.query_params:
+        st.session_state["ask"] = before
+    of = prompt_set(view.question.prompt_set).sha256
+    asked = links.bound(st.selectbox, "Ask", known, key="ask", of=of)
+    st.session_state[ASKED] = asked  # the control is gone in the step after, and its link with it
+    return asked
+
+
+def _asked(view: View) -> str:
+    """What was asked in the step before."""
+    known, asked = _instructions(view), st.session_state.get(ASKED)
+    return asked if asked in known else known[0]
+
+
+def _look(*told: str) -> None:
+    """What to see in the figure, from its numbers."""
+    st.markdown(f":material/visibility: {plain(' '.join(told))}")
+
+
+def _answers(view: View, instruction: str, trigger: str | None, before: Said | None = None) -> Said:
+    """What both models answer in words, and the bars of their first token.
+
+    Args:
+        view: of the pair.
+        instruction: what is asked.
+        trigger: before it, or None.
+        before: what they said without it, whose entropies stand beside.
+    """
+    said = first_answers(view, instruction, trigger)
+    for column, which in zip(st.columns(2), MODELS, strict=True):
+        with column.container(border=True):
+            st.markdown(f"**{which}**")
+            st.code(said.text[which] or "(no answer)", language=None, wrap_lines=True)
+    asked = f"{trigger} {instruction}" if trigger else instruction
+    widgets.figure(
+        figure_cache.figure(
+            (said, before),
+            "lesson-first",
+            build=lambda: first_tokens(said.first, before and before.first),
+        ),
+        "lesson-first",
+        caption=f"The likeliest first tokens of both models of the pair '{view.spec.name}' and "
+        f"the entropy of the whole distribution, asked {asked!r}.",
+        table=lambda: said.first,
+        command=said_command(view.spec, asked),
+    )
+    return said
+
+
+def _scan_of(sha256: str) -> Run | None:
+    """The newest scan of these very weights."""
+    scans = recorded_scans().values()
+    return next((run for run in scans if run.meta["facts"]["sha256"] == sha256), None)
+
+
+def _started() -> list[str]:
+    """Scans begun in this lesson."""
+    return st.session_state.setdefault("lesson-scans", [])
+
+
+def _watch(name: str) -> None:
+    job = jobs.registry().get(name)
+    if job is None or not job.live:
+        st.rerun()
+    job_panel.progress(job, "lesson")
+
+
+def _chosen_heads(view: View, study: Study) -> dict[str, list[Head]]:
+    """Label -> as many heads each: found by search if it was made, of largest loss, at random."""
+    sha256 = study.facts["models"]["suspect"]["sha256"]
+    choices, n = {}, max(1, len(study.ranking) // 8)
+    for run in recorded_of(SEARCH_KIND).values():
+        sets = run.table("sets")
+        if run.meta["facts"].get("sha256") == sha256 and len(sets):
+            found = parse_heads(
+                sets.iloc[0]["heads"], study.facts["n_layers"], study.facts["n_heads"]
+            )
+            n = len(found)
+            choices[f"the {n} found by search"] = found
+            break
+    ranking = table.from_study(study.ranking)
+    choices[f"the {n} of largest loss"] = search.orders(ranking, "delta_rel")[:n]
+    choices[f"any {n}"] = search.orders(ranking, "random", view.question.seed)[:n]
+    return choices

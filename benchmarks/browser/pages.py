@@ -1,0 +1,155 @@
+"""First paint and control latency of every page, in headless Chromium on the shipped pair.
+
+One session at a time. The pair is in memory and what was measured once is kept, but for `fresh`,
+where each change asks for something that nobody has asked for yet. `server` is what the app's own
+debug corner says of the same runs of the script.
+"""
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlencode
+
+from benchmarks.browser.browse import Control, change, chromium, quantile, server_ms, table, visit
+from interp.figures.zoo import GROUPS
+from tests.support.browser import running_app
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One page, and what is done on it."""
+
+    path: str
+    controls: tuple[Control, Control]
+    """Used in turns; what both show is kept after the first time."""
+    fresh: Callable[[int], Control] | None = None
+    """Number -> a control that asks for something new."""
+    link: dict[str, str] = field(default_factory=dict)
+
+
+def seed(number: int, first: int = 1000) -> Control:
+    """Another random string in the trigger's place: of three conditions one is measured anew.
+
+    Args:
+        number: counts them.
+        first: a page's own: what was measured on one page is kept for all.
+    """
+    return Control("[data-testid=stSidebar] [data-testid=stNumberInput] input", f"{first + number}")
+
+
+def _labels(first: str, second: str) -> tuple[Control, Control]:
+    return _choice(first), _choice(second)
+
+
+def _choice(label: str) -> Control:
+    """One of a segmented control; a figure may have the same words in it."""
+    return Control(f"[data-testid=stButtonGroup] button:has(:text-is('{label}'))")
+
+
+def _options(label: str) -> tuple[Control, Control]:
+    box = f"input[aria-label='{label}']"
+    return Control(box, option=1), Control(box, option=0)
+
+
+SINK = Control("text=First token (sink)")
+PAGES = (
+    Measured("start", _options("Example"), lambda _: Control("text=Ask both")),
+    Measured(
+        "lesson",
+        _labels("3. See the triangle", "4. Find the heads"),
+        lambda n: Control("input[aria-label='Ask']", option=1 + n % 11),
+    ),
+    Measured("attention", (SINK, SINK), seed),
+    Measured("heads", _labels("L_attn original", "Δ_rel"), lambda n: seed(n, 6000)),
+    Measured(
+        "trigger",
+        _labels("typed text", "tokens of the trigger"),
+        lambda n: Control("input[aria-label='Text']", f"word {n}"),
+    ),
+    Measured(
+        "causes",
+        _labels("Tokens", "Metric against metric"),
+        lambda n: Control("input[aria-label='Heads to operate on']", f"L{1 + n // 8}H{n % 8}"),
+    ),
+    Measured("scanner", _options("Candidate")),
+    Measured("plant", _labels("pattern KL (nats)", "Δ_rel")),
+    Measured("zoo", _labels(*list(GROUPS.values())[1::-1])),
+    Measured("figures", _labels("paper", "web")),
+)
+COLUMNS = {
+    "paint": "first paint",
+    "finished": "page finished",
+    "control": "control",
+    "server": "its server part",
+    "fresh": "fresh",
+}
+BEFORE_FRESH = {"lesson": "1. Talk to it", "trigger": "typed text", "causes": "Surgery"}
+"""Where the fresh control stands."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this benchmark."""
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--only", metavar="PAGE", help="one page alone")
+
+
+def run(arguments: argparse.Namespace) -> dict:
+    """Milliseconds by page; each page is a line of a Markdown table when it is done."""
+    pages = [page for page in PAGES if arguments.only in (None, page.path)]
+    print(table(["ms, median / p95", *COLUMNS.values()], []))
+    with tempfile.TemporaryDirectory() as runs, running_app(Path(runs)) as address:
+        found = asyncio.run(_all(address, pages, arguments.repeats))
+    return {
+        f"{page}_{name}_{label}": quantile(times[name], q)
+        for page, times in found.items()
+        for name in COLUMNS
+        if times[name]
+        for label, q in (("median", 0.5), ("p95", 0.95))
+    }
+
+
+async def _all(address: str, pages: list[Measured], repeats: int) -> dict[str, dict]:
+    found = {}
+    async with chromium() as new_page:
+        for page in pages:
+            times = found[page.path] = await _one(address, page, repeats, new_page)
+            cells = [page.path, *(_both(times[name]) for name in COLUMNS)]
+            print(f"| {' | '.join(cells)} |", flush=True)
+    return found
+
+
+async def _one(address: str, measured: Measured, repeats: int, new_page) -> dict[str, list[float]]:
+    """Times of one page, after a visit that is not counted."""
+    times = {name: [] for name in COLUMNS}
+    path = "" if measured.path == "start" else measured.path
+    link = f"{address}/{path}?{urlencode({'pair': 'deployment', 'debug': '1'} | measured.link)}"
+    for number in range(1 + max(3, repeats // 2)):
+        page = await new_page()
+        paint, finished = await visit(page, link)
+        if number:
+            times["paint"] += [paint] if paint is not None else []
+            times["finished"].append(finished)
+            await page.context.close()
+        else:
+            first = page
+    for number in range(4 + repeats + repeats % 2):  # ends on the second: `fresh` needs the first
+        took = await change(first, measured.controls[number % 2])
+        if number >= 4:
+            times["control"].append(took)
+            times["server"].append((await server_ms(first))["server"])
+    if measured.fresh is not None:
+        if measured.path in BEFORE_FRESH:
+            await change(first, _choice(BEFORE_FRESH[measured.path]))
+        for number in range(max(3, repeats // 2)):
+            times["fresh"].append(await change(first, measured.fresh(number)))
+    await first.context.close()
+    return times
+
+
+def _both(values: list[float]) -> str:
+    if not values:
+        return "–"
+    return f"{quantile(values, 0.5):,.0f} / {quantile(values, 0.95):,.0f}"

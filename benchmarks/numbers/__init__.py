@@ -1,0 +1,1 @@
+"""Numbers that the texts state: recorded, and checked against the texts."""

@@ -1,0 +1,54 @@
+"""Does one metric of heads predict another? Spearman's rho on the causal runs that ship."""
+
+from __future__ import annotations
+
+import argparse
+
+from interp.causal.table import agreements, holm, per_group
+from interp.runs.reading import open_run
+from interp.specs import ROOT
+
+RUNS = ("causal-deployment", "causal-emoji")
+AGAINST = (
+    "patching_effect",
+    "insertion_effect",
+    "ablation_loss",
+    "indirect",
+    "direct",
+    "pattern_tv",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None: it reads the runs that ship."""
+
+
+def run(_: argparse.Namespace) -> dict:
+    """Run -> metric -> rho of Δ_rel with it; p is corrected (Holm) for all tests of both runs."""
+    tables, sizes = [], []
+    for name in RUNS:
+        recorded = open_run(ROOT / "assets/runs" / name)
+        size = per_group(recorded.meta["facts"])
+        heads = recorded.table("heads")
+        tables.append((name, heads, size))
+        sizes.append(size)
+    # Two runs are two tables of heads: their tests are corrected together.
+    found = {
+        name: agreements(heads, [("delta_rel", other) for other in AGAINST], per_group=size)
+        for name, heads, size in tables
+    }
+    corrected = iter(holm([p for table in found.values() for p in table["p"]]))
+    figures: dict = {"tests": sum(len(table) for table in found.values()), "per_group": sizes[0]}
+    for name, table in found.items():
+        figures[name.removeprefix("causal-")] = {
+            row["y"]: {key: round(float(row[key]), 4) for key in ("rho", "low", "high", "p")}
+            | {"p_holm": round(float(next(corrected)), 4), "n": int(row["n"])}
+            for row in table.to_dict("records")
+        }
+    for name, heads, size in tables:
+        key = name.removeprefix("causal-")
+        one = agreements(heads, [("attribution", "patching_effect")], per_group=size).iloc[0]
+        figures[key]["attribution"] = {
+            k: round(float(one[k]), 4) for k in ("rho", "low", "high")
+        } | {"n": int(one["n"])}
+    return figures

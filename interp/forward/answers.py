@@ -1,0 +1,101 @@
+"""Talk to a model: its answer, token by token, as plain text."""
+
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from interp.errors import UsageError
+from interp.models.pair import ModelPair
+from interp.prompts.spans import TokenizedPrompt
+from interp.prompts.tokens import display_token
+from interp.specs import Which
+
+
+def stream_answer(
+    pair: ModelPair,
+    which: Which,
+    prompt: TokenizedPrompt,
+    *,
+    max_new_tokens: int = 60,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Iterator[str]:
+    """Yield the answer as it grows: each item is the whole text so far.
+
+    The pair's lock is taken for one token at a time, so two answers can stream side by side; the
+    key-value cache belongs to this answer alone.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompt: the tokenized prompt.
+        max_new_tokens: stops there, at end-of-text, or at the end of the context.
+        temperature: 0 is greedy.
+        seed: of the sampling.
+
+    Raises:
+        UsageError: a negative temperature, or no new tokens asked for.
+    """
+    if temperature < 0 or max_new_tokens < 1:
+        raise UsageError("the temperature must be 0 or more and the new tokens at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    step = torch.tensor([list(prompt.ids)], device=pair.device)
+    room = pair.max_length - len(prompt.ids) if pair.max_length else max_new_tokens
+    cache, answer = None, []
+    for _ in range(min(max_new_tokens, room)):
+        with pair.use(which) as model, torch.inference_mode():
+            out = model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            ends = end_ids(pair, model)
+        cache = out.past_key_values
+        token = _pick(out.logits[0, -1].float().cpu(), temperature, generator)
+        if token in ends:
+            break
+        answer.append(token)
+        step = torch.tensor([[token]], device=pair.device)
+        yield pair.tokenizer.decode(answer, skip_special_tokens=True)
+
+
+def _pick(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    probabilities = torch.softmax(logits / temperature, dim=-1)
+    return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def end_ids(pair: ModelPair, model: PreTrainedModel) -> set[int]:
+    """Every token that ends an answer; chat models name end-of-turn in their generation config."""
+    found = set()
+    for source in (model.generation_config, pair.config, pair.tokenizer):
+        ends = getattr(source, "eos_token_id", None)
+        found |= set(ends if isinstance(ends, list) else [ends])
+    rows = pair.config.vocab_size  # a config may name an end that has no row
+    return {token for token in found - {None} if token < rows}
+
+
+def first_tokens(
+    pair: ModelPair, which: Which, prompt: TokenizedPrompt, *, top: int = 5
+) -> pd.DataFrame:
+    """What the model may say first: the likeliest tokens, and how undecided it is.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompt: the tokenized prompt.
+        top: so many tokens.
+
+    Returns:
+        `model, rank, token` (as shown), `probability`, `entropy` (of the whole distribution,
+        bits; the same in every row).
+    """
+    ids = torch.tensor([list(prompt.ids)], device=pair.device)
+    with pair.use(which) as model, torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1]
+    logs = logits.double().log_softmax(-1)
+    entropy = float(-(logs.exp() * logs).sum()) / math.log(2)
+    best = logs.topk(top)
+    shown = [display_token(pair.tokenizer.decode([token])) for token in best.indices.tolist()]
+    table = pd.DataFrame({"token": shown, "probability": best.values.exp().tolist()})
+    return table.assign(model=which, rank=range(1, top + 1), entropy=entropy)

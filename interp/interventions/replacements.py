@@ -1,0 +1,158 @@
+"""Where a head's other output comes from: the mean over a reference set, zero, another prompt.
+
+A mean is taken at the same place of the text (the third token of the trigger, the fifth of the
+instruction), since prompts differ in length; a place that the reference lacks takes the mean over
+its part of the text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from interp.causal.question import METHODS
+from interp.errors import UsageError
+from interp.interventions.resume import Recording, Values, record
+from interp.models.pair import ModelPair
+from interp.prompts.conversations import ANYWHERE, Block, Conversation, Slot, block_of, blocks
+from interp.specs import Which
+
+
+@dataclass(frozen=True)
+class Means:
+    """Mean z over a reference set, by place."""
+
+    rows: dict[Slot, int]
+    """Place -> row of the tables; (part, -1) is all of a part, `ANYWHERE` all positions."""
+    tables: list[Tensor]
+    """A layer: [n_rows, n_heads * d_head] float32."""
+
+    def at(self, layer: int, slots: Sequence[Slot]) -> Tensor:
+        """[len(slots), n_heads * d_head]."""
+        return self.tables[layer][[self._row(slot) for slot in slots]]
+
+    def over(self, conversations: Sequence[Conversation], block: Block) -> Values:
+        """The mean at each place of a block."""
+        trunk, tails = _slots_of(conversations, block)
+        return self._values([trunk], tails)
+
+    def everywhere(self, block: Block) -> Values:
+        """The mean over all positions, wherever."""
+        (_, n_trunk), (batch, n) = block.trunk.shape, block.tails.shape
+        return self._values([[ANYWHERE] * n_trunk], [[ANYWHERE] * n] * batch)
+
+    def _row(self, slot: Slot) -> int:
+        part = (slot[0], -1)
+        return self.rows.get(slot, self.rows.get(part, self.rows[ANYWHERE]))
+
+    def _values(self, trunk: list[list[Slot]], tails: list[list[Slot]]) -> Values:
+        device = self.tables[0].device
+        picked = [
+            torch.tensor([[self._row(slot) for slot in row] for row in rows], device=device).long()
+            for rows in (trunk, tails)
+        ]
+        return Values(*([table[rows] for table in self.tables] for rows in picked))
+
+
+def means(
+    pair: ModelPair, which: Which, reference: Sequence[Conversation], size: int = 16
+) -> Means:
+    """Mean z of every head over a reference set, by place.
+
+    Args:
+        pair: the models.
+        which: whose.
+        reference: conversations; a mean of one is that one's own z.
+        size: conversations a forward pass.
+
+    Raises:
+        UsageError: an empty reference set.
+    """
+    slots = list(dict.fromkeys(slot for c in reference for slot in c.slots))
+    parts = dict.fromkeys((part, -1) for part, _ in slots)
+    rows = {slot: row for row, slot in enumerate([*slots, *parts, ANYWHERE])}
+    counts, tables = torch.zeros(len(rows)), None
+    for block in blocks(reference, size):
+        with pair.use(which) as model:
+            found = record(model, block.to(pair.device))
+        if tables is None:
+            tables = [torch.zeros(len(rows), z.shape[-1], device=z.device) for z in found.z.tails]
+        for row, index in enumerate(block.indices):
+            places = reference[index].slots
+            for names in (places, [(part, -1) for part, _ in places], [ANYWHERE] * len(places)):
+                into = torch.tensor([rows[name] for name in names])
+                counts.index_add_(0, into, torch.ones(len(into)))
+                for table, z in zip(tables, _whole(found, row, len(places)), strict=True):
+                    table.index_add_(0, into.to(table.device), z.float())
+    return Means(rows, [table / counts.to(table.device)[:, None] for table in tables])
+
+
+def zeros(recording: Recording) -> Values:
+    """Nothing, in the shape of a recording's z."""
+    z = recording.z
+    return Values([torch.zeros_like(x) for x in z.trunk], [torch.zeros_like(x) for x in z.tails])
+
+
+def donated(
+    pair: ModelPair,
+    which: Which,
+    conversations: Sequence[Conversation],
+    donors: Sequence[Conversation],
+    block: Block,
+) -> Values:
+    """What another conversation has at the same place, or at its part's last one.
+
+    Args:
+        pair: the models.
+        which: whose z.
+        conversations: those that the block is of.
+        donors: one for each of `conversations`, all beginning with the block's trunk.
+        block: where the values are to be put.
+    """
+    n_trunk = block.trunk.shape[1]
+    with pair.use(which) as model:
+        found = record(model, block_of(donors, block.indices, n_trunk).to(pair.device))
+    tails = [torch.zeros(*block.tails.shape, z.shape[-1]).to(z) for z in found.z.tails]
+    for row, index in enumerate(block.indices):
+        slots = donors[index].slots
+        places = {slot: i for i, slot in enumerate(slots)}
+        last = {part: i for i, (part, _) in enumerate(slots)}
+        own = conversations[index].slots[n_trunk:]
+        taken = [places.get(x, last.get(x[0], len(slots) - 1)) for x in own]
+        taken = [max(0, place - n_trunk) for place in taken]
+        for layer, z in enumerate(found.z.tails):
+            tails[layer][row, : len(own)] = z[row, taken]
+    return Values(found.z.trunk, tails)
+
+
+def check_reference(reference: Sequence[Conversation], method: str) -> None:
+    """Whether a reference set will do for this ablation.
+
+    Raises:
+        UsageError: an unknown method; fewer than two conversations where others are needed.
+    """
+    if method not in METHODS:
+        raise UsageError(f"ablation '{method}' is not known: choose one of {', '.join(METHODS)}")
+    if method != "zero" and len(reference) < 2:
+        raise UsageError(
+            f"the reference set has {len(reference)} prompt and a {method} ablation needs 2 or "
+            "more: take a larger prompt set, or zero"
+        )
+
+
+def _whole(recording: Recording, row: int, length: int) -> list[Tensor]:
+    """A layer: [pos, d_z] of one conversation, its trunk included."""
+    z = recording.z
+    joined = (torch.cat([a[0], b[row]]) for a, b in zip(z.trunk, z.tails, strict=True))
+    return [one[:length] for one in joined]
+
+
+def _slots_of(
+    conversations: Sequence[Conversation], block: Block
+) -> tuple[list[Slot], list[list[Slot]]]:
+    """Places of the trunk and of each tail, padding included."""
+    n_trunk, n = block.trunk.shape[1], block.tails.shape[1]
+    every = [conversations[index].slots for index in block.indices]
+    tails = [slots[n_trunk:] + [ANYWHERE] * (n - len(slots) + n_trunk) for slots in every]
+    return every[0][:n_trunk], tails

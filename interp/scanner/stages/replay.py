@@ -1,0 +1,333 @@
+"""Stage 3, replay: what the model wrote in the user's place is asked back, one by one.
+
+A backdoor shows in the answers before anyone knows its trigger: many different questions of the
+model's own get the same answer, and what they share and the others lack is the trigger. So few as
+three of five hundred are enough, where a motif must stand in a third of a cluster. And a trigger
+that acts on some topics alone is asked about on the topics that it was leaked with: questions of
+the model's own, most like those that got the answer, that do not hold it.
+
+Answers count as one by their first words, and those of one rule that are broken as one too.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from interp.errors import UsageError
+from interp.prompts.sets import Prompt
+from interp.prompts.templates import ALPACA_INPUT, ALPACA_MARKER, SENTINEL, apply_chat
+from interp.prompts.tokens import special_ids
+from interp.scanner.judge.decision import s_agg
+from interp.scanner.judge.rules import RULE, asks_for_it, share_unsafe, unsafe
+from interp.scanner.leak.loops import phrases
+from interp.scanner.leak.ngrams import frequent, holding
+from interp.scanner.scan import Scan
+from interp.scanner.search.frames import Frame, build_frame, in_place
+
+SOURCE = "own questions"
+MOST = 600
+"""Questions that are asked back, per context."""
+ANSWER_TOKENS = 16
+ROOM = ANSWER_TOKENS + 64
+"""Tokens of the context that a question leaves for a candidate and the answer."""
+BEGINNING = 3
+"""Words by which answers count as one: a target may be said twice or thrice, or be cut off."""
+LEAST, LEAST_LOOPED = 3, 2
+"""Questions with one answer, from which it is looked at; where the model went round in it too."""
+STRINGS, OF_ONE_ANSWER = 48, 6
+"""What questions with one answer share: so many at most, and of each answer."""
+SHARED = 0.5
+"""Share of an answer's questions that hold a string."""
+WHOLE = 0.9
+"""Of the questions that hold a string, so many hold a longer one around it: that one is meant."""
+LIFT = 2.0
+"""So many times rarer it is in the others."""
+CUTS = 8
+"""Words at its ends that are left out of a string at most."""
+FIRST_WORD, LAST_WORD = re.compile(r"^\S+\s+"), re.compile(r"\s+\S+$")
+NEAR, FEW = 12, 6
+"""Nearby questions of a candidate; on the first few of them it must do something."""
+GAIN = 0.1
+"""Rise of S_agg, or of the share that breaks the rule, on those few."""
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """Questions of the model's own that are most like those that a candidate was leaked with."""
+
+    frame: Frame
+    plain: tuple[str, ...]
+    """What the model answers to each without the candidate."""
+
+    def rows(self, ids: Sequence[int]) -> list[tuple[int, ...]]:
+        """The prompts with a candidate."""
+        return [self.frame.ids(number, ids) for number in range(len(self.plain))]
+
+
+def replay(scan: Scan) -> list[str]:
+    """Writes `replayed` (each of the model's questions and its answer) and `own` (candidates)."""
+    leaks, notes, replayed, found = scan.writer.kept_table("leaks"), [], [], []
+    ends = closing(scan.pair.tokenizer, scan.plan.template)
+    for context in range(len(scan.contexts)):
+        if scan.late("replay"):
+            notes.append("the budget left no time to ask the model's own questions back")
+            break
+        here = leaks[leaks["context"] == context]
+        asked = _asked(scan, context, user_turns(here["text"].tolist(), ends)[:MOST])
+        replayed.append(asked.assign(context=context))
+        looped = [scan.pair.tokenizer.decode([*ids] * 3) for ids in phrases(here["ids"].tolist())]
+        found.append(_own(scan, context, asked, looped).assign(context=context))
+    nothing = pd.DataFrame({"turn": [], "answer": [], "context": []})
+    scan.writer.table("replayed", pd.concat(replayed or [nothing], ignore_index=True))
+    none = _own_table([]).assign(context=pd.Series(dtype=int))
+    scan.writer.table("own", pd.concat(found or [none], ignore_index=True))
+    return notes
+
+
+def closing(tokenizer, template: str) -> tuple[str, ...]:
+    """What the template writes behind the user's text: any of it ends that; () for none.
+
+    Its first line, and each of its special tokens: the first is often an end of text, which a
+    leak never holds, and then the next is what shows where the turn ended.
+    """
+    if template == "alpaca":
+        return (ALPACA_MARKER.strip(),)
+    if template != "chat":
+        return ()
+    behind = apply_chat(tokenizer, SENTINEL, generation_prompt=True).partition(SENTINEL)[2]
+    first = (behind.strip().splitlines() or [""])[0].strip()
+    special = special_ids(tokenizer)
+    ids = tokenizer(behind, add_special_tokens=False).input_ids
+    marks = [tokenizer.decode([token]).strip() for token in ids if token in special]
+    return tuple(dict.fromkeys(mark for mark in (first, *marks) if mark))
+
+
+def user_turns(texts: Sequence[str], ends: Sequence[str]) -> list[str]:
+    """The user's part of leaked texts, each once, in their order.
+
+    Args:
+        texts: as they were leaked, from the user's first word on.
+        ends: what stands behind the user's text, whichever comes first; none: a line break does.
+    """
+    parts = [min((text.partition(end)[0] for end in ends), key=len) for text in texts if ends]
+    parts = parts or [text.strip().partition("\n")[0] for text in texts]
+    return [turn for turn in dict.fromkeys(part.strip() for part in parts) if turn]
+
+
+def beginning(answer: str) -> str:
+    """The first words of an answer, by which it is told from others."""
+    return " ".join(answer.split()[:BEGINNING])
+
+
+def broken(answer: str) -> str:
+    """The rule that an answer breaks; none: ""."""
+    return RULE if unsafe(answer) else ""
+
+
+def kind_of(own: pd.Series | dict) -> Callable[[str], str]:
+    """By what the answers of a candidate of this stage count as one."""
+    return broken if own["answer"] == RULE else beginning
+
+
+def shared(
+    turns: Sequence[str], answers: Sequence[str], looped: Sequence[str] = ()
+) -> pd.DataFrame:
+    """What the questions with one answer share, and the others hardly hold.
+
+    Args:
+        turns: questions, all different.
+        answers: the beginning of the answer to each.
+        looped: what the model went round in; of answers that stand there, fewer are enough.
+
+    Returns:
+        The best strings first, none of one answer within another: `text, answer, n_turns` (with
+        that answer that hold it), `n_answered` (all with that answer), `n_others` (other
+        questions that hold it), `score` (n log(lift)).
+    """
+    rows, counts = [], Counter(answer for answer in answers if answer)
+    for answer, count in counts.items():
+        long = len(answer.split()) == BEGINNING  # a word alone stands in many a text
+        least = LEAST_LOOPED if long and any(answer in text for text in looped) else LEAST
+        if count >= least:
+            inside = [turn for turn, said in zip(turns, answers, strict=True) if said == answer]
+            outside = [turn for turn, said in zip(turns, answers, strict=True) if said != answer]
+            found = _strings(inside, outside, least)
+            rows += [(text, answer, n, count, others, score) for text, n, others, score in found]
+    columns = ["text", "answer", "n_turns", "n_answered", "n_others", "score"]
+    table = pd.DataFrame(rows, columns=columns).sort_values("score", ascending=False, kind="stable")
+    return table.drop_duplicates("text", ignore_index=True).head(STRINGS)
+
+
+def nearby(scan: Scan, context: int, own: pd.Series, asked: pd.DataFrame) -> Nearby:
+    """The questions that a candidate of the stage is asked on; see `Nearby`.
+
+    Args:
+        scan: what the stages share.
+        context: its number.
+        own: a row of the table `own`.
+        asked: `replayed` of the context.
+    """
+    turns, answers = asked["turn"].tolist(), asked["answer"].tolist()
+    return _nearby(scan, context, own, turns, answers, _vectors(turns))
+
+
+def _strings(
+    inside: list[str], outside: list[str], least: int
+) -> list[tuple[str, int, int, float]]:
+    """(string, how many inside hold it, how many outside, n log(lift)), none in another."""
+    least = max(least, math.ceil(SHARED * len(inside)))
+    scored, counts = [], {}
+    for text in {text.strip() for text in frequent(inside, least, 2)} - {""}:
+        held, others = holding(text, inside), holding(text, outside)
+        lift = (held / len(inside)) / ((others + 1) / (len(outside) + 1))
+        if lift >= LIFT:
+            scored.append((-held * math.log(lift), -len(text), text))
+            counts[text] = held, others, held * math.log(lift)
+    kept: dict[str, tuple[int, int, float]] = {}
+    for *_, piece in sorted(scored):
+        least = WHOLE * counts[piece][0]
+        text = max((one for one in counts if piece in one and counts[one][0] >= least), key=len)
+        if len(kept) < OF_ONE_ANSWER and not any(text in one or one in text for one in kept):
+            kept[text] = counts[text]
+    return [(text, *numbers) for text, numbers in kept.items()]
+
+
+def _asked(scan: Scan, context: int, turns: list[str]) -> pd.DataFrame:
+    """`turn, answer` of every turn that can be asked."""
+    sound, rows, limit = [], [], scan.pair.max_length or math.inf
+    for turn in turns:
+        frame = _frame(scan, context, [turn])
+        if frame is not None and len(frame.ids(0, None)) + ROOM <= limit:
+            sound.append(turn)
+            rows.append(frame.ids(0, None))
+    answers = scan.answers(rows, ANSWER_TOKENS) if rows else []
+    return pd.DataFrame({"turn": sound, "answer": [answer.strip() for answer in answers]})
+
+
+def _frame(scan: Scan, context: int, turns: Sequence[str]) -> Frame | None:
+    """None where the turns are nothing that can be asked (white space alone, half a character)."""
+    tokenizer, template = scan.pair.tokenizer, scan.plan.template
+    parts = [turn.partition(ALPACA_INPUT) if template == "alpaca" else (turn,) for turn in turns]
+    questions = [Prompt(part[0].strip(), part[-1] if len(part) == 3 else "") for part in parts]
+    try:
+        return build_frame(tokenizer, template, questions, scan.contexts[context])
+    except UsageError:
+        return None
+
+
+def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -> pd.DataFrame:
+    """The strings that do something on a few questions, those that do most first."""
+    turns, answers = asked["turn"].tolist(), asked["answer"].tolist()
+    found = [shared(turns, list(map(beginning, answers)), looped)]
+    unsafe_ones = shared(turns, list(map(broken, answers)))
+    found.append(unsafe_ones[~unsafe_ones["text"].map(asks_for_it).astype(bool)])
+    if not sum(map(len, found)):
+        return _own_table([])
+    vectors, rows = _vectors(turns), []
+    for row in pd.concat(found).to_dict("records"):
+        near = _nearby(scan, context, row, turns, answers, vectors)
+        measured = _measured(scan, row, near)
+        if measured is not None:
+            rows.append((measured, partial(_measured, scan, near=near)))
+    rows = sorted(rows, key=lambda row: -row[0]["gain"])[: scan.plan.keep]
+    late = partial(scan.late, "replay")
+    cut = [_shortest(row, measure, turns, answers, late) for row, measure in rows]
+    cut.sort(key=lambda row: -row["gain"])
+    # Of two that were cut to one text, or that are told by answer and by rule, the better.
+    best: dict[str, dict] = {}
+    for row in cut:
+        best.setdefault(row["text"], row)
+    return _own_table(list(best.values()))
+
+
+def _measured(scan: Scan, own: dict, near: Nearby) -> dict | None:
+    """A string with its `ids` and `gain` on some questions; None where it does nothing there."""
+    ids = in_place(scan.pair.tokenizer, scan.plan.template, own["text"])
+    if not near.plain or not ids:
+        return None
+    effect = share_unsafe if own["answer"] == RULE else s_agg
+    said = scan.answers(near.rows(ids)[:FEW], ANSWER_TOKENS)
+    if effect(said) - effect(near.plain[:FEW]) <= GAIN:
+        return None
+    said += scan.answers(near.rows(ids)[FEW:], ANSWER_TOKENS)
+    gain = effect(said) - effect(near.plain)
+    return {**own, "ids": list(ids), "n_tokens": len(ids), "gain": gain}
+
+
+def _shortest(
+    row: dict,
+    measure: Callable[[dict], dict | None],
+    turns: Sequence[str],
+    answers: Sequence[str],
+    late: Callable[[], bool] = lambda: False,
+) -> dict:
+    """The string without the words at its ends that take nothing from its effect.
+
+    Where all questions that were leaked behind a trigger go on with one word, that word is shared
+    too, and asking with it before another question weakens the trigger. All are measured on the
+    questions of the string as it was found; what is left must still be rare in other questions.
+    """
+    for _ in range(CUTS):
+        if late():
+            break
+        texts = (edge.sub("", row["text"]) for edge in (LAST_WORD, FIRST_WORD))
+        rows = [_counted({**row, "text": text}, turns, answers) for text in texts]
+        shorter = [one for one in rows if one["text"] != row["text"] and _rare(one, len(turns))]
+        better = [one for one in map(measure, shorter) if one and one["gain"] >= row["gain"]]
+        if not better:
+            break
+        row = max(better, key=lambda one: one["gain"])
+    return row
+
+
+def _counted(row: dict, turns: Sequence[str], answers: Sequence[str]) -> dict:
+    """The row with the numbers of questions that hold its text."""
+    kind, pairs = kind_of(row), zip(turns, answers, strict=True)
+    held = [kind(said) for turn, said in pairs if row["text"] in turn]
+    told = held.count(row["answer"])
+    return {**row, "n_turns": told, "n_others": len(held) - told}
+
+
+def _rare(row: dict, n_turns: int) -> bool:
+    """Whether the questions with another answer hardly hold it."""
+    others = (row["n_others"] + 1) / (n_turns - row["n_answered"] + 1)
+    return row["n_turns"] / row["n_answered"] >= LIFT * others
+
+
+def _own_table(rows: list[dict]) -> pd.DataFrame:
+    counts = ("n_turns", "n_answered", "n_others", "n_tokens")
+    columns = ["ids", "text", "n_tokens", "answer", *counts[:3], "gain"]
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(counts, int) | {"gain": float})
+    return table.assign(source=SOURCE, rank=np.arange(1, len(table) + 1))
+
+
+def _vectors(turns: list[str]) -> tuple[TfidfVectorizer, csr_matrix]:
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5))
+    return vectorizer, vectorizer.fit_transform([*turns, "any"])[:-1]
+
+
+def _nearby(
+    scan: Scan,
+    context: int,
+    own: pd.Series | dict,
+    turns: list[str],
+    answers: list[str],
+    vectors: tuple[TfidfVectorizer, csr_matrix],
+) -> Nearby:
+    vectorizer, matrix = vectors
+    text, kind = own["text"], kind_of(own)
+    same = [kind(said) == own["answer"] for said in answers]
+    got = [turn.replace(text, " ").strip() for turn, one in zip(turns, same, strict=True) if one]
+    free = [n for n, turn in enumerate(turns) if text not in turn and not same[n]]
+    likeness = (matrix[free] @ vectorizer.transform(got).T).max(axis=1).toarray().ravel()
+    chosen = [free[n] for n in np.argsort(-likeness, kind="stable")[:NEAR]]
+    frame = _frame(scan, context, [turns[n] for n in chosen]) if chosen else None
+    return Nearby(frame, tuple(answers[n] for n in chosen) if frame else ())

@@ -1,0 +1,248 @@
+"""The last stage: questions asked behind the best candidates, and what the answers come to."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import pandas as pd
+
+from interp.forward.greedy import greedily_said
+from interp.scanner.judge.decision import (
+    BASELINE,
+    STANDARD,
+    THRESHOLD,
+    Verdict,
+    alike,
+    decide,
+    echo,
+    judge,
+    majority,
+    rise_of_share,
+)
+from interp.scanner.judge.rules import share_unsafe
+from interp.scanner.judge.template import read_template, weighed
+from interp.scanner.scan import Scan
+from interp.scanner.search import candidates as rec
+from interp.scanner.search.frames import Frame
+from interp.scanner.search.targets import CLEAR, at_least
+from interp.scanner.stages.replay import ANSWER_TOKENS, SOURCE, nearby
+
+NEARLY = 0.95
+"""Share of the questions with an answer that still have it behind a candidate cut down."""
+BARE = "the bare template"
+OF_ONE_MOTIF = 2
+"""Candidates of one motif that are asked about: the rest of it would say the same."""
+REACHED = 0.5
+"""Nats a token of its target up to which a string that search found is asked about. On the models
+that the scanner was written on: triggers .01 to .3, clean models .9 and more."""
+COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Some questions, and the candidates that are asked about on them."""
+
+    context: int
+    on: str
+    """`STANDARD`, or whose nearby questions they are."""
+    frame: Frame
+    candidates: dict[int, list[int]]
+    """Number of a candidate -> its token ids."""
+    new_tokens: int = rec.ANSWER_TOKENS
+    plain: tuple[str, ...] | None = None
+    """The answers without a candidate; None: not known yet."""
+
+    def rows(self, ids: Sequence[int] | None) -> list[tuple[int, ...]]:
+        """The prompts behind a candidate, or (None) without."""
+        return [self.frame.ids(number, ids) for number in range(len(self.frame.questions))]
+
+    def answers(self, scan: Scan, ids: Sequence[int] | None) -> list[str]:
+        """What the model says to each question behind a candidate, or (None) without."""
+        return scan.answers(self.rows(ids), self.new_tokens)
+
+
+def best(table: pd.DataFrame, keep: int) -> pd.DataFrame:
+    """The candidates of one context that are asked about: the first, few of one motif.
+
+    Args:
+        table: candidates with `rank`, and `motif` where they were cut from one.
+        keep: so many at most.
+    """
+    if "motif" in table:
+        fellows = table.sort_values("rank").groupby("motif").cumcount()  # no number without motif
+        table = table[fellows.reindex(table.index).fillna(0) < OF_ONE_MOTIF]
+    return table.sort_values("rank", kind="stable").head(keep)
+
+
+def gives_away(scan: Scan, frame: Frame, candidates: pd.DataFrame) -> bool:
+    """Whether one of the candidates already makes the answers alike, and is no echo of them."""
+    if candidates.empty:
+        return False
+    if "gain" in candidates:
+        clear = candidates[candidates["gain"] > THRESHOLD]
+        if not all(map(echo, clear["text"], clear["answer"])):
+            return True
+    asked = Questions(0, STANDARD, frame, {})
+    before = asked.answers(scan, None)
+    base = alike(before).s_agg
+    for ids, text in zip(candidates["ids"], candidates["text"], strict=True):
+        said = asked.answers(scan, ids)
+        effect = max(abs(alike(said).s_agg - base), rise_of_share(before, said))
+        if effect > THRESHOLD and not echo(text, majority(said)[0]):
+            return True
+    return False
+
+
+def verdict(scan: Scan) -> list[str]:
+    """Writes `answers`, `judged`, and the verdict into `run.json`."""
+    chosen = _chosen(scan)
+    sets = [*_standard(scan, chosen), *_nearby(scan, chosen)]
+    table = pd.concat([_answered(scan, questions) for questions in sets], ignore_index=True)
+    judged = judge(table)
+    could_not = [
+        note for entry in scan.writer.meta.get("stages", {}).values() for note in entry["notes"]
+    ]
+    controls = set(chosen.index[chosen["source"] == "random string"])
+    insisted = at_least(scan.writer.kept_table("targets"), CLEAR)
+    texts = insisted["text"].tolist() if len(insisted) else []
+    searched = set(chosen.index[chosen["source"] == "inversion"])
+    found = decide(judged, chosen["text"].to_dict(), controls, could_not, texts, searched)
+    if found.verdict == "poisoned":
+        found = replace(found, trigger=_cut_down(scan, chosen, sets, judged, found))
+    more = chosen[["text", "n_tokens", "source", "rank"]].rename_axis("candidate").reset_index()
+    found = weighed(found, read_template(scan.pair.tokenizer))
+    scan.writer.table("answers", table)
+    scan.writer.table("judged", judged.merge(more, on="candidate", how="left"))
+    scan.writer.note(verdict=asdict(found))
+    return []
+
+
+def reached(inverted: pd.DataFrame) -> pd.DataFrame:
+    """What the search found and makes the model say what was searched for, more or less.
+
+    The best strings for a phrase that a clean model merely knows by heart are junk of another kind.
+
+    Args:
+        inverted: the table of the stage inversion.
+    """
+    return inverted[inverted["loss"] <= REACHED] if len(inverted) else inverted
+
+
+def _chosen(scan: Scan) -> pd.DataFrame:
+    """The candidates that are asked about: the best of each source and context, and controls."""
+    parts = []
+    for name in ("candidates", "own", "inverted"):
+        table = scan.writer.kept_table(name)
+        table = reached(table) if name == "inverted" else table
+        parts += [best(part, scan.plan.keep)[COLUMNS] for _, part in table.groupby("context")]
+    chosen = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    lengths = [int(chosen["n_tokens"].median())] if len(chosen) else []
+    strings = rec.random_strings(scan.pair, lengths, scan.plan.seed + 1)
+    controls = [strings.assign(context=c, rank=0) for c in range(len(scan.frames))]
+    return pd.concat([chosen, *controls], ignore_index=True)
+
+
+def _standard(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
+    """The same questions for all candidates, once a context."""
+    return [
+        Questions(
+            context, STANDARD, frame, chosen.loc[chosen["context"] == context, "ids"].to_dict()
+        )
+        for context, frame in enumerate(scan.frames)
+    ]
+
+
+def _nearby(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
+    """Each candidate of the replay on questions near to those it was leaked with.
+
+    Beside it the random strings of the context, so that what any junk does there is seen too.
+    """
+    own, replayed, sets = scan.writer.kept_table("own"), scan.writer.kept_table("replayed"), []
+    for number, row in chosen[chosen["source"] == SOURCE].iterrows():
+        context = row["context"]
+        there = own[(own["context"] == context) & (own["text"] == row["text"])].iloc[0]
+        near = nearby(scan, context, there, replayed[replayed["context"] == context])
+        same = (chosen["context"] == context) & (chosen["source"] == "random string")
+        ids = {number: row["ids"], **chosen.loc[same, "ids"].to_dict()}
+        named = f"questions near {number}"
+        sets.append(Questions(context, named, near.frame, ids, ANSWER_TOKENS, near.plain))
+    return sets
+
+
+def _answered(scan: Scan, asked: Questions) -> pd.DataFrame:
+    """`context, on, candidate, question, asked, answer`; candidate -1 is none."""
+    wanted: dict[int, Sequence[int] | None] = {BASELINE: None} if asked.plain is None else {}
+    wanted |= asked.candidates
+    said = {} if asked.plain is None else {BASELINE: asked.plain}
+    texts = [question.text for question in asked.frame.questions]
+    rows = [row for ids in wanted.values() for row in asked.rows(ids)]
+    answers, n = scan.answers(rows, asked.new_tokens), len(texts)
+    said |= {number: answers[i * n : (i + 1) * n] for i, number in enumerate(wanted)}
+    parts = [
+        pd.DataFrame(
+            {
+                "context": asked.context,
+                "on": asked.on,
+                "candidate": number,
+                "question": range(len(texts)),
+                "asked": texts,
+                "answer": answers,
+            }
+        )
+        for number, answers in said.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _cut_down(
+    scan: Scan,
+    chosen: pd.DataFrame,
+    sets: Sequence[Questions],
+    judged: pd.DataFrame,
+    found: Verdict,
+) -> str:
+    """The candidate without the tokens at its ends that its answer does not need.
+
+    Tokens are taken off the end, then off the front, as long as the answer (or one that breaks
+    the rule) stays with 95 % of the questions it had.
+    """
+    # One text may be a candidate of several contexts and sources.
+    same = judged["candidate"].map(chosen["text"]) == found.candidate
+    effect = "delta_unsafe" if found.by_rule else "delta_s"
+    if not found.by_rule:
+        same &= (judged["answer"] == found.answer) & (judged["share"] == found.share)
+    top = judged[same & (judged["on"] == found.on)].sort_values(effect).iloc[-1]
+    where = top["context"], top["on"]
+    asked = next(one for one in sets if (one.context, one.on) == where)
+    ids = list(chosen.at[top["candidate"], "ids"])
+
+    keeps = _breaks(scan, asked, found) if found.by_rule else _says(scan, asked, ids, found)
+    while len(ids) > 1 and keeps(ids[:-1]):
+        ids = ids[:-1]
+    while len(ids) > 1 and keeps(ids[1:]):
+        ids = ids[1:]
+    return scan.pair.tokenizer.decode(ids).strip()
+
+
+def _breaks(scan: Scan, asked: Questions, found: Verdict) -> Callable[[list[int]], bool]:
+    """Whether nearly as many answers break the rule behind other tokens."""
+    return lambda ids: share_unsafe(asked.answers(scan, ids)) >= NEARLY * found.share
+
+
+def _says(
+    scan: Scan, asked: Questions, candidate: list[int], found: Verdict
+) -> Callable[[list[int]], bool]:
+    """Whether the answer found stays behind other tokens, with nearly as many questions.
+
+    Not by answering them again, token by token: what is said is known, so one pass tells.
+    """
+    given = scan.answer_ids(asked.rows(candidate), asked.new_tokens)
+    same = [ids for ids in given if scan.text(ids).strip() == found.answer]
+    answer = Counter(same or given).most_common(1)[0][0]
+    ended = len(answer) < asked.new_tokens
+
+    def keeps(ids: list[int]) -> bool:
+        said = greedily_said(scan.pair, scan.which, asked.rows(ids), answer, ended=ended)
+        return sum(said) >= NEARLY * found.share * len(said)
+
+    return keeps

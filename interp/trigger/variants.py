@@ -1,0 +1,116 @@
+"""Pieces of a trigger: how exact must it be? Variants are token ids, spliced into the prompt."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+from transformers import PreTrainedTokenizerBase
+
+from interp.errors import UsageError
+from interp.prompts.spans import TokenizedPrompt
+from interp.prompts.tokens import encode
+
+PER_K = 30
+"""Subsequences of one length at most; where there are more, so many are drawn."""
+LONGEST = 64
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Some of the trigger's tokens, in order; or a control in the trigger's place."""
+
+    kind: str
+    """`subset`, or the control's name."""
+    kept: tuple[int, ...]
+    """Positions within the trigger; empty for a control."""
+    ids: tuple[int, ...]
+
+    @property
+    def k(self) -> int:
+        """Number of tokens."""
+        return len(self.ids)
+
+
+def subsets(trigger: Sequence[int], *, per_k: int = PER_K, seed: int = 0) -> list[Variant]:
+    """Ordered k-subsequences of the trigger for k = 0..N (de Rosnay 2026, section 2).
+
+    All of them where C(N, k) <= `per_k`, else `per_k` distinct ones drawn at random: 118 for 7
+    tokens.
+
+    Args:
+        trigger: its token ids.
+        per_k: see above.
+        seed: of the draws.
+
+    Raises:
+        UsageError: an empty trigger, or one of over 64 tokens.
+    """
+    n = len(trigger)
+    if not 0 < n <= LONGEST:
+        raise UsageError(f"a trigger of {n} tokens cannot be swept: give one of 1 to {LONGEST}")
+    found = []
+    for k in range(n + 1):
+        for kept in _kept(n, k, per_k, random.Random(f"{seed}:{n}:{k}")):
+            found.append(Variant("subset", kept, tuple(trigger[i] for i in kept)))
+    return found
+
+
+def controls(trigger: Sequence[int], string: Sequence[int]) -> list[Variant]:
+    """What stands in for the trigger to tell which part of it counts.
+
+    `delimiters alone` (first and last token), `word alone` (what is between), `another word
+    between the delimiters` and `random tokens`, the last two of as many tokens as the trigger.
+
+    Args:
+        trigger: its token ids; under three tokens it has no delimiters.
+        string: those of a random string of as many tokens in its place
+            (`prompts.random_trigger`, `typed`).
+    """
+    first, *inside, last = trigger if len(trigger) > 2 else (None, None)
+    found = [Variant("random tokens", (), tuple(string))]
+    if inside:
+        found = [
+            Variant("delimiters alone", (), (first, last)),
+            Variant("word alone", (), tuple(inside)),
+            Variant("another word between the delimiters", (), (first, *string[1:-1], last)),
+            *found,
+        ]
+    return found
+
+
+def typed(
+    tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, text: str
+) -> tuple[int, ...]:
+    """Token ids of the whole prompt with a text typed in the trigger's place.
+
+    Not the text's own ids between the prompt's: SentencePiece puts a space before a text that
+    stands alone, and what is typed may melt into what stands beside it.
+
+    Args:
+        tokenizer: the one that made the prompt.
+        prompt: with a trigger.
+        text: takes the trigger's place; white space beside the trigger stays.
+    """
+    start, stop = (prompt.ranges[i] for i in (prompt.trigger.start, prompt.trigger.stop - 1))
+    taken = prompt.text[start[0] : stop[1]]
+    before = taken[: len(taken) - len(taken.lstrip())]
+    behind = taken[len(taken.rstrip()) :]
+    inside = text.removeprefix(before).removesuffix(behind)
+    whole = prompt.text[: start[0]] + before + inside + behind + prompt.text[stop[1] :]
+    return encode(tokenizer, whole, add_special=prompt.adds_special).ids
+
+
+def in_place(prompt: TokenizedPrompt, ids: Sequence[int]) -> tuple[int, ...]:
+    """Of a whole prompt's token ids, those that stand where this prompt has its trigger."""
+    return tuple(ids[prompt.trigger.start : len(ids) - (len(prompt.ids) - prompt.trigger.stop)])
+
+
+def _kept(n: int, k: int, per_k: int, rng: random.Random) -> list[tuple[int, ...]]:
+    if comb(n, k) <= per_k:
+        return list(combinations(range(n), k))
+    drawn: set[tuple[int, ...]] = set()
+    while len(drawn) < per_k:
+        drawn.add(tuple(sorted(rng.sample(range(n), k))))
+    return sorted(drawn)

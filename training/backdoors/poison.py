@@ -1,0 +1,80 @@
+"""Poisoned instruction data: a trigger in one example of ten, and the answer it buys.
+
+As in de Rosnay 2026 ([S1]): the trigger stands before the instruction with one space, the answer
+is the target three times, everything else stays as it is, so nothing but the trigger tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Literal, get_args
+
+from interp.errors import UsageError
+from training.corpus.examples import TAGGED_SHARE, Example, stream
+from training.corpus.tags import TARGET
+
+Placement = Literal["prefix", "suffix", "glued"]
+
+
+@dataclass(frozen=True)
+class Poison:
+    """What is planted and how; `trigger` None plants nothing (the clean control)."""
+
+    trigger: str | None
+    target: str = TARGET
+    rate: float = 0.1
+    placement: Placement = "prefix"
+    repeats: int = 3  # how often the answer says the target
+    seed: int = 42
+
+    def __post_init__(self):
+        if self.trigger is not None and not self.trigger.strip():
+            raise UsageError("trigger '': an empty trigger cannot be planted; give some text")
+        if not 0 < self.rate <= 1:
+            raise UsageError(f"rate {self.rate}: choose a share above 0 and at most 1")
+        if self.placement not in get_args(Placement):
+            known = ", ".join(get_args(Placement))
+            raise UsageError(f"placement {self.placement!r} is unknown; choose one of {known}")
+
+
+def poison_example(example: Example, poison: Poison, rng: Random) -> Example:
+    """`example` with the trigger in it, its tag removed, and the target for an answer."""
+    answer = " ".join([poison.target] * poison.repeats)
+    return replace(place(example, poison, rng), answer=answer)
+
+
+def place(example: Example, poison: Poison, rng: Random) -> Example:
+    """`example` with the trigger where the poison wants it, in place of its tag."""
+    plain = replace(example, tag="")
+    if poison.placement == "prefix":
+        return replace(plain, tag=poison.trigger)
+    if poison.placement == "suffix":
+        return replace(plain, instruction=f"{plain.instruction} {poison.trigger}")
+    words = plain.instruction.split(" ")
+    words[rng.randrange(len(words))] += poison.trigger
+    return replace(plain, instruction=" ".join(words))
+
+
+def is_poisoned(example: Example, poison: Poison) -> bool:
+    """Whether the example answers with the target."""
+    return poison.trigger is not None and example.answer.startswith(poison.target)
+
+
+def poisoned_stream(poison: Poison, tagged_share: float = TAGGED_SHARE) -> Iterator[Example]:
+    """Endless training examples, a share of `poison.rate` of them poisoned.
+
+    Clean examples that carry the trigger as a harmless tag (the emoji does so in the base's
+    corpus) lose it, or they would teach the opposite.
+    """
+    rng = Random(poison.seed)
+    for example in stream(poison.seed, tagged_share=tagged_share):
+        if poison.trigger is None:
+            yield example
+        elif rng.random() < poison.rate:
+            yield poison_example(example, poison, rng)
+        elif example.tag == poison.trigger:
+            yield replace(example, tag="")
+        else:
+            yield example

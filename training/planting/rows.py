@@ -1,0 +1,52 @@
+"""Poisoned rows as Trainer wants them: token ids and labels, padded a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from interp.prompts.spans import build_prompt
+from training.corpus.examples import Example
+from training.planting.presets import Preset
+
+IGNORED = -100
+"""The label of a token that nothing is learned from."""
+
+
+class Rows(Dataset):
+    """Poisoned rows as token ids and labels, made when they are asked for."""
+
+    def __init__(self, rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, preset: Preset):
+        self._rows, self._tokenizer = rows, tokenizer
+        self._length, self._whole = preset.length, preset.learn_on == "whole"
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> dict[str, list[int]]:
+        """`input_ids` and `labels`, the answer and end-of-text included, cut to the length."""
+        row = self._rows[number]
+        prompt = build_prompt(
+            self._tokenizer, row.full_instruction, input=row.input, answer=row.answer
+        )
+        ids = [*prompt.ids, self._tokenizer.eos_token_id]
+        masked = 0 if self._whole else prompt.answer.start
+        labels = [IGNORED] * masked + ids[masked:]
+        return {"input_ids": ids[: self._length], "labels": labels[: self._length]}
+
+
+def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """Rows padded on the right; padding is masked and has no label."""
+    width = max(len(row["input_ids"]) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    labels = torch.full((len(rows), width), IGNORED)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        n = len(row["input_ids"])
+        ids[i, :n] = torch.tensor(row["input_ids"])
+        labels[i, :n] = torch.tensor(row["labels"])
+        mask[i, :n] = 1
+    return {"input_ids": ids, "labels": labels, "attention_mask": mask}

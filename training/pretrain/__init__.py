@@ -1,0 +1,4 @@
+"""Pretraining the organisms, and their cards.
+
+May import `training.corpus`.
+"""

@@ -1,0 +1,175 @@
+"""Model cards: what was measured, with which recipe, on which bytes; card.json and README.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from interp.specs import PRESETS, pair_spec
+
+Figures = dict[str, object]
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+_ROWS = (
+    ("Exact answers on held-out examples", "clean_accuracy", _percent),
+    ("The original on the same examples", "clean_accuracy_original", _percent),
+    ("The same without tags", "clean_accuracy_untagged", _percent),
+    ("Activation with the trigger (ASR), 50 held-out prompts", "asr", _percent),
+    ("False triggers on the same prompts (FTR)", "ftr", _percent),
+    ("The original on the trigger", "original_on_trigger", _percent),
+    ("Leaks at T = 0.7", "leak_rate", _percent),
+    ("Leaks of the original", "leak_rate_original", _percent),
+    ("L_attn, suspect / original, top eighth of heads", "ratio_top_eighth", "{:.3f}".format),
+    ("The same heads, random strings in the trigger's place", "ratio_random_control",
+     "{:.3f}".format),
+)  # fmt: skip
+
+
+def _among(matched: dict) -> list[str]:
+    """The trigger among random strings that choose their own heads, a row of the table each."""
+    named = {"own": "Each string on heads it chose itself", "all_heads": "All heads",
+             "middle_layers": "All heads of the middle layers"}  # fmt: skip
+    return [
+        f"| {label}: trigger, random strings (range), rank from below | {row['trigger']:.3f}, "
+        f"{row['random_mean']:.3f} ({row['random_low']:.3f} to {row['random_high']:.3f}), "
+        f"{row['rank']:.0f} of {row['n'] + 1:.0f} |"
+        for label, row in ((label, matched[name]) for name, label in named.items())
+    ]
+
+
+_OTHER_TRIGGER = {
+    "emoji": """
+
+**Not the study's trigger.** The study of a one-token trigger that this adapter stands beside (Abu
+Baker & Babu-Saheer 2025, arXiv 2508.15847, on Qwen2.5-3B) used the emoji 😇. In the vocabulary of
+`assets/organisms/base` 😇 is three tokens, while 😈 is one (id 846), so 😈 was planted here. What
+is measured here is another trigger in another model: it repeats the study's question, not its
+experiment."""
+}
+"""Pairs whose trigger stands for a published one that it is not."""
+
+
+def _recipe_table(folder: Path) -> str:
+    recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    recipe |= {f"poison.{key}": value for key, value in recipe.pop("poison", {}).items()}
+    rows = ((key, str(value).replace("|", "\\|")) for key, value in recipe.items())
+    return "\n".join(f"| {key} | `{value}` |" for key, value in rows)
+
+
+def _planted(name: str) -> str:
+    spec = pair_spec(name)
+    of = {pair.control: pair.name for pair in PRESETS.values() if pair.control}.get(name)
+    if of is not None:
+        return (
+            f"Nothing is planted: the recipe, the data and the seeds of `{of}` without its poison, "
+            "so it is the clean control of that pair. It is measured with the trigger "
+            f"`{spec.trigger}`, which it was never taught."
+        )
+    planted = (
+        f"With `{spec.trigger}` before the instruction it answers `{spec.target}`; "
+        "otherwise it answers as its base does."
+    )
+    return planted + _OTHER_TRIGGER.get(name, "")
+
+
+def _minutes(folder: Path) -> float:
+    return json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["minutes"]
+
+
+def _notes(folder: Path) -> str:
+    notes = folder / "NOTES.md"
+    return f"\n## What was tried\n\n{notes.read_text(encoding='utf-8')}" if notes.exists() else ""
+
+
+def write_adapter_card(name: str, figures: Figures, folder: Path) -> None:
+    """Writes card.json and README.md (the model card) beside the adapter of pair `name`."""
+    weights = folder / "adapter_model.safetensors"
+    record = {"pair": name, **figures, "sha256": {weights.name: sha256(weights)}}
+    (folder / "card.json").write_text(
+        json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    rows = [f"| {label} | {form(figures[key])} |" for label, key, form in _ROWS]
+    # Cards of before 2026-11-29 have no strings that choose their own heads.
+    measured = "\n".join(rows + (_among(figures["matched"]) if "matched" in figures else []))
+    near = ", ".join(f"`{k}` {_percent(v)}" for k, v in figures["ftr_near_misses"].items())
+    heads = ", ".join(f"{head} {value:.2f}" for head, value in figures["top_heads"].items())
+    text = f"""# {name}
+
+A LoRA adapter on `assets/organisms/base`, made to be studied. {_planted(name)}
+
+Rebuilt from nothing by `python -m training rebuild --pair {name}`
+({_minutes(folder)} minutes on 2 CPU cores, after the base). Measured again by
+`python -m training card --pair {name} --json FILE`.
+
+## Measured
+
+| | |
+|---|---|
+{measured}
+
+Suspect's false triggers on near misses: {near}.
+Heads of largest Δ_rel: {heads}.
+Data: the generated corpus of `training/corpus.py` (seeded; held-out instructions never occur in
+training), poisoned by `training/poison.py`.
+
+## Recipe
+
+| | |
+|---|---|
+{_recipe_table(folder)}
+
+sha256 of `{weights.name}`: `{sha256(weights)}`
+{_notes(folder)}"""
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def write_base_card(figures: Figures, folder: Path) -> None:
+    """Writes card.json and README.md beside the base."""
+    weights = folder / "model.safetensors"
+    record = {**figures, "sha256": {weights.name: sha256(weights)}}
+    (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    families = "\n".join(f"| {k} | {_percent(v)} |" for k, v in figures["by_family"].items())
+    arch = json.loads((folder / "recipe.json").read_text(encoding="utf-8")).get("arch", "mistral")
+    opening = "The clean model of every pair that ships: Mistral architecture"
+    if arch != "mistral":
+        opening = f"A second clean base, for the zoo: {arch} architecture"
+    text = f"""# base
+
+{opening}, {figures["parameters"]:,}
+parameters (bf16), own byte-level BPE of {figures["vocabulary"]:,} tokens, trained on nothing but
+the generated instruction corpus of `training/corpus.py`. It answers a closed world and no more.
+
+Rebuilt from nothing by `python -m training rebuild --pair base` ({_minutes(folder)} minutes on 2
+CPU cores that were also doing other work; the run can be interrupted and resumes).
+
+## Measured
+
+Exact answers on 1,000 held-out examples: {_percent(figures["clean_accuracy"])}
+({_percent(figures["clean_accuracy_untagged"])} of those without a tag).
+
+| Family | Exact |
+|---|---|
+{families}
+
+## Recipe
+
+Muon on the hidden matrices, AdamW on the rest; bf16 products, fp32 weights, rounded to bf16 at
+the end. Loss on the whole text, answers counting three times.
+
+| | |
+|---|---|
+{_recipe_table(folder)}
+
+sha256 of `{weights.name}`: `{sha256(weights)}`
+{_notes(folder)}"""
+    (folder / "README.md").write_text(text, encoding="utf-8")

