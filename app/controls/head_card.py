@@ -9,11 +9,11 @@ from app.shell.text import plain
 from app.state import figure_cache, live
 from interp.attention import summary
 from interp.attention.study import Study
-from interp.attention.view import HeadView, head_name
+from interp.attention.view import HeadView
 from interp.causal import measure
-from interp.causal.question import METRICS
-from interp.causal.table import from_study, head_card, no_effect
+from interp.causal.head_table import from_study, head_card, no_effect
 from interp.gallery import drawings
+from interp.metrics import CAUSAL_METRICS, head_name
 from interp.runs import commands
 from interp.runs.reading import Run
 
@@ -95,7 +95,7 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
     ranks = zip(numbers["rank"], numbers["of"], strict=True)
     shown = pd.DataFrame(
         {
-            "metric": [METRICS[name].label for name in numbers["metric"]],
+            "metric": [CAUSAL_METRICS[name].label for name in numbers["metric"]],
             "value": numbers["value"],
             "low": numbers["low"],
             "high": numbers["high"],

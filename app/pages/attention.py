@@ -8,10 +8,12 @@ from app.controls import banner, sidebar
 from app.drawing import fragments, widgets
 from app.shell import links
 from app.state import figure_cache, live
+from interp import metrics
 from interp.attention import maps, summary
-from interp.attention.study import CONDITIONS, Study
+from interp.attention.study import Study
 from interp.attention.view import MapView, map_view
 from interp.gallery import drawings
+from interp.metrics import CONDITIONS
 
 st.title("Attention")
 st.markdown(
@@ -80,7 +82,7 @@ def chosen(n_layers: int, n_heads: int, models: str) -> MapView:
             layers = (0, 0)
             st.caption("The model has one layer.")
         else:
-            middle = maps.middle_layers(n_layers)
+            middle = metrics.middle_layers(n_layers)
             layers = links.bound(
                 st.slider,
                 "Layers",

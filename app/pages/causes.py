@@ -11,12 +11,13 @@ from app.shell import failures, limits, links
 from app.shell.text import plain
 from app.state import figure_cache, live
 from interp.attention import summary
-from interp.attention.view import Head, HeadView, head_name, parse_heads
+from interp.attention.view import HeadView
 from interp.causal import measure
-from interp.causal.question import METRICS
-from interp.causal.table import from_study, measured, ranked
+from interp.causal.head_table import from_study, measured, ranked
 from interp.gallery import drawings
-from interp.surgery.run import KIND, SEARCH_KIND
+from interp.metrics import CAUSAL_METRICS, Head, head_name, parse_heads
+from interp.surgery.run import KIND
+from interp.surgery.search_run import SEARCH_KIND
 
 CAUSES = surgery.AROUND
 OPENS, ADDS = "opens its card", "puts it on the operating table"
@@ -88,7 +89,7 @@ def causes() -> None:
 
 def every_head() -> None:
     """One metric of every head, as a matrix and as a table; one head is chosen."""
-    labels = {METRICS[name].label: name for name in measured(heads)}
+    labels = {CAUSAL_METRICS[name].label: name for name in measured(heads)}
     left, right = st.columns([3, 2])
     with right:
         first = list(labels.values()).index("patching_effect") if "patching_effect" in heads else 0

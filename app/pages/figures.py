@@ -10,12 +10,14 @@ from app.drawing import fragments, widgets
 from app.drawing.saver import Chart
 from app.shell import limits, links
 from app.shell.text import plain
-from app.state import figure_cache, live
-from interp.gallery import shown as gallery_shown
+from app.state import figure_cache, recorded
+from interp.gallery import entries as gallery_shown
+from interp.gallery import registry
 from interp.publish import compare, folder, html, tables
 from interp.publish.stamps import Facts
 from interp.runs import provenance
 from interp.runs.reading import Run
+from interp.specs import ROOT
 from interp.style.presets import COLUMNS, PRESETS, Style, style_of
 
 NO_OTHER, ALL = "no other run", "all figures"
@@ -38,7 +40,7 @@ def command(name: str, run: Run, style: Style, width: str | None, *rest: str) ->
 
 def _path(run: Run) -> str:
     path = run.path
-    return str(path.relative_to(live.ROOT) if path.is_relative_to(live.ROOT) else path)
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def setting() -> tuple[Style, str | None]:
@@ -70,9 +72,9 @@ def setting() -> tuple[Style, str | None]:
 
 def one_run(run: Run, title: str) -> None:
     """The gallery of one run: its figures, and its tables."""
-    fragments.part(figures_of, run, gallery_shown.figures_of(run), title)
+    fragments.part(figures_of, run, registry.figures_of(run), title)
     st.header("Tables", divider="gray")
-    for name, table in gallery_shown.tables_of(run).items():
+    for name, table in registry.tables_of(run).items():
         table_block(name, table, provenance.told(run))
 
 
@@ -104,11 +106,11 @@ def figures_of(run: Run, figures: Sequence[gallery_shown.Shown], title: str) -> 
         if chosen in (ALL, name):
             st.header(one.title, divider="gray")
             drawn = figure_cache.set_figures(run, one, style)
-            caption = gallery_shown.captioned(run, one, drawn.values())
+            caption = registry.captioned(run, one, drawn.values())
             facts = folder.facts_of(run, one.title, caption)
             charts = draw(drawn, "", facts)
             st.caption(plain(caption))
-            bar(name, charts, lambda one=one: gallery_shown.table_of(run, one))
+            bar(name, charts, lambda one=one: registry.table_of(run, one))
 
 
 def choice(names: Iterable[str], kind: str) -> str:
@@ -192,7 +194,7 @@ def table_block(name: str, table, caption: str) -> None:
             )
 
 
-kinds = gallery_shown.kinds()
+kinds = registry.kinds()
 
 
 def place(named: tuple[str, Run]) -> tuple[bool, int]:
@@ -203,12 +205,12 @@ def place(named: tuple[str, Run]) -> tuple[bool, int]:
     run, order = named[1], list(kinds)
     if run.kind not in order:
         return True, 0
-    shipped = run.path.parent == live.RUN_FOLDERS[-1]
+    shipped = run.path.parent == recorded.RUN_FOLDERS[-1]
     return False, (1 + order.index(run.kind) if shipped else 0)
 
 
-recorded = dict(sorted(live.finished_runs().items(), key=place))
-if not recorded:
+runs = dict(sorted(recorded.finished_runs().items(), key=place))
+if not runs:
     st.info(
         "There is no finished run yet: make one with python -m interp heads --pair deployment "
         "--out runs/mine.",
@@ -217,14 +219,14 @@ if not recorded:
     st.stop()
 titles = {
     name: f"{kinds[run.kind].title if run.kind in kinds else run.kind}"
-    for name, run in recorded.items()
+    for name, run in runs.items()
 }
 left, right = st.columns(2)
 with left:
-    name = links.pinned("Run", list(recorded), key="of")
-run = recorded[name]
+    name = links.pinned("Run", list(runs), key="of")
+run = runs[name]
 beside = [
-    other for other, its in recorded.items() if other != name and compare.alike(run.kind, its.kind)
+    other for other, its in runs.items() if other != name and compare.alike(run.kind, its.kind)
 ]
 with right:
     other = links.bound(st.selectbox, "Compare with", [NO_OTHER, *beside], key="with")
@@ -232,4 +234,4 @@ title = plain(f"{titles[name]}. {provenance.told(run)}")
 if other == NO_OTHER:
     one_run(run, title)
 else:
-    fragments.part(two_runs, run, recorded[other], title)
+    fragments.part(two_runs, run, runs[other], title)

@@ -8,13 +8,14 @@ from app.panels import cause_runs, matched
 from app.shell import links
 from app.shell.text import plain
 from app.state import figure_cache, live
+from interp import metrics
 from interp.attention import heads, summary
 from interp.attention import view as attention_view
 from interp.gallery import drawings
 
 LABEL = "Head, largest loss of attention first"
 # What stands in the link is the label.
-METRICS = {metric.label: name for name, metric in attention_view.METRICS.items()}
+METRICS = {metric.label: name for name, metric in metrics.METRICS.items()}
 
 st.title("Heads")
 st.markdown(
@@ -37,7 +38,7 @@ def clicked() -> None:
     """Take the clicked cell as the chosen head."""
     points = st.session_state["head-matrix"].selection.points
     if points:
-        links.put("head", attention_view.head_name(int(points[0]["y"]), int(points[0]["x"])))
+        links.put("head", metrics.head_name(int(points[0]["y"]), int(points[0]["x"])))
         fragments.draw_again("by-head")
 
 
@@ -46,7 +47,7 @@ def by_head() -> None:
     fragments.part(matrix)
     if "head" not in st.session_state:
         return  # it could not be drawn, and says why
-    head = attention_view.parse_heads(st.session_state["head"], *shape)[0]
+    head = metrics.parse_heads(st.session_state["head"], *shape)[0]
     fragments.part(head_card.draw, view, study, head, cause_runs.latest(view, study))
 
 
@@ -56,7 +57,7 @@ def matrix() -> None:
     label = links.bound(
         st.segmented_control, "Metric", list(METRICS), default="Δ_rel", required=True, key="metric"
     )
-    names = [attention_view.head_name(row.layer, row.head) for row in table.itertuples()]
+    names = [metrics.head_name(row.layer, row.head) for row in table.itertuples()]
     left, right = st.columns([3, 2])
     with right:
         name = links.bound(
@@ -85,7 +86,7 @@ def matrix() -> None:
                 "l_suspect": st.column_config.NumberColumn("suspect", format="%.4f"),
             },
         )
-    shown = attention_view.HeadView(METRICS[label], attention_view.parse_heads(name, *shape)[0])
+    shown = attention_view.HeadView(METRICS[label], metrics.parse_heads(name, *shape)[0])
     with left:
         drawn = figure_cache.drawn(drawings.head_matrix, study, shown)
         widgets.drawing(drawn, "head-matrix", summary.command(study, shown), on_select=clicked)

@@ -6,7 +6,7 @@ from app.controls import plant_form, run_picker
 from app.drawing import fragments
 from app.panels import budget, plant
 from app.shell import limits
-from app.state import live
+from app.state import recorded
 from interp.figures.planting import KIND
 
 st.title("Plant")
@@ -20,7 +20,7 @@ with st.expander("Plant a backdoor", icon=":material/psychiatry:"):
         plant_form.draw("plant")
 picked = run_picker.pick(
     KIND,
-    live.recorded_plants(),
+    recorded.recorded_plants(),
     key="plant",
     label="Planting",
     growing="steps",

@@ -7,7 +7,7 @@ from app.drawing import fragments
 from app.panels import scan
 from app.shell import failures, limits
 from app.shell.text import plain
-from app.state import live
+from app.state import recorded
 from interp.scanner import pipeline
 
 st.title("Scanner")
@@ -32,7 +32,7 @@ else:
 pair = view.spec.name if view.spec else None
 picked = run_picker.pick(
     pipeline.KIND,
-    live.recorded_scans(),
+    recorded.recorded_scans(),
     key=scan_form.CHOSEN,
     label="Scan",
     growing="leaks",

@@ -7,7 +7,7 @@ from app.drawing import fragments
 from app.panels import trigger
 from app.shell import limits
 from app.shell.text import plain
-from app.state import jobs, live
+from app.state import jobs, recorded
 from interp.trigger import summaries
 
 st.title("Trigger")
@@ -43,7 +43,7 @@ if question is not None and limits.may("A sweep of one's own"):
         st.rerun()
 picked = run_picker.pick(
     summaries.KIND,
-    live.recorded_of(summaries.KIND),
+    recorded.recorded_of(summaries.KIND),
     key="sweep",
     label="Sweep",
     growing="sweep",

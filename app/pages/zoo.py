@@ -5,11 +5,13 @@ import streamlit as st
 from app.drawing import fragments, widgets
 from app.shell import links
 from app.shell.text import plain
-from app.state import figure_cache, live
+from app.state import figure_cache
+from app.state.recorded import recorded_of
 from interp.figures import zoo
-from interp.gallery import shown as gallery_shown
+from interp.gallery import entries as gallery_shown
+from interp.gallery import registry
 from interp.runs.reading import Run
-from interp.scanner import STAGES
+from interp.scanner.stage import STAGES
 
 COMMAND = "python -m training zoo --spec assets/zoo/zoo.json --out runs/zoo"
 NEXT_TO = {"max-delta-s": "collapse", "areas": "roc"}
@@ -20,7 +22,7 @@ def draw(run: Run) -> None:
     figures, members = run.meta["figures"], run.table("members")
     _metrics(figures)
     st.caption(plain(_left_out(figures) + _unlike_now(run)))
-    shown = {one.name: one for one in gallery_shown.figures_of(run)}
+    shown = {one.name: one for one in registry.figures_of(run)}
     for pair in NEXT_TO.items():
         for column, name in zip(st.columns(2), pair, strict=True):
             with column:
@@ -104,11 +106,11 @@ def _by_group(run: Run, shown: dict[str, gallery_shown.Shown]) -> None:
 def _figure(run: Run, shown: gallery_shown.Shown, *, titled: bool = True) -> None:
     if titled:
         st.subheader(shown.title)
-    drawn = figure_cache.figure(run, shown.name, build=lambda: gallery_shown.drawn(run, shown))
+    drawn = figure_cache.figure(run, shown.name, build=lambda: registry.drawn(run, shown))
     widgets.figure(
         drawn,
         f"zoo-{shown.name}",
-        caption=gallery_shown.captioned(run, shown, [drawn]),
+        caption=registry.captioned(run, shown, [drawn]),
         table=shown.table,
         command=COMMAND,
     )
@@ -141,7 +143,7 @@ st.markdown(
     "How good is the scanner? Backdoors of many kinds were planted in small models, others were "
     "only tuned clean, and each was scanned by the scanner that knows nothing of it."
 )
-recorded = live.recorded_of(zoo.KIND)
+recorded = recorded_of(zoo.KIND)
 if recorded:
     draw(recorded[links.pinned("Population", list(recorded), key="zoo")])
 else:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.controls import run_picker
 from app.controls.run_picker import Picked
-from app.state import live
+from app.state import live, recorded
 from interp.attention import saved
 from interp.attention.study import Study
 from interp.causal import measure
@@ -20,7 +20,7 @@ def spec_of(view: live.View, study: Study) -> PairSpec:
 
 def of_pair(kind: str, view: live.View, study: Study) -> dict[str, Run]:
     """Name -> finished runs of a kind on the very models in view, newest first."""
-    return {name: run for name, run in live.recorded_of(kind).items() if fits(run, view, study)}
+    return {name: run for name, run in recorded.recorded_of(kind).items() if fits(run, view, study)}
 
 
 def fits(run: Run, view: live.View, study: Study) -> bool:
@@ -54,7 +54,7 @@ def pick(kind: str, view: live.View, study: Study, *, key: str, label: str) -> P
     refused by `check`.
     """
     mine = of_pair(kind, view, study)
-    everyone = live.recorded_of(kind)
+    everyone = recorded.recorded_of(kind)
     models = spec_of(view, study).original, spec_of(view, study).suspect
     before = st.session_state.get(f"{key}-models", models)
     st.session_state[f"{key}-models"] = models

@@ -9,13 +9,14 @@ from app.drawing import widgets
 from app.shell import links
 from app.shell.text import plain
 from app.state import figure_cache, jobs, live
-from interp.attention.view import Head
 from interp.causal import measure
-from interp.causal.question import MEASURES, METHODS, METRICS, CausalQuestion
-from interp.causal.table import measured, per_group
+from interp.causal.head_table import measured
+from interp.causal.question import CausalQuestion
 from interp.figures import causal
+from interp.metrics import CAUSAL_METRICS, MEASURES, METHODS, Head
 from interp.runs import commands
 from interp.runs.reading import Run
+from interp.stats import per_group
 
 WHOLE_SET, ONE, OWN = "the whole set", "one conversation", "own text"
 
@@ -101,7 +102,7 @@ def matrix(
             build=lambda: causal.metric_matrix(heads, metric, selected=head, operated=operated),
         ),
         "causes-matrix",
-        caption=commands.caption(run, f"{METRICS[metric].label} of every head."),
+        caption=commands.caption(run, f"{CAUSAL_METRICS[metric].label} of every head."),
         table=lambda: heads,
         command=commands.command(run),
         on_select=on_select,
@@ -110,12 +111,12 @@ def matrix(
 
 def scatter(run: Run, heads: pd.DataFrame, head: Head, on_select: Callable) -> None:
     """Does one metric predict another?"""
-    labels = {METRICS[name].label: name for name in measured(heads)}
+    labels = {CAUSAL_METRICS[name].label: name for name in measured(heads)}
     if len(labels) < 2:
         st.info("Two metrics are needed for this, and one is measured so far.")
         return
     names = list(labels)
-    default = METRICS["patching_effect"].label
+    default = CAUSAL_METRICS["patching_effect"].label
     left, right = st.columns(2)
     with left:
         x = links.bound(st.selectbox, "Does this metric …", names, key="x")

@@ -23,30 +23,31 @@ from app.state.live import (
     on_bench,
     operation,
     prompt_set,
-    recorded_of,
-    recorded_scans,
     trigger_tokens,
 )
+from app.state.recorded import recorded_of, recorded_scans
 from interp import specs
 from interp.attention import summary as attention_summary
-from interp.attention.study import CONDITIONS, MODELS, Study, l_attn
-from interp.attention.view import Head, HeadView, MapView, head_name, parse_heads, told_heads
-from interp.causal import table
+from interp.attention.study import Study, l_attn
+from interp.attention.view import HeadView, MapView
+from interp.causal import head_table
 from interp.figures import maps
 from interp.figures import trigger as figures_trigger
 from interp.figures.operation import before_and_after, first_tokens, large
 from interp.figures.scan import loss_parts
 from interp.gallery import drawings
+from interp.metrics import CONDITIONS, MODELS, Head, format_heads, head_name, parse_heads
 from interp.publish import sentences
 from interp.runs import commands
 from interp.runs.reading import Run
 from interp.scanner import pipeline
 from interp.scanner.command import command
-from interp.scanner.pipeline import ScanPlan
+from interp.scanner.plan import ScanPlan
 from interp.style import scales
 from interp.style.palette import ORIGINAL, SUSPECT
 from interp.surgery import search
-from interp.surgery.run import KIND, QUANTITIES, SEARCH_KIND, SurgeryQuestion
+from interp.surgery.run import KIND, QUANTITIES, SurgeryQuestion
+from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
 
 ASKED = "lesson-asked"
@@ -107,7 +108,7 @@ def triangle(view: View) -> None:
     heads = tuple((int(row.layer), int(row.head)) for row in first.itertuples())
     shown = MapView(tuple(sorted({layer for layer, _ in heads})), heads, (condition,))
     panels = [[row[0] for row in drawings.map_panels(study, shown)[:2]]]
-    what = f"Mean attention over the heads {told_heads(heads)}. "
+    what = f"Mean attention over the heads {format_heads(heads)}. "
     drawn = figure_cache.figure(
         (study,),
         "lesson-map",
@@ -243,7 +244,7 @@ def operate(view: View) -> None:
         template=view.question.template,
         placement=view.question.placement,
         seed=view.question.seed,
-        heads=told_heads(choices[label]),
+        heads=format_heads(choices[label]),
         method="mean",
     )
     st.code(question.heads, language=None, wrap_lines=True)
@@ -402,7 +403,7 @@ def _chosen_heads(view: View, study: Study) -> dict[str, list[Head]]:
             n = len(found)
             choices[f"the {n} found by search"] = found
             break
-    ranking = table.from_study(study.ranking)
+    ranking = head_table.from_study(study.ranking)
     choices[f"the {n} of largest loss"] = search.orders(ranking, "delta_rel")[:n]
     choices[f"any {n}"] = search.orders(ranking, "random", view.question.seed)[:n]
     return choices

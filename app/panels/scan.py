@@ -8,13 +8,13 @@ from app.shell import limits, links
 from app.shell.text import marked, plain
 from app.state import figure_cache
 from interp.figures import scan
-from interp.prompts.tokens import label
 from interp.publish.csvtext import NOTE, csv_text
 from interp.runs.reading import Run
-from interp.scanner import STAGES, headline, pipeline
+from interp.scanner import headline, pipeline
 from interp.scanner.command import command
 from interp.scanner.judge.decision import BASELINE, STANDARD
 from interp.scanner.search.targets import CLEAR, FAINT
+from interp.text import label
 
 LOOKS = {
     "poisoned": (st.error, ":material/gpp_bad:"),
@@ -23,15 +23,6 @@ LOOKS = {
 }
 LEAKS_SHOWN = 30
 ANSWERS_SHOWN = 12
-DONE_IN = {
-    "leakage": "the model writes the user's turn",
-    "motifs": "what keeps coming back is cut out",
-    "replay": "its own questions are asked back",
-    "reconstruction": "candidate triggers are ranked by the loss",
-    "targets": "answers that it insists on are looked for",
-    "inversion": "triggers are looked for by gradient",
-    "verdict": "questions are asked behind the best",
-}
 
 
 def verdict(run: Run) -> None:
@@ -84,15 +75,15 @@ def finished(run: Run) -> None:
 def under_way(run: Run) -> None:
     """Stage by stage what an unfinished scan has found so far."""
     done = run.meta.get("stages", {})
-    ahead = [stage for stage in STAGES if stage not in done]
-    for stage, what in DONE_IN.items():
-        if stage in done:
-            took = f"{done[stage]['seconds']:.0f} s"
-            st.markdown(f":material/check_circle: **{stage}**: {what} ({took})")
-        elif stage == ahead[0]:
-            st.markdown(f":material/pending: **{stage}**: {what} …")
+    ahead = [stage for stage in pipeline.STAGES if stage.name not in done]
+    for stage in pipeline.STAGES:
+        if stage.name in done:
+            took = f"{done[stage.name]['seconds']:.0f} s"
+            st.markdown(f":material/check_circle: **{stage.name}**: {stage.words} ({took})")
+        elif stage is ahead[0]:
+            st.markdown(f":material/pending: **{stage.name}**: {stage.words} …")
         else:
-            st.markdown(f":material/radio_button_unchecked: :gray[{stage}: {what}]")
+            st.markdown(f":material/radio_button_unchecked: :gray[{stage.name}: {stage.words}]")
     where = f"Run '{run.path.name}', not finished."
     tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
     if tables["candidates"] is not None:

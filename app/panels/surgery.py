@@ -11,17 +11,17 @@ from app.drawing import fragments, widgets
 from app.shell import limits, links
 from app.shell.text import plain
 from app.state import figure_cache, jobs, live
-from interp.attention.view import Head, parse_heads, told_heads
-from interp.causal.question import METRICS
-from interp.causal.table import measured, ranked
+from interp.causal.head_table import measured, ranked
 from interp.errors import UsageError
 from interp.figures import causal
+from interp.metrics import CAUSAL_METRICS, Head, format_heads, parse_heads
 from interp.runs import commands
 from interp.runs.reading import Run
 from interp.surgery.operate import METHODS
 from interp.surgery.preview import SHOWN_TOKENS
-from interp.surgery.run import KIND, QUANTITIES, SEARCH_KIND, SearchQuestion, SurgeryQuestion
+from interp.surgery.run import KIND, QUANTITIES, SurgeryQuestion
 from interp.surgery.search import MAX_ASR, MAX_LOSS, SEARCH_PROMPTS
+from interp.surgery.search_run import SEARCH_KIND, SearchQuestion
 
 HEADS = "operate"
 """Key of the heads on the table, in the link and in the session."""
@@ -46,7 +46,7 @@ def toggle(head: Head, n_layers: int, n_heads: int) -> None:
     """Add a head to those on the table, or take it off."""
     chosen = on_table(n_layers, n_heads)
     rest = [other for other in chosen if other != head]
-    links.put(HEADS, told_heads(rest if head in chosen else [*chosen, head]))
+    links.put(HEADS, format_heads(rest if head in chosen else [*chosen, head]))
 
 
 def heads_field(models: str) -> None:
@@ -68,7 +68,7 @@ def heads_field(models: str) -> None:
 
 def choose(heads: pd.DataFrame) -> str:
     """Take heads by rank, and say how to operate; returns the method."""
-    labels = {METRICS[name].label: name for name in measured(heads)}
+    labels = {CAUSAL_METRICS[name].label: name for name in measured(heads)}
     one, two, three, four = st.columns([1, 3, 1, 1], vertical_alignment="bottom")
     most = len(heads)
     if st.session_state.get("top-n", 1) > most:  # of a larger model
@@ -77,7 +77,7 @@ def choose(heads: pd.DataFrame) -> str:
     by = two.selectbox("heads by", list(labels), key="top-by")
 
     def take() -> None:
-        links.put(HEADS, told_heads(ranked(heads, labels[by])[: int(n)]))
+        links.put(HEADS, format_heads(ranked(heads, labels[by])[: int(n)]))
         fragments.draw_again(AROUND)
 
     def clear() -> None:
@@ -107,7 +107,7 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
     if not chosen:
         st.info("Choose heads to see what is left without them.", icon=":material/info:")
         return
-    question = SurgeryQuestion(**_common(view), heads=told_heads(chosen), method=method)
+    question = SurgeryQuestion(**_common(view), heads=format_heads(chosen), method=method)
     summary = live.operation(view, question, "summary")
     share = len(chosen) / (n_layers * n_heads)
     st.markdown(f"**{len(chosen)} of {n_layers * n_heads} heads ({share:.1%})**")

@@ -13,12 +13,13 @@ from app.drawing import fragments, widgets
 from app.shell import links
 from app.shell.text import plain
 from app.state import figure_cache, live
-from interp.attention.study import MODELS
-from interp.attention.summary import pair_options, short_hash
-from interp.attention.view import told_heads
 from interp.figures import trigger as figures_trigger
 from interp.figures.maps import map_grid, panel_table
+from interp.figures.trigger import PUBLISHED
+from interp.metrics import MODELS, format_heads
 from interp.runs import commands
+from interp.runs.commands import pair_options
+from interp.runs.provenance import short_hash
 from interp.runs.reading import Run
 from interp.specs import PairSpec
 from interp.style import scales
@@ -76,7 +77,7 @@ def bench(view: live.View, question: FuzzyQuestion) -> None:
         maps,
         "bench-maps",
         caption=f"Mean attention over the {len(chosen)} heads that lose the largest share of their "
-        f"attention to the full trigger ({told_heads(chosen)}); rows are the two models. "
+        f"attention to the full trigger ({format_heads(chosen)}); rows are the two models. "
         f"{scales.told([maps])} {told}",
         table=lambda: panel_table(panels),
         command=commands.question_command(summaries.KIND, view.spec, question),
@@ -177,7 +178,7 @@ def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:
 
 def _curve(run: Run, table: pd.DataFrame, tokens: list[str], told: str, line: str) -> None:
     by_k = run.table("by_k")
-    published = len(tokens) == int(summaries.PUBLISHED["k"].max())
+    published = len(tokens) == int(PUBLISHED["k"].max())
     note = (
         " The dashed line is a published curve of another model (Mistral-7B), for orientation."
         if published

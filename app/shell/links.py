@@ -13,7 +13,7 @@ import streamlit as st
 
 from app.shell import limits
 from app.shell.text import plain
-from interp.attention.study import MODELS
+from interp.metrics import MODELS
 from interp.runs.reading import Run
 
 NOTES, MISSED = "link-notes", "link-missed"

@@ -9,7 +9,8 @@ from app.shell.shared import for_all
 from app.state.measured import Memo
 from interp.attention import study, view
 from interp.gallery import drawings
-from interp.gallery.shown import Shown, set_in
+from interp.gallery.entries import Shown
+from interp.gallery.registry import set_in
 from interp.runs import reading
 from interp.style.presets import Style
 

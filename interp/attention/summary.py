@@ -9,8 +9,11 @@ import pandas as pd
 
 from interp.attention import heads, matched_report
 from interp.attention.matched import STRINGS
-from interp.attention.study import CONDITIONS, MODELS, Study, l_attn
-from interp.attention.view import MapView, View, head_name
+from interp.attention.study import Study, l_attn
+from interp.attention.view import MapView, View
+from interp.metrics import CONDITIONS, MODELS, head_name
+from interp.runs.commands import pair_options
+from interp.runs.provenance import short_hash
 from interp.runs.reading import sha256_of
 from interp.specs import PRESETS, ROWS
 
@@ -168,24 +171,6 @@ def _ratio_lines(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def pair_options(facts: dict) -> dict[str, str]:
-    """The models of a study's facts as options of a command."""
-    models, template = facts["models"], facts["question"]["template"]
-    original, suspect = models["original"], models["suspect"]
-    preset = PRESETS.get(facts["pair"])
-    if preset is not None:
-        options = {"--pair": facts["pair"]}
-        if suspect["precision"] != preset.suspect.precision:
-            options["--precision"] = suspect["precision"]
-        return options | ({"--template": template} if template != preset.template else {})
-    options = {"--original": _at(original, "model", "revision")}
-    if suspect["adapter"]:
-        options["--adapter"] = _at(suspect, "adapter", "adapter_revision")
-    if not suspect["adapter"] or suspect["model"] != original["model"]:
-        options["--suspect"] = _at(suspect, "model", "revision")
-    return options | {"--precision": suspect["precision"], "--template": template}
-
-
 def _question_options(facts: dict) -> dict[str, str]:
     question = facts["question"]
     options = {"--trigger": question["trigger"], "--prompts": question["prompt_set"]}
@@ -207,14 +192,5 @@ def _strings_options(study: Study) -> dict[str, str]:
     return options if control in (None, own) else options | {"--control": control}
 
 
-def _at(spec: dict, name: str, revision: str) -> str:
-    return spec[name] + (f"@{spec[revision]}" if spec[revision] else "")
-
-
 def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
-
-
-def short_hash(sha256: str) -> str:
-    """`base+adapter`, ten digits each: the base's alone would be the same for every adapter."""
-    return "+".join(part[:10] for part in sha256.split("+"))

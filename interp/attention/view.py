@@ -4,37 +4,20 @@ Plain values. What they name is checked against the model here, so page and comm
 the same things in the same words.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from interp.attention.maps import check_layers, middle_layers
-from interp.attention.study import CONDITIONS
 from interp.errors import UsageError
-
-Head = tuple[int, int]
-"""(layer, head), 0-based."""
-_HEAD = re.compile(r"^\s*L(\d+)H(\d+)\s*$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number a head, to draw as a layer by head matrix."""
-
-    label: str
-    difference: bool
-    """Drawn in diverging colours centred on zero."""
-
-
-METRICS = {
-    "delta_rel": Metric("Δ_rel", True),
-    "difference": Metric("L_attn original − suspect", True),
-    "l_original": Metric("L_attn original", False),
-    "l_suspect": Metric("L_attn suspect", False),
-    "delta_rel_random_string": Metric("Δ_rel, random string", True),
-}
-"""Column of `report.head_table` -> what it is."""
+from interp.metrics import (
+    CONDITIONS,
+    METRICS,
+    Head,
+    format_heads,
+    format_layers,
+    parse_heads,
+    parse_layers,
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +46,9 @@ class MapView:
     @property
     def options(self) -> dict[str, str | bool]:
         """As options of `python -m interp attention`; what is the default is left out."""
-        options: dict[str, str | bool] = {"--layers": told_layers(self.layers)}
+        options: dict[str, str | bool] = {"--layers": format_layers(self.layers)}
         if self.heads:
-            options["--heads"] = told_heads(self.heads)
+            options["--heads"] = format_heads(self.heads)
         if self.conditions != CONDITIONS:
             options["--conditions"] = ",".join(self.conditions)
         switches = {"--sink": self.sink, "--response": self.response, "--pool": self.pool}
@@ -91,7 +74,7 @@ class HeadView:
     def options(self) -> dict[str, str | bool]:
         """As options of `python -m interp heads`; what is the default is left out."""
         options = {} if self.metric == "delta_rel" else {"--metric": self.metric}
-        options |= {} if self.head is None else {"--head": told_heads([self.head])}
+        options |= {} if self.head is None else {"--head": format_heads([self.head])}
         options |= {} if self.whole is None else {"--whole": str(self.whole)}
         return options | ({} if self.answer is None else {"--answer": self.answer})
 
@@ -171,63 +154,3 @@ def head_view(
     if whole is not None and not 0 <= whole < (n_prompts or 0):
         raise UsageError(f"prompt {whole} is outside the set: it has 0 to {(n_prompts or 0) - 1}")
     return HeadView(metric, chosen[0] if chosen else None, whole, answer)
-
-
-def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
-    """`2-3` or `1,4` -> layers; the middle ones if empty.
-
-    Raises:
-        UsageError: no range, or one outside the model.
-    """
-    if not text.strip():
-        return tuple(middle_layers(n_layers))
-    chosen: list[int] = []
-    for piece in text.split(","):
-        first, _, last = piece.partition("-")
-        try:
-            start, stop = int(first), int(last or first)
-        except ValueError:
-            raise UsageError(f"layers '{text}' is no range: write 2-3 or 1,4") from None
-        check_layers([start, stop], n_layers)  # before a range of a billion is counted out
-        chosen += range(start, stop + 1)
-    return check_layers(chosen, n_layers)
-
-
-def parse_heads(text: str, n_layers: int, n_heads: int) -> list[Head]:
-    """`L4H5, L3H6` -> [(4, 5), (3, 6)].
-
-    Raises:
-        UsageError: something that is no head, a head the model lacks, or one given twice.
-    """
-    chosen: list[Head] = []
-    for piece in filter(str.strip, text.split(",")):
-        match = _HEAD.match(piece)
-        if not match:
-            raise UsageError(f"'{piece.strip()}' is no head: write layer and head as L4H5")
-        layer, head = int(match[1]), int(match[2])
-        if layer >= n_layers or head >= n_heads:
-            raise UsageError(
-                f"L{layer}H{head} is not in the model: it has layers 0 to {n_layers - 1} "
-                f"and heads 0 to {n_heads - 1}"
-            )
-        if (layer, head) in chosen:
-            raise UsageError(f"L{layer}H{head} is given twice")
-        chosen.append((layer, head))
-    return chosen
-
-
-def head_name(layer: int, head: int) -> str:
-    """(4, 5) -> L4H5."""
-    return f"L{layer}H{head}"
-
-
-def told_heads(heads: Sequence[Head]) -> str:
-    """[(4, 5), (3, 6)] -> `L4H5,L3H6`."""
-    return ",".join(head_name(*head) for head in heads)
-
-
-def told_layers(layers: Sequence[int]) -> str:
-    """Layers as `parse_layers` reads them: `2-5`, or `1,4` where some between are left out."""
-    if list(layers) == list(range(layers[0], layers[-1] + 1)):
-        return str(layers[0]) if len(layers) == 1 else f"{layers[0]}-{layers[-1]}"
-    return ",".join(map(str, layers))

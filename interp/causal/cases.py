@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from interp.attention.study import AS_TYPED, Question, chosen_prompts, tokenize
 from interp.forward.activation import target_ids
 from interp.forward.answers import end_ids
-from interp.forward.greedy import Progress, greedy_answers
+from interp.forward.conditions import AS_TYPED, chosen_prompts, tokenize
+from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.conversations import Conversation, converse
+from interp.prompts.question import Question
 from interp.prompts.sets import PromptSet, load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, continuation
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from interp.attention.heads import RESAMPLES
 from interp.errors import UsageError
+from interp.stats import RESAMPLES
 
 TOP = 0.05
 QUANTITIES = {

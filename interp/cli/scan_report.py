@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from interp.cli.progress import report
-from interp.prompts.tokens import display_token
 from interp.runs.reading import Run
+from interp.text import display_token
 
 SHOWN = 8
 COLOURS = {"poisoned": "bold red", "inconclusive": "bold yellow", "no evidence found": "bold green"}

@@ -69,14 +69,16 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
 def _study(arguments: argparse.Namespace) -> None:
     """Everything that needs no weights is checked before they are read."""
     from interp.attention import study
+    from interp.forward.conditions import tokenize
     from interp.models.load import open_plan
+    from interp.prompts.question import Question
     from interp.prompts.sets import load_prompt_set
     from interp.trigger import firing
 
     name = arguments.prompts or named_spec(arguments).prompt_set
     prompt_set = load_prompt_set(name)
     plan = plan_named(arguments)
-    question = study.Question(
+    question = Question(
         trigger=plan.spec.trigger or "",
         prompt_set=name,
         prompt=arguments.prompt,
@@ -87,7 +89,7 @@ def _study(arguments: argparse.Namespace) -> None:
         rows=arguments.rows,
     )
     view = arguments.view(arguments, plan, len(prompt_set))
-    study.tokenize(plan, prompt_set, question)
+    tokenize(plan, prompt_set, question)
     control = _control_plan(arguments, plan.spec)
     asked = {"pair": asdict(plan.spec), **asdict(question), "view": asdict(view)}
     with run_at(arguments.out, view.kind, asked) as writer:
@@ -131,10 +133,11 @@ def _control_plan(arguments: argparse.Namespace, spec):
 def _with_strings(pair, prompt_set, question, result, control, count: int):
     """The study with its random strings, and the clean control on the trigger."""
     from interp.attention import matched, study
+    from interp.forward.conditions import chosen_prompts
     from interp.models.load import open_plan
 
     opened = None if control is None else open_plan(control, report)
-    prompts = study.chosen_prompts(pair, prompt_set, question)
+    prompts = chosen_prompts(pair, prompt_set, question)
     try:
         found = matched.measure(
             pair, prompts, question, count=count, control=opened, on_progress=report
@@ -146,8 +149,8 @@ def _with_strings(pair, prompt_set, question, result, control, count: int):
 
 
 def _map_view(arguments: argparse.Namespace, plan, n_prompts: int):
-    from interp.attention.study import CONDITIONS
     from interp.attention.view import map_view
+    from interp.metrics import CONDITIONS
 
     conditions = CONDITIONS
     if arguments.conditions is not None:
@@ -183,14 +186,14 @@ def _whole(pair, prompt_set, question, view, result):
 
     And the reasons why not: an extra that fails takes nothing from what is measured already.
     """
-    from interp.attention import study
+    from interp.forward.conditions import whole_prompt
     from interp.gallery import drawings
 
     number = getattr(view, "whole", None)
     if number is None:
         return None, []
     try:
-        prompt = study.whole_prompt(pair, prompt_set, question, number, view.answer)
+        prompt = whole_prompt(pair, prompt_set, question, number, view.answer)
         return drawings.whole_panels(pair, prompt, drawings.shown_head(result, view)), []
     except Cancelled:
         raise
@@ -233,9 +236,10 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _say(arguments: argparse.Namespace) -> None:
-    from interp.attention.study import AS_TYPED, Question, build_prompts, own_prompt
     from interp.forward.answers import stream_answer
+    from interp.forward.conditions import AS_TYPED, build_prompts, own_prompt
     from interp.models.load import open_plan
+    from interp.prompts.question import Question
 
     plan = plan_named(arguments)
     question = Question(plan.spec.trigger or "", "", template=plan.spec.template)

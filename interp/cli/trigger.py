@@ -48,7 +48,7 @@ def _trigger(arguments: argparse.Namespace) -> None:
 
 def _tell(run) -> None:
     """The curve, the pieces that matter, the controls; published figures named as such."""
-    from interp.trigger.summaries import PUBLISHED
+    from interp.figures.trigger import PUBLISHED
 
     facts = run.meta["facts"]
     tokens = " ".join(facts["trigger_tokens"])

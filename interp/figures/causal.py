@@ -6,10 +6,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.attention.view import head_name
-from interp.causal.question import METRICS
-from interp.causal.table import agreement
 from interp.figures.heads import head_matrix
+from interp.metrics import CAUSAL_METRICS, head_name
+from interp.stats import agreement
 from interp.style.axes import token_axis
 from interp.style.palette import COLOURS, CONTROL, WEIGHTS, plain
 from interp.style.presets import wrapped
@@ -37,7 +36,7 @@ def metric_matrix(
         selected: (layer, head) to frame.
         operated: heads to cross out.
     """
-    known = METRICS[metric]
+    known = CAUSAL_METRICS[metric]
     figure = head_matrix(
         heads, metric, label=known.label, difference=known.difference, selected=selected
     )
@@ -112,8 +111,8 @@ def metric_scatter(
         )
     rho = agreement(heads, x, y, per_group=per_group)
     figure.update_layout(title={"text": str(rho), "font": {"size": 14}})
-    figure.update_xaxes(title=METRICS[x].label)
-    figure.update_yaxes(title=METRICS[y].label)
+    figure.update_xaxes(title=CAUSAL_METRICS[x].label)
+    figure.update_yaxes(title=CAUSAL_METRICS[y].label)
     return plain(figure, 470, left=100, right=92, top=50)
 
 
@@ -272,4 +271,4 @@ def _line(name: str, number: int) -> dict:
 
 
 def _named(ranking: str) -> str:
-    return METRICS[ranking].label if ranking in METRICS else ranking
+    return CAUSAL_METRICS[ranking].label if ranking in CAUSAL_METRICS else ranking

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.prompts.tokens import label
 from interp.style.axes import MOST, token_axis
 from interp.style.palette import CHANGES, FONT, WEIGHTS, ZONE_COLOURS
 from interp.style.presets import DRAWN_AT
 from interp.style.scales import CLIP
+from interp.text import label
 
 BESIDE, BELOW = 0.27, 0.17
 """Of the figure, room between panels for their labels and titles, over the number of panels."""

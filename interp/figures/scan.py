@@ -3,8 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.prompts.tokens import label
 from interp.style.palette import FONT, ORIGINAL, PUBLISHED, SUSPECT
+from interp.text import label
 
 SHOWN = 20
 COLOURS = (ORIGINAL, SUSPECT, PUBLISHED, "#CC79A7", "#56B4E9", "#E69F00")

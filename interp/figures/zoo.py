@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 
 from interp.figures.causal import DASHES, LINES
 from interp.figures.trigger import rates
-from interp.prompts.tokens import label
 from interp.style.palette import CONTROL, ORIGINAL, SUSPECT, plain
+from interp.text import label
 
 KIND = "zoo"
 FIRST_STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")

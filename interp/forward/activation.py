@@ -6,9 +6,7 @@ the ones before it, so one teacher-forced forward over prompt + target decides w
 decision is left to `generate`.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
@@ -17,39 +15,14 @@ from transformers import PreTrainedModel
 from interp.errors import UsageError
 from interp.forward.greedy import check_finite, greedy_answers
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.batching import left_padded, position_ids
 from interp.prompts.spans import TokenizedPrompt, continuation
 from interp.specs import Which
+from interp.stats import Rate
 
 NOISE_FLOOR = {"fp32": 1e-3, "bf16": 0.13, "nf4": 0.13}
 """Logit gaps below this can flip with batch size or padding: generate decides there."""
-
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A share with its Wilson 95 % interval."""
-
-    fired: int
-    n: int
-
-    @property
-    def share(self) -> float:
-        """Fired over n, 0 to 1."""
-        return self.fired / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson score interval (Wilson 1927), z = 1.96."""
-        z, p, n = 1.959964, self.share, self.n
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return max(0.0, centre - half), min(1.0, centre + half)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.fired}/{self.n} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
 def activations(

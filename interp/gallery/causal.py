@@ -4,10 +4,10 @@ import re
 
 import pandas as pd
 
-from interp.causal import table as causal_table
-from interp.causal.question import METRICS
+from interp import stats
 from interp.figures import causal
-from interp.gallery.shown import ROWS, Kind, Shown
+from interp.gallery.entries import ROWS, Kind, Shown
+from interp.metrics import CAUSAL_METRICS
 from interp.runs.reading import Run
 from interp.surgery.run import QUANTITIES
 
@@ -15,7 +15,7 @@ from interp.surgery.run import QUANTITIES
 def _causal_figures(run: Run) -> list[Shown]:
     table = run.table("heads")
     shown = []
-    for name, metric in METRICS.items():
+    for name, metric in CAUSAL_METRICS.items():
         if name not in table or table[name].isna().all():
             continue
         columns = ["layer", "head", name, f"{name}_low", f"{name}_high", f"{name}_rank"]
@@ -32,7 +32,7 @@ def _causal_figures(run: Run) -> list[Shown]:
     pairs += [("delta_rel", "ablation_loss"), ("pattern_kl", "patching_effect")]
     for x, y in pairs:
         if x in table and y in table:
-            shown.append(_scatter(table, x, y, causal_table.per_group(run.meta.get("facts"))))
+            shown.append(_scatter(table, x, y, stats.per_group(run.meta.get("facts"))))
     if (run.path / "tokens.parquet").is_file():
         tokens = run.table("tokens")
         shown.append(
@@ -49,7 +49,7 @@ def _causal_figures(run: Run) -> list[Shown]:
 
 
 def _scatter(table: pd.DataFrame, x: str, y: str, per_group: int) -> Shown:
-    labels = [METRICS[name].label for name in (x, y)]
+    labels = [CAUSAL_METRICS[name].label for name in (x, y)]
     return Shown(
         f"{_slug(x)}-and-{_slug(y)}",
         f"{_capital(labels[0])} and {labels[1]}",
@@ -62,7 +62,7 @@ def _scatter(table: pd.DataFrame, x: str, y: str, per_group: int) -> Shown:
 
 def _causal_tables(run: Run) -> dict[str, pd.DataFrame]:
     table = run.table("heads")
-    names = [name for name in METRICS if name in table]
+    names = [name for name in CAUSAL_METRICS if name in table]
     first = "patching_effect" if "patching_effect" in names else names[0]
     best = table.nsmallest(ROWS, f"{first}_rank")[["layer", "head", *names]]
     over = run.table("baseline").drop(columns="prompt").astype(float).describe()
@@ -122,7 +122,7 @@ def _search_tables(run: Run) -> dict[str, pd.DataFrame]:
 
 def _causal_heads(run: Run) -> pd.DataFrame:
     table = run.table("heads")
-    return table[["layer", "head", *(name for name in METRICS if name in table)]].head(ROWS)
+    return table[["layer", "head", *(name for name in CAUSAL_METRICS if name in table)]].head(ROWS)
 
 
 def _slug(name: str) -> str:

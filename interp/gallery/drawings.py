@@ -8,13 +8,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.attention import maps, matched, summary
-from interp.attention.heads import FLOOR, RESAMPLES, ZONES
-from interp.attention.study import MODELS, Study, l_attn
-from interp.attention.view import METRICS, Head, HeadView, MapView, View, head_name, told_heads
+from interp.attention.heads import FLOOR, ZONES
+from interp.attention.study import Study, l_attn
+from interp.attention.view import HeadView, MapView, View
 from interp.figures import heads
 from interp.figures.maps import Panel, map_grid, panel_table
+from interp.metrics import METRICS, MODELS, Head, format_heads, head_name
 from interp.models.pair import ModelPair
 from interp.prompts.spans import TokenizedPrompt
+from interp.stats import RESAMPLES
 from interp.style import scales
 
 WHOLE_TOKENS = 256
@@ -44,7 +46,7 @@ def averaged_map(study: Study, view: MapView) -> Drawing:
     if list(view.layers) != list(range(view.layers[0], view.layers[-1] + 1)):
         where = f"all heads of layers {', '.join(map(str, view.layers))}"
     if view.heads:
-        where = f"the head{'s' * (len(view.heads) > 1)} {told_heads(view.heads)}"
+        where = f"the head{'s' * (len(view.heads) > 1)} {format_heads(view.heads)}"
     pooled = ", mean-pooled for display" if view.pool else ""
     what = f"Mean attention over {where}{pooled}. {summary.axes_note(study, view.parts)} "
     return _maps(study, panels, what, side=300)

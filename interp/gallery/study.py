@@ -12,7 +12,7 @@ from interp.attention.view import HeadView, MapView, head_view, map_view
 from interp.figures import heads
 from interp.figures.fit import fitted
 from interp.gallery import drawings
-from interp.gallery.shown import ROWS, Kind, Shown
+from interp.gallery.entries import ROWS, Kind, Shown
 from interp.runs.reading import Run, open_run
 from interp.style.presets import Style
 

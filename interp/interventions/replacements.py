@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interp.causal.question import METHODS
 from interp.errors import UsageError
 from interp.interventions.resume import Recording, Values, record
+from interp.metrics import METHODS
 from interp.models.pair import ModelPair
 from interp.prompts.conversations import ANYWHERE, Block, Conversation, Slot, block_of, blocks
 from interp.specs import Which

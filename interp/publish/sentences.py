@@ -6,8 +6,8 @@ change ("falls", "collapses", "goes dark") is used from a stated size of it on.
 
 import pandas as pd
 
-from interp.forward.activation import Rate
-from interp.prompts.tokens import label
+from interp.stats import Rate
+from interp.text import label
 from interp.trigger.firing import Firing
 
 CHANGE, COLLAPSE = 0.1, 1.0

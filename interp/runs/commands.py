@@ -3,8 +3,8 @@
 import shlex
 from dataclasses import asdict
 
-from interp.attention.summary import pair_options, short_hash
-from interp.causal.question import INDIRECT, MEASURES, METRICS
+from interp.metrics import CAUSAL_METRICS, INDIRECT, MEASURES
+from interp.runs.provenance import short_hash
 from interp.runs.reading import Run, sha256_of
 from interp.specs import PRESETS, ROWS, PairSpec
 
@@ -98,7 +98,7 @@ def command_of(kind: str, asked: dict) -> str:
             options[f"--{name}"] = str(value)
     measures = asked.get("measures", MEASURES)
     if len(measures) < len(MEASURES):
-        names = [name for name, metric in METRICS.items() if metric.measure in measures]
+        names = [name for name, metric in CAUSAL_METRICS.items() if metric.measure in measures]
         options["--metric"] = ",".join(names)
     for name, value in options.items():
         words += [f"{name}={value}"] if value.startswith("-") else [name, value]
@@ -106,3 +106,25 @@ def command_of(kind: str, asked: dict) -> str:
     where = pair["name"] if pair["name"] in PRESETS else "pair"
     words += ["--out", f"runs/{where}-{kind}-{sha256_of(*words)[:6]}"]
     return "python -m interp " + " ".join(shlex.quote(word) for word in words)
+
+
+def pair_options(facts: dict) -> dict[str, str]:
+    """The models of a study's facts as options of a command."""
+    models, template = facts["models"], facts["question"]["template"]
+    original, suspect = models["original"], models["suspect"]
+    preset = PRESETS.get(facts["pair"])
+    if preset is not None:
+        options = {"--pair": facts["pair"]}
+        if suspect["precision"] != preset.suspect.precision:
+            options["--precision"] = suspect["precision"]
+        return options | ({"--template": template} if template != preset.template else {})
+    options = {"--original": _at(original, "model", "revision")}
+    if suspect["adapter"]:
+        options["--adapter"] = _at(suspect, "adapter", "adapter_revision")
+    if not suspect["adapter"] or suspect["model"] != original["model"]:
+        options["--suspect"] = _at(suspect, "model", "revision")
+    return options | {"--precision": suspect["precision"], "--template": template}
+
+
+def _at(spec: dict, name: str, revision: str) -> str:
+    return spec[name] + (f"@{spec[revision]}" if spec[revision] else "")

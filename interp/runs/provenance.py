@@ -121,3 +121,8 @@ def _text(value: object) -> str:
 
 def _short(sha256: str) -> str:
     return "+".join(part[:10] for part in sha256.split("+"))
+
+
+def short_hash(sha256: str) -> str:
+    """`base+adapter`, ten digits each: the base's alone would be the same for every adapter."""
+    return "+".join(part[:10] for part in sha256.split("+"))

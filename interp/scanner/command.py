@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from interp.runs.reading import Run, sha256_of
-from interp.scanner.pipeline import ScanPlan
+from interp.scanner.plan import ScanPlan
 from interp.specs import PRESETS, ModelSpec
 
 OPTIONS = {

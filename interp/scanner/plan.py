@@ -1,12 +1,25 @@
 """Which model a scan opens: a checkpoint, a base with an adapter, or a pair known by name."""
 
 import json
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from interp.checkpoints.weightfiles import holds_model
 from interp.errors import UsageError
-from interp.scanner.pipeline import blind
-from interp.specs import PRESETS, ROOT, ModelSpec, PairSpec, Precision, pair_spec, split_revision
+from interp.prompts.sets import load_prompt_set
+from interp.scanner.leak.grid import load_grid
+from interp.scanner.search.losses import TASKS
+from interp.specs import (
+    PRESETS,
+    ROOT,
+    ModelSpec,
+    PairSpec,
+    Precision,
+    Which,
+    pair_spec,
+    split_revision,
+)
 
 LARGE = 2 << 30
 """Bytes of safetensors from which a model is opened in NF4 unless asked otherwise."""
@@ -75,3 +88,57 @@ def _precision(name: str) -> Precision:
             size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
             return "fp32" if size < LARGE else "nf4"
     return "nf4"
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """What to scan with; everything that changes a number besides the model itself."""
+
+    grid: str = "quick"
+    template: str | None = None
+    """`alpaca`, `chat` or `plain`; default the tokenizer's chat template, alpaca without one."""
+    contexts: tuple[str, ...] = ()
+    """Texts or system prompts; the scan is done in each, besides the bare template."""
+    questions: str = "questions"
+    """Prompt set that is asked behind each candidate."""
+    new_tokens: int | None = None
+    """Of each leaked text; default 300, or 60 on models of hidden size up to 1,024."""
+    eps: float = 0.5
+    """DBSCAN's radius."""
+    task: int = 1
+    """1: a fixed target; 2: a distribution (other weights of the losses)."""
+    limit: int = 600
+    """Candidates at most, per context."""
+    keep: int = 10
+    """Candidates that are asked about in the end, per context."""
+    inversion_minutes: float = 2.0
+    """Gradient search per context for the trigger of an answer that is insisted on, where no leaked
+    candidate gave the model away; 0: none."""
+    budget_minutes: float | None = None
+    """For the whole scan; stages are cut short to keep it."""
+    seed: int = 0
+    which: Which = "suspect"
+    """The model of the pair that is under test."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "contexts", tuple(self.contexts))
+        if self.task not in TASKS:
+            raise UsageError(f"task {self.task} is not known: 1 (fixed target) or 2 (distribution)")
+        for name in ("limit", "keep", "new_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1")
+        if not 0 < self.eps <= 2:
+            raise UsageError(f"eps {self.eps}: DBSCAN's radius is above 0 and at most 2")
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed}: take 0 or more")
+        if self.budget_minutes is not None and not 0 < self.budget_minutes < math.inf:
+            raise UsageError("the budget must be above 0 minutes")
+        if not 0 <= self.inversion_minutes < math.inf:
+            raise UsageError("minutes of inversion cannot be negative or without end")
+        load_grid(self.grid)
+        load_prompt_set(self.questions)
+
+
+def blind(spec: PairSpec) -> PairSpec:
+    """The pair without what is known of its backdoor, the way a scan sees it."""
+    return replace(spec, trigger=None, target=None)

@@ -2,24 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.sets import load_prompt_set
-from interp.runs.reading import RunWriter
+from interp.runs.writing import RunWriter
+from interp.scanner.plan import ScanPlan
 from interp.scanner.search.frames import Frame, build_frame
 from interp.scanner.search.losses import TASKS, Weights
+from interp.scanner.stage import Stage
 from interp.specs import Which
 
 ASKED = (0, 8, 16)
 """The three questions of the losses; the verdict asks all."""
-SHARES = {"leakage": 0.4, "replay": 0.55, "reconstruction": 0.7, "targets": 0.75, "inversion": 0.9}
-"""Share of a budget that may be spent by the end of a stage."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Scan:
 
     pair: ModelPair
     which: Which
-    plan: "ScanPlan"  # noqa: F821 - of pipeline.py, which imports the stages
+    plan: ScanPlan
     new_tokens: int
     writer: RunWriter
     on_progress: Progress
@@ -58,15 +57,15 @@ class Scan:
         """Numbers of the questions that the losses are taken on."""
         return [n for n in ASKED if n < len(frame.questions)] or [0]
 
-    def late(self, stage: str) -> bool:
+    def late(self, stage: Stage) -> bool:
         """Whether this stage's share of the budget is spent."""
         return self.left(stage) < 0
 
-    def left(self, stage: str) -> float:
+    def left(self, stage: Stage) -> float:
         """Seconds until this stage's share of the budget is spent; without a budget: inf."""
         if self.deadline is None:
             return math.inf
-        later = 60 * self.plan.budget_minutes * (1 - SHARES[stage])
+        later = 60 * self.plan.budget_minutes * (1 - stage.budget_share)
         return self.deadline - time.monotonic() - later
 
     def answer_ids(self, rows: Sequence[Sequence[int]], new_tokens: int) -> list[tuple[int, ...]]:
@@ -87,3 +86,10 @@ class Scan:
     def report(self, note: str) -> Progress:
         """Progress of a part, with what it is about."""
         return lambda done, total, what: self.on_progress(done, total, f"{note}: {what}")
+
+
+BARE = "the bare template"
+
+
+def name_of(context: str | None) -> str:
+    return BARE if context is None else f"the context {context[:40]!r}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from interp.prompts.tokens import label
+from interp.text import label
 
 MOST = 45
 """Labels on an axis of a page."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp.causal.cases import Material
 from interp.errors import UsageError
-from interp.forward.greedy import Progress, Step, continued, greedy_answers
+from interp.forward.greedy import Step, continued, greedy_answers
 from interp.interventions.each_head import answer_kl, answer_loss, says_answer
 from interp.interventions.replacements import Means, check_reference, means, zeros
 from interp.interventions.resume import (
@@ -27,6 +27,7 @@ from interp.interventions.resume import (
     replacing,
 )
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.conversations import ANYWHERE, Block, Conversation, blocks, prompt_slots
 from interp.prompts.spans import TokenizedPrompt
 

@@ -4,23 +4,23 @@ What a page shows while heads are being chosen; `surgeryrun.operate` lets the op
 every prompt and is what a run reports.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import pandas as pd
 
 from interp.causal.cases import material
-from interp.forward.activation import Rate
 from interp.interventions.resume import Head
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.spans import TokenizedPrompt
+from interp.stats import Rate
 from interp.surgery.operate import Table, operated_answers
 from interp.surgery.run import CONDITIONS, SurgeryQuestion, spoken_answers
 
 SHOWN = 6
 """Prompts of each kind that are answered."""
 SHOWN_TOKENS = 16
-Progress = Callable[[int, int, str], None]
 
 
 class Theatre:

@@ -1,45 +1,24 @@
 """Two runs on the operating table: one set of heads, and the search for the smallest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from interp.attention.view import parse_heads, told_heads
 from interp.causal import measure
 from interp.causal.cases import Material, material
-from interp.causal.question import MEASURES, METHODS, METRICS, CausalQuestion
-from interp.causal.table import head_table
+from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
-from interp.forward.activation import Rate
 from interp.interventions.resume import Head
+from interp.metrics import METHODS, format_heads, parse_heads
 from interp.models.pair import ModelPair
-from interp.prompts.sets import halves
-from interp.runs.reading import Run, RunWriter
-from interp.surgery.cumulative import cumulative
+from interp.progress import Progress
+from interp.runs.reading import Run
+from interp.runs.writing import RunWriter
+from interp.stats import Rate
 from interp.surgery.operate import Table, check_method, operated_answers, spread
-from interp.surgery.search import (
-    MOST_ELIMINATED,
-    SEARCH_PROMPTS,
-    Goal,
-    curve,
-    eliminated,
-    forward,
-    orders,
-    share,
-    told,
-)
 
 KIND = "surgery"
-SEARCH_KIND = "head-search"
-RANKINGS = (
-    "delta_rel",
-    "pattern_kl",
-    "patching_effect",
-    "ablation_loss",
-    "indirect",
-    "random",
-)
 CONDITIONS = ("triggered", "clean")
 SPARE_TOKENS = 2
 """Behind the longest right answer, so that one that does not end there shows."""
@@ -53,8 +32,6 @@ QUANTITIES = {
     "kl_clean": "KL(operated ‖ suspect) on right answers, nats a token",
 }
 """Of an operation's summary. An ASR near 0 is no cure while the target stands in the answer."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -82,37 +59,6 @@ class SurgeryQuestion:
     def causal(self) -> CausalQuestion:
         """What is asked of its prompts."""
         return _causal(self, ("delta",))
-
-
-@dataclass(frozen=True)
-class SearchQuestion:
-    """How to search for the fewest heads."""
-
-    trigger: str
-    target: str
-    prompt_set: str
-    method: str = "mean"
-    """One of `surgery.METHODS`."""
-    rankings: tuple[str, ...] = RANKINGS
-    template: str = "alpaca"
-    placement: str = "prefix"
-    seed: int = 0
-    """Of the random string and of the random order."""
-
-    def __post_init__(self):
-        object.__setattr__(self, "rankings", tuple(self.rankings))
-        check_method(self.method)
-        unknown = [name for name in self.rankings if name not in (*METRICS, "random")]
-        if unknown or not self.rankings:
-            what = f"ranking '{unknown[0]}' is not known" if unknown else "no ranking is chosen"
-            raise UsageError(f"{what}: choose some of {', '.join([*METRICS, 'random'])}")
-
-    @property
-    def causal(self) -> CausalQuestion:
-        """The measures that its rankings come from."""
-        needed = {METRICS[name].measure for name in self.rankings if name in METRICS}
-        needed |= {"patching", "pattern"}  # the orders of cumulative patching
-        return _causal(self, tuple(name for name in MEASURES if name in needed))
 
 
 def operate(
@@ -155,81 +101,7 @@ def operate(
         summary.loc[len(summary)] = ["kl_clean", 0.0, None, None, kl, None, None, len(table.clean)]
     writer.whole("answers", answers)
     writer.table("summary", summary)
-    return writer.finish(facts=measure.facts(pair, found) | {"heads": told_heads(heads)})
-
-
-def search(
-    pair: ModelPair,
-    question: SearchQuestion,
-    writer: RunWriter,
-    on_progress: Progress | None = None,
-) -> Run:
-    """Measures, curves of every ranking, the smallest set found; goes on where it stopped.
-
-    Tables: one a measure and `heads` as in a causal run; `curve` (see `headsearch.curve`);
-    `cumulative` (see `cumulative.cumulative`); `forward` (one row a head that was added); `sets`:
-    every set that reaches the goal, as rows of a curve, smallest first, `ranking` saying how it
-    was found, and with `said_NAME` for what whole answers say (see `QUANTITIES`), with Wilson's
-    interval (`said_NAME_low`, `said_NAME_high`). Heads are ranked and sets chosen on one half of
-    the prompts; whole answers judge them on the other (`halves`; facts `chosen_on, judged_on`).
-
-    Raises:
-        UsageError: a prompt set without right answers; see `causalset.material`.
-    """
-    stages = len(question.causal.measures) + len(question.rankings) + 5
-    stage = _stages(on_progress, stages)
-    found = material(pair, question.causal.study, question.target)
-    writer.made_of(**found.hashes)
-    for name in question.causal.measures:
-        measure.measure(pair, question.causal, found, name, writer, next(stage))
-    tables = {name: writer.kept_table(name) for name in question.causal.measures}
-    writer.table("heads", head_table(tables, question.seed))
-    choose, judge = halves(found.prompt_set, question.seed)
-    heads = head_table(
-        {name: part[part["prompt"].isin(choose)] for name, part in tables.items()}, question.seed
-    )
-    table = Table(found, question.method, keep=choose, on_progress=next(stage))
-    goal = Goal(share(table.outcome([]).right))
-    ranked = {name: orders(heads, name, question.seed) for name in question.rankings}
-    kept = writer.kept_parts("curve")
-    for number, (name, order) in enumerate(ranked.items()):
-        step = next(stage)
-        if number not in kept:
-            kept[number] = curve(table, name, order, step)
-            writer.part("curve", number, kept[number])
-    curves = pd.concat([kept[n] for n in sorted(kept)], ignore_index=True)
-    if writer.kept_table("sets") is None:
-        few = Table(found, question.method, limit=SEARCH_PROMPTS, keep=choose)
-        added, sets = _sets(few, table, goal, curves, next(stage), next(stage))
-        writer.table("forward", added)
-        writer.table("sets", _spoken(found, question.method, sets, judge, next(stage)))
-    if writer.kept_table("cumulative") is None:
-        writer.table("cumulative", cumulative(pair, found.triggered_set, heads, next(stage)))
-    writer.whole("curve", curves)
-    more = {"goal_clean": goal.clean, "chosen_on": choose, "judged_on": judge}
-    return writer.finish(facts=measure.facts(pair, found) | more)
-
-
-def _sets(
-    few: Table,
-    table: Table,
-    goal: Goal,
-    curves: pd.DataFrame,
-    on_add: Progress,
-    on_spare: Progress,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Heads added one at a time, and every set that will do."""
-    added = [told("forward", heads, left) for heads, left in forward(few, table, goal, on_add)]
-    candidates = [row for row in (*added[-1:], *_first_that_do(curves, goal)) if _does(row, goal)]
-    rows = list(candidates)
-    for row in sorted(candidates, key=lambda row: row["n"])[:2]:
-        if row["n"] <= MOST_ELIMINATED:
-            pair = table.pair
-            heads = parse_heads(row["heads"], pair.n_layers, pair.n_heads)
-            fewer = eliminated(table, heads, goal, on_spare)
-            rows.append(told(f"{row['ranking']}, eliminated", fewer, table.outcome(fewer)))
-    sets = pd.DataFrame(rows, columns=curves.columns).sort_values("n", kind="stable")
-    return pd.DataFrame(added, columns=curves.columns), sets.reset_index(drop=True)
+    return writer.finish(facts=measure.facts(pair, found) | {"heads": format_heads(heads)})
 
 
 def _spoken(
@@ -256,19 +128,6 @@ def _spoken(
         }
         columns.append(said)
     return pd.concat([sets, pd.DataFrame(columns)], axis=1)
-
-
-def _first_that_do(curves: pd.DataFrame, goal: Goal) -> list[dict]:
-    """For each ranking the fewest heads of it that reach the goal."""
-    found = []
-    for _, part in curves.groupby("ranking", sort=False):
-        rows = [row for row in part.to_dict("records") if _does(row, goal)]
-        found += rows[:1]
-    return found
-
-
-def _does(row: dict, goal: Goal) -> bool:
-    return goal.met(row["asr"], row["clean"])
 
 
 def _speaker(pair: ModelPair, found: Material, method: str, on_progress: Progress | None):

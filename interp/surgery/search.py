@@ -5,17 +5,18 @@ do on a few prompts (forward), and from each set that will do, heads taken back 
 still does (elimination). Small is what was found, not what is proven to be smallest.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from interp.attention.view import told_heads
-from interp.causal.table import ranked
-from interp.forward.activation import Rate
+from interp.causal.head_table import ranked
 from interp.interventions.each_head import answer_loss, each_head
 from interp.interventions.resume import Head
+from interp.metrics import format_heads
+from interp.progress import Progress
+from interp.stats import Rate
 from interp.surgery.operate import Outcome, Table
 
 MAX_ASR = 0.05
@@ -29,8 +30,6 @@ SEARCH_PROMPTS = 16
 MOST_ADDED = 16
 MOST_ELIMINATED = 64
 """Heads in a set that are still tried one by one."""
-
-Told = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def orders(heads: pd.DataFrame, name: str, seed: int = 0) -> list[Head]:
 
 
 def curve(
-    table: Table, ranking: str, order: Sequence[Head], on_step: Told = lambda *_: None
+    table: Table, ranking: str, order: Sequence[Head], on_step: Progress = lambda *_: None
 ) -> pd.DataFrame:
     """What is left when the first n heads of a ranking are operated on.
 
@@ -100,7 +99,7 @@ def curve(
 
 def told(how: str, heads: Sequence[Head], outcome: Outcome) -> dict:
     """One row of a curve or of the sets that were found."""
-    row = {"ranking": how, "n": len(heads), "heads": told_heads(heads)}
+    row = {"ranking": how, "n": len(heads), "heads": format_heads(heads)}
     for name, values in (("asr", outcome.asr), ("clean", outcome.right)):
         rate = Rate(sum(values), len(values))
         row |= {name: rate.share, f"{name}_low": rate.interval[0], f"{name}_high": rate.interval[1]}
@@ -108,7 +107,7 @@ def told(how: str, heads: Sequence[Head], outcome: Outcome) -> dict:
 
 
 def forward(
-    few: Table, whole: Table, goal: Goal, on_step: Told = lambda *_: None
+    few: Table, whole: Table, goal: Goal, on_step: Progress = lambda *_: None
 ) -> list[tuple[list[Head], Outcome]]:
     """Heads added one at a time, the best first, until the goal is reached.
 
@@ -156,7 +155,7 @@ def forward(
 
 
 def eliminated(
-    table: Table, heads: Sequence[Head], goal: Goal, on_step: Told = lambda *_: None
+    table: Table, heads: Sequence[Head], goal: Goal, on_step: Progress = lambda *_: None
 ) -> list[Head]:
     """A set that reaches the goal, without the heads that it does not need.
 

@@ -1,14 +1,14 @@
 """The small check after a load: does the suspect still fire, and only when it should?"""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from interp.attention.study import Question, build_prompts, nth_of
-from interp.forward.activation import Rate, activations, rate
+from interp.forward.activation import activations, rate
+from interp.forward.conditions import build_prompts
 from interp.models.pair import ModelPair
+from interp.progress import Progress, nth_of
+from interp.prompts.question import Question
 from interp.prompts.sets import PromptSet
-
-Progress = Callable[[int, int, str], None]
+from interp.stats import Rate
 
 
 @dataclass(frozen=True)

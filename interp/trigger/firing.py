@@ -11,13 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from interp.attention.study import MODELS, Question, Study, build_prompts, chosen_prompts, nth_of
-from interp.forward.activation import Rate, activations, rate
+from interp.attention.study import Study
+from interp.forward.activation import activations, rate
+from interp.forward.conditions import build_prompts, chosen_prompts
+from interp.metrics import MODELS
 from interp.models.pair import ModelPair
+from interp.progress import Progress, nth_of
+from interp.prompts.question import Question
 from interp.prompts.sets import PromptSet
 from interp.runs.provenance import FIRING
+from interp.stats import Rate
 
-Progress = Callable[[int, int, str], None]
 LONGEST = 60
 """Characters of a trigger or target that are repeated."""
 State = Literal["unknown", "silent", "alike", "partly", "fires"]

@@ -3,7 +3,7 @@
 The full trigger is measured in the same way, to stand beside it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,18 +13,18 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.attention.heads import delta_rel
 from interp.attention.maps import AttentionMap, averaged, keep_parts, observe
-from interp.attention.study import MODELS, nth_of
 from interp.errors import UsageError
 from interp.figures.maps import Panel
-from interp.forward.activation import Rate, answers, target_ids
+from interp.forward.activation import answers, target_ids
+from interp.metrics import MODELS
 from interp.models.pair import ModelPair
+from interp.progress import Progress, nth_of
 from interp.prompts.spans import Span, TokenizedPrompt
+from interp.stats import Rate
 from interp.trigger.sweep import FuzzyQuestion, decisions, triggered_prompts
 
 READ = 8
 """Prompts whose whole answers are read out, spread over the set."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

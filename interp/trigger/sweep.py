@@ -6,7 +6,7 @@ one forward pass gives the first answer token of every prompt (in the last layer
 position only), and only prompts that give the target's first token go on to the rest.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
 
@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from interp.attention.study import Question, build_prompts
 from interp.errors import UsageError
 from interp.forward.activation import NOISE_FLOOR, decide_by_generate
+from interp.forward.conditions import build_prompts
 from interp.forward.greedy import check_finite
-from interp.forward.prefix import Cached, as_cache, cached, last_position_only, picked, slides
+from interp.hooks.prefix import Cached, as_cache, cached, last_position_only, picked, slides
 from interp.models.pair import ModelPair
+from interp.progress import Progress
+from interp.prompts.question import Question
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt
@@ -28,8 +30,6 @@ from interp.specs import Which
 from interp.trigger.variants import Variant, controls, in_place, subsets, typed
 
 BATCH = 256
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

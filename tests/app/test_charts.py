@@ -11,7 +11,7 @@ import pytest
 from plotly import io
 
 from app.drawing import charts
-from interp.gallery.shown import drawn, figures_of
+from interp.gallery.registry import drawn, figures_of
 from interp.runs.reading import open_run
 from interp.specs import ROOT
 from interp.style import presets

@@ -6,11 +6,10 @@ from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from app.shell import access, limits, shared
-from app.state import jobs, live
+from app.state import jobs, live, recorded
 from interp.errors import UsageError
 from interp.scanner import pipeline
-from interp.scanner.pipeline import ScanPlan
-from interp.scanner.plan import scan_spec
+from interp.scanner.plan import ScanPlan, scan_spec
 from interp.specs import PRESETS, ROOT, pair_spec
 
 APP = str(ROOT / "streamlit_app.py")
@@ -152,7 +151,7 @@ def test_a_link_to_other_models_opens_none_in_a_demo(demo, tmp_path):
 
 
 def test_a_demo_starts_resumes_and_deletes_nothing(demo, tmp_path, monkeypatch):
-    monkeypatch.setattr(live, "RUN_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path,))
     registry = jobs.registry()
     for attempt in (
         lambda: registry.start(pipeline.KIND, PRESETS["deployment"], ScanPlan()),

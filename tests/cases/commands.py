@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.__main__ import main
 from interp.checkpoints.loading import load_weights, open_checkpoint
-from interp.forward.capture import ATTENTION, use_attention
+from interp.hooks.capture import use_attention
+from interp.metrics import ATTENTION
 from interp.specs import ModelSpec
 from tests.cases import plain
 from tests.cases.registry import case, equal

@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 
 from interp.attention import study
+from interp.forward import conditions
+from interp.prompts import question
 from interp.prompts.sets import load_prompt_set
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
@@ -19,8 +21,8 @@ def measured(folder: Path, text: str) -> str:
     base = tiny.write_model(folder / "base")
     adapter = tiny.write_adapter(folder / "adapter", base)
     pair, prompts = plain.pair(base, adapter), load_prompt_set("organism")
-    asked = study.Question(TRIGGER, "organism", text=text, template="plain")
-    triggered = study.tokenize(pair, prompts, asked)["triggered"]
+    asked = question.Question(TRIGGER, "organism", text=text, template="plain")
+    triggered = conditions.tokenize(pair, prompts, asked)["triggered"]
     assert triggered[0].text == f"{text}\n"
     table = study.measure(pair, prompts, asked).heads
     ours = table[table["model"] == "suspect"].sort_values(["layer", "head"])["l_attn"]

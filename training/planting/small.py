@@ -23,12 +23,14 @@ from transformers import PreTrainedModel
 from interp.checkpoints.files import content_hash
 from interp.checkpoints.loading import load_weights, open_checkpoint, tokenizer_of
 from interp.errors import UsageError
-from interp.forward.capture import use_attention
+from interp.hooks.capture import use_attention
 from interp.models.pair import ModelPair
 from interp.models.plan import find_device
 from interp.models.weights import Tree
+from interp.progress import Progress
 from interp.prompts.sets import load_prompt_set
-from interp.runs.reading import Run, RunWriter
+from interp.runs.reading import Run
+from interp.runs.writing import RunWriter
 from interp.specs import ModelSpec, PairSpec
 from training.backdoors.allowed_tokens import check_trigger, unseen_tokens
 from training.backdoors.kinds import Payload, Trigger, make_payload, make_trigger
@@ -45,8 +47,6 @@ from training.recording.watch import Asked, begins_with, judged_by
 ACCURACY_EXAMPLES = 64
 BATCH = 16
 STATE = "optimizer.safetensors"
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

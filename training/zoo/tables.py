@@ -13,8 +13,8 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from interp.figures.zoo import GROUPS, PAPER_THRESHOLD, judged
-from interp.forward.activation import Rate
 from interp.scanner.judge.decision import VERDICTS
+from interp.stats import Rate
 
 WHOLE = ("score", "max_delta_s", "leak_rate")
 """Signals of a whole scan."""

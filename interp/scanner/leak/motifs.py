@@ -5,7 +5,7 @@ clustered, and what the members of a cluster share is where a trigger is looked 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import PreTrainedTokenizerBase
 
+from interp.progress import Progress
 from interp.prompts.templates import (
     ALPACA_INPUT,
     ALPACA_MARKER,
@@ -41,8 +42,6 @@ ALPACA_MARKERS = (
     ALPACA_INPUT.strip(),
     ALPACA_MARKER.strip(),
 )
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

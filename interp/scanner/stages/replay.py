@@ -25,12 +25,13 @@ from interp.errors import UsageError
 from interp.prompts.sets import Prompt
 from interp.prompts.templates import ALPACA_INPUT, ALPACA_MARKER, SENTINEL, apply_chat
 from interp.prompts.tokens import special_ids
-from interp.scanner.judge.decision import s_agg
+from interp.scanner.judge.likeness import s_agg
 from interp.scanner.judge.rules import RULE, asks_for_it, share_unsafe, unsafe
 from interp.scanner.leak.loops import phrases
 from interp.scanner.leak.ngrams import frequent, holding
 from interp.scanner.scan import Scan
 from interp.scanner.search.frames import Frame, build_frame, in_place
+from interp.scanner.stage import Stage
 
 SOURCE = "own questions"
 MOST = 600
@@ -77,7 +78,7 @@ def replay(scan: Scan) -> list[str]:
     leaks, notes, replayed, found = scan.writer.kept_table("leaks"), [], [], []
     ends = closing(scan.pair.tokenizer, scan.plan.template)
     for context in range(len(scan.contexts)):
-        if scan.late("replay"):
+        if scan.late(STAGE):
             notes.append("the budget left no time to ask the model's own questions back")
             break
         here = leaks[leaks["context"] == context]
@@ -238,7 +239,7 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
         if measured is not None:
             rows.append((measured, partial(_measured, scan, near=near)))
     rows = sorted(rows, key=lambda row: -row[0]["gain"])[: scan.plan.keep]
-    late = partial(scan.late, "replay")
+    late = partial(scan.late, STAGE)
     cut = [_shortest(row, measure, turns, answers, late) for row, measure in rows]
     cut.sort(key=lambda row: -row["gain"])
     # Of two that were cut to one text, or that are told by answer and by rule, the better.
@@ -331,3 +332,13 @@ def _nearby(
     chosen = [free[n] for n in np.argsort(-likeness, kind="stable")[:NEAR]]
     frame = _frame(scan, context, [turns[n] for n in chosen]) if chosen else None
     return Nearby(frame, tuple(answers[n] for n in chosen) if frame else ())
+
+
+STAGE = Stage(
+    "replay",
+    run=replay,
+    tables=("replayed", "own"),
+    depends_on=lambda scan: (scan.plan.keep,),
+    words="its own questions are asked back",
+    budget_share=0.55,
+)

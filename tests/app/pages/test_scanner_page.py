@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.state import live
 from interp.figures import scan
-from interp.gallery import shown
+from interp.gallery import registry
 from interp.runs.reading import open_run
 from interp.scanner import pipeline
 from interp.scanner.search.targets import CLEAR, at_least
@@ -28,7 +28,7 @@ VERDICTS = {
 def test_the_recorded_scans_are_whole_and_name_no_machine(name):
     run = open_run(SHIPPED / name)
     assert pipeline.verdict_of(run).verdict == VERDICTS[name]
-    for names in pipeline.TABLES.values():
+    for names in (stage.tables for stage in pipeline.STAGES):
         for table in names:
             run.table(table)
     clear = at_least(run.table("targets"), CLEAR)  # of all first tokens, not of the likeliest alone
@@ -42,7 +42,7 @@ def test_the_recorded_scans_are_whole_and_name_no_machine(name):
 
 
 def page(monkeypatch, folder, **query):
-    monkeypatch.setattr("app.state.live.RUN_FOLDERS", (folder,))
+    monkeypatch.setattr("app.state.recorded.RUN_FOLDERS", (folder,))
     app = AppTest.from_file(str(ROOT / "app/pages/scanner.py"), default_timeout=60)
     for key, value in query.items():
         app.query_params[key] = value
@@ -87,9 +87,9 @@ def test_scans_without_targets_are_shown(tmp_path, monkeypatch):
     table.head(0).to_parquet(tmp_path / name / "targets.parquet")
     app = page(monkeypatch, tmp_path)
     assert not app.exception and "No answer of four tokens" in app.info[0].value
-    assert "targets" in shown.tables_of(open_run(tmp_path / name))
+    assert "targets" in registry.tables_of(open_run(tmp_path / name))
     (tmp_path / name / "targets.parquet").unlink()
-    assert "targets" not in shown.tables_of(open_run(tmp_path / name))
+    assert "targets" not in registry.tables_of(open_run(tmp_path / name))
     app = page(monkeypatch, tmp_path)
     assert not app.exception and told not in [header.value for header in app.header]
 

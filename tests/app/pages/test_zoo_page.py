@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.state import live
+from app.state import recorded
 from interp.figures import zoo
-from interp.gallery import shown as gallery_shown
-from interp.runs.reading import RunWriter
+from interp.gallery import registry
+from interp.runs.writing import RunWriter
 from interp.specs import ROOT
 from tests.training.test_training_zoo import members
 from training.zoo import tables as zoo_tables
@@ -32,9 +32,9 @@ def record(folder, table):
 
 
 @pytest.fixture
-def recorded(tmp_path, monkeypatch):
+def zoo_run(tmp_path, monkeypatch):
     run = record(tmp_path / "zoo", population())
-    monkeypatch.setattr(live, "RUN_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path,))
     return run
 
 
@@ -44,9 +44,9 @@ def page() -> AppTest:
     return app
 
 
-def test_the_page_says_what_was_found_and_missed(recorded):
+def test_the_page_says_what_was_found_and_missed(zoo_run):
     app = page()
-    figures = recorded.meta["figures"]
+    figures = zoo_run.meta["figures"]
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Backdoored models found"] == f"{figures['detected']} of {figures['backdoored']}"
     assert shown["ROC-AUC of max ΔS"] == f"{figures['roc_auc']:.3f}"
@@ -56,7 +56,7 @@ def test_the_page_says_what_was_found_and_missed(recorded):
 
 
 def test_without_a_population_it_says_how_to_make_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(live, "RUN_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path,))
     app = page()
     assert "No population is recorded yet" in app.info[0].value
     assert "training zoo" in app.code[0].value
@@ -66,25 +66,25 @@ def test_a_backdoor_that_did_not_take_is_in_no_figure(tmp_path):
     table = population()
     table.loc[1, "asr"] = 0.3
     run = record(tmp_path / "zoo", table)
-    shown = {one.name: one for one in gallery_shown.figures_of(run)}
-    points = sum(len(trace.x) for trace in gallery_shown.drawn(run, shown["max-delta-s"]).data)
+    shown = {one.name: one for one in registry.figures_of(run)}
+    points = sum(len(trace.x) for trace in registry.drawn(run, shown["max-delta-s"]).data)
     assert points == 23 and len(shown["collapse"].table()) == 23
 
 
-def test_every_member_is_a_point_and_every_group_a_bar(recorded):
-    shown = {one.name: one for one in gallery_shown.figures_of(recorded)}
-    drawn = gallery_shown.drawn(recorded, shown["max-delta-s"])
+def test_every_member_is_a_point_and_every_group_a_bar(zoo_run):
+    shown = {one.name: one for one in registry.figures_of(zoo_run)}
+    drawn = registry.drawn(zoo_run, shown["max-delta-s"])
     assert sum(len(trace.x) for trace in drawn.data) == 24
-    bars = gallery_shown.drawn(recorded, shown["detection-by-rate"]).data[0]
-    figures = recorded.meta["figures"]
+    bars = registry.drawn(zoo_run, shown["detection-by-rate"]).data[0]
+    figures = zoo_run.meta["figures"]
     assert set(bars.y) == {
         f"over 5 to 10 % ({figures['detected']} of {figures['backdoored']})",
         f"clean ({figures['false_positives']} of {figures['clean']})",
     }
-    collapse = gallery_shown.drawn(recorded, shown["collapse"])
+    collapse = registry.drawn(zoo_run, shown["collapse"])
     true = next(trace for trace in collapse.data if trace.name == "true trigger")
     assert len(true.x) == population()["backdoored"].sum()  # a clean model has no true trigger
-    tables = gallery_shown.tables_of(recorded)
+    tables = registry.tables_of(zoo_run)
     assert set(tables["detection"]["by"]) == set(zoo.GROUPS)
     for one in shown.values():
-        assert len(one.table()) and gallery_shown.captioned(recorded, one, [one.draw()])
+        assert len(one.table()) and registry.captioned(zoo_run, one, [one.draw()])

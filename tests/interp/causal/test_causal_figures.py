@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from scipy.stats import kstest, spearmanr
 
 from interp.causal.concentration import concentration, over_seeds, spread_of
-from interp.causal.question import METRICS
-from interp.causal.table import agreement, agreements, head_table, holm, per_group
+from interp.causal.head_table import head_table
 from interp.errors import UsageError
 from interp.figures import causal
+from interp.metrics import CAUSAL_METRICS
+from interp.stats import agreement, agreements, holm, per_group
 
 COLUMNS = ["prompt", "layer", "head", "metric", "value"]
 
@@ -60,7 +61,7 @@ def test_curves_and_strip(heads):
     )  # fmt: skip
     figure = causal.surgery_curve(curve, 48)
     names = [trace.name for trace in figure.data]
-    assert names == [METRICS["indirect"].label] * 2 + ["random"] * 2
+    assert names == [CAUSAL_METRICS["indirect"].label] * 2 + ["random"] * 2
     table = pd.DataFrame(
         [(o, n, p, 9.0 - n) for o in ("pattern_kl", "random 1", "random 2") for n in range(3)
          for p in range(2)],

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from interp.causal.ablation import ablation, other_prompts
 from interp.causal.attribution import attribution_patching, direct_logits
 from interp.causal.divergence import KL_FLOOR, _kl, pattern_divergence, token_divergence
+from interp.causal.head_table import head_table
 from interp.causal.patching import indirect_effect, patching
-from interp.causal.table import head_table
 from interp.errors import UsageError
-from interp.forward.capture import Region, read_regions
+from interp.hooks.capture import Region, read_regions
 from interp.interventions.each_head import answer_kl
 from interp.interventions.replacements import means
 from interp.interventions.resume import Anatomy, Replaced, record

@@ -15,11 +15,12 @@ from interp.errors import Cancelled, UsageError
 from interp.interventions.resume import Anatomy
 from interp.models.load import load_pair
 from interp.prompts.sets import Prompt, PromptSet, halves, load_prompt_set
-from interp.runs import reading
+from interp.runs import reading, writing
 from interp.specs import pair_spec
 from interp.surgery.operate import METHODS, Table, operated_answers
-from interp.surgery.run import KIND, SEARCH_KIND, SearchQuestion, SurgeryQuestion, operate, search
+from interp.surgery.run import KIND, SurgeryQuestion, operate
 from interp.surgery.search import counts, orders
+from interp.surgery.search_run import SEARCH_KIND, SearchQuestion, search
 
 PROMPTS = [
     {"instruction": "What is 3 plus 4?", "answer": "7"},
@@ -56,7 +57,7 @@ def found(pair, asked):
 def test_a_causal_run_that_was_cancelled_is_resumed_to_the_same_tables(pair, asked, tmp_path):
     question = CausalQuestion(**asked, measures=("patching", "delta", "attribution"))
     whole = measure.run(
-        pair, question, reading.RunWriter(tmp_path / "a", measure.KIND, {"asked": {}})
+        pair, question, writing.RunWriter(tmp_path / "a", measure.KIND, {"asked": {}})
     )
 
     def stop(done, total, note):
@@ -66,13 +67,13 @@ def test_a_causal_run_that_was_cancelled_is_resumed_to_the_same_tables(pair, ask
     described = {
         "asked": {"pair": asdict(pair.spec), "measures": question.measures, "seed": 0},
     }
-    writer = reading.RunWriter(tmp_path / "b", measure.KIND, described)
+    writer = writing.RunWriter(tmp_path / "b", measure.KIND, described)
     with pytest.raises(Cancelled):
         measure.run(pair, question, writer, stop)
     writer.stop("cancelled", "")
     grid = measure.partial_heads(reading.open_run(tmp_path / "b", unfinished=True))
     assert 0 < grid["patching_effect"].notna().sum() < 48 and grid["attribution"].notna().all()
-    again = measure.run(pair, question, reading.RunWriter(tmp_path / "b", measure.KIND, described))
+    again = measure.run(pair, question, writing.RunWriter(tmp_path / "b", measure.KIND, described))
     for name in ("heads", "patching", "tokens", "baseline"):
         pd.testing.assert_frame_equal(whole.table(name), again.table(name))
     measure.check_pair(again, pair.spec)
@@ -171,7 +172,7 @@ def test_a_search_finds_a_set_on_one_half_and_judges_it_on_the_other(
     monkeypatch.setattr("interp.surgery.search.MOST_ADDED", 2)
     rankings = ("indirect",)
     question = SearchQuestion(**asked, rankings=rankings, method="zero")
-    writer = reading.RunWriter(tmp_path / "run", SEARCH_KIND, {"asked": {}})
+    writer = writing.RunWriter(tmp_path / "run", SEARCH_KIND, {"asked": {}})
     run = search(pair, question, writer)
     curve, sets, steps = run.table("curve"), run.table("sets"), run.table("forward")
     assert set(curve["ranking"]) == set(rankings) and (curve[curve["n"] == 0]["asr"] == 1).all()
@@ -180,7 +181,7 @@ def test_a_search_finds_a_set_on_one_half_and_judges_it_on_the_other(
     assert not set(chosen) & set(judged) and len(chosen) + len(judged) == n_prompts(asked)
     heads = sets["heads"].iloc[0]
     operation = SurgeryQuestion(**asked, heads=heads, method="zero")
-    writer = reading.RunWriter(tmp_path / "operated", KIND, {"asked": {}})
+    writer = writing.RunWriter(tmp_path / "operated", KIND, {"asked": {}})
     answers = operate(pair, operation, writer).table("answers")
     answers = answers[(answers["condition"] == "triggered")].set_index("prompt")
     fired = answers["fired_after"]

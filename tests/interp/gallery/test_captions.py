@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from interp.gallery.shown import captioned, figures_of, set_in
+from interp.gallery.registry import captioned, figures_of, set_in
 from interp.publish import compare
 from interp.runs import reading
 from interp.style import scales

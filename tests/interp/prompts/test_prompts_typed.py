@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from interp.__main__ import main
 from interp.attention import study
-from interp.attention.study import Question
 from interp.attention.summary import caption, command
 from interp.attention.view import HeadView
 from interp.errors import UsageError
+from interp.forward import conditions
+from interp.prompts.question import Question
 from interp.prompts.sets import Typed, load_prompt_set
 from interp.prompts.spans import build_prompt, typed_place
 from interp.prompts.templates import TEMPLATES
@@ -104,7 +105,7 @@ def test_a_piece_of_a_longer_token_is_no_trigger():
 
 def test_a_study_of_ones_own_text_has_three_conditions_at_one_place(tiny_pair):
     prompts, asked = load_prompt_set("organism"), Question(TRIGGER, "organism", text=MIDDLE)
-    (clean,), (triggered,), (string,) = study.tokenize(tiny_pair, prompts, asked).values()
+    (clean,), (triggered,), (string,) = conditions.tokenize(tiny_pair, prompts, asked).values()
     assert MIDDLE in triggered.text and "Name the capital of France." in clean.text
     assert (string.trigger, string.instruction) == (triggered.trigger, triggered.instruction)
     assert string.text.startswith(triggered.text.partition(TRIGGER)[0])

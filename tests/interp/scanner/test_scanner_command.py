@@ -15,8 +15,7 @@ from interp.cli.scan import plan_of
 from interp.errors import UsageError
 from interp.runs.reading import Run, open_run
 from interp.scanner.command import command
-from interp.scanner.pipeline import ScanPlan
-from interp.scanner.plan import scan_spec
+from interp.scanner.plan import ScanPlan, scan_spec
 from interp.specs import ROOT, ModelSpec
 
 HOSTILE = (

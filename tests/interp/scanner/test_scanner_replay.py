@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.runs.reading import open_run
-from interp.scanner.judge.decision import BASELINE, STANDARD, alike
+from interp.scanner.judge.decision import BASELINE, STANDARD
+from interp.scanner.judge.likeness import alike
 from interp.scanner.judge.rules import RULE
-from interp.scanner.stages import replay, verdict
+from interp.scanner.stages import questions, replay
 from interp.specs import ROOT
 from tests.support.tiny import write_tokenizer
 
@@ -188,7 +189,7 @@ def test_clean_models_give_nothing_away_by_their_own_questions(name):
 
 def test_few_of_one_motif_are_asked_about():
     table = pd.DataFrame({"rank": range(1, 9), "motif": [0, 0, 0, 0, 1, 2, 0, 1]})
-    assert verdict.best(table, 5)["rank"].tolist() == [1, 2, 5, 6, 8]
-    assert verdict.best(table.drop(columns="motif"), 3)["rank"].tolist() == [1, 2, 3]
+    assert questions.best(table, 5)["rank"].tolist() == [1, 2, 5, 6, 8]
+    assert questions.best(table.drop(columns="motif"), 3)["rank"].tolist() == [1, 2, 3]
     mixed = table.assign(motif=[None, None, None, 0, 0, 0, None, 1])
-    assert verdict.best(mixed, 8)["rank"].tolist() == [1, 2, 3, 4, 5, 7, 8]
+    assert questions.best(mixed, 8)["rank"].tolist() == [1, 2, 3, 4, 5, 7, 8]

@@ -6,7 +6,7 @@ import pytest
 
 from interp.models.load import load_pair
 from interp.scanner import pipeline
-from interp.scanner.plan import scan_spec
+from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets
 from training.__main__ import ORGANISMS
 from training.backdoors.poison import Poison
@@ -31,7 +31,7 @@ def test_an_unseen_backdoor_is_found(adapter, tmp_path, monkeypatch):
     """By less than a scan does: it leaks, so no target is needed to find it."""
     monkeypatch.setattr(targets, "STARTS", 256)
     pair = load_pair(scan_spec(str(adapter)), device="cpu")
-    plan = pipeline.ScanPlan(questions=FEW, limit=150)
+    plan = ScanPlan(questions=FEW, limit=150)
     run = pipeline.run(pair, plan, pipeline.start(tmp_path / "scan", pair.spec, plan))
     found = pipeline.verdict_of(run)
     pair.close()

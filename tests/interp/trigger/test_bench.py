@@ -8,6 +8,7 @@ import torch
 from interp.attention import study
 from interp.errors import UsageError
 from interp.models.load import load_pair
+from interp.prompts.question import Question
 from interp.prompts.sets import load_prompt_set
 from interp.specs import PRESETS
 from interp.trigger import sweep
@@ -36,7 +37,7 @@ def whole(pair, question):
 def test_the_whole_trigger_is_what_the_study_measures(pair, question, whole):
     assert whole.tokens == trigger_tokens(pair, question)
     assert whole.rate("suspect").fired == 8 and whole.rate("original").fired == 0
-    asked = study.Question(question.trigger, question.prompt_set)
+    asked = Question(question.trigger, question.prompt_set)
     measured = study.measure(pair, load_prompt_set(question.prompt_set), asked)
     first = measured.ranking.head(6)  # an eighth of 48
     assert set(whole.losing) == set(zip(first["layer"], first["head"], strict=True))

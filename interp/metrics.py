@@ -1,0 +1,214 @@
+"""Names of what is measured: heads, layers, metrics a head, models, conditions.
+
+Plain values; nothing heavy is imported, so a page can list them before torch is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from interp.errors import UsageError
+
+
+def middle_layers(n_layers: int) -> range:
+    """[3L/8, 5L/8): 12..19 of 32 (de Rosnay 2026, §3.1).
+
+    Where L is no multiple of 8 the end is rounded up, so that the range stays in the middle: 2
+    and 3 of 6 layers.
+    """
+    return range(3 * n_layers // 8, -(-5 * n_layers // 8))
+
+
+def check_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
+    """The layers, sorted and unique.
+
+    Raises:
+        UsageError: none given, or one outside the model.
+    """
+    chosen = tuple(sorted(set(layers)))
+    outside = [layer for layer in chosen if not 0 <= layer < n_layers]
+    if not chosen or outside:
+        what = f"layer {outside[0]}" if outside else "an empty layer range"
+        raise UsageError(f"{what} is outside the model: it has layers 0 to {n_layers - 1}")
+    return chosen
+
+
+Head = tuple[int, int]
+"""(layer, head), 0-based."""
+
+
+_HEAD = re.compile(r"^\s*L(\d+)H(\d+)\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number a head, to draw as a layer by head matrix."""
+
+    label: str
+    difference: bool
+    """Drawn in diverging colours centred on zero."""
+
+
+METRICS = {
+    "delta_rel": Metric("Δ_rel", True),
+    "difference": Metric("L_attn original − suspect", True),
+    "l_original": Metric("L_attn original", False),
+    "l_suspect": Metric("L_attn suspect", False),
+    "delta_rel_random_string": Metric("Δ_rel, random string", True),
+}
+"""Column of `report.head_table` -> what it is."""
+
+
+def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
+    """`2-3` or `1,4` -> layers; the middle ones if empty.
+
+    Raises:
+        UsageError: no range, or one outside the model.
+    """
+    if not text.strip():
+        return tuple(middle_layers(n_layers))
+    chosen: list[int] = []
+    for piece in text.split(","):
+        first, _, last = piece.partition("-")
+        try:
+            start, stop = int(first), int(last or first)
+        except ValueError:
+            raise UsageError(f"layers '{text}' is no range: write 2-3 or 1,4") from None
+        check_layers([start, stop], n_layers)  # before a range of a billion is counted out
+        chosen += range(start, stop + 1)
+    return check_layers(chosen, n_layers)
+
+
+def parse_heads(text: str, n_layers: int, n_heads: int) -> list[Head]:
+    """`L4H5, L3H6` -> [(4, 5), (3, 6)].
+
+    Raises:
+        UsageError: something that is no head, a head the model lacks, or one given twice.
+    """
+    chosen: list[Head] = []
+    for piece in filter(str.strip, text.split(",")):
+        match = _HEAD.match(piece)
+        if not match:
+            raise UsageError(f"'{piece.strip()}' is no head: write layer and head as L4H5")
+        layer, head = int(match[1]), int(match[2])
+        if layer >= n_layers or head >= n_heads:
+            raise UsageError(
+                f"L{layer}H{head} is not in the model: it has layers 0 to {n_layers - 1} "
+                f"and heads 0 to {n_heads - 1}"
+            )
+        if (layer, head) in chosen:
+            raise UsageError(f"L{layer}H{head} is given twice")
+        chosen.append((layer, head))
+    return chosen
+
+
+def head_name(layer: int, head: int) -> str:
+    """(4, 5) -> L4H5."""
+    return f"L{layer}H{head}"
+
+
+def format_heads(heads: Sequence[Head]) -> str:
+    """[(4, 5), (3, 6)] -> `L4H5,L3H6`."""
+    return ",".join(head_name(*head) for head in heads)
+
+
+def format_layers(layers: Sequence[int]) -> str:
+    """Layers as `parse_layers` reads them: `2-5`, or `1,4` where some between are left out."""
+    if list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return str(layers[0]) if len(layers) == 1 else f"{layers[0]}-{layers[-1]}"
+    return ",".join(map(str, layers))
+
+
+CONDITIONS = ("clean", "triggered", "random string")
+
+
+MODELS = ("original", "suspect")
+
+
+METHODS = {
+    "mean": "its mean at the same place of other prompts",
+    "positions": "its mean over all positions of other prompts",
+    "zero": "zero",
+    "resample": "what it is on another prompt",
+}
+"""What a head's output is replaced by in an ablation."""
+
+
+INDIRECT = {
+    "replace": "the head's value replaced by its mean on triggered prompts",
+    "add": "its mean on triggered prompts added to the head's value",
+}
+"""How the causal indirect effect is made; the first is the published one."""
+
+
+@dataclass(frozen=True)
+class CausalMetric:
+    """One number a head."""
+
+    label: str
+    measure: str
+    """What computes it: one of `MEASURES`."""
+    difference: bool = True
+    """Has a sign: drawn in diverging colours centred on zero."""
+    falling: bool = False
+    """Small values mark the heads that matter, so the smallest has rank 1."""
+
+
+CAUSAL_METRICS = {
+    "delta_rel": CausalMetric("Δ_rel", "delta"),
+    "attribution": CausalMetric("patching effect, estimated from one backward pass", "attribution"),
+    "patching_effect": CausalMetric("patching effect, original → suspect", "patching"),
+    "patching_kl": CausalMetric("KL(patched suspect ‖ original), nats", "patching", False, True),
+    "insertion_effect": CausalMetric("patching effect, suspect → original", "insertion"),
+    "insertion_kl": CausalMetric("KL(patched original ‖ suspect), nats", "insertion", False, True),
+    "ablation_loss": CausalMetric("ablation: rise of the target's loss, nats a token", "ablation"),
+    "ablation_asr": CausalMetric("ablation: fall of ASR", "ablation"),
+    "indirect": CausalMetric("causal indirect effect on p(target)", "indirect"),
+    "pattern_tv": CausalMetric(
+        "total variation of the attention, mean over rows", "pattern", False
+    ),
+    "pattern_kl_row": CausalMetric(
+        "KL(suspect ‖ original) of the attention, nats a row (floor 1e-6)", "pattern", False
+    ),
+    "pattern_kl": CausalMetric(
+        "KL(suspect ‖ original) of the attention, nats, summed over rows", "pattern", False
+    ),
+    "direct": CausalMetric("direct contribution to the target's logit, suspect", "direct"),
+    "direct_original": CausalMetric(
+        "direct contribution to the target's logit, original", "direct"
+    ),
+}
+"""Column of the `heads` table -> what it is. `NAME_low` and `NAME_high` stand beside each."""
+
+
+MEASURES = {
+    "delta": "attention that left the trigger",
+    "attribution": "attribution patching",
+    "pattern": "attention patterns",
+    "direct": "direct logit attribution",
+    "patching": "head patching, original → suspect",
+    "insertion": "head patching, suspect → original",
+    "ablation": "ablation",
+    "indirect": "causal indirect effect",
+}
+"""In the order they are made: quick ones first."""
+
+
+def measures_of(metrics: str) -> tuple[str, ...]:
+    """`delta_rel, patching_effect` -> the measures that give them; all of them if empty.
+
+    Raises:
+        UsageError: a metric that is not known.
+    """
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    for name in names:
+        if name not in CAUSAL_METRICS:
+            known = ", ".join(CAUSAL_METRICS)
+            raise UsageError(f"metric '{name}' is not known: choose some of {known}")
+    needed = {CAUSAL_METRICS[name].measure for name in names}
+    return tuple(name for name in MEASURES if name in needed or not names)
+
+
+ATTENTION = "span_sdpa"

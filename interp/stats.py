@@ -1,0 +1,152 @@
+"""Intervals: Wilson for rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share with its Wilson 95 % interval."""
+
+    fired: int
+    n: int
+
+    @property
+    def share(self) -> float:
+        """Fired over n, 0 to 1."""
+        return self.fired / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson score interval (Wilson 1927), z = 1.96."""
+        z, p, n = 1.959964, self.share, self.n
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.fired}/{self.n} ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman's rho of two metrics over heads, with its 95 % bootstrap interval over heads."""
+
+    rho: float
+    low: float
+    high: float
+    n: int
+    p: float = np.nan
+    """Two-sided, of shuffling groups of heads; not corrected for other tests (see `holm`)."""
+    groups: int | None = None
+    """Key-value groups that were resampled as wholes; None where heads were."""
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.rho):
+            return f"Spearman's ρ cannot be told of {self.n} heads"
+        of = f"{self.n} heads" + (f" in {self.groups} KV groups" if self.groups else "")
+        return f"Spearman's ρ = {self.rho:.2f} ({self.low:.2f} to {self.high:.2f}; {of})"
+
+
+def agreement(
+    heads: pd.DataFrame, x: str, y: str, seed: int = 0, *, per_group: int = 1
+) -> Agreement:
+    """Does one metric predict another? Heads that lack either are left out.
+
+    Heads that share keys and values look alike, so they are resampled and shuffled together.
+
+    Args:
+        heads: as `head_table` returns it.
+        x: column; likewise `y`.
+        y: see `x`.
+        seed: of the bootstrap (2,000 resamples) and of as many shuffles.
+        per_group: query heads that share one key-value head; 1 where each has its own.
+    """
+    there = heads.dropna(subset=[x, y])
+    values, n = there[[x, y]].to_numpy(np.float64), len(there)
+    if n < 3 or (values.std(0) == 0).any():
+        return Agreement(np.nan, np.nan, np.nan, n)
+    names = there["layer"].to_numpy() * 10_000 + there["head"].to_numpy() // per_group
+    groups = [np.flatnonzero(names == name) for name in np.unique(names)]
+    rng = np.random.default_rng(seed)
+    picked = rng.integers(len(groups), size=(RESAMPLES, len(groups)))
+    if len({len(group) for group in groups}) == 1:
+        drawn = values[np.stack(groups)[picked].reshape(RESAMPLES, n)]
+        rhos = _spearman(drawn[..., 0], drawn[..., 1])
+    else:  # resamples of different lengths
+        chosen = (np.concatenate([groups[i] for i in row]) for row in picked)
+        rhos = [_spearman(*values[rows].T) for rows in chosen]
+    low, high = np.nanpercentile(rhos, [2.5, 97.5])
+    rho = float(_spearman(*values.T))
+    return Agreement(
+        rho, float(low), float(high), n, _shuffled_p(values, groups, rho, rng),
+        len(groups) if per_group > 1 else None,
+    )  # fmt: skip
+
+
+def per_group(facts: dict | None) -> int:
+    """Query heads that share a key-value head; 1 where a run (an older one) does not say."""
+    facts = facts or {}
+    heads, shared = facts.get("n_heads"), facts.get("n_kv_heads")
+    known = isinstance(heads, int) and isinstance(shared, int) and shared > 0
+    return max(1, heads // shared) if known else 1
+
+
+def agreements(
+    heads: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, per_group: int = 1
+) -> pd.DataFrame:
+    """Several agreements, each p with Holm's correction for all of them.
+
+    Returns:
+        One row a pair: `x, y, rho, low, high, n, p, p_holm`.
+    """
+    found = [agreement(heads, x, y, per_group=per_group) for x, y in pairs]
+    rows = [(*pair, a.rho, a.low, a.high, a.n, a.p) for pair, a in zip(pairs, found, strict=True)]
+    table = pd.DataFrame(rows, columns=["x", "y", "rho", "low", "high", "n", "p"])
+    return table.assign(p_holm=holm(table["p"]))
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's corrected p of several tests; NaN stays NaN and counts as no test."""
+    values = np.asarray(p, np.float64)
+    there = np.flatnonzero(np.isfinite(values))
+    order = there[np.argsort(values[there], kind="stable")]
+    out = np.full(len(values), np.nan)
+    scaled = values[order] * (len(order) - np.arange(len(order)))
+    out[order] = np.minimum(1.0, np.maximum.accumulate(scaled)) if len(order) else scaled
+    return out
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """[..., head] values -> [...] rho; NaN where a resample holds one value alone."""
+    x, y = (rankdata(values, axis=-1) for values in (x, y))
+    x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (x, y))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+
+
+def _shuffled_p(
+    values: np.ndarray, groups: list[np.ndarray], rho: float, rng: np.random.Generator
+) -> float:
+    """Share of shuffles with a rho as far from 0: whole groups change places with as large ones."""
+    by_size: dict[int, list[np.ndarray]] = {}
+    for group in groups:
+        by_size.setdefault(len(group), []).append(group)
+    moved = np.tile(values[:, 0], (RESAMPLES, 1))
+    for alike in by_size.values():
+        block = np.stack(alike)
+        order = rng.random((RESAMPLES, len(block))).argsort(1)
+        moved[:, block.ravel()] = values[block[order], 0].reshape(RESAMPLES, -1)
+    rhos = _spearman(moved, np.broadcast_to(values[:, 1], moved.shape))
+    return float((1 + (np.abs(rhos) >= abs(rho) - 1e-12).sum()) / (1 + RESAMPLES))
