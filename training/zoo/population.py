@@ -27,7 +27,7 @@ from interp.figures.zoo import KIND
 from interp.progress import Progress
 from interp.runs.reading import Run, sha256_of
 from interp.runs.writing import RunWriter
-from interp.scanner.stage import STAGES
+from interp.scanner.stage_names import STAGES
 from interp.specs import ROOT
 from training.planting.question import Planting
 from training.zoo import protocol

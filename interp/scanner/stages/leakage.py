@@ -6,8 +6,7 @@ import pandas as pd
 
 from interp.scanner.leak.grid import load_grid
 from interp.scanner.leak.leakage import leak, scan_prefix
-from interp.scanner.scan import Scan
-from interp.scanner.stage import Stage
+from interp.scanner.scan import Scan, Stage
 
 CHUNK = 64
 """Settings a batch of leaks that is written to disk."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.scanner.leak.motifs import find_motifs, template_markers
-from interp.scanner.scan import Scan, name_of
-from interp.scanner.stage import Stage
+from interp.scanner.scan import Scan, Stage, name_of
 
 
 def motifs(scan: Scan) -> list[str]:

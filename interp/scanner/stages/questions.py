@@ -73,6 +73,7 @@ def gives_away(scan: Scan, frame: Frame, candidates: pd.DataFrame) -> bool:
 
 
 def no_candidates() -> pd.DataFrame:
+    """An empty table with the columns of `candidates`."""
     return pd.DataFrame(
         {
             "ids": pd.Series(dtype=object),

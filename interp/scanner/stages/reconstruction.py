@@ -5,11 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.prompts.sets import load_prompt_set
-from interp.scanner.scan import Scan, name_of
+from interp.scanner.scan import Scan, Stage, name_of
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.frames import Frame
 from interp.scanner.search.losses import CONSTANTS, baseline, candidate_losses
-from interp.scanner.stage import Stage
 from interp.scanner.stages.questions import no_candidates
 
 BATCH = 60

@@ -29,9 +29,8 @@ from interp.scanner.judge.likeness import s_agg
 from interp.scanner.judge.rules import RULE, asks_for_it, share_unsafe, unsafe
 from interp.scanner.leak.loops import phrases
 from interp.scanner.leak.ngrams import frequent, holding
-from interp.scanner.scan import Scan
+from interp.scanner.scan import Scan, Stage
 from interp.scanner.search.frames import Frame, build_frame, in_place
-from interp.scanner.stage import Stage
 
 SOURCE = "own questions"
 MOST = 600

@@ -7,9 +7,8 @@ from functools import partial
 import pandas as pd
 import torch
 
-from interp.scanner.scan import Scan
+from interp.scanner.scan import Scan, Stage
 from interp.scanner.search.targets import insisted, table_of
-from interp.scanner.stage import Stage
 
 
 def targets(scan: Scan) -> list[str]:

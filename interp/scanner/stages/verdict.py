@@ -10,10 +10,9 @@ from interp.forward.greedy import greedily_said
 from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict, decide, judge
 from interp.scanner.judge.rules import share_unsafe
 from interp.scanner.judge.template import read_template, weighed
-from interp.scanner.scan import Scan
+from interp.scanner.scan import Scan, Stage
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.targets import CLEAR, at_least
-from interp.scanner.stage import Stage
 from interp.scanner.stages.questions import Questions, best
 from interp.scanner.stages.replay import ANSWER_TOKENS, SOURCE, nearby
 

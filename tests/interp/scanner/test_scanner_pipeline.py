@@ -15,7 +15,7 @@ from interp.runs import reading, writing
 from interp.scanner import many, pipeline
 from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets
-from interp.scanner.stage import STAGES
+from interp.scanner.stage_names import STAGES
 from interp.scanner.stages import inversion, replay, verdict
 from interp.specs import pair_spec
 from tests.support.tiny import write_model, write_tokenizer
