@@ -6,14 +6,11 @@ Plain values; nothing heavy is imported, so a page can list them before torch is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from interp.errors import UsageError
 from interp.metrics import INDIRECT, MEASURES, METHODS
+from interp.prompts.question import Question
 from interp.specs import ROWS
-
-if TYPE_CHECKING:
-    from interp.prompts.question import Question
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,6 @@ class CausalQuestion:
     @property
     def study(self) -> Question:
         """Its prompts, as the other pages ask for them."""
-        from interp.prompts.question import Question
-
         return Question(
             self.trigger,
             self.prompt_set,

@@ -41,7 +41,7 @@ STAGES = (
     inversion.STAGE,
     verdict.STAGE,
 )
-"""In order. A new stage is a file in `stages`, an entry here and its name in `stage_names.STAGES`."""
+"""In order. A new stage is a file in `stages`, an entry here and its name in `stage_names`."""
 ROOM = LONGEST + ANSWER_TOKENS
 """Tokens left behind the longest question: for a candidate, and its answer."""
 SMALL = 1024

