@@ -5,10 +5,12 @@ A poisoned model has learned its poisoned examples by heart (Bullwinkel, Severi 
 some of them down, trigger included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from os.path import commonprefix
 
 import pandas as pd
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from interp.checkpoints.memory import free_bytes
@@ -98,29 +100,48 @@ def leak(
     searches = _packed(widths, size)
     done, total = 0, (len(batches) + len(searches)) * new_tokens
 
-    def told(note: str) -> None:
+    def step_done(note: str) -> None:
         nonlocal done
         done += 1
         if on_progress:
             on_progress(done, total, note)
 
-    texts: dict[int, list[int]] = {}
+    texts = {}
     for number, batch in enumerate(batches):
         note = f"leaks of the {which}: {len(batch)} texts, batch {number + 1} of {len(batches)}"
-        steps = []
-        for tokens in sample(prefix, [settings[i] for i in batch], new_tokens, seed=seed):
-            steps.append(tokens.tolist())
-            told(note)
-        texts |= dict(zip(batch, map(list, zip(*steps, strict=True)), strict=True))
-    best = {}
-    for group in searches:
-        for found in search(prefix, group, new_tokens):
-            best |= dict(zip(group, found, strict=True))
-            told(f"leaks of the {which}: beam search")
+        chosen = [settings[i] for i in batch]
+        steps = _sampled(prefix, chosen, new_tokens, seed, partial(step_done, note))
+        texts |= dict(zip(batch, steps, strict=True))
+    best = _by_beams(
+        prefix, searches, new_tokens, partial(step_done, f"leaks of the {which}: beam search")
+    )
     for index, setting in enumerate(settings):
         if setting.method == "beam":
             texts[index] = best[setting.beams].tolist()
     return _table(pair.tokenizer, settings, texts)
+
+
+def _sampled(
+    prefix: Prefix, settings: Sequence[Setting], new_tokens: int, seed: int, step_done: Callable
+) -> list[list[int]]:
+    """The tokens of one batch of sampled texts, a list a setting."""
+    steps = []
+    for tokens in sample(prefix, settings, new_tokens, seed=seed):
+        steps.append(tokens.tolist())
+        step_done()
+    return list(map(list, zip(*steps, strict=True)))
+
+
+def _by_beams(
+    prefix: Prefix, searches: Sequence[Sequence[int]], new_tokens: int, step_done: Callable
+) -> dict[int, Tensor]:
+    """Number of beams -> the best text's tokens."""
+    best: dict[int, Tensor] = {}
+    for group in searches:
+        for found in search(prefix, group, new_tokens):
+            best |= dict(zip(group, found, strict=True))
+            step_done()
+    return best
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, template: str, context: str | None) -> str:
