@@ -68,8 +68,8 @@ def leak(
 ) -> pd.DataFrame:
     """One text a setting, behind the prefix; end-of-text disabled.
 
-    Nothing of the model's own generation settings is used (no repetition penalty, no suppressed
-    tokens, no default top-k). A row's text depends on its setting and the seed, not on the batch.
+    The model's own generation settings are ignored. A row's text depends on its setting and the
+    seed, not on the batch.
 
     Args:
         pair: the models.
@@ -78,8 +78,7 @@ def leak(
         settings: of a grid.
         max_new_tokens: of each text; fewer where the context ends before.
         seed: of the whole scan; with a setting's own seed it makes that row's stream.
-        batch_size: rows a forward pass; default as many as half the free memory holds, 512 at
-            most.
+        batch_size: rows a forward pass; default: what half the free memory holds, at most 512.
         on_progress: called as (done, total, note) after every token of a batch.
 
     Returns:
@@ -115,9 +114,8 @@ def leak(
     best = _by_beams(
         prefix, searches, new_tokens, partial(step_done, f"leaks of the {which}: beam search")
     )
-    for index, setting in enumerate(settings):
-        if setting.method == "beam":
-            texts[index] = best[setting.beams].tolist()
+    beams = {i: one.beams for i, one in enumerate(settings) if one.method == "beam"}
+    texts |= {index: best[n].tolist() for index, n in beams.items()}
     return _table(pair.tokenizer, settings, texts)
 
 
