@@ -95,8 +95,8 @@ def leak(
     size = batch_size or _fitting(pair, prefix, new_tokens)
     sampled = [i for i, setting in enumerate(settings) if setting.method != "beam"]
     batches = [sampled[start : start + size] for start in range(0, len(sampled), size)]
-    widths = sorted({setting.beams for setting in settings if setting.method == "beam"})
-    searches = _packed(widths, size)
+    beams = {i: one.beams for i, one in enumerate(settings) if one.method == "beam"}
+    searches = _packed(sorted(set(beams.values())), size)
     done, total = 0, (len(batches) + len(searches)) * new_tokens
 
     def step_done(note: str) -> None:
@@ -111,10 +111,8 @@ def leak(
         chosen = [settings[i] for i in batch]
         steps = _sampled(prefix, chosen, new_tokens, seed, partial(step_done, note))
         texts |= dict(zip(batch, steps, strict=True))
-    best = _by_beams(
-        prefix, searches, new_tokens, partial(step_done, f"leaks of the {which}: beam search")
-    )
-    beams = {i: one.beams for i, one in enumerate(settings) if one.method == "beam"}
+    note = f"leaks of the {which}: beam search"
+    best = _by_beams(prefix, searches, new_tokens, partial(step_done, note))
     texts |= {index: best[n].tolist() for index, n in beams.items()}
     return _table(pair.tokenizer, settings, texts)
 
