@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UsageError
-from interp.stats import RESAMPLES
+from interp.stats import interval, resample
 
 TOP = 0.05
 QUANTITIES = {
@@ -45,12 +45,12 @@ def concentration(table: pd.DataFrame, metric: str, *, seed: int = 0) -> pd.Data
     grid = rows.pivot(index="prompt", columns=["layer", "head"], values="value").sort_index(axis=1)
     values, n = grid.to_numpy(np.float64), len(grid)
     layers = grid.columns.get_level_values("layer").to_numpy(np.float64)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    draws = resample(n, seed)
     point = spread_of(values.mean(0)[None], layers)
     drawn = spread_of(draws @ values / n, layers)
     out = []
     for quantity in QUANTITIES:
-        low, high = np.nanpercentile(drawn[quantity], [2.5, 97.5]) if n > 1 else (np.nan, np.nan)
+        low, high = interval(drawn[quantity], skip_nan=True) if n > 1 else (np.nan, np.nan)
         out.append((quantity, point[quantity][0], low, high, values.shape[1], n))
     return pd.DataFrame(out, columns=["quantity", "mean", "low", "high", "n_heads", "n_prompts"])
 
