@@ -12,6 +12,7 @@ import pandas as pd
 
 from interp.attention.maps import observe
 from interp.errors import UsageError
+from interp.metrics import MODELS
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.spans import TokenizedPrompt
@@ -31,7 +32,7 @@ def head_attention(
     pair: ModelPair,
     prompts: Sequence[TokenizedPrompt],
     *,
-    models: Sequence[Which] = ("original", "suspect"),
+    models: Sequence[Which] = MODELS,
     batch_size: int = 16,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
@@ -167,7 +168,7 @@ def _cube(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Model -> [prompt, head of all layers] L_attn in float64."""
     wide = table.pivot(index=["model", "prompt"], columns=["layer", "head"], values="l_attn")
     wide = wide.sort_index(axis=1)
-    return {which: wide.loc[which].to_numpy(np.float64) for which in ("original", "suspect")}
+    return {which: wide.loc[which].to_numpy(np.float64) for which in MODELS}
 
 
 def order(cube: dict[str, np.ndarray], rows: np.ndarray | slice = slice(None)) -> np.ndarray:

@@ -14,7 +14,7 @@ from interp.errors import UsageError
 from interp.stats import interval, resample
 
 TOP = 0.05
-QUANTITIES = {
+SPREADS = {
     "top_share": "share of the total effect in the top 5 % of heads",
     "gini": "Gini coefficient over heads (0 even, 1 all in one)",
     "centre": "centre of mass over layers (0 first, 1 last)",
@@ -33,7 +33,7 @@ def concentration(table: pd.DataFrame, metric: str, *, seed: int = 0) -> pd.Data
         seed: of the 2,000 resamples.
 
     Returns:
-        One row a quantity of `QUANTITIES`: `quantity, mean, low, high, n_heads, n_prompts`.
+        One row a quantity of `SPREADS`: `quantity, mean, low, high, n_heads, n_prompts`.
 
     Raises:
         UsageError: the table does not hold the metric.
@@ -49,7 +49,7 @@ def concentration(table: pd.DataFrame, metric: str, *, seed: int = 0) -> pd.Data
     point = spread_of(values.mean(0)[None], layers)
     drawn = spread_of(draws @ values / n, layers)
     out = []
-    for quantity in QUANTITIES:
+    for quantity in SPREADS:
         low, high = interval(drawn[quantity], skip_nan=True) if n > 1 else (np.nan, np.nan)
         out.append((quantity, point[quantity][0], low, high, values.shape[1], n))
     return pd.DataFrame(out, columns=["quantity", "mean", "low", "high", "n_heads", "n_prompts"])

@@ -60,7 +60,7 @@ def from_study(ranking: pd.DataFrame) -> pd.DataFrame:
 
 
 def measured(heads: pd.DataFrame) -> list[str]:
-    """The metrics that a table of heads has numbers of, in the order of `METRICS`."""
+    """The metrics that a table of heads has numbers of, in the order of `CAUSAL_METRICS`."""
     return [name for name in CAUSAL_METRICS if name in heads and heads[name].notna().any()]
 
 

