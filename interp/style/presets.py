@@ -48,7 +48,7 @@ PRESETS = {
     "web": Style("web", 900.0, 14.0, 12.0, 8.0),
 }
 """Paper: one column of a journal, 7.5 and 6.8 points, token labels of 5. Slide: 16:9."""
-COLUMNS = {"one column": "85mm", "two columns": "170mm"}
+COLUMN_WIDTHS = {"one column": "85mm", "two columns": "170mm"}
 
 
 def style_of(name: str, width: str | None = None, *, dark: bool = False) -> Style:

@@ -15,7 +15,17 @@ FORBIDDEN = {
 
 ORDERS: dict[str, list[set[str]]] = {
     "interp": [
-        {"errors", "metrics", "planted", "progress", "quiet", "specs", "stats", "text"},
+        {
+            "atomic",
+            "errors",
+            "metrics",
+            "planted",
+            "progress",
+            "quiet",
+            "specs",
+            "stats",
+            "text",
+        },
         {"prompts", "runs", "style"},
         {"figures", "hooks"},
         {"checkpoints"},

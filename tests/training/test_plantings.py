@@ -31,7 +31,7 @@ def test_what_is_finished_is_left_and_another_recipe_is_refused(tmp_path):
     one, two = ((folder / "adapter_model.safetensors").read_bytes() for folder in made)
     assert one != two
     (made[1] / "recipe.json").unlink()
-    made[1].rename(tmp_path / "deployment-seed2.partial")  # killed while it was saved
+    made[1].rename(tmp_path / ".deployment-seed2.1.tmp")  # killed while it was saved
     plant_again("deployment", SHORT, [1, 2], BASE, tmp_path, say=told.append)
     assert (made[1] / "adapter_model.safetensors").read_bytes() == two  # the same to the bit
     assert [line.split(": ")[1].split()[0] for line in told] == [

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from interp.errors import Cancelled, UsageError
+from interp.errors import Cancelled, UsageError, reason_of
 from interp.specs import ORGANISMS
 from training.planting.layout import modules_named
 
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise Cancelled("stopped; the same command goes on where it stopped") from None
     except Exception as error:
         if writer is not None:
-            writer.stop("failed", str(error) or type(error).__name__)
+            writer.stop("failed", reason_of(error))
         raise
     if done is None:  # another process writes the run, and tells of it
         return

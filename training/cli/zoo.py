@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from interp.errors import Cancelled
+from interp.errors import Cancelled, reason_of
 
 
 def register(commands) -> None:
@@ -68,6 +68,6 @@ def run(arguments: argparse.Namespace) -> None:
         writer.stop("cancelled", "stopped by the user")
         raise Cancelled("stopped; the same command goes on with the next member") from None
     except Exception as error:
-        writer.stop("failed", str(error) or type(error).__name__)
+        writer.stop("failed", reason_of(error))
         raise
     print(json.dumps(done.meta["figures"], indent=2))

