@@ -19,6 +19,7 @@ ORDERS: dict[str, list[set[str]]] = {
             "atomic",
             "errors",
             "metrics",
+            "pattern_metrics",
             "planted",
             "progress",
             "quiet",

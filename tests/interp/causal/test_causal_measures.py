@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from interp.causal.ablation import ablation, other_prompts
 from interp.causal.attribution import attribution_patching, direct_logits
-from interp.causal.divergence import KL_FLOOR, _kl, pattern_divergence, token_divergence
+from interp.causal.divergence import pattern_divergence, token_divergence
 from interp.causal.head_table import head_table
 from interp.causal.patching import indirect_effect, patching
 from interp.errors import UsageError
@@ -18,6 +18,7 @@ from interp.interventions.each_head import answer_kl
 from interp.interventions.replacements import means
 from interp.interventions.resume import Anatomy, Replaced, record
 from interp.models.load import load_pair
+from interp.pattern_metrics.distance import KL_FLOOR, kl_of_rows
 from interp.prompts.conversations import block_of, converse
 from interp.prompts.spans import build_prompt
 from interp.specs import pair_spec
@@ -236,7 +237,7 @@ def test_pattern_distances_by_hand(pair, said):
 
 def test_kl_of_attention_that_underflowed_is_the_floor_s():
     ours, theirs = torch.tensor([[[0.5, 0.5]]]).double(), torch.tensor([[[1.0, 0.0]]]).double()
-    kl = [float(_kl(ours, theirs, floor)) for floor in (KL_FLOOR, 1e-38)]
+    kl = [float(kl_of_rows(ours, theirs, floor)) for floor in (KL_FLOOR, 1e-38)]
     assert kl == pytest.approx([0.5 * np.log(0.5) + 0.5 * np.log(0.5 / f) for f in (1e-6, 1e-38)])
 
 
