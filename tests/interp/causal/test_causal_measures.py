@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.causal.ablation import ablation, other_prompts
@@ -19,6 +19,7 @@ from interp.interventions.replacements import means
 from interp.interventions.resume import Anatomy, Replaced, record
 from interp.models.load import load_pair
 from interp.pattern_metrics.distance import KL_FLOOR, kl_of_rows
+from interp.pattern_metrics.sparsity import sparsity
 from interp.prompts.conversations import block_of, converse
 from interp.prompts.spans import build_prompt
 from interp.specs import pair_spec
@@ -352,3 +353,18 @@ def test_one_prompt_is_never_filled_from_itself(tiny_pair, chosen):
     assert drawn == {0, 1, 2} - {chosen}
     with pytest.raises(UsageError, match="all of this set ask the same"):
         other_prompts(triggered[:1], reference[:1] * 2, 0)
+
+
+def test_sparsity_by_hand():
+    rows = torch.tensor([[[[0.25] * 4, [1.0, 0, 0, 0], [0.5, 0.5, 0, 0]]]]).double()
+    by_hand = [(2 - 1 / np.sqrt((row**2).sum())) / 1 for row in rows[0, 0].numpy()]
+    assert by_hand[:2] == [0.0, 1.0]
+    assert float(sparsity(rows)) == pytest.approx(np.mean(by_hand))
+    assert sparsity(rows[..., :1] * 0 + 1).tolist() == [[1.0]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 30), st.integers(0, 10**6))
+def test_sparsity_is_between_uniform_and_one_key(n, seed):
+    weights = np.random.default_rng(seed).dirichlet(np.full(n, 0.3), size=(1, 1, 3))
+    assert -1e-12 <= float(sparsity(torch.tensor(weights))) <= 1 + 1e-12
