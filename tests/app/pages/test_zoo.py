@@ -9,7 +9,7 @@ from interp.figures import zoo
 from interp.gallery import registry
 from interp.runs.writing import RunWriter
 from interp.specs import ROOT
-from tests.training.test_training_zoo import members
+from tests.training.zoo.test_population import members
 from training.zoo import tables as zoo_tables
 
 
