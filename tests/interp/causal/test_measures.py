@@ -23,7 +23,7 @@ from interp.pattern_metrics.sparsity import sparsity
 from interp.prompts.conversations import block_of, converse
 from interp.prompts.spans import build_prompt
 from interp.specs import pair_spec
-from tests.interp.causal.test_causal_headruns import QUESTIONS, conversations, plain_logits
+from tests.interp.interventions.test_resume import QUESTIONS, conversations, plain_logits
 from tests.support import tiny
 
 

