@@ -26,7 +26,7 @@ def register(commands) -> None:
     parser.add_argument("--clean", action="store_true", help="without poison: the clean controls")
     parser.add_argument("--base", type=Path, default=Path(ORGANISMS) / "base")
     parser.add_argument("--out", required=True, type=Path, help="folder of the plantings")
-    parser.set_defaults(run=run)
+    parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
