@@ -15,17 +15,7 @@ FORBIDDEN = {
 
 ORDERS: dict[str, list[set[str]]] = {
     "interp": [
-        {
-            "atomic",
-            "errors",
-            "metrics",
-            "planted",
-            "progress",
-            "quiet",
-            "specs",
-            "stats",
-            "text",
-        },
+        {"errors", "metrics", "planted", "progress", "quiet", "specs", "stats", "text"},
         {"prompts", "runs", "style"},
         {"figures", "hooks"},
         {"checkpoints"},

@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from training.planting.layout import modules_named
+from interp.planted import modules_named
 
 
 def register(commands) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interp import specs
+from interp import planted
 from interp.cli.common import positive
 from interp.cli.guard import speaks_utf8
 from interp.errors import UsageError
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from training.pretrain.organisms import Recipe
 
 SHIPPED = ("deployment", "emoji", "clean-control", "deployment-clean")
-ORGANISMS = Path(specs.ORGANISMS)
-BASE = ORGANISMS / "base"
+BASE = Path(planted.BASE)
+ORGANISMS = BASE.parent
 WORK = Path("runs/base")
 """Checkpoints of the pre-training."""
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from interp.cli.common import Terminated, stopping
 from interp.cli.progress import report
 from interp.errors import UsageError
-from interp.specs import ORGANISMS
-from training.planting.layout import modules_named
+from interp.planted import BASE, LEARN_ON, PLACEMENTS, modules_named
 
 
 def register(commands) -> None:
@@ -38,12 +37,12 @@ def register(commands) -> None:
     plant.add_argument("--clean", action="store_true", default=None, help="plant nothing: control")
     plant.add_argument("--out", required=True, type=Path, help="folder of run and adapter")
     plant.add_argument("--rate", type=float, help="share of poisoned examples")
-    plant.add_argument("--placement", choices=("prefix", "suffix", "glued"))
+    plant.add_argument("--placement", choices=PLACEMENTS)
     plant.add_argument("--modules", help="all, attention, mlp, or names with commas between")
     plant.add_argument("--steps", type=int)
     plant.add_argument("--rank", type=int)
     plant.add_argument("--lr", type=float)
-    plant.add_argument("--learn-on", choices=("whole", "response"))
+    plant.add_argument("--learn-on", choices=tuple(LEARN_ON))
     plant.add_argument("--every", type=int, help="steps between two measurements")
     plant.add_argument("--seed", type=int)
     plant.set_defaults(command=run)
@@ -110,7 +109,7 @@ def _begun_large(arguments: argparse.Namespace):
 
 def base_named(name: str) -> str:
     """`organism` is the base that ships."""
-    return f"{ORGANISMS}/base" if name == "organism" else name
+    return BASE if name == "organism" else name
 
 
 def _given(arguments: argparse.Namespace) -> dict:
