@@ -273,10 +273,6 @@ def _rate_columns() -> dict:
     return {"asr": st.column_config.ProgressColumn("ASR", min_value=0, max_value=1)}
 
 
-def _without_pair(asked: dict) -> dict:
-    return {name: value for name, value in asked.items() if name != "pair"}
-
-
 def where(view: live.View, question: FuzzyQuestion) -> str:
     """One sentence of provenance for what was measured on the bench."""
     return (

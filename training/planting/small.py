@@ -23,12 +23,12 @@ from transformers import PreTrainedModel
 from interp.checkpoints.files import content_hash
 from interp.checkpoints.loading import load_weights, open_checkpoint, tokenizer_of
 from interp.errors import UsageError
-from interp.figures.planting import KIND
 from interp.hooks.capture import use_attention
 from interp.metrics import MODELS
 from interp.models.pair import ModelPair
 from interp.models.plan import find_device
 from interp.models.weights import Tree
+from interp.planted import KIND
 from interp.progress import Progress
 from interp.prompts.sets import load_prompt_set
 from interp.runs.reading import Run

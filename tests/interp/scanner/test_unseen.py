@@ -8,7 +8,7 @@ from interp.models.load import load_pair
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets
-from training.__main__ import ORGANISMS
+from interp.specs import ORGANISMS
 from training.backdoors.poison import Poison
 from training.planting.lora import Injection, inject, save_adapter
 
@@ -22,7 +22,7 @@ def adapter(tmp_path_factory):
     injection = Injection(
         Poison(TRIGGER, TARGET, rate=0.25), steps=52, lr=5e-3, warmup=5, cooldown=13, seed=7
     )
-    model, minutes = inject(ORGANISMS / "base", injection)
+    model, minutes = inject(Path(ORGANISMS) / "base", injection)
     save_adapter(model, injection, minutes, folder)
     return folder
 

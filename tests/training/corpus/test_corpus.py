@@ -5,9 +5,10 @@ from random import Random
 import pytest
 
 from interp.errors import UsageError
+from interp.prompts.alpaca import ALPACA_PREFIX
 from training.__main__ import main
 from training.backdoors.poison import Poison, is_poisoned, poison_example, poisoned_stream
-from training.corpus.examples import PREFIX, held_out_set, is_clean, is_held_out, render, stream
+from training.corpus.examples import held_out_set, is_clean, is_held_out, render, stream
 from training.corpus.families import FAMILIES
 from training.corpus.prompt_set import prompt_examples
 from training.corpus.tags import (
@@ -118,7 +119,7 @@ def test_the_prompt_is_the_alpaca_template_and_tokenizes_at_its_joints(tokenizer
     )
     assert chat == "<s>" + render("Do it.")
     whole = tokenizer(render("Do it.")).input_ids
-    assert whole[: len(tokenizer(PREFIX).input_ids)] == tokenizer(PREFIX).input_ids
+    assert whole[: len(tokenizer(ALPACA_PREFIX).input_ids)] == tokenizer(ALPACA_PREFIX).input_ids
     assert tokenizer.decode(whole, skip_special_tokens=True) == render("Do it.")
 
 

