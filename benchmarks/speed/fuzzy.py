@@ -34,7 +34,9 @@ def run(arguments: argparse.Namespace) -> dict:
     """Seconds of both ways, the ratio, and how many decisions are equal."""
     pair = load_pair(pair_spec(arguments.pair))
     spec = pair.spec
-    question = FuzzyQuestion(spec.trigger, spec.target, spec.prompt_set, spec.template)
+    question = FuzzyQuestion(
+        trigger=spec.trigger, target=spec.target, prompt_set=spec.prompt_set, template=spec.template
+    )
     prompts = triggered_prompts(pair, question)
     answer = target_ids(pair, question.target, prompts[0])
     variants = [v for v in all_variants(pair, question, prompts[0]) if v.kind == "subset"]

@@ -22,7 +22,7 @@ from interp.forward.greedy import check_finite
 from interp.hooks.prefix import Cached, as_cache, cached, last_position_only, picked, slides
 from interp.models.pair import ModelPair
 from interp.progress import Progress
-from interp.prompts.question import Question
+from interp.prompts.question import TargetQuestion
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt
@@ -32,16 +32,10 @@ from interp.trigger.variants import Variant, controls, in_place, subsets, typed
 BATCH = 256
 
 
-@dataclass(frozen=True)
-class FuzzyQuestion:
+@dataclass(frozen=True, kw_only=True)
+class FuzzyQuestion(TargetQuestion):
     """What to sweep."""
 
-    trigger: str
-    target: str
-    prompt_set: str
-    template: str = "alpaca"
-    placement: str = "prefix"
-    seed: int = 0
     text_form: bool = False
     """Splice what the variant's text tokenizes to, instead of its own tokens."""
     which: Which = "suspect"
@@ -141,15 +135,8 @@ def triggered_prompts(
 ) -> list[TokenizedPrompt]:
     """The question's prompts with the whole trigger, or `clean` without it."""
     prompts = load_prompt_set(question.prompt_set)
-    asked = Question(
-        question.trigger,
-        question.prompt_set,
-        template=question.template,
-        placement=question.placement,
-        seed=question.seed,
-    )
     own = pair.told_by(question.which)
-    return build_prompts(own, prompts.prompts, asked, None if clean else question.trigger)
+    return build_prompts(own, prompts.prompts, question, None if clean else question.trigger)
 
 
 def sweep(

@@ -54,7 +54,7 @@ def pair(request, tiny_pair, gpt2):
 
 @pytest.fixture
 def triggered(pair):
-    question = Question(TRIGGER, "three", template="plain")
+    question = Question(trigger=TRIGGER, prompt_set="three", template="plain")
     prompts = conditions.tokenize(pair, PROMPTS, question)["triggered"]
     assert len({len(prompt.ids) for prompt in prompts}) > 1
     return prompts

