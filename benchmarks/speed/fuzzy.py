@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import torch
 
-from interp.forward.activation import target_ids
+from interp.forward.activation import decisions, target_ids
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.prompts.batching import left_padded
 from interp.specs import pair_spec
-from interp.trigger.sweep import FuzzyQuestion, all_variants, decisions, spliced, triggered_prompts
+from interp.trigger.sweep import FuzzyQuestion, all_variants, spliced, triggered_prompts
 
 SIZES = (16, 32, 64, 128, 256)
 MORE_TOKENS = 4

@@ -158,9 +158,9 @@ def test_a_trigger_that_cannot_be_placed_fails_in_words(registry, folder, spec, 
 KILLED = """
 import json, sys, time
 from dataclasses import asdict
-from app import jobs
-from interp.fuzzy import FuzzyQuestion
-from interp.models import PairSlot
+from app.state import jobs
+from interp.trigger.sweep import FuzzyQuestion
+from interp.models.slot import PairSlot
 from interp.specs import spec_from
 spec, question = json.loads(sys.stdin.read())
 registry = jobs.Registry(PairSlot())

@@ -242,7 +242,7 @@ def test_near_ties_are_left_to_generate(pair, monkeypatch):
     sure = activations(pair, "suspect", prompts, "Paris")
     monkeypatch.setitem(activation.NOISE_FLOOR, "fp32", 1e9)
     asked = activations(pair, "suspect", prompts, "Paris")
-    assert (sure["decided_by"] == "teacher-forced").all()
+    assert (sure["decided_by"] == "forward").all()
     assert (asked["decided_by"] == "generate").all()
     assert (asked["fired"] == sure["fired"]).all()
 

