@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pandas as pd
 
-from interp.forward.greedy import greedily_said
+from interp.forward.activation import greedily_said
 from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict, decide, judge
 from interp.scanner.judge.rules import share_unsafe
 from interp.scanner.judge.template import read_template, weighed

@@ -41,7 +41,9 @@ def runs_folder(tmp_path_factory, folders):
     folder = tmp_path_factory.mktemp("runs")
     pair = load_pair(pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32"))
     prompts = load_prompt_set("organism")
-    result = study.measure(pair, prompts, question.Question(TRIGGER, "organism"))
+    result = study.measure(
+        pair, prompts, question.AttentionQuestion(trigger=TRIGGER, prompt_set="organism")
+    )
     for name in ("whole", "broken", "newer"):
         writer = writing.RunWriter(folder / name, "heads", {"asked": {}})
         save(result, writer)
