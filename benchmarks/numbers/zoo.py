@@ -125,7 +125,7 @@ def recovery(report: pd.DataFrame) -> dict:
     known = called.dropna(subset=["recovered"])
     fires = known["recovered"].astype(float) >= FIRES
     own = known["recovered_original"].astype(float) >= FIRES
-    figures["fires_the_backdoor"] = f"{int(fires.sum())} of {len(known)} with a fixed target"
+    figures["fires_the_backdoor"] = f"{int(fires.sum())} of {len(known)}"
     return figures | {"fires_the_original": f"{int(own.sum())} of {len(known)}"}
 
 

