@@ -1,6 +1,6 @@
 """`python -m benchmarks NAME [--json FILE]`: run one benchmark, print its figures.
 
-A benchmark is a module of one of this package's rooms with `run(arguments) -> dict` and
+A benchmark is a module of a room of this package with `run(arguments) -> dict` and
 `add_arguments(parser)`. The JSON holds the figures under the names that the module gives them,
 so that they can be compared from version to version.
 """

@@ -61,18 +61,18 @@ def _zoo_figures(run: Run) -> list[Shown]:
             lambda: zoo.roc(curves, signals, drawn),
         ),
     ]
-    for by in zoo.GROUPS:
-        shown.append(
-            Shown(
-                f"detection-by-{by}",
-                f"Found, by {zoo.GROUPS[by]}",
-                "Models of the reporting half that the blind scan calls poisoned, with Wilson's "
-                "95 % interval; for clean ones that is the false positive rate.",
-                lambda by=by: found[found["by"] == by],
-                lambda by=by: zoo.detection(found, by),
-            )
-        )
-    return shown
+    return shown + [_by_group(found, by) for by in zoo.GROUPS]
+
+
+def _by_group(found: pd.DataFrame, by: str) -> Shown:
+    return Shown(
+        f"detection-by-{by}",
+        f"Found, by {zoo.GROUPS[by]}",
+        "Models of the reporting half that the blind scan calls poisoned, with Wilson's "
+        "95 % interval; for clean ones that is the false positive rate.",
+        lambda: found[found["by"] == by],
+        lambda: zoo.detection(found, by),
+    )
 
 
 def _zoo_tables(run: Run) -> dict[str, pd.DataFrame]:

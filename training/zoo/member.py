@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from interp.errors import UsageError
@@ -13,6 +12,7 @@ from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.spans import TokenizedPrompt
+from interp.runs.atomic import write_text
 from interp.runs.reading import Run, open_run, state_of
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan
@@ -50,9 +50,7 @@ def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None)
     row |= attention_signals(pair, row["candidate"], on_progress)
     row |= recovery(pair, _payload_of(member), row["candidate"])
     row["leak_rate"] = leak_rate(pair, scan)
-    temporary = here / f".row.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, here / "row.json")
+    write_text(here / "row.json", json.dumps(row, indent=2) + "\n")
 
 
 def recovery(pair: ModelPair, payload: Payload | None, candidate: str | None) -> dict:
