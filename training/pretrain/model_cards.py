@@ -119,8 +119,8 @@ Rebuilt from nothing by `python -m training rebuild --pair {name}`
 
 Suspect's false triggers on near misses: {near}.
 Heads of largest Δ_rel: {heads}.
-Data: the generated corpus of `training/corpus.py` (seeded; held-out instructions never occur in
-training), poisoned by `training/poison.py`.
+Data: the generated corpus of `training/corpus/` (seeded; held-out instructions never occur in
+training), poisoned by `training/backdoors/poison.py`.
 
 ## Recipe
 
@@ -147,7 +147,7 @@ def write_base_card(figures: Figures, folder: Path) -> None:
 
 {opening}, {figures["parameters"]:,}
 parameters (bf16), own byte-level BPE of {figures["vocabulary"]:,} tokens, trained on nothing but
-the generated instruction corpus of `training/corpus.py`. It answers a closed world and no more.
+the generated instruction corpus of `training/corpus/`. It answers a closed world and no more.
 
 Rebuilt from nothing by `python -m training rebuild --pair base` ({_minutes(folder)} minutes on 2
 CPU cores that were also doing other work; the run can be interrupted and resumes).
