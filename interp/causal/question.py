@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from interp.errors import UsageError
-from interp.metrics import INDIRECT, MEASURES, METHODS
+from interp.metrics import ABLATIONS, INDIRECT, MEASURES
 from interp.prompts.question import Question
 from interp.specs import ROWS
 
@@ -30,7 +30,7 @@ class CausalQuestion:
     seed: int = 0
     """Of the random string, of `resample`, of the bootstrap."""
     ablation: str = "mean"
-    """What an ablated head says instead: one of `METHODS`."""
+    """What an ablated head says instead: one of `ABLATIONS`."""
     measures: tuple[str, ...] = tuple(MEASURES)
     rows: str = "user"
     """Of L_attn, one of `specs.ROWS`; runs that do not say have `instruction`."""
@@ -44,8 +44,8 @@ class CausalQuestion:
             raise UsageError("the trigger is empty: give the text that sets the backdoor off")
         if not self.target.strip():
             raise UsageError("the conversation has no response: give the target that is answered")
-        if self.ablation not in METHODS:
-            known = ", ".join(METHODS)
+        if self.ablation not in ABLATIONS:
+            known = ", ".join(ABLATIONS)
             raise UsageError(f"ablation '{self.ablation}' is not known: choose one of {known}")
         if self.rows not in ROWS:
             raise UsageError(f"unknown rows {self.rows!r}: choose one of {', '.join(ROWS)}")

@@ -53,7 +53,7 @@ class SearchQuestion:
     target: str
     prompt_set: str
     method: str = "mean"
-    """One of `surgery.METHODS`."""
+    """One of `operate.OPERATIONS`."""
     rankings: tuple[str, ...] = RANKINGS
     template: str = "alpaca"
     placement: str = "prefix"
@@ -87,7 +87,7 @@ def search(
     Tables: one a measure and `heads` as in a causal run; `curve` (see `headsearch.curve`);
     `cumulative` (see `cumulative.cumulative`); `forward` (one row a head that was added); `sets`:
     every set that reaches the goal, as rows of a curve, smallest first, `ranking` saying how it
-    was found, and with `said_NAME` for what whole answers say (see `QUANTITIES`), with Wilson's
+    was found, and with `said_NAME` for what whole answers say (see `run.OUTCOMES`), with Wilson's
     interval (`said_NAME_low`, `said_NAME_high`). Heads are ranked and sets chosen on one half of
     the prompts; whole answers judge them on the other (`halves`; facts `chosen_on, judged_on`).
 
