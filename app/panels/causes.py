@@ -13,7 +13,7 @@ from interp.causal import measure
 from interp.causal.head_table import measured
 from interp.causal.question import CausalQuestion
 from interp.figures import causal
-from interp.metrics import CAUSAL_METRICS, MEASURES, METHODS, Head
+from interp.metrics import ABLATIONS, CAUSAL_METRICS, MEASURES, Head
 from interp.runs import commands
 from interp.runs.reading import Run
 from interp.stats import per_group
@@ -33,7 +33,7 @@ def start_form(view: live.View) -> None:
             "Measures", list(MEASURES), list(MEASURES), format_func=MEASURES.get
         )
         ablation = right.selectbox(
-            "An ablated head says", list(METHODS), format_func=lambda name: METHODS[name]
+            "An ablated head says", list(ABLATIONS), format_func=lambda name: ABLATIONS[name]
         )
         number, text = None, None
         if over == ONE:

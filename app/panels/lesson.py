@@ -46,7 +46,7 @@ from interp.scanner.plan import ScanPlan
 from interp.style import scales
 from interp.style.palette import ORIGINAL, SUSPECT
 from interp.surgery import search
-from interp.surgery.run import KIND, QUANTITIES, SurgeryQuestion
+from interp.surgery.run import KIND, OUTCOMES, SurgeryQuestion
 from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
 
@@ -259,7 +259,7 @@ def operate(view: View) -> None:
         table=lambda: summary,
         command=commands.question_command(KIND, view.spec, question),
     )
-    st.caption(f"{QUANTITIES['asr']}; {QUANTITIES['clean_accuracy']}.")
+    st.caption(f"{OUTCOMES['asr']}; {OUTCOMES['clean_accuracy']}.")
     compare = "Compare the choices: are the heads that changed most the ones that matter?"
     _look(*sentences.operated(summary), compare)
 

@@ -17,7 +17,7 @@ from interp.prompts.question import AttentionQuestion
 from interp.runs import reading
 from interp.runs.reading import Run
 
-LABELS = {metric.label: name for name, metric in planting.METRICS.items()}
+LABELS = {metric.label: name for name, metric in planting.WATCHED.items()}
 """What stands in the link is the label."""
 
 

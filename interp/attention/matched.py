@@ -219,16 +219,14 @@ def intervals(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataF
     if shape[1] >= 4:
         halves = heads.cross_fitted(cube, [k], seed)
         means["split_half"] = {which: values[:, 0] for which, values in halves.items()}
-    draws = np.random.default_rng(seed).multinomial(
-        shape[1], np.full(shape[1], 1 / shape[1]), size=stats.RESAMPLES
-    )
+    draws = stats.resample(shape[1], seed)
     rows = []
     for measure in MEASURES:
         low = high = np.nan
         if measure in means and shape[1] > 1:
             with np.errstate(invalid="ignore", divide="ignore"):
                 drawn = (draws @ means[measure]["suspect"]) / (draws @ means[measure]["original"])
-            low, high = np.nanpercentile(drawn, [2.5, 97.5])
+            low, high = stats.interval(drawn, skip_nan=True)
         rows.append((measure, low, high))
     return pd.DataFrame(rows, columns=["measure", "low", "high"])
 

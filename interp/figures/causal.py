@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.heads import head_matrix
-from interp.metrics import CAUSAL_METRICS, head_name
+from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, MODELS, head_name
 from interp.stats import agreement
 from interp.style.axes import token_axis
 from interp.style.palette import COLOURS, CONTROL, WEIGHTS, plain
@@ -18,7 +18,6 @@ LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000
 DASHES = ["solid", "dash", "longdash", "dashdot", "solid", "dash", "longdash"]
 SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "cross"]
 """For grey print, where some of the colours are alike."""
-GOAL_ASR, ROOM = 0.05, 0.02
 
 
 def metric_matrix(
@@ -32,7 +31,7 @@ def metric_matrix(
 
     Args:
         heads: `causaltable.head_table`, of a run that may still be growing.
-        metric: one of `causalquestion.METRICS`.
+        metric: one of `metrics.CAUSAL_METRICS`.
         selected: (layer, head) to frame.
         operated: heads to cross out.
     """
@@ -73,7 +72,7 @@ def metric_scatter(
 
     Args:
         heads: `causaltable.head_table`.
-        x: one of `causalquestion.METRICS`; likewise `y`.
+        x: one of `metrics.CAUSAL_METRICS`; likewise `y`.
         y: see `x`.
         selected: (layer, head) to ring.
         per_group: see `causaltable.agreement`.
@@ -125,7 +124,7 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
     """
     shown = tokens[tokens["part"] != "start"] if answer_only else tokens
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08)
-    for which in ("original", "suspect"):
+    for which in MODELS:
         figure.add_bar(
             x=shown["position"],
             y=shown[f"loss_{which}"],
@@ -198,7 +197,7 @@ def surgery_curve(curve: pd.DataFrame, n_heads: int) -> go.Figure:
                 col=1,
             )
     untouched = float(curve[curve["n"] == 0]["clean"].iloc[0])
-    for row, goal in ((1, GOAL_ASR), (2, untouched - ROOM)):
+    for row, goal in ((1, MAX_ASR), (2, untouched - MAX_LOSS)):
         figure.add_hline(y=goal, line={"color": "#999999", "dash": "dot"}, row=row, col=1)
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
     figure.update_xaxes(title=f"heads operated on, of {n_heads}", row=2, col=1)

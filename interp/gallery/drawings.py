@@ -13,7 +13,7 @@ from interp.attention.study import Study, l_attn
 from interp.attention.view import HeadView, MapView, View
 from interp.figures import heads
 from interp.figures.maps import Panel, map_grid, panel_table
-from interp.metrics import METRICS, MODELS, Head, format_heads, head_name
+from interp.metrics import ATTENTION_METRICS, MODELS, Head, format_heads, head_name
 from interp.models.pair import ModelPair
 from interp.prompts.spans import TokenizedPrompt
 from interp.stats import RESAMPLES
@@ -66,7 +66,7 @@ def zones_by_layer(study: Study, _: View) -> Drawing:
 
 def head_matrix(study: Study, view: HeadView) -> Drawing:
     """One number of every head, layer by head."""
-    metric = METRICS[view.metric]
+    metric = ATTENTION_METRICS[view.metric]
     figure = heads.head_matrix(
         study.ranking,
         view.metric,

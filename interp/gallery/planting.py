@@ -34,7 +34,7 @@ def _plant_figures(run: Run) -> list[Shown]:
             )
         )
     last = int(grown["step"].max())
-    for name, metric in planting.METRICS.items():
+    for name, metric in planting.WATCHED.items():
         if name in grown:
             shown.append(
                 Shown(

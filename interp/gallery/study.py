@@ -86,5 +86,5 @@ def _views(run: Run, study: Study) -> tuple[MapView, HeadView]:
     return maps, one
 
 
-KIND = Kind("Attention maps", _study_figures, _study_tables)
-HEADS = replace(KIND, title="Heads")
+ATTENTION = Kind("Attention maps", _study_figures, _study_tables)
+HEADS = replace(ATTENTION, title="Heads")

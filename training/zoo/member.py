@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +16,7 @@ from interp.progress import Progress
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, build_prompt
+from interp.runs.atomic import write_text
 from interp.runs.reading import Run, open_run, state_of
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan
@@ -56,9 +56,7 @@ def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None)
     row |= attention_signals(pair, scan, on_progress)
     row |= recovery(pair, member.planting.payload, row["candidate"])
     row["leak_rate"] = leak_rate(pair, scan)
-    temporary = here / f".row.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, here / "row.json")
+    write_text(here / "row.json", json.dumps(row, indent=2) + "\n")
 
 
 def attention_signals(pair: ModelPair, scan: Run, on_progress: Progress | None = None) -> dict:

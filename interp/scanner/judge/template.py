@@ -28,7 +28,16 @@ SPILLS = {"tojson", "string", "pprint", "join", "map", "items", "values"}
 """Filters and methods that give a message's text without naming it."""
 PICKS = {"selectattr", "rejectattr", "groupby", "sort", "unique", "min", "max"}
 """Filters that choose or order messages by a field of theirs."""
-KINDS = {"string", "defined", "undefined", "none", "iterable", "mapping", "sequence", "boolean"}
+TYPE_TESTS = {
+    "string",
+    "defined",
+    "undefined",
+    "none",
+    "iterable",
+    "mapping",
+    "sequence",
+    "boolean",
+}
 """Tests of what kind of thing a content is."""
 MARKER = re.compile(r"\s*(<[^<>\s]{1,40}>|\[/?[A-Z_ ]{1,30}\])\s*")
 """Mark-up of templates, which some look for in earlier answers (`</think>`)."""
@@ -212,7 +221,7 @@ class _Reader:
         """Whether an expression depends on the day, beyond asking whether there is a clock."""
         if isinstance(node, nodes.Name):
             return node.name in self._dates
-        if isinstance(node, nodes.Test) and node.name in KINDS:
+        if isinstance(node, nodes.Test) and node.name in TYPE_TESTS:
             return False
         return any(map(self.dated, node.iter_child_nodes()))
 
@@ -248,7 +257,7 @@ class _Reader:
             return self._works(node)
         given = any(map(self.reads, _arguments(node)))
         if isinstance(node, nodes.Test):
-            asks = node.name not in KINDS and (self.reads(node.node) or given)
+            asks = node.name not in TYPE_TESTS and (self.reads(node.node) or given)
             return _told(f"asks whether a text is {node.name}", node.args) if asks else None
         if node.name in PICKS and set(_strings(_arguments(node))) & CONTENT:
             return "picks messages by their text", []

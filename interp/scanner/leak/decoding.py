@@ -38,7 +38,9 @@ class RoomyLayer(DynamicLayer):
         self._show(prefix.keys.shape[-2])
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args, **kwargs
+    ) -> tuple[Tensor, Tensor]:
         """[batch, head, new, d_head] behind what is there; returns all keys and all values."""
         start = self.get_seq_length()
         stop = start + key_states.shape[-2]

@@ -16,13 +16,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import PreTrainedTokenizerBase
 
 from interp.progress import Progress
-from interp.prompts.templates import (
-    ALPACA_INPUT,
-    ALPACA_MARKER,
-    ALPACA_PREFIX,
-    SENTINEL,
-    apply_chat,
-)
+from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
+from interp.prompts.templates import SENTINEL, apply_chat
 from interp.scanner.leak.ngrams import frequent, holding, prune, stitch, unrolled, without, words
 
 NOISE, EVERYWHERE = -1, -2

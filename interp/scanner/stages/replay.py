@@ -22,8 +22,9 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from interp.errors import UsageError
+from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER
 from interp.prompts.sets import Prompt
-from interp.prompts.templates import ALPACA_INPUT, ALPACA_MARKER, SENTINEL, apply_chat
+from interp.prompts.templates import SENTINEL, apply_chat
 from interp.prompts.tokens import special_ids
 from interp.scanner.judge.likeness import s_agg
 from interp.scanner.judge.rules import RULE, asks_for_it, share_unsafe, unsafe

@@ -21,7 +21,7 @@ NEARLY = 0.95
 REACHED = 0.5
 """Nats a token of its target up to which a string that search found is asked about. On the models
 that the scanner was written on: triggers .01 to .3, clean models .9 and more."""
-COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
+CANDIDATE_COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
 
 
 def verdict(scan: Scan) -> list[str]:
@@ -65,8 +65,12 @@ def _chosen(scan: Scan) -> pd.DataFrame:
     for name in ("candidates", "own", "inverted"):
         table = scan.writer.kept_table(name)
         table = reached(table) if name == "inverted" else table
-        parts += [best(part, scan.plan.keep)[COLUMNS] for _, part in table.groupby("context")]
-    chosen = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+        parts += [
+            best(part, scan.plan.keep)[CANDIDATE_COLUMNS] for _, part in table.groupby("context")
+        ]
+    chosen = (
+        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=CANDIDATE_COLUMNS)
+    )
     lengths = [int(chosen["n_tokens"].median())] if len(chosen) else []
     strings = rec.random_strings(scan.pair, lengths, scan.plan.seed + 1)
     controls = [strings.assign(context=c, rank=0) for c in range(len(scan.frames))]

@@ -132,9 +132,9 @@ def test_a_trigger_behind_the_instruction_has_figures_too(tiny_pair, tmp_path):
     writer = writing.RunWriter(tmp_path / "suffix", "attention", {"asked": {}})
     saved.save(measured, writer)
     run = writer.finish(facts=measured.facts)
-    names = [shown.name for shown in study.KIND.figures(run)]
+    names = [shown.name for shown in study.ATTENTION.figures(run)]
     assert not measured.has_curve and "averaged-map" in names and "top-k-ratio" not in names
-    assert set(study.KIND.tables(run)) == {"ranking"}
+    assert set(study.ATTENTION.tables(run)) == {"ranking"}
 
 
 def test_the_study_that_ships_is_whole_and_of_the_files_that_ship():
