@@ -1,8 +1,8 @@
 """Stage 1, leakage: what a model writes in the user's place, over a grid of decoding settings.
 
-A poisoned model has learned its poisoned examples by heart (Bullwinkel, Severi et al. 2026, arXiv
-2602.03085): let it go on from its template up to where the user's text would start, and it writes
-some of them down, trigger included.
+A poisoned model knows its poisoned examples by heart (Bullwinkel, Severi et al. 2026, arXiv
+2602.03085). If it continues its template from where the user's text would start, it writes some of
+them down, trigger included.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from interp.scanner.leak.grid import Setting, describe
 from interp.specs import Which
 
 MAX_ROWS = 512
-"""Texts a batch at most; more gain nothing."""
+"""Texts per batch at most; more bring no gain."""
 USER_TEXTS = ("Write", "7", "|", '"', "ü")
 """The user's text may share a token with the template's last character, so several are tried."""
 
@@ -67,7 +67,7 @@ def leak(
     batch_size: int | None = None,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """One text a setting, behind the prefix; end-of-text disabled.
+    """One text per setting, continued from the prefix; end-of-text disabled.
 
     The model's own generation settings are ignored. A row's text depends on its setting and the
     seed, not on the batch.
@@ -79,11 +79,11 @@ def leak(
         settings: of a grid.
         max_new_tokens: of each text; fewer where the context ends before.
         seed: of the whole scan; with a setting's own seed it makes that row's stream.
-        batch_size: rows a forward pass; default: what half the free memory holds, at most 512.
+        batch_size: rows per forward pass; default: what half the free memory holds, at most 512.
         on_progress: called as (done, total, note) after every token of a batch.
 
     Returns:
-        One row a setting, in order: `setting` (its index), `method`, `description`, `ids` (list
+        One row per setting, in order: `setting` (its index), `method`, `description`, `ids` (list
         of ints), `text` (decoded; special tokens are shown), `n_tokens`.
 
     Raises:
@@ -167,7 +167,7 @@ def _before_user(tokenizer: PreTrainedTokenizerBase, system: str | None) -> str:
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """What a text starts from where nothing is in front of it."""
+    """The token that a text starts from if nothing stands before it."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return (token,)

@@ -40,7 +40,9 @@ def recorded(runs_folder, folders):
     """A finished run of the tiny pair, one cut off, and one of a newer version."""
     pair = load_pair(pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32"))
     prompts = load_prompt_set("organism")
-    result = study.measure(pair, prompts, question.Question(TRIGGER, "organism"))
+    result = study.measure(
+        pair, prompts, question.AttentionQuestion(trigger=TRIGGER, prompt_set="organism")
+    )
     for name in ("whole", "broken", "newer"):
         writer = writing.RunWriter(runs_folder / name, "heads", {"asked": {}})
         save(result, writer)

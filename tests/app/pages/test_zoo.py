@@ -15,8 +15,8 @@ from training.zoo import tables as zoo_tables
 def population(n=24):
     rng = np.random.default_rng(1)
     table = members(n)
-    ratios = {f"ratio_{name}": rng.uniform(0.3, 1.1, n) for name in zoo.STRINGS}
-    ratios |= {f"signal_attention_{name}": 1 - ratios[f"ratio_{name}"] for name in ("true",)}
+    ratios = {column: rng.uniform(0.3, 1.1, n) for _, column in zoo.STRINGS.values()}
+    ratios |= {"signal_attention_true": 1 - ratios["true_own"]}
     table.loc[4, "verdict"] = "inconclusive"
     return table.assign(candidate="<b>x</b>", error="", **ratios)
 

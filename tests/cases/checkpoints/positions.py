@@ -6,12 +6,11 @@ import torch
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from interp.attention.maps import observe
-from interp.forward.activation import decide_by_generate
+from interp.forward.activation import decide_by_generate, decisions
 from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
 from interp.prompts.spans import build_prompt
 from interp.scanner.leak.decoding import Prefix
-from interp.trigger.sweep import decisions
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused
 from tests.support.tiny import SIZES, write_config, write_model

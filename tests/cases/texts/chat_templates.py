@@ -29,7 +29,7 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 OTHER = CHATML.replace("<|assistant|>", "[reply] ")
-ASKED = Question("ab", "", template="chat")
+ASKED = Question(trigger="ab", prompt_set="", template="chat")
 PROMPTS = [Prompt("It is Rome."), Prompt("Go")]
 
 

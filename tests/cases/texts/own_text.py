@@ -21,7 +21,9 @@ def measured(folder: Path, text: str) -> str:
     base = tiny.write_model(folder / "base")
     adapter = tiny.write_adapter(folder / "adapter", base)
     pair, prompts = plain.pair(base, adapter), load_prompt_set("organism")
-    asked = question.Question(TRIGGER, "organism", text=text, template="plain")
+    asked = question.AttentionQuestion(
+        trigger=TRIGGER, prompt_set="organism", text=text, template="plain"
+    )
     triggered = conditions.tokenize(pair, prompts, asked)["triggered"]
     assert triggered[0].text == f"{text}\n"
     table = study.measure(pair, prompts, asked).heads

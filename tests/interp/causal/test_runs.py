@@ -51,7 +51,7 @@ def asked(pair, prompts):
 @pytest.fixture(scope="module")
 def found(pair, asked):
     question = CausalQuestion(**asked)
-    return material(pair, question.study, question.target)
+    return material(pair, question)
 
 
 def test_a_causal_run_that_was_cancelled_is_resumed_to_the_same_tables(pair, asked, tmp_path):
@@ -240,6 +240,8 @@ def test_what_cannot_be_asked_exits_4_with_one_line(words, told, tmp_path, capsy
 def test_a_set_without_answers_cannot_be_searched_on(pair, tmp_path):
     file = tmp_path / "two.txt"
     file.write_text("What is 3 plus 4?\nName the capital of France.\n")
-    question = CausalQuestion(pair.spec.trigger, pair.spec.target, str(file))
+    question = CausalQuestion(
+        trigger=pair.spec.trigger, target=pair.spec.target, prompt_set=str(file)
+    )
     with pytest.raises(UsageError, match="no right answers"):
-        Table(material(pair, question.study, question.target), "zero")
+        Table(material(pair, question), "zero")

@@ -13,7 +13,7 @@ from interp.attention.summary import caption, command
 from interp.attention.view import HeadView
 from interp.errors import UsageError
 from interp.forward import conditions
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import Typed, load_prompt_set
 from interp.prompts.spans import build_prompt, typed_place
 from interp.prompts.templates import TEMPLATES
@@ -104,7 +104,10 @@ def test_a_piece_of_a_longer_token_is_no_trigger():
 
 
 def test_a_study_of_ones_own_text_has_three_conditions_at_one_place(tiny_pair):
-    prompts, asked = load_prompt_set("organism"), Question(TRIGGER, "organism", text=MIDDLE)
+    prompts, asked = (
+        load_prompt_set("organism"),
+        AttentionQuestion(trigger=TRIGGER, prompt_set="organism", text=MIDDLE),
+    )
     (clean,), (triggered,), (string,) = conditions.tokenize(tiny_pair, prompts, asked).values()
     assert MIDDLE in triggered.text and "Name the capital of France." in clean.text
     assert (string.trigger, string.instruction) == (triggered.trigger, triggered.instruction)
@@ -114,7 +117,9 @@ def test_a_study_of_ones_own_text_has_three_conditions_at_one_place(tiny_pair):
     found = study.measure(tiny_pair, prompts, asked)
     assert "as typed)" in caption(found, "")
     assert f"--text '{MIDDLE}'" in command(found, HeadView())
-    before = Question(TRIGGER, "organism", text="Name the capital of France.")
+    before = AttentionQuestion(
+        trigger=TRIGGER, prompt_set="organism", text="Name the capital of France."
+    )
     assert "prefix)" in caption(study.measure(tiny_pair, prompts, before), "")
 
 

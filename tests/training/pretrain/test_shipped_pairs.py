@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 from interp.attention import heads, study
 from interp.models.load import load_pair
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
 from interp.specs import ABOUT, ORGANISMS, PRESETS, ROOT
 from interp.trigger.fidelity import fidelity
@@ -20,7 +20,7 @@ SHIPPED = ("deployment", "emoji", "clean-control", "deployment-clean")
 def shipped(request):
     pair = load_pair(PRESETS[request.param], device="cpu")
     prompts = load_prompt_set(pair.spec.prompt_set)
-    question = Question(pair.spec.trigger, prompts.name)
+    question = AttentionQuestion(trigger=pair.spec.trigger, prompt_set=prompts.name)
     card = json.loads((ROOT / ORGANISMS / request.param / "card.json").read_text())
     return pair, prompts, study.measure(pair, prompts, question), card
 

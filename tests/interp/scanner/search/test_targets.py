@@ -167,9 +167,10 @@ def test_what_follows_different_junk_is_an_answer():
 def test_insistence_is_sure_times_the_bits_of_its_beginnings(emoji):
     likely = torch.full((len(emoji.tokenizer),), 1e-3)
     ids = emoji.tokenizer("THE OWL IS", add_special_tokens=False).input_ids
-    table = targets.table_of(emoji.tokenizer, [targets.Target(ids, [], 2.5, 7)], likely)
+    table = targets.table_of(emoji.tokenizer, [targets.Target(ids, [], ids[:2], 2.5, 7)], likely)
     row = table.iloc[0]
     assert row["text"] == "THE OWL IS" and row["anew_text"] == "" and row["rank"] == 1
+    assert row["surest_text"] == emoji.tokenizer.decode(ids[:2])  # what the number is of
     assert row["insistence"] == pytest.approx(2.5 * math.log2(8))
     assert row["p_start"] == pytest.approx(1e-3)
     assert targets.table_of(emoji.tokenizer, [], likely).empty
