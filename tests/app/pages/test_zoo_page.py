@@ -5,8 +5,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.state import recorded
-from interp.figures import zoo
 from interp.gallery import registry
+from interp.runs import zoo
 from interp.runs.writing import RunWriter
 from interp.specs import ROOT
 from tests.training.test_training_zoo import members
