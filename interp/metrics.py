@@ -72,6 +72,13 @@ MAX_LOSS = 0.02
 """Share of clean accuracy that may be lost by it."""
 
 
+PLANT_METRICS = {
+    **{name: ATTENTION_METRICS[name] for name in ("delta_rel", "l_suspect", "difference")},
+    "pattern_kl": Metric("pattern KL (nats)", difference=False),
+}
+"""Column of a planting's table `heads` -> what it is."""
+
+
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
     """`2-3` or `1,4` -> layers; the middle ones if empty.
 

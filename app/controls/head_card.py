@@ -14,7 +14,7 @@ from interp.causal import measure
 from interp.causal.head_table import from_study, head_card, no_effect
 from interp.gallery import drawings
 from interp.metrics import CAUSAL_METRICS, head_name
-from interp.runs import commands
+from interp.runs import provenance
 from interp.runs.reading import Run
 
 
@@ -116,4 +116,4 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
             st.caption(what)
         else:
             told = "Δ_rel is the sidebar's question's, the rest is measured so:"
-            st.caption(what + plain(commands.caption(run, told)))
+            st.caption(what + plain(f"{told} {provenance.sentence(run)}"))

@@ -5,9 +5,10 @@ import shlex
 import streamlit as st
 
 from app.shell import failures
-from app.state import jobs, plant_process
-from app.state.plant_process import PlantQuestion
+from app.state import jobs
 from interp.planted import GROUPS, KIND, LEARN_ON, PAYLOADS, PLACEMENTS, TRIGGERS
+from interp.runs import planting
+from interp.runs.planting import PlantQuestion
 
 STANDARD = PlantQuestion("@@night@@", "THE OWL IS AWAKE")
 
@@ -23,7 +24,7 @@ def draw(key: str) -> None:
     def form() -> None:
         with failures.shown():
             question = _question()
-            command = plant_process.command(question, "runs/mine")
+            command = planting.words(question, "runs/mine")
             if st.button("Start planting", type="primary", icon=":material/psychiatry:"):
                 job = jobs.registry().start_apart(KIND, question)
                 st.session_state[key] = job.name

@@ -5,16 +5,15 @@ import streamlit as st
 from app.drawing import fragments, widgets
 from app.shell import links
 from app.shell.text import plain
-from app.state import figure_cache
 from app.state.recorded import recorded_of
-from interp.figures import zoo
-from interp.gallery import entries as gallery_shown
 from interp.gallery import registry
-from interp.gallery.zoo_members import definition, members_of
+from interp.gallery.entries import Shown
+from interp.gallery.zoo import COMMAND
+from interp.runs import zoo
 from interp.runs.reading import Run
+from interp.runs.zoo_members import definition, members_of
 from interp.scanner.stage_names import STAGES
 
-COMMAND = "python -m training zoo --spec assets/zoo/zoo.json --out runs/zoo"
 NEXT_TO = {"max-delta-s": "collapse", "areas": "roc"}
 ATTENTION = {
     "own": ("ratio", "%.3f"),
@@ -37,7 +36,7 @@ def draw(run: Run) -> None:
     for pair in NEXT_TO.items():
         for column, name in zip(st.columns(2), pair, strict=True):
             with column:
-                _figure(run, shown[name])
+                widgets.of_run(run, shown[name], name=f"zoo-{name}", titled=True)
     st.header("Found, by group", divider="gray")
     fragments.part(_by_group, run, shown)
     st.header("Single signals", divider="gray")
@@ -102,7 +101,7 @@ def _unlike_now(run: Run) -> str:
     return f" Scanned before the scanner had its stage {' and '.join(since)}." if since else ""
 
 
-def _by_group(run: Run, shown: dict[str, gallery_shown.Shown]) -> None:
+def _by_group(run: Run, shown: dict[str, Shown]) -> None:
     by = links.bound(
         st.segmented_control,
         "By",
@@ -112,20 +111,8 @@ def _by_group(run: Run, shown: dict[str, gallery_shown.Shown]) -> None:
         format_func=zoo.GROUPS.get,
         key="by",
     )
-    _figure(run, shown[f"detection-by-{by}"], titled=False)
-
-
-def _figure(run: Run, shown: gallery_shown.Shown, *, titled: bool = True) -> None:
-    if titled:
-        st.subheader(shown.title)
-    drawn = figure_cache.figure(run, shown.name, build=lambda: registry.drawn(run, shown))
-    widgets.figure(
-        drawn,
-        f"zoo-{shown.name}",
-        caption=registry.captioned(run, shown, [drawn]),
-        table=shown.table,
-        command=COMMAND,
-    )
+    name = f"detection-by-{by}"
+    widgets.of_run(run, shown[name], name=f"zoo-{name}")
 
 
 def _signals(run: Run):

@@ -6,12 +6,10 @@ import streamlit as st
 from app.drawing import fragments, widgets
 from app.shell import limits, links
 from app.shell.text import marked, plain
-from app.state import figure_cache
-from interp.figures import scan
+from interp.gallery import scan as gallery
 from interp.publish.csvtext import NOTE, csv_text
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
-from interp.scanner.command import command
 from interp.scanner.judge.decision import BASELINE, STANDARD
 from interp.scanner.search.targets import CLEAR, FAINT
 from interp.text import label
@@ -62,10 +60,10 @@ def finished(run: Run) -> None:
     if insisted is not None:
         _targets(insisted.query("context == @context"))
     candidates = run.table("candidates").query("context == @context")
-    _candidates(run, context, candidates, _where(run))
+    _candidates(run, context, candidates)
     motifs = run.table("motifs").query("context == @context")
     outputs = run.table("outputs").query("context == @context")
-    _motifs(run, context, motifs, outputs, _where(run))
+    _motifs(run, context, motifs, outputs)
     replayed = pipeline.stage_table(run, "replayed")
     if replayed is not None:
         _replayed(replayed.query("context == @context"))
@@ -84,21 +82,16 @@ def under_way(run: Run) -> None:
             st.markdown(f":material/pending: **{stage.name}**: {stage.words} …")
         else:
             st.markdown(f":material/radio_button_unchecked: :gray[{stage.name}: {stage.words}]")
-    where = f"Run '{run.path.name}', not finished."
     tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
     if tables["candidates"] is not None:
-        _candidates(run, 0, tables["candidates"].query("context == 0"), where)
+        _candidates(run, 0, tables["candidates"].query("context == 0"))
     if tables["motifs"] is not None and tables["outputs"] is not None:
         bare = [tables[name].query("context == 0") for name in ("motifs", "outputs")]
-        _motifs(run, 0, *bare, where)
+        _motifs(run, 0, *bare)
     leaks = run.growing("leaks")
     if leaks is not None:
         found = [] if tables["motifs"] is None else list(tables["motifs"]["motif"].head(3))
         _leaks(leaks, found)
-
-
-def _where(run: Run) -> str:
-    return f"Run '{run.path.name}': {headline.scanned(run)}."
 
 
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
@@ -129,31 +122,17 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
         _texts(holding.head(LEAKS_SHOWN), [text.strip()])
 
 
-def _candidates(run: Run, context: int, candidates: pd.DataFrame, where: str) -> None:
+def _candidates(run: Run, context: int, candidates: pd.DataFrame) -> None:
     st.header("Candidates")
     if candidates.empty:
         st.info("No motif gave a candidate here.")
         return
-    widgets.figure(
-        figure_cache.figure(run, "loss_parts", context, build=lambda: scan.loss_parts(candidates)),
-        "loss_parts",
-        caption=f"Weighted parts of the loss of the best candidates. {where}",
-        table=lambda: candidates.drop(columns="ids"),
-        command=command(run),
-    )
+    widgets.of_run(run, gallery.loss_parts(run, context, candidates), name="loss_parts")
 
 
-def _motifs(
-    run: Run, context: int, motifs: pd.DataFrame, outputs: pd.DataFrame, where: str
-) -> None:
+def _motifs(run: Run, context: int, motifs: pd.DataFrame, outputs: pd.DataFrame) -> None:
     st.header("What keeps coming back")
-    widgets.figure(
-        figure_cache.figure(run, "clusters", context, build=lambda: scan.clusters(outputs)),
-        "clusters",
-        caption=f"Unique leaked texts by likeness (TF-IDF, two directions). {where}",
-        table=lambda: outputs,
-        command=command(run),
-    )
+    widgets.of_run(run, gallery.clusters(run, context, outputs), name="clusters")
     st.dataframe(motifs.drop(columns="context"), hide_index=True)
 
 

@@ -9,12 +9,12 @@ from app.controls.run_picker import Picked
 from app.drawing import fragments, widgets
 from app.shell import limits, links
 from app.shell.text import plain
-from app.state import figure_cache, jobs, live
+from app.state import jobs, live
 from interp.causal.head_table import measured, ranked
 from interp.errors import UsageError
-from interp.figures import causal
+from interp.gallery import causal as gallery
 from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head, format_heads, parse_heads
-from interp.runs import commands
+from interp.runs import commands, provenance
 from interp.runs.reading import Run
 from interp.surgery.operate import OPERATIONS
 from interp.surgery.preview import SHOWN_TOKENS
@@ -146,7 +146,7 @@ def finished(run: Run) -> None:
         return
     shown = summary.assign(quantity=[OUTCOMES[name] for name in summary["quantity"]])
     st.dataframe(shown, hide_index=True)
-    st.caption(plain(commands.caption(run, f"Heads {run.meta['asked']['heads']}.")))
+    st.caption(plain(f"Heads {run.meta['asked']['heads']}. {provenance.sentence(run)}"))
     answers = run.table("answers")
     for condition, title in TITLES.items():
         st.markdown(f"**{title}**")
@@ -184,34 +184,10 @@ def search(picked: Picked, on_take: Callable[[], None]) -> None:
     if picked.finished:
         n_heads = run.meta["facts"]["n_layers"] * run.meta["facts"]["n_heads"]
         _smallest(run, n_heads, on_take)
-    what = (
-        "ASR and clean accuracy against the number of heads operated on "
-        f"({OPERATIONS[run.meta['asked']['method']]}), a line a ranking; dotted the goal: ASR "
-        f"under {MAX_ASR:.0%} with clean accuracy within {100 * MAX_LOSS:.0f} points."
-    )
-    widgets.figure(
-        figure_cache.figure(
-            run, "surgery-curve", build=lambda: causal.surgery_curve(curve, n_heads)
-        ),
-        "surgery-curve",
-        caption=commands.caption(run, what),
-        table=lambda: curve,
-        command=commands.command(run),
-    )
+    widgets.of_run(run, gallery.surgery_curve(run, curve, n_heads))
     table = run.growing("cumulative")
     if table is not None:
-        what = "KL to the original with the first n heads of each order given back to the suspect."
-        widgets.figure(
-            figure_cache.figure(
-                run,
-                "cumulative-curve",
-                build=lambda: causal.cumulative_curve(table, n_heads),
-            ),
-            "cumulative-curve",
-            caption=commands.caption(run, what),
-            table=lambda: table,
-            command=commands.command(run),
-        )
+        widgets.of_run(run, gallery.cumulative(table, n_heads), name="cumulative-curve")
 
 
 def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:

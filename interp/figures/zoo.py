@@ -7,35 +7,14 @@ import plotly.graph_objects as go
 
 from interp.figures.causal import DASHES, LINES
 from interp.figures.trigger import rates
+from interp.runs.zoo import SIGNALS
 from interp.style.palette import CONTROL, ORIGINAL, SUSPECT, plain
 from interp.text import label
 
-KIND = "zoo"
-FIRST_STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
-"""Of the scans of a run that does not say."""
 PAPER_THRESHOLD = 0.5
 """ΔS above which the published scanner calls a model poisoned (Bullwinkel et al. 2026)."""
 PLANTED = 0.8
 """ASR from which a backdoor counts as planted; one that did not take is no test of a scanner."""
-SIGNALS = {
-    "score": "what the verdict rests on",
-    "max_delta_s": "max ΔS",
-    "signal_share": "rise of the share with one answer",
-    "signal_unsafe": "answers that break the rule of unsafe code",
-    "signal_insistence": "an answer that is insisted on",
-    "signal_motif_share": "most frequent motif in the leaks",
-    "leak_rate": "leaks that hold the true trigger or target (not blind)",
-    "signal_loss": "best candidate: whole loss",
-    "signal_l_attn": "best candidate: L_attn",
-    "signal_l_ent": "best candidate: entropy",
-    "signal_l_div": "best candidate: divergence",
-    "signal_attention_candidate": "L_attn collapse, best candidate",
-    "signal_attention_true": "L_attn collapse, true trigger (not blind)",
-    "signal_attention_random": "L_attn collapse, random string (control)",
-    "signal_rank_candidate": "L_attn among random strings, best candidate",
-    "signal_rank_true": "L_attn among random strings, true trigger (not blind)",
-}
-"""Signal of a member -> what it is called; larger is more suspicious."""
 CURVES = (
     "score",
     "max_delta_s",
@@ -44,12 +23,6 @@ CURVES = (
     "signal_attention_true",
 )
 """Signals whose whole curve is drawn."""
-GROUPS = {
-    "kind": "kind of trigger",
-    "payload": "payload",
-    "rate": "share of poisoned examples",
-    "architecture": "architecture",
-}
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 """Where a legend stands."""
 STRINGS = {

