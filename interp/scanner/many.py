@@ -1,7 +1,7 @@
 """Many models, one report: each is scanned by a process of its own, or by a Ray task.
 
-A model is hostile and large: its own process gives every byte back and cannot take the others
-down. The same command line runs on a cluster as here.
+A model is hostile and large. A process of its own frees every byte and cannot stop the others. The
+same command line runs on a cluster and here.
 """
 
 import json
@@ -31,7 +31,7 @@ class Suspect:
 
 
 def read_models(path: Path) -> tuple[Suspect, ...]:
-    """The models of a file: one a line (`MODEL`, or `BASE + ADAPTER`), `#` begins a comment.
+    """The models of a file: one per line (`MODEL`, or `BASE + ADAPTER`), `#` begins a comment.
 
     Raises:
         UsageError: a file that cannot be read, holds no model or one twice.
@@ -66,19 +66,19 @@ def scan_many(
     cluster: str | None = None,
     say: Callable[[str], None] = print,
 ) -> list[dict]:
-    """Scan every model into `folder/NNN`; scans that are finished there are not done again.
+    """Scan every model into `folder/NNN`; scans that are finished there are not repeated.
 
     Args:
         models: from `read_models`.
         plan: the same for all.
         folder: of the runs; on a cluster it must be one that all workers see.
         precision: of all; default as for one model.
-        device: likewise.
+        device: of all; default as for one model.
         cluster: address of a Ray cluster; None scans one after another, here.
-        say: gets a line when a model is done.
+        say: called with one line when a model is done.
 
     Returns:
-        One dict a model, in order: `name, verdict, exit_code, seconds, max_delta_s, trigger,
+        One dict per model, in order: `name, verdict, exit_code, seconds, max_delta_s, trigger,
         answer, run` or `error`.
 
     Raises:
@@ -104,8 +104,7 @@ def scan_many(
 def scan_in_process(command: list[str]) -> dict:
     """One scan as a process of its own; its verdict, or why there is none.
 
-    A process that was killed (out of memory, a lost machine) is tried again, and goes on where
-    its run stopped.
+    A process that was killed (out of memory, a lost machine) is retried and resumes its run.
     """
     report = Path(command[-1])
     error = ""
@@ -141,7 +140,7 @@ def _all_outcomes(
 
 
 def _finished(model: Suspect, plan: ScanPlan, run: Path, precision: str | None) -> dict | None:
-    """The report of a scan that is done: the same was asked, and no file is newer than it."""
+    """The report of a finished scan with the same options, if no file is newer than it."""
     report = run.with_name(f"{run.name}.json")
     try:
         spec = scan_spec(model.model, base=model.base, adapter=model.adapter, precision=precision)

