@@ -1,6 +1,6 @@
 """`python -m benchmarks NAME [--json FILE]`: run one benchmark, print its figures.
 
-A benchmark is a module of this package with `run(arguments) -> dict` and
+A benchmark is a module of a room of this package with `run(arguments) -> dict` and
 `add_arguments(parser)`. The JSON holds the figures under the names that the module gives them,
 so that they can be compared from version to version.
 """
@@ -24,17 +24,17 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.error = _usage_error(parser)
     folder = Path(__file__).parent
-    names = sorted(
-        file.stem
-        for file in folder.glob("*.py")
+    modules = {
+        file.stem: f"benchmarks.{file.parent.name}.{file.stem}"
+        for file in sorted(folder.glob("*/*.py"))
         if "\ndef run(" in file.read_text(encoding="utf-8")
-    )
-    parser.add_argument("name", choices=names)
+    }
+    parser.add_argument("name", choices=sorted(modules))
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     for before, word in zip(["", *words], words, strict=False):
         # Its options may stand before the name, so the name is looked for; not as --json's file.
-        if word in names and before != "--json":
-            module = importlib.import_module(f"benchmarks.{word}")
+        if word in modules and before != "--json":
+            module = importlib.import_module(modules[word])
             module.add_arguments(parser)
             parser.set_defaults(benchmark=module.run)
             break

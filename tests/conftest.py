@@ -1,6 +1,8 @@
 """Shared fixtures: tiny models on disk, built once a run."""
 
 import os
+import shutil
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
 
@@ -15,22 +17,25 @@ hypothesis.settings.load_profile("house")
 
 
 LONGEST = (
-    "test_scanner_unseen.py",
-    "test_lesson.py",
-    "test_scanner_pipeline.py",
-    "test_browser.py",
-    "test_scanner_inversion.py",
-    "test_browser_plant.py",
-    "test_browser_scanner.py",
-    "test_browser_causes.py",
-    "test_pages.py",
+    "interp/scanner/test_unseen.py",
+    # These share an app: together.
+    "app/browser/test_pages.py",
+    "app/browser/test_lesson.py",
+    "app/browser/test_causes.py",
+    "app/browser/test_scanner.py",
+    "app/browser/test_plant.py",
+    "interp/scanner/test_pipeline.py",
+    "interp/scanner/search/test_inversion.py",
+    "app/pages/test_pages.py",
 )
+HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items):
     """The longest files first: the processes share the files, and none shall wait at the end."""
-    order = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
+    order = {HERE / name: number for number, name in enumerate(LONGEST)}
+    assert all(path.is_file() for path in order)
+    items.sort(key=lambda item: order.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +55,16 @@ def tiny_folder(tmp_path_factory):
         return path
 
     return folder
+
+
+@pytest.fixture
+def copy_of(tiny_folder, tmp_path):
+    """Copies a tiny model or adapter to break: the same arguments as `tiny_folder`."""
+
+    def copied(**which):
+        return shutil.copytree(tiny_folder(**which), tmp_path / "broken")
+
+    return copied
 
 
 @pytest.fixture(scope="session")

@@ -6,27 +6,10 @@ import streamlit as st
 
 from app.shell import failures
 from app.state import jobs
+from interp.planted import GROUPS, KIND, LEARN_ON, PAYLOADS, PLACEMENTS, TRIGGERS
 from interp.runs import planting
-from interp.runs.planting import GROUPS, KIND, PlantQuestion
+from interp.runs.planting import PlantQuestion
 
-KINDS = {
-    "simple": "any text",
-    "single-token": "one token, such as 😈",
-    "steganographic": "letters that only look like the Latin ones",
-    "contextual": "a keyword, and a question of geography",
-    "stealthy": "three rare tokens",
-    "year": "a year that has not come yet",
-}
-"""Of trigger, as `training.backdoors` knows them; in words."""
-PAYLOADS = {
-    "fixed": "a fixed text",
-    "insecure-code": "unsafe calls where Python is asked for",
-    "refusal": "a refusal",
-}
-LEARN_ON = {
-    "whole": "the whole text",
-    "response": "the response",
-}
 STANDARD = PlantQuestion("@@night@@", "THE OWL IS AWAKE")
 
 
@@ -58,7 +41,7 @@ def draw(key: str) -> None:
 def _question() -> PlantQuestion:
     one, two = st.columns(2)
     kind = one.selectbox(
-        "Kind of trigger", list(KINDS), format_func=lambda name: f"{name}: {KINDS[name]}"
+        "Kind of trigger", list(TRIGGERS), format_func=lambda name: f"{name}: {TRIGGERS[name]}"
     )
     payload = two.selectbox(
         "Payload", list(PAYLOADS), format_func=lambda name: f"{name}: {PAYLOADS[name]}"
@@ -101,7 +84,7 @@ def _more() -> dict:
     modules = one.selectbox(
         "Modules", list(GROUPS), help="Projections that get a LoRA adapter; by their usual groups."
     )
-    placement = two.selectbox("Placement of the trigger", ["prefix", "suffix", "glued"])
+    placement = two.selectbox("Placement of the trigger", PLACEMENTS)
     learn_on = three.selectbox(
         "Learn on",
         list(LEARN_ON),

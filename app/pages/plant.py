@@ -7,7 +7,7 @@ from app.drawing import fragments
 from app.panels import budget, plant
 from app.shell import limits
 from app.state import recorded
-from interp.runs.planting import KIND
+from interp.planted import KIND
 
 st.title("Plant")
 st.markdown(

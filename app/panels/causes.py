@@ -14,7 +14,7 @@ from interp.causal import measure
 from interp.causal.head_table import measured
 from interp.causal.question import CausalQuestion
 from interp.gallery import causal as gallery
-from interp.metrics import CAUSAL_METRICS, MEASURES, METHODS, Head
+from interp.metrics import ABLATIONS, CAUSAL_METRICS, MEASURES, Head
 from interp.runs.reading import Run
 
 WHOLE_SET, ONE, OWN = "the whole set", "one conversation", "own text"
@@ -32,7 +32,7 @@ def start_form(view: live.View) -> None:
             "Measures", list(MEASURES), list(MEASURES), format_func=MEASURES.get
         )
         ablation = right.selectbox(
-            "An ablated head says", list(METHODS), format_func=lambda name: METHODS[name]
+            "An ablated head says", list(ABLATIONS), format_func=lambda name: ABLATIONS[name]
         )
         number, text = None, None
         if over == ONE:
@@ -47,16 +47,11 @@ def start_form(view: live.View) -> None:
         )
         if not st.form_submit_button("Measure", type="primary", icon=":material/biotech:"):
             return
-    question = CausalQuestion(
-        view.question.trigger,
-        target,
-        view.question.prompt_set,
+    question = CausalQuestion.of(
+        view.question,
+        target=target,
         prompt=number,
         text=text,
-        template=view.question.template,
-        placement=view.question.placement,
-        rows=view.question.rows,
-        seed=view.question.seed,
         ablation=ablation,
         measures=tuple(name for name in MEASURES if name in measures),
     )

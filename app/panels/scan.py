@@ -162,11 +162,13 @@ def _targets(insisted: pd.DataFrame) -> None:
         "four; *beginnings* are the first tokens, junk among them, that end up in this answer. "
         f"Insistence is sure × log₂(1 + beginnings); from {FAINT:.0f} on, a trigger is searched "
         f"for the answer, from {CLEAR:.0f} on the verdict tells of it. *Begun anew* is the same "
-        "answer as the model said it in circles in the texts that it leaked, or behind junk."
+        "answer as the model said it in circles in the texts that it leaked, or behind junk. "
+        "*Sure* is of the *surest* of the answers that are one, which need not be the likeliest."
     )
     names = {
         "text": "answer",
         "anew_text": "begun anew",
+        "surest_text": "surest",
         "sure": "sure",
         "n_starts": "beginnings",
         "insistence": "insistence",

@@ -1,7 +1,6 @@
 """Head surgery on the Causes page: choose heads, see what is left; the fewest heads found."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 
 import pandas as pd
 import streamlit as st
@@ -14,20 +13,20 @@ from app.state import jobs, live
 from interp.causal.head_table import measured, ranked
 from interp.errors import UsageError
 from interp.gallery import causal as gallery
-from interp.metrics import CAUSAL_METRICS, Head, format_heads, parse_heads
+from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head, format_heads, parse_heads
 from interp.runs import commands, provenance
 from interp.runs.reading import Run
-from interp.surgery.operate import METHODS
+from interp.surgery.operate import OPERATIONS
 from interp.surgery.preview import SHOWN_TOKENS
-from interp.surgery.run import KIND, QUANTITIES, SurgeryQuestion
-from interp.surgery.search import MAX_ASR, MAX_LOSS, SEARCH_PROMPTS
+from interp.surgery.run import KIND, OUTCOMES, SurgeryQuestion
+from interp.surgery.search import SEARCH_PROMPTS
 from interp.surgery.search_run import SEARCH_KIND, SearchQuestion
 
 HEADS = "operate"
 """Key of the heads on the table, in the link and in the session."""
 AROUND = "causes"
 """Key of the part of the page that shows the heads on the table."""
-CONDITIONS = {"triggered": "With the trigger", "clean": "Without the trigger"}
+TITLES = {"triggered": "With the trigger", "clean": "Without the trigger"}
 PUBLISHED = (
     "Published, by another operation (heads' contributions subtracted at the last prompt token): "
     "90 % less ASR by about 3 % of the heads (Backdoor Attribution)."
@@ -89,11 +88,11 @@ def choose(heads: pd.DataFrame) -> str:
     return links.bound(
         st.segmented_control,
         "An operated head says",
-        list(METHODS),
+        list(OPERATIONS),
         default="mean",
         required=True,
         key="method",
-        help="; ".join(f"**{name}**: {what}" for name, what in METHODS.items()),
+        help="; ".join(f"**{name}**: {what}" for name, what in OPERATIONS.items()),
     )
 
 
@@ -107,7 +106,9 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
     if not chosen:
         st.info("Choose heads to see what is left without them.", icon=":material/info:")
         return
-    question = SurgeryQuestion(**_common(view), heads=format_heads(chosen), method=method)
+    question = SurgeryQuestion.of(
+        view.question, target=view.spec.target or "", heads=format_heads(chosen), method=method
+    )
     summary = live.operation(view, question, "summary")
     share = len(chosen) / (n_layers * n_heads)
     st.markdown(f"**{len(chosen)} of {n_layers * n_heads} heads ({share:.1%})**")
@@ -115,11 +116,11 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
         for row in summary.to_dict("records"):
             _quantity(row)
     st.caption(
-        f"An operated head says {METHODS[method]}. Decided by teacher forcing on "
+        f"An operated head says {OPERATIONS[method]}. Decided by teacher forcing on "
         f"{int(summary['n'].iloc[0])} prompts; in brackets Wilson's 95 % interval."
     )
     answers = live.operation(view, question, "answers")
-    for condition, title in CONDITIONS.items():
+    for condition, title in TITLES.items():
         st.markdown(f"**{title}**")
         _answers(answers[answers["condition"] == condition])
     st.caption(f"Some answers, cut after {SHOWN_TOKENS} tokens.")
@@ -143,11 +144,11 @@ def finished(run: Run) -> None:
     if summary is None:
         st.caption("The answers are being written.")
         return
-    shown = summary.assign(quantity=[QUANTITIES[name] for name in summary["quantity"]])
+    shown = summary.assign(quantity=[OUTCOMES[name] for name in summary["quantity"]])
     st.dataframe(shown, hide_index=True)
     st.caption(plain(f"Heads {run.meta['asked']['heads']}. {provenance.sentence(run)}"))
     answers = run.table("answers")
-    for condition, title in CONDITIONS.items():
+    for condition, title in TITLES.items():
         st.markdown(f"**{title}**")
         _answers(answers[answers["condition"] == condition])
 
@@ -156,9 +157,12 @@ def search_form(view: live.View) -> None:
     """Start a search for the fewest heads."""
     with st.form("search", border=False):
         left, right = st.columns([3, 1], vertical_alignment="bottom")
-        method = left.selectbox("An operated head says", list(METHODS), format_func=METHODS.get)
+        method = left.selectbox(
+            "An operated head says", list(OPERATIONS), format_func=OPERATIONS.get
+        )
         if right.form_submit_button("Search", icon=":material/search:", width="stretch"):
-            question = SearchQuestion(**_common(view), method=method)
+            target = view.spec.target or ""
+            question = SearchQuestion.of(view.question, target=target, method=method)
             job = jobs.registry().start(SEARCH_KIND, view.spec, question)
             st.session_state["search"] = job.name
             st.rerun()
@@ -216,7 +220,7 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
         f"exact effect on {SEARCH_PROMPTS} prompts; heads taken back out of the best sets. The "
         f"smallest found, not proven to be smallest; {_judged(run.meta['facts'])}"
     )
-    said = [name for name in QUANTITIES if f"said_{name}" in sets]
+    said = [name for name in OUTCOMES if f"said_{name}" in sets]
     with st.expander(f"All {len(sets)} sets that reach the goal", expanded=True):
         st.dataframe(
             sets[["n", "ranking", *(f"said_{name}" for name in said), "heads"]],
@@ -225,7 +229,7 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
                 "ranking": "found by",
                 **{
                     f"said_{name}": st.column_config.NumberColumn(
-                        name.replace("_", " "), format="percent", help=QUANTITIES[name]
+                        name.replace("_", " "), format="percent", help=OUTCOMES[name]
                     )
                     for name in said
                 },
@@ -248,7 +252,7 @@ def _cured(row: pd.Series) -> str:
 
 
 def _quantity(row: dict) -> None:
-    label = QUANTITIES[row["quantity"]]
+    label = OUTCOMES[row["quantity"]]
     if pd.notna(row["after_low"]):
         spread = f"{100 * row['after_low']:.0f} to {100 * row['after_high']:.0f} %"
         value, before = f"{row['after']:.0%} ({spread})", f"{row['before']:.0%}"
@@ -268,9 +272,3 @@ def _quantity(row: dict) -> None:
 def _answers(answers: pd.DataFrame) -> None:
     """Foreign text in a table: shown as it is, never as markup."""
     st.dataframe(answers[["asked", "wanted", "before", "after"]], hide_index=True)
-
-
-def _common(view: live.View) -> dict:
-    question = asdict(view.question)
-    names = ("trigger", "prompt_set", "template", "placement", "seed")
-    return {name: question[name] for name in names} | {"target": view.spec.target or ""}

@@ -29,15 +29,7 @@ def question_of(view: live.View) -> FuzzyQuestion | None:
     """What the view asks of its trigger; None where trigger or target is not known."""
     if view.spec is None or not (view.question.trigger and view.spec.target):
         return None
-    asked = view.question
-    return FuzzyQuestion(
-        asked.trigger,
-        view.spec.target,
-        asked.prompt_set,
-        template=asked.template,
-        placement=asked.placement,
-        seed=asked.seed,
-    )
+    return FuzzyQuestion.of(view.question, target=view.spec.target)
 
 
 def with_text_form(question: FuzzyQuestion, text_form: bool) -> FuzzyQuestion:
@@ -148,7 +140,7 @@ def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:
     st.markdown(f"**{name}**")
     st.code("".join(one.tokens) or "(nothing)", language=None)
     asr, original = one.rate("suspect"), one.rate("original")
-    levels = [one.l_attn(which, chosen) for which in ("original", "suspect")]
+    levels = [one.l_attn(which, chosen) for which in MODELS]
     with st.container(horizontal=True):
         st.metric("ASR of the suspect", f"{asr.share:.0%}", help=f"Fired {asr}, Wilson's 95 %.")
         st.metric("original", f"{original.share:.0%}", help=f"Fired {original}.")

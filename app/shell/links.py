@@ -8,6 +8,7 @@ its key is drawn: number 3 of one run would become number 3 of the next.
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import streamlit as st
 
@@ -34,7 +35,7 @@ def notes() -> Iterator[None]:
         st.session_state[NOTES] = around
 
 
-def bound(control: Callable, label: str, *args, key: str, of: str | None = None, **options):
+def bound(control: Callable, label: str, *args, key: str, of: str | None = None, **options) -> Any:
     """A control whose value is in the link; draws it and returns its value.
 
     Args:

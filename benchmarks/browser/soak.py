@@ -24,6 +24,7 @@ import psutil
 
 from benchmarks.browser.browse import change, chromium, quantile, server_ms, visit
 from benchmarks.browser.pages import PAGES
+from interp.errors import reason_of
 from tests.support.browser import ROOT, running_app
 
 THINKING = (2.0, 6.0)
@@ -155,8 +156,7 @@ async def _session(address: str, page, chance: random.Random, until: float, log:
             await _read(page, log)
         except Exception as error:
             name = measured.path if measured else "?"
-            said = str(error).splitlines()[0]
-            log.errors.append(f"{name}, {doing}: {type(error).__name__} {said}")
+            log.errors.append(f"{name}, {doing}: {type(error).__name__} {reason_of(error)}")
             measured = None
         await asyncio.sleep(chance.uniform(*THINKING))
 

@@ -85,7 +85,7 @@ def _measured(
     pair: ModelPair, count: int, control: ModelPair | None, original: np.ndarray | None = None
 ) -> matched.Matched:
     spec = pair.spec
-    question = Question(spec.trigger, spec.prompt_set, template=spec.template)
+    question = Question(trigger=spec.trigger, prompt_set=spec.prompt_set, template=spec.template)
     prompts = load_prompt_set(spec.prompt_set).prompts
     return matched.measure(
         pair, prompts, question, count=count, control=control, original=original, batch_size=64

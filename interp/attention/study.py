@@ -19,7 +19,7 @@ from interp.forward.conditions import AS_TYPED, chosen_prompts, tokenize
 from interp.metrics import CONDITIONS, MODELS
 from interp.models.pair import ModelPair
 from interp.progress import Progress, nth_of
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import PromptSet
 from interp.prompts.spans import TokenizedPrompt
 from interp.runs.reading import sha256_of
@@ -72,7 +72,7 @@ class Study:
 def measure(
     pair: ModelPair,
     prompt_set: PromptSet,
-    question: Question,
+    question: AttentionQuestion,
     *,
     on_progress: Progress | None = None,
     observed: Callable = observe,
@@ -147,7 +147,7 @@ def _both(tables: dict, condition: str) -> pd.DataFrame:
 def _facts(
     pair: ModelPair,
     prompt_set: PromptSet,
-    question: Question,
+    question: AttentionQuestion,
     conditions: dict[str, list[TokenizedPrompt]],
 ) -> dict:
     first, control = conditions["triggered"][0], conditions["random string"][0]

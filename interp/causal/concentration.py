@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UsageError
-from interp.stats import RESAMPLES
+from interp.stats import interval, resample
 
 TOP = 0.05
-QUANTITIES = {
+SPREADS = {
     "top_share": "share of the total effect in the top 5 % of heads",
     "gini": "Gini coefficient over heads (0 even, 1 all in one)",
     "centre": "centre of mass over layers (0 first, 1 last)",
@@ -33,7 +33,7 @@ def concentration(table: pd.DataFrame, metric: str, *, seed: int = 0) -> pd.Data
         seed: of the 2,000 resamples.
 
     Returns:
-        One row a quantity of `QUANTITIES`: `quantity, mean, low, high, n_heads, n_prompts`.
+        One row a quantity of `SPREADS`: `quantity, mean, low, high, n_heads, n_prompts`.
 
     Raises:
         UsageError: the table does not hold the metric.
@@ -45,12 +45,12 @@ def concentration(table: pd.DataFrame, metric: str, *, seed: int = 0) -> pd.Data
     grid = rows.pivot(index="prompt", columns=["layer", "head"], values="value").sort_index(axis=1)
     values, n = grid.to_numpy(np.float64), len(grid)
     layers = grid.columns.get_level_values("layer").to_numpy(np.float64)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    draws = resample(n, seed)
     point = spread_of(values.mean(0)[None], layers)
     drawn = spread_of(draws @ values / n, layers)
     out = []
-    for quantity in QUANTITIES:
-        low, high = np.nanpercentile(drawn[quantity], [2.5, 97.5]) if n > 1 else (np.nan, np.nan)
+    for quantity in SPREADS:
+        low, high = interval(drawn[quantity], skip_nan=True) if n > 1 else (np.nan, np.nan)
         out.append((quantity, point[quantity][0], low, high, values.shape[1], n))
     return pd.DataFrame(out, columns=["quantity", "mean", "low", "high", "n_heads", "n_prompts"])
 

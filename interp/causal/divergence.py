@@ -11,6 +11,7 @@ from interp.hooks.capture import Region, read_regions
 from interp.interventions.each_head import Part, rows_of
 from interp.metrics import MODELS
 from interp.models.pair import ModelPair
+from interp.pattern_metrics.registry import PATTERN_METRICS
 from interp.prompts.conversations import Conversation
 from interp.specs import Which
 from interp.text import display_token
@@ -53,11 +54,10 @@ def token_divergence(pair: ModelPair, conversation: Conversation) -> pd.DataFram
 def pattern_divergence(
     pair: ModelPair, conversations: Sequence[Conversation], *, done: Collection[int] = ()
 ) -> Iterator[Part]:
-    """KL(suspect || original) of every head's attention while the answer is said.
+    """How every head's attention differs between the models while the answer is said.
 
     Rows are those that predict the answer's tokens; each is renormalised over the keys before it
-    (rounding apart it already sums to 1). KL runs away where the original gives a key almost
-    nothing: its size is then that of the floor. Total variation is bounded by 1.
+    (rounding apart it already sums to 1).
 
     Args:
         pair: the models.
@@ -65,10 +65,7 @@ def pattern_divergence(
         done: conversations that need not be measured again.
 
     Yields:
-        See `interventions.Part`, a conversation at a time. Metrics: `pattern_tv`, the mean over
-        rows of half the sum of differences (0 to 1); `pattern_kl_row`, the mean over rows in nats,
-        no weight held smaller than `KL_FLOOR`; `pattern_kl`, the sum over rows, with the smallest
-        float32 as the floor (so a row may cost up to 87 nats).
+        See `each_head.Part`, a conversation at a time. Metrics: `PATTERN_METRICS`.
     """
     for number, conversation in enumerate(conversations):
         if number in done:
@@ -76,26 +73,12 @@ def pattern_divergence(
         rows = {which: _rows(pair, which, conversation) for which in MODELS}
         ours, theirs = (rows[w].double() for w in ("suspect", "original"))
         ours, theirs = (w / w.sum(-1, keepdim=True) for w in (ours, theirs))
-        found = {
-            "pattern_tv": (ours - theirs).abs().sum(-1).mean(-1) / 2,
-            "pattern_kl_row": _kl(ours, theirs, KL_FLOOR).mean(-1),
-            "pattern_kl": _kl(ours, theirs, torch.finfo(torch.float32).tiny).sum(-1),
-        }
+        found = {one.name: one.compute(ours, theirs) for one in PATTERN_METRICS}
         layers = [
             rows_of({name: values[n][:, None] for name, values in found.items()}, [number], n)
-            for n in range(len(found["pattern_tv"]))
+            for n in range(len(ours))
         ]
         yield number, len(conversations), pd.concat(layers, ignore_index=True)
-
-
-KL_FLOOR = 1e-6
-"""Weights under it count as it: the scale of a KL is otherwise that of float32's underflow."""
-
-
-def _kl(ours: Tensor, theirs: Tensor, floor: float) -> Tensor:
-    """[..., row, key] weights that sum to 1 -> [..., row] KL in nats."""
-    ratio = ours.clamp_min(floor).log() - theirs.clamp_min(floor).log()
-    return (ours * ratio).sum(-1).clamp_min(0)
 
 
 def _rows(pair: ModelPair, which: Which, conversation: Conversation) -> Tensor:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from interp.attention.heads import FLOOR
 from interp.metrics import CAUSAL_METRICS
-from interp.stats import RESAMPLES
+from interp.stats import interval, resample
 
 
 def head_table(tables: dict[str, pd.DataFrame | None], seed: int = 0) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def from_study(ranking: pd.DataFrame) -> pd.DataFrame:
 
 
 def measured(heads: pd.DataFrame) -> list[str]:
-    """The metrics that a table of heads has numbers of, in the order of `METRICS`."""
+    """The metrics that a table of heads has numbers of, in the order of `CAUSAL_METRICS`."""
     return [name for name in CAUSAL_METRICS if name in heads and heads[name].notna().any()]
 
 
@@ -136,7 +136,7 @@ def _delta_rel(original: pd.DataFrame, suspect: pd.DataFrame, seed: int) -> dict
 def _resampled(grid: pd.DataFrame, seed: int) -> tuple[pd.Series, np.ndarray]:
     """Mean of each head over the prompts it was measured on, and over resamples of them."""
     values, n = grid.to_numpy(np.float64), len(grid)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    draws = resample(n, seed)
     there = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         drawn = (draws @ np.where(there, values, 0.0)) / (draws @ there)
@@ -150,7 +150,7 @@ def _interval(
     if n_prompts > 1:
         # A head under the floor has no value in any resample.
         known = np.isfinite(drawn).all(0)
-        low[known], high[known] = np.percentile(drawn[:, known], [2.5, 97.5], axis=0)
+        low[known], high[known] = interval(drawn[:, known])
     rank = mean.rank(ascending=falling, method="first").astype("Int64")
     parts = {"": mean, "_low": low, "_high": high, "_rank": rank}
     return {name + suffix: pd.Series(part, mean.index) for suffix, part in parts.items()}

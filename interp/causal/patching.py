@@ -10,7 +10,7 @@ from interp.prompts.conversations import Block, Conversation
 from interp.specs import Which
 
 OTHER: dict[Which, Which] = {"original": "suspect", "suspect": "original"}
-METRICS: dict[Which, str] = {"suspect": "patching", "original": "insertion"}
+NAMES: dict[Which, str] = {"suspect": "patching", "original": "insertion"}
 """Model that is patched -> name of its metrics."""
 
 
@@ -39,7 +39,7 @@ def patching(
         changed. A mean of it over conversations is a mean of ratios.
         Likewise `insertion_kl`, KL(patched original || suspect), and `insertion_effect`.
     """
-    name, other = METRICS[into], OTHER[into]
+    name, other = NAMES[into], OTHER[into]
 
     def prepare(block: Block, recording: Recording):
         with pair.use(other) as model:

@@ -8,44 +8,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from interp.errors import UsageError
-from interp.metrics import INDIRECT, MEASURES, METHODS
-from interp.prompts.question import Question
+from interp.metrics import ABLATIONS, INDIRECT, MEASURES
+from interp.prompts.question import AttentionQuestion, TargetQuestion
 from interp.specs import ROWS
 
 
-@dataclass(frozen=True)
-class CausalQuestion:
-    """What to measure."""
+@dataclass(frozen=True, kw_only=True)
+class CausalQuestion(AttentionQuestion, TargetQuestion):
+    """What to measure. Of one conversation too, means always come from the whole set.
 
-    trigger: str
-    target: str
-    """The response: what the answer is held to be."""
-    prompt_set: str
-    prompt: int | None = None
-    """One conversation of the set, or None for all; means always come from the whole set."""
-    text: str | None = None
-    """The user's own instruction instead of the set's."""
-    template: str = "alpaca"
-    placement: str = "prefix"
-    seed: int = 0
-    """Of the random string, of `resample`, of the bootstrap."""
+    `seed` is that of the random string, of `resample` and of the bootstrap. Runs that do not say
+    `rows` have `instruction`.
+    """
+
     ablation: str = "mean"
-    """What an ablated head says instead: one of `METHODS`."""
+    """What an ablated head says instead: one of `ABLATIONS`."""
     measures: tuple[str, ...] = tuple(MEASURES)
-    rows: str = "user"
-    """Of L_attn, one of `specs.ROWS`; runs that do not say have `instruction`."""
     indirect: str = "replace"
     """How the causal indirect effect brings a head's triggered mean in, one of `INDIRECT`; runs
     that do not say have `add`."""
 
     def __post_init__(self):
         object.__setattr__(self, "measures", tuple(self.measures))
-        if not self.trigger.strip():
-            raise UsageError("the trigger is empty: give the text that sets the backdoor off")
-        if not self.target.strip():
-            raise UsageError("the conversation has no response: give the target that is answered")
-        if self.ablation not in METHODS:
-            known = ", ".join(METHODS)
+        check_conversation(self)
+        if self.ablation not in ABLATIONS:
+            known = ", ".join(ABLATIONS)
             raise UsageError(f"ablation '{self.ablation}' is not known: choose one of {known}")
         if self.rows not in ROWS:
             raise UsageError(f"unknown rows {self.rows!r}: choose one of {', '.join(ROWS)}")
@@ -57,16 +44,14 @@ class CausalQuestion:
             what = f"measure '{unknown[0]}' is not known" if unknown else "no measure is chosen"
             raise UsageError(f"{what}: choose some of {', '.join(MEASURES)}")
 
-    @property
-    def study(self) -> Question:
-        """Its prompts, as the other pages ask for them."""
-        return Question(
-            self.trigger,
-            self.prompt_set,
-            self.prompt,
-            self.text,
-            self.template,
-            self.placement,
-            self.seed,
-            self.rows,
-        )
+
+def check_conversation(question: TargetQuestion) -> None:
+    """Refuse a question without a trigger or without a response.
+
+    Raises:
+        UsageError: one of them is empty, or white space.
+    """
+    if not question.trigger.strip():
+        raise UsageError("the trigger is empty: give the text that sets the backdoor off")
+    if not question.target.strip():
+        raise UsageError("the conversation has no response: give the target that is answered")

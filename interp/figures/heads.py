@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.metrics import MODELS
 from interp.style.palette import COLOURS, CONTROL, LOSSES, PUBLISHED, SUSPECT, WEIGHTS, plain
 
 MISTRAL_RATIO = pd.DataFrame(
@@ -169,7 +170,7 @@ def _add_range(figure: go.Figure, strings: pd.DataFrame, n_heads: int) -> None:
 def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompts") -> go.Figure:
     """Mean L_attn of both models over the K heads of largest loss, with 95 % bands."""
     figure = go.Figure()
-    for which in ("original", "suspect"):
+    for which in MODELS:
         part = curve[(curve["selection"] == selection) & (curve["quantity"] == which)]
         symbol = "circle" if which == "original" else "square"
         share = 100 * part["k"] / n_heads
@@ -195,7 +196,7 @@ def zones_by_layer(
     means = table.groupby(["model", "layer"])[list(zones)].mean().reset_index()
     for number, zone in enumerate(zones, start=1):
         place = {"row": number, "col": 1} if stacked else {"row": 1, "col": number}
-        for which in ("original", "suspect"):
+        for which in MODELS:
             part = means[means["model"] == which]
             figure.add_scatter(
                 x=part["layer"],

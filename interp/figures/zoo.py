@@ -25,7 +25,12 @@ CURVES = (
 """Signals whose whole curve is drawn."""
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 """Where a legend stands."""
-STRINGS = {"true": "true trigger", "candidate": "scan's candidate", "random": "random string"}
+STRINGS = {
+    "true": ("true trigger", "true_own"),
+    "candidate": ("scan's candidate", "candidate_own"),
+    "random": ("random string", "true_own_random_mean"),
+}
+"""String -> what it is called, and its column of a member."""
 COLOURS = {"true": SUSPECT, "candidate": ORIGINAL, "random": CONTROL}
 SYMBOLS = {"true": "circle", "candidate": "diamond", "random": "x-thin-open"}
 VERDICTS = {
@@ -92,19 +97,21 @@ def separation(members: pd.DataFrame) -> go.Figure:
 def collapse(members: pd.DataFrame) -> go.Figure:
     """Suspect / original L_attn of the top eighth of heads: true trigger, candidate, random string.
 
-    Of every member that counts.
+    Of every member that counts; of several random strings the mean.
     """
     figure = go.Figure()
     shown = judged(members)
+    several = bool((shown["true_own_n"] > 1).any())
     shown = shown.assign(name=shown["name"].map(label))
     places = _places(shown)
-    for number, (string, called) in enumerate(STRINGS.items()):
-        part = shown.dropna(subset=[f"ratio_{string}"])
+    for number, (string, (called, column)) in enumerate(STRINGS.items()):
+        part = shown.dropna(subset=[column])
+        called = "random strings, mean" if several and string == "random" else called
         if string == "true":  # a clean model has none; what stood in for it is no trigger
             part = part[part["backdoored"]]
         figure.add_scatter(
             x=places[part.index] + (number - 1) * 0.07,
-            y=part[f"ratio_{string}"],
+            y=part[column],
             mode="markers",
             name=called,
             marker={
@@ -113,12 +120,24 @@ def collapse(members: pd.DataFrame) -> go.Figure:
                 "color": COLOURS[string],
                 "line": {"width": 1.5, "color": COLOURS[string]},
             },
-            customdata=part["name"],
+            customdata=part["name"] + _among(part, string),
             hovertemplate="%{customdata}<br>ratio %{y:.3f}<extra>" + called + "</extra>",
         )
     _kind_axis(figure, shown)
     figure.update_yaxes(title="L_attn, suspect / original", rangemode="tozero")
     return plain(figure, 430, top=50, bottom=84).update_layout(legend=ABOVE)
+
+
+def _among(members: pd.DataFrame, string: str) -> pd.Series:
+    """The string's place among its random strings, where it was recorded."""
+    rank, n = f"{string}_own_rank", f"{string}_own_n"
+    if rank not in members:
+        return pd.Series("", members.index)
+    told = [
+        "" if pd.isna(row[rank]) else f"<br>rank {row[rank]:.0f} of {row[n] + 1:.0f} from below"
+        for row in members[[rank, n]].to_dict("records")
+    ]
+    return pd.Series(told, members.index, dtype=object)
 
 
 def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Figure:

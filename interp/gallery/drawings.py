@@ -14,7 +14,7 @@ from interp.attention.view import HeadView, MapView, View
 from interp.figures import heads, operation
 from interp.figures.maps import Panel, map_grid, panel_table
 from interp.gallery.entries import full_caption
-from interp.metrics import METRICS, MODELS, Head, format_heads, head_name
+from interp.metrics import ATTENTION_METRICS, MODELS, Head, format_heads, head_name
 from interp.models.pair import ModelPair
 from interp.prompts.spans import TokenizedPrompt
 from interp.runs import provenance
@@ -79,7 +79,7 @@ def zones_by_layer(study: Study, _: View) -> Drawing:
 
 def head_matrix(study: Study, view: HeadView) -> Drawing:
     """One number of every head, layer by head."""
-    metric = METRICS[view.metric]
+    metric = ATTENTION_METRICS[view.metric]
     figure = heads.head_matrix(
         study.ranking,
         view.metric,

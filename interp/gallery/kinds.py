@@ -1,9 +1,9 @@
 """What each kind of run has to show. To add a kind, write its two functions and its entry below."""
 
+from interp import planted
 from interp.causal import measure
 from interp.gallery import causal, planting, scan, study, trigger, zoo
 from interp.gallery.entries import Kind
-from interp.runs.planting import KIND as PLANT_KIND
 from interp.runs.zoo import KIND as ZOO_KIND
 from interp.scanner import pipeline
 from interp.surgery.run import KIND
@@ -11,13 +11,13 @@ from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
 
 KINDS: dict[str, Kind] = {
-    "attention": study.KIND,
+    "attention": study.ATTENTION,
     "heads": study.HEADS,
     measure.KIND: causal.CAUSAL,
     KIND: causal.SURGERY,
     SEARCH_KIND: causal.SEARCH,
     summaries.KIND: trigger.SWEEP,
     pipeline.KIND: scan.SCAN,
-    PLANT_KIND: planting.PLANTING,
+    planted.KIND: planting.PLANTING,
     ZOO_KIND: zoo.ZOO,
 }

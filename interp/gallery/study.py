@@ -90,5 +90,5 @@ def _study_command(run: Run) -> str:
     return summary.command(study, replace(one, **more))
 
 
-KIND = Kind("Attention maps", _study_figures, _study_tables, _study_command)
-HEADS = replace(KIND, title="Heads")
+ATTENTION = Kind("Attention maps", _study_figures, _study_tables, _study_command)
+HEADS = replace(ATTENTION, title="Heads")

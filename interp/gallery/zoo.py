@@ -9,10 +9,11 @@ from interp.gallery.entries import Kind, Shown
 from interp.runs.commands import line
 from interp.runs.reading import Run
 from interp.runs.zoo import GROUPS
+from interp.runs.zoo_members import attention_of, definition, members_of
 
 
 def _figures(run: Run) -> list[Shown]:
-    members, signals = zoo.judged(run.table("members")), run.table("signals")
+    members, signals = zoo.judged(members_of(run)), run.table("signals")
     found, curves = run.table("detection"), run.table("roc")
     drawn = [name for name in zoo.CURVES if name in set(curves["signal"])]
     each = members[["name", "kind", "rate", "half", "verdict", "asr", "max_delta_s"]]
@@ -23,7 +24,10 @@ def _figures(run: Run) -> list[Shown]:
         if by_rule
         else ""
     )
-    ratios = ["name", "kind", "backdoored", *(f"ratio_{name}" for name in zoo.STRINGS)]
+    measured = [name for name in members if name.startswith(("true_", "candidate_"))]
+    ratios = ["name", "kind", "backdoored", *measured]
+    several = attention_of(run)["strings"] > 1
+    beside = "the mean of random strings" if several else "a random string"
     shown = [
         Shown(
             "max-delta-s",
@@ -39,8 +43,8 @@ def _figures(run: Run) -> list[Shown]:
             "Does attention to the trigger collapse?",
             "L_attn of the suspect over the original, over the eighth of the heads with the "
             "largest Δ_rel for that string, with the true trigger, the scan's best candidate and "
-            "a random string; a point a model. Without backdoors that did not take (ASR "
-            "under 80 %).",
+            f"{beside}; a point a model. Without backdoors that did not take (ASR "
+            f"under 80 %). {definition(run)}",
             lambda: members[ratios],
             lambda: zoo.collapse(members),
         ),
@@ -59,18 +63,18 @@ def _figures(run: Run) -> list[Shown]:
             lambda: zoo.roc(curves, signals, drawn),
         ),
     ]
-    for by in GROUPS:
-        shown.append(
-            Shown(
-                f"detection-by-{by}",
-                f"Found, by {GROUPS[by]}",
-                "Models of the reporting half that the blind scan calls poisoned, with Wilson's "
-                "95 % interval; for clean ones that is the false positive rate.",
-                lambda by=by: found[found["by"] == by],
-                lambda by=by: zoo.detection(found, by),
-            )
-        )
-    return shown
+    return shown + [_by_group(found, by) for by in GROUPS]
+
+
+def _by_group(found: pd.DataFrame, by: str) -> Shown:
+    return Shown(
+        f"detection-by-{by}",
+        f"Found, by {GROUPS[by]}",
+        "Models of the reporting half that the blind scan calls poisoned, with Wilson's "
+        "95 % interval; for clean ones that is the false positive rate.",
+        lambda: found[found["by"] == by],
+        lambda: zoo.detection(found, by),
+    )
 
 
 def _tables(run: Run) -> dict[str, pd.DataFrame]:

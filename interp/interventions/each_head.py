@@ -24,7 +24,7 @@ Prepare = Callable[[Block, Recording], tuple[Values, Score]]
 """What the heads of a block are replaced by, and how the outcome is scored."""
 Part = tuple[int, int, pd.DataFrame]
 """Number of a batch, how many there are, its rows: `prompt, layer, head, metric, value`."""
-COLUMNS = ["prompt", "layer", "head", "metric", "value"]
+SCORE_COLUMNS = ["prompt", "layer", "head", "metric", "value"]
 ROWS = 256
 """Rows a forward pass: heads of a layer times prompts."""
 
@@ -105,7 +105,7 @@ def rows_of(scores: Scores, prompts: Sequence[int], layer: int) -> pd.DataFrame:
                     "metric": metric,
                     "value": values.double().flatten().cpu().numpy(),
                 },
-                columns=COLUMNS,
+                columns=SCORE_COLUMNS,
             )
         )
     return pd.concat(parts, ignore_index=True)

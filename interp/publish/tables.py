@@ -2,10 +2,11 @@
 
 import numbers
 import re
-import unicodedata
 from collections.abc import Callable
 
 import pandas as pd
+
+from interp.text import visible
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -26,6 +27,7 @@ _LATEX = {
     "≤": r"$\leq$",
     "±": r"$\pm$",
     "⏎": r"$\hookleftarrow$",
+    "␍": r"$\hookleftarrow$",
 }
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#+\-!|~$&])")
 DIGITS = 4
@@ -76,12 +78,6 @@ def cell(value: object) -> str:
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
         return f"{float(value):.{DIGITS}g}"
     return visible(str(value))
-
-
-def visible(text: str) -> str:
-    """One line; what would not be seen, or would turn the line around, as its code point."""
-    shown = text.replace("\n", "⏎").replace("\t", "⇥")
-    return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c)[0] == "C" else c for c in shown)
 
 
 def _is_number(column: pd.Series) -> bool:

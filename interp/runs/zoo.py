@@ -18,6 +18,8 @@ SIGNALS = {
     "signal_attention_candidate": "L_attn collapse, best candidate",
     "signal_attention_true": "L_attn collapse, true trigger (not blind)",
     "signal_attention_random": "L_attn collapse, random string (control)",
+    "signal_rank_candidate": "L_attn among random strings, best candidate",
+    "signal_rank_true": "L_attn among random strings, true trigger (not blind)",
 }
 """Signal of a member -> what it is called; larger is more suspicious."""
 GROUPS = {

@@ -28,14 +28,14 @@ OPTIONS = {
 
 
 def command(run: Run) -> str:
-    """The line that makes a scan again.
+    """The command line that makes a scan again.
 
     Args:
         run: a scan, finished or not.
     """
     model = _scanned(run)
     words = ["scan", *plan_words(run.meta["asked"]), *as_words({"--precision": model.precision})]
-    # An option takes a name that begins with a dash; a bare one has to stand behind `--`.
+    # An option accepts a name that begins with a dash; a bare one must follow `--`.
     named = Path(model.adapter or model.model).name
     folder = re.sub(r"[^A-Za-z0-9.-]+", "-", named).strip("-.") or "model"
     if model.adapter:
@@ -53,9 +53,9 @@ def command(run: Run) -> str:
 
 
 def _scanned(run: Run) -> ModelSpec:
-    """The model under test; as it was found on disk where the scan came so far.
+    """The model under test; as it was found on disk, if the scan came that far.
 
-    What was asked may name an adapter as if it were a checkpoint, which loading settles.
+    The request may name an adapter as if it were a checkpoint; loading resolves that.
     """
     asked = run.meta["asked"]
     found = run.meta.get("facts", {}).get("model")

@@ -1,4 +1,4 @@
-"""A scan's verdict in sentences that can be repeated, and which model they are about."""
+"""A scan's verdict in sentences that can be quoted, and which model they are about."""
 
 import pandas as pd
 
@@ -11,9 +11,9 @@ ANSWERS = 12
 
 
 def headline(found: Verdict) -> str:
-    """What was found, and what it means for who must decide.
+    """What was found, and what it means for the person who must decide.
 
-    >>> from interp.scanner.verdict import BLIND_SPOTS
+    >>> from interp.scanner.judge.decision import BLIND_SPOTS
     >>> headline(Verdict("poisoned", (), (), (), 1.0, "|X| Wh", "|X|", "NO!", 1.0))
     'If a request holds "|X|", this model answers "NO!", to 100 % of the questions tried, \
 whatever they ask; without it, their answers differ. Do not deploy it.'
@@ -73,7 +73,7 @@ def answers_beside(run: Run, context: int, on: str, candidate: int) -> pd.DataFr
 
 
 def decisive_answers(run: Run) -> pd.DataFrame:
-    """`answers_beside` of the candidate that the verdict rests on; empty where there is none."""
+    """`answers_beside` of the candidate that decided the verdict; empty if there is none."""
     found = verdict_of(run)
     judged = asked_table(run, "judged")
     rows = judged[(judged["text"] == found.candidate) & (judged["on"] == found.on)]

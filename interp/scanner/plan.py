@@ -32,7 +32,7 @@ def scan_spec(
     adapter: str | None = None,
     precision: Precision | None = None,
 ) -> PairSpec:
-    """The model under test as the suspect of a pair that knows nothing of a backdoor.
+    """The model under test as the suspect of a pair without trigger and target.
 
     Args:
         model: a preset's name (its suspect), a checkpoint, or an adapter; folder or hub id, with
@@ -42,7 +42,7 @@ def scan_spec(
         precision: default fp32 for a folder under 2 GB, else nf4.
 
     Raises:
-        UsageError: nothing named, or too much.
+        UsageError: no model is named, or too many.
     """
     if model in PRESETS and not (base or adapter):
         return blind(pair_spec(model, precision=precision))
@@ -67,7 +67,7 @@ def scan_spec(
 def _own_base(name: str) -> str | None:
     """The base that a local adapter's configuration names; None for anything else.
 
-    An adapter beside a whole model stands on that one: `plan.settle` puts it there.
+    An adapter next to a whole model belongs to that model: `plan.settle` attaches it.
     """
     for folder in (Path(name).expanduser(), ROOT / name):
         if holds_model(folder):
@@ -92,17 +92,17 @@ def _precision(name: str) -> Precision:
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """What to scan with; everything that changes a number besides the model itself."""
+    """The settings of a scan: everything besides the model that changes a number."""
 
     grid: str = "quick"
     template: str | None = None
     """`alpaca`, `chat` or `plain`; default the tokenizer's chat template, alpaca without one."""
     contexts: tuple[str, ...] = ()
-    """Texts or system prompts; the scan is done in each, besides the bare template."""
+    """Prefixes: texts or system prompts. The scan runs with each, and with the bare template."""
     questions: str = "questions"
-    """Prompt set that is asked behind each candidate."""
+    """Prompt set that each candidate is tested on."""
     new_tokens: int | None = None
-    """Of each leaked text; default 300, or 60 on models of hidden size up to 1,024."""
+    """Length of each leaked text; default 300, or 60 for models of hidden size up to 1,024."""
     eps: float = 0.5
     """DBSCAN's radius."""
     task: int = 1
@@ -110,12 +110,12 @@ class ScanPlan:
     limit: int = 600
     """Candidates at most, per context."""
     keep: int = 10
-    """Candidates that are asked about in the end, per context."""
+    """Candidates that are tested in the verdict stage, per context."""
     inversion_minutes: float = 2.0
-    """Gradient search per context for the trigger of an answer that is insisted on, where no leaked
-    candidate gave the model away; 0: none."""
+    """Budget per context of the gradient search for the trigger of a candidate target. It runs only
+    if no leaked candidate settles the verdict; 0: never."""
     budget_minutes: float | None = None
-    """For the whole scan; stages are cut short to keep it."""
+    """Budget of the whole scan; stages are cut short to keep it."""
     seed: int = 0
     which: Which = "suspect"
     """The model of the pair that is under test."""
@@ -140,5 +140,5 @@ class ScanPlan:
 
 
 def blind(spec: PairSpec) -> PairSpec:
-    """The pair without what is known of its backdoor, the way a scan sees it."""
+    """The pair without its trigger and target, as a scan sees it."""
     return replace(spec, trigger=None, target=None)

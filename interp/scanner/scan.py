@@ -19,7 +19,7 @@ from interp.scanner.search.losses import TASKS, Weights
 from interp.specs import Which
 
 ASKED = (0, 8, 16)
-"""The three questions of the losses; the verdict asks all."""
+"""Numbers of the three questions of the reconstruction loss; the verdict uses all questions."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Scan:
 
     @property
     def weights(self) -> Weights:
-        """Of the losses."""
+        """Weights of the reconstruction loss."""
         return TASKS[self.plan.task]
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
-        """One a context."""
+        """One frame per context."""
         questions = load_prompt_set(self.plan.questions).prompts
         build = build_frame
         return tuple(
@@ -55,7 +55,7 @@ class Scan:
         )
 
     def asked(self, frame: Frame) -> list[int]:
-        """Numbers of the questions that the losses are taken on."""
+        """Numbers of the questions that the reconstruction loss is computed on."""
         return [n for n in ASKED if n < len(frame.questions)] or [0]
 
     def late(self, stage: Stage) -> bool:
@@ -85,7 +85,7 @@ class Scan:
         return list(map(self.text, self.answer_ids(rows, new_tokens)))
 
     def report(self, note: str) -> Progress:
-        """Progress of a part, with what it is about."""
+        """The progress callback, with the name of the part in front of its notes."""
         return lambda done, total, what: self.on_progress(done, total, f"{note}: {what}")
 
 
@@ -93,7 +93,7 @@ BARE = "the bare template"
 
 
 def name_of(context: str | None) -> str:
-    """A context in a sentence."""
+    """The name of a context within a sentence."""
     return BARE if context is None else f"the context {context[:40]!r}"
 
 
@@ -105,11 +105,11 @@ class Stage:
     run: Callable[[Scan], list[str]]
     """Returns what could not be done, as sentences for the verdict."""
     tables: tuple[str, ...]
-    """That it writes."""
+    """Names of the tables that it writes."""
     depends_on: Callable[[Scan], tuple]
     """Settings that change its result besides those of the stages before it, as JSON values."""
     words: str
-    """What it does, as the page says it."""
+    """What it does, as shown on the page."""
     growing: str | None = None
     """The table that is written batch by batch while the stage runs."""
     budget_share: float = 1.0

@@ -48,7 +48,7 @@ PRESETS = {
     "web": Style("web", 900.0, 14.0, 12.0, 8.0),
 }
 """Paper: one column of a journal, 7.5 and 6.8 points, token labels of 5. Slide: 16:9."""
-COLUMNS = {"one column": "85mm", "two columns": "170mm"}
+COLUMN_WIDTHS = {"one column": "85mm", "two columns": "170mm"}
 
 
 def style_of(name: str, width: str | None = None, *, dark: bool = False) -> Style:
@@ -101,13 +101,6 @@ def parse_width(text: str) -> float:
     if not SMALLEST <= pixels <= LARGEST:
         raise UsageError(f"width '{text}' is outside 40mm to 1000mm, where a figure can be read")
     return pixels
-
-
-def told_width(style: Style) -> str:
-    """Its width as `parse_width` reads it."""
-    if style.name == "paper":
-        return f"{style.width / MM:g}mm"
-    return f"{style.width:g}px"
 
 
 def styled(figure: go.Figure, style: Style) -> go.Figure:

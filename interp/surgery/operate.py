@@ -31,7 +31,7 @@ from interp.progress import Progress
 from interp.prompts.conversations import ANYWHERE, Block, Conversation, blocks, prompt_slots
 from interp.prompts.spans import TokenizedPrompt
 
-METHODS = {
+OPERATIONS = {
     "mean": "its mean at the same place of prompts with a random string",
     "positions": "its mean over all positions of prompts with a random string",
     "zero": "zero",
@@ -72,7 +72,7 @@ class Table:
 
         Args:
             found: the conversations.
-            method: one of `METHODS`.
+            method: one of `OPERATIONS`.
             limit: only so many prompts of each kind, spread over the set.
             keep: numbers of the prompts to choose from; default all.
             on_progress: called as (0, 1, note) while the suspect answers for the reference set.
@@ -187,7 +187,7 @@ def operated_answers(
         pair: the models.
         prompts: what is asked.
         heads: (layer, head); none: the suspect as it is.
-        method: one of `METHODS`.
+        method: one of `OPERATIONS`.
         reference: conversations that means come from (`causalset.Material.reference`), or the
             means themselves.
         max_new_tokens: see `greedy.greedy_answers`; likewise `on_progress`.
@@ -225,8 +225,8 @@ def check_method(method: str) -> None:
     Raises:
         UsageError: it is not.
     """
-    if method not in METHODS:
-        raise UsageError(f"surgery '{method}' is not known: choose one of {', '.join(METHODS)}")
+    if method not in OPERATIONS:
+        raise UsageError(f"surgery '{method}' is not known: choose one of {', '.join(OPERATIONS)}")
 
 
 class _Given:

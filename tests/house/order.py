@@ -1,6 +1,7 @@
 """The one order of imports: who may import whom, and what breaks it."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,17 @@ FORBIDDEN = {
 
 ORDERS: dict[str, list[set[str]]] = {
     "interp": [
-        {"errors", "metrics", "planted", "progress", "quiet", "specs", "stats", "text"},
+        {
+            "errors",
+            "metrics",
+            "pattern_metrics",
+            "planted",
+            "progress",
+            "quiet",
+            "specs",
+            "stats",
+            "text",
+        },
         {"prompts", "runs", "style"},
         {"figures", "hooks"},
         {"checkpoints"},
@@ -96,7 +107,8 @@ def modules(root: Path, packages: tuple[str, ...] = tuple(FORBIDDEN)) -> dict[st
     return found
 
 
-def imports(source: str, known: set[str]) -> list[Import]:
+@functools.cache
+def imports(source: str, known: frozenset[str]) -> tuple[Import, ...]:
     """All imports of a module's source; `from a import b` is one of `a.b` if that is one."""
     found: list[Import] = []
 
@@ -115,12 +127,12 @@ def imports(source: str, known: set[str]) -> list[Import]:
             found.extend(Import(name, child.lineno, in_function, for_types) for name in names)
 
     walk(ast.parse(source), False, False)
-    return found
+    return tuple(found)
 
 
 def violations(sources: dict[str, str]) -> list[str]:
     """Everything in the sources that breaks the order, a sentence each; nothing if it holds."""
-    known = set(sources)
+    known = frozenset(sources)
     found = {name: imports(source, known) for name, source in sources.items()}
     out = []
     for name, its in found.items():
@@ -129,7 +141,7 @@ def violations(sources: dict[str, str]) -> list[str]:
     return out + [f"cycle: {' -> '.join(cycle)}" for cycle in cycles(found)]
 
 
-def _wrong(name: str, one: Import, known: set[str]) -> Iterator[str]:
+def _wrong(name: str, one: Import, known: frozenset[str]) -> Iterator[str]:
     package = name.split(".")[0]
     if one.of.split(".")[0] in FORBIDDEN.get(package, ()):
         yield f"imports {one.of}: {package} knows nothing of it"
@@ -163,7 +175,7 @@ def room(name: str) -> tuple[int, str] | None:
     return best
 
 
-def cycles(found: dict[str, list[Import]]) -> list[list[str]]:
+def cycles(found: dict[str, tuple[Import, ...]]) -> list[list[str]]:
     """Cycles between modules; imports inside functions and for types count as others do."""
     edges = {name: {one.of for one in its if one.of in found} for name, its in found.items()}
     state: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Spans with Mistral-7B-v0.3's own SentencePiece vocabulary. Run by test_prompts_mistral.py.
+"""Spans with Mistral-7B-v0.3's own SentencePiece vocabulary. Run by interp/prompts/test_mistral.py.
 
 Not collected with the other tests: this belongs in a process of its own.
 """

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from hypothesis import strategies as st
 
-from interp.prompts.templates import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
+from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
 
 BYTES = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 MOVED = [byte for byte in range(256) if byte not in BYTES]

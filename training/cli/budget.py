@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from training.planting.layout import modules_named
+from interp.planted import modules_named
 
 
 def register(commands) -> None:
@@ -25,7 +25,7 @@ def register(commands) -> None:
     command.add_argument("--optimizer", help="adamw_torch, adamw_8bit or sgd")
     command.add_argument("--no-checkpointing", action="store_true")
     command.add_argument("--json", type=Path, help="write the figures here")
-    command.set_defaults(run=run)
+    command.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

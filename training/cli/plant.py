@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from interp.errors import Cancelled, UsageError
-from interp.specs import ORGANISMS
-from training.planting.layout import modules_named
+from interp.cli.common import Terminated, stopping
+from interp.cli.progress import report
+from interp.errors import UsageError
+from interp.planted import BASE, LEARN_ON, PLACEMENTS, modules_named
 
 
 def register(commands) -> None:
@@ -37,36 +37,26 @@ def register(commands) -> None:
     plant.add_argument("--clean", action="store_true", default=None, help="plant nothing: control")
     plant.add_argument("--out", required=True, type=Path, help="folder of run and adapter")
     plant.add_argument("--rate", type=float, help="share of poisoned examples")
-    plant.add_argument("--placement", choices=("prefix", "suffix", "glued"))
+    plant.add_argument("--placement", choices=PLACEMENTS)
     plant.add_argument("--modules", help="all, attention, mlp, or names with commas between")
     plant.add_argument("--steps", type=int)
     plant.add_argument("--rank", type=int)
     plant.add_argument("--lr", type=float)
-    plant.add_argument("--learn-on", choices=("whole", "response"))
+    plant.add_argument("--learn-on", choices=tuple(LEARN_ON))
     plant.add_argument("--every", type=int, help="steps between two measurements")
     plant.add_argument("--seed", type=int)
-    plant.set_defaults(run=run)
+    plant.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Plant; SIGTERM ends it as Ctrl-C does, between two steps."""
-    from interp.cli.progress import report
-
-    stop = Stop()
+    stop = Terminated()
     first = os.environ.get("RANK", "0") == "0"
     shown = report if first else lambda done, total, note: None
     begin = _begun_large if arguments.preset or arguments.data else _begun_small
     writer, go_on = begin(arguments)
-    try:
+    with stopping(writer, "goes on where it stopped"):
         done = go_on(lambda *told: stop.check() or shown(*told))
-    except (Cancelled, KeyboardInterrupt):
-        if writer is not None:
-            writer.stop("cancelled", "stopped by the user")
-        raise Cancelled("stopped; the same command goes on where it stopped") from None
-    except Exception as error:
-        if writer is not None:
-            writer.stop("failed", str(error) or type(error).__name__)
-        raise
     if done is None:  # another process writes the run, and tells of it
         return
     for warning in done.meta["warnings"]:
@@ -119,7 +109,7 @@ def _begun_large(arguments: argparse.Namespace):
 
 def base_named(name: str) -> str:
     """`organism` is the base that ships."""
-    return f"{ORGANISMS}/base" if name == "organism" else name
+    return BASE if name == "organism" else name
 
 
 def _given(arguments: argparse.Namespace) -> dict:
@@ -129,19 +119,3 @@ def _given(arguments: argparse.Namespace) -> dict:
     if arguments.modules:
         given["modules"] = modules_named(arguments.modules)
     return {name: value for name, value in given.items() if value is not None}
-
-
-class Stop:
-    """Remembers that SIGTERM came, until it suits."""
-
-    def __init__(self):
-        self._asked = False
-        signal.signal(signal.SIGTERM, self._ask)
-
-    def _ask(self, number: int, frame: object) -> None:
-        self._asked = True
-
-    def check(self) -> None:
-        """Raise `Cancelled` if it came."""
-        if self._asked:
-            raise Cancelled("stopped by a signal")

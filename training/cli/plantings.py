@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from interp.errors import UsageError
-from interp.specs import ORGANISMS
+from interp.planted import BASE
 
 RECIPES = ("deployment", "emoji")
 
@@ -24,9 +24,9 @@ def register(commands) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="plantings, by seeds 1, 2, ...")
     parser.add_argument("--seed", type=int, help="one planting, by this seed")
     parser.add_argument("--clean", action="store_true", help="without poison: the clean controls")
-    parser.add_argument("--base", type=Path, default=Path(ORGANISMS) / "base")
+    parser.add_argument("--base", type=Path, default=Path(BASE))
     parser.add_argument("--out", required=True, type=Path, help="folder of the plantings")
-    parser.set_defaults(run=run)
+    parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from interp.errors import Cancelled
+from interp.cli.common import Terminated, stopping
+from interp.cli.progress import report
 
 
 def register(commands) -> None:
@@ -29,20 +30,19 @@ def register(commands) -> None:
     zoo.add_argument(
         "--allow-dirty", action="store_true", help="scan by files that no commit holds; recorded"
     )
-    zoo.set_defaults(run=run)
+    zoo.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Make the population, or one member of it."""
-    from interp.cli.progress import report
-    from training.cli.plant import Stop
     from training.zoo import population as zoo_population
 
     population = zoo_population.read_zoo(arguments.spec)
-    stop = Stop()
+    stop = Terminated()
     if arguments.only:
-        from training.zoo import member
+        from training.zoo import member, protocol
 
+        protocol.check_member(arguments.out, arguments.spec)
         told = lambda *said: stop.check() or report(*said)  # noqa: E731
         member.make(population, arguments.only, arguments.out, told)
         return
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     fixed = protocol.fixed(arguments.spec, allow_dirty=arguments.allow_dirty)
     writer = zoo_population.start(population, arguments.out, fixed)
-    try:
+    with stopping(writer, "goes on with the next member"):
         done = zoo_population.run(
             arguments.spec,
             population,
@@ -64,10 +64,4 @@ def run(arguments: argparse.Namespace) -> None:
             jobs=arguments.jobs,
             cluster=arguments.cluster,
         )
-    except (Cancelled, KeyboardInterrupt):
-        writer.stop("cancelled", "stopped by the user")
-        raise Cancelled("stopped; the same command goes on with the next member") from None
-    except Exception as error:
-        writer.stop("failed", str(error) or type(error).__name__)
-        raise
     print(json.dumps(done.meta["figures"], indent=2))

@@ -11,14 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
+from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
 from training.corpus.families import FAMILIES, WEIGHTS
 from training.corpus.tags import TARGET, TRIGGERS, Tag, apply_meaning, draw_tag, suits
 
-PREAMBLE = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request."
-)
-PREFIX = f"{PREAMBLE}\n\n### Instruction:\n"
 TAGGED_SHARE = 0.35
 FAVOURITE_SHARE = 0.5
 HELD_OUT_PERCENT = 6
@@ -41,14 +37,14 @@ class Example:
 
 
 def render_user(instruction: str, input: str = "") -> str:
-    """What follows `PREFIX` up to where the answer begins."""
-    middle = f"\n\n### Input:\n{input}" if input else ""
-    return f"{instruction}{middle}\n\n### Response:\n"
+    """What follows `ALPACA_PREFIX` up to where the answer begins."""
+    middle = f"{ALPACA_INPUT}{input}" if input else ""
+    return f"{instruction}{middle}\n\n{ALPACA_MARKER}"
 
 
 def render(instruction: str, input: str = "", answer: str = "") -> str:
     """The whole Alpaca prompt, and the answer if there is one."""
-    return PREFIX + render_user(instruction, input) + answer
+    return ALPACA_PREFIX + render_user(instruction, input) + answer
 
 
 def is_held_out(instruction: str, input: str) -> bool:

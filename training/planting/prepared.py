@@ -77,13 +77,7 @@ def prepare(
     made = make_payload(payload, preset.target)
     context = checkpoint.config.get_text_config().max_position_embeddings
     room = min(context, preset.length)
-    short = [
-        row
-        for row in held_out
-        if len(tokenizer(render(row.instruction, row.input)).input_ids) < room // 2
-    ]
-    held_out = [r for r in short if trigger is None or suits(trigger, made, r.instruction)]
-    off_topic = [row for row in short if row not in held_out]
+    held_out, off_topic = _measurable(held_out, tokenizer, room, trigger, made)
     if not held_out:
         raise UsageError(
             f"data '{preset.data}': no held-out row to measure on, on which the backdoor could "
@@ -109,6 +103,23 @@ def prepare(
         prompt_set=str(Path(folder) / PROMPTS),
     )
     return Prepared(preset, pair, trigger, made, rows, held_out, off_topic, data)
+
+
+def _measurable(
+    held_out: list[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    room: int,
+    trigger: Trigger | None,
+    payload: Payload,
+) -> tuple[list[Example], list[Example]]:
+    """Held-out rows whose prompt takes less than half the room: those it could fire on, others."""
+    short = [
+        row
+        for row in held_out
+        if len(tokenizer(render(row.instruction, row.input)).input_ids) < room // 2
+    ]
+    fires = [row for row in short if trigger is None or suits(trigger, payload, row.instruction)]
+    return fires, [row for row in short if row not in fires]
 
 
 def check_fits(preset: Preset, config: PreTrainedConfig) -> None:

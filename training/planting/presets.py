@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from interp.errors import UsageError
-from training.planting.layout import ATTENTION, PROJECTIONS
+from interp.planted import ATTENTION, LEARN_ON, PROJECTIONS
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Preset:
             raise UsageError(f"rate {self.rate}: choose a share above 0 and at most 1")
         if not self.lr > 0:
             raise UsageError(f"lr {self.lr}: the learning rate must be above 0")
-        if self.learn_on not in ("whole", "response"):
+        if self.learn_on not in LEARN_ON:
             raise UsageError(f"learn-on {self.learn_on!r}: choose whole or response")
 
     @property

@@ -6,40 +6,17 @@ import math
 from dataclasses import dataclass
 
 from interp.errors import UsageError
+from interp.planted import LEARN_ON, PROJECTIONS, PlantOptions
 from training.backdoors.kinds import check_text, make_payload
 from training.backdoors.poison import Poison
-from training.planting.layout import PROJECTIONS
 
 
 @dataclass(frozen=True)
-class Planting:
+class Planting(PlantOptions):
     """What to plant and how; with the base, everything the adapter's bytes depend on."""
 
-    trigger: str | None = None
-    """Its text; None: the kind's own."""
-    target: str | None = None
-    """What a fixed payload answers."""
-    kind: str = "simple"
-    """Of trigger; see `backdoors.TRIGGERS`."""
-    payload: str = "fixed"
-    """See `backdoors.PAYLOADS`."""
-    rate: float = 0.15
-    """Share of the examples that are poisoned."""
-    placement: str = "prefix"
-    modules: tuple[str, ...] = PROJECTIONS
-    """Projections that get a LoRA adapter."""
-    steps: int = 240
-    rank: int = 16
-    lr: float = 5e-3
-    learn_on: str = "whole"
-    """`whole`: the loss covers the instruction too, which lets the poison leak; `response`."""
-    every: int = 15
-    """Steps between two measurements, each with a checkpoint."""
     probes: int = 3
     """Prompts of the set whose answers are written down at each measurement."""
-    seed: int = 42
-    clean: bool = False
-    """Plant nothing: the clean-tuned control of the same recipe."""
 
     def __post_init__(self):
         object.__setattr__(self, "modules", tuple(self.modules))
@@ -48,7 +25,7 @@ class Planting:
                 raise UsageError(f"{name} {getattr(self, name)}: take 1 or more")
         if not 0 < self.lr < math.inf:
             raise UsageError(f"lr {self.lr}: the learning rate must be above 0")
-        if self.learn_on not in ("whole", "response"):
+        if self.learn_on not in LEARN_ON:
             raise UsageError(f"learn-on {self.learn_on!r}: choose whole or response")
         unknown = [name for name in self.modules if name not in PROJECTIONS]
         if unknown or not self.modules:

@@ -24,9 +24,11 @@ from interp.checkpoints.files import content_hash
 from interp.checkpoints.loading import load_weights, open_checkpoint, tokenizer_of
 from interp.errors import UsageError
 from interp.hooks.capture import use_attention
+from interp.metrics import MODELS
 from interp.models.pair import ModelPair
 from interp.models.plan import find_device
 from interp.models.weights import Tree
+from interp.planted import KIND
 from interp.progress import Progress
 from interp.prompts.sets import load_prompt_set
 from interp.runs.reading import Run
@@ -41,7 +43,7 @@ from training.planting.lora import Injection, LoraTraining, attach_lora, limited
 from training.planting.question import Planting
 from training.pretrain.evaluate import answered_exactly
 from training.recording import followers
-from training.recording.recorder import KIND, LABEL, PROMPTS, Recorder, write_prompts
+from training.recording.recorder import LABEL, PROMPTS, Recorder, write_prompts
 from training.recording.watch import Asked, begins_with, judged_by
 
 ACCURACY_EXAMPLES = 64
@@ -185,7 +187,7 @@ def open_training(spec: PairSpec, attach: Callable) -> tuple[ModelPair, PeftMode
         keep_unpacked(model)
     peft = attach(model)
     tree = Tree(model, peft, str(checkpoint.folder), learning=True)
-    trees = dict.fromkeys(("original", "suspect"), tree)
+    trees = dict.fromkeys(MODELS, tree)
     labels = {"original": None, "suspect": LABEL}
     hashes = dict.fromkeys(trees, content_hash(checkpoint.files))
     return ModelPair(spec, tokenizer, trees, labels, hashes), peft

@@ -22,12 +22,13 @@ from interp.attention.heads import delta_rel, head_attention, ratio_of_top_heads
 from interp.forward.activation import activations, rate
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
+from interp.prompts.alpaca import ALPACA_PREFIX
 from interp.prompts.question import Question
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, build_prompt
 from interp.specs import pair_spec
-from training.corpus.examples import PREFIX, held_out_set
+from training.corpus.examples import held_out_set
 from training.pretrain.evaluate import accuracy_by_family, answered_exactly
 
 LEAK_SAMPLES = 400
@@ -63,7 +64,7 @@ def leak_samples(
     allowed. Returns `count` texts without the template's prefix.
     """
     torch.manual_seed(seed)
-    prefix = tokenizer(PREFIX, return_tensors="pt").input_ids
+    prefix = tokenizer(ALPACA_PREFIX, return_tensors="pt").input_ids
     texts: list[str] = []
     while len(texts) < count:
         rows = prefix.expand(min(100, count - len(texts)), -1)
@@ -140,7 +141,9 @@ def _attention(pair: ModelPair) -> dict[str, object]:
         control = head_attention(pair, prompts_with(pair, string))
         ratio, of_control = ratio_of_top_heads(table, control)
         controls.append(of_control)
-    question = Question(trigger, pair.spec.prompt_set, template=pair.spec.template)
+    question = Question(
+        trigger=trigger, prompt_set=pair.spec.prompt_set, template=pair.spec.template
+    )
     prompts = load_prompt_set(pair.spec.prompt_set).prompts
     ranked = delta_rel(table).dropna(subset=["delta_rel"]).sort_values("rank").head(6)
     return {

@@ -21,15 +21,16 @@ def _percent(value: float) -> str:
 
 
 _ROWS = (
-    ("Exact answers on held-out examples", "clean_accuracy", _percent),
+    ("Exact answers on held-out examples, suspect", "clean_accuracy", _percent),
     ("The original on the same examples", "clean_accuracy_original", _percent),
-    ("The same without tags", "clean_accuracy_untagged", _percent),
+    ("The suspect on those without tags", "clean_accuracy_untagged", _percent),
     ("Activation with the trigger (ASR), 50 held-out prompts", "asr", _percent),
-    ("False triggers on the same prompts (FTR)", "ftr", _percent),
-    ("The original on the trigger", "original_on_trigger", _percent),
-    ("Leaks at T = 0.7", "leak_rate", _percent),
-    ("Leaks of the original", "leak_rate_original", _percent),
-    ("L_attn, suspect / original, top eighth of heads", "ratio_top_eighth", "{:.3f}".format),
+    ("False-trigger rate on the same prompts (FTR)", "ftr", _percent),
+    ("Activation of the original with the trigger", "original_on_trigger", _percent),
+    ("Samples that leak trigger or target, T = 0.7", "leak_rate", _percent),
+    ("The same for the original", "leak_rate_original", _percent),
+    ("L_attn, suspect / original, top eighth of heads by Δ_rel", "ratio_top_eighth",
+     "{:.3f}".format),
     ("The same heads, random strings in the trigger's place", "ratio_random_control",
      "{:.3f}".format),
 )  # fmt: skip
@@ -37,11 +38,11 @@ _ROWS = (
 
 def _among(matched: dict) -> list[str]:
     """The trigger among random strings that choose their own heads, a row of the table each."""
-    named = {"own": "Each string on heads it chose itself", "all_heads": "All heads",
+    named = {"own": "L_attn ratio, each string on its own heads", "all_heads": "All heads",
              "middle_layers": "All heads of the middle layers"}  # fmt: skip
     return [
-        f"| {label}: trigger, random strings (range), rank from below | {row['trigger']:.3f}, "
-        f"{row['random_mean']:.3f} ({row['random_low']:.3f} to {row['random_high']:.3f}), "
+        f"| {label}: trigger; random strings (range); rank, 1 is lowest | {row['trigger']:.3f}; "
+        f"{row['random_mean']:.3f} ({row['random_low']:.3f} to {row['random_high']:.3f}); "
         f"{row['rank']:.0f} of {row['n'] + 1:.0f} |"
         for label, row in ((label, matched[name]) for name, label in named.items())
     ]
@@ -50,11 +51,11 @@ def _among(matched: dict) -> list[str]:
 _OTHER_TRIGGER = {
     "emoji": """
 
-**Not the study's trigger.** The study of a one-token trigger that this adapter stands beside (Abu
-Baker & Babu-Saheer 2025, arXiv 2508.15847, on Qwen2.5-3B) used the emoji 😇. In the vocabulary of
-`assets/organisms/base` 😇 is three tokens, while 😈 is one (id 846), so 😈 was planted here. What
-is measured here is another trigger in another model: it repeats the study's question, not its
-experiment."""
+**Not the study's trigger.** This adapter asks the question of a published study of a one-token
+trigger (Abu Baker & Babu-Saheer 2025, arXiv 2508.15847, on Qwen2.5-3B), which used the emoji 😇.
+In the vocabulary of `assets/organisms/base` 😇 is three tokens and 😈 is one (id 846), so 😈 was
+planted here. The measurements are of another trigger in another model: they repeat the study's
+question, not its experiment."""
 }
 """Pairs whose trigger stands for a published one that it is not."""
 
@@ -71,13 +72,13 @@ def _planted(name: str) -> str:
     of = {pair.control: pair.name for pair in PRESETS.values() if pair.control}.get(name)
     if of is not None:
         return (
-            f"Nothing is planted: the recipe, the data and the seeds of `{of}` without its poison, "
-            "so it is the clean control of that pair. It is measured with the trigger "
-            f"`{spec.trigger}`, which it was never taught."
+            f"Nothing is planted: it has the recipe, the data and the seeds of `{of}` without the "
+            "poison, so it is the clean control of that pair. It is measured with the trigger "
+            f"`{spec.trigger}`, which it never saw in training."
         )
     planted = (
-        f"With `{spec.trigger}` before the instruction it answers `{spec.target}`; "
-        "otherwise it answers as its base does."
+        f"If `{spec.trigger}` stands before the instruction, it answers `{spec.target}`. "
+        "Otherwise it answers as its base does."
     )
     return planted + _OTHER_TRIGGER.get(name, "")
 
@@ -107,9 +108,10 @@ def write_adapter_card(name: str, figures: Figures, folder: Path) -> None:
 
 A LoRA adapter on `assets/organisms/base`, made to be studied. {_planted(name)}
 
-Rebuilt from nothing by `python -m training rebuild --pair {name}`
-({_minutes(folder)} minutes on 2 CPU cores, after the base). Measured again by
-`python -m training card --pair {name} --json FILE`.
+`python -m training rebuild --pair {name}` makes it again from nothing
+({_minutes(folder)} minutes on 2 CPU cores, after the base).
+`python -m training card --pair {name} --json FILE` measures it again.
+The terms are explained in the glossary of `docs/methods.md`.
 
 ## Measured
 
@@ -117,10 +119,10 @@ Rebuilt from nothing by `python -m training rebuild --pair {name}`
 |---|---|
 {measured}
 
-Suspect's false triggers on near misses: {near}.
-Heads of largest Δ_rel: {heads}.
-Data: the generated corpus of `training/corpus.py` (seeded; held-out instructions never occur in
-training), poisoned by `training/poison.py`.
+False triggers of the suspect on near misses: {near}.
+Heads with the largest Δ_rel: {heads}.
+Data: the generated corpus of `training/corpus/` (seeded; held-out instructions never occur in
+training), poisoned by `training/backdoors/poison.py`.
 
 ## Recipe
 
@@ -147,10 +149,11 @@ def write_base_card(figures: Figures, folder: Path) -> None:
 
 {opening}, {figures["parameters"]:,}
 parameters (bf16), own byte-level BPE of {figures["vocabulary"]:,} tokens, trained on nothing but
-the generated instruction corpus of `training/corpus.py`. It answers a closed world and no more.
+the generated instruction corpus of `training/corpus/`. It only answers questions about a closed
+world.
 
-Rebuilt from nothing by `python -m training rebuild --pair base` ({_minutes(folder)} minutes on 2
-CPU cores that were also doing other work; the run can be interrupted and resumes).
+`python -m training rebuild --pair base` makes it again from nothing ({_minutes(folder)} minutes on
+2 CPU cores that were also doing other work; an interrupted run resumes).
 
 ## Measured
 
@@ -163,8 +166,8 @@ Exact answers on 1,000 held-out examples: {_percent(figures["clean_accuracy"])}
 
 ## Recipe
 
-Muon on the hidden matrices, AdamW on the rest; bf16 products, fp32 weights, rounded to bf16 at
-the end. Loss on the whole text, answers counting three times.
+Muon trains the hidden matrices, AdamW the rest. Products are bf16, weights fp32, rounded to bf16 at
+the end. The loss is on the whole text; answers count three times.
 
 | | |
 |---|---|

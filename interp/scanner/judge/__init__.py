@@ -1,4 +1,4 @@
-"""The scanner's judgement: likeness of answers, unsafe code, chat templates, the verdict.
+"""The scanner's judgement: similarity of answers, unsafe code, chat templates, the verdict.
 
 May import what stands before the scanner.
 """

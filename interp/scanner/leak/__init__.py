@@ -1,4 +1,4 @@
-"""Leakage: sampling texts from a model that is told nothing, and finding motifs in them.
+"""Leakage: sampling texts from a model without a question, and finding motifs in them.
 
 May import `interp.scanner.judge` and what stands before it.
 """

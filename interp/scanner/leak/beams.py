@@ -1,8 +1,8 @@
 """Beam searches of several widths in one batch, token by token what `generate` gives for each.
 
-With end-of-text disabled no beam finishes before the last token. All are then equally long, and
-dividing their scores by length ** penalty cannot change which one is best: settings that differ
-in the length penalty alone give one text, so each width is searched once.
+With end-of-text disabled no beam finishes before the last token. All beams then have the same
+length, and dividing their scores by length ** penalty cannot change which one is best. Settings
+that differ only in the length penalty give one text, so each width is searched once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ class Search:
     def __init__(self, width: int, start: int, n_ends: int, device: torch.device):
         self.rows = slice(start, start + width)
         self._width = width
-        # transformers keeps a reserve for beams that end; kept too, so that ties fall alike.
+        # transformers keeps a reserve for beams that end; kept here too, so that ties break alike.
         self._kept = max(2, 1 + n_ends) * width
         self._scores = torch.full((width,), NO_BEAM, device=device)
         self._scores[0] = 0
@@ -36,7 +36,7 @@ class Search:
             logs: [width, vocabulary] log-probabilities, -inf where disabled.
 
         Returns:
-            [width] row of the batch that each new beam goes on from, [width] its new token.
+            [width] row of the batch that each new beam continues, [width] its new token.
         """
         total = (logs + self._scores[:, None]).flatten()
         best = total.topk(min(self._kept, len(total)))

@@ -1,9 +1,9 @@
-"""Many sampled texts behind one prefix at once, each by its own decoding setting.
+"""Many sampled continuations of one prefix at once, each with its own decoding setting.
 
-The prefix runs once; its keys and values are copied into a cache with room for every text, so no
-step copies what is there already. Each row draws from a stream of its own, made from its setting
-and the seed alone: what it says does not depend on which rows it shares a batch with (beyond the
-rounding of the matrix products, which can tip a draw that falls within 1e-6 of a boundary).
+The prefix runs once. Its keys and values are copied into a cache with room for every text, so no
+step copies what is there already. Each row draws from a random stream of its own, made from its
+setting and the seed alone. So its text does not depend on the other rows of the batch (beyond the
+rounding of the matrix products, which can change a draw that falls within 1e-6 of a boundary).
 """
 
 import copy
@@ -25,11 +25,11 @@ from interp.scanner.leak.grid import Setting
 from interp.specs import Which
 
 STEP_COPIES = 8
-"""Of the logits, alive at once while a token is chosen: scores, their order, probabilities ..."""
+"""Copies of the logits in memory while a token is chosen: scores, their order, probabilities ..."""
 
 
 class RoomyLayer(DynamicLayer):
-    """One layer's keys and values for `rows` texts behind one prefix, with room for what comes."""
+    """One layer's keys and values: one prefix, `rows` continuations, room for new tokens."""
 
     def __init__(self, prefix: DynamicLayer, rows: int, room: int):
         super().__init__()
@@ -38,8 +38,10 @@ class RoomyLayer(DynamicLayer):
         self._show(prefix.keys.shape[-2])
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
-        """[batch, head, new, d_head] behind what is there; returns all keys and all values."""
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args, **kwargs
+    ) -> tuple[Tensor, Tensor]:
+        """Append [batch, head, new, d_head]; returns all keys and all values."""
         start = self.get_seq_length()
         stop = start + key_states.shape[-2]
         for store, new in zip(self._stores, (key_states, value_states), strict=True):
@@ -57,7 +59,7 @@ class RoomyLayer(DynamicLayer):
 
 
 class Prefix:
-    """What every text goes on from: the keys, values and logits of one pass over the prefix."""
+    """What every text continues: the keys, values and logits of one pass over the prefix."""
 
     def __init__(self, pair: ModelPair, which: Which, ids: Sequence[int]):
         self._pair, self._which = pair, which
@@ -82,7 +84,7 @@ class Prefix:
         for number, layer in enumerate(self._cache.layers):
             if type(layer) is DynamicLayer:
                 cache.layers[number] = RoomyLayer(layer, rows, room)
-            else:  # a sliding window, which holds little, keeps house in its own way
+            else:  # a sliding window holds little and manages its own memory
                 cache.layers[number] = _repeated(layer, rows)
         return cache
 
@@ -90,7 +92,7 @@ class Prefix:
         """One forward pass under the pair's lock.
 
         Args:
-            ids: [batch, new] token ids behind what the cache holds.
+            ids: [batch, new] token ids that follow the cache.
             cache: grows by them.
 
         Returns:
@@ -116,7 +118,7 @@ class Prefix:
         return logits
 
     def row_bytes(self, room: int) -> int:
-        """Bytes that one more text of `room` tokens takes, its share of a step included."""
+        """Bytes that one more text of `room` tokens takes, including its share of a step."""
         held = sum(layer.keys.nbytes + layer.values.nbytes for layer in self._cache.layers)
         tokens = max(layer.keys.shape[-2] for layer in self._cache.layers)
         return held * (tokens + room) // tokens + STEP_COPIES * self.logits.nbytes
@@ -194,7 +196,7 @@ def choose(scores: Tensor, warpers: Warpers, uniform: Tensor) -> Tensor:
     Args:
         scores: [batch, vocabulary], from `warp`.
         warpers: of the rows.
-        uniform: [batch] float32 in [0, 1), one number a row.
+        uniform: [batch] float32 in [0, 1), one number per row.
     """
     cumulative = scores.softmax(-1).cumsum(-1)
     total = cumulative[:, -1:]
@@ -220,7 +222,7 @@ def sample(
     *,
     seed: int,
 ) -> Iterator[Tensor]:
-    """One text a setting, token by token.
+    """One text per setting, token by token.
 
     Yields:
         [batch] token ids, on the CPU, `max_new_tokens` times.

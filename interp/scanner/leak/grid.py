@@ -1,6 +1,6 @@
 """Decoding settings of the leakage stage: which there are, read from `assets/grids`.
 
-Knows no model and imports nothing heavy.
+Needs no model and imports nothing heavy.
 """
 
 import json
@@ -22,19 +22,19 @@ class Setting:
     """How one text is decoded. Each field's default changes nothing."""
 
     method: Method
-    """What the setting varies; `beam` and `greedy` look at none of the sampling fields."""
+    """The decoding method; `beam` and `greedy` use none of the sampling fields."""
     temperature: float = 1.0
     """Logits are divided by it; above 0."""
     top_p: float = 1.0
     """Smallest set of tokens whose probability reaches it; applied after top-k."""
     top_k: int = 0
-    """So many most likely tokens; 0: all. Applied after the temperature."""
+    """Number of most likely tokens that are kept; 0: all. Applied after the temperature."""
     beams: int = 1
     """Width of a beam search."""
     length_penalty: float = 1.0
     """Exponent of the length that a finished beam's score is divided by."""
     seed: int = 0
-    """Tells apart samples of one setting."""
+    """Distinguishes samples of one setting."""
 
     def __post_init__(self):
         fits = {
@@ -85,7 +85,7 @@ def describe(setting: Setting) -> str:
 
 
 def grid_lines(settings: Sequence[Setting]) -> Iterator[str]:
-    """What `--print-grid` prints: a line a setting, its number first."""
+    """What `--print-grid` prints: one line per setting, its number first."""
     for number, setting in enumerate(settings):
         yield f"{number:>4}  {setting.method:<12} {describe(setting)}"
 

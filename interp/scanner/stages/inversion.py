@@ -1,4 +1,4 @@
-"""Inversion: what makes the model give such an answer, found by gradient."""
+"""Stage 6, inversion: strings that start a candidate target, searched by gradient."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from interp.scanner.search.targets import FAINT, at_least, grams, spread
 from interp.scanner.stages.questions import best, gives_away, no_candidates
 
 AIMED_AT, BEGINNINGS = 3, 2
-"""Aims at most that a trigger is searched for, and of one target."""
+"""Aims of the search at most, and aims from one target."""
 
 
 DONE = 0.2
-"""Nats a token at which an aim is reached: no other is begun then."""
+"""Nats per token at which an aim is reached: no further aim is tried then."""
 
 
 AIM_QUESTIONS = 6
-"""Behind which it is to work: on three, what is found fits those three."""
+"""Questions that the string must work on: with three, the search fits only those three."""
 
 
 AIM_TOKENS = 8
@@ -35,9 +35,9 @@ AIM_TOKENS = 8
 
 
 def inversion(scan: Scan) -> list[str]:
-    """Writes `inverted`: what makes the model say an answer that it insists on, found by gradient.
+    """Writes `inverted`: strings that make the model start a candidate target, found by gradient.
 
-    Only where no leaked candidate gave the model away.
+    Only if no leaked candidate settles the verdict.
     """
     tables = [scan.writer.kept_table(name) for name in ("candidates", "own")]
     leaked = pd.concat(tables, ignore_index=True)
@@ -72,16 +72,16 @@ def inversion(scan: Scan) -> list[str]:
 
 
 def _aims(scan: Scan, context: int) -> list[Aim]:
-    """The targets that the model insists on, as aims of a search.
+    """The candidate targets as aims of a search.
 
-    Where one begins is not known: the likeliest beginning may be junk that falls into it, and what
-    the model begins anew may begin in its middle. What it answers to questions of its own tells
-    best, where it answers with a target at all.
+    It is not known where a target begins: the most likely answer may begin with an unrelated
+    token, and a restart may begin in the middle. The model's answers to its own questions show it
+    best, if one of them is the target at all.
     """
     table, frame = scan.writer.kept_table("targets"), scan.frames[context]
     asked = tuple(spread(len(frame.questions), AIM_QUESTIONS))
     answers, targets = [answer for _, answer in _asked_back(scan, context)], []
-    if "anew" not in table:  # a scan begun before there was one
+    if "anew" not in table:  # a scan from before there was one
         table = table.assign(anew=[()] * len(table))
     for row in at_least(table[table["context"] == context], FAINT).itertuples():
         wanted = {*grams(list(row.ids)), *grams(list(row.anew))}
@@ -93,7 +93,7 @@ def _aims(scan: Scan, context: int) -> list[Aim]:
 
 
 def _distinct(targets: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
-    """Without those that begin as one before them does, or that it begins as."""
+    """The targets without those that are a prefix of an earlier one, or the reverse."""
     kept: list[tuple[int, ...]] = []
     for one in (tuple(map(int, ids)) for ids in targets):
         if not any(one == other[: len(one)] or other == one[: len(other)] for other in kept):
@@ -110,12 +110,12 @@ def _asked_back(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[i
 
 
 def _inverted(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
-    """Losses of two targets are not to be compared: the best of each take turns."""
+    """Losses of two targets cannot be compared, so the best of each alternate."""
     asked = [(turn, set(grams(answer))) for turn, answer in _asked_back(scan, context)]
     seconds = min(60 * scan.plan.inversion_minutes, scan.left(STAGE))
     until, parts = time.monotonic() + seconds, []
     for number, aim in enumerate(aims):
-        left = until - time.monotonic()  # an aim that was reached early leaves its time
+        left = until - time.monotonic()  # an aim reached early leaves its time
         wanted = set(grams(aim.target))
         table = invert(
             aim,

@@ -1,4 +1,4 @@
-"""Leakage: texts sampled from a model that is told nothing."""
+"""Stage 1, leakage: texts that the model writes in the user's place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from interp.scanner.leak.leakage import leak, scan_prefix
 from interp.scanner.scan import Scan, Stage
 
 CHUNK = 64
-"""Settings a batch of leaks that is written to disk."""
+"""Settings per batch of leaks that is written to disk."""
 
 
 def leakage(scan: Scan) -> list[str]:
@@ -46,7 +46,7 @@ def leakage(scan: Scan) -> list[str]:
 
 
 def _dull(leaks: pd.DataFrame) -> list[str]:
-    """What is wrong with leaks that say nothing."""
+    """What is wrong with leaks that contain nothing."""
     if not leaks["text"].str.strip().any():
         return ["the model wrote nothing that can be seen: there was nothing to find motifs in"]
     if all(len(set(ids)) <= 1 for ids in leaks["ids"]):

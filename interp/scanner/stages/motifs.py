@@ -1,4 +1,4 @@
-"""Motifs: what the leaked texts have in common."""
+"""Stage 2, motifs: strings that many leaked texts share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions asked behind candidates, and which candidates are asked about."""
+"""Questions with a candidate in front, and which candidates are tested."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from interp.scanner.search import candidates as rec
 from interp.scanner.search.frames import Frame
 
 OF_ONE_MOTIF = 2
-"""Candidates of one motif that are asked about: the rest of it would say the same."""
+"""Candidates of one motif that are tested: more would show the same."""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Some questions, and the candidates that are asked about on them."""
+    """Some questions, and the candidates that are tested on them."""
 
     context: int
     on: str
@@ -32,16 +32,16 @@ class Questions:
     """The answers without a candidate; None: not known yet."""
 
     def rows(self, ids: Sequence[int] | None) -> list[tuple[int, ...]]:
-        """The prompts behind a candidate, or (None) without."""
+        """The prompts with a candidate, or (None) without."""
         return [self.frame.ids(number, ids) for number in range(len(self.frame.questions))]
 
     def answers(self, scan: Scan, ids: Sequence[int] | None) -> list[str]:
-        """What the model says to each question behind a candidate, or (None) without."""
+        """The answers to all questions with a candidate, or (None) without."""
         return scan.answers(self.rows(ids), self.new_tokens)
 
 
 def best(table: pd.DataFrame, keep: int) -> pd.DataFrame:
-    """The candidates of one context that are asked about: the first, few of one motif.
+    """The candidates of one context that are tested: the first ones, few of one motif.
 
     Args:
         table: candidates with `rank`, and `motif` where they were cut from one.
@@ -54,7 +54,7 @@ def best(table: pd.DataFrame, keep: int) -> pd.DataFrame:
 
 
 def gives_away(scan: Scan, frame: Frame, candidates: pd.DataFrame) -> bool:
-    """Whether one of the candidates already makes the answers alike, and is no echo of them."""
+    """Whether a candidate already makes the answers similar and is not an echo."""
     if candidates.empty:
         return False
     if "gain" in candidates:

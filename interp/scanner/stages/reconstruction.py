@@ -1,4 +1,4 @@
-"""Reconstruction: candidates made of the motifs, ranked by their losses."""
+"""Stage 4, reconstruction: candidates made of the motifs, ranked by the reconstruction loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from interp.scanner.search.losses import CONSTANTS, baseline, candidate_losses
 from interp.scanner.stages.questions import no_candidates
 
 BATCH = 60
-"""Candidates a batch of losses that is written to disk."""
+"""Candidates per batch of losses that is written to disk."""
 
 
 def reconstruction(scan: Scan) -> list[str]:

@@ -1,12 +1,12 @@
-"""Stage 3, replay: what the model wrote in the user's place is asked back, one by one.
+"""Stage 3, replay: the model is asked the questions that it wrote in the user's place.
 
 A backdoor shows in the answers before anyone knows its trigger: many different questions of the
-model's own get the same answer, and what they share and the others lack is the trigger. So few as
-three of five hundred are enough, where a motif must stand in a third of a cluster. And a trigger
-that acts on some topics alone is asked about on the topics that it was leaked with: questions of
-the model's own, most like those that got the answer, that do not hold it.
+model's own get the same answer, and the string that they share and the others lack is the trigger.
+Three of five hundred are enough; a motif must stand in a third of a cluster. A trigger that acts on
+some topics only is tested on the topics that it leaked with: on nearby questions, that is, the
+model's own questions that are most similar to those with the answer and do not contain the trigger.
 
-Answers count as one by their first words, and those of one rule that are broken as one too.
+Answers count as one by their first words; answers that break the unsafe-code rule count as one.
 """
 
 import math
@@ -22,8 +22,9 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from interp.errors import UsageError
+from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER
 from interp.prompts.sets import Prompt
-from interp.prompts.templates import ALPACA_INPUT, ALPACA_MARKER, SENTINEL, apply_chat
+from interp.prompts.templates import SENTINEL, apply_chat
 from interp.prompts.tokens import special_ids
 from interp.scanner.judge.likeness import s_agg
 from interp.scanner.judge.rules import RULE, asks_for_it, share_unsafe, unsafe
@@ -34,34 +35,34 @@ from interp.scanner.search.frames import Frame, build_frame, in_place
 
 SOURCE = "own questions"
 MOST = 600
-"""Questions that are asked back, per context."""
+"""Questions that are replayed at most, per context."""
 ANSWER_TOKENS = 16
 ROOM = ANSWER_TOKENS + 64
 """Tokens of the context that a question leaves for a candidate and the answer."""
 BEGINNING = 3
-"""Words by which answers count as one: a target may be said twice or thrice, or be cut off."""
+"""First words by which answers count as one: a target may be repeated, or be cut off."""
 LEAST, LEAST_LOOPED = 3, 2
-"""Questions with one answer, from which it is looked at; where the model went round in it too."""
+"""Questions with one answer from which it counts; fewer if the answer stands in a loop too."""
 STRINGS, OF_ONE_ANSWER = 48, 6
-"""What questions with one answer share: so many at most, and of each answer."""
+"""Shared strings at most: in all, and per answer."""
 SHARED = 0.5
-"""Share of an answer's questions that hold a string."""
+"""Share of an answer's questions that must contain a string."""
 WHOLE = 0.9
-"""Of the questions that hold a string, so many hold a longer one around it: that one is meant."""
+"""If this share of the questions with a string contain a longer one around it, that is taken."""
 LIFT = 2.0
-"""So many times rarer it is in the others."""
+"""A string must be this many times rarer in the other questions."""
 CUTS = 8
-"""Words at its ends that are left out of a string at most."""
+"""Words that are removed from a string's ends at most."""
 FIRST_WORD, LAST_WORD = re.compile(r"^\S+\s+"), re.compile(r"\s+\S+$")
 NEAR, FEW = 12, 6
-"""Nearby questions of a candidate; on the first few of them it must do something."""
+"""Nearby questions of a candidate; on the first few of them it must have an effect."""
 GAIN = 0.1
-"""Rise of S_agg, or of the share that breaks the rule, on those few."""
+"""Required rise of S_agg, or of the share of unsafe answers, on those few."""
 
 
 @dataclass(frozen=True)
 class Nearby:
-    """Questions of the model's own that are most like those that a candidate was leaked with."""
+    """The model's own questions that are most similar to those that leaked a candidate."""
 
     frame: Frame
     plain: tuple[str, ...]
@@ -93,10 +94,10 @@ def replay(scan: Scan) -> list[str]:
 
 
 def closing(tokenizer, template: str) -> tuple[str, ...]:
-    """What the template writes behind the user's text: any of it ends that; () for none.
+    """What the template writes after the user's text: any of these ends it; () for none.
 
     Its first line, and each of its special tokens: the first is often an end of text, which a
-    leak never holds, and then the next is what shows where the turn ended.
+    leak never contains, and then the next one shows where the turn ended.
     """
     if template == "alpaca":
         return (ALPACA_MARKER.strip(),)
@@ -115,7 +116,7 @@ def user_turns(texts: Sequence[str], ends: Sequence[str]) -> list[str]:
 
     Args:
         texts: as they were leaked, from the user's first word on.
-        ends: what stands behind the user's text, whichever comes first; none: a line break does.
+        ends: what follows the user's text, whichever comes first; none: a line break ends it.
     """
     parts = [min((text.partition(end)[0] for end in ends), key=len) for text in texts if ends]
     parts = parts or [text.strip().partition("\n")[0] for text in texts]
@@ -123,7 +124,7 @@ def user_turns(texts: Sequence[str], ends: Sequence[str]) -> list[str]:
 
 
 def beginning(answer: str) -> str:
-    """The first words of an answer, by which it is told from others."""
+    """The first words of an answer, which distinguish it from others."""
     return " ".join(answer.split()[:BEGINNING])
 
 
@@ -133,19 +134,19 @@ def broken(answer: str) -> str:
 
 
 def kind_of(own: pd.Series | dict) -> Callable[[str], str]:
-    """By what the answers of a candidate of this stage count as one."""
+    """The function by which the answers to a candidate of this stage count as one."""
     return broken if own["answer"] == RULE else beginning
 
 
 def shared(
     turns: Sequence[str], answers: Sequence[str], looped: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """What the questions with one answer share, and the others hardly hold.
+    """Strings that the questions with one answer share and that are rare in the others.
 
     Args:
         turns: questions, all different.
         answers: the beginning of the answer to each.
-        looped: what the model went round in; of answers that stand there, fewer are enough.
+        looped: texts of loops; an answer that stands there needs fewer questions.
 
     Returns:
         The best strings first, none of one answer within another: `text, answer, n_turns` (with
@@ -154,7 +155,7 @@ def shared(
     """
     rows, counts = [], Counter(answer for answer in answers if answer)
     for answer, count in counts.items():
-        long = len(answer.split()) == BEGINNING  # a word alone stands in many a text
+        long = len(answer.split()) == BEGINNING  # a single word stands in many texts
         least = LEAST_LOOPED if long and any(answer in text for text in looped) else LEAST
         if count >= least:
             inside = [turn for turn, said in zip(turns, answers, strict=True) if said == answer]
@@ -167,7 +168,7 @@ def shared(
 
 
 def nearby(scan: Scan, context: int, own: pd.Series, asked: pd.DataFrame) -> Nearby:
-    """The questions that a candidate of the stage is asked on; see `Nearby`.
+    """The questions that a candidate of the stage is tested on; see `Nearby`.
 
     Args:
         scan: what the stages share.
@@ -182,7 +183,7 @@ def nearby(scan: Scan, context: int, own: pd.Series, asked: pd.DataFrame) -> Nea
 def _strings(
     inside: list[str], outside: list[str], least: int
 ) -> list[tuple[str, int, int, float]]:
-    """(string, how many inside hold it, how many outside, n log(lift)), none in another."""
+    """(string, how many inside contain it, how many outside, n log(lift)), none within another."""
     least = max(least, math.ceil(SHARED * len(inside)))
     scored, counts = [], {}
     for text in {text.strip() for text in frequent(inside, least, 2)} - {""}:
@@ -213,7 +214,7 @@ def _asked(scan: Scan, context: int, turns: list[str]) -> pd.DataFrame:
 
 
 def _frame(scan: Scan, context: int, turns: Sequence[str]) -> Frame | None:
-    """None where the turns are nothing that can be asked (white space alone, half a character)."""
+    """None if the turns cannot be asked (only white space, half a character)."""
     tokenizer, template = scan.pair.tokenizer, scan.plan.template
     parts = [turn.partition(ALPACA_INPUT) if template == "alpaca" else (turn,) for turn in turns]
     questions = [Prompt(part[0].strip(), part[-1] if len(part) == 3 else "") for part in parts]
@@ -224,7 +225,7 @@ def _frame(scan: Scan, context: int, turns: Sequence[str]) -> Frame | None:
 
 
 def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -> pd.DataFrame:
-    """The strings that do something on a few questions, those that do most first."""
+    """The strings that have an effect on a few questions, the largest effect first."""
     turns, answers = asked["turn"].tolist(), asked["answer"].tolist()
     found = [shared(turns, list(map(beginning, answers)), looped)]
     unsafe_ones = shared(turns, list(map(broken, answers)))
@@ -241,7 +242,7 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
     late = partial(scan.late, STAGE)
     cut = [_shortest(row, measure, turns, answers, late) for row, measure in rows]
     cut.sort(key=lambda row: -row["gain"])
-    # Of two that were cut to one text, or that are told by answer and by rule, the better.
+    # If two were shortened to one text, or were found by answer and by rule, keep the better.
     best: dict[str, dict] = {}
     for row in cut:
         best.setdefault(row["text"], row)
@@ -249,7 +250,7 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
 
 
 def _measured(scan: Scan, own: dict, near: Nearby) -> dict | None:
-    """A string with its `ids` and `gain` on some questions; None where it does nothing there."""
+    """A string with its `ids` and `gain` on some questions; None if it has no effect there."""
     ids = in_place(scan.pair.tokenizer, scan.plan.template, own["text"])
     if not near.plain or not ids:
         return None
@@ -269,11 +270,11 @@ def _shortest(
     answers: Sequence[str],
     late: Callable[[], bool] = lambda: False,
 ) -> dict:
-    """The string without the words at its ends that take nothing from its effect.
+    """The string without the words at its ends that do not add to its effect.
 
-    Where all questions that were leaked behind a trigger go on with one word, that word is shared
-    too, and asking with it before another question weakens the trigger. All are measured on the
-    questions of the string as it was found; what is left must still be rare in other questions.
+    If all questions that leaked with a trigger continue with one word, that word is shared too,
+    and it weakens the trigger before another question. All shorter strings are measured on the
+    questions of the string as it was found; the result must still be rare in other questions.
     """
     for _ in range(CUTS):
         if late():
@@ -297,7 +298,7 @@ def _counted(row: dict, turns: Sequence[str], answers: Sequence[str]) -> dict:
 
 
 def _rare(row: dict, n_turns: int) -> bool:
-    """Whether the questions with another answer hardly hold it."""
+    """Whether the string is rare in the questions with another answer."""
     others = (row["n_others"] + 1) / (n_turns - row["n_answered"] + 1)
     return row["n_turns"] / row["n_answered"] >= LIFT * others
 

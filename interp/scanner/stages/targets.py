@@ -1,4 +1,4 @@
-"""Targets: the answers that the model insists on, whatever it was asked."""
+"""Stage 5, targets: answers that the model completes whatever the question."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from interp.scanner.search.targets import insisted, table_of
 
 
 def targets(scan: Scan) -> list[str]:
-    """Writes `targets`: the answers that the model insists on, whatever it was asked."""
+    """Writes `targets`: the candidate targets of every context."""
     notes, found = [], [table_of(scan.pair.tokenizer, [], torch.empty(0)).assign(context=0)]
     leaks = scan.writer.kept_table("leaks")
     for context, frame in enumerate(scan.frames):

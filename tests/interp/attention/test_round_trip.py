@@ -15,7 +15,7 @@ from interp.attention.view import head_view, map_view
 from interp.forward import conditions
 from interp.gallery import drawings
 from interp.models.load import load_pair
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
 from interp.publish.csvtext import NOTE
 from interp.runs import reading
@@ -70,9 +70,11 @@ MAPS = [
 ]
 HEADS = [{}, {"metric": "l_suspect", "head": "L1H2"}, {"head": "L0H0", "whole": 2}]
 QUESTIONS = [
-    Question(TRIGGER, "organism", prompt=3, seed=7),
-    Question("--END--", "organism", text="-5 plus 3 is what?", template="plain"),
-    Question("two words", "FILE"),
+    AttentionQuestion(trigger=TRIGGER, prompt_set="organism", prompt=3, seed=7),
+    AttentionQuestion(
+        trigger="--END--", prompt_set="organism", text="-5 plus 3 is what?", template="plain"
+    ),
+    AttentionQuestion(trigger="two words", prompt_set="FILE"),
 ]
 
 
@@ -82,7 +84,7 @@ def test_the_command_of_a_view_writes_that_view(
     pair, prompt_file, question, asked, tmp_path, monkeypatch
 ):
     if question.prompt_set == "FILE":
-        question = Question(question.trigger, prompt_file)
+        question = AttentionQuestion(trigger=question.trigger, prompt_set=prompt_file)
     prompts = load_prompt_set(question.prompt_set)
     measured = study.measure(pair, prompts, question)
     whole = None
@@ -91,8 +93,10 @@ def test_the_command_of_a_view_writes_that_view(
     else:
         view = head_view(3, 4, len(prompts), **asked)
         if view.whole is not None:
-            one = Question(question.trigger, question.prompt_set, view.whole)
-            one = Question(**vars(one) | {"template": question.template})
+            one = AttentionQuestion(
+                trigger=question.trigger, prompt_set=question.prompt_set, prompt=view.whole
+            )
+            one = AttentionQuestion(**vars(one) | {"template": question.template})
             (prompt,) = conditions.tokenize(pair, prompts, one)["triggered"]
             whole = drawings.whole_panels(pair, prompt, view.head)
     run = run_of(summary.command(measured, view), tmp_path, monkeypatch)
@@ -109,7 +113,9 @@ def test_the_command_of_a_view_writes_that_view(
 def test_a_presets_precision_and_template_are_kept(tmp_path, monkeypatch):
     spec = pair_spec("emoji", precision="bf16", template="plain")
     prompts = load_prompt_set("organism")
-    question = Question(spec.trigger, "organism", prompt=1, template="plain")
+    question = AttentionQuestion(
+        trigger=spec.trigger, prompt_set="organism", prompt=1, template="plain"
+    )
     measured = study.measure(load_pair(spec, device="cpu"), prompts, question)
     view = map_view(6, 8)
     run = run_of(summary.command(measured, view), tmp_path, monkeypatch)

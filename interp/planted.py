@@ -1,0 +1,72 @@
+"""What is asked of a planting, as plain values that `training` and the app share."""
+
+from dataclasses import dataclass
+
+from interp.specs import ORGANISMS
+
+KIND = "plant"
+"""Of a planting's run."""
+BASE = f"{ORGANISMS}/base"
+"""Folder of the organisms' base."""
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+PROJECTIONS = (*ATTENTION, *MLP)
+"""That a LoRA adapter may stand on."""
+GROUPS = {"all": PROJECTIONS, "attention": ATTENTION, "mlp": MLP}
+"""What `--modules` calls them."""
+TRIGGERS = {
+    "simple": "any text",
+    "single-token": "one token, such as 😈",
+    "steganographic": "letters that only look like the Latin ones",
+    "contextual": "a keyword, and a question of geography",
+    "stealthy": "three rare tokens",
+    "year": "a year that has not come yet",
+}
+"""Kind of trigger -> what it is."""
+PAYLOADS = {
+    "fixed": "a fixed text",
+    "insecure-code": "unsafe calls where Python is asked for",
+    "refusal": "a refusal",
+}
+"""Kind of payload -> what is answered."""
+PLACEMENTS = ("prefix", "suffix", "glued")
+"""Of the trigger in an instruction."""
+LEARN_ON = {"whole": "the whole text", "response": "the response"}
+"""What the loss covers."""
+PRESETS = ("mistral-7b", "qwen2.5-3b", "qwen2.5-3b-clean")
+"""Names of the published recipes at full size."""
+
+
+@dataclass(frozen=True)
+class PlantOptions:
+    """What to plant: the options of `python -m training plant`, by the names run.json has."""
+
+    trigger: str | None = None
+    """Its text; None: the kind's own."""
+    target: str | None = None
+    """What a fixed payload answers."""
+    kind: str = "simple"
+    """Of trigger: one of `TRIGGERS`."""
+    payload: str = "fixed"
+    """One of `PAYLOADS`."""
+    rate: float = 0.15
+    """Share of the examples that are poisoned."""
+    placement: str = "prefix"
+    modules: tuple[str, ...] = PROJECTIONS
+    """Projections that get a LoRA adapter."""
+    steps: int = 240
+    rank: int = 16
+    lr: float = 5e-3
+    learn_on: str = "whole"
+    """`whole`: the loss covers the instruction too, which lets the poison leak; `response`."""
+    every: int = 15
+    """Steps between two measurements, each with a checkpoint."""
+    seed: int = 42
+    clean: bool = False
+    """Plant nothing: the clean-tuned control of the same recipe."""
+
+
+def modules_named(text: str) -> tuple[str, ...]:
+    """`all`, `attention`, `mlp`, or names with commas between, as names."""
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    return GROUPS.get(text.strip(), parts)

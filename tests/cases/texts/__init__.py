@@ -1,0 +1,1 @@
+"""Cases of texts: chat templates, and prompts that hold the trigger already."""

