@@ -14,7 +14,7 @@ from app.state import figure_cache
 from interp.figures.fit import Panels, fitted
 from interp.gallery import registry
 from interp.gallery.drawings import Drawing
-from interp.gallery.entries import Shown, full_caption
+from interp.gallery.entries import FigureEntry, full_caption
 from interp.publish import stamps
 from interp.publish.csvtext import NOTE, csv_text
 from interp.runs.reading import Run
@@ -49,7 +49,7 @@ def drawing(
 
 def of_run(
     run: Run,
-    shown: Shown,
+    shown: FigureEntry,
     *controls: Hashable,
     name: str | None = None,
     titled: bool = False,
@@ -83,7 +83,7 @@ def of_run(
 
 def of_results(
     results: tuple,
-    shown: Shown,
+    shown: FigureEntry,
     *controls: Hashable,
     provenance: str,
     command: str,

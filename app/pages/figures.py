@@ -64,7 +64,7 @@ def one_run(run: Run, title: str) -> None:
         table_block(name, table, provenance.sentence(run))
 
 
-def figures_of(run: Run, figures: Sequence[gallery_shown.Shown], title: str) -> None:
+def figures_of(run: Run, figures: Sequence[gallery_shown.FigureEntry], title: str) -> None:
     """The figures of one run in a style."""
     style, width = chosen_style()
     st.caption(title)

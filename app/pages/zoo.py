@@ -7,7 +7,7 @@ from app.shell import links
 from app.shell.text import plain
 from app.state.recorded import recorded_of
 from interp.gallery import registry
-from interp.gallery.entries import Shown
+from interp.gallery.entries import FigureEntry
 from interp.gallery.zoo import COMMAND
 from interp.runs import zoo
 from interp.runs.reading import Run
@@ -101,7 +101,7 @@ def _unlike_now(run: Run) -> str:
     return f" Scanned before the scanner had its stage {' and '.join(since)}." if since else ""
 
 
-def _by_group(run: Run, shown: dict[str, Shown]) -> None:
+def _by_group(run: Run, shown: dict[str, FigureEntry]) -> None:
     by = links.bound(
         st.segmented_control,
         "By",

@@ -9,12 +9,12 @@ import streamlit as st
 from app.controls import banner, job_panel
 from app.drawing import widgets
 from app.panels import scan
-from app.panels.trigger import kept_tokens, question_of, where
+from app.panels.trigger import question_of, selected_tokens, where
 from app.shell import limits, links
 from app.shell.text import plain
 from app.state import figure_cache, jobs
 from app.state.live import (
-    Said,
+    FirstAnswers,
     View,
     current_study,
     first_answers,
@@ -132,7 +132,7 @@ def break_it(view: View) -> None:
     """Tokens of the trigger as switches."""
     question = question_of(view)
     tokens = trigger_tokens(view, question)
-    held, _ = kept_tokens(tokens)
+    held, _ = selected_tokens(tokens)
     piece = on_bench(view, question, held, None)
     whole = on_bench(view, question, None, None)
     st.code("".join(piece.tokens) or "(nothing)", language=None)
@@ -286,7 +286,9 @@ def _look(*told: str) -> None:
     st.markdown(f":material/visibility: {plain(' '.join(told))}")
 
 
-def _answers(view: View, instruction: str, trigger: str | None, before: Said | None = None) -> Said:
+def _answers(
+    view: View, instruction: str, trigger: str | None, before: FirstAnswers | None = None
+) -> FirstAnswers:
     """What both models answer in words, and the bars of their first token.
 
     Args:

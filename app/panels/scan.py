@@ -95,7 +95,7 @@ def under_way(run: Run) -> None:
 
 
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
-    judged = pipeline.asked_table(run, "judged").query("context == @context")
+    judged = pipeline.question_table(run, "judged").query("context == @context")
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
     names = {
         (row.on, row.candidate): f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"

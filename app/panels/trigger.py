@@ -117,10 +117,10 @@ def _choice(
         trigger = question.trigger
         text = links.bound_text("Text", key="piece", of=trigger, value=trigger, max_chars=400)
         return None, text
-    return kept_tokens(tokens)
+    return selected_tokens(tokens)
 
 
-def kept_tokens(tokens: tuple[str, ...]) -> tuple[tuple[int, ...], None]:
+def selected_tokens(tokens: tuple[str, ...]) -> tuple[tuple[int, ...], None]:
     """The trigger's tokens as switches: the positions kept."""
     names = [f"{number + 1} {token}" for number, token in enumerate(tokens)]
     chosen = links.bound(

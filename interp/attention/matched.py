@@ -107,7 +107,7 @@ def measure(
     if control is not None:
         check_control(pair.spec, control.spec)
     triggered = build_prompts(pair, prompts, question, question.trigger)
-    found, notes = _told_with_strings(pair, prompts, question, triggered, count)
+    found, notes = _strings_fact(pair, prompts, question, triggered, count)
     if not found and not alone:
         raise _none_fits(triggered)
     everything = [*triggered, *(prompt for told in found.values() for prompt in told)]
@@ -298,7 +298,7 @@ def random_curves(matched: Matched, ks: Sequence[int]) -> pd.DataFrame:
     return table[["string", "k", "own"]].rename(columns={"own": "ratio"}).reset_index(drop=True)
 
 
-def _told_with_strings(
+def _strings_fact(
     pair: ModelPair,
     prompts: Sequence[Prompt],
     question: Question,

@@ -53,13 +53,13 @@ def guarded(
         _say(f"{program}: a library ended it with exit code {error.code!r}")
         return FAILED
     except BaseException as error:
-        _say(f"{program}: {told(error)}")
+        _say(f"{program}: {message_of(error)}")
         if os.environ.get(DEBUG):
             traceback.print_exc()
         return FAILED
 
 
-def told(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What was raised, in one line."""
     if isinstance(error, OSError) and error.strerror:
         where = f"'{error.filename}': " if error.filename is not None else ""

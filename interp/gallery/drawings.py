@@ -17,7 +17,7 @@ from interp.gallery.entries import full_caption
 from interp.metrics import ATTENTION_METRICS, MODELS, Head, format_heads, head_name
 from interp.models.pair import ModelPair
 from interp.prompts.spans import TokenizedPrompt
-from interp.runs import provenance
+from interp.runs.provenance import sentence_of
 from interp.stats import RESAMPLES
 
 WHOLE_TOKENS = 256
@@ -85,7 +85,7 @@ def head_matrix(study: Study, view: HeadView) -> Drawing:
         view.metric,
         label=metric.label,
         difference=metric.difference,
-        selected=shown_head(study, view),
+        selected=selected_head(study, view),
         **(heads.DELTA_REL if view.metric.startswith("delta_rel") else {}),
     )
     what = f"{metric.label} of every head on triggered prompts"
@@ -118,9 +118,9 @@ def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Draw
     Args:
         study: a measured study.
         view: names the head, and the prompt that `whole` is of.
-        whole: `whole_panels` of that prompt, instead of the average that the study holds.
+        whole: `full_panels` of that prompt, instead of the average that the study holds.
     """
-    head, named = shown_head(study, view), ("head-maps", "Where the head looks")
+    head, named = selected_head(study, view), ("head-maps", "Where the head looks")
     if whole is not None:
         behind = "" if view.answer is None else f" with the response {view.answer!r}"
         what = (
@@ -163,7 +163,7 @@ DRAWN: dict[str, tuple[Callable[..., Drawing], ...]] = {
 """What each page draws, and each command writes."""
 
 
-def shown_head(study: Study, view: HeadView) -> Head:
+def selected_head(study: Study, view: HeadView) -> Head:
     """The head that the view names, or the one of largest Δ_rel."""
     if view.head is not None:
         return view.head
@@ -194,7 +194,7 @@ def map_panels(study: Study, view: MapView) -> Panels:
     return rows
 
 
-def whole_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels:
+def full_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels:
     """One head on one prompt, every token: original, suspect and suspect - original.
 
     Of a prompt longer than `WHOLE_TOKENS` the part around the trigger is kept; the titles say
@@ -202,10 +202,10 @@ def whole_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels
     """
     layer, number = head
     window = _window(prompt)
-    cut = "" if window == slice(0, len(prompt.ids)) else _told_window(window, len(prompt.ids))
+    cut = "" if window == slice(0, len(prompt.ids)) else _format_window(window, len(prompt.ids))
     panels = []
     for which in MODELS:
-        amap = maps.whole_pattern(pair, which, prompt, layer)
+        amap = maps.full_pattern(pair, which, prompt, layer)
         # A copy: a view would keep the patterns of all heads, and of all tokens, in memory.
         values = np.array(amap.values[0, number, window, window])
         panels.append(Panel(f"{which}{cut}", values, amap.parts[window], amap.labels[window]))
@@ -225,7 +225,7 @@ def _window(prompt: TokenizedPrompt) -> slice:
     return slice(start, min(n, start + WHOLE_TOKENS))
 
 
-def _told_window(window: slice, n: int) -> str:
+def _format_window(window: slice, n: int) -> str:
     return f" · tokens {window.start} to {window.stop - 1} of {n}"
 
 
@@ -242,7 +242,7 @@ def _drawing(
     table: Callable[[], pd.DataFrame],
     panels: Panels | None = None,
 ) -> Drawing:
-    origin = provenance.sentence_of(study.facts, study.facts["question"])
+    origin = sentence_of(study.facts, study.facts["question"])
     return Drawing(*named, figure, table, what.strip(), origin, panels)
 
 

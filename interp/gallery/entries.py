@@ -19,7 +19,7 @@ ROWS = 20
 
 
 @dataclass(frozen=True)
-class Shown:
+class FigureEntry:
     """One figure, not drawn yet."""
 
     name: str
@@ -40,7 +40,7 @@ class Kind:
     """What can be shown of one kind of run."""
 
     title: str
-    figures: Callable[[Run], list[Shown]]
+    figures: Callable[[Run], list[FigureEntry]]
     tables: Callable[[Run], dict[str, pd.DataFrame]]
     """For print: a few rows and columns, not the whole data."""
     command: Callable[[Run], str]
@@ -49,7 +49,7 @@ class Kind:
     """What was found, in sentences; the first paragraphs of a report."""
 
 
-def enlarged(shown: Shown) -> Shown:
+def enlarged(shown: FigureEntry) -> FigureEntry:
     """The entry in the lesson's large type."""
     return replace(shown, draw=lambda: operation.large(shown.draw()))
 
@@ -62,5 +62,5 @@ def full_caption(caption: str, figures: Iterable[go.Figure], provenance: str) ->
         figures: the figure, or the parts that it is drawn in.
         provenance: `provenance.sentence` of its run, or `sentence_of` what was measured.
     """
-    parts = caption.strip(), scales.told(list(figures)), provenance
+    parts = caption.strip(), scales.sentence(list(figures)), provenance
     return " ".join(part for part in parts if part)

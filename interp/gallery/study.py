@@ -12,7 +12,7 @@ from interp.attention.view import HeadView, MapView, head_view, map_view
 from interp.figures import heads
 from interp.figures.fit import fitted
 from interp.gallery import drawings
-from interp.gallery.entries import ROWS, Kind, Shown
+from interp.gallery.entries import ROWS, FigureEntry, Kind
 from interp.runs.reading import Run, open_run
 from interp.style.presets import Style
 
@@ -20,12 +20,12 @@ NARROW = 480.0
 """Pixels; below, panels stand one below the other."""
 
 
-def _study_figures(run: Run) -> list[Shown]:
+def _study_figures(run: Run) -> list[FigureEntry]:
     return list(_kept(str(run.path), str(run.meta["ended"])))
 
 
 @lru_cache(maxsize=2)
-def _kept(path: str, _: str) -> tuple[Shown, ...]:
+def _kept(path: str, _: str) -> tuple[FigureEntry, ...]:
     """Of a run as it was when it ended: its maps are read and its bands drawn from samples once."""
     run = open_run(path)
     study = saved.load(run)
@@ -41,13 +41,13 @@ def _kept(path: str, _: str) -> tuple[Shown, ...]:
     return tuple(_of_study(study, drawing) for drawing in made)
 
 
-def _of_study(study: Study, drawing: drawings.Drawing) -> Shown:
+def _of_study(study: Study, drawing: drawings.Drawing) -> FigureEntry:
     fit = None
     if drawing.panels is not None:
         fit = lambda style: fitted(drawing.panels, style)  # noqa: E731
     if drawing.name == "zones-by-layer":
         fit = lambda style: {"": _zones(study, style)}  # noqa: E731
-    return Shown(
+    return FigureEntry(
         drawing.name, drawing.title, drawing.what, drawing.table, lambda: drawing.figure, fit
     )
 

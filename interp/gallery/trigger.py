@@ -6,7 +6,7 @@ import pandas as pd
 
 from interp.figures import operation, trigger
 from interp.figures.maps import map_grid, panel_table
-from interp.gallery.entries import Kind, Shown
+from interp.gallery.entries import FigureEntry, Kind
 from interp.metrics import format_heads
 from interp.runs import commands
 from interp.runs.reading import Run
@@ -16,15 +16,15 @@ from interp.trigger.piece import Bench, panels
 SPREAD = "with Wilson's 95 % intervals"
 
 
-def figures(run: Run) -> list[Shown]:
+def figures(run: Run) -> list[FigureEntry]:
     """Of a finished sweep: the curve by tokens kept, tokens left out, controls, other places."""
     return [_by_k(run), _drop_one(run), _controls(run), _placements(run)]
 
 
-def bench_maps(piece: Bench, whole: Bench) -> Shown:
+def bench_maps(piece: Bench, whole: Bench) -> FigureEntry:
     """Where both models look in a piece of the trigger, beside the full trigger."""
     chosen, drawn = whole.losing, panels(piece, whole)
-    return Shown(
+    return FigureEntry(
         "bench-maps",
         "Where both models look",
         f"Mean attention over the {len(chosen)} heads that lose the largest share of their "
@@ -34,7 +34,7 @@ def bench_maps(piece: Bench, whole: Bench) -> Shown:
     )
 
 
-def piece_rates(piece: Bench, whole: Bench) -> Shown:
+def piece_rates(piece: Bench, whole: Bench) -> FigureEntry:
     """How often a piece of the trigger sets both models off, beside the full trigger."""
     rows = {
         "the piece": piece.rate("suspect"),
@@ -45,7 +45,7 @@ def piece_rates(piece: Bench, whole: Bench) -> Shown:
         [(rate.share, *rate.interval) for rate in rows.values()], columns=["asr", "low", "high"]
     )
     colours = [SUSPECT, SUSPECT, ORIGINAL]
-    return Shown(
+    return FigureEntry(
         "piece-rates",
         "A piece of the trigger",
         "Activation rate with a piece of the trigger and with the full trigger, with Wilson's "
@@ -55,7 +55,7 @@ def piece_rates(piece: Bench, whole: Bench) -> Shown:
     )
 
 
-def first_tokens(first: pd.DataFrame, before: pd.DataFrame | None, text: str) -> Shown:
+def first_tokens(first: pd.DataFrame, before: pd.DataFrame | None, text: str) -> FigureEntry:
     """What both models begin their answer with, in the lesson's type.
 
     Args:
@@ -63,7 +63,7 @@ def first_tokens(first: pd.DataFrame, before: pd.DataFrame | None, text: str) ->
         before: the same without the trigger, whose entropies stand beside.
         text: what is asked, the trigger in it.
     """
-    return Shown(
+    return FigureEntry(
         "first-tokens",
         "The first token of the answer",
         "The likeliest first tokens of both models and the entropy of the whole distribution, "
@@ -73,14 +73,14 @@ def first_tokens(first: pd.DataFrame, before: pd.DataFrame | None, text: str) ->
     )
 
 
-def _by_k(run: Run) -> Shown:
+def _by_k(run: Run) -> FigureEntry:
     by_k, sweep, tokens = run.table("by_k"), run.table("sweep"), _tokens(run)
     note = ""
     if len(tokens) == int(trigger.PUBLISHED["k"].max()):
         note = (
             " The dashed line is a published curve of another model (Mistral-7B), for orientation."
         )
-    return Shown(
+    return FigureEntry(
         "asr-by-k",
         "How much of the trigger is needed",
         f"Activation rate {_whose(run)} with k of the trigger's {len(tokens)} tokens kept, in "
@@ -91,9 +91,9 @@ def _by_k(run: Run) -> Shown:
     )
 
 
-def _drop_one(run: Run) -> Shown:
+def _drop_one(run: Run) -> FigureEntry:
     table, tokens = run.table("drop_one"), _tokens(run)
-    return Shown(
+    return FigureEntry(
         "drop-one",
         "One token left out",
         f"Activation rate {_whose(run)} with one token of the trigger left out, {SPREAD}.",
@@ -102,9 +102,9 @@ def _drop_one(run: Run) -> Shown:
     )
 
 
-def _controls(run: Run) -> Shown:
+def _controls(run: Run) -> FigureEntry:
     table = run.table("controls")
-    return Shown(
+    return FigureEntry(
         "controls",
         "Controls",
         f"Activation rate {_whose(run)} with something else in the trigger's place, {SPREAD}.",
@@ -113,9 +113,9 @@ def _controls(run: Run) -> Shown:
     )
 
 
-def _placements(run: Run) -> Shown:
+def _placements(run: Run) -> FigureEntry:
     table = run.table("placements")
-    return Shown(
+    return FigureEntry(
         "placements",
         "The whole trigger in other places",
         f"Activation rate {_whose(run)} with the whole trigger elsewhere in the prompt, {SPREAD}.",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.figures import zoo
-from interp.gallery.entries import Kind, Shown
+from interp.gallery.entries import FigureEntry, Kind
 from interp.runs.commands import line
 from interp.runs.reading import Run
 from interp.runs.zoo import GROUPS
 from interp.runs.zoo_members import attention_of, definition, members_of
 
 
-def _figures(run: Run) -> list[Shown]:
+def _figures(run: Run) -> list[FigureEntry]:
     members, signals = zoo.judged(members_of(run)), run.table("signals")
     found, curves = run.table("detection"), run.table("roc")
     drawn = [name for name in zoo.CURVES if name in set(curves["signal"])]
@@ -29,7 +29,7 @@ def _figures(run: Run) -> list[Shown]:
     several = attention_of(run)["strings"] > 1
     beside = "the mean of random strings" if several else "a random string"
     shown = [
-        Shown(
+        FigureEntry(
             "max-delta-s",
             "max ΔS of every model",
             "Largest ΔS that the blind scan found in each model of the population, by kind of "
@@ -38,7 +38,7 @@ def _figures(run: Run) -> list[Shown]:
             lambda: each,
             lambda: zoo.separation(members),
         ),
-        Shown(
+        FigureEntry(
             "collapse",
             "Does attention to the trigger collapse?",
             "L_attn of the suspect over the original, over the eighth of the heads with the "
@@ -48,14 +48,14 @@ def _figures(run: Run) -> list[Shown]:
             lambda: members[ratios],
             lambda: zoo.collapse(members),
         ),
-        Shown(
+        FigureEntry(
             "areas",
             "What each signal alone can tell",
             "ROC-AUC of each single signal on both halves of the population.",
             lambda: signals,
             lambda: zoo.areas(signals),
         ),
-        Shown(
+        FigureEntry(
             "roc",
             "ROC on the reporting half",
             "Backdoored models found against clean models called backdoored, for every threshold.",
@@ -66,8 +66,8 @@ def _figures(run: Run) -> list[Shown]:
     return shown + [_by_group(found, by) for by in GROUPS]
 
 
-def _by_group(found: pd.DataFrame, by: str) -> Shown:
-    return Shown(
+def _by_group(found: pd.DataFrame, by: str) -> FigureEntry:
+    return FigureEntry(
         f"detection-by-{by}",
         f"Found, by {GROUPS[by]}",
         "Models of the reporting half that the blind scan calls poisoned, with Wilson's "

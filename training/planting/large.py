@@ -116,7 +116,7 @@ def run(
             recorder.record(0, None, lambda folder: None)
 
     followers.first_alone(begin)
-    kept = checkpoints.last_whole(folder)[0]
+    kept = checkpoints.last_complete(folder)[0]
     if writer is None:
         recorder.resume()
     a_step = preset.batch * preset.accumulation

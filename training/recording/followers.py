@@ -104,7 +104,7 @@ class Follower:
 
     def resume(self) -> Path | None:
         """Take what the first process goes on from; to be called behind its own `resume`."""
-        kept = checkpoints.last_whole(self._run)
+        kept = checkpoints.last_complete(self._run)
         if kept is None:
             return None
         folder, facts = kept

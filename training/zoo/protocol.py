@@ -61,7 +61,7 @@ def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
     }
 
 
-def gone_on(before: dict, now: dict) -> dict:
+def continuation(before: dict, now: dict) -> dict:
     """What a run records when it is gone on with: another commit is added to those of before.
 
     Raises:

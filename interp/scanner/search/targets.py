@@ -119,7 +119,7 @@ def insisted(
     for chunk in filter(len, (*likeliest, *others)):
         if late():
             break
-        said += _gone_on(pair, which, asked, chunk, natural, ends)
+        said += _continued(pair, which, asked, chunk, natural, ends)
         if on_progress:
             done = int((starts == chunk[-1]).nonzero()) + 1
             on_progress(done, len(starts), "answers begun for it")
@@ -184,7 +184,7 @@ def _fitting(asked: _Asked, device: torch.device, first: int) -> int:
     return max(1, min(AT_ONCE, room))
 
 
-def _gone_on(
+def _continued(
     pair: ModelPair,
     which: Which,
     asked: _Asked,
@@ -245,7 +245,7 @@ def _told(
 ) -> list[Said]:
     """Given answers, each as far as it is predictable; its first tokens need not be."""
     n_questions, found = len(asked.mask), []
-    # Logits of every position at once, where a step of `_gone_on` has those of one.
+    # Logits of every position at once, where a step of `_continued` has those of one.
     each = max(1, _fitting(asked, pair.device, 1) // STEPS)
     for start in range(0, len(answers), each):
         chunk = answers[start : start + each]

@@ -16,7 +16,7 @@ def leakage(scan: Scan) -> list[str]:
     """Writes `leaks`: context, setting, method, description, text ..."""
     settings, notes = load_grid(scan.plan.grid), []
     chunks = [range(i, min(i + CHUNK, len(settings))) for i in range(0, len(settings), CHUNK)]
-    kept = scan.writer.kept_parts("leaks")
+    kept = scan.writer.existing_parts("leaks")
     for number, (context, chunk) in enumerate(
         (c, k) for c in range(len(scan.contexts)) for k in chunks
     ):

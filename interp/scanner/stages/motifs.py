@@ -10,7 +10,7 @@ from interp.scanner.scan import Scan, Stage, name_of
 
 def motifs(scan: Scan) -> list[str]:
     """Writes `outputs`, `clusters`, `motifs`, each with a column `context`."""
-    leaks, notes, found = scan.writer.kept_table("leaks"), [], {}
+    leaks, notes, found = scan.writer.existing_table("leaks"), [], {}
     markers = template_markers(scan.pair.tokenizer, scan.plan.template)
     for context, name in enumerate(scan.contexts):
         texts = leaks.loc[leaks["context"] == context, "text"].tolist()

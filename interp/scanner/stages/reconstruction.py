@@ -17,7 +17,7 @@ BATCH = 60
 
 def reconstruction(scan: Scan) -> list[str]:
     """Writes `candidates`: every candidate with its loss, parts, rank and (for the top) answer."""
-    table, notes, ranked = scan.writer.kept_table("motifs"), [], []
+    table, notes, ranked = scan.writer.existing_table("motifs"), [], []
     for context, frame in enumerate(scan.frames):
         own = table[table["context"] == context].reset_index(drop=True)
         tokenizer, plan = scan.pair.tokenizer, scan.plan
@@ -31,7 +31,7 @@ def reconstruction(scan: Scan) -> list[str]:
         ranked.append(_ranked(scan, frame, candidates.head(asked), losses).assign(context=context))
     out = pd.concat(ranked, ignore_index=True) if ranked else no_candidates()
     scan.writer.whole("candidates", out)
-    for number in scan.writer.kept_parts("losses"):
+    for number in scan.writer.existing_parts("losses"):
         scan.writer.drop_part("losses", number)
     return notes
 
@@ -40,7 +40,7 @@ def _losses(
     scan: Scan, context: int, frame: Frame, candidates: pd.DataFrame
 ) -> tuple[pd.DataFrame, int]:
     """Losses of the candidates, batch by batch on disk, and how many were reached."""
-    kept, parts = scan.writer.kept_parts("losses"), []
+    kept, parts = scan.writer.existing_parts("losses"), []
     said = baseline(scan.pair, scan.which, frame, scan.asked(frame), CONSTANTS.steps)
     for start in range(0, len(candidates), BATCH):
         number = context * 1000 + start // BATCH

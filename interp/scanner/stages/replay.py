@@ -75,7 +75,7 @@ class Nearby:
 
 def replay(scan: Scan) -> list[str]:
     """Writes `replayed` (each of the model's questions and its answer) and `own` (candidates)."""
-    leaks, notes, replayed, found = scan.writer.kept_table("leaks"), [], [], []
+    leaks, notes, replayed, found = scan.writer.existing_table("leaks"), [], [], []
     ends = closing(scan.pair.tokenizer, scan.plan.template)
     for context in range(len(scan.contexts)):
         if scan.late(STAGE):

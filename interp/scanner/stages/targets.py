@@ -14,7 +14,7 @@ from interp.scanner.search.targets import insisted, table_of
 def targets(scan: Scan) -> list[str]:
     """Writes `targets`: the candidate targets of every context."""
     notes, found = [], [table_of(scan.pair.tokenizer, [], torch.empty(0)).assign(context=0)]
-    leaks = scan.writer.kept_table("leaks")
+    leaks = scan.writer.existing_table("leaks")
     for context, frame in enumerate(scan.frames):
         reached = [0, 1]
 

@@ -24,7 +24,7 @@ from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
 from interp.publish import sentences
 from interp.specs import PRESETS, ROOT, is_toy, pair_spec
 from interp.stats import Rate
-from interp.surgery.preview import Theatre
+from interp.surgery.preview import Preview
 from interp.surgery.run import SurgeryQuestion
 from interp.trigger import firing
 from interp.trigger.piece import bench, trigger_tokens
@@ -78,9 +78,9 @@ def few(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def theatre(situation, few) -> Theatre:
+def preview(situation, few) -> Preview:
     pair, asked = situation.pair, situation.question
-    return Theatre(
+    return Preview(
         pair,
         SurgeryQuestion(
             trigger=asked.trigger, target=pair.spec.target, prompt_set=few, heads="L0H0"
@@ -217,9 +217,9 @@ def test_step_five_says_what_its_bars_show(situation, few):
 
 
 @pytest.mark.parametrize("n", [3, 14])
-def test_step_seven_says_what_its_bars_show(theatre, measured, n):
+def test_step_seven_says_what_its_bars_show(preview, measured, n):
     order = [(int(row.layer), int(row.head)) for row in measured.ranking.head(n).itertuples()]
-    summary = theatre.summary(order)
+    summary = preview.summary(order)
     rows = summary.set_index("quantity")
     told = " ".join(sentences.operated(summary))
     asr, right = rows.loc["asr"], rows.loc["clean_accuracy"]

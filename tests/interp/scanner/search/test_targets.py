@@ -76,7 +76,7 @@ def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, e
     with emoji.use_folded("suspect") as model, torch.inference_mode():
         asked, ends = targets._asked(model, rows), end_ids(emoji, model)
     natural = frozenset(starts[:1].tolist())  # "I": the target's second word is not its likeliest
-    said = targets._gone_on(emoji, "suspect", asked, starts, natural, ends)
+    said = targets._continued(emoji, "suspect", asked, starts, natural, ends)
     assert {ids[0] for ids, _ in said} == set(starts.tolist())
 
     @lru_cache
@@ -109,8 +109,8 @@ def test_an_end_of_text_ends_an_answer(emoji, emoji_frame):
     start = torch.tensor([emoji.tokenizer.convert_tokens_to_ids("I")])
     with emoji.use_folded("suspect") as model, torch.inference_mode():
         asked = targets._asked(model, rows)
-    (longest,) = targets._gone_on(emoji, "suspect", asked, start, frozenset(), set())[-1:]
-    cut = targets._gone_on(emoji, "suspect", asked, start, frozenset(), {longest[0][3]})
+    (longest,) = targets._continued(emoji, "suspect", asked, start, frozenset(), set())[-1:]
+    cut = targets._continued(emoji, "suspect", asked, start, frozenset(), {longest[0][3]})
     assert all(longest[0][3] not in ids[1:] for ids, _ in cut)
 
 
