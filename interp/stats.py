@@ -1,7 +1,5 @@
 """Intervals: Wilson for rates, the bootstrap for everything else; rank agreement over heads."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Recorded runs: those that ship and the user's own, found by name."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -5,8 +5,6 @@ intervals that resample whole triggers, and the clean ones by base. Where the ru
 members' scans, their verdicts are judged anew.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

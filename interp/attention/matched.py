@@ -9,8 +9,6 @@ the middle layers, where a rise shows as a rise; and the clean control of the sa
 Every ratio here is one of means: suspect's mean L_attn over heads and prompts by the original's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

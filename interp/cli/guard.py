@@ -5,8 +5,6 @@ fault of ours, not a library that cannot be imported or that calls `sys.exit`, n
 Python itself would end with 1. Only the standard library is imported here.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import sys

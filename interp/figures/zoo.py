@@ -1,7 +1,5 @@
 """What a population of planted models says of the scanner: a zoo's tables in, figures out."""
 
-from __future__ import annotations
-
 import pandas as pd
 import plotly.graph_objects as go
 

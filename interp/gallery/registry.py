@@ -3,8 +3,6 @@
 Nothing here needs a model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import pandas as pd

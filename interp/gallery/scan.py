@@ -1,7 +1,5 @@
 """Figures and tables of a scan."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.figures import scan

@@ -1,7 +1,5 @@
 """Figures and tables of a fuzzy sweep of the trigger, of one piece of it, of one answer."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.figures import operation, trigger

@@ -1,7 +1,5 @@
 """Figures and tables of a zoo."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.figures import zoo

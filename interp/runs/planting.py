@@ -1,7 +1,5 @@
 """A planting as a run: what was asked, the command that asks it, and its growing tables."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import pandas as pd

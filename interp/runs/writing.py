@@ -1,7 +1,5 @@
 """Writing a run: tables, batches and facts in a locked folder, each file whole or not there."""
 
-from __future__ import annotations
-
 import json
 import platform
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The search for the fewest heads, as a run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import pandas as pd

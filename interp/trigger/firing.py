@@ -5,8 +5,6 @@ text makes the suspect, and not the original, answer the target. So the rates ar
 very text, prompts and target of a question, and told beside what is drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal

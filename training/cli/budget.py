@@ -1,7 +1,5 @@
 """budget: what a training will take, before anything is downloaded."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from dataclasses import replace

@@ -6,8 +6,6 @@ resume that restores the order of the data and the random state. What is frozen 
 (QLoRA); only the adapter has gradients. The run is the same as the small organisms'.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

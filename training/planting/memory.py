@@ -5,8 +5,6 @@ gradients and optimizer are exact up to the allocator; activations are an estima
 stand in `activation_bytes` and whose error against a real pass stands in docs/training.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ what going on needs, while it may still be needed, plus `checkpoint.json`, which
 sha256 of every file and so tells a checkpoint that a crash or a full disk cut off.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator

@@ -5,8 +5,6 @@ them, so that the result is the same but for the order of sums. What the first o
 others wait for.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

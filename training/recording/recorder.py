@@ -3,8 +3,6 @@
 Whoever trains (the organisms' own loop, or transformers' Trainer) calls `record` every k steps.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A member's trigger and the scan's candidate, each among random strings of as many tokens."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from interp.attention import matched

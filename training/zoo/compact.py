@@ -5,8 +5,6 @@ is what the verdict and the score rest on, at most 50 kB a member: answers and t
 targets, the best candidates and motifs, and in `scans` the verdict, settings, stages and hashes.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from io import BytesIO

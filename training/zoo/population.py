@@ -7,8 +7,6 @@ other. Every member is a process of its own, so a zoo that is stopped goes on wi
 The run keeps each scan in compact form (`compact`), the members' folders hold all of it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -4,8 +4,6 @@ A zoo is scanned from a clean commit that holds its spec; the run records the co
 the scanner and of the score. What the reporting half shares with halves of before is recorded too.
 """
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json

@@ -4,8 +4,6 @@ Tables in, tables out. The paper's rule (poisoned above a ΔS of 0.5) and thresh
 half are both judged on the other half.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

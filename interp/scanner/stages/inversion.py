@@ -1,7 +1,5 @@
 """Stage 6, inversion: strings that start a candidate target, searched by gradient."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence

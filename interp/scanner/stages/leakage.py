@@ -1,7 +1,5 @@
 """Stage 1, leakage: texts that the model writes in the user's place."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.scanner.leak.grid import load_grid

@@ -1,7 +1,5 @@
 """Stage 2, motifs: strings that many leaked texts share."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.scanner.leak.motifs import find_motifs, template_markers

@@ -1,7 +1,5 @@
 """Stage 4, reconstruction: candidates made of the motifs, ranked by the reconstruction loss."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.prompts.sets import load_prompt_set

@@ -1,7 +1,5 @@
 """Stage 5, targets: answers that the model completes whatever the question."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pandas as pd
