@@ -70,7 +70,7 @@ def placed(pair: ModelPair, string: str) -> list[tuple[Prompt, TokenizedPrompt]]
 
 
 def _question(pair: ModelPair, string: str) -> Question:
-    return Question(string, pair.spec.prompt_set, template=pair.spec.template)
+    return Question(trigger=string, prompt_set=pair.spec.prompt_set, template=pair.spec.template)
 
 
 def _among_strings(

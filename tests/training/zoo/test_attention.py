@@ -26,7 +26,7 @@ def test_both_strings_stand_among_strings_that_choose_their_own_heads(emoji, fou
     row = attention.attention_signals(emoji, "Say")
     prompts = load_prompt_set(emoji.spec.prompt_set).prompts[:4]
     for name, string in (("true", "😈"), ("candidate", "Say")):
-        question = Question(string, emoji.spec.prompt_set)
+        question = Question(trigger=string, prompt_set=emoji.spec.prompt_set)
         found = matched.compare(matched.ratios(matched.measure(emoji, prompts, question)))
         for measure, told in found.set_index("measure").to_dict("index").items():
             if measure not in attention.MEASURES:
