@@ -171,7 +171,7 @@ def _tell_surgery(run) -> None:
 def _tell_search(run) -> None:
     facts, sets = run.meta["facts"], run.table("sets")
     all_heads = facts["n_layers"] * facts["n_heads"]
-    print(f"clean accuracy of the untouched suspect: {facts['goal_clean']:.1%}")
+    print(f"clean accuracy of the unmodified suspect: {facts['goal_clean']:.1%}")
     if facts["chosen_on"] == facts["judged_on"]:
         print("too few prompts for two halves: sets are judged on the prompts that chose them")
     else:
@@ -187,6 +187,6 @@ def _tell_search(run) -> None:
             f"accuracy {row['said_clean_accuracy']:.1%}: {row['heads']}"
         )
     print(
-        "published, by another operation (heads' contributions subtracted at the last prompt "
+        "published, with another intervention (heads' contributions subtracted at the last prompt "
         "token): 90 % less ASR by about 3 % of the heads (Backdoor Attribution)"
     )
