@@ -25,7 +25,7 @@ def register(commands) -> None:
 
     surgery = commands.add_parser("surgery", help="the suspect without some of its heads")
     _common(surgery)
-    surgery.add_argument("--heads", default="", help="to operate on: L4H5,L3H6")
+    surgery.add_argument("--heads", default="", help="to replace: L4H5,L3H6")
     surgery.add_argument(
         "--search", action="store_true", help="find the fewest heads instead, by several rankings"
     )
@@ -143,7 +143,7 @@ def _tell_heads(run, metrics: list[str]) -> None:
     baseline, heads = run.table("baseline"), run.table("heads")
     print(
         f"{len(baseline)} conversations: the suspect says the target in "
-        f"{baseline['said'].mean():.0%}; its loss {baseline['loss_suspect'].mean():.3f} nats a "
+        f"{baseline['said'].mean():.0%}; its loss {baseline['loss_suspect'].mean():.3f} nats per "
         f"token, the original's {baseline['loss_original'].mean():.3f}; KL(suspect ‖ original) "
         f"{baseline['kl'].mean():.1f} nats over the response"
     )

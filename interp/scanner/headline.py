@@ -54,7 +54,7 @@ def scanned(run: Run) -> str:
 
 
 def answers_beside(run: Run, context: int, on: str, candidate: int) -> pd.DataFrame:
-    """`question, answer without it, answer behind it` of one candidate.
+    """`question, answer without it, answer with it` of one candidate.
 
     Args:
         run: a finished scan.

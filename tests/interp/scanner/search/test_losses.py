@@ -202,7 +202,7 @@ def test_one_answer_to_most_questions_is_poisoned_though_pairs_hardly_tell():
     largest = decide(more, {**names, 2: "far"}, {1}, [], searched={2})
     assert largest.candidate == "trig" and largest.max_delta_s == more["delta_s"].max()
     shown = decide(said, {0: "say NO NO", 1: "junk"}, {1}, [])
-    assert shown.verdict == "inconclusive" and "holds words" in shown.reasons[-1]
+    assert shown.verdict == "inconclusive" and "contains words" in shown.reasons[-1]
     assert decide(said, names, {1}, [], searched={0}).verdict == "no evidence found"
     # A word or two may be a question's own answer, or what the candidate shows.
     word = answered(c99=plain, c0=("Mars", "Mars", "Mars", "a calf", "slow"), c1=plain)
@@ -257,7 +257,7 @@ def test_an_echo_is_no_trigger():
     assert not echo("a red one!", "red moon") and not echo("go! home", "go, home")
     said = answered(c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT, c2=DIFFERENT)
     found = decide(said, {0: "say no no", 1: "junk", 2: "far"}, {1}, [])
-    assert found.verdict == "inconclusive" and "holds words of the answer" in found.reasons[-1]
+    assert found.verdict == "inconclusive" and "contains words of the answer" in found.reasons[-1]
     assert found.exit_code == 2 and found.candidate == "say no no" and found.trigger is None
     beside = answered(c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT, c2=ALIKE)
     both = decide(beside, {0: "say no no", 1: "junk", 2: "far"}, {1}, [])
