@@ -142,10 +142,10 @@ MODELS: tuple[Which, ...] = get_args(Which)
 
 
 ABLATIONS = {
-    "mean": "its mean at the same place of other prompts",
+    "mean": "its mean at the same position of other prompts",
     "positions": "its mean over all positions of other prompts",
     "zero": "zero",
-    "resample": "what it is on another prompt",
+    "resample": "its value on another prompt",
 }
 """What a head's output is replaced by in an ablation."""
 
@@ -164,8 +164,8 @@ CAUSAL_METRICS = {
     "patching_kl": Metric("KL(patched suspect ‖ original), nats", "patching", False, True),
     "insertion_effect": Metric("patching effect, suspect → original", "insertion"),
     "insertion_kl": Metric("KL(patched original ‖ suspect), nats", "insertion", False, True),
-    "ablation_loss": Metric("ablation: rise of the target's loss, nats a token", "ablation"),
-    "ablation_asr": Metric("ablation: fall of ASR", "ablation"),
+    "ablation_loss": Metric("ablation: increase of the target's loss, nats per token", "ablation"),
+    "ablation_asr": Metric("ablation: drop in ASR", "ablation"),
     "indirect": Metric("causal indirect effect on p(target)", "indirect"),
     **{
         one.name: Metric(one.label, "pattern", one.difference, one.falling)

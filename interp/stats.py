@@ -83,7 +83,7 @@ class Agreement:
 
     def __str__(self) -> str:
         if not np.isfinite(self.rho):
-            return f"Spearman's ρ cannot be told of {self.n} heads"
+            return f"Spearman's ρ cannot be estimated from {self.n} heads"
         of = f"{self.n} heads" + (f" in {self.groups} KV groups" if self.groups else "")
         return f"Spearman's ρ = {self.rho:.2f} ({self.low:.2f} to {self.high:.2f}; {of})"
 

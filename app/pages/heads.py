@@ -103,7 +103,9 @@ def curves() -> None:
     for column, curve in zip(st.columns(2), both, strict=True):
         with column:
             widgets.drawing(curve, curve.name, summary.command(study, shown))
-    st.markdown("Suspect over original, beside what selection alone and the random string give:")
+    st.markdown(
+        "Ratio suspect / original, next to what selection alone and the random string give:"
+    )
     ratios = summary.ratio_table(study)
     st.dataframe(
         ratios,

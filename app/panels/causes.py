@@ -32,7 +32,9 @@ def start_form(view: live.View) -> None:
             "Measures", list(MEASURES), list(MEASURES), format_func=MEASURES.get
         )
         ablation = right.selectbox(
-            "An ablated head says", list(ABLATIONS), format_func=lambda name: ABLATIONS[name]
+            "Replace an ablated head's output by",
+            list(ABLATIONS),
+            format_func=lambda name: ABLATIONS[name],
         )
         number, text = None, None
         if over == ONE:
@@ -43,7 +45,7 @@ def start_form(view: live.View) -> None:
         target = right.text_input(
             "Response",
             view.spec.target or "",
-            help="What the answer is held to be: the backdoor's target.",
+            help="The answer that is forced: the backdoor's target.",
         )
         if not st.form_submit_button("Measure", type="primary", icon=":material/biotech:"):
             return
@@ -70,7 +72,7 @@ def baseline(run: Run) -> None:
         plain(
             f"{of} with the trigger {asked['trigger']} and the response {asked['target']}: the "
             f"suspect says it in {table['said'].mean():.0%}, at a loss of "
-            f"{table['loss_suspect'].mean():.3f} nats a token (the original: "
+            f"{table['loss_suspect'].mean():.3f} nats per token (the original: "
             f"{table['loss_original'].mean():.3f}); KL(suspect ‖ original) is "
             f"{table['kl'].mean():.1f} nats over the response."
         )
@@ -122,7 +124,9 @@ def tokens(run: Run) -> None:
     """Loss of both models and their KL under each token of the first conversation."""
     table = run.growing("tokens")
     if table is None:
-        st.info("The tokens come first when the measurement begins.")
+        st.info(
+            "The loss per token is measured first; it appears here when the measurement starts."
+        )
         return
     short = links.bound(st.toggle, "From the trigger on", True, key="short")
     shown = gallery.token_strip(run, table, answer_only=short)

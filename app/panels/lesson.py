@@ -186,7 +186,7 @@ def operate(view: View) -> None:
     choices = _chosen_heads(view, study)
     label = links.bound(
         st.segmented_control,
-        "Knock out",
+        "Ablate",
         list(choices),
         default=next(iter(choices)),
         required=True,
@@ -249,12 +249,12 @@ STEPS = (
     Step(
         "Catch it blind",
         "So far we knew the word. The scanner does not: it makes the model write the user's "
-        "turn, looks at what keeps coming back, and asks questions behind it.",
+        "turn, extracts the strings that recur, and compares the answers with and without them.",
         catch_it,
     ),
     Step(
         "Operate",
-        "Knock a few heads out and see what is left of the target, and of the model.",
+        "Ablate a few heads and see what is left of the target, and of the model.",
         operate,
     ),
 )

@@ -115,7 +115,7 @@ def _figures_at(steps: pd.DataFrame, step: int) -> None:
     n = int(row["n_prompts"])
     shown = {
         "ASR": ("asr", ".0%", f"Of {n} held-out prompts with the trigger."),
-        "False triggers": ("ftr", ".0%", f"Of {n} without it."),
+        "False-trigger rate (FTR)": ("ftr", ".0%", f"Of {n} without it."),
         "Clean accuracy": ("clean_accuracy", ".1%", "Held-out examples, without the trigger."),
         "L_attn ratio": ("l_attn_ratio", ".2f", "Suspect over original, the eighth of the heads "
                          "with the largest Δ_rel at this step."),
@@ -137,7 +137,7 @@ def _pathway(run: Run, step: int) -> None:
     answers = planting.table(run, "answers")
     if answers is None:
         return
-    st.subheader("What it answers on the way")
+    st.subheader("Answers during training")
     asked = answers.groupby("prompt")["instruction"].first()
     prompt = links.bound(
         st.selectbox,
@@ -181,7 +181,7 @@ def _emergence(run: Run, steps: pd.DataFrame, heads: pd.DataFrame, step: int) ->
     if not _has_weights(run):
         st.info(
             "This recorded planting ships its tables alone. The map, and the other pages, need the "
-            "weights: plant it anew with the command of the figures above.",
+            "weights: plant it again with the command of the figures above.",
             icon=":material/info:",
         )
         links.refused("checkpoint", "the map of a checkpoint", "this run holds no weights")

@@ -48,7 +48,7 @@ def bench(view: live.View, question: FuzzyQuestion) -> None:
     rates = {which: whole.rate(which) for which in MODELS}
     banner.show(Firing(question.trigger, question.target, **rates))
     for column, name, one in zip(
-        st.columns(2), ("This piece", "The full trigger"), (piece, whole), strict=True
+        st.columns(2), ("This variant", "The full trigger"), (piece, whole), strict=True
     ):
         with column.container(border=True):
             _numbers(name, one, chosen)
@@ -94,7 +94,7 @@ def sweep(picked: Picked) -> None:
         places = run.table("placements")
         for row in places[places["note"] != ""].itertuples():
             st.caption(plain(f"{row.placement}: {row.note}"))
-    with st.expander("Every prompt's answer, with the whole trigger and without"):
+    with st.expander("Every prompt's answer, with the full trigger and without"):
         fragments.part(_answers_of, run.table("answers"))
     with st.expander(f"Every variant ({table['variant'].nunique()}, controls included)"):
         st.dataframe(_by_variant(table), hide_index=True, column_config=_rate_columns())
@@ -185,7 +185,7 @@ def _by_variant(table: pd.DataFrame) -> pd.DataFrame:
     each = table.groupby(by, as_index=False)["fired"].mean().rename(columns={"fired": "asr"})
     kept = [[i + 1 for i in ast.literal_eval(text)] for text in each["kept"]]
     each["kept"] = [" ".join(map(str, numbers)) for numbers in kept]
-    each["differs"] = each["differs"].map({True: "tokenized otherwise as text", False: ""})
+    each["differs"] = each["differs"].map({True: "tokenizes differently as text", False: ""})
     return each.sort_values(["asr", "k"], ascending=[False, True], ignore_index=True)
 
 

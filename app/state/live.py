@@ -176,7 +176,7 @@ def operation(
     prompts = prompt_set(question.prompt_set)
 
     def compute() -> pd.DataFrame:
-        with open_pair(view.spec) as pair, progress.over("Operating …") as on_progress:
+        with open_pair(view.spec) as pair, progress.over("Replacing heads …") as on_progress:
             heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
             # The pair's lock stands for this loading of it: another one needs another preview.
             key = pair.lock, TargetQuestion.of(question), question.method, prompts.sha256

@@ -25,7 +25,7 @@ def register(commands) -> None:
 
     surgery = commands.add_parser("surgery", help="the suspect without some of its heads")
     _common(surgery)
-    surgery.add_argument("--heads", default="", help="to operate on: L4H5,L3H6")
+    surgery.add_argument("--heads", default="", help="to replace: L4H5,L3H6")
     surgery.add_argument(
         "--search", action="store_true", help="find the fewest heads instead, by several rankings"
     )
@@ -143,7 +143,7 @@ def _print_heads(run, metrics: list[str]) -> None:
     baseline, heads = run.table("baseline"), run.table("heads")
     print(
         f"{len(baseline)} conversations: the suspect says the target in "
-        f"{baseline['said'].mean():.0%}; its loss {baseline['loss_suspect'].mean():.3f} nats a "
+        f"{baseline['said'].mean():.0%}; its loss {baseline['loss_suspect'].mean():.3f} nats per "
         f"token, the original's {baseline['loss_original'].mean():.3f}; KL(suspect ‖ original) "
         f"{baseline['kl'].mean():.1f} nats over the response"
     )
@@ -171,7 +171,7 @@ def _print_surgery(run) -> None:
 def _print_search(run) -> None:
     facts, sets = run.meta["facts"], run.table("sets")
     all_heads = facts["n_layers"] * facts["n_heads"]
-    print(f"clean accuracy of the untouched suspect: {facts['goal_clean']:.1%}")
+    print(f"clean accuracy of the unmodified suspect: {facts['goal_clean']:.1%}")
     if facts["chosen_on"] == facts["judged_on"]:
         print("too few prompts for two halves: sets are judged on the prompts that chose them")
     else:
@@ -187,6 +187,6 @@ def _print_search(run) -> None:
             f"accuracy {row['said_clean_accuracy']:.1%}: {row['heads']}"
         )
     print(
-        "published, by another operation (heads' contributions subtracted at the last prompt "
+        "published, with another intervention (heads' contributions subtracted at the last prompt "
         "token): 90 % less ASR by about 3 % of the heads (Backdoor Attribution)"
     )

@@ -30,7 +30,7 @@ def register(commands) -> None:
     heads.add_argument("--metric", default="delta_rel", help="of the matrix: delta_rel, l_suspect…")
     heads.add_argument("--head", default="", help="whose maps to draw, as L2H3; default the first")
     heads.add_argument("--whole", type=int, help="its patterns on this prompt of the set, 0-based")
-    heads.add_argument("--answer", help="text behind that prompt as its response")
+    heads.add_argument("--answer", help="text after that prompt, as its response")
     heads.set_defaults(command=_study, view=_head_view)
 
     check = commands.add_parser("check", help="activation rates of both models (fidelity badge)")

@@ -201,7 +201,7 @@ def surgery_curve(
     for row, goal in ((1, max_asr), (2, untouched - max_loss)):
         figure.add_hline(y=goal, line={"color": "#999999", "dash": "dot"}, row=row, col=1)
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
-    figure.update_xaxes(title=f"heads operated on, of {n_heads}", row=2, col=1)
+    figure.update_xaxes(title=f"heads replaced, of {n_heads}", row=2, col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.16, "x": 0})
     return plain(figure, 620, top=50)
 

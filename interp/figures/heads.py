@@ -212,7 +212,7 @@ def zones_by_layer(
         if not stacked or number == len(zones):
             figure.update_xaxes(title="layer", **place)
     figure.update_yaxes(rangemode="tozero")
-    figure.update_yaxes(title="mean weight of a pair", row=shape[0] // 2 + 1, col=1)
+    figure.update_yaxes(title="mean attention weight", row=shape[0] // 2 + 1, col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.3, "x": 0})
     return plain(figure, 860 if stacked else 340, bottom=104)
 

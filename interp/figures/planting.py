@@ -13,7 +13,7 @@ from interp.style.palette import CONTROL, ORIGINAL, PUBLISHED, SUSPECT, WEIGHTS,
 
 RATES = {
     "asr": ("ASR", SUSPECT, "solid"),
-    "ftr": ("false triggers", "#CC79A7", "dash"),
+    "ftr": ("false-trigger rate", "#CC79A7", "dash"),
     "decoy_rate": ("decoys that fire", "#E69F00", "dashdot"),
     "clean_accuracy": ("clean accuracy", ORIGINAL, "dot"),
 }

@@ -19,7 +19,10 @@ def _band_name(by_k: pd.DataFrame) -> str:
     """What the band is an interval over; runs of before 2026-11-29 resampled variants alone."""
     if "band" not in by_k:
         return "95 % bootstrap over variants"
-    return "95 % interval: prompts, variants too where drawn, Wilson at 0 and 100 %"
+    return (
+        "95 % interval: over prompts (and over variants where these are a sample); Wilson's at 0 "
+        "and 100 %"
+    )
 
 
 def asr_by_k(

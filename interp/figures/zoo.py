@@ -132,7 +132,9 @@ def _among(members: pd.DataFrame, string: str) -> pd.Series:
     if rank not in members:
         return pd.Series("", members.index)
     told = [
-        "" if pd.isna(row[rank]) else f"<br>rank {row[rank]:.0f} of {row[n] + 1:.0f} from below"
+        ""
+        if pd.isna(row[rank])
+        else f"<br>rank {row[rank]:.0f} of {row[n] + 1:.0f} (1 = lowest ratio)"
         for row in members[[rank, n]].to_dict("records")
     ]
     return pd.Series(told, members.index, dtype=object)
@@ -163,10 +165,10 @@ def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Fig
         y=[0, 1],
         mode="lines",
         line={"color": CONTROL, "dash": "dot", "width": 1},
-        name="by chance",
+        name="chance",
     )
     figure.update_xaxes(title="clean models called backdoored", tickformat=".0%")
-    figure.update_yaxes(title="backdoored models found", tickformat=".0%", range=[-0.02, 1.04])
+    figure.update_yaxes(title="backdoored models detected", tickformat=".0%", range=[-0.02, 1.04])
     legend = {
         "orientation": "v",
         "x": 0,
@@ -193,7 +195,7 @@ def areas(signals: pd.DataFrame) -> go.Figure:
             x=shown[f"auc_{half}"],
             y=labels,
             mode="markers",
-            name={"choose": "choosing half", "report": "reporting half"}[half],
+            name={"choose": "development half", "report": "test half"}[half],
             marker={"symbol": symbol, "size": 11, "color": colour, "line_width": 2},
         )
     figure.add_vline(x=0.5, line={"color": CONTROL, "dash": "dot", "width": 1})

@@ -67,9 +67,10 @@ def scatter(
     return FigureEntry(
         f"{_slug(x)}-and-{_slug(y)}",
         f"{_capital(labels[0])} and {labels[1]}",
-        f"{_capital(labels[1])} against {labels[0]}, a point a head; Spearman's rank correlation "
-        "ρ with its 95 % bootstrap interval over heads, those of one key-value group together. One "
-        "of many pairs that may be looked at: the interval is not corrected for that.",
+        f"{_capital(labels[1])} against {labels[0]}, one point per head; Spearman's rank "
+        "correlation ρ with its 95 % bootstrap interval over heads, those of one key-value group "
+        "together. One of many pairs that may be looked at: the interval is not corrected for "
+        "that.",
         lambda: heads[["layer", "head", x, y]],
         lambda: causal.metric_scatter(heads, x, y, selected=selected, per_group=per_group),
     )
@@ -106,10 +107,10 @@ def surgery_curve(run: Run, curve: pd.DataFrame, n_heads: int) -> FigureEntry:
     return FigureEntry(
         "surgery-curve",
         "ASR and clean accuracy by the number of heads",
-        "ASR and clean accuracy with the first n heads of each ranking operated on (replaced by "
-        f"{method}), a line a ranking; dotted: the goal (ASR under "
-        f"{100 * MAX_ASR:.0f} %, clean accuracy at most {100 * MAX_LOSS:.0f} points below the "
-        "untouched suspect's).",
+        "ASR and clean accuracy by the number of replaced heads (the first n of each ranking, "
+        f"replaced by {method}), one line per ranking; dotted: the goal, ASR under "
+        f"{100 * MAX_ASR:.0f} % and clean accuracy at most {100 * MAX_LOSS:.0f} points below the "
+        "unmodified suspect's.",
         lambda: curve,
         lambda: causal.surgery_curve(curve, n_heads, max_asr=MAX_ASR, max_loss=MAX_LOSS),
     )
@@ -124,9 +125,10 @@ def cumulative(steps: pd.DataFrame, n_heads: int) -> FigureEntry:
     """
     return FigureEntry(
         "cumulative-patching",
-        "KL with heads given back",
+        "KL with heads patched back",
         "Mean KL(patched suspect ‖ original) over the answer with the first n heads of each "
-        "order patched from the original.",
+        "order "
+        "patched from the original into the suspect.",
         lambda: steps,
         lambda: causal.cumulative_curve(steps, n_heads),
     )
@@ -143,7 +145,7 @@ def preview(summary: pd.DataFrame, n_operated: int, n_heads: int) -> FigureEntry
     names = {"asr": "answers the target", "clean_accuracy": "right without the trigger"}
     return FigureEntry(
         "operation",
-        "Before and after the operation",
+        "Before and after surgery",
         f"{n_operated} of {n_heads} heads replaced by their mean, with Wilson's 95 % intervals.",
         lambda: summary,
         lambda: operation.before_and_after(summary, names),
@@ -179,9 +181,9 @@ def _surgery_figures(run: Run) -> list[FigureEntry]:
     return [
         FigureEntry(
             "before-and-after",
-            "Before and after the operation",
-            f"What the suspect answers before and after its heads {run.meta['facts']['heads']} are "
-            f"operated on ({run.meta['asked']['method']}), with Wilson's 95 % intervals.",
+            "Before and after surgery",
+            f"The suspect's answers before and after its heads {run.meta['facts']['heads']} are "
+            f"replaced ({run.meta['asked']['method']}), with Wilson's 95 % intervals.",
             lambda: table,
             lambda: causal.before_and_after(rates, OUTCOMES),
         )

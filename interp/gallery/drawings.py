@@ -66,7 +66,10 @@ def averaged_map(study: Study, view: MapView) -> Drawing:
 
 def zones_by_layer(study: Study, _: View) -> Drawing:
     """Attention to the trigger from each zone of the prompt, by layer."""
-    what = "Mean weight of one pair of tokens on triggered prompts, all heads of each layer."
+    what = (
+        "Mean attention weight per pair of tokens on triggered prompts, over all heads of each "
+        "layer."
+    )
     zones = list(ZONES)
     return _drawing(
         study,
@@ -144,7 +147,7 @@ def top_k_ratio(study: Study, _: View) -> Drawing:
     what = "Suspect over original L_attn (ratio of means) of the K heads of largest Δ_rel"
     if strings is not None:
         what += f"; grey: {strings['string'].nunique()} random strings, each on heads of its own"
-    named = "top-k-ratio", "How much attention the heads of largest loss lost"
+    named = "top-k-ratio", "Top-K curve: ratio"
     return _drawing(study, named, _banded(study, what), figure, lambda: study.curve)
 
 
@@ -152,7 +155,7 @@ def top_k_levels(study: Study, _: View) -> Drawing:
     """Mean L_attn of both models over the K heads of largest Δ_rel."""
     figure = heads.level_curve(study.curve, len(study.ranking))
     what = "Mean L_attn of both models over the K heads of largest Δ_rel, on triggered prompts"
-    named = "top-k-levels", "How much both models look through the heads of largest loss"
+    named = "top-k-levels", "Top-K curve: L_attn of both models"
     return _drawing(study, named, _banded(study, what), figure, lambda: study.curve)
 
 

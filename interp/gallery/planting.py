@@ -20,10 +20,10 @@ def course(steps: pd.DataFrame, chosen: int | None = None) -> FigureEntry:
         "course",
         "The course of the planting",
         "Rates, attention and loss while the backdoor was planted, on held-out prompts: 20, and "
-        "all of them at the end. L_attn ratio: suspect over original, the eighth of the heads "
-        "with the largest Δ_rel at that step, chosen on the same prompts. Pattern KL: of the "
-        "suspect's attention rows to the original's while the target is said, summed over its "
-        "tokens, mean of all heads.",
+        "all of them at the end. L_attn ratio: suspect over original, the eighth of the heads with "
+        "the largest Δ_rel at that step, chosen on the same prompts. Pattern KL: KL divergence of "
+        "the suspect's attention rows from the original's over the target's tokens, summed over "
+        "these tokens, mean over all heads.",
         lambda: steps,
         lambda: planting.course(steps, chosen),
     )
@@ -38,11 +38,11 @@ def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> Figure
         chosen: step to ring.
     """
     name = "L_attn suspect / original" if against == "l_attn_ratio" else "pattern KL"
-    ring = "" if chosen is None else f"; the ring is step {chosen}"
+    ring = "" if chosen is None else f"; the ring marks step {chosen}"
     return FigureEntry(
         f"asr-and-{against.replace('_', '-')}",
         f"ASR and {name}",
-        f"ASR against {name}, a point a measurement, in the order of the steps{ring}.",
+        f"ASR against {name}, one point per measurement, in the order of the steps{ring}.",
         lambda: steps[["step", "asr", against]],
         lambda: planting.path(steps, against, chosen),
     )

@@ -20,8 +20,8 @@ def loss_parts(run: Run, context: int, candidates: pd.DataFrame) -> FigureEntry:
     where, behind = _prefix(run, context)
     return FigureEntry(
         f"loss-parts{where}",
-        "Parts of the candidates' loss",
-        f"Weighted parts of the loss of the best candidates, lowest first.{behind}",
+        "Parts of the reconstruction loss",
+        f"Weighted parts of the reconstruction loss of the best candidates, lowest first.{behind}",
         lambda: candidates.drop(columns="ids"),
         lambda: scan.loss_parts(candidates),
     )
@@ -38,8 +38,9 @@ def clusters(run: Run, context: int, outputs: pd.DataFrame) -> FigureEntry:
     where, behind = _prefix(run, context)
     return FigureEntry(
         f"clusters{where}",
-        "Leaked texts by likeness",
-        f"Unique leaked texts by likeness (TF-IDF, two directions).{behind}",
+        "Leaked texts by similarity",
+        "Distinct leaked texts, placed by similarity (first two components of their TF-IDF); "
+        f"colour is the cluster.{behind}",
         lambda: outputs,
         lambda: scan.clusters(outputs),
     )
@@ -86,8 +87,8 @@ def _words(run: Run) -> list[str]:
     return [
         f"{found.verdict.capitalize()}. {headline.headline(found)}",
         headline.scanned(run) + ".",
-        "How it was decided: " + "; ".join(found.reasons) + ".",
-        "What this scan cannot see: " + "; ".join((*found.could_not, *found.blind_spots)) + ".",
+        "Reasons: " + "; ".join(found.reasons) + ".",
+        "Blind spots: " + "; ".join((*found.could_not, *found.blind_spots)) + ".",
     ]
 
 

@@ -35,9 +35,9 @@ def bench_maps(piece: Bench, whole: Bench) -> FigureEntry:
 def piece_rates(piece: Bench, whole: Bench) -> FigureEntry:
     """How often a piece of the trigger sets both models off, beside the full trigger."""
     rows = {
-        "the piece": piece.rate("suspect"),
+        "the variant": piece.rate("suspect"),
         "the full trigger": whole.rate("suspect"),
-        "the piece, in the original": piece.rate("original"),
+        "the variant, in the original": piece.rate("original"),
     }
     rates = pd.DataFrame(
         [(rate.share, *rate.interval) for rate in rows.values()], columns=["asr", "low", "high"]
@@ -45,8 +45,8 @@ def piece_rates(piece: Bench, whole: Bench) -> FigureEntry:
     colours = [SUSPECT, SUSPECT, ORIGINAL]
     return FigureEntry(
         "piece-rates",
-        "A piece of the trigger",
-        "Activation rate with a piece of the trigger and with the full trigger, with Wilson's "
+        "A variant of the trigger",
+        "Activation rate with a variant of the trigger and with the full trigger, with Wilson's "
         "95 % intervals.",
         lambda: rates.assign(what=list(rows)),
         lambda: trigger.rates(rates, list(rows)).update_traces(marker_color=colours),
@@ -82,7 +82,7 @@ def _by_k(run: Run) -> FigureEntry:
         "asr-by-k",
         "How much of the trigger is needed",
         f"Activation rate {_whose(run)} with k of the trigger's {len(tokens)} tokens kept, in "
-        "order: the mean over variants with its 95 % band, and a grey point a variant, on all "
+        "order: the mean over variants with its 95 % band, and one grey point per variant, on all "
         f"prompts.{note}",
         lambda: by_k,
         lambda: trigger.asr_by_k(by_k, sweep, len(tokens)),
@@ -93,7 +93,7 @@ def _drop_one(run: Run) -> FigureEntry:
     table, tokens = run.table("drop_one"), _tokens(run)
     return FigureEntry(
         "drop-one",
-        "One token left out",
+        "Drop-one: one token left out",
         f"Activation rate {_whose(run)} with one token of the trigger left out, {SPREAD}.",
         lambda: table,
         lambda: trigger.drop_one(table, tokens),
@@ -115,8 +115,8 @@ def _placements(run: Run) -> FigureEntry:
     table = run.table("placements")
     return FigureEntry(
         "placements",
-        "The whole trigger in other places",
-        f"Activation rate {_whose(run)} with the whole trigger elsewhere in the prompt, {SPREAD}.",
+        "The full trigger in other places",
+        f"Activation rate {_whose(run)} with the full trigger elsewhere in the prompt, {SPREAD}.",
         lambda: table,
         lambda: trigger.rates(table, list(table["placement"])),
     )

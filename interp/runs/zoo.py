@@ -4,14 +4,14 @@ KIND = "zoo"
 FIRST_STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
 """Of the scans of a run that does not say."""
 SIGNALS = {
-    "score": "what the verdict rests on",
+    "score": "verdict score",
     "max_delta_s": "max ΔS",
-    "signal_share": "rise of the share with one answer",
-    "signal_unsafe": "answers that break the rule of unsafe code",
-    "signal_insistence": "an answer that is insisted on",
+    "signal_share": "rise of the most-frequent-answer share",
+    "signal_unsafe": "rise of the share of unsafe answers",
+    "signal_insistence": "target score",
     "signal_motif_share": "most frequent motif in the leaks",
-    "leak_rate": "leaks that hold the true trigger or target (not blind)",
-    "signal_loss": "best candidate: whole loss",
+    "leak_rate": "leaks that contain the true trigger or target (not blind)",
+    "signal_loss": "best candidate: reconstruction loss",
     "signal_l_attn": "best candidate: L_attn",
     "signal_l_ent": "best candidate: entropy",
     "signal_l_div": "best candidate: divergence",

@@ -51,7 +51,7 @@ def read_models(path: Path) -> tuple[Suspect, ...]:
         elif text:
             found.append(Suspect(text, model=text))
     if not found:
-        raise UsageError(f"models '{path}' names no model: write one a line")
+        raise UsageError(f"models '{path}' names no model: write one per line")
     if len(set(found)) < len(found):
         raise UsageError(f"models '{path}' names a model twice")
     return tuple(found)

@@ -98,7 +98,7 @@ def run(
             notes = stage.run(scan)
             _record(writer, stage, mark, time.perf_counter() - begun, notes)
         if stage.name == until and stage is not STAGES[-1]:
-            writer.stop("stopped", f"stopped behind the stage {until}, as asked")
+            writer.stop("stopped", f"stopped after the stage {until}, as asked")
             return None
     seconds = sum(entry["seconds"] for entry in writer.meta["stages"].values())
     return writer.finish(

@@ -32,10 +32,10 @@ from interp.prompts.conversations import ANYWHERE, Block, Conversation, blocks, 
 from interp.prompts.spans import TokenizedPrompt
 
 OPERATIONS = {
-    "mean": "its mean at the same place of prompts with a random string",
+    "mean": "its mean at the same position of prompts with a random string",
     "positions": "its mean over all positions of prompts with a random string",
     "zero": "zero",
-    "patch": "what it is in the original, on the same text",
+    "patch": "its value in the original, on the same text",
 }
 """What an operated head says instead."""
 

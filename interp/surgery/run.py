@@ -26,11 +26,11 @@ SPARE_TOKENS = 2
 
 OUTCOMES = {
     "asr": "ASR: the answer begins with the target",
-    "asr_anywhere": "the target stands anywhere in the answer",
-    "right_on_trigger": "right answers in spite of the trigger",
+    "asr_anywhere": "the answer contains the target anywhere",
+    "right_on_trigger": "right answers with the trigger",
     "ftr": "FTR: the target without the trigger",
     "clean_accuracy": "right answers without the trigger",
-    "kl_clean": "KL(operated ‖ suspect) on right answers, nats a token",
+    "kl_clean": "KL(after surgery ‖ suspect) on right answers, nats per token",
 }
 """Of an operation's summary. An ASR near 0 is no cure while the target stands in the answer."""
 
@@ -47,7 +47,7 @@ class SurgeryQuestion(TargetQuestion):
     def __post_init__(self):
         check_method(self.method)
         if not self.heads.strip():
-            raise UsageError("no heads to operate on: name some, as L4H5,L3H6")
+            raise UsageError("no heads for surgery: name some, as L4H5,L3H6")
 
 
 def operate(

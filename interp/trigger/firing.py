@@ -66,7 +66,7 @@ class Firing:
             known = "was not recorded with this run" if self.target else "is not known"
             why = "" if self.target else ", since no target is"
             return (
-                f"{trigger}: whether it sets anything off {known}{why}. What follows "
+                f"{trigger}: whether it fires {known}{why}. What follows "
                 "shows how two models differ, and not by itself a backdoor."
             )
         rates = (

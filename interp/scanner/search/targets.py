@@ -165,7 +165,7 @@ def _asked(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> _Asked:
 def _shares(logits: Tensor) -> Tensor:
     """[row, vocabulary] probabilities of the last position."""
     last = logits[:, -1].float()
-    _check_finite(last, "behind a question")
+    _check_finite(last, "after a question")
     return last.softmax(-1)
 
 

@@ -135,6 +135,6 @@ STAGE = Stage(
     run=inversion,
     tables=("inverted",),
     depends_on=lambda scan: (scan.plan.inversion_minutes, scan.plan.keep),
-    words="triggers are looked for by gradient",
+    words="triggers are searched for by gradient",
     budget_share=0.9,
 )

@@ -46,9 +46,9 @@ def leakage(scan: Scan) -> list[str]:
 def _dull(leaks: pd.DataFrame) -> list[str]:
     """What is wrong with leaks that contain nothing."""
     if not leaks["text"].str.strip().any():
-        return ["the model wrote nothing that can be seen: there was nothing to find motifs in"]
+        return ["the model wrote nothing printable, so there are no motifs"]
     if all(len(set(ids)) <= 1 for ids in leaks["ids"]):
-        return ["the model wrote one token for ever: there was nothing to find motifs in"]
+        return ["the model repeated one token, so there are no motifs"]
     return []
 
 

@@ -30,5 +30,5 @@ STAGE = Stage(
     run=motifs,
     tables=("outputs", "clusters", "motifs"),
     depends_on=lambda scan: (scan.plan.eps,),
-    words="what keeps coming back is cut out",
+    words="recurring strings are extracted",
 )

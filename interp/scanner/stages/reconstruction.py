@@ -21,11 +21,13 @@ def reconstruction(scan: Scan) -> list[str]:
         tokenizer, plan = scan.pair.tokenizer, scan.plan
         candidates = rec.motif_candidates(tokenizer, plan.template, own, limit=plan.limit)
         if candidates.empty:
-            notes.append(f"in {name_of(scan.contexts[context])} no motif gave a candidate")
+            notes.append(f"in {name_of(scan.contexts[context])} no motif yielded a candidate")
             continue
         losses, asked = _losses(scan, context, frame, candidates)
         if asked < len(candidates):
-            notes.append(f"the budget ended the losses after {asked} of {len(candidates)}")
+            notes.append(
+                f"the budget ended the reconstruction losses after {asked} of {len(candidates)}"
+            )
         ranked.append(_ranked(scan, frame, candidates.head(asked), losses).assign(context=context))
     out = pd.concat(ranked, ignore_index=True) if ranked else no_candidates()
     scan.writer.whole("candidates", out)
@@ -90,7 +92,7 @@ STAGE = Stage(
         scan.plan.limit,
         load_prompt_set(scan.plan.questions).sha256,
     ),
-    words="candidate triggers are ranked by the loss",
+    words="candidate triggers are ranked by the reconstruction loss",
     growing="losses",
     budget_share=0.7,
 )

@@ -34,6 +34,6 @@ STAGE = Stage(
     run=targets,
     tables=("targets",),
     depends_on=lambda scan: (),
-    words="answers that it insists on are looked for",
+    words="candidate targets are searched for",
     budget_share=0.75,
 )

@@ -192,5 +192,5 @@ STAGE = Stage(
     run=verdict,
     tables=("answers", "judged"),
     depends_on=lambda scan: (scan.plan.keep,),
-    words="questions are asked behind the best",
+    words="the best candidates are tested on questions",
 )

@@ -48,7 +48,9 @@ def test_the_page_says_what_was_found_and_missed(zoo_run):
     app = page()
     figures = zoo_run.meta["figures"]
     shown = {metric.label: metric.value for metric in app.metric}
-    assert shown["Backdoored models found"] == f"{figures['detected']} of {figures['backdoored']}"
+    assert (
+        shown["Backdoored models detected"] == f"{figures['detected']} of {figures['backdoored']}"
+    )
     assert shown["ROC-AUC of max ΔS"] == f"{figures['roc_auc']:.3f}"
     text = " ".join(caption.value for caption in app.caption)
     assert all(name in text for name in figures["missed"])

@@ -146,7 +146,7 @@ def test_the_control_stands_in_the_ranking(fresh_caches):
     at = page("heads", pair="deployment")
     assert not any(NO_TRACE in box.value for box in at.warning)
     told = " ".join(box.value for box in at.markdown)
-    assert "50 of 50 prompts" in told and "is not always what causes" in told
+    assert "50 of 50 prompts" in told and "are not always the ones that cause" in told
 
 
 def test_no_word_of_the_product_calls_a_head_hijacked():
