@@ -228,7 +228,7 @@ def test_step_seven_says_what_its_bars_show(preview, measured, n):
     fell, rose = asr["after_high"] < asr["before_low"], asr["after_low"] > asr["before_high"]
     there = asr["before"] > 0
     assert ("nothing to remove" in told) == (not there)
-    assert ("target depends on these heads." in told) == (there and fell)
+    assert ("So the target depends" in told) == (there and fell)
     assert ("more frequent without" in told) == (there and rose)
     assert ("no sign that" in told) == (there and not fell and not rose)
     assert ("price" in told) == (there and right["after_high"] < right["before_low"])
