@@ -51,6 +51,6 @@ def test_no_page_changes_a_figure_that_others_get():
         for key, (value, _) in figure_cache.memo()._kept.items()
         if key[0] == "drawn"
     }
-    assert any(key[2] == "head_matrix" for key in figures)
+    assert any(key[2] == "large_head_matrix" for key in figures)
     for figure, as_drawn in figures.values():
         assert isinstance(figure, go.Figure) and figure.to_json() == as_drawn

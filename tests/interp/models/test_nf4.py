@@ -121,7 +121,8 @@ def test_a_quantised_checkpoint_opens_as_it_is(tiny_folder, tmp_path):
 def test_loading_says_nothing_on_the_screen(tiny_folder):
     base, adapter = tiny_folder(), tiny_folder(kind="adapter")
     program = (
-        "from interp.models import load_pair, pair_spec\n"
+        "from interp.models.load import load_pair\n"
+        "from interp.specs import pair_spec\n"
         f"pair = load_pair(pair_spec({str(base)!r}, adapter={str(adapter)!r}), device='cpu')\n"
         "with pair.use('suspect') as model: model.generate(max_new_tokens=2)\n"
         "with pair.bridge('suspect') as bridge: pass\n"

@@ -111,9 +111,9 @@ def test_a_part_cut_off_is_made_again(tmp_path):
 
 def test_a_killed_run_is_told_from_a_running_one(tmp_path):
     script = (
-        "import os, signal, sys; from interp import runs;"
-        "w = runs.RunWriter(sys.argv[1], 'fuzzy', {'asked': {'pair': 'deployment', 'seed': 0}});"
-        "print(runs.state_of(sys.argv[1]), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from interp.runs import reading, writing;"
+        "w = writing.RunWriter(sys.argv[1], 'fuzzy', {'asked': {'pair': 'deployment', 'seed': 0}});"
+        "print(reading.state_of(sys.argv[1]), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     out = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "one")], capture_output=True, text=True

@@ -80,5 +80,5 @@ def test_a_zoo_of_now_shows_rank_and_says_how_many_strings(tmp_path):
     collapse = {one.name: one for one in registry.figures_of(run)}["collapse"]
     drawn = registry.drawn(run, collapse)
     assert drawn.data[2].name == "random strings, mean"
-    assert "rank 3 of 21 from below" in drawn.data[0].customdata[0]
+    assert "rank 3 of 21 (1 = lowest ratio)" in drawn.data[0].customdata[0]
     assert "rank" not in drawn.data[1].customdata[0]
