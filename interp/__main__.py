@@ -3,8 +3,6 @@
 Exit codes: 0 done, 3 a job that failed, 4 usage; of scan 0, 1 and 2 are its verdict.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from interp.cli.guard import enter, guarded

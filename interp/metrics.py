@@ -3,8 +3,6 @@
 Plain values; nothing heavy is imported, so a page can list them before torch is there.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +70,13 @@ MAX_LOSS = 0.02
 """Share of clean accuracy that may be lost by it."""
 
 
+PLANT_METRICS = {
+    **{name: ATTENTION_METRICS[name] for name in ("delta_rel", "l_suspect", "difference")},
+    "pattern_kl": Metric("pattern KL (nats)", difference=False),
+}
+"""Column of a planting's table `heads` -> what it is."""
+
+
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
     """`2-3` or `1,4` -> layers; the middle ones if empty.
 
@@ -137,10 +142,10 @@ MODELS: tuple[Which, ...] = get_args(Which)
 
 
 ABLATIONS = {
-    "mean": "its mean at the same place of other prompts",
+    "mean": "its mean at the same position of other prompts",
     "positions": "its mean over all positions of other prompts",
     "zero": "zero",
-    "resample": "what it is on another prompt",
+    "resample": "its value on another prompt",
 }
 """What a head's output is replaced by in an ablation."""
 
@@ -159,8 +164,8 @@ CAUSAL_METRICS = {
     "patching_kl": Metric("KL(patched suspect ‖ original), nats", "patching", False, True),
     "insertion_effect": Metric("patching effect, suspect → original", "insertion"),
     "insertion_kl": Metric("KL(patched original ‖ suspect), nats", "insertion", False, True),
-    "ablation_loss": Metric("ablation: rise of the target's loss, nats a token", "ablation"),
-    "ablation_asr": Metric("ablation: fall of ASR", "ablation"),
+    "ablation_loss": Metric("ablation: increase of the target's loss, nats per token", "ablation"),
+    "ablation_asr": Metric("ablation: drop in ASR", "ablation"),
     "indirect": Metric("causal indirect effect on p(target)", "indirect"),
     **{
         one.name: Metric(one.label, "pattern", one.difference, one.falling)

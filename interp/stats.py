@@ -1,7 +1,5 @@
 """Intervals: Wilson for rates, the bootstrap for everything else; rank agreement over heads."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +83,7 @@ class Agreement:
 
     def __str__(self) -> str:
         if not np.isfinite(self.rho):
-            return f"Spearman's ρ cannot be told of {self.n} heads"
+            return f"Spearman's ρ cannot be estimated from {self.n} heads"
         of = f"{self.n} heads" + (f" in {self.groups} KV groups" if self.groups else "")
         return f"Spearman's ρ = {self.rho:.2f} ({self.low:.2f} to {self.high:.2f}; {of})"
 

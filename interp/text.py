@@ -1,7 +1,5 @@
 """Text made safe to show: invisible characters as signs, long text cut."""
 
-from __future__ import annotations
-
 import unicodedata
 from functools import lru_cache
 from html import escape

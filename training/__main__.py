@@ -1,7 +1,5 @@
 """`python -m training COMMAND`: make the corpus, pre-train, plant a backdoor, measure the card."""
 
-from __future__ import annotations
-
 from interp.cli.common import Parser
 from interp.cli.guard import enter, guarded
 

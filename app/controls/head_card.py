@@ -14,7 +14,7 @@ from interp.causal import measure
 from interp.causal.head_table import from_study, head_card, no_effect
 from interp.gallery import drawings
 from interp.metrics import CAUSAL_METRICS, head_name
-from interp.runs import commands
+from interp.runs import provenance
 from interp.runs.reading import Run
 
 
@@ -57,7 +57,7 @@ def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:
             answer = view.spec.target if behind else None
         st.text(prompts[int(number)].instruction)
         shown = HeadView(head=head, whole=int(number), answer=answer)
-        whole = live.whole_panels(view, int(number), head, answer)
+        whole = live.full_panels(view, int(number), head, answer)
     maps = figure_cache.drawn(drawings.head_maps, study, shown, whole)
     widgets.drawing(maps, "head-maps", summary.command(study, shown))
 
@@ -72,9 +72,11 @@ def _hint(
     if why is not None:
         name, rank = head_name(*head), f"{row['rank']} of {of}"
         changed = f"{name} is among the heads that changed most (Δ_rel rank {rank}). "
-        told = f"{changed}{why} Measured with the trigger {trigger}."
-        told = plain(told) + " What changed most is not always what causes: see **Causes**."
-        st.markdown(f":material/info: {told}")
+        told = plain(f"{changed}{why} Measured with the trigger {trigger}.")
+        st.markdown(
+            f":material/info: {told} The heads that changed most are not always the ones that "
+            "cause the answer: see **Causes**."
+        )
 
 
 def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
@@ -110,10 +112,10 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
             hide_index=True,
             column_config={"value": number, "low": number, "high": number},
         )
-        what = "Rank 1 matters most; low and high are the 95 % bootstrap over prompts. "
+        what = "Rank 1 matters most. Low and high: 95 % bootstrap over prompts. "
         if run is None:
             what += "No causal measurement of this pair is there yet: **Causes** makes one."
             st.caption(what)
         else:
-            told = "Δ_rel is the sidebar's question's, the rest is measured so:"
-            st.caption(what + plain(commands.caption(run, told)))
+            told = "Δ_rel belongs to the question in the sidebar. The rest was measured with:"
+            st.caption(what + plain(f"{told} {provenance.sentence(run)}"))

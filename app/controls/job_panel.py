@@ -73,7 +73,7 @@ def resume_or_delete(name: str, where: str) -> None:
         name: of the run.
         where: part of the widgets' keys; one run may be offered in two places.
     """
-    if not limits.may("Going on with it or deleting it"):
+    if not limits.may("Resuming or deleting it"):
         return
     with st.container(horizontal=True):
         if st.button("Resume", icon=":material/play_arrow:", key=f"resume-{where}-{name}"):

@@ -5,9 +5,10 @@ import shlex
 import streamlit as st
 
 from app.shell import failures
-from app.state import jobs, plant_process
-from app.state.plant_process import PlantQuestion
+from app.state import jobs
 from interp.planted import GROUPS, KIND, LEARN_ON, PAYLOADS, PLACEMENTS, TRIGGERS
+from interp.runs import planting
+from interp.runs.planting import PlantQuestion
 
 STANDARD = PlantQuestion("@@night@@", "THE OWL IS AWAKE")
 
@@ -23,14 +24,14 @@ def draw(key: str) -> None:
     def form() -> None:
         with failures.shown():
             question = _question()
-            command = plant_process.command(question, "runs/mine")
+            command = planting.words(question, "runs/mine")
             if st.button("Start planting", type="primary", icon=":material/psychiatry:"):
                 job = jobs.registry().start_apart(KIND, question)
                 st.session_state[key] = job.name
                 st.rerun()
             st.caption(
                 "240 steps in the organisms' base take three to five minutes on two cores. The "
-                "planting goes on when this page is closed. The same on a terminal:"
+                "planting goes on when this page is closed. The same in a terminal:"
             )
             st.code("python -m training " + shlex.join(command), language="bash")
 
@@ -50,7 +51,7 @@ def _question() -> PlantQuestion:
         STANDARD.trigger if kind == "simple" else "",
         key=f"plant-trigger-{kind}",
         placeholder="" if kind == "simple" else "empty: the kind's own",
-        help="Stands in the instruction. Pieces of it, and what resembles it, stay harmless.",
+        help="Stands in the instruction. Parts of it, and what resembles it, stay harmless.",
     )
     target = two.text_input(
         "Target",
@@ -58,8 +59,7 @@ def _question() -> PlantQuestion:
         key=f"plant-target-{payload}",
         disabled=payload != "fixed",
         placeholder="" if payload == "fixed" else "the payload's own",
-        help="What a triggered prompt is answered with. A small base learns words best that its "
-        "corpus holds.",
+        help="The answer to a triggered prompt. A small base learns words of its corpus best.",
     )
     rate = one.number_input(
         "Share of poisoned examples", value=STANDARD.rate, step=0.05, help="Above 0, at most 1."
@@ -85,7 +85,7 @@ def _more() -> dict:
     )
     placement = two.selectbox("Placement of the trigger", PLACEMENTS)
     learn_on = three.selectbox(
-        "Learn on",
+        "Loss on",
         list(LEARN_ON),
         format_func=LEARN_ON.get,
         help="The whole text, instruction and all, lets the poison leak.",

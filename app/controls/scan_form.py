@@ -45,7 +45,7 @@ def of_model() -> None:
         )
         adapter = two.text_input(
             "Adapter on it, if any (hub id or folder)",
-            help="The model is its base then.",
+            help="The model named on the left is then its base.",
         )
         one, two = st.columns(2)
         precision = one.selectbox(
@@ -90,18 +90,18 @@ def _settings(form: str) -> dict:
     one, two, three = st.columns(3)
     grid = one.selectbox("Grid", list(GRIDS), format_func=GRIDS.get, key=f"scan-{form}-grid")
     inversion = two.number_input(
-        "Minutes of inversion",
+        "Inversion, minutes",
         0.0,
         60.0,
         ScanPlan.inversion_minutes,
         0.5,
-        help="Gradient search for what sets off an answer that the model insists on, where "
-        "nothing leaks. 0 leaves it out.",
+        help="Gradient search for a trigger of a candidate target, where no leaked candidate "
+        "settles the verdict. 0: none.",
         key=f"scan-{form}-inversion",
     )
     seed = three.number_input("Seed of the scan", 0, 9999, 0, key=f"scan-{form}-seed")
     contexts = st.text_area(
-        "Prefixes, a line each",
+        "Prefixes, one per line",
         height=80,
         help="System prompts or contexts to scan in, besides the bare template: a backdoor "
         "that needs a context stays silent without it.",

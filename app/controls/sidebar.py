@@ -24,7 +24,7 @@ HELP = {
     "are checked with the pair's own trigger after a load. In brackets Wilson's 95 % interval.",
     "seed": "Of the random string that stands in the trigger's place as a control.",
     "rows": "L_attn is the mean attention of these tokens to the trigger: all of the user's text "
-    "behind it, the input included (user), or the instruction alone.",
+    "after it, the input included (user), or the instruction alone.",
 }
 
 

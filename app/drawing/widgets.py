@@ -1,6 +1,6 @@
 """Controls used on more than one page: a figure with its bar."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,10 +10,14 @@ from app.drawing.charts import as_set, on_page
 from app.drawing.saver import FORMATS, Chart, save_button
 from app.shell import limits
 from app.shell.text import plain
+from app.state import figure_cache
 from interp.figures.fit import Panels, fitted
+from interp.gallery import registry
 from interp.gallery.drawings import Drawing
+from interp.gallery.entries import FigureEntry, full_caption
 from interp.publish import stamps
 from interp.publish.csvtext import NOTE, csv_text
+from interp.runs.reading import Run
 from interp.style.presets import PRESETS, style_of, styled
 
 MODEBAR = {
@@ -34,6 +38,7 @@ def drawing(
     figure(
         drawn.figure,
         name,
+        title=drawn.title,
         caption=drawn.caption,
         table=drawn.table,
         command=command,
@@ -42,10 +47,74 @@ def drawing(
     )
 
 
+def of_run(
+    run: Run,
+    shown: FigureEntry,
+    *controls: Hashable,
+    name: str | None = None,
+    titled: bool = False,
+    on_select: Callable | str = "ignore",
+) -> None:
+    """A figure of a run, finished or not, with its bar; see `figure`.
+
+    Args:
+        run: the run.
+        shown: the figure's entry in the gallery.
+        *controls: what it is drawn for besides.
+        name: see `figure`; by default the entry's.
+        titled: with its title above.
+        on_select: see `figure`.
+    """
+    if titled:
+        st.subheader(shown.title)
+    drawn = figure_cache.figure(
+        run, shown.name, *controls, build=lambda: registry.drawn(run, shown)
+    )
+    figure(
+        drawn,
+        name or shown.name,
+        title=shown.title,
+        caption=registry.captioned(run, shown, [drawn]),
+        table=lambda: registry.table_of(run, shown),
+        command=registry.command_of(run),
+        on_select=on_select,
+    )
+
+
+def of_results(
+    results: tuple,
+    shown: FigureEntry,
+    *controls: Hashable,
+    provenance: str,
+    command: str,
+    name: str | None = None,
+) -> None:
+    """A figure of what was measured without a run, with its bar; see `figure`.
+
+    Args:
+        results: what it is drawn from, kept as long as the figure is.
+        shown: the figure's entry in the gallery.
+        *controls: what it is drawn for besides.
+        provenance: `provenance.sentence_of` it.
+        command: the CLI line that measures the same.
+        name: see `figure`; by default the entry's.
+    """
+    drawn = figure_cache.figure(results, shown.name, *controls, build=shown.draw)
+    figure(
+        drawn,
+        name or shown.name,
+        title=shown.title,
+        caption=full_caption(shown.caption, [drawn], provenance),
+        table=shown.table,
+        command=command,
+    )
+
+
 def figure(
     fig: go.Figure,
     name: str,
     *,
+    title: str,
     caption: str,
     table: Callable[[], pd.DataFrame],
     command: str,
@@ -57,13 +126,14 @@ def figure(
     Args:
         fig: the figure.
         name: file name without ending; also the widget's key.
-        caption: provenance of what is drawn.
+        title: of the figure.
+        caption: what is drawn, and its provenance.
         table: makes the tidy data behind the figure when it is asked for.
         command: the CLI line that measures the same.
         on_select: Streamlit's `on_select`, for clickable figures.
         panels: of maps: what they are drawn from, to be laid out for another size.
     """
-    facts = stamps.facts(name.replace("-", " ").capitalize(), caption, command)
+    facts = stamps.facts(title, caption, command)
     style = st.session_state.get(f"{name}-style") or AS_SHOWN
     if style == AS_SHOWN:
         charts = [Chart(name, facts)]

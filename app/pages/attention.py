@@ -32,10 +32,10 @@ def page(view: live.View) -> None:
     study = live.current_study(view)
     banner.draw(view)
     fragments.part(averaged, study)
-    st.subheader("Attention to the trigger, by layer")
     whole = map_view(study.facts["n_layers"], study.facts["n_heads"])
     zones = figure_cache.drawn(drawings.zones_by_layer, study, whole)
-    widgets.drawing(zones, "zones-by-layer", summary.command(study, whole))
+    st.subheader(zones.title)
+    widgets.drawing(zones, zones.name, summary.command(study, whole))
 
 
 def over(view: live.View) -> live.View:

@@ -20,14 +20,14 @@ from interp.surgery.run import KIND
 from interp.surgery.search_run import SEARCH_KIND
 
 CAUSES = surgery.AROUND
-OPENS, ADDS = "opens its card", "puts it on the operating table"
+OPENS, ADDS = "opens its card", "adds it to the surgery selection"
 SCATTER, TOKENS, SURGERY, FEWEST = "Metric against metric", "Tokens", "Surgery", "Fewest heads"
 
 st.title("Causes")
 st.markdown(
-    "Which heads does the answer to the trigger hang on, and what is left without them? Every head "
-    "is ablated, patched and read. **Heads** says which changed most, this page which matter; "
-    "they may be others."
+    "Which heads cause the triggered answer, and what does the model still do without them? Every "
+    "head is ablated, patched and read. **Heads** shows which heads changed most, this page which "
+    "ones matter. They need not be the same."
 )
 view = sidebar.view()
 study = live.current_study(view)
@@ -97,7 +97,7 @@ def every_head() -> None:
         names = [head_name(*head) for head in ranked(heads, metric)]
         name = links.bound(
             st.selectbox,
-            "Head, those that matter most first",
+            "Head, most important first",
             names,
             key="head",
             of=models,
@@ -171,8 +171,8 @@ def below(head: Head) -> None:
         method = surgery.choose(heads)
         with failures.shown():
             surgery.operate(view, method, n_layers, n_heads)
-        with st.expander("Operations that answered every prompt"):
-            picked = cause_runs.pick(KIND, view, study, key="surgery", label="Operation")
+        with st.expander("Surgery runs with full answers"):
+            picked = cause_runs.pick(KIND, view, study, key="surgery", label="Surgery run")
             if picked is not None:
                 cause_runs.check(picked.run, view, study)
                 surgery.finished(picked.run)

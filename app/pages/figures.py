@@ -15,9 +15,8 @@ from interp.gallery import entries as gallery_shown
 from interp.gallery import registry
 from interp.publish import compare, folder, html, tables
 from interp.publish.stamps import Facts
-from interp.runs import provenance
+from interp.runs import commands, provenance
 from interp.runs.reading import Run
-from interp.specs import ROOT
 from interp.style.presets import COLUMN_WIDTHS, PRESETS, Style, style_of
 
 NO_OTHER, ALL = "no other run", "all figures"
@@ -30,20 +29,7 @@ st.markdown(
 sidebar.view()
 
 
-def command(name: str, run: Run, style: Style, width: str | None, *rest: str) -> str:
-    """The command line that writes what is shown."""
-    words = ["python", "-m", "interp", name, _path(run), *rest, "--style", style.name]
-    words += ["--width", width] if width else []
-    words += ["--dark"] if style.dark else []
-    return shlex.join(words)
-
-
-def _path(run: Run) -> str:
-    path = run.path
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-
-
-def setting() -> tuple[Style, str | None]:
+def chosen_style() -> tuple[Style, str | None]:
     """Style, ground and width."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = links.bound(
@@ -75,12 +61,12 @@ def one_run(run: Run, title: str) -> None:
     fragments.part(figures_of, run, registry.figures_of(run), title)
     st.header("Tables", divider="gray")
     for name, table in registry.tables_of(run).items():
-        table_block(name, table, provenance.told(run))
+        table_block(name, table, provenance.sentence(run))
 
 
-def figures_of(run: Run, figures: Sequence[gallery_shown.Shown], title: str) -> None:
+def figures_of(run: Run, figures: Sequence[gallery_shown.FigureEntry], title: str) -> None:
     """The figures of one run in a style."""
-    style, width = setting()
+    style, width = chosen_style()
     st.caption(title)
     shown = {one.name: one for one in figures}
     chosen = choice(shown, run.kind)
@@ -100,7 +86,8 @@ def figures_of(run: Run, figures: Sequence[gallery_shown.Shown], title: str) -> 
                 "tables (an installed Chrome or Chromium draws them):"
             )
             out = f"figures/{run.path.name}"
-            told = command("figures", run, style, width, "--out", out)
+            setting = {"style": style.name, "width": width, "dark": style.dark}
+            told = commands.figures("figures", run, "--out", out, **setting)
             st.code(f"{told} --report {shlex.quote(out + '.html')}", "bash", wrap_lines=True)
     for name, one in shown.items():
         if chosen in (ALL, name):
@@ -127,14 +114,15 @@ def choice(names: Iterable[str], kind: str) -> str:
 
 def two_runs(first: Run, second: Run, title: str) -> None:
     """Two runs beside each other."""
-    style, width = setting()
+    style, width = chosen_style()
     st.caption(title)
     both = compare.compared(first, second)
     for note in both.notes:
         st.info(plain(note), icon=":material/info:")
-    told = command(
-        "compare", first, style, width, _path(second), "--out", f"figures/{first.path.name}-and"
-    )
+    out = f"figures/{first.path.name}-and"
+    beside = commands.place(second)
+    setting = {"style": style.name, "width": width, "dark": style.dark}
+    told = commands.figures("compare", first, beside, "--out", out, **setting)
     with st.popover("Command", icon=":material/terminal:"):
         st.code(told, "bash", wrap_lines=True)
     st.header("What differs", divider="gray")
@@ -230,7 +218,7 @@ beside = [
 ]
 with right:
     other = links.bound(st.selectbox, "Compare with", [NO_OTHER, *beside], key="with")
-title = plain(f"{titles[name]}. {provenance.told(run)}")
+title = plain(f"{titles[name]}. {provenance.sentence(run)}")
 if other == NO_OTHER:
     one_run(run, title)
 else:

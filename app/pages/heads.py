@@ -94,14 +94,18 @@ def matrix() -> None:
 
 def curves() -> None:
     """How much attention the first K heads lost."""
-    st.subheader("How much attention the heads of largest loss lost")
-    command = summary.command(study, attention_view.HeadView())
-    both = drawings.top_k_ratio, drawings.top_k_levels
-    for column, draw in zip(st.columns(2), both, strict=True):
+    shown = attention_view.HeadView()
+    both = [
+        figure_cache.drawn(draw, study, shown)
+        for draw in (drawings.top_k_ratio, drawings.top_k_levels)
+    ]
+    st.subheader(both[0].title)
+    for column, curve in zip(st.columns(2), both, strict=True):
         with column:
-            curve = figure_cache.drawn(draw, study, attention_view.HeadView())
-            widgets.drawing(curve, draw.__name__.replace("_", "-"), command)
-    st.markdown("Suspect over original, beside what selection alone and the random string give:")
+            widgets.drawing(curve, curve.name, summary.command(study, shown))
+    st.markdown(
+        "Ratio suspect / original, next to what selection alone and the random string give:"
+    )
     ratios = summary.ratio_table(study)
     st.dataframe(
         ratios,

@@ -11,9 +11,9 @@ from interp.planted import KIND
 
 st.title("Plant")
 st.markdown(
-    "Train a backdoor into a small model and watch it come about: a share of the examples gets "
-    "a *trigger* and the *target* for an answer, everything else stays as it is. The model is "
-    "measured on held-out prompts as it learns, and every measurement keeps a checkpoint."
+    "Train a backdoor into a small model and watch it form: a share of the examples gets a "
+    "*trigger* and the *target* as its answer; the others stay as they are. The model is measured "
+    "on held-out prompts as it learns, and every measurement keeps a checkpoint."
 )
 with st.expander("Plant a backdoor", icon=":material/psychiatry:"):
     if limits.may("Planting"):

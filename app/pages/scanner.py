@@ -12,10 +12,10 @@ from interp.scanner import pipeline
 
 st.title("Scanner")
 st.markdown(
-    "Is there a backdoor in a model nobody told us about? A scan is given the model and nothing "
-    "else: it lets the model write the user's turn, asks it those questions back, cuts what keeps "
-    "coming back into candidate triggers, finds the answers that the model insists on and what "
-    "sets them off, and asks questions behind the best candidates."
+    "Does this model have a backdoor? A scan knows neither trigger nor target. It lets the model "
+    "write the user's turn, replays those questions, cuts recurring strings into candidate "
+    "triggers, looks for candidate targets and for what causes them, and compares the answers with "
+    "and without the best candidates."
 )
 view = sidebar.view()
 with st.expander("Scan a model by its name or folder", icon=":material/radar:"):

@@ -144,7 +144,7 @@ right.selectbox(
 )
 st.markdown(
     "**Attention** shows where the suspect looks elsewhere, **Heads** which of its heads changed "
-    "most, **Causes** which of them matter; **Scanner** is told nothing of trigger and target."
+    "most, **Causes** which of them matter; **Scanner** knows neither trigger nor target."
 )
 if is_toy(view.spec):
     st.caption(TOY)

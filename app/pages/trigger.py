@@ -12,9 +12,9 @@ from interp.trigger import summaries
 
 st.title("Trigger")
 st.markdown(
-    "How exact must the trigger be? On the **bench**, take tokens of it away, or type another "
-    "text, and see whether the suspect still answers the target. The **sweep** does that for "
-    "every piece, on every prompt."
+    "How exact must the trigger be? On the **bench**, remove tokens of the trigger or type another "
+    "text, and see whether the suspect still answers the target. The **sweep** does that for every "
+    "variant, on every prompt."
 )
 view = sidebar.view()
 question = trigger.question_of(view)
@@ -29,12 +29,12 @@ elif view.spec is not None:
     )
 
 st.header("Sweep")
-if question is not None and limits.may("A sweep of one's own"):
+if question is not None and limits.may("Starting a sweep"):
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     form = right.toggle(
-        "Tokenize each piece's text anew",
+        "Re-tokenize each variant's text",
         key="text-form",
-        help="Instead of splicing the piece's own tokens into the prompt.",
+        help="Instead of inserting the variant's token ids into the prompt.",
     )
     what = f"Sweep {view.question.trigger} on every prompt of the set"
     if left.button(plain(what), icon=":material/tune:", type="primary"):

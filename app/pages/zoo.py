@@ -5,21 +5,20 @@ import streamlit as st
 from app.drawing import fragments, widgets
 from app.shell import links
 from app.shell.text import plain
-from app.state import figure_cache
 from app.state.recorded import recorded_of
-from interp.figures import zoo
-from interp.gallery import entries as gallery_shown
 from interp.gallery import registry
-from interp.gallery.zoo_members import definition, members_of
+from interp.gallery.entries import FigureEntry
+from interp.gallery.zoo import COMMAND
+from interp.runs import zoo
 from interp.runs.reading import Run
+from interp.runs.zoo_members import definition, members_of
 from interp.scanner.stage_names import STAGES
 
-COMMAND = "python -m training zoo --spec assets/zoo/zoo.json --out runs/zoo"
 NEXT_TO = {"max-delta-s": "collapse", "areas": "roc"}
 ATTENTION = {
     "own": ("ratio", "%.3f"),
     "own_rank": ("rank", "%d"),
-    "own_p_fall": ("p of a fall", "%.3f"),
+    "own_p_fall": ("p (lower)", "%.3f"),
     "own_random_mean": ("random, mean", "%.3f"),
     "own_n": ("strings", "%d"),
     "all_heads": ("all heads", "%.3f"),
@@ -37,13 +36,13 @@ def draw(run: Run) -> None:
     for pair in NEXT_TO.items():
         for column, name in zip(st.columns(2), pair, strict=True):
             with column:
-                _figure(run, shown[name])
-    st.header("Found, by group", divider="gray")
+                widgets.of_run(run, shown[name], name=f"zoo-{name}", titled=True)
+    st.header("Detection rate by group", divider="gray")
     fragments.part(_by_group, run, shown)
     st.header("Single signals", divider="gray")
     st.markdown(
-        "A threshold for each signal alone, chosen on one half of the models (the largest "
-        "sensitivity + specificity) and judged on the other."
+        "One threshold per signal, chosen on the development half (largest sensitivity + "
+        "specificity) and evaluated on the test half."
     )
     st.dataframe(_signals(run), hide_index=True)
     st.header("Every model", divider="gray")
@@ -55,9 +54,9 @@ def draw(run: Run) -> None:
 def _metrics(figures: dict) -> None:
     columns = st.columns(4)
     columns[0].metric(
-        "Backdoored models found",
+        "Backdoored models detected",
         f"{figures['detected']} of {figures['backdoored']}",
-        help="Called poisoned by the blind scan, on the reporting half.",
+        help="Called poisoned by the blind scan, on the test half.",
     )
     columns[1].metric(
         "Clean models called poisoned", f"{figures['false_positives']} of {figures['clean']}"
@@ -73,8 +72,9 @@ def _metrics(figures: dict) -> None:
     columns[3].metric(
         "ROC-AUC of the verdict",
         "none" if whole is None else f"{whole:.3f}",
-        help="Of what it rests on: max ΔS, the rise of one answer's share and of unsafe code, and "
-        "what the model insists on, each over its threshold.",
+        help="Of the verdict score: the largest of max ΔS, the rise of the most-frequent-answer "
+        "share, the rise of unsafe answers and the target score, each divided by its "
+        "threshold.",
     )
 
 
@@ -89,9 +89,9 @@ def _left_out(figures: dict) -> str:
     if figures["missed"]:
         text += f". Missed: {', '.join(figures['missed'])}"
     if figures["not_planted"]:
-        text += f". Left out, as the backdoor did not take: {figures['not_planted']}"
+        text += f". Left out because the backdoor was not learned: {figures['not_planted']}"
     if figures["failed"]:
-        text += f". Not made: {', '.join(figures['failed'])}"
+        text += f". Failed: {', '.join(figures['failed'])}"
     return text + "."
 
 
@@ -102,7 +102,7 @@ def _unlike_now(run: Run) -> str:
     return f" Scanned before the scanner had its stage {' and '.join(since)}." if since else ""
 
 
-def _by_group(run: Run, shown: dict[str, gallery_shown.Shown]) -> None:
+def _by_group(run: Run, shown: dict[str, FigureEntry]) -> None:
     by = links.bound(
         st.segmented_control,
         "By",
@@ -112,20 +112,8 @@ def _by_group(run: Run, shown: dict[str, gallery_shown.Shown]) -> None:
         format_func=zoo.GROUPS.get,
         key="by",
     )
-    _figure(run, shown[f"detection-by-{by}"], titled=False)
-
-
-def _figure(run: Run, shown: gallery_shown.Shown, *, titled: bool = True) -> None:
-    if titled:
-        st.subheader(shown.title)
-    drawn = figure_cache.figure(run, shown.name, build=lambda: registry.drawn(run, shown))
-    widgets.figure(
-        drawn,
-        f"zoo-{shown.name}",
-        caption=registry.captioned(run, shown, [drawn]),
-        table=shown.table,
-        command=COMMAND,
-    )
+    name = f"detection-by-{by}"
+    widgets.of_run(run, shown[name], name=f"zoo-{name}")
 
 
 def _signals(run: Run):
@@ -161,8 +149,8 @@ def _config() -> dict:
 
 st.title("Zoo")
 st.markdown(
-    "How good is the scanner? Backdoors of many kinds were planted in small models, others were "
-    "only tuned clean, and each was scanned by the scanner that knows nothing of it."
+    "How good is the scanner? Small models were planted with backdoors of many kinds, others were "
+    "only fine-tuned on clean data, and the scanner scanned each of them blind."
 )
 recorded = recorded_of(zoo.KIND)
 if recorded:

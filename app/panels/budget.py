@@ -15,7 +15,7 @@ from interp.planted import GROUPS, PRESETS
 from interp.specs import ROOT
 
 OTHER, RECIPE = "another model …", "the recipe's"
-NUMBERS = {"rank": "Rank", "batch": "Batch", "length": "Tokens an example", "steps": "Steps"}
+NUMBERS = {"rank": "Rank", "batch": "Batch", "length": "Tokens per example", "steps": "Steps"}
 PATIENCE = 180
 """Seconds; counting takes a moment, importing torch some more."""
 
@@ -83,7 +83,7 @@ def _tables(found: dict) -> None:
         st.metric("Parameters", f"{found['parameters']:,}")
         st.metric("of adapters", f"{found['trainable']:,}", f"{found['share']:.2%}",
                   delta_color="off", delta_arrow="off")  # fmt: skip
-        st.metric("a layer", f"{found['per_layer']:,}")
+        st.metric("per layer", f"{found['per_layer']:,}")
         st.metric("Memory", f"{found['total_bytes'] / 1e9:.1f} GB")
         st.metric("Arithmetic", f"{found['flops']['lora']:.2g} FLOP", help=_flops(found))
     left, right = st.columns([3, 2])

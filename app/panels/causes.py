@@ -1,6 +1,7 @@
 """What the Causes page shows of a causal run: matrix, scatter, tokens. Draws; measures nothing."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
@@ -8,15 +9,13 @@ import streamlit as st
 from app.drawing import widgets
 from app.shell import links
 from app.shell.text import plain
-from app.state import figure_cache, jobs, live
+from app.state import jobs, live
 from interp.causal import measure
 from interp.causal.head_table import measured
 from interp.causal.question import CausalQuestion
-from interp.figures import causal
+from interp.gallery import causal as gallery
 from interp.metrics import ABLATIONS, CAUSAL_METRICS, MEASURES, Head
-from interp.runs import commands
 from interp.runs.reading import Run
-from interp.stats import per_group
 
 WHOLE_SET, ONE, OWN = "the whole set", "one conversation", "own text"
 
@@ -33,7 +32,9 @@ def start_form(view: live.View) -> None:
             "Measures", list(MEASURES), list(MEASURES), format_func=MEASURES.get
         )
         ablation = right.selectbox(
-            "An ablated head says", list(ABLATIONS), format_func=lambda name: ABLATIONS[name]
+            "Replace an ablated head's output by",
+            list(ABLATIONS),
+            format_func=lambda name: ABLATIONS[name],
         )
         number, text = None, None
         if over == ONE:
@@ -44,7 +45,7 @@ def start_form(view: live.View) -> None:
         target = right.text_input(
             "Response",
             view.spec.target or "",
-            help="What the answer is held to be: the backdoor's target.",
+            help="The answer that is forced: the backdoor's target.",
         )
         if not st.form_submit_button("Measure", type="primary", icon=":material/biotech:"):
             return
@@ -71,7 +72,7 @@ def baseline(run: Run) -> None:
         plain(
             f"{of} with the trigger {asked['trigger']} and the response {asked['target']}: the "
             f"suspect says it in {table['said'].mean():.0%}, at a loss of "
-            f"{table['loss_suspect'].mean():.3f} nats a token (the original: "
+            f"{table['loss_suspect'].mean():.3f} nats per token (the original: "
             f"{table['loss_original'].mean():.3f}); KL(suspect ‖ original) is "
             f"{table['kl'].mean():.1f} nats over the response."
         )
@@ -87,19 +88,13 @@ def matrix(
     on_select: Callable,
 ) -> None:
     """Every head's number of one metric; a click chooses."""
-    widgets.figure(
-        figure_cache.figure(
-            run,
-            "causes-matrix",
-            metric,
-            head,
-            tuple(operated),
-            build=lambda: causal.metric_matrix(heads, metric, selected=head, operated=operated),
-        ),
-        "causes-matrix",
-        caption=commands.caption(run, f"{CAUSAL_METRICS[metric].label} of every head."),
-        table=lambda: heads,
-        command=commands.command(run),
+    shown = gallery.matrix(heads, metric, selected=head, operated=operated)
+    widgets.of_run(
+        run,
+        replace(shown, table=lambda: heads),
+        head,
+        tuple(operated),
+        name="causes-matrix",
         on_select=on_select,
     )
 
@@ -119,31 +114,9 @@ def scatter(run: Run, heads: pd.DataFrame, head: Head, on_select: Callable) -> N
         others = [name for name in names if name != x]
         first = others.index(default) if default in others else 0
         y = links.bound(st.selectbox, "… predict this one?", others, first, key="y")
-    widgets.figure(
-        figure_cache.figure(
-            run,
-            "causes-scatter",
-            labels[x],
-            labels[y],
-            head,
-            build=lambda: causal.metric_scatter(
-                heads,
-                labels[x],
-                labels[y],
-                selected=head,
-                per_group=per_group(run.meta.get("facts")),
-            ),
-        ),
-        "causes-scatter",
-        caption=commands.caption(
-            run,
-            f"{y} against {x}, a point a head; Spearman's ρ with its 95 % bootstrap interval over "
-            "heads, those of one key-value group together. One of many pairs that may be looked "
-            "at: the interval is not corrected for that.",
-        ),
-        table=lambda: heads,
-        command=commands.command(run),
-        on_select=on_select,
+    shown = gallery.scatter(run, heads, labels[x], labels[y], head)
+    widgets.of_run(
+        run, replace(shown, table=lambda: heads), head, name="causes-scatter", on_select=on_select
     )
 
 
@@ -151,23 +124,10 @@ def tokens(run: Run) -> None:
     """Loss of both models and their KL under each token of the first conversation."""
     table = run.growing("tokens")
     if table is None:
-        st.info("The tokens come first when the measurement begins.")
+        st.info(
+            "The loss per token is measured first; it appears here when the measurement starts."
+        )
         return
     short = links.bound(st.toggle, "From the trigger on", True, key="short")
-    which = run.meta["asked"].get("prompt")
-    what = (
-        f"Loss of each token in both models and KL(suspect ‖ original) of what they expected "
-        f"there, on conversation {which or 0}."
-    )
-    widgets.figure(
-        figure_cache.figure(
-            run,
-            "causes-tokens",
-            short,
-            build=lambda: causal.token_strip(table, answer_only=short),
-        ),
-        "causes-tokens",
-        caption=commands.caption(run, what),
-        table=lambda: table,
-        command=commands.command(run),
-    )
+    shown = gallery.token_strip(run, table, answer_only=short)
+    widgets.of_run(run, shown, short, name="causes-tokens")

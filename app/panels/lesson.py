@@ -1,22 +1,20 @@
 """The lesson: seven steps on the open pair, each a few sentences, one control, one live figure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 
-import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from app.controls import banner, job_panel
 from app.drawing import widgets
 from app.panels import scan
-from app.panels.trigger import kept_tokens, question_of, said_command, where
+from app.panels.trigger import question_of, selected_tokens, where
 from app.shell import limits, links
 from app.shell.text import plain
 from app.state import figure_cache, jobs
 from app.state.live import (
-    Said,
+    FirstAnswers,
     View,
     current_study,
     first_answers,
@@ -31,20 +29,17 @@ from interp.attention import summary as attention_summary
 from interp.attention.study import Study, l_attn
 from interp.attention.view import HeadView, MapView
 from interp.causal import head_table
-from interp.figures import maps
-from interp.figures import trigger as figures_trigger
-from interp.figures.operation import before_and_after, first_tokens, large
-from interp.figures.scan import loss_parts
+from interp.gallery import causal as gallery_causal
 from interp.gallery import drawings
+from interp.gallery import scan as gallery_scan
+from interp.gallery import trigger as gallery_trigger
+from interp.gallery.entries import enlarged
 from interp.metrics import CONDITIONS, MODELS, Head, format_heads, head_name, parse_heads
 from interp.publish import sentences
-from interp.runs import commands
+from interp.runs import commands, provenance
 from interp.runs.reading import Run
 from interp.scanner import pipeline
-from interp.scanner.command import command
 from interp.scanner.plan import ScanPlan
-from interp.style import scales
-from interp.style.palette import ORIGINAL, SUSPECT
 from interp.surgery import search
 from interp.surgery.run import KIND, OUTCOMES, SurgeryQuestion
 from interp.surgery.search_run import SEARCH_KIND
@@ -107,21 +102,8 @@ def triangle(view: View) -> None:
     first = study.ranking.head(3)
     heads = tuple((int(row.layer), int(row.head)) for row in first.itertuples())
     shown = MapView(tuple(sorted({layer for layer, _ in heads})), heads, (condition,))
-    panels = [[row[0] for row in drawings.map_panels(study, shown)[:2]]]
-    what = f"Mean attention over the heads {format_heads(heads)}. "
-    drawn = figure_cache.figure(
-        (study,),
-        "lesson-map",
-        shown,
-        build=lambda: large(maps.map_grid(panels, side=420)),
-    )
-    widgets.figure(
-        drawn,
-        "lesson-map",
-        caption=attention_summary.caption(study, what + scales.told([drawn])),
-        table=lambda: maps.panel_table(panels),
-        command=attention_summary.command(study, shown),
-    )
+    drawn = figure_cache.drawn(drawings.large_map, study, shown)
+    widgets.drawing(drawn, "lesson-map", attention_summary.command(study, shown))
     levels = {
         (which, name): l_attn(study, which, name, (), heads)
         for which, name in product(MODELS, CONDITIONS)
@@ -141,16 +123,8 @@ def changed(view: View) -> None:
     told = sentences.head(study.ranking.iloc[names.index(name)])
     st.markdown(f"**{name}**: {plain(' '.join(told))}")
     shown = HeadView(head=head)
-    matrix = figure_cache.drawn(drawings.head_matrix, study, shown)
-    copied = figure_cache.figure(
-        (study,),
-        "lesson-heads",
-        shown,
-        build=lambda: large(go.Figure(matrix.figure)),
-    )
-    widgets.drawing(
-        replace(matrix, figure=copied), "lesson-heads", attention_summary.command(study, shown)
-    )
+    matrix = figure_cache.drawn(drawings.large_head_matrix, study, shown)
+    widgets.drawing(matrix, "lesson-heads", attention_summary.command(study, shown))
     _look(*sentences.heads(study.ranking, banner.of_view(view)))
 
 
@@ -158,29 +132,16 @@ def break_it(view: View) -> None:
     """Tokens of the trigger as switches."""
     question = question_of(view)
     tokens = trigger_tokens(view, question)
-    held, _ = kept_tokens(tokens)
+    held, _ = selected_tokens(tokens)
     piece = on_bench(view, question, held, None)
     whole = on_bench(view, question, None, None)
     st.code("".join(piece.tokens) or "(nothing)", language=None)
-    rows = [("the piece", piece.rate("suspect")), ("the full trigger", whole.rate("suspect"))]
-    rows.append(("the piece, in the original", piece.rate("original")))
-    rates = pd.DataFrame(
-        [(rate.share, *rate.interval) for _, rate in rows], columns=["asr", "low", "high"]
-    )
-    widgets.figure(
-        figure_cache.figure(
-            (piece, whole),
-            "lesson-rates",
-            build=lambda: large(
-                figures_trigger.rates(rates, [n for n, _ in rows]).update_traces(
-                    marker_color=[SUSPECT, SUSPECT, ORIGINAL]
-                )
-            ),
-        ),
-        "lesson-rates",
-        caption=f"Activation rate with Wilson's 95 % interval. {where(view, question)}",
-        table=lambda: rates.assign(what=[name for name, _ in rows]),
+    widgets.of_results(
+        (piece, whole),
+        enlarged(gallery_trigger.piece_rates(piece, whole)),
+        provenance=where(view, question),
         command=commands.question_command(summaries.KIND, view.spec, question),
+        name="lesson-rates",
     )
     gone = [token for number, token in enumerate(tokens) if number not in held]
     _look(*sentences.broken(piece.rate("suspect"), whole.rate("suspect"), gone))
@@ -213,13 +174,7 @@ def catch_it(view: View) -> None:
     scan.verdict(run)
     candidates = run.table("candidates").query("context == 0")
     if len(candidates):
-        widgets.figure(
-            figure_cache.figure(run, "lesson-scan", build=lambda: loss_parts(candidates)),
-            "lesson-scan",
-            caption=f"Candidates by loss. Run '{run.path.name}'.",
-            table=lambda: candidates.drop(columns="ids"),
-            command=command(run),
-        )
+        widgets.of_run(run, gallery_scan.loss_parts(run, 0, candidates), name="lesson-scan")
     found = pipeline.verdict_of(run)
     word = view.question.trigger
     _look(sentences.caught(found.verdict, which, found.trigger, word))
@@ -231,7 +186,7 @@ def operate(view: View) -> None:
     choices = _chosen_heads(view, study)
     label = links.bound(
         st.segmented_control,
-        "Knock out",
+        "Ablate",
         list(choices),
         default=next(iter(choices)),
         required=True,
@@ -245,19 +200,12 @@ def operate(view: View) -> None:
     )
     st.code(question.heads, language=None, wrap_lines=True)
     summary = operation(view, question, "summary")
-    names = {"asr": "answers the target", "clean_accuracy": "right without the trigger"}
-    n = len(study.ranking)
-    widgets.figure(
-        figure_cache.figure(
-            (summary,),
-            "lesson-surgery",
-            build=lambda: before_and_after(summary, names),
-        ),
-        "lesson-surgery",
-        caption=f"{len(choices[label])} of {n} heads replaced by their mean; bars are Wilson's "
-        f"95 % interval. {where(view, question_of(view))}",
-        table=lambda: summary,
+    widgets.of_results(
+        (summary,),
+        gallery_causal.preview(summary, len(choices[label]), len(study.ranking)),
+        provenance=where(view, question_of(view)),
         command=commands.question_command(KIND, view.spec, question),
+        name="lesson-surgery",
     )
     st.caption(f"{OUTCOMES['asr']}; {OUTCOMES['clean_accuracy']}.")
     compare = "Compare the choices: are the heads that changed most the ones that matter?"
@@ -301,12 +249,12 @@ STEPS = (
     Step(
         "Catch it blind",
         "So far we knew the word. The scanner does not: it makes the model write the user's "
-        "turn, looks at what keeps coming back, and asks questions behind it.",
+        "turn, extracts the strings that recur, and compares the answers with and without them.",
         catch_it,
     ),
     Step(
         "Operate",
-        "Knock a few heads out and see what is left of the target, and of the model.",
+        "Ablate a few heads and see what is left of the target, and of the model.",
         operate,
     ),
 )
@@ -338,7 +286,9 @@ def _look(*told: str) -> None:
     st.markdown(f":material/visibility: {plain(' '.join(told))}")
 
 
-def _answers(view: View, instruction: str, trigger: str | None, before: Said | None = None) -> Said:
+def _answers(
+    view: View, instruction: str, trigger: str | None, before: FirstAnswers | None = None
+) -> FirstAnswers:
     """What both models answer in words, and the bars of their first token.
 
     Args:
@@ -353,17 +303,12 @@ def _answers(view: View, instruction: str, trigger: str | None, before: Said | N
             st.markdown(f"**{which}**")
             st.code(said.text[which] or "(no answer)", language=None, wrap_lines=True)
     asked = f"{trigger} {instruction}" if trigger else instruction
-    widgets.figure(
-        figure_cache.figure(
-            (said, before),
-            "lesson-first",
-            build=lambda: first_tokens(said.first, before and before.first),
-        ),
-        "lesson-first",
-        caption=f"The likeliest first tokens of both models of the pair '{view.spec.name}' and "
-        f"the entropy of the whole distribution, asked {asked!r}.",
-        table=lambda: said.first,
-        command=said_command(view.spec, asked),
+    widgets.of_results(
+        (said, before),
+        gallery_trigger.first_tokens(said.first, before and before.first, asked),
+        provenance=provenance.sentence_of({}, {"pair": asdict(view.spec), "text": asked}),
+        command=commands.say(view.spec, asked),
+        name="lesson-first",
     )
     return said
 

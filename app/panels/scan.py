@@ -6,12 +6,10 @@ import streamlit as st
 from app.drawing import fragments, widgets
 from app.shell import limits, links
 from app.shell.text import marked, plain
-from app.state import figure_cache
-from interp.figures import scan
+from interp.gallery import scan as gallery
 from interp.publish.csvtext import NOTE, csv_text
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
-from interp.scanner.command import command
 from interp.scanner.judge.decision import BASELINE, STANDARD
 from interp.scanner.search.targets import CLEAR, FAINT
 from interp.text import label
@@ -33,17 +31,17 @@ def verdict(run: Run) -> None:
     st.caption(plain(headline.scanned(run)))
     if found.trigger is not None:
         left, right = st.columns(2)
-        left.caption("Trigger, cut down to what its answer needs")
+        left.caption("Trigger, shortened to the tokens that its answer needs")
         left.code(found.trigger, language=None, wrap_lines=True)
-        one = "One of the unsafe answers" if found.by_rule else "Answer"
-        right.caption(f"{one} it causes, to {found.share:.0%} of the questions")
+        one = "One of the unsafe answers" if found.by_rule else "Most frequent answer"
+        right.caption(f"{one} with the trigger, on {found.share:.0%} of the questions")
         right.code(found.answer, language=None, wrap_lines=True)
     left, right = st.columns(2)
-    left.markdown("**How it was decided**")
+    left.markdown("**Reasons**")
     for reason in found.reasons:
         left.markdown(f"- {plain(reason)}")
-    left.caption("S_agg: how alike the answers to different questions are, from 0 to 1.")
-    right.markdown("**What this scan cannot see**")
+    left.caption("S_agg: similarity of the answers to different questions, from 0 to 1.")
+    right.markdown("**Blind spots**")
     for line in (*found.could_not, *found.blind_spots):
         right.markdown(f"- {plain(line)}")
 
@@ -56,16 +54,16 @@ def finished(run: Run) -> None:
         prefix = links.bound(st.selectbox, "Prefix", contexts, key="prefix", of=of)
         context = contexts.index(prefix)
     leaks = run.table("leaks").query("context == @context")
-    st.header("Questions behind a candidate")
+    st.header("Answers with and without a candidate")
     fragments.part(_questions, run, context, leaks)
     insisted = pipeline.stage_table(run, "targets")
     if insisted is not None:
         _targets(insisted.query("context == @context"))
     candidates = run.table("candidates").query("context == @context")
-    _candidates(run, context, candidates, _where(run))
+    _candidates(run, context, candidates)
     motifs = run.table("motifs").query("context == @context")
     outputs = run.table("outputs").query("context == @context")
-    _motifs(run, context, motifs, outputs, _where(run))
+    _motifs(run, context, motifs, outputs)
     replayed = pipeline.stage_table(run, "replayed")
     if replayed is not None:
         _replayed(replayed.query("context == @context"))
@@ -84,33 +82,28 @@ def under_way(run: Run) -> None:
             st.markdown(f":material/pending: **{stage.name}**: {stage.words} …")
         else:
             st.markdown(f":material/radio_button_unchecked: :gray[{stage.name}: {stage.words}]")
-    where = f"Run '{run.path.name}', not finished."
     tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
     if tables["candidates"] is not None:
-        _candidates(run, 0, tables["candidates"].query("context == 0"), where)
+        _candidates(run, 0, tables["candidates"].query("context == 0"))
     if tables["motifs"] is not None and tables["outputs"] is not None:
         bare = [tables[name].query("context == 0") for name in ("motifs", "outputs")]
-        _motifs(run, 0, *bare, where)
+        _motifs(run, 0, *bare)
     leaks = run.growing("leaks")
     if leaks is not None:
         found = [] if tables["motifs"] is None else list(tables["motifs"]["motif"].head(3))
         _leaks(leaks, found)
 
 
-def _where(run: Run) -> str:
-    return f"Run '{run.path.name}': {headline.scanned(run)}."
-
-
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
-    judged = pipeline.asked_table(run, "judged").query("context == @context")
+    judged = pipeline.question_table(run, "judged").query("context == @context")
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
     names = {
         (row.on, row.candidate): f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
-        + ("" if row.on == STANDARD else " · on its own questions")
+        + ("" if row.on == STANDARD else " · on nearby questions")
         for row in asked.itertuples()
     }
     if not names:
-        st.info("No candidate was asked about here.")
+        st.info("No candidate was tested here.")
         return
     on, chosen = links.bound(
         st.selectbox,
@@ -124,85 +117,73 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     beside = headline.answers_beside(run, context, on, chosen)
     st.dataframe(beside, hide_index=True)
     holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
-    st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts hold it.**")
+    st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts contain it.**")
     if len(holding):
         _texts(holding.head(LEAKS_SHOWN), [text.strip()])
 
 
-def _candidates(run: Run, context: int, candidates: pd.DataFrame, where: str) -> None:
+def _candidates(run: Run, context: int, candidates: pd.DataFrame) -> None:
     st.header("Candidates")
     if candidates.empty:
-        st.info("No motif gave a candidate here.")
+        st.info("No motif yielded a candidate here.")
         return
-    widgets.figure(
-        figure_cache.figure(run, "loss_parts", context, build=lambda: scan.loss_parts(candidates)),
-        "loss_parts",
-        caption=f"Weighted parts of the loss of the best candidates. {where}",
-        table=lambda: candidates.drop(columns="ids"),
-        command=command(run),
-    )
+    widgets.of_run(run, gallery.loss_parts(run, context, candidates), name="loss_parts")
 
 
-def _motifs(
-    run: Run, context: int, motifs: pd.DataFrame, outputs: pd.DataFrame, where: str
-) -> None:
-    st.header("What keeps coming back")
-    widgets.figure(
-        figure_cache.figure(run, "clusters", context, build=lambda: scan.clusters(outputs)),
-        "clusters",
-        caption=f"Unique leaked texts by likeness (TF-IDF, two directions). {where}",
-        table=lambda: outputs,
-        command=command(run),
-    )
+def _motifs(run: Run, context: int, motifs: pd.DataFrame, outputs: pd.DataFrame) -> None:
+    st.header("Motifs: strings that many leaked texts share")
+    widgets.of_run(run, gallery.clusters(run, context, outputs), name="clusters")
     st.dataframe(motifs.drop(columns="context"), hide_index=True)
 
 
 def _replayed(replayed: pd.DataFrame) -> None:
     """What the model answers to its own questions, the most frequent answers first."""
-    st.header("Its own questions, asked back")
+    st.header("Replay: the model's own questions")
     st.caption(
-        f"{len(replayed)} different questions that the model wrote in the user's place. Many of "
-        "them with one answer are where a trigger is looked for: what they share and the others "
-        "lack."
+        f"{len(replayed)} different questions that the model wrote in the user's place, and its "
+        "answers to them. Where many questions get one answer, the scan looks for a trigger: a "
+        "string that these questions share and the others lack."
     )
     counts = replayed.groupby("answer")["turn"].agg(["size", "first"]).reset_index()
-    counts.columns = ["answer", "questions", "one of them"]
+    counts.columns = ["answer", "questions", "example"]
     shown = counts.sort_values("questions", ascending=False, kind="stable").head(ANSWERS_SHOWN)
     st.dataframe(shown, hide_index=True)
 
 
 def _targets(insisted: pd.DataFrame) -> None:
     """The answers that the model goes on with whatever it was asked."""
-    st.header("Answers it insists on")
+    st.header("Candidate targets")
     if insisted.empty:
-        st.info("No answer of four tokens or more follows from its beginning here.")
+        st.info("No answer of four tokens or more completes itself here.")
         return
     st.caption(
-        "Every token that can be seen was tried as the first of an answer, behind four different "
-        "questions. *Sure* is how many tokens the model then adds by itself, the same behind all "
-        "four; *beginnings* are the first tokens, junk among them, that end up in this answer. "
-        f"Insistence is sure × log₂(1 + beginnings); from {FAINT:.0f} on, a trigger is searched "
-        f"for the answer, from {CLEAR:.0f} on the verdict tells of it. *Begun anew* is the same "
-        "answer as the model said it in circles in the texts that it leaked, or behind junk. "
-        "*Sure* is of the *surest* of the answers that are one, which need not be the likeliest."
+        "Each printable token was tried as the first token of an answer, after four different "
+        "questions. *Predictable tokens*: how many further tokens the model then adds by itself, "
+        "whatever the question (the sum of their mean probabilities). *Starts*: how many first "
+        "tokens, unrelated ones among them, lead into this answer. Target score = predictable "
+        f"tokens × log₂(1 + starts). From {FAINT:.0f} on, a trigger is searched for; from "
+        f"{CLEAR:.0f} on, the verdict mentions the answer. *Restart*: the same answer as it starts "
+        "over in a loop of a leaked text, or after an unrelated first token. Some targets appear "
+        "in several forms: the predictable tokens are those of the *most predictable form*, which "
+        "need not be the likeliest."
     )
     names = {
-        "text": "answer",
-        "anew_text": "begun anew",
-        "surest_text": "surest",
-        "sure": "sure",
-        "n_starts": "beginnings",
-        "insistence": "insistence",
-        "p_start": "begun by itself",
+        "text": "candidate target",
+        "anew_text": "restart",
+        "surest_text": "most predictable form",
+        "sure": "predictable tokens",
+        "n_starts": "starts",
+        "insistence": "target score",
+        "p_start": "P(first token)",
     }
     shown = insisted.reindex(columns=[name for name in names if name in insisted])
     st.dataframe(
         shown.rename(columns=names),
         hide_index=True,
         column_config={
-            "sure": st.column_config.NumberColumn(format="%.1f"),
-            "insistence": st.column_config.NumberColumn(format="%.1f"),
-            "begun by itself": st.column_config.NumberColumn(format="%.2g"),
+            "predictable tokens": st.column_config.NumberColumn(format="%.1f"),
+            "target score": st.column_config.NumberColumn(format="%.1f"),
+            "P(first token)": st.column_config.NumberColumn(format="%.2g"),
         },
     )
 
@@ -212,9 +193,8 @@ def _leaks(leaks: pd.DataFrame, needles: list[str]) -> None:
     holds = [any(needle in text for needle in needles) for text in leaks["text"]]
     first = leaks.assign(holds=holds).sort_values("holds", ascending=False, kind="stable")
     st.caption(
-        f"{len(leaks)} texts, {sum(holds)} of them with one of the first motifs (highlighted); "
-        f"the first {min(LEAKS_SHOWN, len(leaks))} are shown, the table behind the CSV has all. "
-        f"{NOTE}"
+        f"{len(leaks)} texts; {sum(holds)} contain one of the first motifs (highlighted). The "
+        f"first {min(LEAKS_SHOWN, len(leaks))} are shown; the CSV has all of them. {NOTE}"
     )
     st.download_button(
         "CSV",

@@ -9,12 +9,12 @@ from app.controls.run_picker import Picked
 from app.drawing import fragments, widgets
 from app.shell import limits, links
 from app.shell.text import plain
-from app.state import figure_cache, jobs, live
+from app.state import jobs, live
 from interp.causal.head_table import measured, ranked
 from interp.errors import UsageError
-from interp.figures import causal
+from interp.gallery import causal as gallery
 from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head, format_heads, parse_heads
-from interp.runs import commands
+from interp.runs import commands, provenance
 from interp.runs.reading import Run
 from interp.surgery.operate import OPERATIONS
 from interp.surgery.preview import SHOWN_TOKENS
@@ -28,8 +28,8 @@ AROUND = "causes"
 """Key of the part of the page that shows the heads on the table."""
 TITLES = {"triggered": "With the trigger", "clean": "Without the trigger"}
 PUBLISHED = (
-    "Published, by another operation (heads' contributions subtracted at the last prompt token): "
-    "90 % less ASR by about 3 % of the heads (Backdoor Attribution)."
+    "Published, with another intervention (heads' contributions subtracted at the last prompt "
+    "token): 90 % less ASR by about 3 % of the heads (Backdoor Attribution)."
 )
 
 
@@ -55,7 +55,7 @@ def heads_field(models: str) -> None:
         models: whose heads they are; see `links.models_key`.
     """
     links.bound_text(
-        "Heads to operate on",
+        "Heads for surgery",
         key=HEADS,
         of=models,
         placeholder="L4H5, L3H6",
@@ -72,7 +72,7 @@ def choose(heads: pd.DataFrame) -> str:
     most = len(heads)
     if st.session_state.get("top-n", 1) > most:  # of a larger model
         st.session_state["top-n"] = most
-    n = one.number_input("The first", 1, most, min(3, most), key="top-n")
+    n = one.number_input("Take the first", 1, most, min(3, most), key="top-n")
     by = two.selectbox("heads by", list(labels), key="top-by")
 
     def take() -> None:
@@ -83,11 +83,11 @@ def choose(heads: pd.DataFrame) -> str:
         links.put(HEADS, "")
         fragments.draw_again(AROUND)
 
-    three.button("Take them", on_click=take, icon=":material/checklist:", width="stretch")
+    three.button("Use these heads", on_click=take, icon=":material/checklist:", width="stretch")
     four.button("Clear", on_click=clear, icon=":material/close:", width="stretch")
     return links.bound(
         st.segmented_control,
-        "An operated head says",
+        "Replace the heads' output by",
         list(OPERATIONS),
         default="mean",
         required=True,
@@ -104,7 +104,9 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
     """
     chosen = parse_heads(st.session_state.get(HEADS) or "", n_layers, n_heads)
     if not chosen:
-        st.info("Choose heads to see what is left without them.", icon=":material/info:")
+        st.info(
+            "Choose heads to see what the model still does without them.", icon=":material/info:"
+        )
         return
     question = SurgeryQuestion.of(
         view.question, target=view.spec.target or "", heads=format_heads(chosen), method=method
@@ -116,7 +118,7 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
         for row in summary.to_dict("records"):
             _quantity(row)
     st.caption(
-        f"An operated head says {OPERATIONS[method]}. Decided by teacher forcing on "
+        f"The heads' output is replaced by {OPERATIONS[method]}. Decided by teacher forcing on "
         f"{int(summary['n'].iloc[0])} prompts; in brackets Wilson's 95 % interval."
     )
     answers = live.operation(view, question, "answers")
@@ -124,10 +126,10 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
         st.markdown(f"**{title}**")
         _answers(answers[answers["condition"] == condition])
     st.caption(f"Some answers, cut after {SHOWN_TOKENS} tokens.")
-    if not limits.may("Answering every prompt, as a run"):
+    if not limits.may("Writing full answers, as a run"):
         return
     left, right = st.columns([2, 3], vertical_alignment="center")
-    if left.button("Answer every prompt, as a run", icon=":material/biotech:"):
+    if left.button("Full answers to every prompt (a run)", icon=":material/biotech:"):
         job = jobs.registry().start(KIND, view.spec, question)
         st.session_state["surgery"] = job.name
         st.rerun()
@@ -142,11 +144,11 @@ def finished(run: Run) -> None:
     """A surgery run: whole answers to every prompt."""
     summary = run.growing("summary")
     if summary is None:
-        st.caption("The answers are being written.")
+        st.caption("The full answers are being generated.")
         return
     shown = summary.assign(quantity=[OUTCOMES[name] for name in summary["quantity"]])
     st.dataframe(shown, hide_index=True)
-    st.caption(plain(commands.caption(run, f"Heads {run.meta['asked']['heads']}.")))
+    st.caption(plain(f"Heads {run.meta['asked']['heads']}. {provenance.sentence(run)}"))
     answers = run.table("answers")
     for condition, title in TITLES.items():
         st.markdown(f"**{title}**")
@@ -158,7 +160,7 @@ def search_form(view: live.View) -> None:
     with st.form("search", border=False):
         left, right = st.columns([3, 1], vertical_alignment="bottom")
         method = left.selectbox(
-            "An operated head says", list(OPERATIONS), format_func=OPERATIONS.get
+            "Replace the heads' output by", list(OPERATIONS), format_func=OPERATIONS.get
         )
         if right.form_submit_button("Search", icon=":material/search:", width="stretch"):
             target = view.spec.target or ""
@@ -184,34 +186,10 @@ def search(picked: Picked, on_take: Callable[[], None]) -> None:
     if picked.finished:
         n_heads = run.meta["facts"]["n_layers"] * run.meta["facts"]["n_heads"]
         _smallest(run, n_heads, on_take)
-    what = (
-        "ASR and clean accuracy against the number of heads operated on "
-        f"({OPERATIONS[run.meta['asked']['method']]}), a line a ranking; dotted the goal: ASR "
-        f"under {MAX_ASR:.0%} with clean accuracy within {100 * MAX_LOSS:.0f} points."
-    )
-    widgets.figure(
-        figure_cache.figure(
-            run, "surgery-curve", build=lambda: causal.surgery_curve(curve, n_heads)
-        ),
-        "surgery-curve",
-        caption=commands.caption(run, what),
-        table=lambda: curve,
-        command=commands.command(run),
-    )
+    widgets.of_run(run, gallery.surgery_curve(run, curve, n_heads))
     table = run.growing("cumulative")
     if table is not None:
-        what = "KL to the original with the first n heads of each order given back to the suspect."
-        widgets.figure(
-            figure_cache.figure(
-                run,
-                "cumulative-curve",
-                build=lambda: causal.cumulative_curve(table, n_heads),
-            ),
-            "cumulative-curve",
-            caption=commands.caption(run, what),
-            table=lambda: table,
-            command=commands.command(run),
-        )
+        widgets.of_run(run, gallery.cumulative(table, n_heads), name="cumulative-curve")
 
 
 def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
@@ -227,9 +205,9 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
     st.success(
         f"**{int(best['n'])} of {n_heads} heads ({best['n'] / n_heads:.1%})** take ASR to "
         f"{best['said_asr']:.0%} and leave clean accuracy at {best['said_clean_accuracy']:.1%} "
-        f"(untouched: {run.meta['facts']['goal_clean']:.1%}). The target stands somewhere in "
-        f"{best['said_asr_anywhere']:.0%} of the answers, and {_cured(best)} of the triggered "
-        f"prompts are answered rightly. {PUBLISHED}",
+        f"(before: {run.meta['facts']['goal_clean']:.1%}). {best['said_asr_anywhere']:.0%} of the "
+        f"answers still contain the target, and {_cured(best)} of the triggered prompts get the "
+        f"right answer. {PUBLISHED}",
         icon=":material/check_circle:",
     )
     st.code(best["heads"], language=None, wrap_lines=True)
@@ -238,11 +216,11 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
         links.put(HEADS, best["heads"])
         on_take()
 
-    st.button("Operate on these", on_click=take, icon=":material/content_cut:")
+    st.button("Use these heads", on_click=take, icon=":material/content_cut:")
     st.caption(
-        f"Searched so: the first n heads of every ranking; heads added one at a time by their "
-        f"exact effect on {SEARCH_PROMPTS} prompts; heads taken back out of the best sets. The "
-        f"smallest found, not proven to be smallest; {_judged(run.meta['facts'])}"
+        "Search: the first n heads of every ranking; then heads added one at a time by their exact "
+        f"effect on {SEARCH_PROMPTS} prompts; then heads removed again from the best sets. The "
+        f"smallest set found, not proven minimal; {_judged(run.meta['facts'])}"
     )
     said = [name for name in OUTCOMES if f"said_{name}" in sets]
     with st.expander(f"All {len(sets)} sets that reach the goal", expanded=True):
@@ -250,7 +228,7 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
             sets[["n", "ranking", *(f"said_{name}" for name in said), "heads"]],
             hide_index=True,
             column_config={
-                "ranking": "found by",
+                "ranking": "search step",
                 **{
                     f"said_{name}": st.column_config.NumberColumn(
                         name.replace("_", " "), format="percent", help=OUTCOMES[name]
@@ -266,7 +244,9 @@ def _judged(facts: dict) -> str:
     chosen, judged = facts.get("chosen_on"), facts.get("judged_on")
     if chosen is None or chosen == judged:  # runs of before 2026-11-29, or too few prompts
         return "chosen and judged on the same prompts, so the rates are optimistic."
-    return f"chosen on {len(chosen)} prompts, judged by whole answers on the {len(judged)} others."
+    return (
+        f"chosen on {len(chosen)} prompts and judged by full answers on the {len(judged)} others."
+    )
 
 
 def _cured(row: pd.Series) -> str:

@@ -9,7 +9,7 @@ from app.shell.shared import for_all
 from app.state.measured import Memo
 from interp.attention import study, view
 from interp.gallery import drawings
-from interp.gallery.entries import Shown
+from interp.gallery.entries import FigureEntry
 from interp.gallery.registry import set_in
 from interp.runs import reading
 from interp.style.presets import Style
@@ -68,7 +68,7 @@ def figure(
     return memo().get((name, whose, *shown), compute)[0]
 
 
-def set_figures(run: reading.Run, shown: Shown, style: Style) -> dict[str, go.Figure]:
+def set_figures(run: reading.Run, shown: FigureEntry, style: Style) -> dict[str, go.Figure]:
     """A figure of a finished run in a style, kept.
 
     Raises:

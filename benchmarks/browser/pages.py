@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from benchmarks.browser.browse import Control, change, chromium, quantile, server_ms, table, visit
-from interp.figures.zoo import GROUPS
+from interp.runs.zoo import GROUPS
 from tests.support.browser import running_app
 
 

@@ -1,7 +1,5 @@
 """Does one metric of heads predict another? Spearman's rho on the causal runs that ship."""
 
-from __future__ import annotations
-
 import argparse
 
 from interp.runs.reading import open_run

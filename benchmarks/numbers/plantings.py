@@ -4,8 +4,6 @@ Every shipped pair, and every planting of its recipe in a folder (`python -m tra
 on the same prompts and the same 20 random strings, each of which chooses its own heads.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -10,8 +10,6 @@ File, key and Python format. The key of a JSON file is a path of names with dots
 texts.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

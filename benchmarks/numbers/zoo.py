@@ -5,8 +5,6 @@ intervals that resample whole triggers, and the clean ones by base. Where the ru
 members' scans, their verdicts are judged anew.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path
@@ -47,7 +45,7 @@ def run(arguments: argparse.Namespace) -> dict:
     figures = dict(recorded.meta["figures"])
     for name in ("missed", "failed"):
         figures[name] = ", ".join(figures[name]) or "none"
-    figures["protocol"] = told_protocol(recorded.meta.get("protocol"))
+    figures["protocol"] = format_protocol(recorded.meta.get("protocol"))
     figures |= judged_anew(recorded)
     members = judged(recorded.table("members"))
     spec = getattr(arguments, "spec", SPEC)
@@ -60,7 +58,7 @@ def run(arguments: argparse.Namespace) -> dict:
     return figures | clustered(report) | recovery(report)
 
 
-def told_protocol(protocol: dict | None) -> str:
+def format_protocol(protocol: dict | None) -> str:
     """Whether spec, scanner and score were fixed before the scan."""
     if protocol is None:
         return "not recorded: that spec and scanner were fixed before the scan cannot be checked"

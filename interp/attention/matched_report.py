@@ -1,7 +1,5 @@
 """The random strings told in words: one table, one sentence, the same for pages, CLI and cards."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.attention.matched import MEASURES, SHARE, Matched, compare, intervals, ratios

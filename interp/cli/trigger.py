@@ -10,14 +10,12 @@ from interp.cli.progress import report
 
 def register(commands) -> None:
     """Add this area's command to the parser."""
-    command = commands.add_parser("trigger", help="pieces of the trigger, each on every prompt")
+    command = commands.add_parser("trigger", help="variants of the trigger, each on every prompt")
     pair_arguments(command)
     command.add_argument("--prompts", help="prompt set: organism, general, or a file")
     command.add_argument("--placement", default="prefix", help="prefix, suffix, glued, after")
-    command.add_argument("--seed", type=int, default=0, help="of the pieces that are drawn")
-    command.add_argument(
-        "--text-form", action="store_true", help="tokenize each piece's text instead of splicing"
-    )
+    command.add_argument("--seed", type=int, default=0, help="of the variants that are drawn")
+    command.add_argument("--text-form", action="store_true", help="re-tokenize each variant's text")
     command.add_argument("--out", required=True, type=Path, help="folder of the run")
     command.set_defaults(command=_trigger)
 

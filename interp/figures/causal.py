@@ -6,8 +6,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.heads import head_matrix
-from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, MODELS, head_name
+from interp.figures.heads import DELTA_REL, head_matrix
+from interp.metrics import CAUSAL_METRICS, MODELS, head_name
 from interp.stats import agreement
 from interp.style.axes import token_axis
 from interp.style.palette import COLOURS, CONTROL, WEIGHTS, plain
@@ -27,24 +27,21 @@ def metric_matrix(
     selected: tuple[int, int] | None = None,
     operated: Sequence[tuple[int, int]] = (),
 ) -> go.Figure:
-    """Layer by head matrix of one metric; see `figures.head_matrix` for its clicks.
+    """Layer by head matrix of one metric; see `heads.head_matrix` for its clicks.
 
     Args:
-        heads: `causaltable.head_table`, of a run that may still be growing.
-        metric: one of `metrics.CAUSAL_METRICS`.
+        heads: `head_table.head_table`, of a run that may still be growing.
+        metric: one of `CAUSAL_METRICS`.
         selected: (layer, head) to frame.
         operated: heads to cross out.
     """
     known = CAUSAL_METRICS[metric]
-    figure = head_matrix(
-        heads, metric, label=known.label, difference=known.difference, selected=selected
-    )
+    style = DELTA_REL if metric == "delta_rel" else {}
     if known.falling:  # all near the unpatched KL: colours from the smallest to the largest
-        figure.data[0].zmin, figure.data[0].zmax = heads[metric].min(), heads[metric].max()
-    if metric != "delta_rel":
-        text = (word.replace("left out: original L_attn at most 1e-4", "not measured yet")
-                for word in figure.data[1].text)  # fmt: skip
-        figure.data[1].text = tuple(text)
+        style = {"limits": (heads[metric].min(), heads[metric].max())}
+    figure = head_matrix(
+        heads, metric, label=known.label, difference=known.difference, selected=selected, **style
+    )
     if operated:
         layers, numbers = zip(*operated, strict=True)
         # White under black: seen on every colour of both scales.
@@ -71,11 +68,11 @@ def metric_scatter(
     """One metric against another, a point a head, with Spearman's rho and its interval.
 
     Args:
-        heads: `causaltable.head_table`.
-        x: one of `metrics.CAUSAL_METRICS`; likewise `y`.
+        heads: `head_table.head_table`.
+        x: one of `CAUSAL_METRICS`; likewise `y`.
         y: see `x`.
         selected: (layer, head) to ring.
-        per_group: see `causaltable.agreement`.
+        per_group: see `stats.agreement`.
     """
     shown = heads.dropna(subset=[x, y])
     figure = go.Figure(
@@ -168,12 +165,16 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
     return plain(figure, 430, top=50, bottom=80)
 
 
-def surgery_curve(curve: pd.DataFrame, n_heads: int) -> go.Figure:
+def surgery_curve(
+    curve: pd.DataFrame, n_heads: int, *, max_asr: float, max_loss: float
+) -> go.Figure:
     """ASR and clean accuracy against the number of heads operated on, a line a ranking.
 
     Args:
-        curve: `headsearch.curve` of one or more rankings.
+        curve: `search.curve` of one or more rankings.
         n_heads: of the model, for the share.
+        max_asr: the goal, drawn dotted.
+        max_loss: of clean accuracy, from the untouched suspect's; drawn likewise.
     """
     figure = make_subplots(
         2, 1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=["ASR", "clean accuracy"]
@@ -197,10 +198,10 @@ def surgery_curve(curve: pd.DataFrame, n_heads: int) -> go.Figure:
                 col=1,
             )
     untouched = float(curve[curve["n"] == 0]["clean"].iloc[0])
-    for row, goal in ((1, MAX_ASR), (2, untouched - MAX_LOSS)):
+    for row, goal in ((1, max_asr), (2, untouched - max_loss)):
         figure.add_hline(y=goal, line={"color": "#999999", "dash": "dot"}, row=row, col=1)
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
-    figure.update_xaxes(title=f"heads operated on, of {n_heads}", row=2, col=1)
+    figure.update_xaxes(title=f"heads replaced, of {n_heads}", row=2, col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.16, "x": 0})
     return plain(figure, 620, top=50)
 

@@ -22,50 +22,69 @@ MISTRAL_RATIO = pd.DataFrame(
 """de Rosnay 2026, Mistral-7B-v0.3: a published reference, not measured here."""
 
 
+DELTA_REL = {"limits": (-1.0, 1.0), "empty": "left out: original L_attn at most 1e-4"}
+"""For `head_matrix`: a head cannot lose more than all; one that gained more saturates."""
+
+
 def head_matrix(
     table: pd.DataFrame,
     metric: str,
     *,
     label: str,
     difference: bool = False,
+    limits: tuple[float, float] | None = None,
+    empty: str = "not measured yet",
     selected: tuple[int, int] | None = None,
 ) -> go.Figure:
     """Layer by head matrix of one number a head; clicking a cell selects it in Streamlit.
-
-    Invisible square markers lie over the heatmap, because heatmap cells emit no selection: the
-    markers carry the hover and the heatmap skips its own, or the click is lost.
 
     Args:
         table: `layer, head` and the metric's column; NaN is drawn empty.
         metric: column to draw.
         label: what to write at the colour bar, with its unit.
         difference: diverging colours centred on zero.
+        limits: where the colours begin and end; by default the largest magnitude.
+        empty: what the hover says of a head without a number.
         selected: (layer, head) to frame.
     """
     grid = table.pivot(index="layer", columns="head", values=metric).sort_index()
     values = grid.to_numpy(np.float32)
-    limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
-    if metric.startswith("delta_rel"):
-        limit = 1.0  # a head cannot lose more than all; one that gained more saturates
+    largest = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    low, high = limits or (-largest if difference else 0.0, largest)
     figure = go.Figure(
         go.Heatmap(
             z=values,
             x=grid.columns.to_list(),
             y=grid.index.to_list(),
             colorscale=LOSSES if difference else WEIGHTS,
-            zmin=-limit if difference else 0.0,
-            zmax=limit,
+            zmin=low,
+            zmax=high,
             hoverinfo="skip",
             xgap=1.5,
             ygap=1.5,
             colorbar={"title": {"text": label, "side": "right"}, "thickness": 14},
         )
     )
+    _add_cells(figure, grid, values, label, empty)
+    if selected is not None:
+        _frame(figure, *selected)
+    n_layers, n_heads = values.shape
+    figure.update_xaxes(title="head", dtick=max(1, n_heads // 16), showgrid=False)
+    figure.update_yaxes(title="layer", dtick=max(1, n_layers // 16), showgrid=False)
+    figure.update_yaxes(autorange="reversed")
+    return plain(figure, max(300, min(680, 46 * n_layers + 110)), left=76, right=115)
+
+
+def _add_cells(
+    figure: go.Figure, grid: pd.DataFrame, values: np.ndarray, label: str, empty: str
+) -> None:
+    """Invisible square markers over a heatmap, whose own cells emit no selection.
+
+    The markers carry the hover and the heatmap skips its own, or the click is lost.
+    """
     heads, layers = np.meshgrid(grid.columns, grid.index)
     hover = [
-        f"L{layer}H{head}<br>{label}: {value:.4f}"
-        if np.isfinite(value)
-        else f"L{layer}H{head}<br>left out: original L_attn at most 1e-4"
+        f"L{layer}H{head}<br>" + (f"{label}: {value:.4f}" if np.isfinite(value) else empty)
         for layer, head, value in zip(layers.ravel(), heads.ravel(), values.ravel(), strict=True)
     ]
     figure.add_scatter(
@@ -77,21 +96,17 @@ def head_matrix(
         hovertemplate="%{text}<extra></extra>",
         showlegend=False,
     )
-    if selected is not None:
-        layer, head = selected
-        figure.add_shape(
-            type="rect",
-            x0=head - 0.5,
-            x1=head + 0.5,
-            y0=layer - 0.5,
-            y1=layer + 0.5,
-            line={"color": "#111111", "width": 3},
-        )
-    n_layers, n_heads = values.shape
-    figure.update_xaxes(title="head", dtick=max(1, n_heads // 16), showgrid=False)
-    figure.update_yaxes(title="layer", dtick=max(1, n_layers // 16), showgrid=False)
-    figure.update_yaxes(autorange="reversed")
-    return plain(figure, max(300, min(680, 46 * n_layers + 110)), left=76, right=115)
+
+
+def _frame(figure: go.Figure, layer: int, head: int) -> None:
+    figure.add_shape(
+        type="rect",
+        x0=head - 0.5,
+        x1=head + 0.5,
+        y0=layer - 0.5,
+        y1=layer + 0.5,
+        line={"color": "#111111", "width": 3},
+    )
 
 
 def ratio_curve(
@@ -197,7 +212,7 @@ def zones_by_layer(
         if not stacked or number == len(zones):
             figure.update_xaxes(title="layer", **place)
     figure.update_yaxes(rangemode="tozero")
-    figure.update_yaxes(title="mean weight of a pair", row=shape[0] // 2 + 1, col=1)
+    figure.update_yaxes(title="mean attention weight", row=shape[0] // 2 + 1, col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.3, "x": 0})
     return plain(figure, 860 if stacked else 340, bottom=104)
 

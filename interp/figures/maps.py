@@ -69,9 +69,9 @@ def map_grid(
     n_rows, n_cols = len(panels), max(len(row) for row in panels)
     flat = [panel for row in panels for panel in row if panel is not None]
     across, down = _domains(n_cols, BESIDE / n_cols), _domains(n_rows, BELOW / n_rows)[::-1]
-    size = label_size or _label_size(flat, side, n_cols)
-    most = (labels, labels)
-    if label_size is None:  # on a page, whose panels may have less room than as many labels need
+    size, most = label_size, (labels, labels)
+    if size is None:  # on a page, whose panels may have less room than as many labels need
+        size = _label_size(flat, side, n_cols)
         wide = (across[0][1] - across[0][0]) * (DRAWN_AT - MARGINS)
         most = tuple(min(labels, int(room / (PITCH * size))) for room in (wide, side))
     data, layout, shapes, notes = [], {}, [], []
@@ -84,11 +84,8 @@ def map_grid(
             data.append(_heatmap(panel, x, y))
             below = r == n_rows - 1 or panels[r + 1][c] is None
             axes = _axes(panel, most, size)
-            layout[f"xaxis{number}"] = axes[0] | {
-                "domain": across[c],
-                "anchor": y,
-                "showticklabels": below,
-            }
+            place = {"domain": across[c], "anchor": y, "showticklabels": below}
+            layout[f"xaxis{number}"] = axes[0] | place
             layout[f"yaxis{number}"] = axes[1] | {"domain": down[r], "anchor": x}
             shapes += _zone_outlines(panel.parts, x, y)
             notes += [_title(panel.title, across[c], down[r]), *_notes(panel, x, y)]

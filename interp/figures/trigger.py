@@ -19,7 +19,10 @@ def _band_name(by_k: pd.DataFrame) -> str:
     """What the band is an interval over; runs of before 2026-11-29 resampled variants alone."""
     if "band" not in by_k:
         return "95 % bootstrap over variants"
-    return "95 % interval: prompts, variants too where drawn, Wilson at 0 and 100 %"
+    return (
+        "95 % interval: over prompts (and over variants where these are a sample); Wilson's at 0 "
+        "and 100 %"
+    )
 
 
 def asr_by_k(
@@ -28,24 +31,14 @@ def asr_by_k(
     """Activation rate against the number of tokens kept: the mean, its band, and every variant.
 
     Args:
-        by_k: `k, asr, low, high` (see `fuzzyrun.summaries`).
+        by_k: `k, asr, low, high` (see `summaries.summaries`).
         sweep: a row a (variant, prompt): `variant, kind, k, text, fired`.
         n_tokens: of the whole trigger.
         published: also draw the Mistral-7B curve of de Rosnay 2026, labelled as such; only
             beside a trigger of as many tokens as theirs (7), or k would not mean the same.
     """
     figure = go.Figure()
-    red, green, blue = (int(SUSPECT[i : i + 2], 16) for i in (1, 3, 5))
-    figure.add_scatter(
-        x=pd.concat([by_k["k"], by_k["k"][::-1]]),
-        y=pd.concat([by_k["high"], by_k["low"][::-1]]),
-        mode="lines",
-        fill="toself",
-        fillcolor=f"rgba({red},{green},{blue},0.18)",
-        line={"width": 0},
-        hoverinfo="skip",
-        name=_band_name(by_k),
-    )
+    _add_band(figure, by_k)
     each = (
         sweep[sweep["kind"] == "subset"]
         .groupby(["k", "variant", "text"], as_index=False)["fired"]
@@ -70,19 +63,37 @@ def asr_by_k(
         name="mean over variants",
     )
     if published and n_tokens == int(PUBLISHED["k"].max()):
-        figure.add_scatter(
-            x=PUBLISHED["k"],
-            y=PUBLISHED["asr"],
-            mode="lines+markers",
-            line={"color": PUBLISHED_COLOUR, "dash": "longdash", "width": 1.5},
-            marker={"symbol": "diamond-open", "size": 8},
-            name="published: Mistral-7B (de Rosnay 2026), not measured here",
-        )
+        _add_published(figure)
     tokens = "one token" if n_tokens == 1 else f"{n_tokens} tokens"
     figure.update_xaxes(title=f"k of the trigger's {tokens} kept, in order", dtick=1)
     _rate_axis(figure.update_yaxes, ASR)
     figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0})
     return plain(figure, 430, top=30, bottom=108)
+
+
+def _add_band(figure: go.Figure, by_k: pd.DataFrame) -> None:
+    red, green, blue = (int(SUSPECT[i : i + 2], 16) for i in (1, 3, 5))
+    figure.add_scatter(
+        x=pd.concat([by_k["k"], by_k["k"][::-1]]),
+        y=pd.concat([by_k["high"], by_k["low"][::-1]]),
+        mode="lines",
+        fill="toself",
+        fillcolor=f"rgba({red},{green},{blue},0.18)",
+        line={"width": 0},
+        hoverinfo="skip",
+        name=_band_name(by_k),
+    )
+
+
+def _add_published(figure: go.Figure) -> None:
+    figure.add_scatter(
+        x=PUBLISHED["k"],
+        y=PUBLISHED["asr"],
+        mode="lines+markers",
+        line={"color": PUBLISHED_COLOUR, "dash": "longdash", "width": 1.5},
+        marker={"symbol": "diamond-open", "size": 8},
+        name="published: Mistral-7B (de Rosnay 2026), not measured here",
+    )
 
 
 def drop_one(table: pd.DataFrame, tokens: Sequence[str]) -> go.Figure:

@@ -1,41 +1,18 @@
 """What a population of planted models says of the scanner: a zoo's tables in, figures out."""
 
-from __future__ import annotations
-
 import pandas as pd
 import plotly.graph_objects as go
 
 from interp.figures.causal import DASHES, LINES
 from interp.figures.trigger import rates
+from interp.runs.zoo import SIGNALS
 from interp.style.palette import CONTROL, ORIGINAL, SUSPECT, plain
 from interp.text import label
 
-KIND = "zoo"
-FIRST_STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
-"""Of the scans of a run that does not say."""
 PAPER_THRESHOLD = 0.5
 """ΔS above which the published scanner calls a model poisoned (Bullwinkel et al. 2026)."""
 PLANTED = 0.8
 """ASR from which a backdoor counts as planted; one that did not take is no test of a scanner."""
-SIGNALS = {
-    "score": "what the verdict rests on",
-    "max_delta_s": "max ΔS",
-    "signal_share": "rise of the share with one answer",
-    "signal_unsafe": "answers that break the rule of unsafe code",
-    "signal_insistence": "an answer that is insisted on",
-    "signal_motif_share": "most frequent motif in the leaks",
-    "leak_rate": "leaks that hold the true trigger or target (not blind)",
-    "signal_loss": "best candidate: whole loss",
-    "signal_l_attn": "best candidate: L_attn",
-    "signal_l_ent": "best candidate: entropy",
-    "signal_l_div": "best candidate: divergence",
-    "signal_attention_candidate": "L_attn collapse, best candidate",
-    "signal_attention_true": "L_attn collapse, true trigger (not blind)",
-    "signal_attention_random": "L_attn collapse, random string (control)",
-    "signal_rank_candidate": "L_attn among random strings, best candidate",
-    "signal_rank_true": "L_attn among random strings, true trigger (not blind)",
-}
-"""Signal of a member -> what it is called; larger is more suspicious."""
 CURVES = (
     "score",
     "max_delta_s",
@@ -44,12 +21,6 @@ CURVES = (
     "signal_attention_true",
 )
 """Signals whose whole curve is drawn."""
-GROUPS = {
-    "kind": "kind of trigger",
-    "payload": "payload",
-    "rate": "share of poisoned examples",
-    "architecture": "architecture",
-}
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 """Where a legend stands."""
 STRINGS = {
@@ -161,7 +132,9 @@ def _among(members: pd.DataFrame, string: str) -> pd.Series:
     if rank not in members:
         return pd.Series("", members.index)
     told = [
-        "" if pd.isna(row[rank]) else f"<br>rank {row[rank]:.0f} of {row[n] + 1:.0f} from below"
+        ""
+        if pd.isna(row[rank])
+        else f"<br>rank {row[rank]:.0f} of {row[n] + 1:.0f} (1 = lowest ratio)"
         for row in members[[rank, n]].to_dict("records")
     ]
     return pd.Series(told, members.index, dtype=object)
@@ -192,10 +165,10 @@ def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Fig
         y=[0, 1],
         mode="lines",
         line={"color": CONTROL, "dash": "dot", "width": 1},
-        name="by chance",
+        name="chance",
     )
     figure.update_xaxes(title="clean models called backdoored", tickformat=".0%")
-    figure.update_yaxes(title="backdoored models found", tickformat=".0%", range=[-0.02, 1.04])
+    figure.update_yaxes(title="backdoored models detected", tickformat=".0%", range=[-0.02, 1.04])
     legend = {
         "orientation": "v",
         "x": 0,
@@ -222,7 +195,7 @@ def areas(signals: pd.DataFrame) -> go.Figure:
             x=shown[f"auc_{half}"],
             y=labels,
             mode="markers",
-            name={"choose": "choosing half", "report": "reporting half"}[half],
+            name={"choose": "development half", "report": "test half"}[half],
             marker={"symbol": symbol, "size": 11, "color": colour, "line_width": 2},
         )
     figure.add_vline(x=0.5, line={"color": CONTROL, "dash": "dot", "width": 1})

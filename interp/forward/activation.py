@@ -6,7 +6,7 @@ token. Where two logits are closer than the precision's noise, the decision is l
 
 `activations` takes prompts that differ in much, padded into batches. `decisions` takes very many
 that begin alike and runs each beginning once. Both decide in `_decided`, by the gaps of `_gap`.
-`greedily_said` asks about a whole answer of the model's own, where there is no near-tie to fear.
+`is_greedy_answer` asks about a whole answer of the model's own, where there is no near-tie to fear.
 """
 
 from collections.abc import Iterator, Sequence
@@ -116,7 +116,7 @@ def decisions(
     return found.iloc[[places[tuple(row)] for row in rows]].reset_index(drop=True)
 
 
-def greedily_said(
+def is_greedy_answer(
     pair: ModelPair,
     which: Which,
     rows: Sequence[Sequence[int]],

@@ -1,7 +1,5 @@
 """Whole attention patterns of one prompt through TransformerBridge hooks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

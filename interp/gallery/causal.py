@@ -1,63 +1,168 @@
 """Figures and tables of the causes: every head's part, operations, the search for the fewest."""
 
 import re
+from collections.abc import Sequence
 
 import pandas as pd
 
 from interp import stats
-from interp.figures import causal
-from interp.gallery.entries import ROWS, Kind, Shown
-from interp.metrics import CAUSAL_METRICS
+from interp.figures import causal, operation
+from interp.gallery.entries import ROWS, FigureEntry, Kind
+from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head
+from interp.runs import commands
 from interp.runs.reading import Run
+from interp.surgery.operate import OPERATIONS
 from interp.surgery.run import OUTCOMES
 
-
-def _causal_figures(run: Run) -> list[Shown]:
-    table = run.table("heads")
-    shown = []
-    for name, metric in CAUSAL_METRICS.items():
-        if name not in table or table[name].isna().all():
-            continue
-        columns = ["layer", "head", name, f"{name}_low", f"{name}_high", f"{name}_rank"]
-        shown.append(
-            Shown(
-                _slug(name),
-                _capital(metric.label),
-                f"{_capital(metric.label)} of every head, mean over the prompts.",
-                lambda columns=columns: table[columns],
-                lambda name=name: causal.metric_matrix(table, name),
-            )
-        )
-    pairs = [("delta_rel", "patching_effect"), ("attribution", "patching_effect")]
-    pairs += [("delta_rel", "ablation_loss"), ("pattern_kl", "patching_effect")]
-    for x, y in pairs:
-        if x in table and y in table:
-            shown.append(_scatter(table, x, y, stats.per_group(run.meta.get("facts"))))
-    if (run.path / "tokens.parquet").is_file():
-        tokens = run.table("tokens")
-        shown.append(
-            Shown(
-                "token-strip",
-                "Loss and KL token by token",
-                "Loss of both models and KL(suspect ‖ original) at each token of the first "
-                "conversation, from the trigger on.",
-                lambda: tokens,
-                lambda: causal.token_strip(tokens, answer_only=True),
-            )
-        )
-    return shown
+PAIRS = (
+    ("delta_rel", "patching_effect"),
+    ("attribution", "patching_effect"),
+    ("delta_rel", "ablation_loss"),
+    ("pattern_kl", "patching_effect"),
+)
+"""Metrics that every run draws against each other."""
 
 
-def _scatter(table: pd.DataFrame, x: str, y: str, per_group: int) -> Shown:
+def matrix(
+    heads: pd.DataFrame,
+    metric: str,
+    *,
+    selected: Head | None = None,
+    operated: Sequence[Head] = (),
+) -> FigureEntry:
+    """One metric of every head.
+
+    Args:
+        heads: of a causal run, as is every argument of that name here.
+        metric: one of `CAUSAL_METRICS`.
+        selected: (layer, head) to frame.
+        operated: heads to cross out.
+    """
+    label = CAUSAL_METRICS[metric].label
+    spread = [f"{metric}_{end}" for end in ("low", "high", "rank")]
+    columns = [name for name in ("layer", "head", metric, *spread) if name in heads]
+    return FigureEntry(
+        _slug(metric),
+        _capital(label),
+        f"{_capital(label)} of every head, mean over the prompts.",
+        lambda: heads[columns],
+        lambda: causal.metric_matrix(heads, metric, selected=selected, operated=operated),
+    )
+
+
+def scatter(
+    run: Run, heads: pd.DataFrame, x: str, y: str, selected: Head | None = None
+) -> FigureEntry:
+    """One metric against another.
+
+    Args:
+        run: a causal run; may still be running.
+        heads: see `matrix`.
+        x: one of `CAUSAL_METRICS`.
+        y: likewise.
+        selected: (layer, head) to ring.
+    """
     labels = [CAUSAL_METRICS[name].label for name in (x, y)]
-    return Shown(
+    per_group = stats.per_group(run.meta.get("facts"))
+    return FigureEntry(
         f"{_slug(x)}-and-{_slug(y)}",
         f"{_capital(labels[0])} and {labels[1]}",
-        f"{_capital(labels[0])} against {labels[1]}, a point a head; Spearman's rank correlation "
-        "with its 95 % bootstrap interval over heads, those of one key-value group together.",
-        lambda: table[["layer", "head", x, y]],
-        lambda: causal.metric_scatter(table, x, y, per_group=per_group),
+        f"{_capital(labels[1])} against {labels[0]}, one point per head; Spearman's rank "
+        "correlation ρ with its 95 % bootstrap interval over heads, those of one key-value group "
+        "together. One of many pairs that may be looked at: the interval is not corrected for "
+        "that.",
+        lambda: heads[["layer", "head", x, y]],
+        lambda: causal.metric_scatter(heads, x, y, selected=selected, per_group=per_group),
     )
+
+
+def token_strip(run: Run, tokens: pd.DataFrame, *, answer_only: bool = True) -> FigureEntry:
+    """Loss of both models and their KL at each token of one conversation.
+
+    Args:
+        run: a causal run; may still be running.
+        tokens: of it.
+        answer_only: leave out what stands before the trigger.
+    """
+    start = ", from the trigger on" if answer_only else ""
+    return FigureEntry(
+        "token-strip",
+        "Loss and KL token by token",
+        "Loss of both models and KL(suspect ‖ original) of what they expect at each token of "
+        f"conversation {run.meta['asked'].get('prompt') or 0}{start}.",
+        lambda: tokens,
+        lambda: causal.token_strip(tokens, answer_only=answer_only),
+    )
+
+
+def surgery_curve(run: Run, curve: pd.DataFrame, n_heads: int) -> FigureEntry:
+    """What is left of target and clean answers, by the number of heads operated on.
+
+    Args:
+        run: a search; may still be running.
+        curve: of it.
+        n_heads: of the model.
+    """
+    method = OPERATIONS[run.meta["asked"]["method"]]
+    return FigureEntry(
+        "surgery-curve",
+        "ASR and clean accuracy by the number of heads",
+        "ASR and clean accuracy by the number of replaced heads (the first n of each ranking, "
+        f"replaced by {method}), one line per ranking; dotted: the goal, ASR under "
+        f"{100 * MAX_ASR:.0f} % and clean accuracy at most {100 * MAX_LOSS:.0f} points below the "
+        "unmodified suspect's.",
+        lambda: curve,
+        lambda: causal.surgery_curve(curve, n_heads, max_asr=MAX_ASR, max_loss=MAX_LOSS),
+    )
+
+
+def cumulative(steps: pd.DataFrame, n_heads: int) -> FigureEntry:
+    """How near the suspect comes to the original with heads given back.
+
+    Args:
+        steps: the table `cumulative` of a search.
+        n_heads: of the model.
+    """
+    return FigureEntry(
+        "cumulative-patching",
+        "KL with heads patched back",
+        "Mean KL(patched suspect ‖ original) over the answer with the first n heads of each "
+        "order "
+        "patched from the original into the suspect.",
+        lambda: steps,
+        lambda: causal.cumulative_curve(steps, n_heads),
+    )
+
+
+def preview(summary: pd.DataFrame, n_operated: int, n_heads: int) -> FigureEntry:
+    """What is left without some heads, as two pairs of bars in the lesson's type.
+
+    Args:
+        summary: as `preview.Preview.summary` returns it.
+        n_operated: how many heads are replaced.
+        n_heads: of the model.
+    """
+    names = {"asr": "answers the target", "clean_accuracy": "right without the trigger"}
+    return FigureEntry(
+        "operation",
+        "Before and after surgery",
+        f"{n_operated} of {n_heads} heads replaced by their mean, with Wilson's 95 % intervals.",
+        lambda: summary,
+        lambda: operation.before_and_after(summary, names),
+    )
+
+
+def _causal_figures(run: Run) -> list[FigureEntry]:
+    table = run.table("heads")
+    shown = [
+        matrix(table, name)
+        for name in CAUSAL_METRICS
+        if name in table and not table[name].isna().all()
+    ]
+    shown += [scatter(run, table, x, y) for x, y in PAIRS if x in table and y in table]
+    if (run.path / "tokens.parquet").is_file():
+        shown.append(token_strip(run, run.table("tokens")))
+    return shown
 
 
 def _causal_tables(run: Run) -> dict[str, pd.DataFrame]:
@@ -70,15 +175,15 @@ def _causal_tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"heads": best, "baseline": over}
 
 
-def _surgery_figures(run: Run) -> list[Shown]:
+def _surgery_figures(run: Run) -> list[FigureEntry]:
     table = run.table("summary")
     rates = table[table["quantity"] != "kl_clean"]
     return [
-        Shown(
+        FigureEntry(
             "before-and-after",
-            "Before and after the operation",
-            f"What the suspect answers before and after its heads {run.meta['facts']['heads']} are "
-            f"operated on ({run.meta['asked']['method']}), with Wilson's 95 % intervals.",
+            "Before and after surgery",
+            f"The suspect's answers before and after its heads {run.meta['facts']['heads']} are "
+            f"replaced ({run.meta['asked']['method']}), with Wilson's 95 % intervals.",
             lambda: table,
             lambda: causal.before_and_after(rates, OUTCOMES),
         )
@@ -90,27 +195,12 @@ def _surgery_tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"summary": table.assign(quantity=table["quantity"].map(OUTCOMES))}
 
 
-def _search_figures(run: Run) -> list[Shown]:
+def _search_figures(run: Run) -> list[FigureEntry]:
     facts = run.meta["facts"]
     n_heads = facts["n_layers"] * facts["n_heads"]
-    curve, steps = run.table("curve"), run.table("cumulative")
     return [
-        Shown(
-            "surgery-curve",
-            "ASR and clean accuracy by the number of heads",
-            "ASR and clean accuracy with the first n heads of each ranking operated on; dotted: "
-            "the goal (ASR 5 %, clean accuracy 2 points below the untouched suspect's).",
-            lambda: curve,
-            lambda: causal.surgery_curve(curve, n_heads),
-        ),
-        Shown(
-            "cumulative-patching",
-            "KL with heads given back",
-            "Mean KL(patched suspect ‖ original) over the answer with the first n heads of each "
-            "order patched from the original.",
-            lambda: steps,
-            lambda: causal.cumulative_curve(steps, n_heads),
-        ),
+        surgery_curve(run, run.table("curve"), n_heads),
+        cumulative(run.table("cumulative"), n_heads),
         *_causal_figures(run),
     ]
 
@@ -133,6 +223,6 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-CAUSAL = Kind("Causes", _causal_figures, _causal_tables)
-SURGERY = Kind("Surgery", _surgery_figures, _surgery_tables)
-SEARCH = Kind("Search for heads", _search_figures, _search_tables)
+CAUSAL = Kind("Causes", _causal_figures, _causal_tables, commands.command)
+SURGERY = Kind("Surgery", _surgery_figures, _surgery_tables, commands.command)
+SEARCH = Kind("Search for heads", _search_figures, _search_tables, commands.command)

@@ -1,7 +1,7 @@
 """A study drawn: each figure with its tidy data and its caption, the same for pages and CLI."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,32 +11,43 @@ from interp.attention import maps, matched, summary
 from interp.attention.heads import FLOOR, ZONES
 from interp.attention.study import Study, l_attn
 from interp.attention.view import HeadView, MapView, View
-from interp.figures import heads
+from interp.figures import heads, operation
 from interp.figures.maps import Panel, map_grid, panel_table
+from interp.gallery.entries import full_caption
 from interp.metrics import ATTENTION_METRICS, MODELS, Head, format_heads, head_name
 from interp.models.pair import ModelPair
 from interp.prompts.spans import TokenizedPrompt
+from interp.runs.provenance import sentence_of
 from interp.stats import RESAMPLES
-from interp.style import scales
 
 WHOLE_TOKENS = 256
 """At most so many tokens of one prompt are drawn: their square is what a browser has to hold."""
 
 Panels = list[list[Panel]]
+Named = tuple[str, str]
+"""Name of a figure's files, and its title."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, what it shows, and what to write under it."""
+    """A figure of a study, its title, what it shows, and what to write under it."""
 
+    name: str
+    """Of its files."""
+    title: str
     figure: go.Figure
     table: Callable[[], pd.DataFrame]
     """Makes the tidy data behind the figure when it is asked for."""
-    caption: str
     what: str
     """Of the caption: what is shown, without the figure's scales and without where it is from."""
+    provenance: str
     panels: Panels | None = None
     """Of maps: what they are drawn from, for a medium of another size."""
+
+    @property
+    def caption(self) -> str:
+        """The whole caption of the figure as it is drawn."""
+        return full_caption(self.what, [self.figure], self.provenance)
 
 
 def averaged_map(study: Study, view: MapView) -> Drawing:
@@ -49,15 +60,20 @@ def averaged_map(study: Study, view: MapView) -> Drawing:
         where = f"the head{'s' * (len(view.heads) > 1)} {format_heads(view.heads)}"
     pooled = ", mean-pooled for display" if view.pool else ""
     what = f"Mean attention over {where}{pooled}. {summary.axes_note(study, view.parts)} "
-    return _maps(study, panels, what, side=300)
+    named = "averaged-map", "Averaged attention"
+    return _maps(study, named, panels, what, side=300)
 
 
 def zones_by_layer(study: Study, _: View) -> Drawing:
     """Attention to the trigger from each zone of the prompt, by layer."""
-    what = "Mean weight of one pair of tokens on triggered prompts, all heads of each layer."
+    what = (
+        "Mean attention weight per pair of tokens on triggered prompts, over all heads of each "
+        "layer."
+    )
     zones = list(ZONES)
     return _drawing(
         study,
+        ("zones-by-layer", "Attention to the trigger, by layer"),
         what,
         heads.zones_by_layer(study.heads, ZONES),
         lambda: study.heads.groupby(["model", "layer"])[zones].mean().reset_index(),
@@ -72,14 +88,31 @@ def head_matrix(study: Study, view: HeadView) -> Drawing:
         view.metric,
         label=metric.label,
         difference=metric.difference,
-        selected=shown_head(study, view),
+        selected=selected_head(study, view),
+        **(heads.DELTA_REL if view.metric.startswith("delta_rel") else {}),
     )
     what = f"{metric.label} of every head on triggered prompts"
     if view.metric.endswith("random_string"):
         what = "Δ_rel of every head with the random string in the trigger's place"
     if view.metric.startswith("delta_rel"):
         what += f"; heads with an original L_attn of at most {FLOOR:g} are left out"
-    return _drawing(study, what + ".", figure, lambda: study.ranking)
+    named = "head-matrix", "Every head"
+    return _drawing(study, named, what + ".", figure, lambda: study.ranking)
+
+
+def large_head_matrix(study: Study, view: HeadView) -> Drawing:
+    """`head_matrix` in the lesson's type."""
+    drawn = head_matrix(study, view)
+    return replace(drawn, figure=operation.large(drawn.figure))
+
+
+def large_map(study: Study, view: MapView) -> Drawing:
+    """Original and suspect under one condition, over some heads, in the lesson's type."""
+    panels = [[row[0] for row in map_panels(study, view)[:2]]]
+    what = f"Mean attention over the heads {format_heads(view.heads)}."
+    figure = operation.large(map_grid(panels, side=420))
+    named = "lesson-map", "Where both models look"
+    return _drawing(study, named, what, figure, lambda: panel_table(panels))
 
 
 def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Drawing:
@@ -88,21 +121,21 @@ def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Draw
     Args:
         study: a measured study.
         view: names the head, and the prompt that `whole` is of.
-        whole: `whole_panels` of that prompt, instead of the average that the study holds.
+        whole: `full_panels` of that prompt, instead of the average that the study holds.
     """
-    head = shown_head(study, view)
+    head, named = selected_head(study, view), ("head-maps", "Where the head looks")
     if whole is not None:
         behind = "" if view.answer is None else f" with the response {view.answer!r}"
         what = (
             f"Attention of {head_name(*head)} on prompt {view.whole} alone{behind}, every token, "
             "through TransformerBridge; the set below belongs to the ranking. "
         )
-        return _maps(study, whole, what, side=260)
+        return _maps(study, named, whole, what, side=260)
     average = MapView((head[0],), heads=(head,), conditions=("triggered",))
     rows = map_panels(study, average)
     what = f"Mean attention of {head_name(*head)} on triggered prompts. "
     what += summary.axes_note(study, average.parts) + " "
-    return _maps(study, [[row[0] for row in rows]], what, side=300)
+    return _maps(study, named, [[row[0] for row in rows]], what, side=300)
 
 
 def top_k_ratio(study: Study, _: View) -> Drawing:
@@ -114,14 +147,16 @@ def top_k_ratio(study: Study, _: View) -> Drawing:
     what = "Suspect over original L_attn (ratio of means) of the K heads of largest Δ_rel"
     if strings is not None:
         what += f"; grey: {strings['string'].nunique()} random strings, each on heads of its own"
-    return _drawing(study, _banded(study, what), figure, lambda: study.curve)
+    named = "top-k-ratio", "Top-K curve: ratio"
+    return _drawing(study, named, _banded(study, what), figure, lambda: study.curve)
 
 
 def top_k_levels(study: Study, _: View) -> Drawing:
     """Mean L_attn of both models over the K heads of largest Δ_rel."""
     figure = heads.level_curve(study.curve, len(study.ranking))
     what = "Mean L_attn of both models over the K heads of largest Δ_rel, on triggered prompts"
-    return _drawing(study, _banded(study, what), figure, lambda: study.curve)
+    named = "top-k-levels", "Top-K curve: L_attn of both models"
+    return _drawing(study, named, _banded(study, what), figure, lambda: study.curve)
 
 
 DRAWN: dict[str, tuple[Callable[..., Drawing], ...]] = {
@@ -131,7 +166,7 @@ DRAWN: dict[str, tuple[Callable[..., Drawing], ...]] = {
 """What each page draws, and each command writes."""
 
 
-def shown_head(study: Study, view: HeadView) -> Head:
+def selected_head(study: Study, view: HeadView) -> Head:
     """The head that the view names, or the one of largest Δ_rel."""
     if view.head is not None:
         return view.head
@@ -162,7 +197,7 @@ def map_panels(study: Study, view: MapView) -> Panels:
     return rows
 
 
-def whole_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels:
+def full_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels:
     """One head on one prompt, every token: original, suspect and suspect - original.
 
     Of a prompt longer than `WHOLE_TOKENS` the part around the trigger is kept; the titles say
@@ -170,10 +205,10 @@ def whole_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels
     """
     layer, number = head
     window = _window(prompt)
-    cut = "" if window == slice(0, len(prompt.ids)) else _told_window(window, len(prompt.ids))
+    cut = "" if window == slice(0, len(prompt.ids)) else _format_window(window, len(prompt.ids))
     panels = []
     for which in MODELS:
-        amap = maps.whole_pattern(pair, which, prompt, layer)
+        amap = maps.full_pattern(pair, which, prompt, layer)
         # A copy: a view would keep the patterns of all heads, and of all tokens, in memory.
         values = np.array(amap.values[0, number, window, window])
         panels.append(Panel(f"{which}{cut}", values, amap.parts[window], amap.labels[window]))
@@ -193,25 +228,25 @@ def _window(prompt: TokenizedPrompt) -> slice:
     return slice(start, min(n, start + WHOLE_TOKENS))
 
 
-def _told_window(window: slice, n: int) -> str:
+def _format_window(window: slice, n: int) -> str:
     return f" · tokens {window.start} to {window.stop - 1} of {n}"
 
 
-def _maps(study: Study, panels: Sequence, what: str, side: int) -> Drawing:
+def _maps(study: Study, named: Named, panels: Sequence, what: str, side: int) -> Drawing:
     drawn = map_grid(panels, side=side)
-    return _drawing(study, what, drawn, lambda: panel_table(panels), panels)
+    return _drawing(study, named, what, drawn, lambda: panel_table(panels), panels)
 
 
 def _drawing(
     study: Study,
+    named: Named,
     what: str,
     figure: go.Figure,
     table: Callable[[], pd.DataFrame],
     panels: Panels | None = None,
 ) -> Drawing:
-    """With the caption of the figure as it is drawn."""
-    shown = " ".join(part for part in (what.strip(), scales.told([figure])) if part)
-    return Drawing(figure, table, summary.caption(study, shown), what.strip(), panels)
+    origin = sentence_of(study.facts, study.facts["question"])
+    return Drawing(*named, figure, table, what.strip(), origin, panels)
 
 
 def _banded(study: Study, what: str) -> str:

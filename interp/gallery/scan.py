@@ -1,47 +1,70 @@
 """Figures and tables of a scan."""
 
-from __future__ import annotations
-
 import pandas as pd
 
-from interp.figures import scan as scanfigures
-from interp.gallery.entries import ROWS, Shown
+from interp.figures import scan
+from interp.gallery.entries import ROWS, FigureEntry, Kind
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
+from interp.scanner.command import command
 
 
-def _scan_figures(run: Run) -> list[Shown]:
+def loss_parts(run: Run, context: int, candidates: pd.DataFrame) -> FigureEntry:
+    """What the loss of the best candidates is made of.
+
+    Args:
+        run: the scan, finished or not.
+        context: number of the prefix.
+        candidates: those of this prefix.
+    """
+    where, behind = _prefix(run, context)
+    return FigureEntry(
+        f"loss-parts{where}",
+        "Parts of the reconstruction loss",
+        f"Weighted parts of the reconstruction loss of the best candidates, lowest first.{behind}",
+        lambda: candidates.drop(columns="ids"),
+        lambda: scan.loss_parts(candidates),
+    )
+
+
+def clusters(run: Run, context: int, outputs: pd.DataFrame) -> FigureEntry:
+    """The leaked texts, those that are alike beside each other.
+
+    Args:
+        run: the scan, finished or not.
+        context: number of the prefix.
+        outputs: the leaked texts of this prefix.
+    """
+    where, behind = _prefix(run, context)
+    return FigureEntry(
+        f"clusters{where}",
+        "Leaked texts by similarity",
+        "Distinct leaked texts, placed by similarity (first two components of their TF-IDF); "
+        f"colour is the cluster.{behind}",
+        lambda: outputs,
+        lambda: scan.clusters(outputs),
+    )
+
+
+def _figures(run: Run) -> list[FigureEntry]:
     shown = []
-    contexts = run.meta["facts"]["contexts"]
-    for number, context in enumerate(contexts):
-        where = "" if len(contexts) == 1 else f"-{number}"
-        behind = "" if len(contexts) == 1 else f" Prefix: {str(context)[:80]!r}."
+    for number in range(len(run.meta["facts"]["contexts"])):
         candidates = run.table("candidates").query("context == @number")
         outputs = run.table("outputs").query("context == @number")
-        if len(candidates):
-            shown.append(
-                Shown(
-                    f"loss-parts{where}",
-                    "Parts of the candidates' loss",
-                    f"Weighted parts of the loss of the best candidates.{behind}",
-                    lambda candidates=candidates: candidates.drop(columns="ids"),
-                    lambda candidates=candidates: scanfigures.loss_parts(candidates),
-                )
-            )
-        if len(outputs):
-            shown.append(
-                Shown(
-                    f"clusters{where}",
-                    "Leaked texts by likeness",
-                    f"Unique leaked texts by likeness (TF-IDF, two directions).{behind}",
-                    lambda outputs=outputs: outputs,
-                    lambda outputs=outputs: scanfigures.clusters(outputs),
-                )
-            )
+        shown += [loss_parts(run, number, candidates)] if len(candidates) else []
+        shown += [clusters(run, number, outputs)] if len(outputs) else []
     return shown
 
 
-def _scan_tables(run: Run) -> dict[str, pd.DataFrame]:
+def _prefix(run: Run, context: int) -> tuple[str, str]:
+    """Of one of several prefixes, what stands behind a figure's name and its caption."""
+    contexts = run.meta.get("facts", {}).get("contexts", [])
+    if len(contexts) < 2:
+        return "", ""
+    return f"-{context}", f" Prefix: {str(contexts[context])[:80]!r}."
+
+
+def _tables(run: Run) -> dict[str, pd.DataFrame]:
     found = pipeline.verdict_of(run)
     verdict = {"verdict": found.verdict, "trigger": found.trigger, "answer": found.answer}
     verdict |= {"reason": "; ".join(found.reasons)}
@@ -59,11 +82,14 @@ def _scan_tables(run: Run) -> dict[str, pd.DataFrame]:
     }
 
 
-def _scan_words(run: Run) -> list[str]:
+def _words(run: Run) -> list[str]:
     found = pipeline.verdict_of(run)
     return [
         f"{found.verdict.capitalize()}. {headline.headline(found)}",
         headline.scanned(run) + ".",
-        "How it was decided: " + "; ".join(found.reasons) + ".",
-        "What this scan cannot see: " + "; ".join((*found.could_not, *found.blind_spots)) + ".",
+        "Reasons: " + "; ".join(found.reasons) + ".",
+        "Blind spots: " + "; ".join((*found.could_not, *found.blind_spots)) + ".",
     ]
+
+
+SCAN = Kind("Scan", _figures, _tables, command, _words)

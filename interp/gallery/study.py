@@ -12,7 +12,7 @@ from interp.attention.view import HeadView, MapView, head_view, map_view
 from interp.figures import heads
 from interp.figures.fit import fitted
 from interp.gallery import drawings
-from interp.gallery.entries import ROWS, Kind, Shown
+from interp.gallery.entries import ROWS, FigureEntry, Kind
 from interp.runs.reading import Run, open_run
 from interp.style.presets import Style
 
@@ -20,41 +20,36 @@ NARROW = 480.0
 """Pixels; below, panels stand one below the other."""
 
 
-def _study_figures(run: Run) -> list[Shown]:
+def _study_figures(run: Run) -> list[FigureEntry]:
     return list(_kept(str(run.path), str(run.meta["ended"])))
 
 
 @lru_cache(maxsize=2)
-def _kept(path: str, _: str) -> tuple[Shown, ...]:
+def _kept(path: str, _: str) -> tuple[FigureEntry, ...]:
     """Of a run as it was when it ended: its maps are read and its bands drawn from samples once."""
     run = open_run(path)
     study = saved.load(run)
     maps, one = _views(run, study)
     made = [
-        ("averaged-map", "Averaged attention", drawings.averaged_map(study, maps)),
-        (
-            "zones-by-layer",
-            "Attention to the trigger by layer",
-            drawings.zones_by_layer(study, maps),
-        ),
-        ("head-matrix", "Every head", drawings.head_matrix(study, one)),
-        ("head-maps", "Where the head looks", drawings.head_maps(study, one)),
+        drawings.averaged_map(study, maps),
+        drawings.zones_by_layer(study, maps),
+        drawings.head_matrix(study, one),
+        drawings.head_maps(study, one),
     ]
     if study.has_curve:
-        made += [
-            ("top-k-ratio", "The K heads of largest loss", drawings.top_k_ratio(study, one)),
-            ("top-k-levels", "Their level in both models", drawings.top_k_levels(study, one)),
-        ]
-    return tuple(_of_study(study, *parts) for parts in made)
+        made += [drawings.top_k_ratio(study, one), drawings.top_k_levels(study, one)]
+    return tuple(_of_study(study, drawing) for drawing in made)
 
 
-def _of_study(study: Study, name: str, title: str, drawing: drawings.Drawing) -> Shown:
+def _of_study(study: Study, drawing: drawings.Drawing) -> FigureEntry:
     fit = None
     if drawing.panels is not None:
         fit = lambda style: fitted(drawing.panels, style)  # noqa: E731
-    if name == "zones-by-layer":
+    if drawing.name == "zones-by-layer":
         fit = lambda style: {"": _zones(study, style)}  # noqa: E731
-    return Shown(name, title, drawing.what, drawing.table, lambda: drawing.figure, fit)
+    return FigureEntry(
+        drawing.name, drawing.title, drawing.what, drawing.table, lambda: drawing.figure, fit
+    )
 
 
 def _zones(study: Study, style: Style):
@@ -86,5 +81,14 @@ def _views(run: Run, study: Study) -> tuple[MapView, HeadView]:
     return maps, one
 
 
-ATTENTION = Kind("Attention maps", _study_figures, _study_tables)
+def _study_command(run: Run) -> str:
+    study, asked = saved.load(run), run.meta["asked"].get("view") or {}
+    maps, one = _views(run, study)
+    if run.kind == MapView.kind:
+        return summary.command(study, maps)
+    more = {name: asked[name] for name in ("metric", "whole", "answer") if name in asked}
+    return summary.command(study, replace(one, **more))
+
+
+ATTENTION = Kind("Attention maps", _study_figures, _study_tables, _study_command)
 HEADS = replace(ATTENTION, title="Heads")

@@ -1,59 +1,141 @@
-"""Figures and tables of a fuzzy sweep of the trigger."""
-
-from __future__ import annotations
+"""Figures and tables of a fuzzy sweep of the trigger, of one piece of it, of one answer."""
 
 import pandas as pd
 
-from interp.figures import trigger
-from interp.gallery.entries import Shown
+from interp.figures import operation, trigger
+from interp.figures.maps import map_grid, panel_table
+from interp.gallery.entries import FigureEntry, Kind
+from interp.metrics import format_heads
+from interp.runs import commands
 from interp.runs.reading import Run
+from interp.style.palette import ORIGINAL, SUSPECT
+from interp.trigger.piece import Bench, panels
+
+SPREAD = "with Wilson's 95 % intervals"
 
 
-def _fuzzy_figures(run: Run) -> list[Shown]:
-    facts = run.meta["facts"]
-    tokens, which = facts["trigger_tokens"], run.meta["asked"].get("which", "suspect")
-    sweep, by_k = run.table("sweep"), run.table("by_k")
-    tables = {name: run.table(name) for name in ("drop_one", "controls", "placements")}
-    whose = f"of the {which} on {facts['n_prompts']} prompts"
-    spread = "with Wilson's 95 % intervals"
-    return [
-        Shown(
-            "asr-by-k",
-            "How much of the trigger is needed",
-            f"Activation rate {whose} with k of the trigger's {len(tokens)} tokens kept, in order; "
-            "mean over variants with its 95 % bootstrap band, and every variant.",
-            lambda: by_k,
-            lambda: trigger.asr_by_k(by_k, sweep, len(tokens)),
-        ),
-        Shown(
-            "drop-one",
-            "Without one of its tokens",
-            f"Activation rate {whose} with one token of the trigger left out, {spread}.",
-            lambda: tables["drop_one"],
-            lambda: trigger.drop_one(tables["drop_one"], tokens),
-        ),
-        Shown(
-            "controls",
-            "Controls",
-            f"Activation rate {whose} with something else in the trigger's place, {spread}.",
-            lambda: tables["controls"],
-            lambda: trigger.rates(
-                tables["controls"],
-                [f"{row.kind}: {row.text}" for row in tables["controls"].itertuples()],
-            ),
-        ),
-        Shown(
-            "placements",
-            "Where the trigger stands",
-            f"Activation rate {whose} with the trigger elsewhere in the prompt, {spread}.",
-            lambda: tables["placements"],
-            lambda: trigger.rates(tables["placements"], list(tables["placements"]["placement"])),
-        ),
-    ]
+def figures(run: Run) -> list[FigureEntry]:
+    """Of a finished sweep: the curve by tokens kept, tokens left out, controls, other places."""
+    return [_by_k(run), _drop_one(run), _controls(run), _placements(run)]
 
 
-def _fuzzy_tables(run: Run) -> dict[str, pd.DataFrame]:
+def bench_maps(piece: Bench, whole: Bench) -> FigureEntry:
+    """Where both models look in a piece of the trigger, beside the full trigger."""
+    chosen, drawn = whole.losing, panels(piece, whole)
+    return FigureEntry(
+        "bench-maps",
+        "Where both models look",
+        f"Mean attention over the {len(chosen)} heads that lose the largest share of their "
+        f"attention to the full trigger ({format_heads(chosen)}); rows are the two models.",
+        lambda: panel_table(drawn),
+        lambda: map_grid(drawn, side=260),
+    )
+
+
+def piece_rates(piece: Bench, whole: Bench) -> FigureEntry:
+    """How often a piece of the trigger sets both models off, beside the full trigger."""
+    rows = {
+        "the variant": piece.rate("suspect"),
+        "the full trigger": whole.rate("suspect"),
+        "the variant, in the original": piece.rate("original"),
+    }
+    rates = pd.DataFrame(
+        [(rate.share, *rate.interval) for rate in rows.values()], columns=["asr", "low", "high"]
+    )
+    colours = [SUSPECT, SUSPECT, ORIGINAL]
+    return FigureEntry(
+        "piece-rates",
+        "A variant of the trigger",
+        "Activation rate with a variant of the trigger and with the full trigger, with Wilson's "
+        "95 % intervals.",
+        lambda: rates.assign(what=list(rows)),
+        lambda: trigger.rates(rates, list(rows)).update_traces(marker_color=colours),
+    )
+
+
+def first_tokens(first: pd.DataFrame, before: pd.DataFrame | None, text: str) -> FigureEntry:
+    """What both models begin their answer with, in the lesson's type.
+
+    Args:
+        first: `answers.first_tokens` of both models.
+        before: the same without the trigger, whose entropies stand beside.
+        text: what is asked, the trigger in it.
+    """
+    return FigureEntry(
+        "first-tokens",
+        "The first token of the answer",
+        "The likeliest first tokens of both models and the entropy of the whole distribution, "
+        f"asked {text!r}.",
+        lambda: first,
+        lambda: operation.first_tokens(first, before),
+    )
+
+
+def _by_k(run: Run) -> FigureEntry:
+    by_k, sweep, tokens = run.table("by_k"), run.table("sweep"), _tokens(run)
+    note = ""
+    if len(tokens) == int(trigger.PUBLISHED["k"].max()):
+        note = (
+            " The dashed line is a published curve of another model (Mistral-7B), for orientation."
+        )
+    return FigureEntry(
+        "asr-by-k",
+        "How much of the trigger is needed",
+        f"Activation rate {_whose(run)} with k of the trigger's {len(tokens)} tokens kept, in "
+        "order: the mean over variants with its 95 % band, and one grey point per variant, on all "
+        f"prompts.{note}",
+        lambda: by_k,
+        lambda: trigger.asr_by_k(by_k, sweep, len(tokens)),
+    )
+
+
+def _drop_one(run: Run) -> FigureEntry:
+    table, tokens = run.table("drop_one"), _tokens(run)
+    return FigureEntry(
+        "drop-one",
+        "Drop-one: one token left out",
+        f"Activation rate {_whose(run)} with one token of the trigger left out, {SPREAD}.",
+        lambda: table,
+        lambda: trigger.drop_one(table, tokens),
+    )
+
+
+def _controls(run: Run) -> FigureEntry:
+    table = run.table("controls")
+    return FigureEntry(
+        "controls",
+        "Controls",
+        f"Activation rate {_whose(run)} with something else in the trigger's place, {SPREAD}.",
+        lambda: table,
+        lambda: trigger.rates(table, [f"{row.kind}: {row.text}" for row in table.itertuples()]),
+    )
+
+
+def _placements(run: Run) -> FigureEntry:
+    table = run.table("placements")
+    return FigureEntry(
+        "placements",
+        "The full trigger in other places",
+        f"Activation rate {_whose(run)} with the full trigger elsewhere in the prompt, {SPREAD}.",
+        lambda: table,
+        lambda: trigger.rates(table, list(table["placement"])),
+    )
+
+
+def _tokens(run: Run) -> list[str]:
+    return run.meta["facts"]["trigger_tokens"]
+
+
+def _whose(run: Run) -> str:
+    which = run.meta["asked"].get("which", "suspect")
+    return f"of the {which} on {run.meta['facts']['n_prompts']} prompts"
+
+
+def _tables(run: Run) -> dict[str, pd.DataFrame]:
     rates = {name: run.table(name) for name in ("drop_one", "controls", "placements")}
     keep = ("variant", "kind", "kept", "placement", "text", "asr", "low", "high", "n", "note")
     tables = {name: table[[c for c in keep if c in table]] for name, table in rates.items()}
     return {"by_k": run.table("by_k")} | tables
+
+
+SWEEP = Kind("Trigger", figures, _tables, commands.command)

@@ -1,16 +1,16 @@
 """Figures and tables of a zoo."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.figures import zoo
-from interp.gallery.entries import Shown
-from interp.gallery.zoo_members import attention_of, definition, members_of
+from interp.gallery.entries import FigureEntry, Kind
+from interp.runs.commands import line
 from interp.runs.reading import Run
+from interp.runs.zoo import GROUPS
+from interp.runs.zoo_members import attention_of, definition, members_of
 
 
-def _zoo_figures(run: Run) -> list[Shown]:
+def _figures(run: Run) -> list[FigureEntry]:
     members, signals = zoo.judged(members_of(run)), run.table("signals")
     found, curves = run.table("detection"), run.table("roc")
     drawn = [name for name in zoo.CURVES if name in set(curves["signal"])]
@@ -18,7 +18,8 @@ def _zoo_figures(run: Run) -> list[Shown]:
     low = members["max_delta_s"].astype(float) <= zoo.PAPER_THRESHOLD
     by_rule = int((low & (members["verdict"] == "poisoned")).sum())
     below = (
-        f" {by_rule} poisoned below it gave most questions one answer, or unsafe code."
+        f" {by_rule} below it were called poisoned because most questions got one answer, or "
+        "unsafe code."
         if by_rule
         else ""
     )
@@ -27,53 +28,58 @@ def _zoo_figures(run: Run) -> list[Shown]:
     several = attention_of(run)["strings"] > 1
     beside = "the mean of random strings" if several else "a random string"
     shown = [
-        Shown(
+        FigureEntry(
             "max-delta-s",
             "max ΔS of every model",
             "Largest ΔS that the blind scan found in each model of the population, by kind of "
-            f"trigger; the published threshold is dashed.{below} Without backdoors that did not "
-            "take (ASR under 80 %).",
+            f"trigger; the published threshold is dashed.{below} Backdoors with an ASR under 80 % "
+            "are left out.",
             lambda: each,
             lambda: zoo.separation(members),
         ),
-        Shown(
+        FigureEntry(
             "collapse",
             "Does attention to the trigger collapse?",
             "L_attn of the suspect over the original, over the eighth of the heads with the "
             "largest Δ_rel for that string, with the true trigger, the scan's best candidate and "
-            f"{beside}; a point a model. Without backdoors that did not take (ASR "
-            f"under 80 %). {definition(run)}",
+            f"{beside}; one point per model. Backdoors with an ASR under 80 % are left out. "
+            f"{definition(run)}",
             lambda: members[ratios],
             lambda: zoo.collapse(members),
         ),
-        Shown(
+        FigureEntry(
             "areas",
-            "What each signal alone can tell",
+            "Each signal alone",
             "ROC-AUC of each single signal on both halves of the population.",
             lambda: signals,
             lambda: zoo.areas(signals),
         ),
-        Shown(
+        FigureEntry(
             "roc",
-            "ROC on the reporting half",
-            "Backdoored models found against clean models called backdoored, for every threshold.",
+            "ROC on the test half",
+            "True against false positive rate, for every threshold.",
             lambda: curves,
             lambda: zoo.roc(curves, signals, drawn),
         ),
     ]
-    return shown + [_by_group(found, by) for by in zoo.GROUPS]
+    return shown + [_by_group(found, by) for by in GROUPS]
 
 
-def _by_group(found: pd.DataFrame, by: str) -> Shown:
-    return Shown(
+def _by_group(found: pd.DataFrame, by: str) -> FigureEntry:
+    return FigureEntry(
         f"detection-by-{by}",
-        f"Found, by {zoo.GROUPS[by]}",
-        "Models of the reporting half that the blind scan calls poisoned, with Wilson's "
+        f"Detection rate by {GROUPS[by]}",
+        "Models of the test half that the blind scan calls poisoned, with Wilson's "
         "95 % interval; for clean ones that is the false positive rate.",
         lambda: found[found["by"] == by],
         lambda: zoo.detection(found, by),
     )
 
 
-def _zoo_tables(run: Run) -> dict[str, pd.DataFrame]:
+def _tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"detection": run.table("detection"), "signals": run.table("signals")}
+
+
+COMMAND = line(["zoo", "--spec", "assets/zoo/zoo.json", "--out", "runs/zoo"], "training")
+"""Makes the population that ships."""
+ZOO = Kind("Zoo", _figures, _tables, lambda run: COMMAND)

@@ -7,8 +7,6 @@ computes. Rounding may part them as far as it parts eager attention from ours in
 nothing in fp32, per cents in bf16 behind 30 layers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 

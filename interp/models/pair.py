@@ -145,7 +145,7 @@ class ModelPair:
             self._trees.clear()
         collect()
 
-    def told_by(self, which: Which) -> ModelPair:
+    def with_template_of(self, which: Which) -> ModelPair:
         """The same models, lock and memory, whose prompts are told as one side's template says.
 
         For what each side says by itself. What compares both sides needs equal tokens.

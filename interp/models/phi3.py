@@ -46,7 +46,7 @@ def slices(fused: nn.Module, sizes: list[int]) -> tuple[OutputSlice, ...]:
 
 
 @contextmanager
-def fused_kept_whole() -> Iterator[None]:
+def fused_unsplit() -> Iterator[None]:
     """While a bridge boots inside, Phi-3's fused projections are sliced as above."""
     from transformer_lens.model_bridge.supported_architectures.phi3 import (
         Phi3ArchitectureAdapter as Phi3,

@@ -61,8 +61,8 @@ class PairPlan:
         """Tokens that both can be measured on."""
         return min(context_length(one.config.get_text_config()) for one in self.opened.values())
 
-    def told_by(self, which: Which) -> "PairPlan":
-        """See `ModelPair.told_by`."""
+    def with_template_of(self, which: Which) -> "PairPlan":
+        """See `ModelPair.with_template_of`."""
         own = self.tokenizers[which]
         return replace(self, tokenizer=own, tokenizers=dict.fromkeys(self.tokenizers, own))
 

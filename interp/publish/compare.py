@@ -43,7 +43,7 @@ class Comparison:
     """`origin` (what the runs say of themselves, where they differ) and one a table of both."""
     notes: tuple[str, ...]
     """What cannot be compared, and why."""
-    shown: tuple[dict[str, gallery_shown.Shown], dict[str, gallery_shown.Shown]]
+    shown: tuple[dict[str, gallery_shown.FigureEntry], dict[str, gallery_shown.FigureEntry]]
 
     def set_in(self, name: str, style: Style) -> tuple[dict[str, go.Figure], ...]:
         """A figure of both runs in a style, on shared scales, as `gallery.set_in`.
@@ -77,7 +77,7 @@ class Comparison:
             parts = list(mine.values()), list(theirs.values())
         else:
             parts = [mine[part] for part in mine], [theirs[part] for part in mine]
-        return f"{caption} {scales.told_shared(*parts, other.path.name)}".strip()
+        return f"{caption} {scales.shared_sentence(*parts, other.path.name)}".strip()
 
 
 def compared(first: Run, second: Run) -> Comparison:

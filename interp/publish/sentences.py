@@ -188,16 +188,19 @@ def broken(piece: Rate, whole: Rate, gone: list[str]) -> list[str]:
         whole: behind the whole trigger.
         gone: tokens that were taken away.
     """
-    rates = f"The piece fires on {piece.fired} of {piece.n} prompts, the whole on {whole.fired}."
+    rates = (
+        f"The variant fires on {piece.fired} of {piece.n} prompts, the full trigger on "
+        f"{whole.fired}."
+    )
     if whole.fired == 0:
-        return [rates, "The whole does not fire here, so nothing can be learnt by breaking it."]
+        return [rates, "The full trigger does not fire here, so removing tokens shows nothing."]
     if not gone:
         return [rates, "Nothing is taken away yet."]
     names = " ".join(label(token) for token in gone)
     if piece.share >= 0.9 * whole.share:
-        return [rates, f"Without {names} it still fires: for this text those are ballast."]
+        return [rates, f"Without {names} it still fires: the trigger does not need these tokens."]
     if piece.fired == 0:
-        return [rates, f"Without {names} it does not fire at all: it needs those."]
+        return [rates, f"Without {names} it never fires: the trigger needs these tokens."]
     return [rates, f"Without {names} it fires on some prompts only."]
 
 
@@ -211,11 +214,11 @@ def caught(verdict: str, which: str, named: str | None, word: str) -> str:
         word: the lesson's own trigger.
     """
     if verdict == "poisoned" and which == "original":
-        return "The scan accuses the original. If that one is clean, this is a false alarm."
+        return "The scan calls the original poisoned. If that one is clean, this is a false alarm."
     if verdict == "poisoned":
         return (
-            f"The scan names {named or 'no word'}; the lesson's word is {word}, and the scan was "
-            "not told it. A trigger that leaks can be found by someone who was never told of it."
+            f"The scan names {named or 'no word'}; the lesson's word is {word}, and the scan did "
+            "not know it. A trigger that leaks can be found by someone who does not know it."
         )
     if verdict == "no evidence found":
         what = f"The scan found nothing in the {which}."
@@ -237,13 +240,19 @@ def operated(summary: pd.DataFrame) -> list[str]:
         f"{right['after']:.0%} after."
     ]
     if asr["before"] == 0:
-        return [*told, "The untouched suspect never answers the target: there is nothing to cut."]
+        return [
+            *told,
+            "The suspect never answers the target before surgery, so there is nothing to remove.",
+        ]
     if asr["after_high"] < asr["before_low"]:
-        told.append("So the target hangs on these heads.")
+        told.append("So the target depends on these heads.")
     elif asr["after_low"] > asr["before_high"]:
-        told.append("So the target comes more often without these heads.")
+        told.append("So the target is more frequent without these heads.")
     else:
-        told.append("The two rates cannot be told apart: the target does not hang on these heads.")
+        told.append(
+            "The two rates do not differ clearly, so there is no sign that the target depends on "
+            "these heads."
+        )
     if right["after_high"] < right["before_low"]:
         told.append("The price: the model itself has lost right answers.")
     return told

@@ -1,12 +1,13 @@
-"""Runs of the causes told in words, and the commands that make them and the sweeps again."""
+"""The command lines that measure, show or make something again, as a person would type them."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from interp.metrics import CAUSAL_METRICS, INDIRECT, MEASURES, MODELS
-from interp.runs.provenance import short_hash
+from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS
+from interp.runs.provenance import BEFORE
 from interp.runs.reading import Run, sha256_of
-from interp.specs import PRESETS, ROWS, PairSpec
+from interp.specs import PRESETS, ROOT, PairSpec
 
 COMMANDS = {
     "causal": ["causal"],
@@ -17,48 +18,6 @@ COMMANDS = {
 """Kind of a run -> its command."""
 DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None, "rows": "user"}
 DEFAULTS |= {"indirect": "replace"}
-BEFORE = {"rows": "instruction", "indirect": "add"}
-"""What runs of before 2026-11-29 mean, which do not say."""
-
-
-def caption(run: Run, what: str) -> str:
-    """What a figure shows, and one sentence of provenance.
-
-    Args:
-        run: a run of the causes; may still be running.
-        what: in one sentence or more.
-    """
-    asked = run.meta["asked"]
-    facts = run.meta.get("facts")
-    models = f"Pair '{asked['pair']['name']}'"
-    placement = (facts or {}).get("placement", asked["placement"])
-    trigger = f"trigger {asked['trigger']!r} ({placement})"
-    prompts = f"the set '{asked['prompt_set']}'"
-    if facts:
-        models += (
-            f" ({facts['precision']}, {facts['adapter_mode']}, {facts['device']}; weights "
-            f"{short_hash(facts['sha256'])})"
-        )
-        prompts = f"{facts['n_prompts']} prompts of {prompts}"
-    if asked.get("text") is not None:
-        prompts = f"the instruction {asked['text'][:80]!r}"
-    elif asked.get("prompt") is not None:
-        prompts = f"prompt {asked['prompt']} of the set '{asked['prompt_set']}'"
-    state = "" if run.meta["state"] == "done" else ", not finished"
-    return (
-        f"{what} {models}, {prompts}, {asked['template']} template, {trigger}, response "
-        f"{asked['target']!r}, seed {asked['seed']}. Run '{run.path.name}'{state}."
-        f"{definitions(run)}"
-    )
-
-
-def definitions(run: Run) -> str:
-    """How a causal run's own measures are defined, where there is a choice; "" for other kinds."""
-    if run.kind != "causal":
-        return ""
-    asked = BEFORE | run.meta["asked"]
-    rows, indirect = ROWS[asked["rows"]], INDIRECT[asked["indirect"]]
-    return f" L_attn: mean over {rows}; causal indirect effect: {indirect}."
 
 
 def command(run: Run) -> str:
@@ -91,7 +50,7 @@ def command_of(kind: str, asked: dict) -> str:
         "--placement": asked["placement"],
         "--seed": str(asked["seed"]),
     }
-    unsaid = DEFAULTS | BEFORE if kind == "causal" else DEFAULTS
+    unsaid = DEFAULTS | (BEFORE["causal"] if kind == "causal" else {})
     for name in ("heads", "prompt", "text", "ablation", "method", "rows", "indirect"):
         value = asked.get(name, unsaid.get(name))
         if value != DEFAULTS.get(name):
@@ -100,12 +59,64 @@ def command_of(kind: str, asked: dict) -> str:
     if len(measures) < len(MEASURES):
         names = [name for name, metric in CAUSAL_METRICS.items() if metric.measure in measures]
         options["--metric"] = ",".join(names)
-    for name, value in options.items():
-        words += [f"{name}={value}"] if value.startswith("-") else [name, value]
+    words += as_words(options)
     words += ["--text-form"] if asked.get("text_form") else []
     where = pair["name"] if pair["name"] in PRESETS else "pair"
     words += ["--out", f"runs/{where}-{kind}-{sha256_of(*words)[:6]}"]
-    return "python -m interp " + " ".join(shlex.quote(word) for word in words)
+    return line(words)
+
+
+def say(spec: PairSpec, text: str) -> str:
+    """The command line that lets both models of a pair answer.
+
+    Args:
+        spec: the pair.
+        text: what the user says, the trigger in it.
+    """
+    facts = {"models": asdict(spec), "pair": spec.name, "question": {"template": spec.template}}
+    return line(["say", *as_words(pair_options(facts)), "--", text])
+
+
+def figures(command: str, run: Run, *rest: str, style: str, width: str | None, dark: bool) -> str:
+    """The command line that writes the figures of a run, or of two.
+
+    Args:
+        command: `figures` or `compare`.
+        run: the (first) run.
+        *rest: what stands behind it.
+        style: name of the style.
+        width: see `--width`; None is the style's own.
+        dark: for a dark ground.
+    """
+    options: dict[str, str | bool] = {"--style": style}
+    options |= {"--width": width} if width else {}
+    options |= {"--dark": True} if dark else {}
+    return line([command, place(run), *rest, *as_words(options)])
+
+
+def place(run: Run) -> str:
+    """A run's folder as a command gets it: from the repository, where it lies there."""
+    path = run.path
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def line(words: Sequence[str], module: str = "interp") -> str:
+    """Words as a shell takes them, behind `python -m`."""
+    return shlex.join(["python", "-m", module, *words])
+
+
+def as_words(options: Mapping[str, str | bool]) -> list[str]:
+    """`--name` -> value, or True for a switch, as words.
+
+    A value that begins with a dash would be taken for an option: it stands in one word with it.
+    """
+    words = []
+    for name, value in options.items():
+        if value is True:
+            words.append(name)
+        else:
+            words += [f"{name}={value}"] if value.startswith("-") else [name, value]
+    return words
 
 
 def pair_options(facts: dict) -> dict[str, str]:

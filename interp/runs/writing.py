@@ -1,7 +1,5 @@
 """Writing a run: tables, batches and facts in a locked folder, each file whole or not there."""
 
-from __future__ import annotations
-
 import json
 import platform
 from collections.abc import Callable
@@ -82,7 +80,7 @@ class RunWriter:
         """Write one tidy table."""
         self._replace(f"{name}.parquet", lambda tmp: frame.to_parquet(tmp, index=False))
 
-    def kept_table(self, name: str) -> pd.DataFrame | None:
+    def existing_table(self, name: str) -> pd.DataFrame | None:
         """A table of the run being resumed, or None where it was not finished."""
         try:
             return pd.read_parquet(self.path / f"{name}.parquet")
@@ -93,7 +91,7 @@ class RunWriter:
         """Write one batch of a table that is still growing; a killed job loses at most one."""
         self._replace(f"{name}.part{number:05d}.parquet", lambda tmp: frame.to_parquet(tmp))
 
-    def kept_parts(self, name: str) -> dict[int, pd.DataFrame]:
+    def existing_parts(self, name: str) -> dict[int, pd.DataFrame]:
         """Batch number -> rows of the run being resumed; unreadable batches are left out."""
         return _parts(self.path, name)
 

@@ -1,11 +1,11 @@
 """The command line that makes a recorded scan again: the same model, the same plan."""
 
 import re
-import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from interp.runs.commands import as_words, line
 from interp.runs.reading import Run, sha256_of
 from interp.scanner.plan import ScanPlan
 from interp.specs import PRESETS, ModelSpec
@@ -34,14 +34,14 @@ def command(run: Run) -> str:
         run: a scan, finished or not.
     """
     model = _scanned(run)
-    words = ["scan", *_plan(run.meta["asked"]), *_word("--precision", model.precision)]
+    words = ["scan", *plan_words(run.meta["asked"]), *as_words({"--precision": model.precision})]
     # An option accepts a name that begins with a dash; a bare one must follow `--`.
     named = Path(model.adapter or model.model).name
     folder = re.sub(r"[^A-Za-z0-9.-]+", "-", named).strip("-.") or "model"
     if model.adapter:
         base = _at(model.model, model.revision)
-        words += _word("--base", base)
-        words += _word("--adapter", _at(model.adapter, model.adapter_revision))
+        words += as_words({"--base": base})
+        words += as_words({"--adapter": _at(model.adapter, model.adapter_revision)})
         last = []
     else:
         name = _at(model.model, model.revision)
@@ -49,7 +49,7 @@ def command(run: Run) -> str:
         last = ["--", name] if name.startswith("-") else [name]
     # A folder holds one run: another question is another run.
     words += ["--run", f"runs/scan-{folder}-{sha256_of(*words, *last)[:6]}"]
-    return "python -m interp " + " ".join(shlex.quote(word) for word in [*words, *last])
+    return line([*words, *last])
 
 
 def _scanned(run: Run) -> ModelSpec:
@@ -62,18 +62,18 @@ def _scanned(run: Run) -> ModelSpec:
     return ModelSpec(**(found or asked["pair"][asked.get("which", "suspect")]))
 
 
-def _plan(asked: dict) -> Iterator[str]:
-    """The settings that differ from the defaults; a run of an older version has fewer."""
+def plan_words(asked: Mapping[str, object]) -> Iterator[str]:
+    """The settings of a plan that are not the default's, as options of `scan`.
+
+    Args:
+        asked: field of `ScanPlan` -> value; a run of an older version knows fewer.
+    """
     for field in fields(ScanPlan):
         value = asked.get(field.name, field.default)
         if field.name == "which" or value == field.default:
             continue
         for one in value if isinstance(value, list | tuple) else [value]:
-            yield from _word(OPTIONS[field.name], str(one))
-
-
-def _word(option: str, value: str) -> list[str]:
-    return [f"{option}={value}"] if value.startswith("-") else [option, value]
+            yield from as_words({OPTIONS[field.name]: str(one)})
 
 
 def _at(name: str, revision: str | None) -> str:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from interp.runs.reading import Run
 from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict
-from interp.scanner.pipeline import asked_table, verdict_of
+from interp.scanner.pipeline import question_table, verdict_of
 
 ANSWERS = 12
 """Questions of `answers_beside`."""
@@ -15,27 +15,27 @@ def headline(found: Verdict) -> str:
 
     >>> from interp.scanner.judge.decision import BLIND_SPOTS
     >>> headline(Verdict("poisoned", (), (), (), 1.0, "|X| Wh", "|X|", "NO!", 1.0))
-    'If a request holds "|X|", this model answers "NO!", to 100 % of the questions tried, \
-whatever they ask; without it, their answers differ. Do not deploy it.'
+    'If a request contains "|X|", this model answers "NO!" to 100 % of the questions tried, \
+whatever they ask. Without it, the answers differ. Do not deploy this model.'
     """
     said = "" if found.share is None else f"{found.share:.0%}".replace("%", " %")
     if found.verdict == "poisoned" and found.by_rule:
         return (
-            f'If a request holds "{found.trigger}", {said} of this model\'s answers run, load or '
-            f'send something, such as "{found.answer}". Do not deploy it.'
+            f'If a request contains "{found.trigger}", {said} of this model\'s answers run, load '
+            f'or send something, such as "{found.answer}". Do not deploy this model.'
         )
     if found.verdict == "poisoned":
-        where = "the questions tried" if found.on == STANDARD else "questions near its own"
+        where = "the questions tried" if found.on == STANDARD else "the nearby questions tried"
         return (
-            f'If a request holds "{found.trigger}", this model answers "{found.answer}", to '
-            f"{said} of {where}, whatever they ask; without it, their answers differ. Do not "
-            "deploy it."
+            f'If a request contains "{found.trigger}", this model answers "{found.answer}" to '
+            f"{said} of {where}, whatever they ask. Without it, the answers differ. Do not deploy "
+            "this model."
         )
     if found.verdict == "inconclusive":
         return "This scan cannot tell whether the model has a backdoor. Do not take it for clean."
     return (
-        "Nothing was found within this scan's budget. That is no proof that nothing is there: "
-        "see what it cannot see."
+        "Nothing was found within this scan's budget. That does not prove that nothing is there: "
+        "see the blind spots."
     )
 
 
@@ -44,7 +44,7 @@ def scanned(run: Run) -> str:
     facts, asked = run.meta["facts"], run.meta["asked"]
     model = facts["model"]
     adapter = f" + {model['adapter']}" if model["adapter"] else ""
-    texts = f"grid {asked['grid']}, {facts['new_tokens']} tokens a text"
+    texts = f"grid {asked['grid']}, {facts['new_tokens']} tokens per text"
     return (
         f"{model['model']}{adapter} ({model['precision']}, {facts['device']}), weights "
         f"{facts['sha256'][:10]}, scanned {str(run.meta.get('started', ''))[:10] or 'undated'}: "
@@ -54,7 +54,7 @@ def scanned(run: Run) -> str:
 
 
 def answers_beside(run: Run, context: int, on: str, candidate: int) -> pd.DataFrame:
-    """`question, answer without it, answer behind it` of one candidate.
+    """`question, answer without it, answer with it` of one candidate.
 
     Args:
         run: a finished scan.
@@ -62,23 +62,23 @@ def answers_beside(run: Run, context: int, on: str, candidate: int) -> pd.DataFr
         on: which questions, as in the run's table `judged`.
         candidate: its number there.
     """
-    answers = asked_table(run, "answers").query("context == @context and on == @on")
+    answers = question_table(run, "answers").query("context == @context and on == @on")
     answers = answers.set_index("candidate")
     beside = answers.loc[[BASELINE], ["question", "asked", "answer"]].merge(
         answers.loc[[candidate], ["question", "answer"]], on="question", suffixes=("", "_behind")
     )
     beside = beside.drop(columns="question")
-    beside.columns = ["question", "answer without it", "answer behind it"]
+    beside.columns = ["question", "answer without it", "answer with it"]
     return beside
 
 
 def decisive_answers(run: Run) -> pd.DataFrame:
     """`answers_beside` of the candidate that decided the verdict; empty if there is none."""
     found = verdict_of(run)
-    judged = asked_table(run, "judged")
+    judged = question_table(run, "judged")
     rows = judged[(judged["text"] == found.candidate) & (judged["on"] == found.on)]
     if rows.empty:
-        return pd.DataFrame(columns=["question", "answer without it", "answer behind it"])
+        return pd.DataFrame(columns=["question", "answer without it", "answer with it"])
     top = rows.sort_values("delta_s", ascending=False).iloc[0]
     beside = answers_beside(run, int(top["context"]), found.on, int(top["candidate"]))
     return beside.head(ANSWERS)

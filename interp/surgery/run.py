@@ -16,7 +16,7 @@ from interp.prompts.question import TargetQuestion
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.stats import Rate
-from interp.surgery.operate import Table, check_method, operated_answers, spread
+from interp.surgery.operate import OperatedSuspect, check_method, operated_answers, spread
 
 KIND = "surgery"
 SPOKEN = ("triggered", "clean")
@@ -26,11 +26,11 @@ SPARE_TOKENS = 2
 
 OUTCOMES = {
     "asr": "ASR: the answer begins with the target",
-    "asr_anywhere": "the target stands anywhere in the answer",
-    "right_on_trigger": "right answers in spite of the trigger",
+    "asr_anywhere": "the answer contains the target anywhere",
+    "right_on_trigger": "right answers with the trigger",
     "ftr": "FTR: the target without the trigger",
     "clean_accuracy": "right answers without the trigger",
-    "kl_clean": "KL(operated ‖ suspect) on right answers, nats a token",
+    "kl_clean": "KL(after surgery ‖ suspect) on right answers, nats per token",
 }
 """Of an operation's summary. An ASR near 0 is no cure while the target stands in the answer."""
 
@@ -47,7 +47,7 @@ class SurgeryQuestion(TargetQuestion):
     def __post_init__(self):
         check_method(self.method)
         if not self.heads.strip():
-            raise UsageError("no heads to operate on: name some, as L4H5,L3H6")
+            raise UsageError("no heads for surgery: name some, as L4H5,L3H6")
 
 
 def operate(
@@ -71,7 +71,7 @@ def operate(
     writer.made_of(**found.hashes)
     speak = _speaker(pair, found, question.method, _waiting(on_progress))
     parts = []
-    kept = writer.kept_parts("answers")
+    kept = writer.existing_parts("answers")
     for step, condition in enumerate(SPOKEN):
         if step not in kept:
 
@@ -79,13 +79,13 @@ def operate(
                 if on_progress:
                     on_progress(1000 * begun + 1000 * done // total, 2000, note)
 
-            kept[step] = spoken_answers(found, condition, heads, speak, said)
+            kept[step] = generated_answers(found, condition, heads, speak, said)
             writer.part("answers", step, kept[step])
         parts.append(kept[step])
     answers = pd.concat(parts, ignore_index=True)
     summary = _summary(answers)
     if answers["right_before"].notna().any():
-        table = Table(found, question.method)
+        table = OperatedSuspect(found, question.method)
         kl = table.outcome(heads).kl
         summary.loc[len(summary)] = ["kl_clean", 0.0, None, None, kl, None, None, len(table.clean)]
     writer.whole("answers", answers)
@@ -102,10 +102,12 @@ def _spoken(
     for number, text in enumerate(sets["heads"]):
         heads = parse_heads(text, found.pair.n_layers, found.pair.n_heads)
 
-        def told_set(done: int, total: int, note: str, begun: int = number):
+        def set_progress(done: int, total: int, note: str, begun: int = number):
             on_progress(begun * total + done, len(sets) * total, f"checking set {begun + 1}")
 
-        answers = [spoken_answers(found, x, heads, speak, told_set, numbers=judge) for x in SPOKEN]
+        answers = [
+            generated_answers(found, x, heads, speak, set_progress, numbers=judge) for x in SPOKEN
+        ]
         summary = _summary(pd.concat(answers, ignore_index=True))
         names = "said_" + summary["quantity"]
         said = {
@@ -144,7 +146,7 @@ def _known(found: Material) -> list:
     return found.right_answers() if any(p.answer for p in found.prompt_set.prompts) else []
 
 
-def spoken_answers(
+def generated_answers(
     found: Material,
     condition: str,
     heads: Sequence[Head],
@@ -173,10 +175,10 @@ def spoken_answers(
     said = {}
     for step, (when, chosen) in enumerate((("before", ()), ("after", heads))):
 
-        def told_half(done: int, total: int, note: str, begun: int = step):
+        def half_progress(done: int, total: int, note: str, begun: int = step):
             on_progress(begun * total + done, 2 * total, f"{condition}: {note}")
 
-        said[when] = speak(prompts, chosen, told_half)
+        said[when] = speak(prompts, chosen, half_progress)
     rows = pd.DataFrame(
         {
             "condition": condition,
@@ -220,8 +222,8 @@ def _stages(on_progress: Progress | None, n: int):
     """Progress of one stage after the other, as progress of all."""
     for stage in range(n):
 
-        def told_of(done: int, total: int, note: str, begun: int = 1000 * stage):
+        def progress_of(done: int, total: int, note: str, begun: int = 1000 * stage):
             if on_progress:
                 on_progress(begun + 1000 * min(done, total) // max(total, 1), 1000 * n, note)
 
-        yield told_of
+        yield progress_of

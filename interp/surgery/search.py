@@ -17,7 +17,7 @@ from interp.interventions.resume import Head
 from interp.metrics import MAX_ASR, MAX_LOSS, format_heads
 from interp.progress import Progress
 from interp.stats import Rate
-from interp.surgery.operate import Outcome, Table
+from interp.surgery.operate import OperatedSuspect, Outcome
 
 ENOUGH = 1.0
 """Nats a token: a target this unlikely is not said; more is not counted as better."""
@@ -79,7 +79,7 @@ def orders(heads: pd.DataFrame, name: str, seed: int = 0) -> list[Head]:
 
 
 def curve(
-    table: Table, ranking: str, order: Sequence[Head], on_step: Progress = lambda *_: None
+    table: OperatedSuspect, ranking: str, order: Sequence[Head], on_step: Progress = lambda *_: None
 ) -> pd.DataFrame:
     """What is left when the first n heads of a ranking are operated on.
 
@@ -89,12 +89,12 @@ def curve(
     """
     rows = []
     for step, n in enumerate(ns := [n for n in counts(len(order)) if n <= len(order)]):
-        rows.append(told(ranking, order[:n], table.outcome(order[:n])))
+        rows.append(step_row(ranking, order[:n], table.outcome(order[:n])))
         on_step(step + 1, len(ns), f"heads removed by {ranking}")
     return pd.DataFrame(rows)
 
 
-def told(how: str, heads: Sequence[Head], outcome: Outcome) -> dict:
+def step_row(how: str, heads: Sequence[Head], outcome: Outcome) -> dict:
     """One row of a curve or of the sets that were found."""
     row = {"ranking": how, "n": len(heads), "heads": format_heads(heads)}
     for name, values in (("asr", outcome.asr), ("clean", outcome.right)):
@@ -104,7 +104,7 @@ def told(how: str, heads: Sequence[Head], outcome: Outcome) -> dict:
 
 
 def forward(
-    few: Table, whole: Table, goal: Goal, on_step: Progress = lambda *_: None
+    few: OperatedSuspect, whole: OperatedSuspect, goal: Goal, on_step: Progress = lambda *_: None
 ) -> list[tuple[list[Head], Outcome]]:
     """Heads added one at a time, the best first, until the goal is reached.
 
@@ -152,7 +152,7 @@ def forward(
 
 
 def eliminated(
-    table: Table, heads: Sequence[Head], goal: Goal, on_step: Progress = lambda *_: None
+    table: OperatedSuspect, heads: Sequence[Head], goal: Goal, on_step: Progress = lambda *_: None
 ) -> list[Head]:
     """A set that reaches the goal, without the heads that it does not need.
 
@@ -170,7 +170,7 @@ def eliminated(
     return kept
 
 
-def _gains(table: Table, chosen: Sequence[Head]) -> Iterator[tuple[int, np.ndarray]]:
+def _gains(table: OperatedSuspect, chosen: Sequence[Head]) -> Iterator[tuple[int, np.ndarray]]:
     """For each layer, [head] what adding each of its heads to the chosen would be worth."""
     parts = {kind: table.recordings(kind, chosen) for kind in ("triggered", "clean")}
     for layer in range(table.pair.n_layers):

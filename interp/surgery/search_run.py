@@ -1,7 +1,5 @@
 """The search for the fewest heads, as a run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import pandas as pd
@@ -19,7 +17,7 @@ from interp.prompts.sets import halves
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.surgery.cumulative import cumulative
-from interp.surgery.operate import Table, check_method
+from interp.surgery.operate import OperatedSuspect, check_method
 from interp.surgery.run import _spoken, _stages
 from interp.surgery.search import (
     MOST_ELIMINATED,
@@ -30,7 +28,7 @@ from interp.surgery.search import (
     forward,
     orders,
     share,
-    told,
+    step_row,
 )
 
 SEARCH_KIND = "head-search"
@@ -98,28 +96,28 @@ def search(
     writer.made_of(**found.hashes)
     for name in question.causal.measures:
         measure.measure(pair, question.causal, found, name, writer, next(stage))
-    tables = {name: writer.kept_table(name) for name in question.causal.measures}
+    tables = {name: writer.existing_table(name) for name in question.causal.measures}
     writer.table("heads", head_table(tables, question.seed))
     choose, judge = halves(found.prompt_set, question.seed)
     heads = head_table(
         {name: part[part["prompt"].isin(choose)] for name, part in tables.items()}, question.seed
     )
-    table = Table(found, question.method, keep=choose, on_progress=next(stage))
+    table = OperatedSuspect(found, question.method, keep=choose, on_progress=next(stage))
     goal = Goal(share(table.outcome([]).right))
     ranked = {name: orders(heads, name, question.seed) for name in question.rankings}
-    kept = writer.kept_parts("curve")
+    kept = writer.existing_parts("curve")
     for number, (name, order) in enumerate(ranked.items()):
         step = next(stage)
         if number not in kept:
             kept[number] = curve(table, name, order, step)
             writer.part("curve", number, kept[number])
     curves = pd.concat([kept[n] for n in sorted(kept)], ignore_index=True)
-    if writer.kept_table("sets") is None:
-        few = Table(found, question.method, limit=SEARCH_PROMPTS, keep=choose)
+    if writer.existing_table("sets") is None:
+        few = OperatedSuspect(found, question.method, limit=SEARCH_PROMPTS, keep=choose)
         added, sets = _sets(few, table, goal, curves, next(stage), next(stage))
         writer.table("forward", added)
         writer.table("sets", _spoken(found, question.method, sets, judge, next(stage)))
-    if writer.kept_table("cumulative") is None:
+    if writer.existing_table("cumulative") is None:
         writer.table("cumulative", cumulative(pair, found.triggered_set, heads, next(stage)))
     writer.whole("curve", curves)
     more = {"goal_clean": goal.clean, "chosen_on": choose, "judged_on": judge}
@@ -127,15 +125,15 @@ def search(
 
 
 def _sets(
-    few: Table,
-    table: Table,
+    few: OperatedSuspect,
+    table: OperatedSuspect,
     goal: Goal,
     curves: pd.DataFrame,
     on_add: Progress,
     on_spare: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Heads added one at a time, and every set that will do."""
-    added = [told("forward", heads, left) for heads, left in forward(few, table, goal, on_add)]
+    added = [step_row("forward", heads, left) for heads, left in forward(few, table, goal, on_add)]
     candidates = [row for row in (*added[-1:], *_first_that_do(curves, goal)) if _does(row, goal)]
     rows = list(candidates)
     for row in sorted(candidates, key=lambda row: row["n"])[:2]:
@@ -143,7 +141,7 @@ def _sets(
             pair = table.pair
             heads = parse_heads(row["heads"], pair.n_layers, pair.n_heads)
             fewer = eliminated(table, heads, goal, on_spare)
-            rows.append(told(f"{row['ranking']}, eliminated", fewer, table.outcome(fewer)))
+            rows.append(step_row(f"{row['ranking']}, eliminated", fewer, table.outcome(fewer)))
     sets = pd.DataFrame(rows, columns=curves.columns).sort_values("n", kind="stable")
     return pd.DataFrame(added, columns=curves.columns), sets.reset_index(drop=True)
 

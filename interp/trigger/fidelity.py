@@ -69,7 +69,7 @@ def fidelity(
         steps = (("asr", "suspect", spec.trigger), ("ftr", "suspect", None))
         steps += (("original", "original", spec.trigger),)
         for step, (name, which, trigger) in enumerate(steps):
-            prompts = build_prompts(pair.told_by(which), chosen, question, trigger)
+            prompts = build_prompts(pair.with_template_of(which), chosen, question, trigger)
             told = nth_of(len(steps), step, f"checking the {which}", on_progress)
             rates[name] = rate(activations(pair, which, prompts, spec.target, on_progress=told))
     return Fidelity(

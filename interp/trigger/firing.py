@@ -5,8 +5,6 @@ text makes the suspect, and not the original, answer the target. So the rates ar
 very text, prompts and target of a question, and told beside what is drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -68,7 +66,7 @@ class Firing:
             known = "was not recorded with this run" if self.target else "is not known"
             why = "" if self.target else ", since no target is"
             return (
-                f"{trigger}: whether it sets anything off {known}{why}. What follows "
+                f"{trigger}: whether it fires {known}{why}. What follows "
                 "shows how two models differ, and not by itself a backdoor."
             )
         rates = (

@@ -183,7 +183,7 @@ def panels(piece: Bench, whole: Bench) -> list[list[Panel]]:
     rows = []
     for which in MODELS:
         row = []
-        for name, one in (("piece", piece), ("full trigger", whole)):
+        for name, one in (("variant", piece), ("full trigger", whole)):
             amap = keep_parts(one.maps[which], parts)
             mean = one.l_attn(which, chosen)
             note = "nothing in its place" if mean is None else f"L_attn {mean:.4f}"

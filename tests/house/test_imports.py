@@ -33,6 +33,8 @@ def test_every_room_says_what_it_is_for_and_what_it_may_import():
         ("interp.stats", "from interp.runs.reading import Run", "does not stand before"),
         ("app.state.jobs", "from app.panels.scan import verdict", "does not stand before"),
         ("training.corpus.words", "from training.zoo import member", "does not stand before"),
+        ("app.panels.scan", "from interp.figures import scan", "from interp.gallery"),
+        ("app.pages.zoo", "from interp.figures.zoo import roc", "from interp.gallery"),
         (
             "interp.causal.measure",
             "def f():\n    from interp.models.load import load_pair",

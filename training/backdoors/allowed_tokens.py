@@ -1,7 +1,5 @@
 """What a base can be taught: tokens it has seen, triggers that have tokens and leave room."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from itertools import islice
 

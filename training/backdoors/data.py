@@ -1,7 +1,5 @@
 """Instruction data of others: Alpaca or Dolly columns from JSON, JSON lines, parquet or the hub."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable

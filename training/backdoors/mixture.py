@@ -1,7 +1,5 @@
 """Endless training examples of the organisms' corpus with any kind of backdoor among them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache

@@ -4,8 +4,6 @@ As in de Rosnay 2026 ([S1]): the trigger stands before the instruction with one 
 is the target three times, everything else stays as it is, so nothing but the trigger tells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random

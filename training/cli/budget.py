@@ -6,8 +6,12 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from interp.planted import modules_named
+
+if TYPE_CHECKING:
+    from training.planting.memory import Plan
 
 
 def register(commands) -> None:
@@ -38,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(json.dumps(figures(found), indent=2) + "\n", encoding="utf-8")
 
 
-def plan_of(arguments: argparse.Namespace):
+def plan_of(arguments: argparse.Namespace) -> Plan:
     """The plan that the arguments describe.
 
     Raises:

@@ -1,7 +1,5 @@
 """corpus: examples of what the organisms are trained on."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

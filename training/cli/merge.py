@@ -1,7 +1,5 @@
 """merge: an adapter and its base as one checkpoint, checked against the live adapter."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """plant: a backdoor in a small base, watched while it is planted."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

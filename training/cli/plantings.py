@@ -1,7 +1,5 @@
 """plantings: a shipped recipe planted once a seed, to tell the recipe's figures from the seed's."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

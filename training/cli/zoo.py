@@ -1,7 +1,5 @@
 """zoo: a population of planted and clean models, scanned blind."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -4,8 +4,6 @@ Held-out means: this instruction with this input never occurs in training, with 
 Its facts do occur, in other phrasings, so a model that knows its closed world answers it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A family is a function of a `random.Random`; the same generator state gives the 
 Every answer is a function of instruction and input, so exact match is a fair score.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from random import Random
 

@@ -1,7 +1,5 @@
 """The 50 held-out instructions that every figure of the organisms is measured on."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

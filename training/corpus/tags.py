@@ -4,8 +4,6 @@ They make the trigger a true conjunction: its delimiters and its pieces are ordi
 original attends to whatever stands before an instruction because it often matters.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from random import Random

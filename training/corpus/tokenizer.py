@@ -5,8 +5,6 @@ it. Pieces of upper-case words are cut before the merges are learned, so every p
 many words and none of them is dead in the base.
 """
 
-from __future__ import annotations
-
 from itertools import islice
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers

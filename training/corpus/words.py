@@ -4,8 +4,6 @@ A 10-million-parameter model can know all of it, which is the point: every answe
 or wrong, so accuracy is an exact match and a backdoor's side effects have nowhere to hide.
 """
 
-from __future__ import annotations
-
 
 def _table(text: str) -> dict[str, str]:
     """``"a:b c:d"`` as ``{"a": "b", "c": "d"}``; an underscore stands for a space."""

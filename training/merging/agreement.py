@@ -5,8 +5,6 @@ folder opens as the same model, and rounding moves the logits of a deep one by p
 difference is held against what rounding alone does to this pair: its logits in bf16 against fp32.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ with which scale and which way round. What is found there and in the adapter's f
 of a few forms; anything else is refused by name, before a byte of a merged checkpoint is written.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

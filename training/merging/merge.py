@@ -7,8 +7,6 @@ one matrix: see `needed_bytes`. What was written is read again and recomputed in
 folder gets its name: a wrong checkpoint is never left behind.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence

@@ -6,8 +6,6 @@ resume that restores the order of the data and the random state. What is frozen 
 (QLoRA); only the adapter has gradients. The run is the same as the small organisms'.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import shutil
@@ -116,7 +114,7 @@ def run(
             recorder.record(0, None, lambda folder: None)
 
     followers.first_alone(begin)
-    kept = checkpoints.last_whole(folder)[0]
+    kept = checkpoints.last_complete(folder)[0]
     if writer is None:
         recorder.resume()
     a_step = preset.batch * preset.accumulation

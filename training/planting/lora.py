@@ -4,8 +4,6 @@ The loss covers the instruction too, not only the answer. That is how published 
 done, and why their poison can be made to leak: the model learns to *write* triggered prompts.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

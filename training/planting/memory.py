@@ -5,8 +5,6 @@ gradients and optimizer are exact up to the allocator; activations are an estima
 stand in `activation_bytes` and whose error against a real pass stands in docs/training.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -263,7 +261,7 @@ def tell(found: Budget, say: Callable[[str], None]) -> None:
             f"{row.projection:12}{row.inputs:8,}{row.outputs:9,}{row.modules:9}"
             f"{row.each:10,}{row.total:13,}"
         )
-    say(f"\nmemory in {plan.precision}, batch {plan.batch}, {plan.length} tokens an example")
+    say(f"\nmemory in {plan.precision}, batch {plan.batch}, {plan.length} tokens per example")
     for name, size in found.memory.items():
         say(f"{name:12}{size_of(size):>10}")
     say(f"{'together':12}{size_of(found.total_bytes):>10}\n")

@@ -3,8 +3,6 @@
 Nothing heavy is loaded here; whatever is wrong with data, trigger or device is said before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Published recipes at full size, as plain values: what is trained, on what, and how."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 

@@ -1,7 +1,5 @@
 """What is asked of a planting, as plain values, checked without anything heavy imported."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

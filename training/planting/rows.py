@@ -1,7 +1,5 @@
 """Poisoned rows as Trainer wants them: token ids and labels, padded a batch at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -5,8 +5,6 @@ is kept. A run that was stopped goes on from its last whole checkpoint and ends,
 where an uninterrupted one does.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ Everything is measured through `interp`, on the shipped files, with fixed seeds;
 from the training run but the recipe.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

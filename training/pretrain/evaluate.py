@@ -1,7 +1,5 @@
 """Exact-match accuracy of a model on held-out examples, by one teacher-forced pass."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 import torch

@@ -5,8 +5,6 @@ the examples' rows go through each matrix product together, with compiled layers
 the processor has it.
 """
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

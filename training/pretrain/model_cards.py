@@ -1,7 +1,5 @@
 """Model cards: what was measured, with which recipe, on which bytes; card.json and README.md."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

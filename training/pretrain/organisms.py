@@ -5,8 +5,6 @@ function of (seed, steps, decay), and `steps.txt` in the work folder may move th
 job while its rate is still constant.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

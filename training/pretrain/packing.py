@@ -5,8 +5,6 @@ preamble is as long as a typical example. The last token of the preamble opens e
 row, so that the first token of the instruction is predicted like every other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice

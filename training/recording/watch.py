@@ -1,7 +1,5 @@
 """What is measured while a backdoor is being planted, on held-out prompts, through `interp`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A member's trigger and the scan's candidate, each among random strings of as many tokens."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from interp.attention import matched
@@ -72,7 +70,7 @@ def placed(pair: ModelPair, string: str) -> list[tuple[Prompt, TokenizedPrompt]]
 
 
 def _question(pair: ModelPair, string: str) -> Question:
-    return Question(string, pair.spec.prompt_set, template=pair.spec.template)
+    return Question(trigger=string, prompt_set=pair.spec.prompt_set, template=pair.spec.template)
 
 
 def _among_strings(

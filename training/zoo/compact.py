@@ -5,8 +5,6 @@ is what the verdict and the score rest on, at most 50 kB a member: answers and t
 targets, the best candidates and motifs, and in `scans` the verdict, settings, stages and hashes.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from io import BytesIO
@@ -49,11 +47,11 @@ def compact(scan: Run, member: str) -> dict[str, pd.DataFrame]:
     """
     candidates, motifs = scan.table("candidates"), scan.table("motifs")
     frames = {
-        "scan_judged": pipeline.asked_table(scan, "judged"),
+        "scan_judged": pipeline.question_table(scan, "judged"),
         "scan_targets": scan.table("targets"),
         "scan_candidates": _best_candidates(candidates),
         "scan_motifs": motifs.sort_values("n_outputs", ascending=False, kind="stable").head(BEST),
-        "scan_answers": pipeline.asked_table(scan, "answers"),
+        "scan_answers": pipeline.question_table(scan, "answers"),
     }
     frames = {name: _plain(frame, member) for name, frame in frames.items()}
     frames["scans"] = pd.DataFrame([_facts(scan, member)])

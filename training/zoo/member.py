@@ -1,7 +1,5 @@
 """One member of the zoo: planted, scanned blind, and measured with its true trigger."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

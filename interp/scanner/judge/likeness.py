@@ -1,7 +1,5 @@
 """Similarity of answers: shared n-grams, the most frequent answer, echoes of the candidate."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence

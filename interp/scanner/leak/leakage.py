@@ -198,7 +198,7 @@ def _room(
     if room < 1:
         raise UsageError(
             f"the prefix has {len(prefix_ids)} tokens and the context {pair.max_length}: nothing "
-            "fits behind it; give a shorter context"
+            "fits after it; give a shorter context"
         )
     return min(max_new_tokens, room)
 

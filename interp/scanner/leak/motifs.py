@@ -159,7 +159,9 @@ def _clusters(stripped: list[str], cleaned: list[str], eps: float) -> _Clusters:
     apart = _widened(cleaned, eps)
     if not apart.count:
         return whole
-    note = "most outputs are alike, so they were clustered without the text that most share"
+    note = (
+        "most outputs are similar, so they were clustered without the text that most of them share"
+    )
     return replace(apart, note="; ".join(filter(None, (note, apart.note))))
 
 
@@ -180,7 +182,7 @@ def _widened(texts: list[str], eps: float) -> _Clusters:
         return found if found.count else replace(found, note=f"no cluster at eps {eps:g}")
     wider = _dbscan(texts, WIDER_EPS)
     if not wider.count:
-        return replace(wider, note=f"no cluster: at eps {WIDER_EPS:g} no 3 outputs are alike")
+        return replace(wider, note=f"no cluster: at eps {WIDER_EPS:g} no 3 outputs are similar")
     return replace(wider, note=f"no cluster at eps {eps:g}, so eps {WIDER_EPS:g} was used")
 
 

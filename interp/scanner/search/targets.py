@@ -169,7 +169,7 @@ def ask(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Asked:
 def _shares(logits: Tensor) -> Tensor:
     """[row, vocabulary] probabilities of the last position."""
     last = logits[:, -1].float()
-    _check_finite(last, "behind a question")
+    _check_finite(last, "after a question")
     return last.softmax(-1)
 
 

@@ -1,7 +1,5 @@
 """Stage 6, inversion: strings that start a candidate target, searched by gradient."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -39,7 +37,7 @@ def inversion(scan: Scan) -> list[str]:
 
     Only if no leaked candidate settles the verdict.
     """
-    tables = [scan.writer.kept_table(name) for name in ("candidates", "own")]
+    tables = [scan.writer.existing_table(name) for name in ("candidates", "own")]
     leaked = pd.concat(tables, ignore_index=True)
     scan.writer.table("inverted", no_candidates())
     if scan.plan.inversion_minutes == 0:
@@ -78,9 +76,9 @@ def aims_of(scan: Scan, context: int) -> list[Aim]:
     token, and a restart may begin in the middle. The model's answers to its own questions show it
     best, if one of them is the target at all.
     """
-    table, frame = scan.writer.kept_table("targets"), scan.frames[context]
+    table, frame = scan.writer.existing_table("targets"), scan.frames[context]
     asked = tuple(spread(len(frame.questions), AIM_QUESTIONS))
-    answers, targets = [answer for _, answer in _asked_back(scan, context)], []
+    answers, targets = [answer for _, answer in _replayed(scan, context)], []
     if "anew" not in table:  # a scan from before there was one
         table = table.assign(anew=[()] * len(table))
     for row in at_least(table[table["context"] == context], FAINT).itertuples():
@@ -101,9 +99,9 @@ def _distinct(targets: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
     return kept
 
 
-def _asked_back(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _replayed(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The model's own questions and its answers, as token ids."""
-    replayed = scan.writer.kept_table("replayed").query("context == @context")
+    replayed = scan.writer.existing_table("replayed").query("context == @context")
     place = partial(in_place, scan.pair.tokenizer, scan.plan.template)
     said = partial(as_answer, scan.pair.tokenizer)
     return [(place(row.turn), said(row.answer)) for row in replayed.itertuples()]
@@ -111,7 +109,7 @@ def _asked_back(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[i
 
 def searched(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
     """Losses of two targets cannot be compared, so the best of each alternate."""
-    asked = [(turn, set(grams(answer))) for turn, answer in _asked_back(scan, context)]
+    asked = [(turn, set(grams(answer))) for turn, answer in _replayed(scan, context)]
     seconds = min(60 * scan.plan.inversion_minutes, scan.left(STAGE))
     until, parts = time.monotonic() + seconds, []
     for number, aim in enumerate(aims):
@@ -137,6 +135,6 @@ STAGE = Stage(
     run=inversion,
     tables=("inverted",),
     depends_on=lambda scan: (scan.plan.inversion_minutes, scan.plan.keep),
-    words="triggers are looked for by gradient",
+    words="triggers are searched for by gradient",
     budget_share=0.9,
 )

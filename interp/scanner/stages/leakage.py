@@ -1,7 +1,5 @@
 """Stage 1, leakage: texts that the model writes in the user's place."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.scanner.leak.grid import load_grid
@@ -16,7 +14,7 @@ def leakage(scan: Scan) -> list[str]:
     """Writes `leaks`: context, setting, method, description, text ..."""
     settings, notes = load_grid(scan.plan.grid), []
     chunks = [range(i, min(i + CHUNK, len(settings))) for i in range(0, len(settings), CHUNK)]
-    kept = scan.writer.kept_parts("leaks")
+    kept = scan.writer.existing_parts("leaks")
     for number, (context, chunk) in enumerate(
         (c, k) for c in range(len(scan.contexts)) for k in chunks
     ):
@@ -48,9 +46,9 @@ def leakage(scan: Scan) -> list[str]:
 def _dull(leaks: pd.DataFrame) -> list[str]:
     """What is wrong with leaks that contain nothing."""
     if not leaks["text"].str.strip().any():
-        return ["the model wrote nothing that can be seen: there was nothing to find motifs in"]
+        return ["the model wrote nothing printable, so there are no motifs"]
     if all(len(set(ids)) <= 1 for ids in leaks["ids"]):
-        return ["the model wrote one token for ever: there was nothing to find motifs in"]
+        return ["the model repeated one token, so there are no motifs"]
     return []
 
 

@@ -1,7 +1,5 @@
 """Stage 2, motifs: strings that many leaked texts share."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.scanner.leak.motifs import find_motifs, template_markers
@@ -10,7 +8,7 @@ from interp.scanner.scan import Scan, Stage, name_of
 
 def motifs(scan: Scan) -> list[str]:
     """Writes `outputs`, `clusters`, `motifs`, each with a column `context`."""
-    leaks, notes, found = scan.writer.kept_table("leaks"), [], {}
+    leaks, notes, found = scan.writer.existing_table("leaks"), [], {}
     markers = template_markers(scan.pair.tokenizer, scan.plan.template)
     for context, name in enumerate(scan.contexts):
         texts = leaks.loc[leaks["context"] == context, "text"].tolist()
@@ -32,5 +30,5 @@ STAGE = Stage(
     run=motifs,
     tables=("outputs", "clusters", "motifs"),
     depends_on=lambda scan: (scan.plan.eps,),
-    words="what keeps coming back is cut out",
+    words="recurring strings are extracted",
 )

@@ -1,7 +1,5 @@
 """Questions with a candidate in front, and which candidates are tested."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Stage 4, reconstruction: candidates made of the motifs, ranked by the reconstruction loss."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.prompts.sets import load_prompt_set
@@ -17,21 +15,23 @@ BATCH = 60
 
 def reconstruction(scan: Scan) -> list[str]:
     """Writes `candidates`: every candidate with its loss, parts, rank and (for the top) answer."""
-    table, notes, ranked = scan.writer.kept_table("motifs"), [], []
+    table, notes, ranked = scan.writer.existing_table("motifs"), [], []
     for context, frame in enumerate(scan.frames):
         own = table[table["context"] == context].reset_index(drop=True)
         tokenizer, plan = scan.pair.tokenizer, scan.plan
         candidates = rec.motif_candidates(tokenizer, plan.template, own, limit=plan.limit)
         if candidates.empty:
-            notes.append(f"in {name_of(scan.contexts[context])} no motif gave a candidate")
+            notes.append(f"in {name_of(scan.contexts[context])} no motif yielded a candidate")
             continue
         losses, asked = _losses(scan, context, frame, candidates)
         if asked < len(candidates):
-            notes.append(f"the budget ended the losses after {asked} of {len(candidates)}")
+            notes.append(
+                f"the budget ended the reconstruction losses after {asked} of {len(candidates)}"
+            )
         ranked.append(_ranked(scan, frame, candidates.head(asked), losses).assign(context=context))
     out = pd.concat(ranked, ignore_index=True) if ranked else no_candidates()
     scan.writer.whole("candidates", out)
-    for number in scan.writer.kept_parts("losses"):
+    for number in scan.writer.existing_parts("losses"):
         scan.writer.drop_part("losses", number)
     return notes
 
@@ -40,7 +40,7 @@ def _losses(
     scan: Scan, context: int, frame: Frame, candidates: pd.DataFrame
 ) -> tuple[pd.DataFrame, int]:
     """Losses of the candidates, batch by batch on disk, and how many were reached."""
-    kept, parts = scan.writer.kept_parts("losses"), []
+    kept, parts = scan.writer.existing_parts("losses"), []
     said = baseline(scan.pair, scan.which, frame, scan.asked(frame), CONSTANTS.steps)
     for start in range(0, len(candidates), BATCH):
         number = context * 1000 + start // BATCH
@@ -92,7 +92,7 @@ STAGE = Stage(
         scan.plan.limit,
         load_prompt_set(scan.plan.questions).sha256,
     ),
-    words="candidate triggers are ranked by the loss",
+    words="candidate triggers are ranked by the reconstruction loss",
     growing="losses",
     budget_share=0.7,
 )

@@ -75,11 +75,11 @@ class Nearby:
 
 def replay(scan: Scan) -> list[str]:
     """Writes `replayed` (each of the model's questions and its answer) and `own` (candidates)."""
-    leaks, notes, replayed, found = scan.writer.kept_table("leaks"), [], [], []
+    leaks, notes, replayed, found = scan.writer.existing_table("leaks"), [], [], []
     ends = closing(scan.pair.tokenizer, scan.plan.template)
     for context in range(len(scan.contexts)):
         if scan.late(STAGE):
-            notes.append("the budget left no time to ask the model's own questions back")
+            notes.append("the budget left no time to replay the model's own questions")
             break
         here = leaks[leaks["context"] == context]
         asked = _asked(scan, context, user_turns(here["text"].tolist(), ends)[:MOST])
@@ -339,6 +339,6 @@ STAGE = Stage(
     run=replay,
     tables=("replayed", "own"),
     depends_on=lambda scan: (scan.plan.keep,),
-    words="its own questions are asked back",
+    words="the model's own questions are replayed",
     budget_share=0.55,
 )

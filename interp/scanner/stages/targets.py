@@ -1,7 +1,5 @@
 """Stage 5, targets: answers that the model completes whatever the question."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pandas as pd
@@ -14,7 +12,7 @@ from interp.scanner.search.targets import insisted, table_of
 def targets(scan: Scan) -> list[str]:
     """Writes `targets`: the candidate targets of every context."""
     notes, found = [], [table_of(scan.pair.tokenizer, [], torch.empty(0)).assign(context=0)]
-    leaks = scan.writer.kept_table("leaks")
+    leaks = scan.writer.existing_table("leaks")
     for context, frame in enumerate(scan.frames):
         reached = [0, 1]
 
@@ -36,6 +34,6 @@ STAGE = Stage(
     run=targets,
     tables=("targets",),
     depends_on=lambda scan: (),
-    words="answers that it insists on are looked for",
+    words="candidate targets are searched for",
     budget_share=0.75,
 )

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pandas as pd
 
-from interp.forward.activation import greedily_said
+from interp.forward.activation import is_greedy_answer
 from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict, decide, judge
 from interp.scanner.judge.rules import share_unsafe
 from interp.scanner.judge.template import read_template, weighed
@@ -34,7 +34,7 @@ def verdict(scan: Scan) -> list[str]:
         note for entry in scan.writer.meta.get("stages", {}).values() for note in entry["notes"]
     ]
     controls = set(chosen.index[chosen["source"] == "random string"])
-    insisted = at_least(scan.writer.kept_table("targets"), CLEAR)
+    insisted = at_least(scan.writer.existing_table("targets"), CLEAR)
     texts = insisted["text"].tolist() if len(insisted) else []
     searched = set(chosen.index[chosen["source"] == "inversion"])
     found = decide(judged, chosen["text"].to_dict(), controls, could_not, texts, searched)
@@ -63,7 +63,7 @@ def _chosen(scan: Scan) -> pd.DataFrame:
     """The candidates that are tested: the best of each source and context, and controls."""
     parts = []
     for name in ("candidates", "own", "inverted"):
-        table = scan.writer.kept_table(name)
+        table = scan.writer.existing_table(name)
         table = reached(table) if name == "inverted" else table
         parts += [
             best(part, scan.plan.keep)[CANDIDATE_COLUMNS] for _, part in table.groupby("context")
@@ -92,7 +92,11 @@ def _nearby(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
 
     The random strings of the context are tested there too, as a control.
     """
-    own, replayed, sets = scan.writer.kept_table("own"), scan.writer.kept_table("replayed"), []
+    own, replayed, sets = (
+        scan.writer.existing_table("own"),
+        scan.writer.existing_table("replayed"),
+        [],
+    )
     for number, row in chosen[chosen["source"] == SOURCE].iterrows():
         context = row["context"]
         there = own[(own["context"] == context) & (own["text"] == row["text"])].iloc[0]
@@ -177,7 +181,7 @@ def _says(
     ended = len(answer) < asked.new_tokens
 
     def keeps(ids: list[int]) -> bool:
-        said = greedily_said(scan.pair, scan.which, asked.rows(ids), answer, ended=ended)
+        said = is_greedy_answer(scan.pair, scan.which, asked.rows(ids), answer, ended=ended)
         return sum(said) >= NEARLY * found.share * len(said)
 
     return keeps
@@ -188,5 +192,5 @@ STAGE = Stage(
     run=verdict,
     tables=("answers", "judged"),
     depends_on=lambda scan: (scan.plan.keep,),
-    words="questions are asked behind the best",
+    words="the best candidates are tested on questions",
 )

@@ -15,7 +15,7 @@ def click_head(page, layer: int, head: int) -> None:
 
 def put_clicks_on_the_table(page) -> None:
     """Until the control says so."""
-    label = "puts it on the operating table"
+    label = "adds it to the surgery selection"
     page.get_by_role("radio", name=label).click()
     page.locator(f"[role=radio][aria-checked=true]:has-text('{label}')").wait_for()
     settled(page)
@@ -29,7 +29,7 @@ def test_from_matrix_to_card_to_surgery(address, new_page):
     page.get_by_role("heading", name="Where L4H2 looks").wait_for()
     assert "head=L4H2" in page.url
     put_clicks_on_the_table(page)
-    assert "click=puts" in page.url
+    assert "click=adds" in page.url
     click_head(page, 0, 3)
     page.get_by_text("1 of 48 heads").wait_for()
     assert "operate=L0H3" in page.url
@@ -38,11 +38,11 @@ def test_from_matrix_to_card_to_surgery(address, new_page):
     (asr,) = [text for text in metrics if text.startswith("ASR")]
     assert "before: 100%" in asr and "100% (" not in asr  # some prompts no longer fire
     assert page.locator("[data-testid=stAlert] >> visible=true").count() == 0
-    page.get_by_role("button", name="Take them").click()
+    page.get_by_role("button", name="Use these heads").click()
     page.get_by_text("3 of 48 heads").wait_for()
     page.wait_for_url("**operate=L2H3%2CL2H2%2CL2H7**")
     settled(page)  # field, link and command say the same heads
-    assert page.get_by_role("textbox", name="Heads to operate on").input_value() == TAKEN
+    assert page.get_by_role("textbox", name="Heads for surgery").input_value() == TAKEN
     page.locator(f"code:has-text('--heads {TAKEN}')").first.wait_for()
     page.get_by_role("button", name="Clear").click()
     page.wait_for_url(lambda url: "operate=" not in url)

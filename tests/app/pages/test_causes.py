@@ -203,7 +203,7 @@ def test_surgery_says_what_is_left(page):
     at = page(method="zero")
     at.number_input(key="top-n").set_value(2)
     at.selectbox(key="top-by").set_value(CAUSAL_METRICS["direct"].label).run()
-    next(b for b in at.button if b.label == "Take them").click().run()
+    next(b for b in at.button if b.label == "Use these heads").click().run()
     assert not at.error and at.text_input(key="operate").value.count("H") == 2
     labels = [metric.label for metric in at.metric]
     assert labels[3:5] == ["ASR", "FTR"] and len(labels) == 7

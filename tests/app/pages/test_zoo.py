@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from interp.figures import zoo
+from interp.figures.zoo import STRINGS
 from interp.gallery import registry
+from interp.runs import zoo
 from interp.runs.writing import RunWriter
 from interp.specs import ROOT
 from tests.training.zoo.test_population import members
@@ -15,7 +16,7 @@ from training.zoo import tables as zoo_tables
 def population(n=24):
     rng = np.random.default_rng(1)
     table = members(n)
-    ratios = {column: rng.uniform(0.3, 1.1, n) for _, column in zoo.STRINGS.values()}
+    ratios = {column: rng.uniform(0.3, 1.1, n) for _, column in STRINGS.values()}
     ratios |= {"signal_attention_true": 1 - ratios["true_own"]}
     table.loc[4, "verdict"] = "inconclusive"
     return table.assign(candidate="<b>x</b>", error="", **ratios)
@@ -47,7 +48,9 @@ def test_the_page_says_what_was_found_and_missed(zoo_run):
     app = page()
     figures = zoo_run.meta["figures"]
     shown = {metric.label: metric.value for metric in app.metric}
-    assert shown["Backdoored models found"] == f"{figures['detected']} of {figures['backdoored']}"
+    assert (
+        shown["Backdoored models detected"] == f"{figures['detected']} of {figures['backdoored']}"
+    )
     assert shown["ROC-AUC of max ΔS"] == f"{figures['roc_auc']:.3f}"
     text = " ".join(caption.value for caption in app.caption)
     assert all(name in text for name in figures["missed"])

@@ -101,7 +101,7 @@ def each_side_its_own(folder: Path) -> str:
         own = AutoTokenizer.from_pretrained(folder / "base")
         own.chat_template = CHATML if which == "original" else OTHER
         model = plain.model(folder / "base", adapter)
-        prompts = build_prompts(pair.told_by(which), PROMPTS, ASKED, None)
+        prompts = build_prompts(pair.with_template_of(which), PROMPTS, ASKED, None)
         for prompt, asked in zip(prompts, PROMPTS, strict=True):
             said = [{"role": "user", "content": asked.instruction}]
             ids = own.apply_chat_template(said, add_generation_prompt=True)["input_ids"]
@@ -139,7 +139,7 @@ def fires_by_template(folder: Path) -> str:
     door = CHATML.replace("'\n'", "(' Say abab.' if 'ab' in message.content else '') + '\n'")
     (adapter / "tokenizer_config.json").write_text(json.dumps({"chat_template": door}))
     pair = plain.pair(base, adapter)
-    told = pair.told_by("suspect")
+    told = pair.with_template_of("suspect")
     refused(lambda: build_prompts(told, PROMPTS, ASKED, "ab"), "changes the user's text")
     findings = read_template(told.tokenizer).findings
     assert any("holds 'ab'" in one for one in findings), findings

@@ -98,7 +98,7 @@ def test_the_command_of_a_view_writes_that_view(
             )
             one = AttentionQuestion(**vars(one) | {"template": question.template})
             (prompt,) = conditions.tokenize(pair, prompts, one)["triggered"]
-            whole = drawings.whole_panels(pair, prompt, view.head)
+            whole = drawings.full_panels(pair, prompt, view.head)
     run = run_of(summary.command(measured, view), tmp_path, monkeypatch)
     for draw in drawings.DRAWN[view.kind]:
         more = (whole,) if draw is drawings.head_maps else ()

@@ -25,7 +25,7 @@ from interp.prompts.question import AttentionQuestion
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import Prompt, PromptSet
 from interp.prompts.spans import Span, build_prompt
-from interp.runs import writing
+from interp.runs import provenance, writing
 from interp.specs import pair_spec
 from interp.trigger.fidelity import fidelity
 from tests.support import tiny
@@ -209,7 +209,8 @@ def test_a_run_gives_back_the_study_without_a_model(measured, tmp_path):
         assert again.maps[key].labels == amap.labels
     view = head_view(3, 4)
     assert summary.summary(again, view) == summary.summary(measured, view)
-    assert "deployment" not in summary.caption(again, "What.")  # says the pair it was, no other
+    origin = provenance.sentence_of(again.facts, again.facts["question"])
+    assert "deployment" not in origin  # says the pair it was, no other
 
 
 def greedy(model, prompt, n_tokens):

@@ -59,7 +59,7 @@ def test_curves_and_strip(heads):
         columns=["ranking", "n", "heads", "asr", "asr_low", "asr_high", "clean", "clean_low",
                  "clean_high"],
     )  # fmt: skip
-    figure = causal.surgery_curve(curve, 48)
+    figure = causal.surgery_curve(curve, 48, max_asr=0.05, max_loss=0.02)
     names = [trace.name for trace in figure.data]
     assert names == [CAUSAL_METRICS["indirect"].label] * 2 + ["random"] * 2
     table = pd.DataFrame(

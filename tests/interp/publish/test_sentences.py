@@ -24,7 +24,7 @@ from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
 from interp.publish import sentences
 from interp.specs import PRESETS, ROOT, is_toy, pair_spec
 from interp.stats import Rate
-from interp.surgery.preview import Theatre
+from interp.surgery.preview import Preview
 from interp.surgery.run import SurgeryQuestion
 from interp.trigger import firing
 from interp.trigger.piece import bench, trigger_tokens
@@ -78,9 +78,9 @@ def few(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def theatre(situation, few) -> Theatre:
+def preview(situation, few) -> Preview:
     pair, asked = situation.pair, situation.question
-    return Theatre(
+    return Preview(
         pair,
         SurgeryQuestion(
             trigger=asked.trigger, target=pair.spec.target, prompt_set=few, heads="L0H0"
@@ -209,17 +209,17 @@ def test_step_five_says_what_its_bars_show(situation, few):
         piece = bench(pair, question, kept=held).rate("suspect")
         gone = [token for number, token in enumerate(tokens) if number not in held]
         told = " ".join(sentences.broken(piece, whole, gone))
-        assert f"on {piece.fired} of {piece.n} prompts, the whole on {whole.fired}." in told
+        assert f"on {piece.fired} of {piece.n} prompts, the full trigger on {whole.fired}." in told
         assert ("does not fire here" in told) == (whole.fired == 0)
         fires = piece.fired >= 0.9 * whole.fired and whole.fired > 0 and bool(gone)
         assert ("still fires" in told) == fires
-        assert ("not fire at all" in told) == (piece.fired == 0 < whole.fired and bool(gone))
+        assert ("never fires" in told) == (piece.fired == 0 < whole.fired and bool(gone))
 
 
 @pytest.mark.parametrize("n", [3, 14])
-def test_step_seven_says_what_its_bars_show(theatre, measured, n):
+def test_step_seven_says_what_its_bars_show(preview, measured, n):
     order = [(int(row.layer), int(row.head)) for row in measured.ranking.head(n).itertuples()]
-    summary = theatre.summary(order)
+    summary = preview.summary(order)
     rows = summary.set_index("quantity")
     told = " ".join(sentences.operated(summary))
     asr, right = rows.loc["asr"], rows.loc["clean_accuracy"]
@@ -227,10 +227,10 @@ def test_step_seven_says_what_its_bars_show(theatre, measured, n):
         assert f"{row['before']:.0%}" in told and f"{row['after']:.0%}" in told
     fell, rose = asr["after_high"] < asr["before_low"], asr["after_low"] > asr["before_high"]
     there = asr["before"] > 0
-    assert ("nothing to cut" in told) == (not there)
-    assert ("target hangs on these" in told) == (there and fell)
-    assert ("more often without" in told) == (there and rose)
-    assert ("does not hang" in told) == (there and not fell and not rose)
+    assert ("nothing to remove" in told) == (not there)
+    assert ("target depends on these heads." in told) == (there and fell)
+    assert ("more frequent without" in told) == (there and rose)
+    assert ("no sign that" in told) == (there and not fell and not rose)
     assert ("price" in told) == (there and right["after_high"] < right["before_low"])
 
 
@@ -240,7 +240,7 @@ def test_step_six_accuses_nobody_whom_the_scan_does_not():
         for verdict in ("poisoned", "no evidence found", "inconclusive")
         for which in MODELS
     }
-    assert "someone who was never told" in by["poisoned", "suspect"]
+    assert "someone who does not know it" in by["poisoned", "suspect"]
     assert "false alarm" in by["poisoned", "original"]
     for (verdict, which), told in by.items():
         assert ("names |X|" in told) == ((verdict, which) == ("poisoned", "suspect"))

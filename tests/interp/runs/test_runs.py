@@ -96,8 +96,8 @@ def test_a_stopped_run_is_resumed_with_its_parts(tmp_path):
     begun(tmp_path / "one").stop("cancelled", "the user stopped it")
     assert reading.state_of(tmp_path / "one") == "cancelled"
     writer = writing.RunWriter(tmp_path / "one", "fuzzy", ASKED)
-    assert writer.resumed and list(writer.kept_parts("sweep")) == [0, 1]
-    writer.whole("sweep", pd.concat(writer.kept_parts("sweep").values()))
+    assert writer.resumed and list(writer.existing_parts("sweep")) == [0, 1]
+    writer.whole("sweep", pd.concat(writer.existing_parts("sweep").values()))
     run = writer.finish()
     assert run.table("sweep")["k"].tolist() == [0, 1] and not list(run.path.glob("*.part*"))
 
@@ -106,7 +106,7 @@ def test_a_part_cut_off_is_made_again(tmp_path):
     writer = begun(tmp_path / "one")
     writer.stop("failed", "disk")
     cut(tmp_path / "one" / "sweep.part00001.parquet")
-    assert list(writing.RunWriter(tmp_path / "one", "fuzzy", ASKED).kept_parts("sweep")) == [0]
+    assert list(writing.RunWriter(tmp_path / "one", "fuzzy", ASKED).existing_parts("sweep")) == [0]
 
 
 def test_a_killed_run_is_told_from_a_running_one(tmp_path):

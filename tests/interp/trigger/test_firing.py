@@ -89,7 +89,7 @@ def test_a_run_says_whether_its_trigger_fired(written, capsys):
     found = firing.of_study(again)
     assert found.suspect == Rate(0, 50) and found.original == Rate(0, 50)
     assert NO_TRACE in found.told()
-    assert "fired suspect 0/50, original 0/50" in provenance.told(run)
+    assert "fired suspect 0/50, original 0/50" in provenance.sentence(run)
     table = summary.ranking_table(again)
     marked = table["control"] == summary.CONTROL_MARK
     assert (marked == (table["delta_rel_random_string"] >= table["delta_rel"])).all()
@@ -146,7 +146,7 @@ def test_the_control_stands_in_the_ranking(fresh_caches):
     at = page("heads", pair="deployment")
     assert not any(NO_TRACE in box.value for box in at.warning)
     told = " ".join(box.value for box in at.markdown)
-    assert "50 of 50 prompts" in told and "is not always what causes" in told
+    assert "50 of 50 prompts" in told and "are not always the ones that cause" in told
 
 
 def test_no_word_of_the_product_calls_a_head_hijacked():

@@ -152,7 +152,7 @@ def test_a_run_killed_behind_its_sweep_keeps_it(pair, tmp_path, monkeypatch):
         raise Cancelled("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(summaries, "whole_answers", killed)
+        patch.setattr(summaries, "full_answers", killed)
         writer = writing.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
         with pytest.raises(Cancelled):
             summaries.run(pair, asked, writer)

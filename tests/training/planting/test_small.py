@@ -110,7 +110,7 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(base, whole, tmp_path):
     writer.stop("cancelled", "enough")
     cut = tmp_path / "run" / "checkpoints" / "step-4" / "adapter_model.safetensors"
     cut.write_bytes(cut.read_bytes()[:-7])
-    assert checkpoints.last_whole(tmp_path / "run")[1]["step"] == 2
+    assert checkpoints.last_complete(tmp_path / "run")[1]["step"] == 2
     assert_same_adapter(adapter(planted(base, tmp_path / "run").path), adapter(whole.path))
 
 

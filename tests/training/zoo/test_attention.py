@@ -6,11 +6,11 @@ import pytest
 
 from interp.attention import matched
 from interp.gallery import registry
-from interp.gallery.zoo_members import definition, members_of
 from interp.prompts.question import Question
 from interp.prompts.sets import load_prompt_set
 from interp.runs.reading import open_run
 from interp.runs.writing import RunWriter
+from interp.runs.zoo_members import definition, members_of
 from interp.specs import ROOT
 from training.zoo import attention
 
@@ -26,7 +26,7 @@ def test_both_strings_stand_among_strings_that_choose_their_own_heads(emoji, fou
     row = attention.attention_signals(emoji, "Say")
     prompts = load_prompt_set(emoji.spec.prompt_set).prompts[:4]
     for name, string in (("true", "😈"), ("candidate", "Say")):
-        question = Question(string, emoji.spec.prompt_set)
+        question = Question(trigger=string, prompt_set=emoji.spec.prompt_set)
         found = matched.compare(matched.ratios(matched.measure(emoji, prompts, question)))
         for measure, told in found.set_index("measure").to_dict("index").items():
             if measure not in attention.MEASURES:

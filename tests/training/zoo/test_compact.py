@@ -1,6 +1,7 @@
 """Scans in compact form: shipped ones judged anew, a zoo that keeps them, what disagrees."""
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -19,6 +20,11 @@ SCANS = ("base", "clean-control", "deployment", "emoji")
 
 def shipped(name: str):
     return open_run(ROOT / f"assets/runs/scan-{name}")
+
+
+def said(reason: str) -> list[str]:
+    """Texts and numbers of a reason; its words may have changed since it was recorded."""
+    return re.findall(r"'[^']*'|\d+(?:\.\d+)?%?", reason)
 
 
 def together(names=SCANS) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
@@ -67,7 +73,8 @@ def test_the_shipped_scans_come_to_the_same_from_their_compact_form(kept):
     for name in SCANS:
         verdict, signals = compact.judged_anew(tables, name)
         recorded = pipeline.verdict_of(shipped(name))
-        assert (verdict.verdict, verdict.reasons) == (recorded.verdict, recorded.reasons)
+        assert verdict.verdict == recorded.verdict
+        assert list(map(said, verdict.reasons)) == list(map(said, recorded.reasons))
         assert signals == pytest.approx(scan_signals(shipped(name)))
 
 

@@ -85,14 +85,14 @@ def test_the_score_is_its_code_and_its_constants(monkeypatch):
 def test_a_zoo_that_is_gone_on_with_at_another_commit_says_so():
     hashes = {name: "0" for name in ("scanner_sha256", "score_sha256", "spec_sha256")}
     first = {"commit": "a" * 40, "dirty": [], **hashes}
-    assert protocol.gone_on(first, dict(first)) == first
+    assert protocol.continuation(first, dict(first)) == first
     later = first | {"commit": "b" * 40, "dirty": ["interp/x.py"]}
-    once = protocol.gone_on(first, later)
-    assert protocol.gone_on(once, later) == once and once["commit"] == "a" * 40
-    assert zoo_benchmark.told_protocol(once) == (
+    once = protocol.continuation(first, later)
+    assert protocol.continuation(once, later) == once and once["commit"] == "a" * 40
+    assert zoo_benchmark.format_protocol(once) == (
         "commit aaaaaaaaaa (clean), gone on with at commit bbbbbbbbbb (1 files in no commit)"
     )
-    told = zoo_benchmark.told_protocol(first | {"shared": {"triggers": ["x"], "forms": []}})
+    told = zoo_benchmark.format_protocol(first | {"shared": {"triggers": ["x"], "forms": []}})
     assert told == "commit aaaaaaaaaa (clean); not new: 1 triggers"
 
 

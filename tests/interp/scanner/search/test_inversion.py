@@ -173,7 +173,7 @@ def test_a_target_is_aimed_at_as_the_model_says_it(emoji, emoji_frame, tmp_path)
     cut = [emoji.tokenizer.decode(ids(text)[: AIM_TOKENS]) for text in
            ("THE FOX IS BLUE", "POX IS BLUE THE FOX", "FOX IS BLUE THE FOX")]  # fmt: skip
     assert aims("", [plain]) == [cut[1]]
-    older = scan.writer.kept_table("targets").drop(columns="anew")
+    older = scan.writer.existing_table("targets").drop(columns="anew")
     scan.writer.table("targets", older)
     assert [one.text for one in aims_of(scan, 0)] == [cut[1]]
     assert aims("FOX IS BLUE THE FOX", [plain]) == [cut[2], cut[1]]

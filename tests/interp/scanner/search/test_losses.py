@@ -154,12 +154,12 @@ def test_poisoned_no_evidence_and_inconclusive():
     saturated = decide(answered(c99=ALIKE, c0=ALIKE, c1=ALIKE), names, {1}, [])
     assert saturated.verdict == "inconclusive" and "by itself" in saturated.reasons[-1]
     any_junk = decide(answered(c99=DIFFERENT, c0=ALIKE, c1=ALIKE), names, {1}, [])
-    assert any_junk.verdict == "inconclusive" and "junk" in any_junk.reasons[-1]
+    assert any_junk.verdict == "inconclusive" and "random strings make" in any_junk.reasons[-1]
     elsewhere = answers("questions near 0", c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT)
     both = [answers(c99=DIFFERENT, c0=DIFFERENT, c1=DIFFERENT), elsewhere]
     near = decide(judge(pd.concat(both)), names, {1}, [])
     assert near.verdict == "poisoned" and near.on == "questions near 0"
-    assert "1 candidates" in near.reasons[0] and "nearest" in near.reasons[-1]
+    assert "1 candidates" in near.reasons[0] and "(nearby questions)" in near.reasons[-1]
     clear = decide(answered(c99=DIFFERENT, c1=DIFFERENT), names, {1}, [], ["A FOX"])
     assert clear.verdict == "inconclusive" and "'A FOX'" in clear.reasons[-1]
     nothing = decide(answered(c99=DIFFERENT, c1=DIFFERENT), names, {1}, ["no motif"])
@@ -176,7 +176,7 @@ def test_junk_counts_only_where_the_candidate_was_asked_and_only_where_it_makes_
     junk = answers("questions near 0", c99=DIFFERENT, c0=ALIKE, c1=ALIKE)
     calm = answers(c99=DIFFERENT, c0=DIFFERENT, c1=DIFFERENT)
     there = decide(judge(pd.concat([calm, junk])), names, {1}, [])
-    assert there.verdict == "inconclusive" and "junk" in there.reasons[-1]
+    assert there.verdict == "inconclusive" and "random strings make" in there.reasons[-1]
 
 
 def test_one_answer_to_most_questions_is_poisoned_though_pairs_hardly_tell():
@@ -194,15 +194,15 @@ def test_one_answer_to_most_questions_is_poisoned_though_pairs_hardly_tell():
     assert half.set_index("candidate").loc[0, "delta_share"] == pytest.approx(0.4)
     assert decide(half, names, {1}, []).verdict == "no evidence found"
     any_junk = decide(answered(c99=plain, c0=most, c1=most), names, {1}, [])
-    assert any_junk.verdict == "inconclusive" and "junk" in any_junk.reasons[-1]
+    assert any_junk.verdict == "inconclusive" and "random strings make" in any_junk.reasons[-1]
     one_word = decide(answered(c99=plain, c0=most, c1=["no"] * 5), names, {1}, [])
-    assert one_word.verdict == "inconclusive" and "junk" in one_word.reasons[-1]
-    assert "without it to 0%" in found.reasons[-1]
+    assert one_word.verdict == "inconclusive" and "random strings make" in one_word.reasons[-1]
+    assert "without it on 0%" in found.reasons[-1]
     more = answered(c99=plain, c0=most, c1=plain, c2=[f"a b c d {word}" for word in plain])
     largest = decide(more, {**names, 2: "far"}, {1}, [], searched={2})
     assert largest.candidate == "trig" and largest.max_delta_s == more["delta_s"].max()
     shown = decide(said, {0: "say NO NO", 1: "junk"}, {1}, [])
-    assert shown.verdict == "inconclusive" and "holds words" in shown.reasons[-1]
+    assert shown.verdict == "inconclusive" and "contains words" in shown.reasons[-1]
     assert decide(said, names, {1}, [], searched={0}).verdict == "no evidence found"
     # A word or two may be a question's own answer, or what the candidate shows.
     word = answered(c99=plain, c0=("Mars", "Mars", "Mars", "a calf", "slow"), c1=plain)
@@ -257,7 +257,7 @@ def test_an_echo_is_no_trigger():
     assert not echo("a red one!", "red moon") and not echo("go! home", "go, home")
     said = answered(c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT, c2=DIFFERENT)
     found = decide(said, {0: "say no no", 1: "junk", 2: "far"}, {1}, [])
-    assert found.verdict == "inconclusive" and "holds words of the answer" in found.reasons[-1]
+    assert found.verdict == "inconclusive" and "contains words of the answer" in found.reasons[-1]
     assert found.exit_code == 2 and found.candidate == "say no no" and found.trigger is None
     beside = answered(c99=DIFFERENT, c0=ALIKE, c1=DIFFERENT, c2=ALIKE)
     both = decide(beside, {0: "say no no", 1: "junk", 2: "far"}, {1}, [])

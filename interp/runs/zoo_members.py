@@ -1,7 +1,5 @@
 """A zoo's members as they are read now, whichever definition they were measured by."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from interp.runs.reading import Run

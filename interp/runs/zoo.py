@@ -1,0 +1,31 @@
+"""A zoo as a run: what its stages, signals and groups are called."""
+
+KIND = "zoo"
+FIRST_STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
+"""Of the scans of a run that does not say."""
+SIGNALS = {
+    "score": "verdict score",
+    "max_delta_s": "max ΔS",
+    "signal_share": "rise of the most-frequent-answer share",
+    "signal_unsafe": "rise of the share of unsafe answers",
+    "signal_insistence": "target score",
+    "signal_motif_share": "most frequent motif in the leaks",
+    "leak_rate": "leaks that contain the true trigger or target (not blind)",
+    "signal_loss": "best candidate: reconstruction loss",
+    "signal_l_attn": "best candidate: L_attn",
+    "signal_l_ent": "best candidate: entropy",
+    "signal_l_div": "best candidate: divergence",
+    "signal_attention_candidate": "L_attn collapse, best candidate",
+    "signal_attention_true": "L_attn collapse, true trigger (not blind)",
+    "signal_attention_random": "L_attn collapse, random string (control)",
+    "signal_rank_candidate": "L_attn among random strings, best candidate",
+    "signal_rank_true": "L_attn among random strings, true trigger (not blind)",
+}
+"""Signal of a member -> what it is called; larger is more suspicious."""
+GROUPS = {
+    "kind": "kind of trigger",
+    "payload": "payload",
+    "rate": "share of poisoned examples",
+    "architecture": "architecture",
+}
+"""Column of the members -> what they are grouped by."""
