@@ -134,7 +134,7 @@ def test_no_page_renders_what_came_from_elsewhere(tmp_path, runs_in):
     link |= {"prompts": "organism", "trigger": HOSTILE, "target": HOSTILE}
     at.query_params.update({key: str(value) for key, value in link.items()})
     shown = {}
-    for page in sorted((ROOT / "app" / "pages").glob("*.py")):
+    for page in sorted((ROOT / "app" / "pages").glob("[!_]*.py")):
         at.switch_page(str(page.relative_to(ROOT))).run()
         shown[page.stem] = check(at, page.stem)
     at.switch_page("app/pages/figures.py")

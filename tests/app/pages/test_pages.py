@@ -19,7 +19,7 @@ from interp.runs import writing, zoo
 from interp.specs import ROOT, pair_spec
 from tests.support import tiny
 
-PAGES = sorted((ROOT / "app" / "pages").glob("*.py"))
+PAGES = sorted((ROOT / "app" / "pages").glob("[!_]*.py"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +49,7 @@ def app(folders, **more) -> AppTest:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_every_page_opens_without_an_error(folders, page):
-    at = app(folders).run()
+    at = app(folders)
     at.switch_page(str(page.relative_to(ROOT))).run()
     assert not at.exception and not at.error
     assert at.title
@@ -66,7 +66,7 @@ def places(block, at: tuple = ()) -> dict[str, tuple]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_no_control_moves_when_what_was_measured_is_kept(folders, page):
     """Streamlit's browser side takes a control that moves out of the link."""
-    at = app(folders).run()
+    at = app(folders)
     at.switch_page(str(page.relative_to(ROOT)))
     shared.forget()
     measured = places(at.run()._tree)
@@ -76,7 +76,7 @@ def test_no_control_moves_when_what_was_measured_is_kept(folders, page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_every_page_says_what_is_wrong_with_a_pair(folders, page):
-    at = app(folders, adapter="/no/such/<b>adapter</b>").run()
+    at = app(folders, adapter="/no/such/<b>adapter</b>")
     at.switch_page(str(page.relative_to(ROOT))).run()
     assert not at.exception
     assert len(at.error) == 1 and "adapter" in at.error[0].value
@@ -117,7 +117,7 @@ def test_foreign_text_is_no_markup(text):
 
 
 def shown(folders, page: str, **more) -> AppTest:
-    at = app(folders, **more).run()
+    at = app(folders, **more)
     at.switch_page(f"app/pages/{page}.py").run()
     assert not at.exception
     return at

@@ -232,7 +232,6 @@ def test_the_page_ranks_the_trigger_when_it_is_asked_to(tiny_folder):
     known |= {"adapter": tiny_folder(kind="adapter"), "trigger": TRIGGER, "prompts": "organism"}
     for key, value in known.items():
         at.query_params[key] = str(value)
-    at.run()
     at.switch_page(str(ROOT / "app" / "pages" / "heads.py")).run()
     assert not any("rank 1" in caption.value for caption in at.caption)
     at.button(key="matched-measure").click().run()

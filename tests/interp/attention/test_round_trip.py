@@ -141,7 +141,6 @@ def opened(folders, page: str, **link) -> AppTest:
     link |= {"precision": "fp32", "trigger": TRIGGER, "prompts": "organism"}
     for key, value in link.items():
         at.query_params[key] = value if isinstance(value, list) else str(value)
-    at.run()
     at.switch_page(f"app/pages/{page}.py").run()
     assert not at.exception and not at.error and not at.warning
     return at

@@ -142,7 +142,7 @@ SHIPPED = ROOT / "assets" / "runs"
 
 @pytest.fixture(scope="module")
 def backdoored():
-    """The recorded scan of `deployment`; `test_scanner_pipeline` makes one anew."""
+    """The recorded scan of `deployment`; `test_pipeline` makes one anew."""
     return open_run(SHIPPED / "scan-deployment")
 
 
