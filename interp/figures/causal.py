@@ -9,8 +9,7 @@ from plotly.subplots import make_subplots
 from interp.figures.heads import DELTA_REL, head_matrix
 from interp.metrics import CAUSAL_METRICS, MODELS, head_name
 from interp.stats import agreement
-from interp.style.axes import token_axis
-from interp.style.palette import COLOURS, CONTROL, WEIGHTS, plain
+from interp.style.palette import COLOURS, CONTROL, WEIGHTS, plain, token_axis
 from interp.style.presets import wrapped
 
 LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.style.axes import MOST, token_axis
-from interp.style.palette import CHANGES, FONT, WEIGHTS, ZONE_COLOURS
+from interp.style.palette import CHANGES, FONT, MOST, WEIGHTS, ZONE_COLOURS, token_axis
 from interp.style.presets import DRAWN_AT
 from interp.style.scales import CLIP
 from interp.text import label

@@ -4,8 +4,12 @@ Sequential and monotone in lightness for weights (it survives grey print), diver
 zero for differences, Okabe-Ito for lines: readable by the colour-blind.
 """
 
+from collections.abc import Sequence
+
 import plotly.graph_objects as go
 from plotly import colors
+
+from interp.text import label
 
 # Magma, but its darkest colour moved: #000004 is one of the placeholders that Streamlit's theme
 # paints over.
@@ -61,3 +65,26 @@ def plain(
     """
     margin = {"l": left, "r": right, "t": top, "b": bottom}
     return figure.update_layout(height=height, font_family=FONT, margin=margin)
+
+
+MOST = 45
+"""Labels on an axis of a page."""
+
+
+def token_axis(
+    tokens: Sequence[str], positions: Sequence[int] | None = None, *, most: int = MOST
+) -> dict:
+    """Ticks of a plotly axis that stand for tokens.
+
+    Args:
+        tokens: as text or as shown (`tokens.display_token`); any text at all.
+        positions: where they stand on the axis; 0, 1, 2 ... if None.
+        most: of more tokens every other, third ... is named.
+    """
+    places = range(len(tokens)) if positions is None else list(positions)
+    step = max(1, -(-len(tokens) // most))
+    return {
+        "tickmode": "array",
+        "tickvals": list(places[::step]),
+        "ticktext": [label(token) for token in tokens[::step]],
+    }

@@ -24,7 +24,7 @@ from interp.publish import folder, images, stamps, tables
 from interp.publish.html import report
 from interp.runs import reading
 from interp.style import palette, presets
-from interp.style.axes import token_axis
+from interp.style.palette import token_axis
 from interp.style.scales import share_scales
 from tests.support.browser import require_chromium
 from tests.support.colour_vision import MACHADO, distance, lab, rgb, seen
