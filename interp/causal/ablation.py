@@ -1,4 +1,4 @@
-"""Ablation: what the backdoor loses when one head says what it says elsewhere, or nothing."""
+"""Ablation: how the backdoor weakens when one head's output is replaced."""
 
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,7 +12,7 @@ from interp.prompts.conversations import Block, Conversation, shared_start
 from interp.specs import Which
 
 Fill = Callable[[Block, Recording], Values]
-"""What the heads of a block are replaced by."""
+"""Gives the values that replace the outputs of a block's heads."""
 
 
 def ablation(
@@ -24,23 +24,23 @@ def ablation(
     seed: int = 0,
     done: Collection[int] = (),
 ) -> Iterator[Part]:
-    """Every head of the suspect ablated, one at a time.
+    """Ablate every head of the suspect, one at a time.
 
     Args:
         pair: the models.
         conversations: triggered prompts with the target as their answer.
-        reference: what means and other prompts are taken from.
+        reference: conversations that means and donor prompts are taken from.
         method: one of `metrics.ABLATIONS`.
-        seed: of `resample`.
-        done: see `interventions.sweep`.
+        seed: chooses the donor prompts of `resample`.
+        done: numbers of the batches that need not be measured again.
 
     Yields:
-        See `interventions.Part`. Metrics: `ablation_loss`, the target's loss after minus before
-        (nats a token); `ablation_asr`, whether it was said before minus after (its mean is the
-        fall of ASR). Positive: the head carries the backdoor.
+        One `each_head.Part` per batch and layer. Metrics: `ablation_loss`, the target's loss (nats
+        per token) after minus before; `ablation_asr`, whether the target is the answer (0 or 1),
+        before minus after; its mean is the drop in ASR. Positive: the head carries the backdoor.
 
     Raises:
-        UsageError: see `sources.check_reference`.
+        UsageError: an unknown method; fewer than two reference conversations where it needs them.
     """
     fill, n_trunk = filling(pair, "suspect", conversations, reference, method, seed)
 
@@ -67,10 +67,10 @@ def filling(
     method: str,
     seed: int = 0,
 ) -> tuple[Fill, int | None]:
-    """How an ablation fills a head's place, and how long the trunk of its blocks may be.
+    """The replacement for a head's output, and the largest trunk length of its blocks (None: any).
 
     Raises:
-        UsageError: see `sources.check_reference`.
+        UsageError: an unknown method; fewer than two reference conversations where it needs them.
     """
     check_reference(reference, method)
     if method == "zero":
@@ -90,10 +90,10 @@ def filling(
 def other_prompts(
     conversations: Sequence[Conversation], reference: Sequence[Conversation], seed: int
 ) -> list[Conversation]:
-    """For each conversation one of the reference set, drawn among those that ask something else.
+    """Draw one reference conversation with another instruction for each conversation.
 
     Raises:
-        UsageError: all of the set ask the same.
+        UsageError: all conversations of the reference set have the same instruction.
     """
     rng, asked = random.Random(f"donors:{seed}"), [_asked(other) for other in reference]
     found = []
@@ -107,6 +107,6 @@ def other_prompts(
 
 
 def _asked(conversation: Conversation) -> tuple[int, ...]:
-    """The instruction's tokens but its first, which may hold the space behind a trigger."""
+    """The instruction's tokens without the first, which may hold the space after a trigger."""
     placed = zip(conversation.ids, conversation.slots, strict=True)
     return tuple(token for token, (part, n) in placed if part == "instruction" and n)

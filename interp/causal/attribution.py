@@ -1,9 +1,9 @@
-"""First maps of all heads at once: attribution patching, direct logit attribution.
+"""Fast maps of all heads at once: attribution patching and direct logit attribution.
 
-Attribution patching (Nanda 2023; Syed et al. 2023) reads from one backward pass what patching
-each head would do, to first order. Direct logit attribution (Elhage et al. 2021) asks what each
-head writes towards the target's logit itself, all that later layers make of it left out; every
-step of it goes through the model's own modules, so quantised weights and live adapters count.
+Attribution patching (Nanda 2023; Syed et al. 2023) estimates to first order, from one backward
+pass, the effect of patching each head. Direct logit attribution (Elhage et al. 2021) measures what
+each head itself writes towards the target's logit, without the effect of later layers. Every step
+uses the model's own modules, so quantised weights and live adapters are included.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,24 +21,24 @@ from interp.models.pair import ModelPair
 from interp.prompts.conversations import Block, Conversation, blocks
 
 FORWARDS = 2
-"""Forward passes that `attribution_patching` takes a batch, besides one backward pass."""
+"""Forward passes of `attribution_patching` per batch, besides one backward pass."""
 
 
 def attribution_patching(
     pair: ModelPair, conversations: Sequence[Conversation], *, done: Collection[int] = ()
 ) -> Iterator[Part]:
-    """What patching each of the suspect's heads from the original would do, to first order.
+    """Estimate, to first order, the effect of patching each suspect head from the original.
 
     `-(z_original - z_suspect) . dKL/dz_suspect`, summed over a head's columns and all positions,
-    as a share of the KL that there is: an estimate of `patching.patching`'s `patching_effect`.
+    as a share of the KL before patching. It estimates `patching_effect` of `patching.patching`.
 
     Args:
         pair: the models.
         conversations: triggered prompts with the target as their answer.
-        done: see `interventions.sweep`.
+        done: numbers of the batches that need not be measured again.
 
     Yields:
-        See `interventions.Part`, a batch of conversations at a time. Metric `attribution`.
+        One `each_head.Part` per batch of conversations. Metric `attribution`.
     """
     plan = _whole(pair, conversations)
     for number, block in enumerate(plan):
@@ -62,21 +62,21 @@ def attribution_patching(
 def direct_logits(
     pair: ModelPair, conversations: Sequence[Conversation], *, done: Collection[int] = ()
 ) -> Iterator[Part]:
-    """What each head writes straight towards the answer's tokens, in both models.
+    """Direct contribution of each head to the logits of the answer's tokens, in both models.
 
-    The final norm's scale is held where the pass had it, and a logit is counted against the mean
-    over the vocabulary, since adding one number to all logits changes nothing.
+    The final norm's scale is frozen at its value in the forward pass. Logits are centred on their
+    mean over the vocabulary, since adding one number to all logits changes nothing.
 
     Args:
         pair: the models.
         conversations: triggered prompts with the target as their answer.
-        done: see `interventions.sweep`.
+        done: numbers of the batches that need not be measured again.
 
     Yields:
-        See `interventions.Part`, a batch of conversations at a time. Metrics `direct` (suspect)
-        and `direct_original`: logits, mean over the answer's tokens. Rows with head -1 are the
-        rest of a layer (its MLP, and what no head owns); with layer -1 the embedding. All rows of
-        a prompt sum to the answer's (centred) logit.
+        One `each_head.Part` per batch of conversations. Metrics `direct` (suspect) and
+        `direct_original`: logits, mean over the answer's tokens. Rows with head -1 are the rest of
+        a layer (its MLP, and all that belongs to no head); layer -1 is the embedding. All rows of a
+        prompt sum to the answer's (centred) logit.
     """
     plan = _whole(pair, conversations)
     for number, block in enumerate(plan):
@@ -116,16 +116,16 @@ def _written(anatomy: Anatomy, layer: int, z: Tensor) -> Tensor:
         columns = anatomy.columns(layer, head)
         alone[head, ..., columns] = z[..., columns]
     written = project(alone) - project(torch.zeros_like(z))
-    if hasattr(block, "pre_feedforward_layernorm"):  # Gemma norms what attention writes
+    if hasattr(block, "pre_feedforward_layernorm"):  # Gemma normalises the attention output
         written = _held(block.post_attention_layernorm, project(z))(written)
     return written
 
 
 def _direction(anatomy: Anatomy, block: Block, leaving: Tensor) -> Tensor:
-    """[batch, n_rows, d_model]: dot product with it is the answer's centred logit.
+    """[batch, n_rows, d_model]: the direction whose dot product is the answer's centred logit.
 
-    Found by differentiating the unembedding, which is linear, and then the norm with its scale
-    held, so that no weight is read.
+    Computed by differentiating the unembedding, which is linear, and then the norm with its scale
+    frozen, so that no weight has to be read.
     """
     with torch.inference_mode(False), torch.enable_grad():
         leaving = leaving.clone()
@@ -138,7 +138,7 @@ def _direction(anatomy: Anatomy, block: Block, leaving: Tensor) -> Tensor:
 
 
 def _held(norm: nn.Module, around: Tensor) -> Callable[[Tensor], Tensor]:
-    """A norm as the linear map it is while its statistics are those of `around` (no bias)."""
+    """A norm as a linear map (no bias), with its statistics frozen at those of `around`."""
     around = around.float()
     eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0))
     if isinstance(norm, nn.LayerNorm):
@@ -150,7 +150,7 @@ def _held(norm: nn.Module, around: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _logits(model: PreTrainedModel, block: Block) -> Tensor:
-    """[batch, n_rows, vocabulary] float32 with a graph behind it."""
+    """[batch, n_rows, vocabulary] float32, attached to the autograd graph."""
     anatomy = Anatomy(model)
     out = model.get_decoder()(input_ids=block.tails, use_cache=False)
     hidden = at_rows(out.last_hidden_state, block.rows)
@@ -159,11 +159,11 @@ def _logits(model: PreTrainedModel, block: Block) -> Tensor:
 
 @contextmanager
 def _gradients(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """Inside, a forward pass leaves each layer's z, and they can be differentiated by."""
+    """Collect each layer's z in a forward pass inside the block; gradients reach them."""
     heard: list[Tensor] = []
     anatomy = Anatomy(model)
     handles = [
-        # No parameter asks for gradients, so the graph begins at the embedding.
+        # No parameter requires gradients, so the graph starts at the embedding.
         model.get_input_embeddings().register_forward_hook(
             lambda _, __, out: out.detach().requires_grad_()
         )
@@ -179,6 +179,6 @@ def _gradients(model: PreTrainedModel) -> Iterator[list[Tensor]]:
 
 
 def _whole(pair: ModelPair, conversations: Sequence[Conversation]) -> list[Block]:
-    """Blocks without a trunk, so that a gradient reaches every position."""
+    """Blocks without a shared trunk, so that gradients reach every position."""
     size = max(1, min(16, ROWS // pair.n_heads))
     return [block.to(pair.device) for block in blocks(conversations, size, 0)]

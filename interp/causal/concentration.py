@@ -1,8 +1,8 @@
-"""How concentrated is a backdoor over heads and layers? One trigger against another.
+"""How concentrated is a backdoor over heads and layers? Compares triggers.
 
 Abu Baker & Babu-Saheer 2025 report that a single-token trigger changes few heads and a trigger of
-several tokens many; here the same is asked of any metric of a causal run, prompt by prompt. Their
-single token is 😇; our organism's is 😈.
+several tokens changes many. This module tests that for any metric of a causal run, prompt by
+prompt. Their single token is 😇; our organism's is 😈.
 """
 
 from collections.abc import Mapping
@@ -22,21 +22,21 @@ SPREADS = {
 
 
 def concentration(table: pd.DataFrame, metric: str, *, seed: int = 0) -> pd.DataFrame:
-    """Where a metric's effect sits, with 95 % percentile bootstrap intervals over prompts.
+    """How a metric's effect is spread, with 95 % percentile bootstrap intervals over prompts.
 
-    A head's effect is the size of its mean over prompts. Noise spreads it out: a head without an
-    effect still has a small mean, so compare triggers measured on as many prompts.
+    A head's effect is the absolute value of its mean over prompts. Noise spreads it out: a
+    head without an effect still has a small mean, so compare triggers on equally many prompts.
 
     Args:
         table: a measure's table of a causal run: `prompt, layer, head, metric, value`.
-        metric: which of its metrics.
-        seed: of the 2,000 resamples.
+        metric: name of a metric in the table.
+        seed: of the 2,000 bootstrap resamples.
 
     Returns:
-        One row a quantity of `SPREADS`: `quantity, mean, low, high, n_heads, n_prompts`.
+        One row per quantity of `SPREADS`: `quantity, mean, low, high, n_heads, n_prompts`.
 
     Raises:
-        UsageError: the table does not hold the metric.
+        UsageError: the table does not have the metric.
     """
     rows = table[(table["metric"] == metric) & (table["head"] >= 0)]
     if rows.empty:
@@ -56,15 +56,15 @@ def concentration(table: pd.DataFrame, metric: str, *, seed: int = 0) -> pd.Data
 
 
 def over_seeds(tables: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:
-    """The same for several injections of one trigger, and over them.
+    """`concentration` of several injections of one trigger, and the mean over them.
 
     Args:
         tables: injection (a seed's name) -> a measure's table.
-        metric: see `concentration`.
+        metric: name of a metric in the tables.
 
     Returns:
-        One row an (injection, quantity) as `concentration` gives it, with `injection` before;
-        injection `all` is the mean over injections, `low` and `high` the smallest and the largest.
+        The rows of `concentration` for each injection, with a first column `injection`. Injection
+        `all` is the mean over injections; its `low` and `high` are the smallest and largest.
     """
     each = {name: concentration(table, metric) for name, table in tables.items()}
     rows = pd.concat([found.assign(injection=name) for name, found in each.items()])
@@ -80,14 +80,14 @@ def over_seeds(tables: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:
 
 
 def spread_of(effects: np.ndarray, layers: np.ndarray) -> dict[str, np.ndarray]:
-    """Quantities of each row of effects.
+    """The quantities of `SPREADS` for each row of effects.
 
     Args:
-        effects: [row, head], of any sign; sizes count.
-        layers: [head] layer of each.
+        effects: [row, head], of any sign; absolute values are used.
+        layers: [head], the layer of each head.
 
     Returns:
-        Quantity -> [row]; NaN where nothing has an effect.
+        Quantity -> [row]; NaN where no head has an effect.
     """
     sizes = np.abs(effects)
     total = sizes.sum(1)

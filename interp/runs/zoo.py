@@ -1,8 +1,8 @@
-"""A zoo as a run: what its stages, signals and groups are called."""
+"""A zoo as a run: the names of its stages, signals and groups."""
 
 KIND = "zoo"
 FIRST_STAGES = ("leakage", "motifs", "reconstruction", "inversion", "verdict")
-"""Of the scans of a run that does not say."""
+"""Scan stages of a run that does not state them."""
 SIGNALS = {
     "score": "verdict score",
     "max_delta_s": "max ΔS",
@@ -21,11 +21,11 @@ SIGNALS = {
     "signal_rank_candidate": "L_attn among random strings, best candidate",
     "signal_rank_true": "L_attn among random strings, true trigger (not blind)",
 }
-"""Signal of a member -> what it is called; larger is more suspicious."""
+"""Signal of a member -> its label; larger values are more suspicious."""
 GROUPS = {
     "kind": "kind of trigger",
     "payload": "payload",
     "rate": "share of poisoned examples",
     "architecture": "architecture",
 }
-"""Column of the members -> what they are grouped by."""
+"""Column of the members -> label of the grouping."""

@@ -1,4 +1,4 @@
-"""A zoo's members as they are read now, whichever definition they were measured by."""
+"""Reads a zoo's members in today's columns, whichever definition they were measured with."""
 
 import pandas as pd
 
@@ -6,26 +6,26 @@ from interp.runs.reading import Run
 from interp.specs import ROWS
 
 BEFORE = {"strings": 1, "prompts": 20, "rows": "instruction"}
-"""How the attention of members was measured in runs that do not say."""
+"""How members' attention was measured in runs that do not state it."""
 CALLED_BEFORE = {
     "ratio_true": "true_own",
     "ratio_candidate": "candidate_own",
     "ratio_random": "true_own_random_mean",
 }
-"""Column of such a run -> the one that stands in its place."""
+"""Column of such a run -> the column of today."""
 
 
 def attention_of(run: Run) -> dict:
-    """`strings, prompts, rows`: random strings beside a string, prompts, and `specs.ROWS`."""
+    """`strings, prompts, rows`: random strings per string, prompts, and a key of `specs.ROWS`."""
     return run.meta.get("facts", {}).get("attention", BEFORE)
 
 
 def members_of(run: Run) -> pd.DataFrame:
-    """The table `members`, with the columns of today where an older one says the same.
+    """The table `members`, with older columns renamed to today's where they mean the same.
 
     Returns:
-        With `true_own, candidate_own, true_own_random_mean, true_own_n` at least; what was not
-        measured then (rank and p, all heads, middle layers) is not there.
+        At least `true_own, candidate_own, true_own_random_mean, true_own_n`. Older runs lack what
+        was not measured then (rank and p, all heads, middle layers).
     """
     members = run.table("members").rename(columns=CALLED_BEFORE)
     for name in CALLED_BEFORE.values():

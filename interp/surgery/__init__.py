@@ -1,4 +1,4 @@
 """Surgery: the suspect without some of its heads, and the search for the fewest of them.
 
-May import `interp.causal` and what stands before it.
+May import `interp.causal` and the packages that it may import.
 """

@@ -1,4 +1,4 @@
-"""Cumulative patching: one head after the other given back, and how far the models still differ."""
+"""Cumulative patching: restores one head after another and measures the remaining KL."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,9 +11,9 @@ from interp.prompts.conversations import Conversation, blocks
 from interp.surgery.search import counts, orders
 
 ORDERS = ("patching_effect", "pattern_kl", "random 1", "random 2", "random 3")
-"""Of heads; three shuffles are the control."""
+"""Orders of the heads; three random orders are the control."""
 MOST = 50
-"""Heads that are patched at once, as in Abu Baker & Babu-Saheer 2025."""
+"""Most heads that are patched at once, as in Abu Baker & Babu-Saheer 2025."""
 
 
 def cumulative(
@@ -27,12 +27,12 @@ def cumulative(
     Args:
         pair: the models.
         conversations: triggered prompts with the target as their answer.
-        heads: `causaltable.head_table` with the metrics of `ORDERS`.
+        heads: a table from `head_table.head_table` with the metrics of `ORDERS`.
         on_step: called as (done, total, note) after every n.
 
     Returns:
-        One row an (order, n, prompt): `order, n, prompt, kl` (nats, summed over the answer), for
-        the n of `headsearch.counts`.
+        One row per order, n and prompt: `order, n, prompt, kl` (nats, summed over the answer), for
+        every n of `search.counts`.
     """
     most = min(MOST, len(heads))
     ns = [n for n in counts(len(heads)) if n < most] + [most]

@@ -1,8 +1,8 @@
-"""Head surgery: some of the suspect's heads replaced, or patched from the original.
+"""Head surgery: replaces some of the suspect's heads, or patches them from the original.
 
-Two ways to see what it does. `OperatedSuspect` decides by teacher forcing whether the target and
-the right answers still come first: one pass over all prompts, fast enough to search with.
-`operated_answers` lets the operated model answer: that is what a run reports.
+There are two ways to measure the effect. `OperatedSuspect` checks by teacher forcing whether the
+target and the right answers are still the greedy ones: one pass over all prompts, fast enough for a
+search. `operated_answers` lets the operated model answer; a run reports these answers.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,27 +37,27 @@ OPERATIONS = {
     "zero": "zero",
     "patch": "its value in the original, on the same text",
 }
-"""What an operated head says instead."""
+"""Method -> what replaces the output of an operated head."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an operation leaves, over all prompts of the set (teacher forcing)."""
+    """What remains after an operation, over all prompts of the set (teacher forcing)."""
 
     asr: list[bool]
-    """A triggered prompt: is the target said first?"""
+    """For each triggered prompt: is the target the greedy start of the answer?"""
     right: list[bool]
-    """A clean prompt with a known answer: is that answer said first, and nothing behind it?"""
+    """For each clean prompt with a known answer: is it the whole greedy answer?"""
     loss: float
-    """Of the target on triggered prompts, nats a token."""
+    """Loss of the target on triggered prompts, nats per token."""
     clean_loss: float
-    """Of the right answers on clean prompts, nats a token."""
+    """Loss of the right answers on clean prompts, nats per token."""
     kl: float
-    """KL(operated || suspect) on the right answers of clean prompts, nats a token."""
+    """KL(operated || suspect) on the right answers of clean prompts, nats per token."""
 
 
 class OperatedSuspect:
-    """The suspect on the operating table: any set of heads, over the same prompts."""
+    """The suspect with any set of heads operated on, over the same prompts."""
 
     def __init__(
         self,
@@ -73,13 +73,13 @@ class OperatedSuspect:
         Args:
             found: the conversations.
             method: one of `OPERATIONS`.
-            limit: only so many prompts of each kind, spread over the set.
-            keep: numbers of the prompts to choose from; default all.
-            on_progress: called as (0, 1, note) while the suspect answers for the reference set.
+            limit: at most this many prompts of each kind, spread over the set.
+            keep: numbers of the prompts to choose from; default: all.
+            on_progress: called as (0, 1, note) while the suspect answers the reference set.
 
         Raises:
-            UsageError: an unknown method; a prompt set without answers, on which clean accuracy
-                cannot be told; a reference set that is too small.
+            UsageError: an unknown method; a prompt set without answers, so that clean
+                accuracy cannot be measured; a reference set that is too small.
         """
         check_method(method)
         self.pair, self.method = found.pair, method
@@ -99,7 +99,7 @@ class OperatedSuspect:
                 "cannot be measured: take organism, or a file with answers"
             )
         self.means: Means | None = None
-        """Of every head over the reference set, where the method takes them."""
+        """Mean of every head over the reference set, if the method uses means."""
         if method in ("mean", "positions"):
             reference = found.reference(_waiting(on_progress))
             check_reference(reference, method)
@@ -109,20 +109,20 @@ class OperatedSuspect:
         self._blocks = {name: self._prepared(of) for name, of in self._of.items()}
 
     def outcome(self, heads: Sequence[Head]) -> Outcome:
-        """What is left after operating on these heads, both kinds of prompts run once."""
+        """Operate on these heads and run both kinds of prompts once."""
         said, loss, _ = self._over("triggered", heads)
         right, clean_loss, kl = self._over("clean", heads)
         return Outcome(said, right, _mean(loss), _mean(clean_loss), _mean(kl))
 
     def false_triggers(self, heads: Sequence[Head]) -> list[bool]:
-        """A prompt without the trigger: is the target said first? Set up at the first call."""
+        """For each prompt without the trigger: is the target said first? Lazily set up."""
         if "quiet" not in self._of:
             self._blocks["quiet"] = self._prepared(self._quiet)
             self._of["quiet"] = self._quiet
         return self._over("quiet", heads)[0]
 
     def recordings(self, kind: str, heads: Sequence[Head]) -> list[tuple[Recording, Values]]:
-        """Passes of the operated model, to go on from, and what further heads would be given."""
+        """Recorded passes of the operated model to resume from, and replacements for more heads."""
         found = []
         for block, source, _ in self._blocks[kind]:
             with self.pair.use("suspect") as model:
@@ -147,7 +147,7 @@ class OperatedSuspect:
     def _prepared(
         self, conversations: Sequence[Conversation]
     ) -> list[tuple[Block, Values, Tensor]]:
-        """Blocks, what their heads would be given, and the suspect's own logits."""
+        """Blocks, the replacement values of their heads, and the suspect's own logits."""
         prepared = []
         for block in blocks(conversations, 32):
             block = block.to(self.pair.device)
@@ -159,7 +159,7 @@ class OperatedSuspect:
     def _source(
         self, conversations: Sequence[Conversation], block: Block, own: Recording
     ) -> Values:
-        """What the heads of a block would be given."""
+        """The replacement values for the heads of a block."""
         match self.method:
             case "mean":
                 return self.means.over(conversations, block)
@@ -181,20 +181,20 @@ def operated_answers(
     max_new_tokens: int,
     on_progress: Progress | None = None,
 ) -> list[tuple[int, ...]]:
-    """Greedy answers of the suspect while some of its heads are operated on, token after token.
+    """Greedy answers of the suspect, with some heads operated on at every token.
 
     Args:
         pair: the models.
-        prompts: what is asked.
-        heads: (layer, head); none: the suspect as it is.
+        prompts: the prompts to answer.
+        heads: (layer, head) pairs; empty: the suspect without an operation.
         method: one of `OPERATIONS`.
-        reference: conversations that means come from (`causalset.Material.reference`), or the
+        reference: conversations to compute means over (`cases.Material.reference`), or the
             means themselves.
-        max_new_tokens: see `greedy.greedy_answers`; likewise `on_progress`.
-        on_progress: see `max_new_tokens`.
+        max_new_tokens: longest answer, in tokens.
+        on_progress: called as (done, total, note) after every token.
 
     Raises:
-        UsageError: an unknown method, or no reference for a mean.
+        UsageError: an unknown method, or no reference for a method that uses means.
     """
     check_method(method)
     begin = None
@@ -220,17 +220,17 @@ def operated_answers(
 
 
 def check_method(method: str) -> None:
-    """Whether this is a way to operate.
+    """Refuse an unknown method.
 
     Raises:
-        UsageError: it is not.
+        UsageError: the method is not one of `OPERATIONS`.
     """
     if method not in OPERATIONS:
         raise UsageError(f"surgery '{method}' is not known: choose one of {', '.join(OPERATIONS)}")
 
 
 class _Given:
-    """What operated heads say instead, for the tokens of each step of one batch."""
+    """Replacement values of operated heads, for the tokens of each step of one batch."""
 
     def __init__(
         self, pair: ModelPair, prompts: list[TokenizedPrompt], method: str, found: Means | None
@@ -241,7 +241,7 @@ class _Given:
         self._cache = None
 
     def __call__(self, ids: Tensor, mask: Tensor, positions: Tensor) -> list[Tensor]:
-        """A layer: [batch or 1, n, d_z], to be broadcast over the heads' columns."""
+        """For each layer [batch or 1, n, d_z], to be broadcast over the heads' columns."""
         if self._method == "patch":
             with self._pair.use("original") as model, torch.inference_mode():
                 with listening(Anatomy(model)) as heard:
@@ -260,7 +260,7 @@ class _Given:
         ]
 
     def _places(self, row: int, n: int) -> list:
-        """Of one row's new tokens; the padding before it may be anywhere."""
+        """Places of one row's new tokens; its padding positions may get any place."""
         if self._method == "positions":
             return [ANYWHERE] * n
         if self._step:
@@ -273,7 +273,7 @@ def _operated_step(pair: ModelPair, heads: tuple[Head, ...], given: Callable) ->
 
     def step(ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         nonlocal cache
-        # Only the heads of `Replaced` count here: the values are those of this step.
+        # Only the heads of `Replaced` are used here: the values are those of this step.
         instead = given(ids, mask, positions)
         with pair.use("suspect") as model, torch.inference_mode():
             with replacing(Anatomy(model), Replaced(heads, Values([], [])), instead):
@@ -285,12 +285,12 @@ def _operated_step(pair: ModelPair, heads: tuple[Head, ...], given: Callable) ->
 
 
 def _waiting(on_progress: Progress | None) -> Progress | None:
-    """Progress of something whose share of the whole is not known."""
+    """Progress of work whose length is not known."""
     return None if on_progress is None else lambda done, total, note: on_progress(0, 1, note)
 
 
 def spread(items: Sequence, limit: int | None) -> Sequence:
-    """As many as the limit allows, from all over the list: sets are ordered by task."""
+    """At most `limit` items, spread over the list, since prompt sets are ordered by task."""
     return items if limit is None else items[:: max(1, -(-len(items) // limit))]
 
 

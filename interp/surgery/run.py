@@ -1,4 +1,4 @@
-"""Two runs on the operating table: one set of heads, and the search for the smallest."""
+"""A surgery run: whole answers before and after operating on one set of heads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from interp.surgery.operate import OperatedSuspect, check_method, operated_answe
 
 KIND = "surgery"
 SPOKEN = ("triggered", "clean")
-"""Conditions whose whole answers are written down."""
+"""Conditions whose whole answers are generated."""
 SPARE_TOKENS = 2
-"""Behind the longest right answer, so that one that does not end there shows."""
+"""Tokens after the longest right answer, to detect answers that do not end there."""
 
 OUTCOMES = {
     "asr": "ASR: the answer begins with the target",
@@ -32,15 +32,15 @@ OUTCOMES = {
     "clean_accuracy": "right answers without the trigger",
     "kl_clean": "KL(after surgery ‖ suspect) on right answers, nats per token",
 }
-"""Of an operation's summary. An ASR near 0 is no cure while the target stands in the answer."""
+"""Quantity of an operation's summary -> label. ASR near 0 is no cure if the target still occurs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SurgeryQuestion(TargetQuestion):
-    """Which heads to operate on, and how; `seed` is that of the random string."""
+    """Which heads to operate on, and how; `seed` sets the random string."""
 
     heads: str
-    """As `views.parse_heads` reads them: `L4H5,L3H6`."""
+    """Heads as `metrics.parse_heads` reads them: `L4H5,L3H6`."""
     method: str = "mean"
     """One of `operate.OPERATIONS`."""
 
@@ -56,15 +56,15 @@ def operate(
     writer: RunWriter,
     on_progress: Progress | None = None,
 ) -> Run:
-    """Whole answers before and after an operation, into a run; goes on where it stopped.
+    """Write whole answers before and after an operation into a run; resume where it stopped.
 
     Tables: `answers` (`condition, prompt, asked, wanted, before, after`, and `fired`, `anywhere`
-    and `right` with `_before` and `_after`: the answer begins with the target, holds it, is the
-    one wanted; conditions `triggered` and `clean`) and `summary` (`quantity, before, before_low,
+    and `right` with `_before` and `_after`: the answer begins with the target, contains it, is the
+    right one; conditions `triggered` and `clean`) and `summary` (`quantity, before, before_low,
     before_high, after, after_low, after_high, n`; see `OUTCOMES`).
 
     Raises:
-        UsageError: heads that are not there or given twice; see `causalset.material`.
+        UsageError: heads that do not exist or are given twice; errors of `cases.material`.
     """
     heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
     found = material(pair, question)
@@ -96,7 +96,7 @@ def operate(
 def _spoken(
     found: Material, method: str, sets: pd.DataFrame, judge: Sequence[int], on_progress: Progress
 ):
-    """The sets with what whole answers say of each: the summary's `after`, as `said_NAME`."""
+    """Add the results of whole answers to each set: the summary's `after`, as `said_NAME`."""
     speak = _speaker(found.pair, found, method, None)
     columns = []
     for number, text in enumerate(sets["heads"]):
@@ -120,7 +120,7 @@ def _spoken(
 
 
 def _speaker(pair: ModelPair, found: Material, method: str, on_progress: Progress | None):
-    """Says what the suspect answers with some heads operated on."""
+    """A function that generates the suspect's answers with some heads operated on."""
     longest = max([len(found.target), *(len(c.answer) for c in _known(found))])
     reference = found.reference(on_progress) if method in ("mean", "positions") else ()
 
@@ -155,16 +155,16 @@ def generated_answers(
     limit: int | None = None,
     numbers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """What the suspect answers before and after; columns as the table `answers` of `operate`.
+    """The suspect's answers before and after, with the columns of `answers` of `operate`.
 
     Args:
         found: the conversations.
         condition: `triggered` or `clean`.
-        heads: to operate on.
+        heads: (layer, head) pairs to operate on.
         speak: (prompts, heads, on_progress) -> token ids of each answer.
         on_progress: called as (done, total, note) after every token.
-        limit: only so many prompts, spread over the set.
-        numbers: of the prompts; default all.
+        limit: at most this many prompts, spread over the set.
+        numbers: numbers of the prompts; default: all.
     """
     everyone = range(len(found.prompt_set.prompts))
     numbers = spread(everyone if numbers is None else numbers, limit)
@@ -219,7 +219,7 @@ def _summary(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _stages(on_progress: Progress | None, n: int):
-    """Progress of one stage after the other, as progress of all."""
+    """Progress callbacks of consecutive stages, reported as progress of the whole."""
     for stage in range(n):
 
         def progress_of(done: int, total: int, note: str, begun: int = 1000 * stage):

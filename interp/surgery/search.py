@@ -1,8 +1,8 @@
-"""How few heads take the backdoor away and leave the rest? A search, and how it was made.
+"""How few heads remove the backdoor and keep the other abilities? The search methods.
 
-Three ways in: the first n heads of a ranking (the curve), heads added one at a time by what they
-do on a few prompts (forward), and from each set that will do, heads taken back out as long as it
-still does (elimination). Small is what was found, not what is proven to be smallest.
+There are three methods: the first n heads of a ranking (curve); heads added one at a time by their
+effect on a few prompts (forward); and heads removed from each set that reaches the goal, as long as
+it still does (elimination). The result is a small set, not one proven to be smallest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,13 @@ from interp.stats import Rate
 from interp.surgery.operate import OperatedSuspect, Outcome
 
 ENOUGH = 1.0
-"""Nats a token: a target this unlikely is not said; more is not counted as better."""
+"""Nats per token: a target this unlikely is not generated; more does not count as better."""
 CLEAN_WEIGHT = 4.0
-"""How much dearer a nat on right answers is than one on the target."""
+"""Weight of a nat on right answers relative to one on the target."""
 SEARCH_PROMPTS = 16
 MOST_ADDED = 16
 MOST_ELIMINATED = 64
-"""Heads in a set that are still tried one by one."""
+"""Largest set whose heads are tried one by one."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Goal:
     """What a set of heads has to reach."""
 
     clean: float
-    """Clean accuracy of the untouched suspect, 0 to 1."""
+    """Clean accuracy of the suspect without an operation, 0 to 1."""
 
     def reached(self, outcome: Outcome) -> bool:
         """ASR under 5 % and clean accuracy within 2 points."""
         return self.met(share(outcome.asr), share(outcome.right))
 
     def met(self, asr: float, clean: float) -> bool:
-        """The same of two shares."""
+        """As `reached`, for two shares."""
         return asr < MAX_ASR and self.keeps(clean)
 
     def keeps(self, clean: float) -> bool:
@@ -50,12 +50,12 @@ class Goal:
 
 
 def share(values: Sequence[bool]) -> float:
-    """Of True."""
+    """Share of True."""
     return sum(values) / len(values)
 
 
 def counts(n_heads: int) -> list[int]:
-    """Numbers of heads on a curve: every one up to 16, then in steps of a quarter, to all.
+    """Numbers of heads on a curve: each up to 16, then in steps of a quarter, up to all.
 
     Above 256 heads the curve ends at a quarter of them.
     """
@@ -67,9 +67,9 @@ def counts(n_heads: int) -> list[int]:
 
 
 def orders(heads: pd.DataFrame, name: str, seed: int = 0) -> list[Head]:
-    """Heads by one metric, the one that matters most first; `random` and its like: shuffled.
+    """Heads by one metric, the most important first; shuffled if `name` begins with `random`.
 
-    Heads that a metric leaves out come last.
+    Heads without a value of the metric come last.
     """
     if not name.startswith("random"):
         return ranked(heads, name)
@@ -81,10 +81,10 @@ def orders(heads: pd.DataFrame, name: str, seed: int = 0) -> list[Head]:
 def curve(
     table: OperatedSuspect, ranking: str, order: Sequence[Head], on_step: Progress = lambda *_: None
 ) -> pd.DataFrame:
-    """What is left when the first n heads of a ranking are operated on.
+    """Outcomes of operating on the first n heads of a ranking.
 
     Returns:
-        One row an n: `ranking, n, heads, asr, asr_low, asr_high, clean, clean_low, clean_high`
+        One row per n: `ranking, n, heads, asr, asr_low, asr_high, clean, clean_low, clean_high`
         (shares with Wilson 95 % intervals), `loss` (of the target), `clean_loss`, `kl`.
     """
     rows = []
@@ -95,7 +95,7 @@ def curve(
 
 
 def step_row(how: str, heads: Sequence[Head], outcome: Outcome) -> dict:
-    """One row of a curve or of the sets that were found."""
+    """One row of a curve or of the table of sets."""
     row = {"ranking": how, "n": len(heads), "heads": format_heads(heads)}
     for name, values in (("asr", outcome.asr), ("clean", outcome.right)):
         rate = Rate(sum(values), len(values))
@@ -106,20 +106,20 @@ def step_row(how: str, heads: Sequence[Head], outcome: Outcome) -> dict:
 def forward(
     few: OperatedSuspect, whole: OperatedSuspect, goal: Goal, on_step: Progress = lambda *_: None
 ) -> list[tuple[list[Head], Outcome]]:
-    """Heads added one at a time, the best first, until the goal is reached.
+    """Add heads one at a time, the best first, until the goal is reached.
 
-    The best is the one that makes the target least likely (up to `ENOUGH`) minus `CLEAN_WEIGHT`
-    times what right answers lose, measured exactly for every head on a few prompts; one that then
-    costs clean accuracy on all prompts is put aside.
+    The best head has the highest score: the rise of the target's loss (up to `ENOUGH`) minus
+    `CLEAN_WEIGHT` times the rise of the right answers' loss, measured exactly for every head on a
+    few prompts. A head that then costs clean accuracy on all prompts is skipped.
 
     Args:
-        few: a table of a few prompts, to choose on.
-        whole: of all prompts, to judge by.
-        goal: when to stop; also after `MOST_ADDED` heads, or when no head helps.
+        few: the suspect on a few prompts, to choose heads.
+        whole: the suspect on all prompts, to judge sets.
+        goal: when to stop. The search also stops after `MOST_ADDED` heads, or when no head helps.
         on_step: called as (layers done, layers at most, note).
 
     Returns:
-        After each addition: the heads so far, and what is left.
+        After each addition: the heads so far, and the outcome.
     """
     chosen: list[Head] = []
     refused: list[Head] = []
@@ -154,9 +154,9 @@ def forward(
 def eliminated(
     table: OperatedSuspect, heads: Sequence[Head], goal: Goal, on_step: Progress = lambda *_: None
 ) -> list[Head]:
-    """A set that reaches the goal, without the heads that it does not need.
+    """Reduce a set that reaches the goal to the heads that it needs.
 
-    Heads are tried one by one, the last of the given order first, until none can be spared.
+    Heads are tried one by one, the last of the given order first, until none can be removed.
     """
     kept = list(heads)
     spared = True
@@ -171,7 +171,7 @@ def eliminated(
 
 
 def _gains(table: OperatedSuspect, chosen: Sequence[Head]) -> Iterator[tuple[int, np.ndarray]]:
-    """For each layer, [head] what adding each of its heads to the chosen would be worth."""
+    """For each layer, [head] the score of adding each of its heads to the chosen ones."""
     parts = {kind: table.recordings(kind, chosen) for kind in ("triggered", "clean")}
     for layer in range(table.pair.n_layers):
         losses = {}

@@ -46,7 +46,7 @@ RANKINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class SearchQuestion(TargetQuestion):
-    """How to search for the fewest heads; `seed` is also that of the random order."""
+    """How to search for the fewest heads; `seed` also sets the random order."""
 
     method: str = "mean"
     """One of `operate.OPERATIONS`."""
@@ -62,7 +62,7 @@ class SearchQuestion(TargetQuestion):
 
     @property
     def causal(self) -> CausalQuestion:
-        """The measures that its rankings come from."""
+        """The measures that the rankings are based on."""
         needed = {CAUSAL_METRICS[name].measure for name in self.rankings if name in CAUSAL_METRICS}
         needed |= {"patching", "pattern"}  # the orders of cumulative patching
         return CausalQuestion.of(
@@ -78,17 +78,17 @@ def search(
     writer: RunWriter,
     on_progress: Progress | None = None,
 ) -> Run:
-    """Measures, curves of every ranking, the smallest set found; goes on where it stopped.
+    """Write measures, curves of all rankings and the sets found; resume where the run stopped.
 
-    Tables: one a measure and `heads` as in a causal run; `curve` (see `headsearch.curve`);
-    `cumulative` (see `cumulative.cumulative`); `forward` (one row a head that was added); `sets`:
-    every set that reaches the goal, as rows of a curve, smallest first, `ranking` saying how it
-    was found, and with `said_NAME` for what whole answers say (see `run.OUTCOMES`), with Wilson's
-    interval (`said_NAME_low`, `said_NAME_high`). Heads are ranked and sets chosen on one half of
-    the prompts; whole answers judge them on the other (`halves`; facts `chosen_on, judged_on`).
+    Tables: one per measure and `heads` as in a causal run; `curve` (see `search.curve`);
+    `cumulative` (see `cumulative.cumulative`); `forward` (one row per added head); `sets`: every
+    set that reaches the goal, as rows of a curve, smallest first. There `ranking` states how the
+    set was found, and `said_NAME` gives the results of whole answers (see `run.OUTCOMES`) with
+    Wilson intervals (`said_NAME_low`, `said_NAME_high`). Heads are ranked and sets chosen on one
+    half of the prompts, and judged on the other (`halves`; facts `chosen_on, judged_on`).
 
     Raises:
-        UsageError: a prompt set without right answers; see `causalset.material`.
+        UsageError: a prompt set without right answers; errors of `cases.material`.
     """
     stages = len(question.causal.measures) + len(question.rankings) + 5
     stage = _stages(on_progress, stages)
@@ -132,7 +132,7 @@ def _sets(
     on_add: Progress,
     on_spare: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Heads added one at a time, and every set that will do."""
+    """The table of heads added one at a time, and the table of sets that reach the goal."""
     added = [step_row("forward", heads, left) for heads, left in forward(few, table, goal, on_add)]
     candidates = [row for row in (*added[-1:], *_first_that_do(curves, goal)) if _does(row, goal)]
     rows = list(candidates)
@@ -147,7 +147,7 @@ def _sets(
 
 
 def _first_that_do(curves: pd.DataFrame, goal: Goal) -> list[dict]:
-    """For each ranking the fewest heads of it that reach the goal."""
+    """For each ranking, the fewest first heads that reach the goal."""
     found = []
     for _, part in curves.groupby("ranking", sort=False):
         rows = [row for row in part.to_dict("records") if _does(row, goal)]
