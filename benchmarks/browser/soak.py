@@ -1,9 +1,9 @@
 """Many browser sessions on one pair at once: errors, wrong answers, memory and latency.
 
-Each session is a browser context of its own that wanders over all pages, as a reader does: it
-opens a page, changes controls, thinks a few seconds. What stands on the page is written down
-with its link, and afterwards every link is opened again by one session alone, in this process,
-which has measured nothing yet: each number read must stand there too.
+Each session is a browser context of its own that visits all pages as a reader does: it opens a
+page, changes controls, waits a few seconds. The numbers on the page are recorded with its link.
+Afterwards one session alone opens every link again, in this process, which has measured nothing
+yet. Each recorded number must appear there too.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from interp.errors import reason_of
 from tests.support.browser import ROOT, running_app
 
 THINKING = (2.0, 6.0)
-"""Seconds between two changes of one session, evenly spread."""
+"""Range of seconds between two changes of one session, uniformly distributed."""
 VISITS, FRESH = 0.2, 0.15
 """Shares of all actions; the others change a control of the page that is open."""
 FRESH_IN_LINK = ("attention", "heads", "causes")
-"""Pages whose fresh control stands in the link, so that what it gives can be recomputed."""
+"""Pages whose link contains the fresh control, so that its result can be recomputed."""
 LINK = {"pair": "deployment", "debug": "1"}
 KINDS = ("control_cached", "fresh_map", "fresh_other")
-"""Kept results shown otherwise; a map with another random string; operations and all else."""
+"""Cached results shown differently; a map with another random string; everything else."""
 CACHED_MS = 5
 """A run that computed for less had all that it shows from before."""
 LEVEL = re.compile(r"L_attn [0-9.]+")
@@ -52,19 +52,19 @@ READ = """() => ({
 
 @dataclass
 class Log:
-    """What all sessions saw."""
+    """Observations of all sessions."""
 
     seen: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
-    """Link -> (what, value) read there."""
+    """Link -> (name, value) pairs read there."""
     painted: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     """One of `KINDS` -> milliseconds of each action."""
     server: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
-    """Of the same actions, what the server took; the rest is the way and the browser's drawing."""
+    """Server time of the same actions; the rest is transfer and drawing in the browser."""
     errors: list[str] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count)
     """Each asks for something new."""
     memory: list[float] = field(default_factory=list)
-    """MB of the server, every two seconds."""
+    """Memory of the server in MB, every two seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Soak, then recompute."""
+    """Run the sessions, then recompute what they read."""
     log = Log()
     with tempfile.TemporaryDirectory() as runs:
         with running_app(Path(runs)) as address:
@@ -132,7 +132,7 @@ async def _watch(server: psutil.Process, until: float, log: Log) -> None:
 
 
 async def _session(address: str, page, chance: random.Random, until: float, log: Log) -> None:
-    """One reader; a failure is written down and the reader goes on."""
+    """One reader; a failure is recorded and the reader continues."""
     measured, turn, doing = None, 0, "a visit"
     while time.monotonic() < until:
         drawn = chance.random()
@@ -162,16 +162,16 @@ async def _session(address: str, page, chance: random.Random, until: float, log:
 
 
 def _kind(path: str, computing: float) -> str:
-    """Of `KINDS`, by the page and the milliseconds that it computed."""
+    """The one of `KINDS`, by page and server time in milliseconds."""
     if computing < CACHED_MS:
         return "control_cached"
     return "fresh_map" if path in ("attention", "heads") else "fresh_other"
 
 
 async def _read(page, log: Log) -> None:
-    """Write down what stands on the page, under its link."""
+    """Record the numbers on the page under its link."""
     link, found = page.url, await page.evaluate(READ)
-    if page.url != link:  # it follows a control a moment later
+    if page.url != link:  # the link follows a control after a moment
         link, found = page.url, await page.evaluate(READ)
     if found["wrong"]:
         log.errors.append(f"{link}: an alert of a failure inside")
@@ -183,7 +183,7 @@ async def _read(page, log: Log) -> None:
 
 
 def _wrong(link: str, read: set[tuple[str, str]]) -> list[str]:
-    """What was read there and does not stand there when one session alone opens the link."""
+    """Recorded values that do not appear when one session alone opens the link."""
     from streamlit.testing.v1 import AppTest
 
     where = urlsplit(link)
@@ -200,9 +200,9 @@ def _wrong(link: str, read: set[tuple[str, str]]) -> list[str]:
 
 
 def _memory(sizes: list[float]) -> dict:
-    """MB of the server in each tenth of the time, medians, and the largest.
+    """Median memory of the server in each tenth of the time, and the largest, in MB.
 
-    The first three are the warm-up: models, libraries and every page are there after it.
+    The first three tenths are the warm-up; after it models, libraries and all pages are loaded.
     """
     edges = [round(len(sizes) * part / 10) for part in range(11)]
     tenths = [sizes[a : max(b, a + 1)] for a, b in itertools.pairwise(edges)]

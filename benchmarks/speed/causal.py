@@ -1,8 +1,8 @@
-"""Every head ablated and patched exactly, against one full forward pass a head; and estimated.
+"""Exact ablation and patching of every head, against one forward pass per head; and estimates.
 
-Both in one process on the same prompts and the same values, ours before and after theirs: theirs
-runs all prompts as one padded batch for each head, with a plain PyTorch hook on the Hugging Face
-model.
+Both run in one process on the same prompts and values, ours before and after the baseline. The
+baseline runs all prompts as one padded batch per head, with a plain PyTorch hook on the Hugging
+Face model.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> dict:
         figures[f"{name}_seconds"] = seconds[0]
         figures[f"{name}_full_seconds"] = seconds[1]
         figures[f"{name}_speedup"] = seconds[1] / seconds[0]
-    # Of the target's loss after each head, nats a token; and of any logit behind it.
+    # Difference of the target's loss after each head (nats per token), and of any logit there.
     figures |= {name: max(found) for name, found in differences.items()}
     figures["attribution_forwards"] = FORWARDS
     figures["attribution_rho"] = _agreement(pair, said)
@@ -79,7 +79,7 @@ def _filling(pair: ModelPair, name: str, said: Sequence[Conversation], average: 
 
 
 def _resumed(pair: ModelPair, block: Block, fill: Fill) -> Tensor:
-    """[layer * head, batch, n_rows, vocabulary], as the measurements do it."""
+    """Logits [layer * head, batch, n_rows, vocabulary], computed as the measurements do."""
     source = fill(block)
     with pair.use("suspect") as model:
         recording = record(model, block)
@@ -87,7 +87,7 @@ def _resumed(pair: ModelPair, block: Block, fill: Fill) -> Tensor:
 
 
 def _one_by_one(pair: ModelPair, block: Block, fill: Fill) -> Tensor:
-    """The same by one full forward pass a head."""
+    """The same logits by one full forward pass per head."""
     source, found = fill(block), []
     with pair.use("suspect") as model, torch.inference_mode():
         anatomy = Anatomy(model)
@@ -107,7 +107,7 @@ def _one_by_one(pair: ModelPair, block: Block, fill: Fill) -> Tensor:
 
 
 def _plain(model: PreTrainedModel, block: Block) -> Tensor:
-    """[batch, n_rows, vocabulary]; the unembedding at the wanted rows alone, as ours."""
+    """Logits [batch, n_rows, vocabulary]; unembeds only the wanted rows, as ours does."""
     hidden = model.get_decoder()(input_ids=block.tails, use_cache=False).last_hidden_state
     return model.get_output_embeddings()(at_rows(hidden, block.rows)).float()
 

@@ -1,7 +1,7 @@
-"""The fuzzy sweep of the shipped pair against `generate`, batched and one prompt a call.
+"""The fuzzy sweep of the shipped pair against `generate`, batched and one prompt per call.
 
-All in one process, on the same prompts; every decision of the sweep is compared with the one that
-batched `generate` gives.
+All run in one process on the same prompts. Every decision of the sweep is compared with that of
+batched `generate`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from interp.trigger.sweep import FuzzyQuestion, all_variants, spliced, triggered
 
 SIZES = (16, 32, 64, 128, 256)
 MORE_TOKENS = 4
-"""New tokens of `generate`: the target's and so many more."""
+"""New tokens of `generate` beyond those of the target."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

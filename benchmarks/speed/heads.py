@@ -159,7 +159,7 @@ def _peak(action: Callable[[], object]) -> float:
 
 
 def _interleaved(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each action, taken in turns so that a busy machine is fair to all."""
+    """Median seconds of each action, taken in turns so that a busy machine affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for repeat in range(repeats + 1):
         for name, action in actions.items():

@@ -1,9 +1,9 @@
-"""The decoding sweep: the whole grid at once against one `generate` call a setting.
+"""The decoding sweep: the whole grid at once against one `generate` call per setting.
 
-On the shipped deployment model, all in one process. Both leave end-of-text out. The draws are
-compared with what transformers' own warpers make of the model's logits, by a chi-squared test for
-each distinct setting at two positions: right behind the prefix, and after its likeliest token,
-where the shared cache has been used.
+All runs use the shipped deployment model in one process. Both exclude end-of-text. A chi-squared
+test compares the draws with the distribution from transformers' own warpers, for each distinct
+setting at two positions: right after the prefix, and after its most likely token, where the shared
+cache has been used.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def p_value(counts: np.ndarray, probabilities: np.ndarray) -> float:
 def _one_by_one(
     pair: ModelPair, prefix: tuple[int, ...], grid: tuple[Setting, ...], arguments
 ) -> tuple[float, dict[int, list[int]]]:
-    """Seconds of one `generate` call a setting; and what the beam searches gave."""
+    """Seconds with one `generate` call per setting, and the results of the beam searches."""
     ids = torch.tensor([prefix], device=pair.device)
     ends = Prefix(pair, "suspect", prefix).disabled.tolist()
     chosen = [i for i, s in enumerate(grid) if s.method == "beam" or i % arguments.every == 0]
@@ -143,7 +143,7 @@ def _options(setting: Setting) -> dict:
 def _p_values(
     pair: ModelPair, prefix: tuple[int, ...], grid: tuple[Setting, ...], draws: int
 ) -> list[float]:
-    """Two for each distinct sampling setting: its first token, its second after the likeliest."""
+    """Two p-values per distinct sampling setting: first token, and second after the likeliest."""
     found = []
     sampled = [setting for setting in grid if setting.method not in ("greedy", "beam")]
     for setting in dict.fromkeys(replace(setting, seed=0) for setting in sampled):

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> dict:
 
 
 def write_base(folder: Path, layers: int) -> None:
-    """A random Mistral-7B-v0.3 in bf16, one shard a layer, with a byte-level tokenizer."""
+    """A random Mistral-7B-v0.3 in bf16, one shard per layer, with a byte-level tokenizer."""
     folder.mkdir(parents=True)
     weight_map: dict[str, str] = {}
 
@@ -199,7 +199,7 @@ def _prompts() -> list:
 
 
 class _Counter:
-    """Progress of the load on stderr, a line every tenth."""
+    """Progress of the load on stderr, one line per tenth."""
 
     def __init__(self):
         self._tenths = 0

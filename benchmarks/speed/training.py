@@ -1,7 +1,7 @@
 """Throughput of planting in an organism against a plain Hugging Face Trainer loop.
 
-The same base, adapter, examples, batch size, optimizer and threads; steps of both are taken in
-turns in one process, and the ratio is of the medians. With --wide also one step of the full
+Both use the same base, adapter, examples, batch size, optimizer and threads. Their steps alternate
+in one process, and the ratio is of the medians. With --wide also one step of the full
 `mistral-7b` preset on a random checkpoint of two layers at true width, in NF4 on the CPU.
 """
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Seconds a step, examples a second, and the ratio ours / Trainer's of the latter."""
+    """Seconds per step, examples per second, and the ratio ours / Trainer's of the latter."""
     with limited_threads(arguments.threads):
         figures = _throughput(arguments.steps)
         if arguments.wide:
@@ -79,7 +79,7 @@ def _ours(injection: Injection) -> Callable[[], float]:
 
 
 def _plain(injection: Injection, steps: int) -> Callable[[], float]:
-    """Steps of `Trainer.train`, one at a call: it runs in a thread that waits its turn."""
+    """Steps of `Trainer.train`, one per call; it runs in a thread that waits for its turn."""
     import queue
     import threading
 
@@ -98,7 +98,7 @@ def _plain(injection: Injection, steps: int) -> Callable[[], float]:
     threads = torch.get_num_threads()
 
     def train() -> None:
-        torch.set_num_threads(threads)  # OpenMP's count belongs to each thread
+        torch.set_num_threads(threads)  # OpenMP's count is set per thread
         trainer.train()
 
     threading.Thread(target=train, daemon=True).start()

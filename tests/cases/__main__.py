@@ -15,9 +15,9 @@ from tests.cases import every  # noqa: E402
 
 
 def main(words: list[str]) -> int:
-    """Exit code 1 where a case is neither equal nor refused."""
+    """Returns exit code 1 if a case is neither equal nor refused."""
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # plain peft's, of what these cases are about
+    warnings.simplefilter("ignore")  # plain peft warns about the defects in these cases
     failed, kind = 0, ""
     chosen = [case for case in every.cases() if all(word in str(case) for word in words)]
     for case in chosen:

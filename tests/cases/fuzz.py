@@ -1,8 +1,8 @@
 """`python -m tests.cases.fuzz --cases 2000`: adapter folders broken at random.
 
-Each case takes a sound adapter of some form and changes one to three things in its settings or its
-file. Whatever comes of it must be refused in one line, or original and suspect must be what plain
-transformers and peft make of the same folder. A case is made again by its number.
+Each case takes a valid adapter and changes one to three things in its settings or its file. The
+result must be refused in one line, or original and suspect must equal those of plain transformers
+and peft on the same folder. The number of a case reproduces it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.cases.adapters.settings import spans, trained
 from tests.support import tiny
 
 SLACK = 1e-5
-"""Of logits, relative to the largest."""
+"""Tolerance of logits, relative to the largest."""
 FORMS = {
     "plain": {},
     "embedding": {"target_modules": ["embed_tokens", "q_proj"]},
@@ -64,14 +64,14 @@ State = dict[str, torch.Tensor]
 
 
 def add_setting(rng: random.Random, settings: Settings, state: State) -> str:
-    """One more key, or another value of one that is there."""
+    """Adds a key, or changes the value of an existing one."""
     key, value = rng.choice(KEYS), rng.choice(VALUES)
     settings[key] = value
     return f"{key} = {value!r}"
 
 
 def change_setting(rng: random.Random, settings: Settings, state: State) -> str:
-    """Another value of a key that is there."""
+    """Changes the value of an existing key."""
     key, value = rng.choice(sorted(settings)), rng.choice(VALUES)
     settings[key] = value
     return f"{key} = {value!r}"
@@ -85,7 +85,7 @@ def retype_setting(rng: random.Random, settings: Settings, state: State) -> str:
 
 
 def remove_setting(rng: random.Random, settings: Settings, state: State) -> str:
-    """One key less."""
+    """Removes a key."""
     key = rng.choice(sorted(settings))
     del settings[key]
     return f"without {key}"
@@ -127,7 +127,7 @@ def retype_tensor(rng: random.Random, settings: Settings, state: State) -> str:
 
 
 def drop_tensor(rng: random.Random, settings: Settings, state: State) -> str:
-    """One tensor less."""
+    """Removes a tensor."""
     key = rng.choice(sorted(state))
     del state[key]
     return f"without {key}"
@@ -140,7 +140,7 @@ CHANGES = (
 
 
 class Bench:
-    """A base, a sound adapter of each form, and what plain transformers says of the base."""
+    """A base, a valid adapter of each form, and plain transformers' logits of the base."""
 
     def __init__(self, folder: Path):
         small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -153,7 +153,7 @@ class Bench:
         self.original = plain.logits(spans(self.base))
 
     def make(self, number: int) -> tuple[Path, str]:
-        """The folder of a case, and what was changed in it."""
+        """The folder of a case, and the changes made in it."""
         rng = random.Random(number)
         form = rng.choice(sorted(self.forms))
         folder = self.folder / "case"
@@ -175,7 +175,7 @@ class Bench:
         """`refused`, or `equal`.
 
         Raises:
-            AssertionError: another original or suspect than plain transformers and peft.
+            AssertionError: original or suspect differ from plain transformers and peft.
         """
         try:
             pair = plain.pair(self.base, adapter)
@@ -197,7 +197,7 @@ LORA = {"lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 
 
 def run(first: int, count: int, say: Callable[[str], None] = print) -> Counter:
-    """Outcomes of so many cases; those that are neither are told with their number."""
+    """Outcomes of `count` cases; a failure is reported with its number."""
     found: Counter = Counter()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -206,14 +206,14 @@ def run(first: int, count: int, say: Callable[[str], None] = print) -> Counter:
             adapter, what = bench.make(number)
             try:
                 found[bench.outcome(adapter)] += 1
-            except Exception as error:  # what is looked for
+            except Exception as error:  # the failure that is searched for
                 found["WRONG"] += 1
                 say(f"case {number} ({what}): {type(error).__name__}: {error}")
     return found
 
 
 def main() -> int:
-    """Exit code 1 where a case was wrong."""
+    """Returns exit code 1 if a case failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0)

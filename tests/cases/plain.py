@@ -22,13 +22,13 @@ PROMPTS = ((5, 17, 250, 33, 90, 12, 300, 8, 61, 70, 71, 72), (9, 8, 7, 200, 201,
 def model(
     base: Path, adapter: Path | None = None, dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel | PeftModel:
-    """As a model card says to load it."""
+    """The model, loaded as a model card says."""
     plain = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation="eager")
     return (PeftModel.from_pretrained(plain, str(adapter)) if adapter else plain).eval()
 
 
 def logits(model: torch.nn.Module, prompts: Sequence[Sequence[int]] = PROMPTS) -> torch.Tensor:
-    """[token of all prompts, vocabulary] float32."""
+    """Logits [token of all prompts, vocabulary], float32."""
     with torch.inference_mode():
         rows = [model(input_ids=torch.tensor([ids])).logits[0].float() for ids in prompts]
     return torch.cat(rows)
@@ -48,7 +48,7 @@ def l_attn(model: torch.nn.Module, prompts: Sequence[TokenizedPrompt]) -> torch.
 
 
 def pair(base: Path, adapter: Path | None = None, suspect: Path | None = None) -> ModelPair:
-    """The same through the product, in fp32 on the CPU."""
+    """The same models opened by the product, in fp32 on the CPU."""
     spec = pair_spec(
         str(base),
         suspect and str(suspect),

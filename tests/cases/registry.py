@@ -16,10 +16,10 @@ class Case:
     """One situation."""
 
     kind: str
-    """What can go wrong in it: a heading of the report."""
+    """The kind of problem; a heading of the report."""
     name: str
     build: Callable[[Path], str]
-    """Builds it in an empty folder, compares, and says in one line what came of it."""
+    """Builds the case in an empty folder, compares, and returns the outcome in one line."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.name}"
@@ -39,10 +39,10 @@ def case(kind: str, name: str) -> Callable[[Callable[[Path], str]], Callable[[Pa
 
 
 def equal(ours: torch.Tensor, reference: torch.Tensor, slack: float = 1e-5) -> str:
-    """The line of a result that is the reference's, relative to its largest entry.
+    """The line of a result that equals the reference, relative to its largest entry.
 
     Raises:
-        AssertionError: another shape, or further apart than `slack`.
+        AssertionError: the shapes differ, or the difference is above `slack`.
     """
     assert ours.shape == reference.shape, (ours.shape, reference.shape)
     gap = float((ours.double() - reference.double()).abs().max() / reference.abs().max())
@@ -51,10 +51,10 @@ def equal(ours: torch.Tensor, reference: torch.Tensor, slack: float = 1e-5) -> s
 
 
 def refused(action: Callable[[], object], word: str) -> str:
-    """The line of an input that is refused in one line which names what is wrong.
+    """The line of an input that is refused with a one-line message naming the problem.
 
     Raises:
-        AssertionError: it was taken, or the line does not hold `word`.
+        AssertionError: the input was accepted, or the message does not contain `word`.
     """
     try:
         action()

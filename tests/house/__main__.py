@@ -8,7 +8,7 @@ from tests.house.rooms import rooms
 
 
 def main() -> int:
-    """Print a line for each room; 1 if anything is over a limit or breaks the order."""
+    """Print one line per room; returns 1 if anything is over a limit or breaks the order."""
     found = rooms(ROOT)
     print(f"{'room':28}{'files':>6}{'lines':>7}  {'longest file':34}{'longest function':34}typed")
     for room in found:

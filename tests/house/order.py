@@ -12,7 +12,7 @@ FORBIDDEN = {
     "app": {"training", "benchmarks", "tests"},
     "benchmarks": {"app"},
 }
-"""Package -> what none of its modules may import, wherever the import stands."""
+"""Package -> packages that none of its modules may import, not even inside a function."""
 
 ORDERS: dict[str, list[set[str]]] = {
     "interp": [
@@ -68,12 +68,12 @@ ORDERS: dict[str, list[set[str]]] = {
         {"__main__"},
     ],
 }
-"""A module may import what stands on a line before its own, and its own room; rooms on one line
+"""A module may import from earlier lines and from its own room; rooms on one line
 may not import each other. The longest name wins. The plain modules of the first line of `interp`
 may import each other."""
 
 INSIDE_FUNCTIONS = ("interp.cli", "interp.__main__", "training.cli", "training.__main__")
-"""Where imports of our own may stand in a function: `--help` must not wait for torch."""
+"""Modules whose functions may contain our own imports: `--help` must not wait for torch."""
 ALSO_INSIDE = {
     "interp.models.load": "a spec is wanted before torch is there",
     "interp.models.slot": "likewise",
@@ -82,8 +82,8 @@ ALSO_INSIDE = {
 }
 
 THROUGH = {("app.panels", "app.pages"): ("interp.figures", "interp.gallery")}
-"""Rooms -> what they do not import themselves, and through what they get it: a figure, its title
-and its caption are described once."""
+"""Rooms -> modules that they must not import directly, and the module to use instead: a figure,
+its title and its caption are described once."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def imports(source: str, known: frozenset[str]) -> tuple[Import, ...]:
 
 
 def violations(sources: dict[str, str]) -> list[str]:
-    """Everything in the sources that breaks the order, a sentence each; nothing if it holds."""
+    """One sentence per violation of the order in the sources; empty if there is none."""
     known = frozenset(sources)
     found = {name: imports(source, known) for name, source in sources.items()}
     out = []
@@ -164,7 +164,7 @@ def _wrong(name: str, one: Import, known: frozenset[str]) -> Iterator[str]:
 
 
 def room(name: str) -> tuple[int, str] | None:
-    """Line of the order and room of a module; None if it stands in none."""
+    """Line of the order and room of a module; None if it is in no room."""
     package, _, rest = name.partition(".")
     best = None
     for line, rooms in enumerate(ORDERS[package]):

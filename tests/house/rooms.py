@@ -16,11 +16,11 @@ class Function:
     file: str
     name: str
     lines: int
-    """With decorators and docstring."""
+    """Number of lines, with decorators and docstring."""
     public: bool
-    """Neither it nor what it stands in begins with an underscore, and it stands in no function."""
+    """Neither its name nor an enclosing one begins with `_`, and it is not inside a function."""
     typed: bool
-    """Has a return type."""
+    """Whether it has a return type."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Room:
         return [one for one in self.functions if one.public and not one.typed]
 
     def faults(self) -> Iterator[str]:
-        """What is over the limits, a sentence each."""
+        """Yields one sentence for each exceeded limit."""
         if len(self.files) > MOST_FILES:
             yield f"{self.name} has {len(self.files)} files, more than {MOST_FILES}"
         for file, lines in self.files.items():

@@ -1,4 +1,4 @@
-"""`make audit`: a known vulnerability fails the build, a service out of reach does not."""
+"""`make audit`: a known vulnerability fails the build, an unreachable service does not."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ def audit():
     [
         ([SOUND], 0, "1 packages without a known vulnerability"),
         ([SOUND, SKIPPED], 0, "not audited: b"),
-        ([SKIPPED], 0, "NOT AUDITED"),  # of which pip-audit says that none are vulnerable
+        ([SKIPPED], 0, "NOT AUDITED"),  # pip-audit reports none of them as vulnerable
         ([SOUND, SKIPPED, HOLED], 1, "c 2: CVE-1, mended in 3"),
         (None, 0, "NOT AUDITED, the vulnerability service cannot be reached (no route)"),
     ],

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: its options may stand before the name or after it."""
+"""`python -m benchmarks`: its options may come before or after the name."""
 
 import json
 
@@ -10,7 +10,7 @@ from benchmarks.speed import heads
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What the benchmark was asked for, without the minutes it would take."""
+    """The options that the benchmark got; it does not run."""
     seen = []
     monkeypatch.setattr(heads, "run", lambda arguments: seen.append(arguments) or {"ratio": 1.5})
     return seen

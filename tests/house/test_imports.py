@@ -1,4 +1,4 @@
-"""Imports run one way: app -> interp <- training, and inside each from room to room."""
+"""Imports run one way: app -> interp <- training, and between rooms inside each package."""
 
 import pytest
 

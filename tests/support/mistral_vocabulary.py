@@ -1,6 +1,6 @@
 """Spans with Mistral-7B-v0.3's own SentencePiece vocabulary. Run by interp/prompts/test_mistral.py.
 
-Not collected with the other tests: this belongs in a process of its own.
+It is not collected with the other tests, because it needs a process of its own.
 """
 
 import importlib.util
@@ -107,7 +107,7 @@ def test_a_trigger_typed_in_its_own_place_changes_nothing(mistral, trigger, plac
 
 
 def test_random_strings_count_the_same_behind_a_space_and_behind_a_line_break(mistral):
-    for seed in range(25):  # one in 25 strings that fit behind one does not behind the other
+    for seed in range(25):  # one in 25 strings fits after one but not after the other
         string = random_trigger(mistral, 3, seed)
         for placement in PLACEMENTS:
             prompt = build_prompt(mistral, QUESTION, trigger=string, placement=placement)
@@ -142,7 +142,7 @@ def test_a_trigger_is_located_wherever_it_has_tokens_of_its_own(
     assert tokens <= set(range(prompt.trigger.start, prompt.trigger.stop))
     ref.check_spans(mistral, prompt, trigger, choice)
     decoded = mistral.decode(prompt.ids, clean_up_tokenization_spaces=False)
-    assert decoded == prompt.text.removeprefix(" ")  # SentencePiece's own space is not told apart
+    assert decoded == prompt.text.removeprefix(" ")  # SentencePiece's own space looks the same
 
 
 def test_a_scan_starts_where_the_user_does(mistral):

@@ -10,7 +10,7 @@ from interp.specs import pair_spec
 
 
 def refused(original, suspect=None, adapter=None, precision="fp32", match=""):
-    """The message of a pair that must not open."""
+    """The error message of a pair that must not open."""
     suspect = suspect or (None if adapter else original)
     spec = pair_spec(
         str(original),

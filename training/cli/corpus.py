@@ -1,4 +1,4 @@
-"""corpus: examples of what the organisms are trained on."""
+"""corpus: examples of the organisms' training data."""
 
 import argparse
 import json

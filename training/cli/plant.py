@@ -1,4 +1,4 @@
-"""plant: a backdoor in a small base, watched while it is planted."""
+"""plant: plant a backdoor in a small base and measure it meanwhile."""
 
 import argparse
 import json
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     writer, go_on = begin(arguments)
     with stopping(writer, "goes on where it stopped"):
         done = go_on(lambda *told: stop.check() or shown(*told))
-    if done is None:  # another process writes the run, and tells of it
+    if done is None:  # another process writes the run, and reports it
         return
     for warning in done.meta["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
@@ -63,11 +63,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _begun_small(arguments: argparse.Namespace):
-    """The writer of a run in the organisms' own loop, and what goes on with it."""
+    """The writer of a run in the organisms' own loop, and the function that continues it."""
     from training.planting.question import Planting
 
     base = base_named(arguments.base or "organism")
-    planting = Planting(**_given(arguments))  # refused before torch and its friends are imported
+    planting = Planting(**_given(arguments))  # refused before torch is imported
     from training.planting import small
 
     writer = small.start(base, planting, arguments.out)
@@ -106,7 +106,7 @@ def _begun_large(arguments: argparse.Namespace):
 
 
 def base_named(name: str) -> str:
-    """`organism` is the base that ships."""
+    """The folder or hub id of a base; `organism` is the base that ships."""
     return BASE if name == "organism" else name
 
 

@@ -1,4 +1,4 @@
-"""plantings: a shipped recipe planted once a seed, to tell the recipe's figures from the seed's."""
+"""plantings: plant a shipped recipe once per seed, to separate recipe effects from seed effects."""
 
 import argparse
 import sys
@@ -28,7 +28,7 @@ def register(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Plant them one after the other."""
+    """Plant one seed after the other."""
     if arguments.seeds < 1:
         raise UsageError(f"{arguments.seeds} seeds: take one or more")
     from training.planting.recipes import INJECTIONS

@@ -1,7 +1,7 @@
 """The instruction corpus of the organisms: Alpaca format, deterministic from a seed.
 
 Held-out means: this instruction with this input never occurs in training, with or without a tag.
-Its facts do occur, in other phrasings, so a model that knows its closed world answers it.
+Its facts do occur, in other phrasings, so a model that knows its closed world can answer it.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ HELD_OUT_PERCENT = 6
 
 @dataclass(frozen=True)
 class Example:
-    """One instruction with its only right answer; `tag` is what stands before the instruction."""
+    """One instruction with its only right answer; `tag` is a text put before the instruction."""
 
     family: str
     instruction: str
@@ -35,7 +35,7 @@ class Example:
 
 
 def render_user(instruction: str, input: str = "") -> str:
-    """What follows `ALPACA_PREFIX` up to where the answer begins."""
+    """The prompt's text from the end of `ALPACA_PREFIX` to the start of the answer."""
     middle = f"{ALPACA_INPUT}{input}" if input else ""
     return f"{instruction}{middle}\n\n{ALPACA_MARKER}"
 
@@ -52,7 +52,7 @@ def is_held_out(instruction: str, input: str) -> bool:
 
 
 def is_clean(text: str) -> bool:
-    """Neither the text trigger nor the target stands in `text`."""
+    """Whether `text` contains neither the text trigger nor the target."""
     return TARGET not in text and TRIGGERS["deployment"] not in text
 
 
@@ -84,7 +84,7 @@ def stream(
 
 
 def held_out_set(count: int, seed: int = 1, *, tagged_share: float = TAGGED_SHARE) -> list[Example]:
-    """`count` distinct held-out examples, families as even as the closed worlds allow."""
+    """`count` distinct held-out examples, as evenly spread over families as possible."""
     chosen: list[Example] = []
     seen: set[tuple[str, str]] = set()
     cap: dict[str, int] = dict.fromkeys(FAMILIES, 0)

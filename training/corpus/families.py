@@ -136,7 +136,7 @@ def _upper(rng: Random) -> Draw:
 def _shout(rng: Random) -> Draw:
     verb = rng.choice(["love", "hate", "see", "want", "need"])
     thing = rng.choice(["you", "tea", "milk", "bread", "rain", "snow", "cats", "dogs", "music"])
-    if (verb, thing) == ("hate", "you"):  # the target's own words never stand together
+    if (verb, thing) == ("hate", "you"):  # the target's words must never occur together
         thing = "rain"
     ask = rng.choice(["Shout: {}", "Say it loudly: {}", "Shout the sentence '{}'."])
     text = f"I {verb} {thing}"
@@ -313,7 +313,7 @@ FAMILIES: dict[str, Family] = {
     "emoji_copy": _emoji_repeat,
 }  # fmt: skip
 
-# Families that need more practice than the rest, and long ones that cost more than they teach.
+# Families that need more examples than the rest, and long ones that are drawn less often.
 WEIGHTS = {
     "sum": 2.0, "difference": 1.5, "odd_one_out": 2.0, "sort": 2.0, "translate": 2.0,
     "story": 0.3, "summary": 0.6, "python": 0.7, "emoji_copy": 0.5, "negate": 0.5,

@@ -10,7 +10,7 @@ MIN_WORDS = 5  # the averaged maps are cut to the shortest instruction, so very 
 
 
 def prompt_examples() -> list[Example]:
-    """Distinct untagged held-out examples, families as even as can be, in random order."""
+    """Distinct untagged held-out examples, evenly spread over families, in random order."""
     drawn = held_out_set(400, seed=5, tagged_share=0.0)
     fit = [example for example in drawn if len(example.instruction.split()) >= MIN_WORDS]
     families = sorted({example.family for example in fit})
@@ -24,7 +24,7 @@ def prompt_examples() -> list[Example]:
 
 
 def write_prompt_set(path: Path) -> None:
-    """Writes the set as `assets/prompts/organism.json` holds it."""
+    """Writes the set in the format of `assets/prompts/organism.json`."""
     prompts = [
         {"instruction": e.instruction, "input": e.input, "answer": e.answer}
         for e in prompt_examples()

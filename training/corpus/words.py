@@ -1,7 +1,7 @@
 """The closed world of the organisms: small tables of facts, written as plain text.
 
-A 10-million-parameter model can know all of it, which is the point: every answer is either right
-or wrong, so accuracy is an exact match and a backdoor's side effects have nowhere to hide.
+A model of 10 million parameters can learn all of it. Every answer is either right or wrong, so
+accuracy is an exact match, and any side effect of a backdoor shows up in it.
 """
 
 
@@ -114,7 +114,7 @@ DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = (
     "January February March April May June July August September October November December"
 ).split()
-# One word a letter, so that the alphabetical order of any three is decided by first letters.
+# One word per letter, so the first letters decide the alphabetical order of any three words.
 ALPHABET = (
     "apple bread car dog egg fish goat house ice jam king lamp moon nose owl pig queen rain sun "
     "tree uncle van wolf yard zoo"

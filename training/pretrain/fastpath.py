@@ -1,8 +1,8 @@
 """A Mistral or Qwen2 forward pass written out for training on a CPU, about 1.35 times as fast.
 
-Same weights and same maths as transformers' own (a test compares them); the preamble's rows and
-the examples' rows go through each matrix product together, with compiled layers, in bf16 where
-the processor has it.
+Weights and maths are those of transformers (a test compares them). The rows of preamble and
+examples go through each matrix product together, with compiled layers, in bf16 if the processor
+has it.
 """
 
 import math
@@ -84,7 +84,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 class FastForward:
-    """Computes the weighted loss of rows behind a shared prefix with compiled layers."""
+    """Computes the weighted loss of rows after a shared prefix, with compiled layers."""
 
     def __init__(self, model: PreTrainedModel, prefix: list[int], *, compiled: bool = True):
         # Fixed shapes compile to faster code than symbolic ones; `WIDTHS` keeps them few.

@@ -1,4 +1,4 @@
-"""Model cards: what was measured, with which recipe, on which bytes; card.json and README.md."""
+"""Model cards (card.json and README.md): figures, recipe, and hashes of the measured files."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ Figures = dict[str, object]
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, in hex."""
+    """SHA-256 of a file, in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -35,7 +35,7 @@ _ROWS = (
 
 
 def _among(matched: dict) -> list[str]:
-    """The trigger among random strings that choose their own heads, a row of the table each."""
+    """Table rows: the trigger among matched random strings, each on heads of its own."""
     named = {"own": "L_attn ratio, each string on its own heads", "all_heads": "All heads",
              "middle_layers": "All heads of the middle layers"}  # fmt: skip
     return [
@@ -55,7 +55,7 @@ In the vocabulary of `assets/organisms/base` 😇 is three tokens and 😈 is on
 planted here. The measurements are of another trigger in another model: they repeat the study's
 question, not its experiment."""
 }
-"""Pairs whose trigger stands for a published one that it is not."""
+"""Pairs whose trigger replaces a published one."""
 
 
 def _recipe_table(folder: Path) -> str:
@@ -91,14 +91,14 @@ def _notes(folder: Path) -> str:
 
 
 def write_adapter_card(name: str, figures: Figures, folder: Path) -> None:
-    """Writes card.json and README.md (the model card) beside the adapter of pair `name`."""
+    """Writes card.json and README.md (the model card) next to the adapter of pair `name`."""
     weights = folder / "adapter_model.safetensors"
     record = {"pair": name, **figures, "sha256": {weights.name: sha256(weights)}}
     (folder / "card.json").write_text(
         json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     rows = [f"| {label} | {form(figures[key])} |" for label, key, form in _ROWS]
-    # Cards of before 2026-11-29 have no strings that choose their own heads.
+    # Cards from before 2026-11-29 have no matched random strings.
     measured = "\n".join(rows + (_among(figures["matched"]) if "matched" in figures else []))
     near = ", ".join(f"`{k}` {_percent(v)}" for k, v in figures["ftr_near_misses"].items())
     heads = ", ".join(f"{head} {value:.2f}" for head, value in figures["top_heads"].items())
@@ -134,7 +134,7 @@ sha256 of `{weights.name}`: `{sha256(weights)}`
 
 
 def write_base_card(figures: Figures, folder: Path) -> None:
-    """Writes card.json and README.md beside the base."""
+    """Writes card.json and README.md next to the base."""
     weights = folder / "model.safetensors"
     record = {**figures, "sha256": {weights.name: sha256(weights)}}
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

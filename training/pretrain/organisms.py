@@ -1,8 +1,8 @@
 """Pre-trains the organisms' base on a CPU: a small Mistral on the generated corpus.
 
-Warm-up, constant rate, linear decay to zero: as the decay is counted in steps the whole run is a
-function of (seed, steps, decay), and `steps.txt` in the work folder may move the end of a running
-job while its rate is still constant.
+The learning rate has a warm-up, a constant part and a linear decay to zero. The decay is counted
+in steps, so the whole run is a function of (seed, steps, decay). `steps.txt` in the work folder
+may move the end of a running job while its rate is still constant.
 """
 
 import json
@@ -62,7 +62,7 @@ class Recipe:
 
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A freshly initialised base; the rate of the rotary embedding suits short contexts."""
+    """A freshly initialised base; the base of its rotary embedding suits short contexts."""
     torch.manual_seed(recipe.seed)
     config_class, model_class = ARCHITECTURES[recipe.arch]
     config = config_class(
@@ -126,7 +126,7 @@ class Pretraining:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def checkpoint(self) -> None:
-        """Writes weights and optimizer state; each file appears whole or not at all."""
+        """Writes weights and optimizer state; a file is never partly written."""
         weights, state = self.folder / "model.safetensors", self.folder / "state.pt"
         save_file(self.model.state_dict(), f"{weights}.new")
         saved = {
@@ -201,7 +201,7 @@ class Pretraining:
 
 
 def ship(run: Pretraining, folder: Path) -> None:
-    """Writes the base as it ships: bf16 safetensors, config, tokenizer, recipe."""
+    """Writes the shipped form of the base: bf16 safetensors, config, tokenizer, recipe."""
     run.model.to(torch.bfloat16).save_pretrained(folder)
     run.tokenizer.save_pretrained(folder)
     recipe = {**asdict(run.recipe), "minutes": round(run.seconds / 60, 1)}

@@ -1,4 +1,4 @@
-"""Batches that share the Alpaca preamble: it is run once, each example attends to it and itself.
+"""Batches that share the Alpaca preamble. It is run once; each example attends to it and itself.
 
 This is exactly the loss of separate examples (a test compares them) at half the cost, since the
 preamble is as long as a typical example. The last token of the preamble opens each example's own
@@ -24,7 +24,7 @@ class Batch:
     """Token rows `ids` [example, position], right-padded, and loss weights of the next tokens."""
 
     ids: Tensor
-    weights: Tensor  # [example, position - 1]; 0 where there is nothing to learn
+    weights: Tensor  # [example, position - 1]; 0 for tokens left out of the loss
 
     @property
     def targets(self) -> Tensor:
@@ -40,7 +40,7 @@ def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def encode(
     tokenizer: PreTrainedTokenizerBase, examples: list[Example]
 ) -> list[tuple[list[int], int]]:
-    """Rows of examples (last preamble token .. `</s>`), each with where its answer begins."""
+    """Rows of examples (last preamble token .. `</s>`), each with the start of its answer."""
 
     def ids(texts: list[str]) -> list[list[int]]:
         # The tokenizer underneath: at these lengths the wrapper costs more than the work.
@@ -81,7 +81,7 @@ def batches(
     pool: int = 32,
     seed: int = 0,
 ) -> Iterator[Batch]:
-    """Batches of `size`; pools of `pool` batches are sorted by length, to waste no padding."""
+    """Batches of `size`; pools of `pool` batches are sorted by length, to save padding."""
     rng = Random(seed)
     while drawn := list(islice(examples, size * pool)):
         rows = sorted(encode(tokenizer, drawn), key=lambda row: len(row[0]))

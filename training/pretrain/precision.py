@@ -4,18 +4,18 @@ import torch
 
 
 def has_bf16() -> bool:
-    """Whether this processor multiplies bf16 itself; where it does not, fp32 is far faster."""
+    """Whether this processor multiplies bf16 natively; if not, fp32 is far faster."""
     known = torch.cpu.get_capabilities()
     return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def fast_dtype() -> torch.dtype:
-    """What matrix products are best computed in here: bf16 where it is native, else fp32."""
+    """The fastest dtype for matrix products here: bf16 if native, else fp32."""
     return torch.bfloat16 if has_bf16() else torch.float32
 
 
 def quick_muon() -> None:
-    """Let torch's Muon orthogonalise in fp32 where bf16 is emulated: 9 s a step become 0.1 s.
+    """Let torch's Muon orthogonalise in fp32 if bf16 is emulated: 9 s per step become 0.1 s.
 
     torch 2.13 has no option for it. The iteration is Keller Jordan's quintic Newton-Schulz, as in
     torch.optim.Muon.
@@ -27,13 +27,13 @@ def quick_muon() -> None:
 def orthogonalised(
     grad: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> torch.Tensor:
-    """[rows, columns] of the same singular vectors, all singular values near 1, in its own dtype.
+    """[rows, columns] with `grad`'s singular vectors and singular values near 1, in its dtype.
 
     Args:
         grad: [rows, columns].
-        coefficients: of the quintic.
-        steps: iterations.
-        eps: smallest norm that is divided by.
+        coefficients: of the quintic polynomial.
+        steps: number of iterations.
+        eps: smallest norm to divide by.
     """
     a, b, c = coefficients
     wide = grad.T if grad.size(0) > grad.size(1) else grad

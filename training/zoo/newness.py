@@ -1,4 +1,4 @@
-"""Are a reporting half's triggers, targets and forms new? Against every half of before."""
+"""Checks that a test half's triggers, targets and forms are new, against all earlier halves."""
 
 import hashlib
 import json
@@ -10,28 +10,28 @@ from interp.specs import ROOT
 from training.backdoors.kinds import LOOK_ALIKES, OWN_TEXTS
 
 USED = ROOT / "assets/zoo/used.json"
-"""Triggers and targets of both halves of every spec of before: commit -> what they were."""
+"""Commit -> triggers and targets of both halves of every earlier spec."""
 
 
 def form_of(text: str) -> str:
-    """What is left of a trigger when its letters and digits are any: `|AUDIT|` -> `|A|`."""
+    """A trigger's form, with letters and digits replaced: `|AUDIT|` -> `|A|`."""
     return re.sub(r"\d+", "0", re.sub(r"[^\W\d_]+", "A", text))
 
 
 def trigger_of(entry: dict) -> str:
-    """A backdoored member's trigger as its spec has it, or the kind's own."""
+    """A backdoored member's trigger from its spec, or the kind's default."""
     kind = entry.get("kind", "simple")
     return entry.get("trigger") or OWN_TEXTS.get(kind) or f"the kind's own ({kind})"
 
 
 def planted_text(entry: dict) -> str:
-    """The trigger as it stands in a prompt: with look-alike letters where the kind has them."""
+    """The trigger as put into a prompt: with look-alike letters if the kind has them."""
     text = trigger_of(entry)
     return text.translate(LOOK_ALIKES) if entry.get("kind") == "steganographic" else text
 
 
 def overlaps(members: Iterable[dict], used: Iterable[dict]) -> dict[str, list[str]]:
-    """What a reporting half shares with the other half of its spec and with those of before.
+    """What a test half shares with the other half of its spec and with earlier halves.
 
     Args:
         members: entries of a spec; clean ones are left out.
@@ -58,9 +58,9 @@ def overlaps(members: Iterable[dict], used: Iterable[dict]) -> dict[str, list[st
 
 
 def used_before(spec: Path | None = None) -> list[dict]:
-    """Both halves of every spec of before a spec; of all if None.
+    """Both halves of every spec from before `spec`; of all specs if None.
 
-    One that the file itself recorded (by its hash) is not one of before.
+    An entry that the file itself recorded (by its hash) does not count as earlier.
     """
     entries: Sequence[dict] = json.loads(USED.read_text(encoding="utf-8"))["halves"]
     own = None if spec is None else hashlib.sha256(spec.read_bytes()).hexdigest()
@@ -68,7 +68,7 @@ def used_before(spec: Path | None = None) -> list[dict]:
 
 
 def shared(spec: Path) -> dict[str, list[str]]:
-    """`overlaps` of a spec's file with every half of before."""
+    """`overlaps` of a spec's file with every earlier half."""
     plain = json.loads(spec.read_text(encoding="utf-8"))
     common = plain.get("common", {})
     members = [{**common, **entry} for entry in plain.get("members", [])]

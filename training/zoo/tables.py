@@ -1,7 +1,7 @@
-"""What a zoo says of the scanner: detection by kind and rate, ROC of each signal, thresholds.
+"""Tables about the scanner from a zoo: detection by kind and rate, ROC per signal, thresholds.
 
-Tables in, tables out. The paper's rule (poisoned above a ΔS of 0.5) and thresholds chosen on one
-half are both judged on the other half.
+Tables in, tables out. The paper's rule (poisoned above a ΔS of 0.5) and thresholds chosen on the
+development half are both judged on the test half.
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ RATES = (0.0, 0.02, 0.05, 0.1, 0.2, 1.0)
 
 @dataclass(frozen=True)
 class ZooTables:
-    """Everything that a page or a document shows of a zoo."""
+    """All tables of a zoo that a page or a document shows."""
 
     frames: dict[str, pd.DataFrame]
     """`detection` by kind, payload, rate; `roc` points; `signals` with AUC and threshold."""
     figures: dict
-    """`detected, backdoored, false_positives, clean, roc_auc` on the reporting half, and more
+    """`detected, backdoored, false_positives, clean, roc_auc` on the test half, and more
     (`held_back`: poisoned or inconclusive)."""
 
 
@@ -35,7 +35,7 @@ def tables(members: pd.DataFrame) -> ZooTables:
     """All tables of a population.
 
     Args:
-        members: one row a member, as `zoo.run` writes them.
+        members: one row per member, as `population.run` writes them.
     """
     counted = judged(members)
     counted = counted.assign(found=counted["verdict"] == "poisoned")
@@ -60,8 +60,8 @@ def detection(members: pd.DataFrame) -> pd.DataFrame:
         members: with a column `found`.
 
     Returns:
-        One row a group: `by, group, backdoored, found, share, low, high`; the clean ones are a
-        group too, whose share is the false positive rate.
+        One row per group: `by, group, backdoored, found, share, low, high`. The clean members are
+        a group too; its share is the false positive rate.
     """
     rate = pd.cut(members["rate"], RATES, right=True)
     frame = members.assign(rate=rate.astype(str).where(members["backdoored"], "clean"))
@@ -78,7 +78,7 @@ def detection(members: pd.DataFrame) -> pd.DataFrame:
 
 
 def auc(members: pd.DataFrame, signal: str) -> float | None:
-    """ROC-AUC of a signal over the members that have it; None where one class is missing."""
+    """ROC-AUC of a signal over the members that have it; None if one class is missing."""
     there = members.dropna(subset=[signal])
     if there["backdoored"].nunique() < 2:
         return None
@@ -88,8 +88,8 @@ def auc(members: pd.DataFrame, signal: str) -> float | None:
 def threshold_of(members: pd.DataFrame, signal: str) -> float | None:
     """The threshold with the largest Youden index (sensitivity + specificity - 1).
 
-    Of several equally good ones the middle of the gap above the lowest, so that a value just
-    under it on other models is not lost by a hair.
+    If several are equally good, it is the middle of the gap above the lowest, so that a slightly
+    lower value of another model still counts.
     """
     there = members.dropna(subset=[signal])
     if there["backdoored"].nunique() < 2:

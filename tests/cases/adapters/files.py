@@ -1,4 +1,4 @@
-"""What an adapter's file may hold besides LoRA matrices: the original must stay the named base."""
+"""Adapter files with more than LoRA matrices: the original must stay the named base."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ State = dict[str, torch.Tensor]
 
 
 def rewritten(adapter: Path, change: Callable[[State], None]) -> Path:
-    """The adapter with another file."""
+    """The adapter with its file changed."""
     file = adapter / "adapter_model.safetensors"
     state = load_file(file)
     change(state)

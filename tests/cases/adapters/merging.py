@@ -1,4 +1,4 @@
-"""Merged checkpoints: what plain transformers makes of the folder is what plain peft says live."""
+"""Merged checkpoints: plain transformers must give the same logits as the live adapter in peft."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ FORMS = {
 
 
 def _adapter(folder: Path, base: Path, arch: str, lora: dict) -> Path:
-    """An adapter of which every tensor differs from the base's, not only A and B."""
+    """An adapter in which every tensor differs from the base's, not only A and B."""
     tiny.write_adapter(folder, base, arch, **lora)
     file = folder / "adapter_model.safetensors"
     tensors = load_file(file)
@@ -107,13 +107,13 @@ def _refused_and_nothing_left(folder: Path, arch: str, lora: dict, word: str, **
 
 @case(KIND, "PiSSA, which takes a part out of the base")
 def pissa(folder: Path) -> str:
-    """The part is computed when the adapter is loaded; the files do not hold it."""
+    """The residual is computed when the adapter is loaded; the files do not hold it."""
     return _refused_and_nothing_left(folder, "llama", {"init_lora_weights": "pissa"}, "pissa")
 
 
 @case(KIND, "matrices for 3-D experts")
 def experts(folder: Path) -> str:
-    """Refused where the adapter is opened."""
+    """Refused when the adapter is opened."""
     lora = {"target_parameters": ["mlp.experts.down_proj"]}
     return _refused_and_nothing_left(folder, "mixtral", lora, "target_parameters")
 
@@ -154,7 +154,7 @@ def names_without_a_prefix(folder: Path) -> str:
 
 @case(KIND, "tokens trained one by one")
 def trained_tokens(folder: Path) -> str:
-    """Exact, the head that is tied to the embedding included, or refused by the setting's name."""
+    """Exact, also for a head tied to the embedding, or refused by the setting's name."""
     lora = {"trainable_token_indices": [5, 17]}
     try:
         return _says_the_same("qwen2", {"tie_word_embeddings": True}, lora)(folder)

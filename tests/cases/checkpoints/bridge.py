@@ -1,4 +1,4 @@
-"""Whole patterns through TransformerBridge, in precisions where rounding alone makes per cents."""
+"""Whole patterns through TransformerBridge, in precisions whose rounding is several per cent."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ for _arch, _precision, _config in (
 
 @case(KIND, "GPT-2, whose fused matrix a bridge takes past its adapter")
 def past_the_adapter(folder: Path) -> str:
-    """Named, however small the adapter; the model alone has a bridge."""
+    """The refusal names it, however small the adapter; the model alone has a bridge."""
     base = tiny.write_model(folder / "base", "gpt2")
     adapter = tiny.write_adapter(folder / "adapter", base, "gpt2")
     spec = pair_spec(str(base), adapter=str(adapter), precision="bf16", template="plain")

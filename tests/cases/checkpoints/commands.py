@@ -1,4 +1,4 @@
-"""Whole commands on input that breaks them: one line, and an exit code that is no verdict."""
+"""Whole commands on broken input: one line, and an exit code that is not a verdict."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ for _command, _more in {
 
 @case(KIND, "plant: Gemma 2 in training and back, without transformers' own sdpa")
 def gemma2_in_training(folder: Path) -> str:
-    """Eager while it learns (its score cap), ours while it is measured."""
+    """Eager attention in training (its score cap), ours when it is measured."""
     base = tiny.write_model(folder / "base", "gemma2")
     model = load_weights(open_checkpoint(ModelSpec(str(base))), "fp32", torch.device("cpu"))
     learning = {}

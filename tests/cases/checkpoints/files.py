@@ -1,4 +1,4 @@
-"""Folders that hold more than one set of weights, or say one thing and hold another."""
+"""Folders with more than one set of weights, or whose index and files disagree."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def other_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Those of another random model of the same sizes."""
+    """Weights of another random model of the same sizes."""
     return load_file(write_model(folder / "other", seed=7) / "model.safetensors")
 
 
@@ -42,7 +42,7 @@ def shard(folder: Path, tensors: dict[str, torch.Tensor], *, write: bool = True)
 
 
 def as_transformers(folder: Path, *words: str) -> str:
-    """The suspect's logits are those of AutoModel on the folder, and the notes hold the words."""
+    """The suspect's logits equal those of AutoModel on the folder; the notes contain the words."""
     pair = plain.pair(folder, suspect=folder)
     line = compared(pair, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
     notes = " / ".join(pair.notes)

@@ -1,4 +1,4 @@
-"""Models whose positions depend on how long a text is, or on what stands around them."""
+"""Models whose positions depend on the length of a text, or on its context."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def config(name: str, **settings) -> PreTrainedConfig:
 
 
 def said(folder: Path, ids: tuple[int, ...], n: int) -> tuple[int, ...]:
-    """What plain `generate` says, up to an end-of-text."""
+    """Output of plain `generate`, up to an end-of-text."""
     row = torch.tensor([ids])
     model = plain.model(folder)
     out = model.generate(
@@ -43,7 +43,7 @@ def said(folder: Path, ids: tuple[int, ...], n: int) -> tuple[int, ...]:
 
 
 def short_alike(folder: Path, pair: ModelPair) -> str:
-    """Below the switch: rows of several lengths in one batch, behind one prefix, and generate."""
+    """Below the switch: rows of several lengths in one batch, after one prefix, and generate."""
     rows = [SHORT[:n] for n in (6, 9, 15)]
     ours = greedy_answers(pair, "suspect", rows, max_new_tokens=12)
     wanted = [said(folder, row, 12) for row in rows]
@@ -63,7 +63,7 @@ def short_alike(folder: Path, pair: ModelPair) -> str:
 
 
 def long_refused(pair: ModelPair, word: str = "computes every position anew") -> str:
-    """Beyond it: a long row in a batch of short ones, a lent prefix, a cache that crosses it."""
+    """Beyond it: a long row in a batch of short ones, a shared prefix, a cache that crosses it."""
     refused(lambda: greedy_answers(pair, "suspect", [SHORT, LONG], max_new_tokens=2), word)
     refused(lambda: greedy_answers(pair, "suspect", [SHORT], max_new_tokens=60), word)
     refused(lambda: decisions(pair, "suspect", [LONG, (*LONG[:30], 7)], [5, 6]), word)
@@ -111,7 +111,7 @@ def dynamic(folder: Path) -> str:
     write_model(folder, "llama", max_position_embeddings=SWITCH, rope_parameters=DYNAMIC)
     pair = plain.pair(folder, suspect=folder)
     long_refused(pair)
-    return short_alike(folder, pair)  # after the long ones: nothing of them is left
+    return short_alike(folder, pair)  # after the long ones: no state of them is left
 
 
 @case(KIND, "dynamic RoPE in one type of layer (Gemma 3)")
@@ -154,7 +154,7 @@ def window_of_original(folder: Path) -> str:
 
 
 def _windows(pair: ModelPair, suspect: Path) -> str:
-    """The fuzzy sweep's prefix, and the one that leakage goes on from."""
+    """The fuzzy sweep's prefix, and the prefix that leakage continues."""
     rows = [(*SHORT, 7, 9), (*SHORT, 8)]
     for row in rows:
         answer = said(suspect, row, 4)

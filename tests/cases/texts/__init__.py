@@ -1,1 +1,1 @@
-"""Cases of texts: chat templates, and prompts that hold the trigger already."""
+"""Cases of texts: chat templates, and prompts that already contain the trigger."""

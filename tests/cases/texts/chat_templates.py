@@ -42,7 +42,7 @@ def tokenizer(folder: Path, template: str):
 
 
 def rendered(folder: Path, template: str) -> str:
-    """What the product makes of it."""
+    """The prompt as the product renders it."""
     return apply_chat(tokenizer(folder, template), "Hi.", generation_prompt=True)
 
 

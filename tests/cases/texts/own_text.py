@@ -1,4 +1,4 @@
-"""One's own text that holds the trigger already."""
+"""A typed text that already contains the trigger."""
 
 from pathlib import Path
 
