@@ -71,7 +71,7 @@ def metric_scatter(
         x: metric on the x axis, one of `CAUSAL_METRICS`.
         y: metric on the y axis, one of `CAUSAL_METRICS`.
         selected: (layer, head) to ring.
-        per_group: heads per key-value group, passed to `stats.agreement`.
+        per_group: query heads that share one key-value head; 1 if each has its own.
     """
     shown = heads.dropna(subset=[x, y])
     figure = go.Figure(

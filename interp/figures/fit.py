@@ -18,9 +18,9 @@ def fitted(panels: Panels, style: Style) -> dict[str, go.Figure]:
     """One or more figures of the panels, all on the same colour scales.
 
     A label needs `style.pitch` pixels, so a panel of n tokens needs n times that. If not all
-    columns fit in one row, each column becomes its own figure, with as many rows as needed. On a slide each
-    column is always its own figure, in one row. If even one panel is too wide, some tokens get no
-    label.
+    columns fit in one row, each column becomes its own figure, with as many rows as needed. On a
+    slide each column is always its own figure, in one row. If even one panel is too wide, some
+    tokens get no label.
 
     Returns:
         Name of the part (empty if there is only one figure) -> figure.

@@ -76,7 +76,7 @@ def token_axis(
     """Ticks of a plotly axis for tokens.
 
     Args:
-        tokens: text of each token, raw or from `tokens.display_token`; may be untrusted.
+        tokens: text of each token, raw or from `text.display_token`; may be untrusted.
         positions: their positions on the axis; 0, 1, 2 ... if None.
         most: most labels; with more tokens, every second, third ... gets a label.
     """
