@@ -1,1 +1,1 @@
-"""The screen. Streamlit lives here and nowhere else; no maths."""
+"""The web app. Streamlit is used only here; nothing is computed here."""

@@ -1,4 +1,4 @@
-"""The frame around every page: jobs and sidebar first, and failures that are said in a line."""
+"""The frame around every page: jobs and sidebar first; failures become one line."""
 
 import streamlit as st
 
@@ -8,7 +8,7 @@ from app.shell import failures, limits, links, spent
 NO_GRID_CSV = """<style>
 [data-testid="stElementToolbarButton"]:has([aria-label^="Download as CSV"]) { display: none; }
 </style>"""
-"""A table's own download would write cells that a spreadsheet runs; ours are under the figures."""
+"""Streamlit's own table download could write formula cells; our downloads are under the figures."""
 
 
 def run(page) -> None:

@@ -1,4 +1,4 @@
 """Controls: the sidebar, pickers, forms.
 
-May import `app.drawing` and what stands before it.
+May import `app.drawing` and what that may import.
 """

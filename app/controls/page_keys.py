@@ -1,7 +1,7 @@
-"""Keys that turn pages, wherever the focus is: arrows, and what a presenter's remote sends.
+"""Keys that turn pages, wherever the focus is: arrows and the keys of a presenter's remote.
 
-A button's own shortcut is not heard while a control has the focus, and a control that was clicked
-keeps it. Arrows stay with text fields and open lists, page keys with long texts.
+A button's own shortcut does not work while a control has the focus, and a clicked control keeps the
+focus. Text fields and open lists keep the arrows, long texts keep the page keys.
 """
 
 from pathlib import Path
@@ -16,10 +16,10 @@ _MOUNT = st.components.v2.component(
 
 
 def turning(back: str, forward: str) -> None:
-    """Left and Page up press one button of this page, right and Page down another.
+    """Make Left and Page Up press one button of this page, and Right and Page Down another.
 
     Args:
-        back: key of a `st.button`.
-        forward: likewise.
+        back: key of the `st.button` that goes back.
+        forward: key of the `st.button` that goes forward.
     """
     _MOUNT(data={"back": back, "next": forward}, key="pagekeys")

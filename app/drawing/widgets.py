@@ -1,4 +1,4 @@
-"""Controls used on more than one page: a figure with its bar."""
+"""Figures with their bar of downloads, shared by several pages."""
 
 from collections.abc import Callable, Hashable
 
@@ -34,7 +34,7 @@ record the figure with the command beside, then `python -m interp figures RUN --
 def drawing(
     drawn: Drawing, name: str, command: str, *, on_select: Callable | str = "ignore"
 ) -> None:
-    """A drawing of a study with its bar; see `figure`."""
+    """Show a drawing of a study with its bar, by `figure`."""
     figure(
         drawn.figure,
         name,
@@ -55,15 +55,15 @@ def of_run(
     titled: bool = False,
     on_select: Callable | str = "ignore",
 ) -> None:
-    """A figure of a run, finished or not, with its bar; see `figure`.
+    """Show a figure of a run, finished or not, with its bar, by `figure`.
 
     Args:
         run: the run.
         shown: the figure's entry in the gallery.
-        *controls: what it is drawn for besides.
-        name: see `figure`; by default the entry's.
-        titled: with its title above.
-        on_select: see `figure`.
+        *controls: other values that the figure depends on.
+        name: file name without ending; by default the entry's.
+        titled: show the title above.
+        on_select: Streamlit's `on_select`, for clickable figures.
     """
     if titled:
         st.subheader(shown.title)
@@ -89,15 +89,15 @@ def of_results(
     command: str,
     name: str | None = None,
 ) -> None:
-    """A figure of what was measured without a run, with its bar; see `figure`.
+    """Show a figure of results without a run, with its bar, by `figure`.
 
     Args:
-        results: what it is drawn from, kept as long as the figure is.
+        results: the results it is drawn from, cached as long as the figure.
         shown: the figure's entry in the gallery.
-        *controls: what it is drawn for besides.
-        provenance: `provenance.sentence_of` it.
+        *controls: other values that the figure depends on.
+        provenance: provenance of the results, from `provenance.sentence_of`.
         command: the CLI line that measures the same.
-        name: see `figure`; by default the entry's.
+        name: file name without ending; by default the entry's.
     """
     drawn = figure_cache.figure(results, shown.name, *controls, build=shown.draw)
     figure(
@@ -121,17 +121,17 @@ def figure(
     on_select: Callable | str = "ignore",
     panels: Panels | None = None,
 ) -> None:
-    """A figure and its bar: image, data, caption, link and the command that makes it.
+    """Show a figure and its bar: image, data, caption, link and the command that reproduces it.
 
     Args:
         fig: the figure.
         name: file name without ending; also the widget's key.
-        title: of the figure.
+        title: title of the figure.
         caption: what is drawn, and its provenance.
-        table: makes the tidy data behind the figure when it is asked for.
+        table: makes the figure's tidy data on demand.
         command: the CLI line that measures the same.
         on_select: Streamlit's `on_select`, for clickable figures.
-        panels: of maps: what they are drawn from, to be laid out for another size.
+        panels: panels of a map, for a layout of another size; None for other figures.
     """
     facts = stamps.facts(title, caption, command)
     style = st.session_state.get(f"{name}-style") or AS_SHOWN
@@ -168,7 +168,7 @@ def figure(
 
 
 def csv_button(name: str, table: Callable[[], pd.DataFrame]) -> None:
-    """A button that saves the tidy data behind a figure."""
+    """A button that saves the tidy data of a figure as CSV."""
     st.download_button(
         "CSV",
         data=limits.counted(lambda: csv_text(table()).encode()),
@@ -192,7 +192,7 @@ def image_choice(name: str, charts: list[Chart]) -> None:
 
     Args:
         name: part of the widgets' keys.
-        charts: those that are saved, a file each.
+        charts: the charts to save, one file per chart.
     """
     format_ = st.segmented_control(
         "Format", list(FORMATS), default="PNG", required=True, key=f"{name}-format"
@@ -227,7 +227,7 @@ def _image(name: str, charts: list[Chart]) -> None:
 def _set_in(
     fig: go.Figure, name: str, style, facts: stamps.Facts, panels: Panels | None
 ) -> list[Chart]:
-    """Draw the figure in a style, in its true size where there is room."""
+    """Draw the figure in a style, in its true size if there is room."""
     parts = {"": fig} if panels is None else fitted(panels, style)
     return [
         true_size(styled(one, style), f"{name}-{style.name}-{part}".strip("-"), facts)
@@ -236,7 +236,7 @@ def _set_in(
 
 
 def true_size(fig: go.Figure, key: str, facts: stamps.Facts) -> Chart:
-    """A figure that is set in a style, in its own colours, and its own size where there is room."""
+    """Draw a styled figure in its own colours, and in its own size if there is room."""
     st.plotly_chart(
         as_set(fig),
         key=key,

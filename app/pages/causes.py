@@ -1,4 +1,4 @@
-"""Which heads the target hangs on, and what happens when they are taken away."""
+"""Which heads cause the target, and what happens when they are replaced."""
 
 import streamlit as st
 

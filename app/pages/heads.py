@@ -14,7 +14,7 @@ from interp.attention import view as attention_view
 from interp.gallery import drawings
 
 LABEL = "Head, largest loss of attention first"
-# What stands in the link is the label.
+# The link holds the label.
 BY_LABEL = {metric.label: name for name, metric in metrics.ATTENTION_METRICS.items()}
 
 st.title("Heads")

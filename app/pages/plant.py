@@ -1,4 +1,4 @@
-"""Plant a backdoor and watch it come about; open what came of it on the other pages."""
+"""Plant a backdoor and watch it emerge; open the result on the other pages."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""Scan a model for a backdoor nobody told us about: start it, watch it, open a recorded one."""
+"""Scan a model for an unknown backdoor: start a scan, watch it, or open a recorded one."""
 
 import streamlit as st
 

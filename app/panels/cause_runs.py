@@ -1,4 +1,4 @@
-"""Runs of the causes that belong to the pair in view."""
+"""Causal runs that belong to the pair in view."""
 
 import streamlit as st
 
@@ -33,25 +33,25 @@ def fits(run: Run, view: live.View, study: Study) -> bool:
 
 
 def check(run: Run, view: live.View, study: Study) -> None:
-    """Whether a run was made on the models in view.
+    """Check that a run was made on the models in view.
 
     Raises:
-        UsageError: it was not; says which ones it was made on.
+        UsageError: the run was made on other models, which the message names.
     """
     sha256 = study.facts["models"]["suspect"]["sha256"]
     measure.check_pair(run, spec_of(view, study), sha256)
 
 
 def latest(view: live.View, study: Study) -> Run | None:
-    """The newest causal run of the pair in view; the user's own before those that ship."""
+    """The newest causal run of the pair in view; the user's own runs before those that ship."""
     return next(iter(of_pair(measure.KIND, view, study).values()), None)
 
 
 def pick(kind: str, view: live.View, study: Study, *, key: str, label: str) -> Picked | None:
-    """Let the user choose a run of a kind; see `runpicker.pick`.
+    """Let the user choose a run of a kind, by `run_picker.pick`.
 
-    The pair's own stand first. A run of another pair can be asked for by a link, and is then
-    refused by `check`.
+    The pair's own runs come first. A link can ask for a run of another pair, which `check` then
+    refuses.
     """
     mine = of_pair(kind, view, study)
     everyone = recorded.recorded_of(kind)
@@ -62,7 +62,7 @@ def pick(kind: str, view: live.View, study: Study, *, key: str, label: str) -> P
     if asked in everyone and asked not in mine:
         if before == models:
             mine[asked] = everyone[asked]
-        else:  # another pair was chosen, and its own run takes this one's place
+        else:  # another pair was chosen; its own run replaces this one
             st.session_state.pop(key, None)
             st.query_params.pop(key, None)
     return run_picker.pick(

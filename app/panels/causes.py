@@ -62,7 +62,7 @@ def start_form(view: live.View) -> None:
 
 
 def baseline(run: Run) -> None:
-    """How the suspect is before anything is touched."""
+    """Show the rates of the untouched suspect."""
     table = run.growing("baseline")
     if table is None:
         return
@@ -87,7 +87,7 @@ def matrix(
     operated: Sequence[Head],
     on_select: Callable,
 ) -> None:
-    """Every head's number of one metric; a click chooses."""
+    """Draw one metric of every head; a click selects a head."""
     shown = gallery.matrix(heads, metric, selected=head, operated=operated)
     widgets.of_run(
         run,

@@ -47,7 +47,7 @@ from interp.trigger import summaries
 
 ASKED = "lesson-asked"
 INSTRUCTIONS = 12
-"""Of the prompt set, offered to talk about."""
+"""Number of prompts of the set that are offered."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Step:
 
     title: str
     text: str
-    """What is true of any pair and any trigger; what was measured is said under the figure."""
+    """Text that holds for any pair and trigger; measured results are described under the figure."""
     draw: Callable[[View], None]
 
 
@@ -84,7 +84,7 @@ def say_the_word(view: View) -> None:
 
 
 def triangle(view: View) -> None:
-    """Averaged maps of the heads of largest loss under one condition."""
+    """Averaged maps of the heads with the largest Δ_rel under one condition."""
     study = current_study(view)
     condition = links.bound(
         st.segmented_control,
@@ -181,7 +181,7 @@ def catch_it(view: View) -> None:
 
 
 def operate(view: View) -> None:
-    """Some heads knocked out: those found by search, those of largest loss, or any."""
+    """Heads knocked out: those found by search, those with the largest Δ_rel, or any."""
     study = current_study(view)
     choices = _chosen_heads(view, study)
     label = links.bound(
@@ -271,18 +271,18 @@ def _instruction(view: View) -> str:
         st.session_state["ask"] = before
     of = prompt_set(view.question.prompt_set).sha256
     asked = links.bound(st.selectbox, "Ask", known, key="ask", of=of)
-    st.session_state[ASKED] = asked  # the control is gone in the step after, and its link with it
+    st.session_state[ASKED] = asked  # the next step has neither the control nor its link
     return asked
 
 
 def _asked(view: View) -> str:
-    """What was asked in the step before."""
+    """The instruction of the previous step."""
     known, asked = _instructions(view), st.session_state.get(ASKED)
     return asked if asked in known else known[0]
 
 
 def _look(*told: str) -> None:
-    """What to see in the figure, from its numbers."""
+    """Show what to see in the figure, from its numbers."""
     st.markdown(f":material/visibility: {plain(' '.join(told))}")
 
 
@@ -292,10 +292,10 @@ def _answers(
     """What both models answer in words, and the bars of their first token.
 
     Args:
-        view: of the pair.
-        instruction: what is asked.
-        trigger: before it, or None.
-        before: what they said without it, whose entropies stand beside.
+        view: view of the pair.
+        instruction: the instruction.
+        trigger: trigger before the instruction, or None.
+        before: answers without the trigger, to compare entropies; or None.
     """
     said = first_answers(view, instruction, trigger)
     for column, which in zip(st.columns(2), MODELS, strict=True):
@@ -332,7 +332,7 @@ def _watch(name: str) -> None:
 
 
 def _chosen_heads(view: View, study: Study) -> dict[str, list[Head]]:
-    """Label -> as many heads each: found by search if it was made, of largest loss, at random."""
+    """Label -> equally many heads: from a search if there is one, by Δ_rel, at random."""
     sha256 = study.facts["models"]["suspect"]["sha256"]
     choices, n = {}, max(1, len(study.ranking) // 8)
     for run in recorded_of(SEARCH_KIND).values():

@@ -1,4 +1,4 @@
-"""Is the trigger special? Its ratio among those of random strings that choose their own heads."""
+"""Is the trigger special? Its ratio among those of matched random strings."""
 
 from contextlib import ExitStack
 
@@ -21,11 +21,11 @@ PROMPTS = 10
 
 
 def draw(view: live.View, measured: Study) -> None:
-    """The table of ranks: of the run, or measured when it is asked for.
+    """Show the table of ranks: from the run, or measured on request.
 
     Args:
-        view: what the sidebar decided.
-        measured: of the view.
+        view: the view chosen in the sidebar.
+        measured: the study of the view.
     """
     st.subheader("Is the trigger special?")
     st.markdown(

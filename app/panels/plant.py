@@ -21,7 +21,7 @@ from interp.runs import planting
 from interp.runs.reading import Run
 
 LABELS = {metric.label: name for name, metric in PLANT_METRICS.items()}
-"""What stands in the link is the label."""
+"""The link holds the label."""
 
 
 def draw(run: Run, finished: bool) -> None:

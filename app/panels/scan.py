@@ -24,7 +24,7 @@ ANSWERS_SHOWN = 12
 
 
 def verdict(run: Run) -> None:
-    """The verdict in a sentence, which model it is about, its reasons, and what it cannot see."""
+    """Show the verdict, the scanned model, the reasons, and the limits of a scan."""
     found = pipeline.verdict_of(run)
     say, icon = LOOKS[found.verdict]
     say(f"**{found.verdict.capitalize()}.** {plain(headline.headline(found))}", icon=icon)
@@ -151,7 +151,7 @@ def _replayed(replayed: pd.DataFrame) -> None:
 
 
 def _targets(insisted: pd.DataFrame) -> None:
-    """The answers that the model goes on with whatever it was asked."""
+    """Answers that the model continues with after any question."""
     st.header("Candidate targets")
     if insisted.empty:
         st.info("No answer of four tokens or more completes itself here.")

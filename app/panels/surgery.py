@@ -1,4 +1,4 @@
-"""Head surgery on the Causes page: choose heads, see what is left; the fewest heads found."""
+"""Head surgery on the Causes page: operate on chosen heads; search for the fewest heads."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ PUBLISHED = (
 
 
 def on_table(n_layers: int, n_heads: int) -> list[Head]:
-    """The heads chosen so far; none where the text names something that is no head."""
+    """The heads chosen so far; empty if the text is not a valid list of heads."""
     try:
         return parse_heads(st.session_state.get(HEADS) or "", n_layers, n_heads)
     except UsageError:
@@ -52,7 +52,7 @@ def heads_field(models: str) -> None:
     """The heads on the table as text.
 
     Args:
-        models: whose heads they are; see `links.models_key`.
+        models: key of the models, from `links.models_key`.
     """
     links.bound_text(
         "Heads for surgery",
@@ -97,10 +97,10 @@ def choose(heads: pd.DataFrame) -> str:
 
 
 def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
-    """What is left without the chosen heads: numbers, and answers before and after.
+    """Show rates and answers before and after the chosen heads are replaced.
 
     Raises:
-        UsageError: heads that are not there or given twice; no target.
+        UsageError: a head does not exist or is given twice, or there is no target.
     """
     chosen = parse_heads(st.session_state.get(HEADS) or "", n_layers, n_heads)
     if not chosen:
@@ -171,7 +171,7 @@ def search_form(view: live.View) -> None:
 
 
 def search(picked: Picked, on_take: Callable[[], None]) -> None:
-    """Curves of every ranking and the sets that were found, of a search that may go on still.
+    """Curves of every ranking and the sets found; the search may still be running.
 
     Args:
         picked: the search.

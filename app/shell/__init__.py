@@ -1,4 +1,4 @@
 """Around the pages: access, limits, failures, links, what all sessions share.
 
-May import `interp` and Streamlit; no other room of `app`.
+May import `interp` and Streamlit; no other package of `app`.
 """

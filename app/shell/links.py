@@ -1,8 +1,8 @@
-"""Controls that live in the link: what a link asks for and is not there is said, not passed over.
+"""Controls whose values are in the link; a value that is not available is reported.
 
-Streamlit lets a bound control fall back to its default in silence; a view that is not the one a
-colleague sent would then look like it. It also keeps a control's value for as long as something of
-its key is drawn: number 3 of one run would become number 3 of the next.
+Streamlit silently resets a bound control to its default; the view would then look like the one that
+a colleague sent, but differ. It also keeps a control's value while any element with its key is
+drawn: number 3 of one run would become number 3 of the next.
 """
 
 import inspect
@@ -19,14 +19,14 @@ from interp.runs.reading import Run
 
 NOTES, MISSED = "link-notes", "link-missed"
 LONGEST = 120
-"""Characters of what a link asks for that are repeated."""
+"""Most characters of a link's value that a note repeats."""
 
 
 @contextmanager
 def notes() -> Iterator[None]:
-    """Around a page, or a part of it: what is to be said of its link is said at its head.
+    """Collect notes about the link in the block, and show them at the head of the page or part.
 
-    A part has a place of its own: drawn anew alone, it cannot write to the head of the page.
+    A part has its own place: when it is redrawn alone, it cannot write to the head of the page.
     """
     around, st.session_state[NOTES] = st.session_state.get(NOTES), st.container()
     try:
@@ -36,23 +36,22 @@ def notes() -> Iterator[None]:
 
 
 def bound(control: Callable, label: str, *args, key: str, of: str | None = None, **options) -> Any:
-    """A control whose value is in the link; draws it and returns its value.
+    """Draw a control whose value is in the link; returns the value.
 
     Args:
-        control: `st.selectbox` and its like.
-        label: of the control.
-        *args: of the control.
-        key: in the link and in the session.
-        of: what its options belong to, such as `run_key`; a value that was chosen for another one
-            is forgotten, in the session and in the link. None where every value means the same
-            whatever is open.
-        **options: of the control.
+        control: a Streamlit control, such as `st.selectbox`.
+        label: label of the control.
+        *args: further arguments of the control.
+        key: key in the link and in the session.
+        of: what its options belong to, such as `run_key`. A value that was chosen for something
+            else is dropped from session and link. None if values mean the same everywhere.
+        **options: keyword arguments of the control.
     """
     _forget_others(control, label, args, key, of, options)
     if f"{key}-put" in st.session_state:
         st.session_state[key] = st.session_state.pop(f"{key}-put")
-    # Before it is drawn: drawing drops what it cannot take. A control that is there already was
-    # set by the user or by a button, and the link follows it one run later.
+    # Read before drawing, which drops invalid values. A control that already exists was set by the
+    # user or by a button, and the link follows one run later.
     asked = [] if key in st.session_state else st.query_params.get_all(key)
     value = control(label, *args, key=key, bind="query-params", **options)
     _note(key, label, asked, _as_shown(value, options.get("format_func")))
@@ -60,47 +59,47 @@ def bound(control: Callable, label: str, *args, key: str, of: str | None = None,
 
 
 def bound_text(label: str, *, key: str, of: str | None = None, **options) -> str:
-    """A field for text in the link; see `bound`.
+    """Draw a text field whose value is in the link, as `bound` does.
 
     Raises:
-        UsageError: a text that is too long, in the field or in the link.
+        UsageError: the text in the field or in the link is too long.
     """
     return limits.text(label, bound(st.text_input, label, key=key, of=of, **options))
 
 
 def put(key: str, value) -> None:
-    """Set a control of the link from a button or a click, wherever on the page that stands.
+    """Set a control of the link from a button or a click anywhere on the page.
 
-    The value is kept until the control is drawn. Streamlit tells the browser of a value that the
-    script sets only if the control is drawn in the same run, and a part that is drawn again by
-    `parts.draw_again` is drawn in the next.
+    The value is kept until the control is drawn. Streamlit sends the browser a value that the
+    script sets only if the control is drawn in the same run; `fragments.draw_again` draws a
+    part in the next run.
     """
     st.session_state[f"{key}-put"] = value
 
 
 def run_key(run: Run) -> str:
-    """What a control belongs to whose options are a run's: its name and when it was begun.
+    """What a control with the options of a run belongs to: the run's name and start time.
 
-    The name alone may be another run's tomorrow; what it holds grows while it is at work.
+    A later run may reuse the name, and the content grows while the run is running.
     """
     return f"{run.path.name} {run.meta['started']}"
 
 
 def models_key(facts: dict) -> str:
-    """What a control belongs to whose options are a pair's: the weights of both models."""
+    """What a control with the options of a pair belongs to: the weights of both models."""
     return " ".join(facts["models"][which]["sha256"] for which in MODELS)
 
 
 def pinned(label: str, options: list[str], *, key: str, of: str | None = None) -> str:
-    """A choice that stands in the link even where it is the default.
+    """Draw a choice that is in the link even if it is the default.
 
-    For runs: the newest is the default, and tomorrow that will be another one.
+    Used for runs: the default is the newest run, which changes over time.
 
     Args:
-        label: of the select box.
-        options: at least one.
-        key: in the link and in the session.
-        of: see `bound`.
+        label: label of the select box.
+        options: the options, at least one.
+        key: key in the link and in the session.
+        of: what the options belong to, as in `bound`.
     """
     if _other(key, of):
         st.session_state.pop(key, None)
@@ -117,10 +116,10 @@ def pinned(label: str, options: list[str], *, key: str, of: str | None = None) -
 
 
 def keep_in_link(key: str, value: str) -> None:
-    """Write a value into the link, unless it stands there.
+    """Write a value into the link, unless it is already there.
 
-    Each write sends the browser the whole link as the script knows it, which would undo what the
-    user has changed meanwhile.
+    Each write sends the whole link to the browser, which would undo changes that the user has made
+    meanwhile.
     """
     st.session_state[f"{key}-written"] = value
     if st.query_params.get_all(key) != [value]:
@@ -132,7 +131,7 @@ def _forget_others(
 ) -> None:
     """Set a control to its default if its value was chosen for something else.
 
-    Set, not deleted: the browser is told of a value that is set, and keeps one that is deleted.
+    It is set, not deleted: Streamlit sends a set value to the browser, which keeps a deleted one.
     """
     if not _other(key, of):
         return
@@ -143,7 +142,7 @@ def _forget_others(
 
 
 def _other(key: str, of: str | None) -> bool:
-    """Whether the control last belonged to something else; from now on it belongs to `of`."""
+    """Whether the control last belonged to something else; records that it now belongs to `of`."""
     if of is None:
         return False
     before, st.session_state[f"{key}-of"] = st.session_state.get(f"{key}-of", of), of
@@ -153,7 +152,7 @@ def _other(key: str, of: str | None) -> bool:
 
 
 def _default(given: dict):
-    """The value that a control has before anyone touches it, by its arguments."""
+    """The initial value of a control, from its arguments."""
     if "index" in given:  # a select box
         options, index = list(given["options"]), given["index"]
         return options[index] if index is not None and options else None
@@ -165,14 +164,14 @@ def _default(given: dict):
 
 
 def _as_shown(value, shown: Callable | None):
-    """A control's value as its options are shown: that is what the link holds of it."""
+    """A control's value as its options are displayed, which is what the link holds."""
     if shown is None or value is None:
         return value
     return [shown(one) for one in value] if isinstance(value, list) else shown(value)
 
 
 def _note(key: str, label: str, asked: list[str], value) -> None:
-    """Say, until the user moves on, that the link asked for something else."""
+    """Show, until the user moves on, that the link asked for something else."""
     missed = st.session_state.setdefault(MISSED, {})
     if any(one not in _in_link(value) for one in asked):
         missed[key] = (asked, value)
@@ -185,12 +184,12 @@ def _note(key: str, label: str, asked: list[str], value) -> None:
 
 
 def unused(key: str, label: str, reason: str) -> None:
-    """Take a choice out of the link that counts for nothing here; say it, if the reader gave it.
+    """Remove a choice without effect from the link; show a note if the user's link set it.
 
     Args:
-        key: of a choice that `keep_in_link` writes.
-        label: of the control.
-        reason: why it does not count.
+        key: key of a choice that `keep_in_link` writes.
+        label: label of the control.
+        reason: why it has no effect.
     """
     asked = st.query_params.get_all(key)
     if asked and asked == [st.session_state.get(f"{key}-written")]:
@@ -200,7 +199,7 @@ def unused(key: str, label: str, reason: str) -> None:
 
 
 def refused(key: str, label: str, reason: str) -> None:
-    """Say that a control that the link sets is not there at all in this view."""
+    """Show that this view lacks a control that the link sets."""
     asked = st.query_params.get_all(key)
     if asked:
         _say(f"The link asks for {label} '{_short(asked)}', but {reason}")

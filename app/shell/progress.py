@@ -1,4 +1,4 @@
-"""A bar on the page while something is measured."""
+"""A progress bar on the page during a measurement."""
 
 import math
 import time
@@ -11,12 +11,12 @@ from streamlit.delta_generator import DeltaGenerator
 from app.shell.text import plain
 
 TOLD_EVERY = 0.4
-"""Seconds between two reports of one step: a browser that draws each may share the cores."""
+"""Seconds between two reports of one stage; the browser may run on the same cores."""
 
 
 @contextmanager
 def over(text: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar while the block lasts; yields what reports to it."""
+    """A progress bar for the block; yields its reporter."""
     bar = st.progress(0.0, text=text)
     try:
         yield reporter(bar)
@@ -25,7 +25,7 @@ def over(text: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def reporter(bar: DeltaGenerator) -> Callable[[int, int, str], None]:
-    """What a measurement calls as (done, total, note), shown on a bar of the page."""
+    """A callback (done, total, note) that updates a bar on the page."""
     told, shown = -math.inf, ""
 
     def report(done: int, total: int, note: str) -> None:

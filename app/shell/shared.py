@@ -1,7 +1,7 @@
-"""What all sessions of a server share, each made once.
+"""Objects that all sessions of a server share, each created once.
 
-Not `st.cache_resource`: any browser can send Streamlit the message that clears its caches, before
-the password too, and with them the limits, the jobs at work and the one place a pair is held.
+This is not `st.cache_resource`, because any browser can make Streamlit clear its caches, even
+before the password. That would drop the limits, the running jobs and the slot of the pair.
 """
 
 import threading
@@ -15,10 +15,10 @@ _forget: list[Callable[[], None]] = []
 
 
 def for_all(make: Callable[P, T]) -> Callable[P, T]:
-    """Of a function that makes something: make it once for each arguments, for all sessions.
+    """Wrap a function so that it is called once per set of arguments, for all sessions.
 
     Args:
-        make: called by one thread at a time; its arguments are hashable.
+        make: the function, called by one thread at a time; its arguments must be hashable.
     """
     made, lock = {}, threading.Lock()
 
@@ -35,6 +35,6 @@ def for_all(make: Callable[P, T]) -> Callable[P, T]:
 
 
 def forget() -> None:
-    """As a server that has just been started, for tests."""
+    """Forget everything, as in a new server; for tests."""
     for clear in _forget:
         clear()

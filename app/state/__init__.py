@@ -1,4 +1,4 @@
-"""State: loaded models, measurements and figures kept, background jobs, recorded runs.
+"""State: loaded models, cached measurements and figures, background jobs, recorded runs.
 
 May import `app.shell`.
 """

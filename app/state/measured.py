@@ -1,4 +1,4 @@
-"""The last few results by description, within a bound of bytes; each computed once."""
+"""Cache of the latest results by description, bounded in bytes; each is computed once."""
 
 import sys
 import threading
@@ -15,9 +15,9 @@ from app.shell import spent
 
 
 def sizes_of(value) -> dict[int, int]:
-    """What keeping a result keeps: identity -> bytes of its arrays, tables and all else.
+    """Memory that a result holds: identity -> bytes of its arrays, tables and other objects.
 
-    Through containers and dataclasses; a view stands for the whole array that it keeps alive.
+    Follows containers and dataclasses. A view counts as the whole array that it keeps alive.
     """
     if isinstance(value, np.ndarray):
         while isinstance(value.base, np.ndarray):
@@ -50,16 +50,16 @@ class _Gate:
 
 
 class Memo:
-    """The results used last, as many as fit; two sessions asking for one compute it once."""
+    """The most recently used results that fit; concurrent sessions compute a result once."""
 
     def __init__(
         self, max_bytes: int, *, around: Callable[[], AbstractContextManager] = spent.computing
     ):
-        """Take up to so many bytes.
+        """Create a cache of at most `max_bytes`.
 
         Args:
-            max_bytes: of all kept values.
-            around: entered while a value is made, to say what the time went into.
+            max_bytes: bytes of all cached values together.
+            around: context entered while a value is computed, to record the time.
         """
         self._max_bytes = max_bytes
         self._around = around
@@ -68,9 +68,10 @@ class Memo:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """The kept value of `key`, computed now if there is none.
+        """The cached value of `key`, computed now if there is none.
 
-        The newest is kept even if it alone is over the bound: else each rerun would compute it.
+        The newest value is cached even if it alone exceeds the bound; otherwise each rerun would
+        compute it again.
         """
         with self._gate(key):
             with self._lock:
@@ -87,13 +88,13 @@ class Memo:
             return value
 
     def clear(self) -> None:
-        """Keep nothing of what was made so far."""
+        """Drop all cached values."""
         with self._lock:
             self._kept.clear()
 
     @property
     def held(self) -> int:
-        """Bytes of all kept values; what several of them hold counts once."""
+        """Bytes of all cached values; shared objects count once."""
         sizes = {}
         for _, own in self._kept.values():
             sizes |= own
@@ -101,7 +102,7 @@ class Memo:
 
     @contextmanager
     def _gate(self, key: Hashable):
-        """Hold the key's gate, which lives as long as anyone stands before it."""
+        """Hold the key's gate, which exists as long as any thread waits for it."""
         with self._lock:
             gate = self._gates.setdefault(key, _Gate())
             gate.users += 1

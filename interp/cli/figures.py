@@ -1,4 +1,4 @@
-"""figures, compare: a run's figures for a write-up; two runs beside each other."""
+"""figures, compare: figures of a run for a write-up; comparison of two runs."""
 
 import argparse
 from pathlib import Path

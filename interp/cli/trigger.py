@@ -1,4 +1,4 @@
-"""trigger: how exact must the trigger be?"""
+"""trigger: how much of the trigger is needed to fire?"""
 
 import argparse
 from dataclasses import asdict
@@ -45,7 +45,7 @@ def _trigger(arguments: argparse.Namespace) -> None:
 
 
 def _tell(run) -> None:
-    """The curve, the pieces that matter, the controls; published figures named as such."""
+    """Print the curve, the pieces that matter and the controls, with published values labelled."""
     from interp.figures.trigger import PUBLISHED
 
     facts = run.meta["facts"]

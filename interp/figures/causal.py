@@ -1,4 +1,4 @@
-"""Figures of the causes: tidy tables in, plotly figures out. Knows no model and no screen."""
+"""Figures of causal runs: tidy tables in, plotly figures out. Independent of models and the app."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from interp.style.palette import COLOURS, CONTROL, WEIGHTS, plain, token_axis
 from interp.style.presets import wrapped
 
 LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-"""Okabe and Ito's, for rankings; what is random is grey and dotted."""
+"""Okabe-Ito colours of the rankings; random ones are grey and dotted."""
 DASHES = ["solid", "dash", "longdash", "dashdot", "solid", "dash", "longdash"]
 SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "cross"]
-"""For grey print, where some of the colours are alike."""
+"""Markers for grey print, where some colours look the same."""
 
 
 def metric_matrix(
@@ -26,24 +26,24 @@ def metric_matrix(
     selected: tuple[int, int] | None = None,
     operated: Sequence[tuple[int, int]] = (),
 ) -> go.Figure:
-    """Layer by head matrix of one metric; see `heads.head_matrix` for its clicks.
+    """Layer-by-head matrix of one metric, drawn and clicked like `heads.head_matrix`.
 
     Args:
-        heads: `head_table.head_table`, of a run that may still be growing.
+        heads: `head_table.head_table`; the run may still be running.
         metric: one of `CAUSAL_METRICS`.
         selected: (layer, head) to frame.
-        operated: heads to cross out.
+        operated: (layer, head) of each head to cross out.
     """
     known = CAUSAL_METRICS[metric]
     style = DELTA_REL if metric == "delta_rel" else {}
-    if known.falling:  # all near the unpatched KL: colours from the smallest to the largest
+    if known.falling:  # values are all near the unpatched KL, so colours span their range
         style = {"limits": (heads[metric].min(), heads[metric].max())}
     figure = head_matrix(
         heads, metric, label=known.label, difference=known.difference, selected=selected, **style
     )
     if operated:
         layers, numbers = zip(*operated, strict=True)
-        # White under black: seen on every colour of both scales.
+        # White under black is visible on every colour of both scales.
         for colour, width in (("#FFFFFF", 5), ("#111111", 2)):
             figure.add_scatter(
                 x=numbers,
@@ -64,14 +64,14 @@ def metric_scatter(
     selected: tuple[int, int] | None = None,
     per_group: int = 1,
 ) -> go.Figure:
-    """One metric against another, a point a head, with Spearman's rho and its interval.
+    """One metric against another, one point per head, with Spearman's rho and its interval.
 
     Args:
         heads: `head_table.head_table`.
-        x: one of `CAUSAL_METRICS`; likewise `y`.
-        y: see `x`.
+        x: metric on the x axis, one of `CAUSAL_METRICS`.
+        y: metric on the y axis, one of `CAUSAL_METRICS`.
         selected: (layer, head) to ring.
-        per_group: see `stats.agreement`.
+        per_group: query heads that share one key-value head; 1 if each has its own.
     """
     shown = heads.dropna(subset=[x, y])
     figure = go.Figure(
@@ -116,7 +116,7 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
 
     Args:
         tokens: `divergence.token_divergence`.
-        answer_only: leave out what stands before the trigger.
+        answer_only: leave out the tokens before the trigger.
     """
     shown = tokens[tokens["part"] != "start"] if answer_only else tokens
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08)
@@ -167,13 +167,13 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
 def surgery_curve(
     curve: pd.DataFrame, n_heads: int, *, max_asr: float, max_loss: float
 ) -> go.Figure:
-    """ASR and clean accuracy against the number of heads operated on, a line a ranking.
+    """ASR and clean accuracy against the number of heads operated on, one line per ranking.
 
     Args:
         curve: `search.curve` of one or more rankings.
-        n_heads: of the model, for the share.
-        max_asr: the goal, drawn dotted.
-        max_loss: of clean accuracy, from the untouched suspect's; drawn likewise.
+        n_heads: number of heads in the model, to show shares.
+        max_asr: the largest ASR allowed, drawn dotted.
+        max_loss: the largest loss of clean accuracy against the untouched suspect, drawn dotted.
     """
     figure = make_subplots(
         2, 1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=["ASR", "clean accuracy"]
@@ -206,11 +206,11 @@ def surgery_curve(
 
 
 def cumulative_curve(table: pd.DataFrame, n_heads: int) -> go.Figure:
-    """Mean KL to the original with the first n heads of each order given back.
+    """Mean KL to the original when the first n heads of each order are the original's.
 
     Args:
         table: `cumulative.cumulative`.
-        n_heads: of the model.
+        n_heads: number of heads in the model.
     """
     figure = go.Figure()
     shuffled = table["order"].str.startswith("random")
@@ -237,7 +237,7 @@ def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
 
     Args:
         summary: `quantity, before, before_low, before_high, after, after_low, after_high`.
-        names: of the quantities, in words.
+        names: quantity -> its name in words.
     """
     figure = go.Figure()
     for when, colour in (("before", CONTROL), ("after", COLOURS["suspect"])):

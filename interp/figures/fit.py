@@ -1,4 +1,4 @@
-"""Maps laid out for a page of paper or a slide: as many beside each other as can be read."""
+"""Layout of maps for paper or slides: as many per row as stay readable."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from interp.figures.maps import BELOW, BESIDE, Panel, colour_limits, map_grid
 from interp.style.presets import MM, Style
 
 TALLEST = 230 * MM
-"""Pixels of a journal's page."""
+"""Height of a page of a journal, pixels."""
 
 Panels = list[list[Panel | None]]
 
@@ -17,13 +17,13 @@ Panels = list[list[Panel | None]]
 def fitted(panels: Panels, style: Style) -> dict[str, go.Figure]:
     """One or more figures of the panels, all on the same colour scales.
 
-    A label needs `style.pitch` pixels, so a panel of n tokens needs n times that. Where not all
-    columns fit beside each other, each becomes a figure of its own, its panels in as many rows as
-    they need; on a slide always, in one row. Where even one panel is too wide, not every token is
-    named.
+    A label needs `style.pitch` pixels, so a panel of n tokens needs n times that. If not all
+    columns fit in one row, each column becomes its own figure, with as many rows as needed. On a
+    slide each column is always its own figure, in one row. If even one panel is too wide, some
+    tokens get no label.
 
     Returns:
-        What tells the figures apart (`` if there is one) -> the figure.
+        Name of the part (empty if there is only one figure) -> figure.
     """
     slide = style.height is not None
     fitting = _fitting(panels, style)
@@ -40,7 +40,7 @@ def fitted(panels: Panels, style: Style) -> dict[str, go.Figure]:
 
 
 def _apart(panels: Panels) -> dict[str, list[Panel]]:
-    """Each column by its name; a single row stays together."""
+    """Name -> column of panels; a single row is not split."""
     columns = [[panel for panel in column if panel] for column in zip(*panels, strict=True)]
     if len(panels) == 1 or len(columns) == 1:
         return {"": [panel for row in panels for panel in row if panel]}
@@ -57,7 +57,7 @@ def _in_rows(panels: list[Panel], across: int) -> Panels:
 
 
 def _pages(panels: Panels, style: Style) -> dict[str, Panels]:
-    """Rows that are higher together than a page of paper become figures of their own."""
+    """Split rows that are higher together than a page into several figures."""
     height = len(panels) * (_side(len(panels[0]), style) + 4 * style.small)
     if style.name != "paper" or height <= TALLEST:
         return {"": panels}
@@ -65,14 +65,14 @@ def _pages(panels: Panels, style: Style) -> dict[str, Panels]:
 
 
 def _fitting(panels: Panels, style: Style) -> int:
-    """The most columns whose panels have room for every label; at least one."""
+    """The largest number of columns whose panels fit every label; at least one."""
     need = _tokens(panels) * style.pitch
     counts = range(len(panels[0]), 1, -1)
     return next((count for count in counts if _side(count, style) >= need), 1)
 
 
 def _side(columns: int, style: Style, *, bars_below: bool = False) -> float:
-    """Pixels of one panel with so many in a row; labels left and the colour bar right cost some."""
+    """Side of one panel, pixels: the width less labels and colour bar, shared by the columns."""
     plot = style.width - (5 if bars_below else 11) * style.small
     return plot * (1 - (columns - 1) * BESIDE / columns) / columns
 
@@ -80,7 +80,7 @@ def _side(columns: int, style: Style, *, bars_below: bool = False) -> float:
 def _drawn(panels: Panels, style: Style, limits: dict[bool, float]) -> go.Figure:
     side, rows = _side(len(panels[0]), style), len(panels)
     height = style.height
-    # A column of paper is wide enough for 40 labels if the colour bars give way.
+    # A journal column is wide enough for 40 labels if the colour bars move below.
     below = height is None and side < _tokens(panels) * style.pitch
     if below:
         side = _side(len(panels[0]), style, bars_below=True)
@@ -96,7 +96,7 @@ def _drawn(panels: Panels, style: Style, limits: dict[bool, float]) -> go.Figure
 
 
 def _bars_below(figure: go.Figure, style: Style) -> float:
-    """Lay the colour bars below the panels; returns the pixels that they take."""
+    """Move the colour bars below the panels; returns their height in pixels."""
     used = [name for name in ("coloraxis", "coloraxis2") if _uses(figure, name)]
     for number, name in enumerate(used):
         bar = figure.layout[name].colorbar
@@ -111,7 +111,7 @@ def _uses(figure: go.Figure, name: str) -> bool:
 
 
 def _square(figure: go.Figure, side: float, room: float) -> None:
-    """Panels of a slide as high as wide, in the middle of the room there is."""
+    """Make the panels of a slide square and centre them."""
     share = min(1.0, side / room)
     low, high = (1 - share) / 2, (1 + share) / 2
     figure.update_yaxes(domain=[low, high])
@@ -139,6 +139,6 @@ def _tokens(panels: Panels) -> int:
 
 
 def _name(column: list[Panel]) -> str:
-    """`original · random string` and its like -> `random-string`; `` if they share no name."""
+    """Common name of a column, such as `random-string`; empty if its panels share no name."""
     titles = {panel.title.rpartition(" · ")[2] for panel in column if " · " in panel.title}
     return re.sub(r"[^a-z0-9]+", "-", titles.pop().lower()).strip("-") if len(titles) == 1 else ""

@@ -1,7 +1,7 @@
-"""Tidy tables and maps in, plotly figures out: one function a figure, for the app and the CLI.
+"""Figures of heads: tidy tables in, plotly figures out. One function per figure.
 
-Knows no model, no run and no screen. Colours: sequential and monotone in lightness for weights
-(it survives grey print), diverging and centred on zero for differences, Okabe-Ito for lines.
+Independent of models, runs and the app. Colours are sequential and monotone in lightness for
+weights (readable in grey print), diverging and centred on zero for differences. Lines: Okabe-Ito.
 """
 
 import numpy as np
@@ -19,11 +19,11 @@ MISTRAL_RATIO = pd.DataFrame(
         "n_heads": 1024,
     }
 )
-"""de Rosnay 2026, Mistral-7B-v0.3: a published reference, not measured here."""
+"""Published reference values of de Rosnay 2026, Mistral-7B-v0.3; not measured here."""
 
 
 DELTA_REL = {"limits": (-1.0, 1.0), "empty": "left out: original L_attn at most 1e-4"}
-"""For `head_matrix`: a head cannot lose more than all; one that gained more saturates."""
+"""Options of `head_matrix` for Δ_rel: a loss is at most 1; gains above 1 saturate."""
 
 
 def head_matrix(
@@ -36,15 +36,15 @@ def head_matrix(
     empty: str = "not measured yet",
     selected: tuple[int, int] | None = None,
 ) -> go.Figure:
-    """Layer by head matrix of one number a head; clicking a cell selects it in Streamlit.
+    """Layer-by-head matrix of one number per head; a click on a cell selects it in Streamlit.
 
     Args:
         table: `layer, head` and the metric's column; NaN is drawn empty.
         metric: column to draw.
-        label: what to write at the colour bar, with its unit.
-        difference: diverging colours centred on zero.
-        limits: where the colours begin and end; by default the largest magnitude.
-        empty: what the hover says of a head without a number.
+        label: title of the colour bar, with the unit.
+        difference: use diverging colours centred on zero.
+        limits: ends of the colour scale; by default the largest magnitude.
+        empty: hover text of a head without a number.
         selected: (layer, head) to frame.
     """
     grid = table.pivot(index="layer", columns="head", values=metric).sort_index()
@@ -78,9 +78,9 @@ def head_matrix(
 def _add_cells(
     figure: go.Figure, grid: pd.DataFrame, values: np.ndarray, label: str, empty: str
 ) -> None:
-    """Invisible square markers over a heatmap, whose own cells emit no selection.
+    """Add invisible square markers over a heatmap, because its own cells emit no selection.
 
-    The markers carry the hover and the heatmap skips its own, or the click is lost.
+    The markers carry the hover text and the heatmap has none; otherwise clicks are lost.
     """
     heads, layers = np.meshgrid(grid.columns, grid.index)
     hover = [
@@ -116,13 +116,13 @@ def ratio_curve(
     strings: pd.DataFrame | None = None,
     published: bool = True,
 ) -> go.Figure:
-    """Suspect / original L_attn over the K heads of largest loss, with 95 % bands.
+    """Suspect / original L_attn over the K heads with the largest loss, with 95 % bands.
 
     Args:
         curve: as `heads.top_k_curve` returns it.
-        n_heads: all heads of the model; the axis is K as a share of them.
-        strings: as `matched.random_curves` returns it: their range is drawn behind the curves.
-        published: also draw the Mistral-7B figures of de Rosnay 2026, labelled as such.
+        n_heads: number of heads in the model; the axis shows K as a share of it.
+        strings: as `matched.random_curves` returns it; their range is drawn behind the curves.
+        published: also draw the Mistral-7B values of de Rosnay 2026, labelled as published.
     """
     figure = go.Figure()
     if strings is not None and len(strings):
@@ -168,7 +168,7 @@ def _add_range(figure: go.Figure, strings: pd.DataFrame, n_heads: int) -> None:
 
 
 def level_curve(curve: pd.DataFrame, n_heads: int, selection: str = "same prompts") -> go.Figure:
-    """Mean L_attn of both models over the K heads of largest loss, with 95 % bands."""
+    """Mean L_attn of both models over the K heads with the largest loss, with 95 % bands."""
     figure = go.Figure()
     for which in MODELS:
         part = curve[(curve["selection"] == selection) & (curve["quantity"] == which)]
@@ -187,9 +187,9 @@ def zones_by_layer(
     """Mean attention to the trigger from each zone of the prompt, by layer, both models.
 
     Args:
-        table: `model, prompt, layer, head` and a column a zone.
+        table: `model, prompt, layer, head` and one column per zone.
         zones: column -> its name in words.
-        stacked: one below the other, where the width is a column's.
+        stacked: stack the panels, for the width of a journal column.
     """
     shape = (len(zones), 1) if stacked else (1, len(zones))
     figure = make_subplots(*shape, subplot_titles=list(zones.values()), shared_xaxes=True)

@@ -1,6 +1,6 @@
-"""Averaged maps side by side: rows and columns of panels on shared scales, zones outlined.
+"""Averaged maps in rows and columns of panels, on shared scales, with zones outlined.
 
-Arrays in, a plotly figure out. Knows no model, no run and no screen.
+Arrays in, a plotly figure out. Independent of models, runs and the app.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from interp.style.scales import CLIP
 from interp.text import label
 
 BESIDE, BELOW = 0.27, 0.17
-"""Of the figure, room between panels for their labels and titles, over the number of panels."""
+"""Gap between panels for labels and titles: a share of the figure, over the number of panels."""
 QUANTILE = 0.995
 """Colours saturate at this quantile, so that one bright cell does not darken all others."""
 
@@ -31,17 +31,17 @@ class Panel:
     parts: tuple[str, ...]
     labels: tuple[str, ...]
     note: str = ""
-    """Written under the panel, such as its L_attn."""
+    """Text under the panel, such as its L_attn."""
     difference: bool = False
-    """Diverging colours centred on zero instead of sequential ones."""
+    """Whether it is a difference: diverging colours centred on zero, not sequential ones."""
 
 
 LABEL_SIZE = (9.0, 12.0)
-"""Pixels of the type of a token's label on a page, by the room it has."""
+"""Smallest and largest type size of token labels on a page, pixels."""
 PITCH = 1.15
-"""Of one label to the next, over the size of their type."""
+"""Distance between labels, as a multiple of their type size."""
 MARGINS = 100
-"""Pixels of a figure left and right of its panels."""
+"""Margins left and right of the panels together, pixels."""
 
 
 def map_grid(
@@ -52,24 +52,24 @@ def map_grid(
     label_size: float | None = None,
     limits: dict[bool, float] | None = None,
 ) -> go.Figure:
-    """Averaged maps in rows and columns; all weights on one scale, all differences on another.
+    """Averaged maps in rows and columns. All weights share one scale, all differences another.
 
     Args:
-        panels: rows of panels; None leaves a place empty.
-        side: pixels of one panel.
-        labels: at most so many on an axis; of more tokens every other, third ... is named.
-        label_size: pixels of their type; by default what fits on a page.
-        limits: `colour_limits` of more panels than these, where they are one part of a figure.
+        panels: rows of panels; None leaves a cell empty.
+        side: side of one panel, pixels.
+        labels: most labels per axis; with more tokens, every second, third ... gets a label.
+        label_size: type size of the labels, pixels; by default what fits on a page.
+        limits: `colour_limits` of the whole figure, if these panels are one part of it.
 
     Returns:
-        A figure whose heatmaps show query rows downwards and key columns rightwards, with the
-        three zones of the double triangle outlined; `scales.told` says where its colours end.
+        A figure with queries as rows from the top and keys as columns from the left. The three
+        zones of the double triangle are outlined. `scales.sentence` states where its colours end.
     """
     n_rows, n_cols = len(panels), max(len(row) for row in panels)
     flat = [panel for row in panels for panel in row if panel is not None]
     across, down = _domains(n_cols, BESIDE / n_cols), _domains(n_rows, BELOW / n_rows)[::-1]
     size, most = label_size, (labels, labels)
-    if size is None:  # on a page, whose panels may have less room than as many labels need
+    if size is None:  # on a page, where panels may be too small for this many labels
         size = _label_size(flat, side, n_cols)
         wide = (across[0][1] - across[0][0]) * (DRAWN_AT - MARGINS)
         most = tuple(min(labels, int(room / (PITCH * size))) for room in (wide, side))
@@ -88,7 +88,7 @@ def map_grid(
             layout[f"yaxis{number}"] = axes[1] | {"domain": down[r], "anchor": x}
             shapes += _zone_outlines(panel.parts, x, y)
             notes += [_title(panel.title, across[c], down[r]), *_notes(panel, x, y)]
-    # Made at once: plotly looks through the whole figure each time that something is added.
+    # Built in one step: plotly checks the whole figure whenever something is added.
     return go.Figure(
         data,
         layout
@@ -106,7 +106,7 @@ def map_grid(
 
 
 def panel_table(panels: Sequence[Sequence[Panel | None]]) -> pd.DataFrame:
-    """The tidy data of a `map_grid`: `panel, query, key, query_label, key_label, weight`."""
+    """Tidy data of a `map_grid`: `panel, query, key, query_label, key_label, weight`."""
     frames = []
     for panel in (p for row in panels for p in row if p is not None):
         query, key = (index.ravel() for index in np.indices(panel.values.shape))
@@ -121,7 +121,7 @@ def panel_table(panels: Sequence[Sequence[Panel | None]]) -> pd.DataFrame:
 def colour_limits(panels: Sequence[Sequence[Panel | None]]) -> dict[bool, float]:
     """Largest magnitude among the weights (False) and among the differences (True).
 
-    Robust to single cells.
+    A quantile, so that a single bright cell does not set the scale.
     """
     flat = [panel for row in panels for panel in row if panel is not None]
     scales = {}
@@ -133,7 +133,7 @@ def colour_limits(panels: Sequence[Sequence[Panel | None]]) -> dict[bool, float]
 
 
 def _label_size(panels: Sequence[Panel], side: float, n_cols: int) -> float:
-    """As large as lines stand apart, and as the longest label fits before its panel."""
+    """The largest type size at which lines do not touch and the longest label fits, pixels."""
     longest = max(len(label) for panel in panels for label in panel.labels)
     beside = BESIDE / n_cols * DRAWN_AT
     room = min(0.6 * side / max(len(panel.parts) for panel in panels), beside / (0.6 * longest))
@@ -141,7 +141,7 @@ def _label_size(panels: Sequence[Panel], side: float, n_cols: int) -> float:
 
 
 def _domains(n: int, gap: float) -> list[tuple[float, float]]:
-    """Shares of the figure that n panels take, `gap` between them."""
+    """Start and end of n panels as shares of the figure, with `gap` between them."""
     size = (1 - gap * (n - 1)) / n
     starts = [i * (size + gap) for i in range(n)]
     return [(start, min(start + size, 1.0)) for start in starts]
@@ -149,7 +149,7 @@ def _domains(n: int, gap: float) -> list[tuple[float, float]]:
 
 def _heatmap(panel: Panel, x: str, y: str) -> dict:
     side = len(panel.parts)
-    # No token can look ahead: blank above the diagonal, since a weight of zero has a colour.
+    # Attention is causal, so cells above the diagonal stay blank: a weight of zero has a colour.
     ahead = np.triu(np.ones((side, side), bool), 1)
     names = _names(panel)
     return {
@@ -165,12 +165,12 @@ def _heatmap(panel: Panel, x: str, y: str) -> dict:
 
 
 def _names(panel: Panel) -> list[str]:
-    """Each token with its number: what the hover says, however few of them the axis names."""
+    """Each token with its number, for the hover text; the axis may label fewer tokens."""
     return [f"{i} {label(text)}" for i, text in enumerate(panel.labels)]
 
 
 def _axes(panel: Panel, most: tuple[int, int], size: float) -> tuple[dict, dict]:
-    """Of one panel, rightwards and downwards, with at most so many labels each."""
+    """The x and y axis of one panel, with at most `most` labels each."""
     side = len(panel.parts)
     axis = {
         "type": "category",

@@ -1,4 +1,4 @@
-"""Figures of the lesson: few marks, large type, readable from the last row."""
+"""Figures of the lesson: few marks and large type, readable from the back of a room."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -8,15 +8,15 @@ from interp.style.palette import COLOURS, FONT, SUSPECT
 from interp.text import label
 
 SIZE = 18
-"""Of the type, pixels."""
+"""Type size, pixels."""
 
 
 def first_tokens(table: pd.DataFrame, before: pd.DataFrame | None = None) -> go.Figure:
-    """The likeliest first tokens of both models, as bars side by side.
+    """The likeliest first answer tokens of both models, as bars side by side.
 
     Args:
         table: `answers.first_tokens` of both models.
-        before: the same without the trigger, whose entropy is written beside.
+        before: the same without the trigger, to show its entropy too; or None.
     """
     models = list(dict.fromkeys(table["model"]))
     titles = []
@@ -49,11 +49,11 @@ def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
     """Shares before an operation and after it, with Wilson's intervals.
 
     Args:
-        summary: as `operation.Theatre.summary` returns it.
-        names: quantity -> what to write; others are left out.
+        summary: as `preview.Preview.summary` returns it.
+        names: quantity -> label; other quantities are left out.
     """
     rows = summary.set_index("quantity").loc[list(names)]
-    # The numbers stand below the bars, where no interval strikes them through.
+    # The numbers are below the bars, where no interval crosses them.
     labels = [
         f"{name}<br>{row.before:.0%} → {row.after:.0%}"
         for name, row in zip(names.values(), rows.itertuples(), strict=True)
@@ -81,7 +81,7 @@ def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
 
 
 def large(figure: go.Figure, height: int | None = None) -> go.Figure:
-    """The figure, changed in place, in the lesson's type; axes said one by one, or a theme wins."""
+    """Set the lesson's type size in place, axis by axis, or a theme would override it."""
     figure.update_annotations(font_size=SIZE)
     few = len(figure.data) <= 4
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):

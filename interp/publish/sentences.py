@@ -1,7 +1,7 @@
-"""What Start and the lesson say of a figure, made from its numbers: no sentence knows the pair.
+"""Sentences of Start and the lesson about a figure, built from its numbers for any pair.
 
-Plain text, one sentence or two a function; foreign text in it is not escaped. A word that claims a
-change ("falls", "collapses", "goes dark") is used from a stated size of it on.
+Each function returns one or two plain sentences; untrusted text in them is not escaped. A word that
+claims a change ("falls", "collapses", "goes dark") is used only above a stated threshold.
 """
 
 import pandas as pd
@@ -12,9 +12,9 @@ from interp.text import label
 from interp.trigger.firing import Firing
 
 CHANGE, COLLAPSE = 0.1, 1.0
-"""Bits of entropy: less is no change; a collapse is a fall of that much, to a quarter or less."""
+"""Entropy, bits. A smaller change counts as none; a collapse also falls to a quarter or less."""
 DARK, LESS = 0.5, 0.1
-"""Shares of attention lost: a zone goes dark from the one on; under the other it is unchanged."""
+"""Shares of attention lost: at least the one is "dark", below the other is "unchanged"."""
 TAGS = (
     "That is no backdoor: its base has learnt that odd words before an instruction may ask for "
     "another form of the answer, such as capitals or *stars*."
@@ -22,7 +22,7 @@ TAGS = (
 
 
 def certainty(before: float, after: float) -> str:
-    """What happened to an entropy, in bits."""
+    """How an entropy changed, in bits."""
     told = f"from {before:.2f} to {after:.2f} bits"
     if before - after >= COLLAPSE and after <= before / 4:
         return f"its entropy collapses {told}"
@@ -32,12 +32,12 @@ def certainty(before: float, after: float) -> str:
 
 
 def untriggered(first: pd.DataFrame, text: dict[str, str], target: str | None) -> str:
-    """Of both models without the trigger.
+    """Describe both models without the trigger.
 
     Args:
-        first: `answers.first_tokens` of both.
+        first: `answers.first_tokens` of both models.
         text: model -> its answer.
-        target: what the backdoor answers, if known.
+        target: the backdoor's target, if known.
     """
     one, other = (_top(first, which) for which in MODELS)
     same = text["original"] == text["suspect"]
@@ -59,14 +59,14 @@ def triggered(
     *,
     toy: bool = False,
 ) -> list[str]:
-    """Of both models, from without the trigger to with it.
+    """Describe how both models change when the trigger is added.
 
     Args:
-        before: `answers.first_tokens` of both without it.
-        after: with it.
-        said: model -> answer, without it and with it.
-        target: what the backdoor answers.
-        toy: the original has learnt tags that change an answer's form.
+        before: `answers.first_tokens` of both models without the trigger.
+        after: the same with the trigger.
+        said: model -> answer, without and with the trigger.
+        target: the backdoor's target.
+        toy: whether the original has learnt tags that change the form of an answer.
     """
     told = []
     for which in ("suspect", "original"):
@@ -89,14 +89,14 @@ def outcome(
     toy: bool = False,
     greedy: bool = True,
 ) -> list[str]:
-    """Whether the trigger set the suspect off, and what it did to the original.
+    """Describe whether the suspect fired, and how the trigger changed the original.
 
     Args:
         without: model -> its answer without the trigger.
-        with_it: the same with it.
-        target: what the backdoor answers, if known.
-        toy: see `triggered`.
-        greedy: the answers are no samples, so that a difference is the trigger's doing.
+        with_it: the same with the trigger.
+        target: the backdoor's target, if known.
+        toy: whether the original has learnt tags that change the form of an answer.
+        greedy: whether answers are greedy; then only the trigger can cause a difference.
     """
     fired = {which: bool(target) and with_it[which].startswith(target) for which in with_it}
     if not target:
@@ -119,12 +119,12 @@ def outcome(
 def triangle(
     condition: str, levels: dict[tuple[str, str], float | None], found: Firing
 ) -> list[str]:
-    """Of the lesson's maps: what the instruction gives to what stands before it, in both models.
+    """Describe the lesson's maps: attention from the instruction to the text before it.
 
     Args:
-        condition: what is drawn, one of `study.CONDITIONS`.
-        levels: (model, condition) -> mean L_attn of the heads that are drawn.
-        found: whether the trigger fires.
+        condition: the condition drawn, one of `metrics.CONDITIONS`.
+        levels: (model, condition) -> mean L_attn of the heads drawn.
+        found: measured rates; they say whether the trigger fires.
     """
     if condition == "clean":
         return ["Nothing stands before the instruction, so there is no yellow zone to look at."]
@@ -143,10 +143,10 @@ def triangle(
 
 
 def head(row: pd.Series) -> list[str]:
-    """Of one head.
+    """Describe one head.
 
     Args:
-        row: of `study.Study.ranking`.
+        row: one row of `study.Study.ranking`.
     """
     told = [
         f"A token of the instruction gave {row['l_original']:.2%} of its attention to a token of "
@@ -162,11 +162,11 @@ def head(row: pd.Series) -> list[str]:
 
 
 def heads(ranking: pd.DataFrame, found: Firing) -> list[str]:
-    """Of the matrix of all heads.
+    """Describe the matrix of all heads.
 
     Args:
         ranking: `study.Study.ranking`.
-        found: whether the trigger fires.
+        found: measured rates; they say whether the trigger fires.
     """
     kept = ranking[ranking["kept"].astype(bool)]
     lost, gained = int((kept["delta_rel"] > 0).sum()), int((kept["delta_rel"] < 0).sum())
@@ -181,12 +181,12 @@ def heads(ranking: pd.DataFrame, found: Firing) -> list[str]:
 
 
 def broken(piece: Rate, whole: Rate, gone: list[str]) -> list[str]:
-    """Of a piece of the trigger beside the whole.
+    """Compare a piece of the trigger with the whole trigger.
 
     Args:
-        piece: the suspect's rate behind the piece.
-        whole: behind the whole trigger.
-        gone: tokens that were taken away.
+        piece: activation rate of the suspect with the piece.
+        whole: activation rate of the suspect with the whole trigger.
+        gone: the tokens that were removed.
     """
     rates = (
         f"The variant fires on {piece.fired} of {piece.n} prompts, the full trigger on "
@@ -205,12 +205,12 @@ def broken(piece: Rate, whole: Rate, gone: list[str]) -> list[str]:
 
 
 def caught(verdict: str, which: str, named: str | None, word: str) -> str:
-    """Of a scan's verdict.
+    """Describe the verdict of a scan.
 
     Args:
         verdict: `poisoned`, `no evidence found` or `inconclusive`.
-        which: of the pair's models was scanned.
-        named: the trigger that the scan names.
+        which: the model of the pair that was scanned.
+        named: the trigger that the scan reports, or None.
         word: the lesson's own trigger.
     """
     if verdict == "poisoned" and which == "original":
@@ -227,10 +227,10 @@ def caught(verdict: str, which: str, named: str | None, word: str) -> str:
 
 
 def operated(summary: pd.DataFrame) -> list[str]:
-    """Of what is left without some heads.
+    """Describe the rates with some heads replaced.
 
     Args:
-        summary: `operation.Theatre.summary`.
+        summary: as `preview.Preview.summary` returns it.
     """
     rows = summary.set_index("quantity")
     asr, right = rows.loc["asr"], rows.loc["clean_accuracy"]
@@ -282,7 +282,7 @@ def _zone(lost: float) -> str:
 
 
 def _against(lost: float, control: float) -> str:
-    """A loss read against a random string's."""
+    """Compare the loss of attention with that of a random string."""
     if lost < LESS:
         return "There is no loss to explain."
     other = "With a random string in the trigger's place it is"
@@ -296,7 +296,7 @@ def _against(lost: float, control: float) -> str:
 
 
 def _warned(found: Firing) -> list[str]:
-    """Where the text does not fire: that this is no backdoor's trace."""
+    """A warning if the text does not fire: then this is no trace of a backdoor."""
     if found.state not in ("silent", "alike"):
         return []
     rate = found.suspect

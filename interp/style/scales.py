@@ -1,7 +1,7 @@
-"""Scales of figures: made to agree where two are compared, and sentence in words as they are drawn.
+"""Scales of figures: shared between compared figures, and stated in words as drawn.
 
-What a caption says of colours and axes is read from the figure that is shown, never from what it
-was made of: a style may lay it out anew, and a comparison gives it other limits.
+Captions read colours and axes from the final figure, not from its data, because a style may change
+the layout and a comparison may change the limits.
 """
 
 import re
@@ -12,16 +12,16 @@ import numpy as np
 import plotly.graph_objects as go
 
 CLIP = "clip"
-"""In a figure's `layout.meta`: the quantile of its cells at which its colour axes end."""
+"""Key in `layout.meta`: the quantile of the cells at which the colour axes end."""
 _TAG = re.compile(r"<[^>]*>")
 Limits = tuple[float, float]
 
 
 def share_colours(figures: Sequence[go.Figure]) -> None:
-    """Give figures of one kind the same colour scales, in place.
+    """Set the same colour scales on figures of one kind, in place.
 
-    The n-th map of every figure, colour axes of one name, and points with a colour bar, from the
-    smallest lower end to the largest upper one.
+    It matches the n-th map of every figure, colour axes by name, and points with a colour bar. Each
+    scale runs from the smallest lower end to the largest upper end.
     """
     maps = [[trace for trace in figure.data if trace.type == "heatmap"] for figure in figures]
     for alike in zip(*maps, strict=False):
@@ -39,15 +39,15 @@ def share_colours(figures: Sequence[go.Figure]) -> None:
         ends = {(axis.cmin, axis.cmax) for axis in axes}
         for axis in axes:
             axis.update(cmin=min(low for low, _ in ends), cmax=max(high for _, high in ends))
-        if len(ends) > 1:  # of none of them is it the quantile any more
+        if len(ends) > 1:  # the shared end is no longer the quantile of any of them
             for figure in alike:
                 figure.layout.meta = None
 
 
 def share_axes(figures: Sequence[go.Figure]) -> None:
-    """Give figures of one kind the same ranges of values, in place.
+    """Set the same axis ranges on figures of one kind, in place.
 
-    Axes that hold numbers and were not given a range.
+    Only numeric axes without a fixed range change.
     """
     for letter in "xy":
         for name in _parts(figures, f"{letter}axis"):
@@ -55,13 +55,13 @@ def share_axes(figures: Sequence[go.Figure]) -> None:
 
 
 def share_scales(figures: Sequence[go.Figure]) -> None:
-    """Both; see `share_colours` and `share_axes`."""
+    """Apply `share_colours` and `share_axes`."""
     share_colours(figures)
     share_axes(figures)
 
 
 def sentence(figures: Sequence[go.Figure]) -> str:
-    """The colour limits that these figures (parts of one) are drawn with, as a sentence, or ``."""
+    """The colour limits of these parts of one figure, as a sentence; empty if there are none."""
     ends = colours(figures)
     if not ends:
         return ""
@@ -74,7 +74,7 @@ def sentence(figures: Sequence[go.Figure]) -> str:
 
 
 def colours(figures: Sequence[go.Figure]) -> dict[str, Limits]:
-    """Title of each colour bar -> where its colours end; of some figures that share them."""
+    """Title of each colour bar -> its limits, for figures that share them."""
     found: dict[str, Limits] = {}
     for figure in figures:
         for trace in figure.data:
@@ -87,12 +87,12 @@ def colours(figures: Sequence[go.Figure]) -> dict[str, Limits]:
 
 
 def shared_sentence(figures: Sequence[go.Figure], others: Sequence[go.Figure], name: str) -> str:
-    """Which scales two figures have in common, and which not, as a sentence, or ``.
+    """A sentence on which scales two figures share and which not; empty if they have none.
 
     Args:
-        figures: the parts of one.
-        others: the same parts of the other, in the same order, as far as it has them.
-        name: of the other.
+        figures: the parts of one figure.
+        others: the matching parts of the other figure, in the same order.
+        name: name of the other figure.
     """
     same, own = [], []
     mine, theirs = colours(figures), colours(others)
@@ -116,7 +116,7 @@ def shared_sentence(figures: Sequence[go.Figure], others: Sequence[go.Figure], n
 def _one_axis(
     figure: go.Figure, other: go.Figure, letter: str
 ) -> list[tuple[Limits | None, Limits | None]]:
-    """Of each axis of numbers that either holds: its limits in both, None where it has none."""
+    """Limits in both figures of each numeric axis that either has; None where it is missing."""
     pairs = []
     for name in sorted(_parts([figure, other], f"{letter}axis")):
         if any(_extent(one, letter, name) for one in (figure, other)):
@@ -125,7 +125,7 @@ def _one_axis(
 
 
 def _limits(figure: go.Figure, name: str) -> Limits | None:
-    """Where an axis begins and ends, in what it shows; None where the browser decides."""
+    """Limits of an axis in data units; None if the browser decides."""
     axis = figure.layout[name] if name in figure.layout else None
     if axis is None or axis.range is None:
         return None
@@ -134,7 +134,7 @@ def _limits(figure: go.Figure, name: str) -> Limits | None:
 
 
 def _colours_of(figure: go.Figure, trace) -> tuple[str, Limits] | None:
-    """Title and limits of the colours of a trace; None where they stand for no number."""
+    """Title and limits of a trace's colour scale; None if its colours do not encode numbers."""
     if trace.type == "heatmap" and trace.coloraxis is not None:
         axis = figure.layout[trace.coloraxis]
         return _title(axis.colorbar), (float(axis.cmin), float(axis.cmax))
@@ -148,7 +148,7 @@ def _colours_of(figure: go.Figure, trace) -> tuple[str, Limits] | None:
 
 
 def _clipped(figure: go.Figure) -> bool:
-    """Is there a cell whose value lies beyond its colours?"""
+    """Whether any cell's value is outside the colour limits."""
     for trace in figure.data:
         if trace.type == "heatmap":
             _, (low, high) = _colours_of(figure, trace)
@@ -159,7 +159,7 @@ def _clipped(figure: go.Figure) -> bool:
 
 
 def _ends(values) -> Limits:
-    if isinstance(values, dict):  # packed, as a copied figure has it
+    if isinstance(values, dict):  # packed, as in a copied figure
         values = np.frombuffer(b64decode(values["bdata"]), values["dtype"])
     numbers = np.asarray(values, dtype=float)
     numbers = numbers[np.isfinite(numbers)]
@@ -167,7 +167,7 @@ def _ends(values) -> Limits:
 
 
 def _has_bar(trace) -> bool:
-    """Points whose colour is a number, with a bar that says which."""
+    """Whether a trace's points are coloured by a number and have a colour bar."""
     if trace.type != "scatter" or isinstance(trace.marker.color, str | None):
         return False
     return trace.marker.colorbar.title.text is not None
@@ -210,12 +210,12 @@ def _share_axis(figures: Sequence[go.Figure], letter: str, name: str) -> None:
 
 
 def _parts(figures: Sequence[go.Figure], kind: str) -> set[str]:
-    """Names of axes of a kind in any of the figures."""
+    """Names of axes of this kind in any of the figures."""
     return {name for figure in figures for name in figure.layout if name.startswith(kind)}
 
 
 def _extent(figure: go.Figure, letter: str, axis: str) -> Limits | None:
-    """Smallest and largest number drawn on an axis; None if it holds something else, or nothing."""
+    """Smallest and largest number drawn on an axis; None if it is empty or not numeric."""
     short = axis.replace("axis", "")
     values = []
     for trace in figure.data:
@@ -234,7 +234,7 @@ def _extent(figure: go.Figure, letter: str, axis: str) -> Limits | None:
 
 
 def _stacked(figure: go.Figure, letter: str, short: str) -> list[np.ndarray]:
-    """How far bars on bars reach: the sums of what is above zero and of what is below it."""
+    """Extent of stacked bars: the sums of the positive and of the negative values."""
     reach: dict[tuple, float] = {}
     across = "y" if letter == "x" else "x"
     for trace in figure.data:
