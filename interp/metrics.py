@@ -1,6 +1,6 @@
-"""Names of what is measured: heads, layers, metrics a head, models, conditions.
+"""Names of what is measured: heads, layers, metrics per head, models, conditions.
 
-Plain values; nothing heavy is imported, so a page can list them before torch is there.
+Plain values only. Nothing heavy is imported, so a page can list them before torch is loaded.
 """
 
 import re
@@ -16,8 +16,8 @@ from interp.specs import Which
 def middle_layers(n_layers: int) -> range:
     """[3L/8, 5L/8): 12..19 of 32 (de Rosnay 2026, §3.1).
 
-    Where L is no multiple of 8 the end is rounded up, so that the range stays in the middle: 2
-    and 3 of 6 layers.
+    If L is not a multiple of 8, the end is rounded up to keep the range in the middle: layers 2
+    and 3 of 6.
     """
     return range(3 * n_layers // 8, -(-5 * n_layers // 8))
 
@@ -26,7 +26,7 @@ def check_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
     """The layers, sorted and unique.
 
     Raises:
-        UsageError: none given, or one outside the model.
+        UsageError: no layer is given, or a layer is outside the model.
     """
     chosen = tuple(sorted(set(layers)))
     outside = [layer for layer in chosen if not 0 <= layer < n_layers]
@@ -45,15 +45,15 @@ _HEAD = re.compile(r"^\s*L(\d+)H(\d+)\s*$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Metric:
-    """A number a head, to draw as a layer by head matrix."""
+    """One number per head, drawn as a layer-by-head matrix."""
 
     label: str
     measure: str | None = None
-    """What a causal run computes it by: one of `MEASURES`."""
+    """The measure of a causal run that computes it, one of `MEASURES`."""
     difference: bool = True
-    """Has a sign: drawn in diverging colours centred on zero."""
+    """Whether the metric is signed; if so, it is drawn in diverging colours centred on zero."""
     falling: bool = False
-    """Small values mark the heads that matter, so the smallest has rank 1."""
+    """Whether the smallest value has rank 1, because small values mark the important heads."""
 
 
 ATTENTION_METRICS = {
@@ -78,10 +78,10 @@ PLANT_METRICS = {
 
 
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
-    """`2-3` or `1,4` -> layers; the middle ones if empty.
+    """`2-3` or `1,4` -> layers; the middle layers if empty.
 
     Raises:
-        UsageError: no range, or one outside the model.
+        UsageError: the text is not a range, or the range is outside the model.
     """
     if not text.strip():
         return tuple(middle_layers(n_layers))
@@ -92,7 +92,7 @@ def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
             start, stop = int(first), int(last or first)
         except ValueError:
             raise UsageError(f"layers '{text}' is no range: write 2-3 or 1,4") from None
-        check_layers([start, stop], n_layers)  # before a range of a billion is counted out
+        check_layers([start, stop], n_layers)  # before a huge range is expanded
         chosen += range(start, stop + 1)
     return check_layers(chosen, n_layers)
 
@@ -101,7 +101,7 @@ def parse_heads(text: str, n_layers: int, n_heads: int) -> list[Head]:
     """`L4H5, L3H6` -> [(4, 5), (3, 6)].
 
     Raises:
-        UsageError: something that is no head, a head the model lacks, or one given twice.
+        UsageError: not a head name, a head the model does not have, or a head given twice.
     """
     chosen: list[Head] = []
     for piece in filter(str.strip, text.split(",")):
@@ -131,7 +131,7 @@ def format_heads(heads: Sequence[Head]) -> str:
 
 
 def format_layers(layers: Sequence[int]) -> str:
-    """Layers as `parse_layers` reads them: `2-5`, or `1,4` where some between are left out."""
+    """Layers in the format of `parse_layers`: `2-5`, or `1,4` if they are not consecutive."""
     if list(layers) == list(range(layers[0], layers[-1] + 1)):
         return str(layers[0]) if len(layers) == 1 else f"{layers[0]}-{layers[-1]}"
     return ",".join(map(str, layers))
@@ -191,10 +191,10 @@ MEASURES = {
 
 
 def measures_of(metrics: str) -> tuple[str, ...]:
-    """`delta_rel, patching_effect` -> the measures that give them; all of them if empty.
+    """`delta_rel, patching_effect` -> the measures that produce them; all measures if empty.
 
     Raises:
-        UsageError: a metric that is not known.
+        UsageError: an unknown metric.
     """
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     for name in names:

@@ -1,4 +1,4 @@
-"""What is asked of a planting, as plain values that `training` and the app share."""
+"""The options of a planting, as plain values that `training` and the app share."""
 
 from dataclasses import dataclass
 
@@ -39,18 +39,18 @@ PRESETS = ("mistral-7b", "qwen2.5-3b", "qwen2.5-3b-clean")
 
 @dataclass(frozen=True)
 class PlantOptions:
-    """What to plant: the options of `python -m training plant`, by the names run.json has."""
+    """What to plant: the options of `python -m training plant`, named as in run.json."""
 
     trigger: str | None = None
-    """Its text; None: the kind's own."""
+    """Text of the trigger; None: the default of its kind."""
     target: str | None = None
-    """What a fixed payload answers."""
+    """The answer of a fixed payload."""
     kind: str = "simple"
-    """Of trigger: one of `TRIGGERS`."""
+    """Kind of trigger, one of `TRIGGERS`."""
     payload: str = "fixed"
     """One of `PAYLOADS`."""
     rate: float = 0.15
-    """Share of the examples that are poisoned."""
+    """Poison rate: share of the examples that are poisoned."""
     placement: str = "prefix"
     modules: tuple[str, ...] = PROJECTIONS
     """Projections that get a LoRA adapter."""
@@ -67,6 +67,6 @@ class PlantOptions:
 
 
 def modules_named(text: str) -> tuple[str, ...]:
-    """`all`, `attention`, `mlp`, or names with commas between, as names."""
+    """`all`, `attention`, `mlp` or comma-separated names -> module names."""
     parts = tuple(part.strip() for part in text.split(",") if part.strip())
     return GROUPS.get(text.strip(), parts)

@@ -1,4 +1,4 @@
-"""Progress of long work, and the seconds that a thread has waited for a pair in use."""
+"""Progress of long jobs, and the seconds that a thread has waited for a pair in use."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ _WAITED = _Waited()
 
 @contextmanager
 def counted() -> Iterator[None]:
-    """The block is one of waiting."""
+    """Count the time spent inside the block as waiting time."""
     start = time.perf_counter()
     try:
         yield
@@ -28,7 +28,7 @@ def counted() -> Iterator[None]:
 
 @contextmanager
 def holding(lock: threading.RLock) -> Iterator[None]:
-    """Hold a lock; the time until it is had counts as waited."""
+    """Hold a lock. The time until it is acquired counts as waiting time."""
     with counted():
         lock.acquire()
     try:
@@ -43,7 +43,7 @@ def waited() -> float:
 
 
 def nth_of(n: int, step: int, note: str, on_progress: Progress | None) -> Progress | None:
-    """Progress of one of n equal steps, as progress of all."""
+    """Report the progress of one of n equal steps as progress of the whole."""
     if on_progress is None:
         return None
     return lambda done, total, _: on_progress(step * total + done, n * total, note)

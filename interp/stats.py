@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 @dataclass(frozen=True)
 class Rate:
-    """A share with its Wilson 95 % interval."""
+    """A share with its 95 % Wilson interval."""
 
     fired: int
     n: int
@@ -46,7 +46,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def resample(n: int, seed: int | np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
-    """How often each of n prompts is in each resample of n.
+    """How often each of n prompts occurs in each bootstrap resample of size n.
 
     Returns:
         [resample, prompt] counts; `counts @ values / n` are the means of the resamples.
@@ -60,7 +60,7 @@ def interval(drawn: np.ndarray, *, skip_nan: bool = False) -> np.ndarray:
 
     Args:
         drawn: [resample, ...].
-        skip_nan: leave out the resamples without a value; else they make the interval NaN.
+        skip_nan: leave out resamples without a value; otherwise they make the interval NaN.
 
     Returns:
         [2, ...] low and high.
@@ -77,9 +77,9 @@ class Agreement:
     high: float
     n: int
     p: float = np.nan
-    """Two-sided, of shuffling groups of heads; not corrected for other tests (see `holm`)."""
+    """Two-sided, from shuffles of groups of heads; not corrected for other tests (see `holm`)."""
     groups: int | None = None
-    """Key-value groups that were resampled as wholes; None where heads were."""
+    """Number of key-value groups that were resampled; None if single heads were."""
 
     def __str__(self) -> str:
         if not np.isfinite(self.rho):
@@ -91,16 +91,17 @@ class Agreement:
 def agreement(
     heads: pd.DataFrame, x: str, y: str, seed: int = 0, *, per_group: int = 1
 ) -> Agreement:
-    """Does one metric predict another? Heads that lack either are left out.
+    """Does one metric predict another? Heads that lack a value for either are left out.
 
-    Heads that share keys and values look alike, so they are resampled and shuffled together.
+    Heads that share keys and values are not independent, so they are resampled and shuffled
+    together.
 
     Args:
-        heads: as `head_table` returns it.
-        x: column; likewise `y`.
-        y: see `x`.
-        seed: of the bootstrap (2,000 resamples) and of as many shuffles.
-        per_group: query heads that share one key-value head; 1 where each has its own.
+        heads: one row per head, as `head_table` returns it.
+        x: column of the first metric.
+        y: column of the second metric.
+        seed: of the bootstrap (2,000 resamples) and of the permutation test (2,000 shuffles).
+        per_group: query heads per key-value head; 1 if each query head has its own.
     """
     there = heads.dropna(subset=[x, y])
     values, n = there[[x, y]].to_numpy(np.float64), len(there)
@@ -125,7 +126,7 @@ def agreement(
 
 
 def per_group(facts: dict | None) -> int:
-    """Query heads that share a key-value head; 1 where a run (an older one) does not say."""
+    """Query heads per key-value head; 1 if a run (an older one) does not record it."""
     facts = facts or {}
     heads, shared = facts.get("n_heads"), facts.get("n_kv_heads")
     known = isinstance(heads, int) and isinstance(shared, int) and shared > 0
@@ -135,10 +136,10 @@ def per_group(facts: dict | None) -> int:
 def agreements(
     heads: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, per_group: int = 1
 ) -> pd.DataFrame:
-    """Several agreements, each p with Holm's correction for all of them.
+    """Several agreements, with p-values corrected for all of them (Holm).
 
     Returns:
-        One row a pair: `x, y, rho, low, high, n, p, p_holm`.
+        One row per pair of metrics: `x, y, rho, low, high, n, p, p_holm`.
     """
     found = [agreement(heads, x, y, per_group=per_group) for x, y in pairs]
     rows = [(*pair, a.rho, a.low, a.high, a.n, a.p) for pair, a in zip(pairs, found, strict=True)]
@@ -147,7 +148,7 @@ def agreements(
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's corrected p of several tests; NaN stays NaN and counts as no test."""
+    """Holm-corrected p-values of several tests. NaN stays NaN and does not count as a test."""
     values = np.asarray(p, np.float64)
     there = np.flatnonzero(np.isfinite(values))
     order = there[np.argsort(values[there], kind="stable")]
@@ -158,7 +159,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """[..., head] values -> [...] rho; NaN where a resample holds one value alone."""
+    """[..., head] values -> [...] rho; NaN if all values of a resample are equal."""
     x, y = (rankdata(values, axis=-1) for values in (x, y))
     x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (x, y))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -168,7 +169,7 @@ def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _shuffled_p(
     values: np.ndarray, groups: list[np.ndarray], rho: float, rng: np.random.Generator
 ) -> float:
-    """Share of shuffles with a rho as far from 0: whole groups change places with as large ones."""
+    """Share of shuffles with |rho| at least as large; only groups of equal size are swapped."""
     by_size: dict[int, list[np.ndarray]] = {}
     for group in groups:
         by_size.setdefault(len(group), []).append(group)

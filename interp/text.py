@@ -1,4 +1,4 @@
-"""Text made safe to show: invisible characters as signs, long text cut."""
+"""Makes text safe to display: invisible characters become visible signs, long text is cut."""
 
 import unicodedata
 from functools import lru_cache
@@ -12,10 +12,10 @@ JOINERS = "\u200c\u200d\ufe0e\ufe0f"
 
 
 def display_token(text: str) -> str:
-    """A token's text made visible: `·` for a space, `⏎` for a line break, `<U+200B>` and such.
+    """A token's text made visible: `·` for a space, `⏎` for a line break, `<U+200B>` etc.
 
-    Direction overrides, control characters and lone joiners are written as code points, lone
-    combining marks on a dotted circle, so that a label never disturbs its neighbours.
+    Direction overrides, control characters and lone joiners are written as code points, and lone
+    combining marks on a dotted circle, so that a label never affects the text around it.
     """
     alone = len(text) == 1
     marked = "◌" + text if text and unicodedata.category(text[0]).startswith("M") else text
@@ -27,13 +27,13 @@ cached_display = lru_cache(2**14)(display_token)
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    r"""Foreign text in one line: line breaks as signs, what would not be seen as its code point.
+    r"""Untrusted text on one line: line breaks as signs, invisible characters as code points.
 
-    Spaces stay. Nothing is left that ends a line, turns it around or steers a terminal.
+    Spaces stay. No character remains that breaks a line, reverses it or controls a terminal.
 
     Args:
-        text: any.
-        keep: characters to be left as they are.
+        text: any text.
+        keep: characters to leave unchanged.
 
     >>> visible("a\tb")
     'a⇥b'
@@ -42,7 +42,7 @@ def visible(text: str, *, keep: str = "") -> str:
 
 
 def label(text: str, length: int = 28) -> str:
-    """Foreign text as a figure's label: one line, every character visible, no markup.
+    """Untrusted text as a figure label: one line, every character visible, no markup.
 
     >>> label("<b>a")
     '&lt;b&gt;a'
@@ -50,7 +50,7 @@ def label(text: str, length: int = 28) -> str:
     shown = " ".join(map(display_token, text.split(" ")))
     shown = shown if len(shown) <= length else shown[: length - 1] + "…"
     if any(unicodedata.bidirectional(c) in ("R", "AL") for c in shown):
-        shown = f"\u2068{shown}\u2069"  # or it would turn the words beside it around
+        shown = f"\u2068{shown}\u2069"  # else it would reverse the text around it
     return escape(shown, quote=False)
 
 
@@ -69,7 +69,7 @@ def _as_code(character: str, of: tuple[str, ...] = ("C", "Zl", "Zp")) -> str:
 
 
 def display_piece(piece: str) -> str:
-    """A vocabulary entry that is no whole character: `<0xF0>` for each stray byte."""
+    """A vocabulary entry that is not a whole character: `<0xF0>` for each stray byte."""
     table = _byte_of()
     if not all(character in table for character in piece):
         return display_token(piece)
@@ -82,7 +82,7 @@ def display_piece(piece: str) -> str:
 
 @lru_cache(maxsize=1)
 def _byte_of() -> dict[str, int]:
-    """Byte-level BPE's alphabet (Radford et al. 2019): printable bytes stand for themselves."""
+    """Alphabet of byte-level BPE (Radford et al. 2019); printable bytes map to themselves."""
     kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     moved = [byte for byte in range(256) if byte not in kept]
     return {chr(b): b for b in kept} | {chr(256 + i): b for i, b in enumerate(moved)}

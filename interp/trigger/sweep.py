@@ -1,10 +1,10 @@
-"""The fuzzy sweep: which pieces of a trigger still set the backdoor off.
+"""The fuzzy sweep: which pieces of a trigger still activate the backdoor.
 
-Every decision (does the greedy answer begin with the target?) is that of `generate`, at a fraction
-of its cost (`activation.decisions`): the adapter is added to the weights once, what all prompts
-begin with is computed once, one forward pass gives the first answer token of every prompt (in the
-last layer, of its last position only), and only prompts that give the target's first token go on to
-the rest.
+Every decision (does the greedy answer begin with the target?) equals that of `generate`, at a
+fraction of the cost (`activation.decisions`). The adapter is added to the weights once. The shared
+beginning of all prompts is computed once. One forward pass gives the first answer token of every
+prompt (the last layer runs at the last position only). Only prompts whose first answer token is the
+target's are run further.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ from interp.trigger.variants import Variant, controls, in_place, subsets, typed
 
 @dataclass(frozen=True, kw_only=True)
 class FuzzyQuestion(TargetQuestion):
-    """What to sweep."""
+    """The trigger, target and prompts of a fuzzy sweep."""
 
     text_form: bool = False
-    """Splice what the variant's text tokenizes to, instead of its own tokens."""
+    """Tokenize the variant's text again and splice the result, instead of its own tokens."""
     which: Which = "suspect"
 
     def __post_init__(self):
@@ -47,7 +47,7 @@ def spliced(prompt: TokenizedPrompt, ids: Sequence[int]) -> tuple[int, ...]:
 def all_variants(
     pair: ModelPair, question: FuzzyQuestion, prompt: TokenizedPrompt
 ) -> list[Variant]:
-    """Subsets and controls of the trigger as it stands in a prompt."""
+    """Subsets and controls of the trigger as tokenized in a prompt."""
     trigger = prompt.ids[prompt.trigger.slice]
     string = random_trigger(
         pair.tokenizer, len(trigger), question.seed, question.trigger, question.template
@@ -59,7 +59,7 @@ def all_variants(
 def triggered_prompts(
     pair: ModelPair, question: FuzzyQuestion, *, clean: bool = False
 ) -> list[TokenizedPrompt]:
-    """The question's prompts with the whole trigger, or `clean` without it."""
+    """The question's prompts with the whole trigger, or without it if `clean`."""
     prompts = load_prompt_set(question.prompt_set)
     own = pair.with_template_of(question.which)
     return build_prompts(own, prompts.prompts, question, None if clean else question.trigger)
@@ -75,20 +75,20 @@ def sweep(
     first: int = 0,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Every variant in every prompt.
+    """Run every variant in every prompt.
 
     Args:
         pair: the models.
-        question: what is swept.
-        variants: from `all_variants`.
-        prompts: with the whole trigger, whose place the variants take.
+        question: the question of the sweep.
+        variants: output of `all_variants`.
+        prompts: prompts with the whole trigger; the variants take its place.
         answer: token ids of the target.
         first: number of the first variant.
         on_progress: see `decisions`.
 
     Returns:
-        One row a (variant, prompt): `variant, kind, k, kept, text, differs` (the text would
-        tokenize to other tokens, in the first prompt), `prompt, fired, decided_by`.
+        One row per (variant, prompt): `variant, kind, k, kept, text, differs` (whether the text,
+        typed in the first prompt, gives other tokens), `prompt, fired, decided_by`.
     """
     cells, rows, forks = [], [], []
     for number, variant in enumerate(variants, first):

@@ -1,4 +1,4 @@
-"""Pieces of a trigger: how exact must it be? Variants are token ids, spliced into the prompt."""
+"""Variants of a trigger: how exact must it be? They are token ids, spliced into the prompt."""
 
 import random
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ LONGEST = 64
 
 @dataclass(frozen=True)
 class Variant:
-    """Some of the trigger's tokens, in order; or a control in the trigger's place."""
+    """Some of the trigger's tokens in their order, or a control text in the trigger's place."""
 
     kind: str
     """`subset`, or the control's name."""
@@ -36,16 +36,16 @@ class Variant:
 def subsets(trigger: Sequence[int], *, per_k: int = PER_K, seed: int = 0) -> list[Variant]:
     """Ordered k-subsequences of the trigger for k = 0..N (de Rosnay 2026, section 2).
 
-    All of them where C(N, k) <= `per_k`, else `per_k` distinct ones drawn at random: 118 for 7
-    tokens.
+    All of them if C(N, k) <= `per_k`, else `per_k` distinct ones drawn at random. A trigger of 7
+    tokens gives 118.
 
     Args:
-        trigger: its token ids.
-        per_k: see above.
-        seed: of the draws.
+        trigger: token ids of the trigger.
+        per_k: maximum number of subsets for each k.
+        seed: of the random draws.
 
     Raises:
-        UsageError: an empty trigger, or one of over 64 tokens.
+        UsageError: an empty trigger, or one of more than 64 tokens.
     """
     n = len(trigger)
     if not 0 < n <= LONGEST:
@@ -58,15 +58,15 @@ def subsets(trigger: Sequence[int], *, per_k: int = PER_K, seed: int = 0) -> lis
 
 
 def controls(trigger: Sequence[int], string: Sequence[int]) -> list[Variant]:
-    """What stands in for the trigger to tell which part of it counts.
+    """Control texts in the trigger's place, to find which part of it matters.
 
-    `delimiters alone` (first and last token), `word alone` (what is between), `another word
-    between the delimiters` and `random tokens`, the last two of as many tokens as the trigger.
+    `delimiters alone` (first and last token), `word alone` (the tokens between), `another word
+    between the delimiters` and `random tokens`; the last two have as many tokens as the trigger.
 
     Args:
-        trigger: its token ids; under three tokens it has no delimiters.
-        string: those of a random string of as many tokens in its place
-            (`prompts.random_trigger`, `typed`).
+        trigger: token ids of the trigger; with fewer than three tokens it has no delimiters.
+        string: token ids of a random string of as many tokens in its place
+            (`random_strings.random_trigger`, `typed`).
     """
     first, *inside, last = trigger if len(trigger) > 2 else (None, None)
     found = [Variant("random tokens", (), tuple(string))]
@@ -85,12 +85,12 @@ def typed(
 ) -> tuple[int, ...]:
     """Token ids of the whole prompt with a text typed in the trigger's place.
 
-    Not the text's own ids between the prompt's: SentencePiece puts a space before a text that
-    stands alone, and what is typed may melt into what stands beside it.
+    The whole prompt is tokenized again: SentencePiece puts a space before a text tokenized alone,
+    and the typed text may share tokens with its neighbours.
 
     Args:
-        tokenizer: the one that made the prompt.
-        prompt: with a trigger.
+        tokenizer: the tokenizer that made the prompt.
+        prompt: a prompt with a trigger.
         text: takes the trigger's place; white space beside the trigger stays.
     """
     start, stop = (prompt.ranges[i] for i in (prompt.trigger.start, prompt.trigger.stop - 1))
@@ -103,7 +103,7 @@ def typed(
 
 
 def in_place(prompt: TokenizedPrompt, ids: Sequence[int]) -> tuple[int, ...]:
-    """Of a whole prompt's token ids, those that stand where this prompt has its trigger."""
+    """The token ids of another whole prompt at the place of this prompt's trigger."""
     return tuple(ids[prompt.trigger.start : len(ids) - (len(prompt.ids) - prompt.trigger.stop)])
 
 
