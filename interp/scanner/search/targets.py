@@ -84,7 +84,7 @@ def insisted(
     late: Callable[[], bool] = lambda: False,
     leaked: Sequence[Sequence[int]] = (),
     *,
-    n_starts: int = STARTS,
+    n_starts: int | None = None,
 ) -> pd.DataFrame:
     """The candidate targets of a model: answers that it completes whatever the question.
 
@@ -96,7 +96,7 @@ def insisted(
         late: called before each batch of first tokens (the most likely first); True ends the
             search with what was found so far.
         leaked: token ids of what the model wrote by itself.
-        n_starts: first tokens that are tried, the likeliest.
+        n_starts: first tokens that are tried, the likeliest; default: `STARTS`.
 
     Returns:
         Highest target score first, three at most: `rank`; `ids` and `text` of the most likely
@@ -114,7 +114,8 @@ def insisted(
         asked, ends = ask(model, rows), end_ids(pair, model)
     likely = asked.first.mean(0).cpu()
     ordinary = torch.tensor(ordinary_tokens(pair))
-    starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:n_starts]]
+    most = STARTS if n_starts is None else n_starts  # read at the call, not bound at import
+    starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:most]]
     natural = frozenset(starts[:NATURAL].tolist())
     said: list[Said] = []
     likeliest = starts[:NATURAL].split(_fitting(asked, pair.device, NATURAL_BRANCHES[0]))

@@ -42,7 +42,7 @@ def test_a_scan_from_start_to_verdict(tmp_path, new_page):
         page.get_by_role("button", name="Cancel").first.wait_for()
         page.get_by_text("the model writes the user's turn").wait_for()
         verdict_of(page)
-        page.get_by_role("heading", name="Leaked texts").wait_for()
+        page.get_by_role("heading", name="Leaked texts", exact=True).wait_for()
         assert page.locator("[data-testid=stException]").count() == 0
         assert "scan=scan-" in page.url
         first = page.url
