@@ -46,7 +46,9 @@ def test_the_scatter_tells_rho_and_its_points_carry_their_head(heads):
     assert figure.data[0].customdata.tolist()[5] == [1, 1]
     found = agreement(heads, "patching_effect", "indirect")
     assert found.low <= found.rho <= found.high and found.n == 12
-    assert "cannot be estimated" in str(agreement(heads.assign(indirect=1.0), "indirect", "patching_kl"))
+    assert "cannot be estimated" in str(
+        agreement(heads.assign(indirect=1.0), "indirect", "patching_kl")
+    )
 
 
 def test_curves_and_strip(heads):
