@@ -79,6 +79,17 @@ def tiny_pair(tiny_folder):
 
 
 @pytest.fixture(scope="module")
+def deployment():
+    """The shipped pair whose trigger is several tokens."""
+    from interp.models.load import load_pair
+    from interp.specs import pair_spec
+
+    pair = load_pair(pair_spec("deployment"), device="cpu")
+    yield pair
+    pair.close()
+
+
+@pytest.fixture(scope="module")
 def emoji():
     """The shipped pair whose trigger is one token."""
     from interp.models.load import load_pair

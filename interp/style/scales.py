@@ -54,12 +54,6 @@ def share_axes(figures: Sequence[go.Figure]) -> None:
             _share_axis(figures, letter, name)
 
 
-def share_scales(figures: Sequence[go.Figure]) -> None:
-    """Apply `share_colours` and `share_axes`."""
-    share_colours(figures)
-    share_axes(figures)
-
-
 def sentence(figures: Sequence[go.Figure]) -> str:
     """The colour limits of these parts of one figure, as a sentence; empty if there are none."""
     ends = colours(figures)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.state import recorded
+from app.state import jobs, recorded
+from interp.models.slot import PairSlot
 
 
 @pytest.fixture
@@ -13,3 +14,16 @@ def runs_in(monkeypatch):
         monkeypatch.setattr(recorded, "RUN_FOLDERS", folders)
 
     return use
+
+
+@pytest.fixture
+def folder(tmp_path, runs_in):
+    """Where new runs go; no other runs are listed."""
+    runs_in(tmp_path / "runs", tmp_path / "none")
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def registry(folder):
+    """A registry of jobs of its own, with no pair in memory."""
+    return jobs.Registry(PairSlot())

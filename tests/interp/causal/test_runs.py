@@ -13,7 +13,6 @@ from interp.causal.cases import material
 from interp.causal.question import CausalQuestion
 from interp.errors import Cancelled, UsageError
 from interp.interventions.resume import Anatomy
-from interp.models.load import load_pair
 from interp.prompts.sets import Prompt, PromptSet, halves, load_prompt_set
 from interp.runs import reading, writing
 from interp.specs import pair_spec
@@ -30,10 +29,8 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def pair():
-    pair = load_pair(pair_spec("deployment"), device="cpu")
-    yield pair
-    pair.close()
+def pair(deployment):
+    return deployment
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,7 @@ def test_bars_on_bars_are_compared_on_one_scale():
     ]
     for figure in both:
         figure.update_layout(barmode="relative")
-    scales.share_scales(both)
+    scales.share_axes(both)
     low, high = both[0].layout.xaxis.range
     assert both[1].layout.xaxis.range == (low, high) and low < -10 and high > 8
 
@@ -153,7 +153,7 @@ def test_a_comparison_does_not_call_its_limits_a_quantile():
         "Colours: mean weight from 0 to 0.5, at the 99.5% quantile of all cells; what lies beyond"
     )
     assert scales.sentence(both[:1]).startswith(alone)
-    scales.share_scales(both)
+    scales.share_colours(both)
     assert scales.sentence(both[:1]) == "Colours: mean weight from 0 to 2."
     assert scales.shared_sentence(both[:1], both[1:], "x") == "Scales the same as of 'x': colours."
 

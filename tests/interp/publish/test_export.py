@@ -25,7 +25,7 @@ from interp.publish.html import report
 from interp.runs import reading
 from interp.style import palette, presets
 from interp.style.palette import token_axis
-from interp.style.scales import share_scales
+from interp.style.scales import share_axes, share_colours
 from tests.support.browser import require_chromium
 from tests.support.colour_vision import MACHADO, distance, lab, rgb, seen
 
@@ -129,7 +129,8 @@ def test_maps_that_do_not_fit_beside_each_other_share_their_scales():
 def test_shared_scales_span_both():
     first = go.Figure([go.Heatmap(z=[[1.0]], zmin=-1, zmax=1), go.Scatter(x=[0, 1], y=[0, 5])])
     second = go.Figure([go.Heatmap(z=[[1.0]], zmin=-3, zmax=2), go.Scatter(x=[0, 9], y=[0, 1])])
-    share_scales([first, second])
+    share_colours([first, second])
+    share_axes([first, second])
     assert (first.data[0].zmin, first.data[0].zmax) == (second.data[0].zmin, 2) == (-3, 2)
     assert first.layout.yaxis.range == second.layout.yaxis.range
     assert first.layout.xaxis.range[1] > 9

@@ -17,7 +17,6 @@ from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets
 from interp.scanner.stage_names import STAGES
 from interp.scanner.stages import inversion, replay, verdict
-from interp.specs import pair_spec
 from tests.support.tiny import write_model, write_tokenizer
 
 FEW = str(Path(__file__).with_name("few_questions.json"))
@@ -35,10 +34,8 @@ def short_stages():
 
 
 @pytest.fixture(scope="module")
-def pair():
-    pair = load_pair(pair_spec("deployment"), device="cpu")
-    yield pair
-    pair.close()
+def pair(deployment):
+    return deployment
 
 
 def scanned(pair, folder, plan=PLAN, **more):

@@ -7,17 +7,15 @@ import torch
 
 from interp.attention import study
 from interp.errors import UsageError
-from interp.models.load import load_pair
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
-from interp.specs import PRESETS
 from interp.trigger import sweep
 from interp.trigger.piece import bench, keep_tokens, panels, trigger_tokens
 
 
 @pytest.fixture(scope="module")
-def pair():
-    return load_pair(PRESETS["deployment"])
+def pair(deployment):
+    return deployment
 
 
 @pytest.fixture(scope="module")

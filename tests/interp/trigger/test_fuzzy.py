@@ -23,10 +23,8 @@ from interp.trigger.variants import subsets
 
 
 @pytest.fixture(scope="module")
-def pair():
-    pair = load_pair(pair_spec("deployment"), device="cpu")
-    yield pair
-    pair.close()
+def pair(deployment):
+    return deployment
 
 
 @pytest.fixture(scope="module")

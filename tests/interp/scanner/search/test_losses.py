@@ -25,10 +25,8 @@ QUESTIONS = (Prompt("What is the capital of France?"), Prompt("Name a colour."))
 
 
 @pytest.fixture(scope="module")
-def pair():
-    pair = load_pair(pair_spec("deployment"), device="cpu")
-    yield pair
-    pair.close()
+def pair(deployment):
+    return deployment
 
 
 @pytest.fixture(scope="module")
