@@ -15,6 +15,7 @@ from interp.runs.zoo_members import definition, members_of
 from interp.scanner.stage_names import STAGES
 
 NEXT_TO = {"max-delta-s": "collapse", "areas": "roc"}
+# Column of a string's attention -> its label and number of digits.
 ATTENTION = {
     "own": ("ratio", "%.3f"),
     "own_rank": ("rank", "%d"),
@@ -24,7 +25,6 @@ ATTENTION = {
     "all_heads": ("all heads", "%.3f"),
     "middle_layers": ("middle layers", "%.3f"),
 }
-"""Column of a string's attention -> its label and number of digits."""
 
 
 def draw(run: Run) -> None:

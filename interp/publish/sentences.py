@@ -282,7 +282,11 @@ def _zone(lost: float) -> str:
 
 
 def _against(lost: float, control: float) -> str:
-    """Compare the loss of attention with that of a random string."""
+    """Compare the loss of attention with that of a random string on the same heads.
+
+    A string that loses as much refutes the trigger's part. One that loses less proves nothing: the
+    heads were chosen by what they lost to the trigger, and any string would win that comparison.
+    """
     if lost < LESS:
         return "There is no loss to explain."
     other = "With a random string in the trigger's place it is"
@@ -290,9 +294,11 @@ def _against(lost: float, control: float) -> str:
         return f"{other} as large ({control:.0%}): this loss is not the trigger's own."
     if control > lost / 2:
         return f"{other} {control:.0%}: much of this loss is not the trigger's own."
-    if control >= LESS:
-        return f"{other} {control:.0%}: most of this loss is the trigger's own."
-    return "With a random string in the trigger's place there is none: this loss is its own."
+    less = f"{control:.0%}" if control >= LESS else "none"
+    return (
+        f"{other} {less}. That alone proves nothing, as heads are chosen here by what they lost to "
+        "the trigger: the page **Heads** lets random strings choose theirs."
+    )
 
 
 def _warned(found: Firing) -> list[str]:

@@ -55,6 +55,16 @@ def test_every_page_opens_without_an_error(folders, page):
     assert at.title
 
 
+def test_a_string_that_stands_alone_in_a_page_is_not_shown(tmp_path):
+    """Streamlit's magic would write it: one below a constant once stood above the Zoo's title."""
+    script = tmp_path / "page.py"
+    script.write_text(
+        '"""A page."""\nimport streamlit as st\n\nA = 1\n"""What A is."""\nst.title("T")\n'
+    )
+    at = AppTest.from_file(str(script)).run()
+    assert at.title[0].value == "T" and not at.markdown
+
+
 def places(block, at: tuple = ()) -> dict[str, tuple]:
     """Key of each control -> where it stands in the page's tree."""
     if not isinstance(block, Block):
