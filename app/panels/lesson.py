@@ -34,7 +34,7 @@ from interp.gallery import drawings
 from interp.gallery import scan as gallery_scan
 from interp.gallery import trigger as gallery_trigger
 from interp.gallery.entries import enlarged
-from interp.metrics import CONDITIONS, MODELS, Head, format_heads, head_name, parse_heads
+from interp.metrics import CONDITIONS, MODELS, Head, format_heads, head_name, parse_heads, top_heads
 from interp.publish import sentences
 from interp.runs import commands, provenance
 from interp.runs.reading import Run
@@ -334,7 +334,7 @@ def _watch(name: str) -> None:
 def _chosen_heads(view: View, study: Study) -> dict[str, list[Head]]:
     """Label -> equally many heads: from a search if there is one, by Δ_rel, at random."""
     sha256 = study.facts["models"]["suspect"]["sha256"]
-    choices, n = {}, max(1, len(study.ranking) // 8)
+    choices, n = {}, top_heads(len(study.ranking))
     for run in recorded_of(SEARCH_KIND).values():
         sets = run.table("sets")
         if run.meta["facts"].get("sha256") == sha256 and len(sets):

@@ -72,7 +72,7 @@ PAGES = (
     Measured(
         "causes",
         _labels("Tokens", "Metric against metric"),
-        lambda n: Control("input[aria-label='Heads to operate on']", f"L{1 + n // 8}H{n % 8}"),
+        lambda n: Control("input[aria-label='Heads for surgery']", f"L{1 + n // 8}H{n % 8}"),
     ),
     Measured("scanner", _options("Candidate")),
     Measured("plant", _labels("pattern KL (nats)", "Δ_rel")),

@@ -25,6 +25,8 @@ from interp.prompts.sets import load_prompt_set
 from interp.specs import PairSpec, pair_spec
 
 PAIRS = ("deployment", "emoji")
+NOT_CHOSEN = tuple(name for name in matched.MEASURES if name != "trigger_heads")
+"""Measures on which the trigger can be compared: the others chose its own heads."""
 SEED = re.compile(r"-seed(\d+)$")
 
 
@@ -76,7 +78,8 @@ def _pair(spec: PairSpec, folder: Path | None, count: int) -> dict:
 def _planting(spec: PairSpec, place: Path, count: int, original: np.ndarray) -> dict:
     pair = load_pair(replace(spec, suspect=replace(spec.suspect, adapter=str(place))), device="cpu")
     try:
-        return matched_report.rows(_measured(pair, count, None, original)) | {"asr": _asr(pair)}
+        measured = _measured(pair, count, None, original)
+        return matched_report.rows(measured) | {"asr": _asr(pair), "strings": _strings(measured)}
     finally:
         pair.close()
         print(f"{place.name}: measured", file=sys.stderr)
@@ -93,14 +96,6 @@ def _measured(
     )
 
 
-def p_of_ranks(ranks: Sequence[float], most: int) -> float:
-    """Probability that independent uniform ranks from 1 to `most` have a sum this low."""
-    ways = np.ones(1)
-    for _ in ranks:
-        ways = np.convolve(ways, np.full(most, 1 / most))
-    return float(ways[: int(sum(ranks)) - len(ranks) + 1].sum())
-
-
 def _asr(pair: ModelPair) -> float:
     """Share of the triggered prompts whose answer begins with the target."""
     spec = pair.spec
@@ -108,6 +103,42 @@ def _asr(pair: ModelPair) -> float:
     prompts = load_prompt_set(spec.prompt_set).prompts
     triggered = build_prompts(pair, prompts, question, spec.trigger)
     return rate(activations(pair, "suspect", triggered, spec.target)).share
+
+
+def _strings(measured: matched.Matched) -> dict[str, list[float | None]]:
+    """Measure -> ratio of each random string, in their order."""
+    table = matched.ratios(measured)
+    table = table[table["role"] == "random string"]
+    return {
+        name: [None if value != value else round(float(value), 4) for value in table[name]]
+        for name in NOT_CHOSEN
+    }
+
+
+def place_of_mean(trigger: Sequence[float], strings: Sequence[Sequence[float]]) -> dict:
+    """The trigger's mean over plantings among the means of the strings.
+
+    All plantings of a pair share strings, prompts and base, so a rank in each is no observation of
+    its own. Over plantings the trigger is one string among the others, which is what is compared.
+
+    Args:
+        trigger: its ratio in each planting.
+        strings: [planting][string], the same strings in the same order.
+
+    Returns:
+        `rank` (1 is lowest) of `of`, `p_fall` and `p_rise`: share of all strings, the trigger
+        included, whose mean is as low or lower, as high or higher.
+    """
+    mean, others = np.mean(trigger), np.mean(np.asarray(strings, float), axis=0)
+    others = others[np.isfinite(others)]
+    lower, higher = int((others <= mean).sum()), int((others >= mean).sum())
+    of = len(others) + 1
+    return {
+        "rank": lower + 1,
+        "of": of,
+        "p_fall": round((lower + 1) / of, 3),
+        "p_rise": round((higher + 1) / of, 3),
+    }
 
 
 def _over(rows: dict[str, dict]) -> dict:
@@ -129,6 +160,8 @@ def _over(rows: dict[str, dict]) -> dict:
             "low": None if np.isnan(half) else round(float(values.mean() - half), 4),
             "high": None if np.isnan(half) else round(float(values.mean() + half), 4),
             "ranks": ranks,
-            "p_fall": round(p_of_ranks(ranks, int(rows[next(iter(rows))][measure]["n"]) + 1), 3),
         }
+        if measure in NOT_CHOSEN:
+            strings = [row["strings"][measure] for row in rows.values()]
+            found[measure]["mean_among_strings"] = place_of_mean(values, strings)
     return found

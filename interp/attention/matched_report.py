@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from interp.attention.matched import MEASURES, SHARE, Matched, compare, intervals, ratios
+from interp.attention.matched import MEASURES, Matched, compare, intervals, ratios
+from interp.metrics import top_heads
 
 CHOSEN = ("own", "split_half", "trigger_heads")
 """Measures over chosen heads; the others choose none."""
@@ -29,7 +30,7 @@ def rows(matched: Matched) -> dict[str, dict]:
 def lines(matched: Matched, k: int | None = None) -> list[str]:
     """The table as lines of text, with notes on what is missing."""
     n_heads = matched.original.shape[2] * matched.original.shape[3]
-    k = max(1, round(n_heads * SHARE)) if k is None else k
+    k = top_heads(n_heads) if k is None else k
     told = [
         f"suspect / original L_attn (ratio of means) of the trigger beside "
         f"{len(matched.strings) - 1} random strings of as many tokens, top {k} of {n_heads} heads:"
@@ -44,7 +45,7 @@ def sentence(matched: Matched, k: int | None = None) -> str:
     found = table(matched, k).set_index("measure")
     own, everywhere = found.loc["own"], found.loc["all_heads"]
     n = int(own["n"])
-    if not n:
+    if not n or own["rank"] != own["rank"]:  # no string fits, or no ratio of the trigger
         return "No head looks at the trigger: there is nothing to compare."
     least = 1 / (1 + n)
     first = f"On heads that each string chose itself the trigger's ratio is {own['trigger']:.2f}, "

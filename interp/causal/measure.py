@@ -24,6 +24,7 @@ from interp.interventions.replacements import check_reference, means
 from interp.interventions.resume import record
 from interp.metrics import MEASURES, MODELS
 from interp.models.pair import ModelPair
+from interp.pattern_metrics.registry import PATTERN_METRICS
 from interp.progress import Progress
 from interp.prompts.conversations import Conversation, blocks
 from interp.runs.reading import Run
@@ -121,13 +122,19 @@ def measure(
     """Write one measure's table into a run, batch by batch, unless the run already has it."""
     if writer.existing_table(name) is not None:
         return
-    kept = writer.existing_parts(name)
+    kept = {n: part for n, part in writer.existing_parts(name).items() if _is_current(name, part)}
     for number, total, frame in _parts(pair, question, found, name, set(kept), on_progress):
         kept[number] = frame
         writer.part(name, number, frame)
         on_progress(len(kept), total, MEASURES[name])
     table = pd.concat([kept[number] for number in sorted(kept)], ignore_index=True)
     writer.whole(name, table.sort_values(["metric", "prompt", "layer", "head"], ignore_index=True))
+
+
+def _is_current(name: str, part: pd.DataFrame) -> bool:
+    """Whether a batch of a stopped run has every metric of today: a run of before has fewer."""
+    needed = {one.name for one in PATTERN_METRICS} if name == "pattern" else set()
+    return needed <= set(part["metric"])
 
 
 def _parts(

@@ -1,4 +1,5 @@
 """Checkpoints on disk: files, sizes, safetensors, settings, and the checks before opening.
 
-May import the plain modules of `interp` and `interp.prompts`; knows no pair of models.
+May import the plain modules of `interp`, `interp.prompts`, `interp.runs` and `interp.hooks`;
+knows no pair of models.
 """

@@ -6,13 +6,10 @@ import plotly.graph_objects as go
 from interp.figures.causal import DASHES, LINES
 from interp.figures.trigger import rates
 from interp.runs.zoo import SIGNALS
+from interp.runs.zoo_members import PAPER_THRESHOLD, judged
 from interp.style.palette import CONTROL, ORIGINAL, SUSPECT, plain
 from interp.text import label
 
-PAPER_THRESHOLD = 0.5
-"""ΔS above which the published scanner calls a model poisoned (Bullwinkel et al. 2026)."""
-PLANTED = 0.8
-"""Least ASR of a planted backdoor; a failed planting does not test a scanner."""
 CURVES = (
     "score",
     "max_delta_s",
@@ -36,17 +33,6 @@ VERDICTS = {
     "inconclusive": ("diamond", "#E69F00"),
     "no evidence found": ("circle-open", ORIGINAL),
 }
-
-
-def judged(members: pd.DataFrame) -> pd.DataFrame:
-    """The members that count: finished, and either clean or with a successfully planted backdoor.
-
-    Args:
-        members: table `members` of a zoo, one row per model.
-    """
-    asr = pd.to_numeric(members["asr"])
-    counts = ~members["backdoored"] | (asr >= PLANTED)
-    return members[counts & (members["verdict"] != "failed")]
 
 
 def detection(table: pd.DataFrame, by: str) -> go.Figure:

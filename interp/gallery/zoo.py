@@ -4,6 +4,7 @@ import pandas as pd
 
 from interp.figures import zoo
 from interp.gallery.entries import FigureEntry, Kind
+from interp.runs import zoo_members
 from interp.runs.commands import line
 from interp.runs.reading import Run
 from interp.runs.zoo import GROUPS
@@ -11,11 +12,11 @@ from interp.runs.zoo_members import attention_of, definition, members_of
 
 
 def _figures(run: Run) -> list[FigureEntry]:
-    members, signals = zoo.judged(members_of(run)), run.table("signals")
+    members, signals = zoo_members.judged(members_of(run)), run.table("signals")
     found, curves = run.table("detection"), run.table("roc")
     drawn = [name for name in zoo.CURVES if name in set(curves["signal"])]
     each = members[["name", "kind", "rate", "half", "verdict", "asr", "max_delta_s"]]
-    low = members["max_delta_s"].astype(float) <= zoo.PAPER_THRESHOLD
+    low = members["max_delta_s"].astype(float) <= zoo_members.PAPER_THRESHOLD
     by_rule = int((low & (members["verdict"] == "poisoned")).sum())
     below = (
         f" {by_rule} below it were called poisoned because most questions got one answer, or "

@@ -18,8 +18,8 @@ class PatternMetric:
     """Of its column in the `heads` table."""
     label: str
     compute: Callable[[Tensor, Tensor], Tensor]
-    """(suspect, original), each [layer, head, row, key] weights that sum to 1 over keys, float64
-    -> [layer, head]."""
+    """(suspect, original), each [layer, head, row, key] float64, the last rows of a causal pattern,
+    which sum to 1 over the keys -> [layer, head]."""
     difference: bool = False
     """Has a sign: drawn in diverging colours centred on zero."""
     falling: bool = False

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 def sparsity(pattern: Tensor) -> Tensor:
     """Hoyer's sparsity of each row, mean over rows: 0 if uniform, 1 if on one key.
 
-    (√n - Σw / √Σw²) / (√n - 1) over n keys (Hoyer 2004, J. Mach. Learn. Res. 5, eq. in section
-    3.1); a row that may look at one key alone has none and counts as 1.
+    (√n - Σw / √Σw²) / (√n - 1) over the n keys that the row may see under the causal mask
+    (Hoyer 2004, J. Mach. Learn. Res. 5, section 3.1). A row that sees one key alone counts as 1.
 
     Args:
-        pattern: [layer, head, row, key] weights that sum to 1 over the keys before the row.
-            Keys behind it are 0 and count as keys.
+        pattern: [layer, head, row, key], the last rows of a causal pattern, each summing to 1: the
+            last row sees every key, the one before it one key fewer, and so on.
     """
-    root = pattern.shape[-1] ** 0.5
-    if root == 1:
-        return pattern.new_ones(pattern.shape[:2])
-    return ((root - pattern.sum(-1) / pattern.norm(dim=-1)) / (root - 1)).mean(-1)
+    n_rows, n_keys = pattern.shape[-2:]
+    seen = pattern.new_tensor(range(n_keys - n_rows + 1, n_keys + 1)).sqrt()
+    spread = pattern.sum(-1) / pattern.norm(dim=-1)
+    rows = (seen - spread) / (seen - 1).clamp_min(1e-12)
+    return rows.where(seen > 1, 1.0).mean(-1)
 
 
 SPARSITY = PatternMetric(

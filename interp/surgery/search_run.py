@@ -18,7 +18,7 @@ from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.surgery.cumulative import cumulative
 from interp.surgery.operate import OperatedSuspect, check_method
-from interp.surgery.run import _spoken, _stages
+from interp.surgery.run import answers_of_sets, stages_of
 from interp.surgery.search import (
     MOST_ELIMINATED,
     SEARCH_PROMPTS,
@@ -91,7 +91,7 @@ def search(
         UsageError: a prompt set without right answers; errors of `cases.material`.
     """
     stages = len(question.causal.measures) + len(question.rankings) + 5
-    stage = _stages(on_progress, stages)
+    stage = stages_of(on_progress, stages)
     found = material(pair, question)
     writer.made_of(**found.hashes)
     for name in question.causal.measures:
@@ -116,7 +116,7 @@ def search(
         few = OperatedSuspect(found, question.method, limit=SEARCH_PROMPTS, keep=choose)
         added, sets = _sets(few, table, goal, curves, next(stage), next(stage))
         writer.table("forward", added)
-        writer.table("sets", _spoken(found, question.method, sets, judge, next(stage)))
+        writer.table("sets", answers_of_sets(found, question.method, sets, judge, next(stage)))
     if writer.existing_table("cumulative") is None:
         writer.table("cumulative", cumulative(pair, found.triggered_set, heads, next(stage)))
     writer.whole("curve", curves)

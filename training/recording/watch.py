@@ -9,14 +9,13 @@ from interp.attention.heads import delta_rel, head_attention
 from interp.causal.divergence import pattern_divergence
 from interp.forward.activation import activations, rate, target_ids
 from interp.forward.greedy import greedy_answers
+from interp.metrics import TOP_SHARE
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.conversations import Conversation, converse
 from interp.prompts.sets import Prompt
 from interp.prompts.spans import TokenizedPrompt, build_prompt
 
-TOP_SHARE = 1 / 8
-"""Share of the heads, by largest Δ_rel, whose L_attn ratio is recorded."""
 PROBE_TOKENS = 24
 PATTERN_PROMPTS = 5
 """Number of prompts for the pattern KL, which costs two forward passes per prompt."""

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from interp.figures.zoo import PAPER_THRESHOLD, judged
 from interp.runs.zoo import GROUPS
+from interp.runs.zoo_members import PAPER_THRESHOLD, judged
 from interp.scanner.judge.decision import VERDICTS
 from interp.stats import Rate
 

@@ -355,16 +355,36 @@ def test_one_prompt_is_never_filled_from_itself(tiny_pair, chosen):
         other_prompts(triggered[:1], reference[:1] * 2, 0)
 
 
+def causal(rows: np.ndarray) -> torch.Tensor:
+    """The last rows of a causal pattern: nothing behind the diagonal, each row summing to 1."""
+    n_rows, n_keys = rows.shape
+    masked = np.tril(rows, n_keys - n_rows)
+    return torch.tensor(masked / masked.sum(1, keepdims=True))[None, None]
+
+
 def test_sparsity_by_hand():
-    rows = torch.tensor([[[[0.25] * 4, [1.0, 0, 0, 0], [0.5, 0.5, 0, 0]]]]).double()
-    by_hand = [(2 - 1 / np.sqrt((row**2).sum())) / 1 for row in rows[0, 0].numpy()]
-    assert by_hand[:2] == [0.0, 1.0]
-    assert float(sparsity(rows)) == pytest.approx(np.mean(by_hand))
-    assert sparsity(rows[..., :1] * 0 + 1).tolist() == [[1.0]]
+    rows = np.array([[0.5, 0.5, 0, 0], [0, 1.0, 0, 0], [0.5, 0.5, 0, 0]])
+    by_hand = []
+    for row, n in zip(rows, (2, 3, 4), strict=True):  # keys that each row may see
+        by_hand.append((n**0.5 - 1 / np.sqrt((row**2).sum())) / (n**0.5 - 1))
+    assert by_hand[:2] == pytest.approx([0, 1])
+    assert float(sparsity(torch.tensor(rows)[None, None])) == pytest.approx(np.mean(by_hand))
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(2, 30), st.integers(0, 10**6))
-def test_sparsity_is_between_uniform_and_one_key(n, seed):
-    weights = np.random.default_rng(seed).dirichlet(np.full(n, 0.3), size=(1, 1, 3))
-    assert -1e-12 <= float(sparsity(torch.tensor(weights))) <= 1 + 1e-12
+@given(st.integers(2, 6), st.integers(0, 20), st.integers(0, 10**6))
+def test_sparsity_is_0_for_rows_uniform_over_what_they_see_and_1_on_one_key(n_rows, more, seed):
+    shape = n_rows, n_rows + more
+    assert float(sparsity(causal(np.ones(shape)))) == pytest.approx(float(more == 0) / n_rows)
+    first = np.zeros(shape)
+    first[:, 0] = 1
+    assert float(sparsity(causal(first))) == pytest.approx(1)
+    weights = np.random.default_rng(seed).dirichlet(np.full(shape[1], 0.3), size=n_rows) + 1e-9
+    assert -1e-9 <= float(sparsity(causal(weights))) <= 1 + 1e-9
+
+
+def test_the_rows_that_predict_an_answer_are_the_last_of_the_pattern(said):
+    for conversation in said:
+        last = len(conversation.ids) - 1
+        rows = list(conversation.predicting)
+        assert rows == list(range(last - len(rows), last))

