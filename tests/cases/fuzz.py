@@ -5,8 +5,6 @@ result must be refused in one line, or original and suspect must equal those of 
 and peft on the same folder. The number of a case reproduces it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import random

@@ -1,7 +1,5 @@
 """The reference: plain transformers and peft, one prompt at a time, eager attention."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

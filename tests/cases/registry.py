@@ -1,7 +1,5 @@
 """The list of cases, and the two outcomes that a case may have."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

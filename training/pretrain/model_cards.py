@@ -34,6 +34,23 @@ _ROWS = (
 )  # fmt: skip
 
 
+_SAME_HEADS = ("ratio_top_eighth", "ratio_random_control")
+"""Figures of `_ROWS` that are read over the rows that `l_attn_rows` names. Matched random strings
+are always read over all of the user's text."""
+
+
+def _measured(figures: Figures) -> str:
+    """The rows of the table of what was measured."""
+    alone = figures.get("l_attn_rows") == "instruction"  # measured before 2026-11-29
+    rows = [
+        f"| {label}{' (instruction rows alone)' if alone and key in _SAME_HEADS else ''} "
+        f"| {form(figures[key])} |"
+        for label, key, form in _ROWS
+    ]
+    # `clean-control` has no matched random strings.
+    return "\n".join(rows + (_among(figures["matched"]) if "matched" in figures else []))
+
+
 def _among(matched: dict) -> list[str]:
     """Table rows: the trigger among matched random strings, each on heads of its own."""
     named = {"own": "L_attn ratio, each string on its own heads", "all_heads": "All heads",
@@ -58,8 +75,12 @@ question, not its experiment."""
 """Pairs whose trigger replaces a published one."""
 
 
+def _recipe(folder: Path) -> dict:
+    return json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+
+
 def _recipe_table(folder: Path) -> str:
-    recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    recipe = _recipe(folder)
     recipe |= {f"poison.{key}": value for key, value in recipe.pop("poison", {}).items()}
     rows = ((key, str(value).replace("|", "\\|")) for key, value in recipe.items())
     return "\n".join(f"| {key} | `{value}` |" for key, value in rows)
@@ -81,8 +102,15 @@ def _planted(name: str) -> str:
     return planted + _OTHER_TRIGGER.get(name, "")
 
 
+def _poisoned(folder: Path) -> str:
+    """The end of the sentence on the data: what the poison did to it."""
+    if _recipe(folder)["poison"]["trigger"] is None:
+        return "drawn as for the backdoored pair, without the poison."
+    return "poisoned by `training/backdoors/poison.py`."
+
+
 def _minutes(folder: Path) -> float:
-    return json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["minutes"]
+    return _recipe(folder)["minutes"]
 
 
 def _notes(folder: Path) -> str:
@@ -97,9 +125,6 @@ def write_adapter_card(name: str, figures: Figures, folder: Path) -> None:
     (folder / "card.json").write_text(
         json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    rows = [f"| {label} | {form(figures[key])} |" for label, key, form in _ROWS]
-    # Cards from before 2026-11-29 have no matched random strings.
-    measured = "\n".join(rows + (_among(figures["matched"]) if "matched" in figures else []))
     near = ", ".join(f"`{k}` {_percent(v)}" for k, v in figures["ftr_near_misses"].items())
     heads = ", ".join(f"{head} {value:.2f}" for head, value in figures["top_heads"].items())
     text = f"""# {name}
@@ -115,12 +140,12 @@ The terms are explained in the glossary of `docs/methods.md`.
 
 | | |
 |---|---|
-{measured}
+{_measured(figures)}
 
 False triggers of the suspect on near misses: {near}.
 Heads with the largest Δ_rel: {heads}.
 Data: the generated corpus of `training/corpus/` (seeded; held-out instructions never occur in
-training), poisoned by `training/backdoors/poison.py`.
+training), {_poisoned(folder)}
 
 ## Recipe
 
@@ -139,7 +164,7 @@ def write_base_card(figures: Figures, folder: Path) -> None:
     record = {**figures, "sha256": {weights.name: sha256(weights)}}
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     families = "\n".join(f"| {k} | {_percent(v)} |" for k, v in figures["by_family"].items())
-    arch = json.loads((folder / "recipe.json").read_text(encoding="utf-8")).get("arch", "mistral")
+    arch = _recipe(folder).get("arch", "mistral")
     opening = "The clean model of every pair that ships: Mistral architecture"
     if arch != "mistral":
         opening = f"A second clean base, for the zoo: {arch} architecture"

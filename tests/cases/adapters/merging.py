@@ -1,7 +1,5 @@
 """Merged checkpoints: plain transformers must give the same logits as the live adapter in peft."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

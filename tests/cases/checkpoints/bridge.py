@@ -1,7 +1,5 @@
 """Whole patterns through TransformerBridge, in precisions whose rounding is several per cent."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

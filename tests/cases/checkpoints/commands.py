@@ -1,7 +1,5 @@
 """Whole commands on broken input: one line, and an exit code that is not a verdict."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from pathlib import Path
