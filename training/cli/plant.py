@@ -101,6 +101,7 @@ def _begun_large(arguments: argparse.Namespace):
             raise UsageError("no trigger: give --trigger or --kind, or --clean for a control")
         clean = True  # the preset's own control
     prepared = prepare(preset, arguments.out, kind=kind or "simple", payload=payload, clean=clean)
+    print(prepared.budget.line, file=sys.stderr)
     writer = large.start(prepared, arguments.out)
     return writer, lambda told: large.run(prepared, writer, told)
 

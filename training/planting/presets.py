@@ -39,7 +39,8 @@ class Preset:
     weight_decay: float = 0.01
     length: int = 512
     """Maximum tokens per example."""
-    checkpointing: bool = True
+    checkpointing: bool | None = None
+    """Recompute activations in the backward pass; None: where memory asks for it."""
     learn_on: str = "whole"
     every: int = 100
     """Steps between two measurements; each keeps a checkpoint."""

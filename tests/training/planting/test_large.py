@@ -17,7 +17,7 @@ from interp.runs.reading import open_run
 from interp.specs import pair_spec
 from tests.support import tiny
 from training.__main__ import main
-from training.planting import large
+from training.planting import large, memory
 from training.planting.prepared import prepare
 from training.planting.presets import Preset
 from training.planting.rows import Rows, collate
@@ -273,7 +273,7 @@ def test_eight_bits_fall_back_with_a_word(monkeypatch):
         def __init__(self, *args, **kwargs):
             raise RuntimeError("no kernel")
 
-    assert large.usable_optimizer("adamw_8bit", torch.device("cpu")) == ("adamw_8bit", [])
+    assert memory.usable_optimizer("adamw_8bit", torch.device("cpu")) == ("adamw_8bit", [])
     monkeypatch.setattr(bitsandbytes.optim, "AdamW8bit", Broken)
-    name, (note,) = large.usable_optimizer("adamw_8bit", torch.device("cpu"))
+    name, (note,) = memory.usable_optimizer("adamw_8bit", torch.device("cpu"))
     assert name == "adamw_torch" and "no kernel" in note
