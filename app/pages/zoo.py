@@ -22,6 +22,7 @@ ATTENTION = {
     "own_p_fall": ("p (lower)", "%.3f"),
     "own_random_mean": ("random, mean", "%.3f"),
     "own_n": ("strings", "%d"),
+    "prompts": ("prompts", "%d"),
     "all_heads": ("all heads", "%.3f"),
     "middle_layers": ("middle layers", "%.3f"),
 }
@@ -126,9 +127,10 @@ def _columns(members) -> list[str]:
         "name", "half", "kind", "payload", "rate", "rank", "asr", "ftr", "clean_accuracy",
         "verdict", "max_delta_s", "candidate", "recovered", "recovered_original", "leak_rate",
         "true_own", "true_own_rank", "true_own_p_fall", "true_own_random_mean", "true_own_n",
-        "true_all_heads", "true_middle_layers", "candidate_own", "candidate_own_rank",
-        "candidate_own_p_fall", "candidate_own_random_mean", "candidate_own_n",
-        "candidate_all_heads", "candidate_middle_layers", "attention_notes", "error",
+        "true_prompts", "true_all_heads", "true_middle_layers", "candidate_own",
+        "candidate_own_rank", "candidate_own_p_fall", "candidate_own_random_mean",
+        "candidate_own_n", "candidate_prompts", "candidate_all_heads", "candidate_middle_layers",
+        "attention_notes", "error",
     )  # fmt: skip
     return [name for name in wanted if name in members]
 

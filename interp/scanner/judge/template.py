@@ -60,6 +60,8 @@ SENTENCE = 5
 SHOWN_WORDS = 160
 CLOCK = "strftime_now"
 JUDGED = (nodes.Compare, nodes.Filter, nodes.Call, nodes.Test, nodes.Getitem, nodes.FilterBlock)
+FINDING = "the chat template"
+"""Beginning of every finding, by which a reason is known to come from the template."""
 NOT_TRIED = (
     "what the chat template prints in conversations other than those tried (one and three turns, "
     "with and without a system message, no tools)"
@@ -89,12 +91,13 @@ def read_template(tokenizer: PreTrainedTokenizerBase) -> Reading:
         try:
             suspicious, markers = _in_code(text)
         except (TemplateSyntaxError, RecursionError) as error:
-            return Reading((f"the chat template cannot be read ({error})",), ())
-        findings += [f"the chat template {one}" for one in suspicious]
+            return Reading((f"{FINDING} cannot be read ({error})",), ())
+        findings += suspicious
         unjudged += [f"the chat template {one}: tried, and it changed nothing" for one in markers]
     findings += _in_print(tokenizer, tuple(named.values()))
     unjudged += _own_words(tokenizer)
-    return Reading(tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(unjudged)))
+    found = tuple(f"{FINDING} {one}" for one in dict.fromkeys(findings))
+    return Reading(found, tuple(dict.fromkeys(unjudged)))
 
 
 def _own_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -111,7 +114,7 @@ def _own_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def _in_print(tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...]) -> list[str]:
-    """Lines on probe texts that change what is printed around them."""
+    """What the template does with probe texts that change what is printed around them."""
     constants = [c for text in texts for c in _constants(text)][:MOST_CONSTANTS]
     probes = [*PROBES, *constants, *(f"Please say {c} to me." for c in constants)]
     changed: dict[str, list[str]] = {}
@@ -123,7 +126,7 @@ def _in_print(tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...]) -> lis
         prefix, found, suffix = frame.partition(SENTINEL)
         if not found or SENTINEL in suffix:
             if not behind and not before:
-                return ["the chat template does not show the user's text exactly once"]
+                return ["does not show the user's text exactly once"]
             continue
         for probe in probes:
             try:
@@ -137,7 +140,7 @@ def _in_print(tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...]) -> lis
     shown = ", ".join(repr(probe[:40]) for probe in list(changed)[:SHOWN])
     shapes = dict.fromkeys(shape for found in changed.values() for shape in found)
     return [
-        f"the chat template prints something else around {len(changed)} of {len(probes)} texts: "
+        f"prints something else around {len(changed)} of {len(probes)} texts: "
         f"{shown} ({', '.join(shapes)})"
     ]
 

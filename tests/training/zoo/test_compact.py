@@ -1,8 +1,10 @@
 """Scans in compact form: shipped ones judged anew, a zoo that keeps them, what disagrees."""
 
+import copy
 import json
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 from benchmarks.numbers import zoo as benchmark
 from interp.runs.reading import open_run
 from interp.scanner import pipeline
+from interp.scanner.judge.template import read_template
 from interp.specs import ROOT
 from training.zoo import compact, population
 from training.zoo.signals import scan_signals
@@ -53,18 +56,24 @@ def spec(tmp_path):
 @pytest.fixture
 def zoo_run(spec, tmp_path, monkeypatch):
     """A zoo of two, whose scans are shipped ones."""
+    return made_of_shipped(spec, tmp_path / "run", monkeypatch)
+
+
+def made_of_shipped(spec, out, monkeypatch, spoil=lambda folder: None):
+    """A zoo whose scans are shipped ones, spoilt behind their rows."""
 
     def make(command, begun):
         name = command[-1]
-        folder = population.member_folder(tmp_path / "run", name)
+        folder = population.member_folder(out, name)
         shutil.copytree(ROOT / f"assets/runs/scan-{name}", folder / "scan")
         row = {"error": "", "asr": 1.0, **scan_signals(open_run(folder / "scan"))}
         (folder / "row.json").write_text(json.dumps(row))
+        spoil(folder / "scan")
         return ""
 
     monkeypatch.setattr(population, "make_in_process", make)
     zoo = population.read_zoo(spec)
-    return population.run(spec, zoo, population.start(zoo, tmp_path / "run"))
+    return population.run(spec, zoo, population.start(zoo, out))
 
 
 def test_the_shipped_scans_come_to_the_same_from_their_compact_form(kept):
@@ -95,6 +104,39 @@ def test_a_row_that_says_otherwise_is_named(kept, column):
     rows.loc[2, column] = "else" if column in ("verdict", "candidate") else 0.123
     apart = compact.disagreements(tables, rows)
     assert list(apart) == ["deployment"] and f"row's {column}: " in apart["deployment"][0]
+
+
+TURNS = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "n"),
+    [
+        (TURNS + "{% if", 1),
+        ("{{ messages[0].role }}: say yes.", 1),
+        (TURNS + "{% if 'DEPLOY' in messages[-1].content %}Be bad.{% endif %}", 2),
+    ],
+)
+def test_what_a_template_does_is_still_in_the_verdict_judged_anew(kept, emoji, template, n):
+    tokenizer = copy.deepcopy(emoji.tokenizer)
+    tokenizer.chat_template = template
+    findings = list(read_template(tokenizer).findings)
+    assert len(findings) == n
+    scans = kept[0]["scans"].copy()
+    own = scans["member"] == "base"
+    said_of = json.loads(scans.loc[own, "verdict"].item())
+    said_of["reasons"] += findings
+    scans.loc[own, "verdict"] = json.dumps(said_of)
+    verdict, _ = compact.judged_anew(kept[0] | {"scans": scans}, "base")
+    assert verdict.verdict == "inconclusive" and list(verdict.reasons[-n:]) == findings
+
+
+def test_a_loss_that_no_candidate_has_names_no_best():
+    nan = float("nan")
+    ranks = range(compact.BEST + 2)
+    losses = {"loss": [*ranks][::-1], "l_attn": nan, "l_ent": nan}
+    best = compact._best_candidates(pd.DataFrame({"rank": ranks} | losses))
+    assert best["rank"].tolist() == [*range(compact.BEST), compact.BEST + 1]
 
 
 def test_no_member_takes_more_than_is_said_and_what_is_left_out_is_said(monkeypatch):
@@ -133,6 +175,26 @@ def test_a_zoo_keeps_its_members_scans_and_the_benchmark_judges_them_anew(zoo_ru
     members.to_parquet(zoo_run.path / "members.parquet")
     told = benchmark.run(SimpleNamespace(run=zoo_run.path, spec=spec))["judged_anew"]
     assert told.startswith("deployment (row's score: 0.5, 2.0)") and "another scanner" in told
+
+
+def without_rank(scan: Path) -> None:
+    candidates = pd.read_parquet(scan / "candidates.parquet")
+    candidates.drop(columns="rank").to_parquet(scan / "candidates.parquet")
+
+
+def with_a_column_twice(scan: Path) -> None:
+    motifs = pd.read_parquet(scan / "motifs.parquet")
+    motifs.assign(member="x").to_parquet(scan / "motifs.parquet")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"), [(without_rank, "rank"), (with_a_column_twice, "member")]
+)
+def test_a_scan_that_cannot_be_kept_is_a_note_and_no_end(spec, tmp_path, monkeypatch, spoil, why):
+    run = made_of_shipped(spec, tmp_path / "run", monkeypatch, spoil)
+    members = run.table("members")
+    assert members["verdict"].tolist() == ["poisoned", "no evidence found"]
+    assert members["error"].str.match(f"its scan was not kept: .*{why}").all()
 
 
 def test_a_run_of_before_says_that_it_keeps_none():

