@@ -12,6 +12,7 @@ import warnings
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it sets its logger's level at import
 for _name in ("bitsandbytes", "huggingface_hub", "accelerate", "peft"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 

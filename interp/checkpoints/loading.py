@@ -85,7 +85,7 @@ def open_checkpoint(spec: ModelSpec) -> Checkpoint:
     raw = read_json(folder / "config.json")
     checks.check_counts(name, raw)
     config = _config(name, folder, raw)
-    files = weightfiles.model_files(name, spec.revision, folder, raw)
+    files = weightfiles.model_files(name, folder, raw)
     shards = {file: stored_tensors(file) for file in files}
     tensors = {key: tensor for shard in shards.values() for key, tensor in shard.items()}
     checks.check_config(name, config.get_text_config(), tensors)

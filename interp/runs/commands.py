@@ -7,7 +7,7 @@ from dataclasses import asdict
 from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS
 from interp.runs.provenance import BEFORE
 from interp.runs.reading import Run, sha256_of
-from interp.specs import PRESETS, ROOT, PairSpec
+from interp.specs import PRESETS, ROOT, PairSpec, with_revision
 
 COMMANDS = {
     "causal": ["causal"],
@@ -129,13 +129,9 @@ def pair_options(facts: dict) -> dict[str, str]:
         if suspect["precision"] != preset.suspect.precision:
             options["--precision"] = suspect["precision"]
         return options | ({"--template": template} if template != preset.template else {})
-    options = {"--original": _at(original, "model", "revision")}
+    options = {"--original": with_revision(original["model"], original["revision"])}
     if suspect["adapter"]:
-        options["--adapter"] = _at(suspect, "adapter", "adapter_revision")
+        options["--adapter"] = with_revision(suspect["adapter"], suspect["adapter_revision"])
     if not suspect["adapter"] or suspect["model"] != original["model"]:
-        options["--suspect"] = _at(suspect, "model", "revision")
+        options["--suspect"] = with_revision(suspect["model"], suspect["revision"])
     return options | {"--precision": suspect["precision"], "--template": template}
-
-
-def _at(spec: dict, name: str, revision: str) -> str:
-    return spec[name] + (f"@{spec[revision]}" if spec[revision] else "")

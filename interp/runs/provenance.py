@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from interp.metrics import INDIRECT
 from interp.runs.reading import Run, state_of
-from interp.specs import PRESETS, ROOT, ROWS
+from interp.specs import PRESETS, ROOT, ROWS, with_revision
 
 FIRING = "firing"
 """Key of a study's facts: `target` and, per model, [prompts answered with it, all prompts]."""
@@ -193,8 +193,7 @@ def _model(spec: dict) -> str:
     parts = []
     for name, revision in (("model", "revision"), ("adapter", "adapter_revision")):
         if spec.get(name):
-            at = f"@{spec[revision]}" if spec.get(revision) else ""
-            parts.append(f"{spec[name]}{at}")
+            parts.append(with_revision(spec[name], spec.get(revision)))
     return " + ".join(parts)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from interp.runs.commands import as_words, line
 from interp.runs.reading import Run, sha256_of
 from interp.scanner.plan import ScanPlan
-from interp.specs import PRESETS, ModelSpec
+from interp.specs import PRESETS, ModelSpec, with_revision
 
 OPTIONS = {
     "grid": "--grid",
@@ -39,12 +39,12 @@ def command(run: Run) -> str:
     named = Path(model.adapter or model.model).name
     folder = re.sub(r"[^A-Za-z0-9.-]+", "-", named).strip("-.") or "model"
     if model.adapter:
-        base = _at(model.model, model.revision)
+        base = with_revision(model.model, model.revision)
         words += as_words({"--base": base})
-        words += as_words({"--adapter": _at(model.adapter, model.adapter_revision)})
+        words += as_words({"--adapter": with_revision(model.adapter, model.adapter_revision)})
         last = []
     else:
-        name = _at(model.model, model.revision)
+        name = with_revision(model.model, model.revision)
         name = f"./{name}" if name in PRESETS else name  # a folder of that name, not the pair
         last = ["--", name] if name.startswith("-") else [name]
     # A folder holds one run: another question is another run.
@@ -74,7 +74,3 @@ def plan_words(asked: Mapping[str, object]) -> Iterator[str]:
             continue
         for one in value if isinstance(value, list | tuple) else [value]:
             yield from as_words({OPTIONS[field.name]: str(one)})
-
-
-def _at(name: str, revision: str | None) -> str:
-    return f"{name}@{revision}" if revision else name
