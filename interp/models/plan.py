@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from interp.adapters import opening as lora
 from interp.adapters.opening import Adapter
+from interp.adapters.tokenizers import difference, own_tokenizer
 from interp.checkpoints import chat_templates, checks, loading, weightfiles
 from interp.checkpoints.files import find_model, weights_key
 from interp.checkpoints.loading import Checkpoint
@@ -105,12 +106,12 @@ def plan_pair(spec: PairSpec, *, device: str | None = None) -> PairPlan:
             for which, side in sides.items()
             if side.adapter
         }
-    tokenizers = _tokenizers(sides, opened, adapters)
+    tokenizers, differences = _tokenizers(sides, opened, adapters)
     _check_shared_sizes(sides, opened)
     if "nf4" in (spec.original.precision, spec.suspect.precision):
         loading.check_nf4(where)
     sets = _weight_sets(sides, adapters)
-    notes = _notes(opened, adapters) + chat_templates.differing(spec, tokenizers)
+    notes = _notes(opened, adapters) + differences + chat_templates.differing(spec, tokenizers)
     told = tokenizers["original"], tokenizers
     return PairPlan(spec, where, *told, opened, adapters, sets, key, notes)
 
@@ -182,10 +183,12 @@ def find_device(name: str | None) -> torch.device:
 
 def _tokenizers(
     sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint], adapters: dict[Which, Adapter]
-) -> dict[Which, PreTrainedTokenizerBase]:
-    """A tokenizer per side, after checking that the suspect's gives the same ids.
+) -> tuple[dict[Which, PreTrainedTokenizerBase], tuple[str, ...]]:
+    """A tokenizer per side with the same ids, and a line if it is an adapter's own.
 
-    Each side has the chat template that its users get: its adapter's, or else its base's.
+    Both sides read with the suspect's adapter's own tokenizer if that differs from its base's, else
+    with the original's adapter's. Each side has the chat template that its users get: its
+    adapter's, or else its base's.
     """
     loaded = {
         key: loading.tokenizer_of(opened[key])
@@ -196,6 +199,12 @@ def _tokenizers(
         checks.check_same_tokenizer(
             sides["original"].model, original, sides["suspect"].model, suspect
         )
+    shared, notes = original, []
+    for which in (side for side in MODELS if side in adapters):  # the suspect last
+        base = sides[which].base
+        own = own_tokenizer(adapters[which], opened[base], loaded[base])
+        if own is not None:
+            shared, notes = own, [difference(adapters[which], loaded[base], own)]
     stated = {
         which: chat_templates.brought(adapters[which].name, adapters[which].folder)
         if which in adapters and adapters[which].folder != opened[side.base].folder
@@ -205,7 +214,7 @@ def _tokenizers(
     templates = {
         which: stated[which] or loaded[side.base].chat_template for which, side in sides.items()
     }
-    return chat_templates.each_with_own(original, templates)
+    return chat_templates.each_with_own(shared, templates), tuple(notes)
 
 
 def _check_shared_sizes(sides: dict[Which, ModelSpec], opened: dict[tuple, Checkpoint]) -> None:

@@ -15,6 +15,7 @@ from interp.models.weights import share_parameters
 from interp.specs import pair_spec
 from tests.interp.models.test_pair import IDS, logits
 from tests.support import tiny
+from tests.support.refusals import edit, refused
 
 QUANTIZED = BitsAndBytesConfig(
     load_in_4bit=True,
@@ -129,3 +130,20 @@ def test_loading_says_nothing_on_the_screen(tiny_folder):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_base_that_is_stored_in_nf4(tiny_folder, tmp_path):
+    base, adapter = tiny_folder(), tiny_folder(kind="adapter")
+    whole = reference(base)
+    stored = tmp_path / "stored"
+    whole.save_pretrained(stored)
+    tiny.write_tokenizer(stored)
+    pair = load_pair(pair_spec(str(stored), adapter=str(adapter)), device="cpu")
+    assert pair.notes == ()
+    for which, lora in (("original", None), ("suspect", adapter)):
+        with pair.use(which) as model:
+            expected = logits(reference(base, lora)).logits
+            assert (logits(model).logits - expected).abs().max() < 0.03 * expected.abs().max()
+    refused(stored, adapter=adapter, match="stored in NF4 and cannot be opened in fp32")
+    edit(stored, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    refused(stored, adapter=adapter, precision="nf4", match="stored quantised .bitsandbytes.")
