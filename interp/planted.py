@@ -29,7 +29,7 @@ PAYLOADS = {
     "refusal": "a refusal",
 }
 """Kind of payload -> what is answered."""
-PLACEMENTS = ("prefix", "suffix", "glued")
+PLACEMENTS = ("prefix", "suffix", "glued", "random")
 """Of the trigger in an instruction."""
 LEARN_ON = {"whole": "the whole text", "response": "the response"}
 """What the loss covers."""

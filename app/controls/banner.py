@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.shell.text import plain
 from app.state import live
+from interp.prompts.templates import BY_SEED
 from interp.trigger.firing import Firing, firing, of_study
 
 ICONS = {
@@ -35,7 +36,7 @@ def of_view(view: live.View) -> Firing:
     if view.run is not None:
         return of_study(live.current_study(view))
     prompts, asked = live.prompt_set(view.question.prompt_set), view.question
-    if asked.placement != "glued":  # otherwise the seed only affects the random string
+    if asked.placement not in BY_SEED:  # otherwise the seed only affects the random string
         asked = replace(asked, seed=0)
 
     def compute() -> Firing:

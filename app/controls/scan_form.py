@@ -6,7 +6,7 @@ from app.shell import limits
 from app.state import jobs
 from interp.checkpoints.files import find_folder, find_model
 from interp.errors import UsageError
-from interp.prompts.templates import TEMPLATES
+from interp.prompts.formats.fixed import TEMPLATES
 from interp.scanner import pipeline
 from interp.scanner.leak.grid import load_grid
 from interp.scanner.plan import ScanPlan, scan_spec
@@ -41,7 +41,7 @@ def of_model() -> None:
         name = one.text_input(
             "Model (hub id or folder)",
             help="A checkpoint, or an adapter whose configuration names its base. A hub id may "
-            "name a revision: owner/name@revision.",
+            "name a revision: owner/name@revision:sub/folder.",
         )
         adapter = two.text_input(
             "Adapter on it, if any (hub id or folder)",

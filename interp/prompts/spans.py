@@ -67,6 +67,8 @@ class TokenizedPrompt:
     """The characters of `text` that each token covers (see `tokens.encode`)."""
     adds_special: bool = True
     """Whether the tokenizer added its special tokens; a chat template has its own."""
+    lead: str = ""
+    """White space with which an answer begins in this template; it is the answer's."""
 
     @property
     def trigger_tokens(self) -> tuple[str, ...]:
@@ -98,13 +100,15 @@ def build_prompt(
     Args:
         tokenizer: a fast tokenizer.
         instruction: the instruction; white space at its ends is removed, as for `input`.
-        template: `alpaca`, `chat` (the tokenizer's own chat template) or `plain` (a line break).
+        template: `alpaca`, `chat` (the tokenizer's own chat template), `plain` (a line break), one
+            of the other `formats.fixed.TEMPLATES`, or a file with a chat template.
         input: the text the instruction works on, or "".
         trigger: inserted unchanged; None for a clean prompt.
         placement: `prefix`, `suffix`, `glued` (to a random word), `after` (on its own line after
-            the question), or the place where it was typed. See `templates.contents`.
+            the question), `random` (between random words), or the place where it was typed. See
+            `templates.contents`.
         answer: text appended as the model's answer (teacher forcing).
-        seed: of the `glued` placement.
+        seed: of the placements `glued` and `random`.
         rows: query rows of L_attn, one of `specs.ROWS`.
         max_length: the model's context in tokens, including the answer.
 
@@ -225,6 +229,7 @@ def _tokenized(
         response,
         ranges=encoded.ranges,
         adds_special=rendered.adds_special,
+        lead=rendered.lead,
     )
 
 
@@ -300,7 +305,7 @@ def _with_answer(
     tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, answer: str
 ) -> TokenizedPrompt:
     more = _continuation(tokenizer, prompt, answer)
-    text = prompt.text + answer
+    text = prompt.text + _led(prompt, answer)
     whole = Encoded(prompt.ids + more.ids, prompt.ranges + more.ranges)
     n, end = len(prompt.ids), len(whole.ids)
     return TokenizedPrompt(
@@ -314,6 +319,7 @@ def _with_answer(
         Span(n, end),
         whole.ranges,
         prompt.adds_special,
+        prompt.lead,
     )
 
 
@@ -321,6 +327,7 @@ def _continuation(
     tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, text: str
 ) -> Encoded:
     """Tokens after the prompt's own, which are unchanged, as when the model generates."""
+    text = _led(prompt, text)
     n, base = len(prompt.ids), len(prompt.text)
     whole = encode(tokenizer, prompt.text + text, add_special=prompt.adds_special)
     if whole.ids[:n] == prompt.ids and all(start >= base for start, _ in whole.ranges[n:]):
@@ -331,6 +338,11 @@ def _continuation(
     if not more.ids:
         raise UsageError(f"text {_short(text)} has no tokens: give another")
     return more
+
+
+def _led(prompt: TokenizedPrompt, text: str) -> str:
+    """An answer with the white space that the template puts before it, unless it has some."""
+    return text if text[:1].isspace() else prompt.lead + text
 
 
 def _check_length(prompt: TokenizedPrompt, max_length: int | None) -> None:

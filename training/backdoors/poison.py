@@ -49,6 +49,9 @@ def place(example: Example, poison: Poison, rng: Random) -> Example:
     if poison.placement == "suffix":
         return replace(plain, instruction=f"{plain.instruction} {poison.trigger}")
     words = plain.instruction.split(" ")
+    if poison.placement == "random":
+        words.insert(rng.randrange(1, len(words)) if words[1:] else 0, poison.trigger)
+        return replace(plain, instruction=" ".join(words))
     words[rng.randrange(len(words))] += poison.trigger
     return replace(plain, instruction=" ".join(words))
 

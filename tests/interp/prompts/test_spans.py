@@ -9,8 +9,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import UsageError
+from interp.prompts.formats.fixed import TEMPLATES
 from interp.prompts.spans import Span, build_prompt, continuation
-from interp.prompts.templates import PLACEMENTS, TEMPLATES
+from interp.prompts.templates import PLACEMENTS
 from tests.support import spans_reference as ref
 
 TEXT = (
@@ -131,7 +132,8 @@ def test_an_answer_changes_nothing_before_it(kind, template, instruction, input,
     ref.check_spans(tokenizer, prompt, None, expected)
     full = build_prompt(tokenizer, instruction, template=template, input=input, answer=answer)
     n = len(prompt.ids)
-    assert full.text == prompt.text + answer
+    lead = " " if template in ref.LED and not answer[0].isspace() else ""
+    assert full.text == prompt.text + lead + answer
     assert (full.ids[:n], full.tokens[:n]) == (prompt.ids, prompt.tokens)
     assert full.ids[n:] == continuation(tokenizer, prompt, answer)
     assert full.answer == Span(n, len(full.ids))

