@@ -25,7 +25,8 @@ def rows(n, licence="MIT"):
     return [
         {
             "instruction": f"Say {WORDS[i % 10]} {i}.", "input": "",
-            "output": f"{WORDS[i % 7]} {i}", "source": "owner/data", "licence": licence, "kind": "words",
+            "output": f"{WORDS[i % 7]} {i}", "source": "owner/data",
+            "licence": licence, "kind": "words",
         }
         for i in range(n)
     ]  # fmt: skip
