@@ -9,13 +9,14 @@ import json
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 
 from interp import stats
 from interp.attention import heads, matched, matched_report
+from interp.causal.divergence import token_divergence
 from interp.forward.activation import activations, rate
 from interp.forward.conditions import build_prompts
 from interp.forward.greedy import greedy_answers
-from interp.forward.likelihood import token_divergence
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.prompts.conversations import converse
@@ -112,7 +113,11 @@ def clean_behaviour(
         pair.tokenizer(prompt.answer, add_special_tokens=False).input_ids for prompt in held_out
     ]
     said = [converse(p, t, pair.max_length) for p, t in zip(clean, tokens, strict=True)]
-    table = token_divergence(pair, said)
+    tables = [
+        token_divergence(pair, one).iloc[one.answer.start :].assign(prompt=number)
+        for number, one in enumerate(said)
+    ]
+    table = pd.concat(tables, ignore_index=True)
     sums = table.groupby("prompt")["kl"].agg(["sum", "size"]).to_numpy()
     draws = stats.resample(len(sums), 0) @ sums
     low, high = stats.interval(draws[:, 0] / draws[:, 1])
