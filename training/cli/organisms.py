@@ -13,12 +13,14 @@ from interp import planted
 from interp.cli.common import positive
 from interp.cli.guard import speaks_utf8
 from interp.errors import UsageError
+from interp.specs import PRESETS
 
 if TYPE_CHECKING:
     from training.planting.lora import Injection
     from training.pretrain.organisms import Recipe
 
 SHIPPED = ("deployment", "emoji", "clean-control", "deployment-clean")
+REAL = tuple(name for name in PRESETS if name.startswith("smollm2-"))
 BASE = Path(planted.BASE)
 ORGANISMS = BASE.parent
 WORK = Path("runs/base")
@@ -50,9 +52,19 @@ def register(commands) -> None:
     inject.set_defaults(command=_inject)
 
     card = commands.add_parser("card", help="measure a shipped pair again")
-    card.add_argument("--pair", required=True, choices=SHIPPED)
+    card.add_argument("--pair", required=True, choices=(*SHIPPED, *REAL))
     card.add_argument("--json", type=Path, help="write the figures here")
     card.set_defaults(command=_card)
+
+    ship = commands.add_parser(
+        "ship",
+        help="an adapter's folder from a planting on a real model, measured, with its card",
+        description="Writes fp16 weights, recipe, held-out prompts and card.",
+    )
+    ship.add_argument("--pair", required=True, choices=REAL)
+    ship.add_argument("--run", required=True, type=Path, help="folder of the finished planting")
+    ship.add_argument("--data", required=True, type=Path, help="the rows it was trained on")
+    ship.set_defaults(command=_ship)
 
     rebuild = commands.add_parser("rebuild", help="make a shipped model and its card from nothing")
     rebuild.add_argument("--pair", required=True, choices=("base", *SHIPPED))
@@ -108,13 +120,28 @@ def _make_adapter(base: Path, injection: Injection, folder: Path) -> None:
 
 
 def _card(arguments: argparse.Namespace) -> None:
-    from training.pretrain.card import measure
+    from training.pretrain import card as toy
+    from training.real import card as real
 
+    measure = real.measure if arguments.pair in REAL else toy.measure
     figures = measure(arguments.pair, say=lambda line: print(line, file=sys.stderr))
     if arguments.json:
         text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
         arguments.json.write_text(text, encoding="utf-8")
     print(json.dumps(figures, indent=2, ensure_ascii=not speaks_utf8(sys.stdout)))
+
+
+def _ship(arguments: argparse.Namespace) -> None:
+    from training.real import card, readme
+    from training.real import ship as real
+
+    folder = ORGANISMS / arguments.pair
+    shipped = real.ship(arguments.run, arguments.data, folder)
+    print(
+        f"{folder}: fp16 changes a weight by {shipped.largest_change:.1e} of its matrix's largest"
+    )
+    figures = card.measure(arguments.pair, say=lambda line: print(line, file=sys.stderr))
+    readme.write_card(arguments.pair, figures, folder)
 
 
 def _rebuild(arguments: argparse.Namespace) -> None:

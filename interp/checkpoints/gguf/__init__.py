@@ -2,4 +2,6 @@
 
 The header is parsed and checked here; transformers and the `gguf` package never see a file. Format:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+
+May import what `interp.checkpoints` may.
 """

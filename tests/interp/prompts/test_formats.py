@@ -141,6 +141,10 @@ def test_a_file_is_a_chat_template(tokenizer, tmp_path):
         (b"{{ cycler.__init__.__globals__.os.system('true') }}", "cannot be rendered"),
         (b"{{ messages[0].content | upper }}", "exactly once"),
         (b"{% for x in range(10 ** 9) %}{% endfor %}", "cannot be rendered"),
+        (
+            b"{% for x in range(99999) %}{% for y in range(99999) %}{% endfor %}{% endfor %}",
+            "computes for more than 2 s",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used(tokenizer, tmp_path, content, said):
