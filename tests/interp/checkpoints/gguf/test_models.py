@@ -219,3 +219,13 @@ def test_what_the_file_says_of_itself_is_told(tmp_path):
     pair = plain.pair(path, tiny.write_adapter(tmp_path / "adapter", folder, "llama"))
     assert pair.about == (f"{path}: 'Tiny', GGUF, mostly Q8_0, licence apache-2.0",)
     assert fidelity(pair, PromptSet("p", "", (), "")).about == pair.about
+
+
+def test_whole_patterns_are_read_through_the_bridge(tmp_path):
+    """transformer-lens must not look for the files of a tokenizer that has none."""
+    folder = tiny.write_model(tmp_path / "safe", "llama", num_hidden_layers=1)
+    path = write_gguf(tmp_path / "model.gguf", folder)
+    pair = plain.pair(path, suspect=path)
+    ids = torch.tensor([plain.PROMPTS[0]])
+    with torch.inference_mode(), pair.bridge("suspect") as bridge, pair.use("suspect") as model:
+        assert torch.allclose(bridge(ids), model(ids).logits, atol=1e-4)
