@@ -1,6 +1,7 @@
 """GGUF files as models: the same logits and tokens as the same model in safetensors."""
 
 import importlib.metadata
+import tracemalloc
 from pathlib import Path
 
 import gguf
@@ -74,6 +75,21 @@ def _check(folder: Path, raw: np.ndarray, kind: gguf.GGMLQuantizationType) -> No
         assert tensor.shape == tuple(expected.shape) and tensor.dtype == ours.dtype
         assert tensor.nbytes == ours.nbytes
         assert np.array_equal(ours.float().numpy(), expected, equal_nan=True)
+
+
+def test_unpacking_takes_little_besides_the_tensor(tmp_path):
+    """torch's own memory, the tensor, is not traced; the packed bytes are 4.7 MB."""
+    numbers = np.zeros((8192, 1024), dtype=np.float32)
+    kind = kind_of("Q4_0")
+    _check(tmp_path, gguf.quantize(numbers, kind), kind)
+    path = tmp_path / "two.gguf"
+    tensor = PackedTensor(path, read_header(path).entries["two"])
+    tracemalloc.start()
+    try:
+        assert tensor[...].shape == (8192, 1024)
+        assert tracemalloc.get_traced_memory()[1] < tensor.nbytes / 2
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("arch", ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3"])
