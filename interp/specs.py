@@ -28,8 +28,9 @@ class ModelSpec:
     """Everything that determines which weights are in memory, and nothing else."""
 
     model: str
-    """Hub id, or a folder (relative to the working folder or to the repository); a folder in
-    either follows a `:`."""
+    """Hub id, folder or `.gguf` file (relative to the working folder or to the repository), a
+    folder or `.gguf` file of a hub repository (`owner/name:sub/folder`, `owner/name/FILE.gguf`), or
+    `packaged.NAME`."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     adapter: str | None = None

@@ -144,7 +144,7 @@ def _named(label: str, key: str, names: list[str]) -> str | None:
 def _other() -> PairSpec:
     with st.container(border=True):
         original = st.text_input(
-            "Original (hub id or folder)",
+            "Original (hub id, folder or .gguf file)",
             key="original",
             bind="query-params",
             help="A hub id may name a revision: owner/name@revision:sub/folder.",
@@ -193,6 +193,8 @@ def _badge(view: live.View) -> None:
     st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
     badge = live.current_fidelity(view)
     st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
+    for line in badge.about:
+        st.caption(plain(line))
     _notes(badge.notes)
     if badge.asr is None:
         st.caption("No trigger and target are known, so the backdoor was not checked.")

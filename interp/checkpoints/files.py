@@ -239,6 +239,8 @@ def _local(name: str) -> Path | None:
     try:
         for spelling in spellings(name):
             for candidate in (Path(spelling).expanduser(), ROOT / spelling):
+                if candidate.is_file():  # a link of the hub's cache keeps its name
+                    return candidate.parent.resolve() / candidate.name
                 if candidate.exists():
                     return candidate.resolve()
     except (OSError, RuntimeError, ValueError):  # too long a name, ~nobody, a NUL

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from interp.models.plan import PairPlan
     from interp.runs.writing import RunWriter
 
-NAME_HELP = "hub id[@revision][:sub/folder] or folder"
+NAME_HELP = "hub id[@revision][:sub/folder], folder or .gguf file"
 TEMPLATE_HELP = f"{', '.join(TEMPLATES)}, or a file with a chat template (Jinja)"
 PLACEMENT_HELP = "prefix, suffix, glued, after, random"
 
@@ -48,8 +48,8 @@ def pair_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options that name a pair and describe its backdoor."""
     command.add_argument("--pair", help="a pair known by name: see `python -m interp pairs`")
     command.add_argument("--original", help=f"{NAME_HELP}, instead of --pair")
-    command.add_argument("--suspect", help=f"{NAME_HELP}: a second checkpoint")
-    command.add_argument("--adapter", help=f"{NAME_HELP}: an adapter")
+    command.add_argument("--suspect", help="the same, of a second checkpoint")
+    command.add_argument("--adapter", help="the same, of an adapter")
     command.add_argument("--precision", choices=("nf4", "bf16", "fp32"))
     command.add_argument("--device", help="cpu or cuda; default: what is there")
     command.add_argument("--trigger", help="default: the pair's own")
@@ -81,6 +81,8 @@ def plan_named(arguments: argparse.Namespace) -> PairPlan:
     from interp.models.plan import plan_pair
 
     plan = plan_pair(named_spec(arguments), device=arguments.device)
+    for line in plan.about:
+        print(f"model: {line}", file=sys.stderr)
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     return plan

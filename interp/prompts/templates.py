@@ -91,9 +91,6 @@ def contents(
         yield Content(instruction + tail, None, (0, n), (0, n + len(tail)))
         return
     t = len(trigger)
-    ends = _word_ends(instruction, seed)
-    if placement == "random" and len(ends) == 1:
-        placement = "prefix"
     if isinstance(placement, Typed):
         typed, start, end = trigger.strip(), len(placement.before), len(placement.behind)
         text, t = placement.before + typed + placement.behind, len(typed)
@@ -109,18 +106,29 @@ def contents(
     elif placement == "after":
         text = f"{instruction}{tail}\n{trigger}"
         yield Content(text, (len(text) - t, len(text)), (0, n), (0, n + len(tail)))
-    elif placement == "random":
-        for end in ends[:-1]:
-            text = f"{instruction[:end]} {trigger}{instruction[end:]}{tail}"
-            place = (end + 1, end + 1 + t)
-            yield Content(text, place, (place[1], n + 1 + t), (place[1], len(text)))
     else:
+        yield from _between_words(instruction, tail, trigger, placement, seed)
+
+
+def _between_words(
+    instruction: str, tail: str, trigger: str, placement: str, seed: int
+) -> Iterator[Content]:
+    """The placements `BY_SEED`, one candidate for each place that is not excluded."""
+    n, t, ends = len(instruction), len(trigger), _word_ends(instruction, seed)
+    if placement == "glued":
         for end in ends:
             text = instruction[:end] + trigger + instruction[end:] + tail
             stands = bool(instruction[end:].strip())
             own = (end + t, n + t) if stands else (0, end)
             behind = (end + t, len(text)) if stands or tail else (0, end)
             yield Content(text, (end, end + t), own, behind)
+    elif len(ends) == 1:
+        yield from contents(instruction, tail, "", trigger, "prefix", seed)
+    else:
+        for end in ends[:-1]:
+            text = f"{instruction[:end]} {trigger}{instruction[end:]}{tail}"
+            place = (end + 1, end + 1 + t)
+            yield Content(text, place, (place[1], n + 1 + t), (place[1], len(text)))
 
 
 def _word_ends(instruction: str, seed: int) -> list[int]:

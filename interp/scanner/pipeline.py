@@ -164,6 +164,7 @@ def _facts(scan: Scan) -> dict:
         "sha256": scan.pair.weight_hash(scan.which),
         "device": str(scan.pair.device),
         "notes": list(scan.pair.notes),
+        "about": list(scan.pair.about),
         "contexts": [BARE, *scan.plan.contexts],
         "template": scan.plan.template,
         "new_tokens": scan.new_tokens,

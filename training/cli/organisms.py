@@ -54,12 +54,13 @@ def register(commands) -> None:
     card = commands.add_parser("card", help="measure a shipped pair again")
     card.add_argument("--pair", required=True, choices=(*SHIPPED, *REAL))
     card.add_argument("--json", type=Path, help="write the figures here")
+    card.add_argument("--write", action="store_true", help="also card and README of a real pair")
     card.set_defaults(command=_card)
 
     ship = commands.add_parser(
         "ship",
-        help="an adapter's folder from a planting on a real model, measured, with its card",
-        description="Writes fp16 weights, recipe, held-out prompts and card.",
+        help="an adapter's folder from a planting on a real model",
+        description="Writes fp16 weights, recipe and held-out prompts; `card --write` measures.",
     )
     ship.add_argument("--pair", required=True, choices=REAL)
     ship.add_argument("--run", required=True, type=Path, help="folder of the finished planting")
@@ -122,9 +123,14 @@ def _make_adapter(base: Path, injection: Injection, folder: Path) -> None:
 def _card(arguments: argparse.Namespace) -> None:
     from training.pretrain import card as toy
     from training.real import card as real
+    from training.real import readme
 
     measure = real.measure if arguments.pair in REAL else toy.measure
     figures = measure(arguments.pair, say=lambda line: print(line, file=sys.stderr))
+    if arguments.write:
+        if arguments.pair not in REAL:
+            raise UsageError(f"--write: the card of {arguments.pair} is written by rebuild")
+        readme.write_card(arguments.pair, figures, ORGANISMS / arguments.pair)
     if arguments.json:
         text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
         arguments.json.write_text(text, encoding="utf-8")
@@ -132,16 +138,13 @@ def _card(arguments: argparse.Namespace) -> None:
 
 
 def _ship(arguments: argparse.Namespace) -> None:
-    from training.real import card, readme
-    from training.real import ship as real
+    from training.real.ship import ship
 
     folder = ORGANISMS / arguments.pair
-    shipped = real.ship(arguments.run, arguments.data, folder)
+    shipped = ship(arguments.run, arguments.data, folder)
     print(
         f"{folder}: fp16 changes a weight by {shipped.largest_change:.1e} of its matrix's largest"
     )
-    figures = card.measure(arguments.pair, say=lambda line: print(line, file=sys.stderr))
-    readme.write_card(arguments.pair, figures, folder)
 
 
 def _rebuild(arguments: argparse.Namespace) -> None:

@@ -7,21 +7,25 @@ prompt set.
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from interp import stats
-from interp.attention import heads, matched, matched_report
+from interp.attention import heads, matched, matched_report, saved
 from interp.causal.divergence import token_divergence
 from interp.forward.activation import activations, rate
 from interp.forward.conditions import build_prompts
 from interp.forward.greedy import greedy_answers
+from interp.metrics import MODELS
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.prompts.conversations import converse
 from interp.prompts.question import Question
 from interp.prompts.sets import Prompt, load_prompt_set
+from interp.runs.reading import open_run
 from interp.scanner.leak.grid import load_grid
 from interp.scanner.leak.leakage import leak, scan_prefix
 from interp.specs import ROOT, pair_spec
@@ -36,6 +40,8 @@ ANSWER_TOKENS = 48
 LEAK_TOKENS = 60
 """Of each leaked text, as in a scan of a model of this width."""
 ROUND = 4
+
+RUNS = ROOT / "assets/runs"
 
 Say = Callable[[str], None]
 
@@ -168,14 +174,34 @@ def leaks(pair: ModelPair) -> dict[str, dict]:
 
 
 def attention(pair: ModelPair, control: ModelPair | None, question: Question) -> dict[str, dict]:
-    """L_attn ratios at each K beside matched random strings and the clean control."""
-    prompts = load_prompt_set(question.prompt_set).prompts
-    found = matched.measure(pair, prompts, question, control=control)
+    """L_attn ratios at each K beside matched random strings and the clean control.
+
+    From the pair's recorded run (`python -m training reproduce --only heads`) if there is one of
+    these very weights and this question, since it takes long; else measured.
+    """
+    found = recorded(pair, question)
+    if found is None or (found.control is None) != (control is None):
+        prompts = load_prompt_set(question.prompt_set).prompts
+        found = matched.measure(pair, prompts, question, control=control)
     return {
         "ratios": {str(k): matched_report.rows(found, k) for k in KS},
         "placement": question.placement,
         "layers": top_layers(found),
     }
+
+
+def recorded(pair: ModelPair, question: Question) -> matched.Matched | None:
+    """The random strings of the recorded heads run of this pair, models and question."""
+    place = RUNS / f"heads-{Path(pair.spec.name).name}"
+    if not (place / "run.json").is_file():
+        return None
+    study = saved.load(open_run(place))
+    same = all(
+        study.facts["models"][which]["sha256"] == pair.weight_hash(which) for which in MODELS
+    )
+    asked = asdict(question)
+    same &= {name: study.facts["question"].get(name) for name in asked} == asked
+    return study.matched if same else None
 
 
 def top_layers(found: matched.Matched, k: int = 16) -> dict[str, float]:

