@@ -268,7 +268,7 @@ def test_streamed_answer_is_the_greedy_one(pair, plain, which):
         (AttentionQuestion(trigger=TRIGGER, prompt_set="four", prompt=4), "it has 0 to 3"),
         (AttentionQuestion(trigger=TRIGGER, prompt_set="four", text="  "), "empty"),
         (AttentionQuestion(trigger=TRIGGER, prompt_set="four", placement="middle"), "middle"),
-        (AttentionQuestion(trigger=TRIGGER, prompt_set="four", template="vicuna"), "vicuna"),
+        (AttentionQuestion(trigger=TRIGGER, prompt_set="four", template="alpacca"), "alpacca"),
         (AttentionQuestion(trigger=TRIGGER, prompt_set="four", text="word " * 200), "256"),
         (
             AttentionQuestion(trigger=TRIGGER, prompt_set="four", text=f"{TRIGGER} a {TRIGGER}"),

@@ -92,7 +92,7 @@ def test_prefixes_that_cannot_be(own_pair):
     with pytest.raises(UsageError, match="no chat template"):
         scan_prefix(own_pair.tokenizer, "chat")
     with pytest.raises(UsageError, match="unknown template"):
-        scan_prefix(own_pair.tokenizer, "vicuna")
+        scan_prefix(own_pair.tokenizer, "alpacca")
     own_pair.tokenizer.chat_template = "nothing of the user's"
     with pytest.raises(UsageError, match="does not show"):
         scan_prefix(own_pair.tokenizer, "chat")
