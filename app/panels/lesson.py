@@ -16,13 +16,13 @@ from app.state import figure_cache, jobs
 from app.state.live import (
     FirstAnswers,
     View,
-    current_study,
     first_answers,
     on_bench,
     operation,
     prompt_set,
     trigger_tokens,
 )
+from app.state.pictures import current_study
 from app.state.recorded import recorded_of, recorded_scans
 from interp import specs
 from interp.attention import summary as attention_summary
