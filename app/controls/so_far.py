@@ -23,7 +23,7 @@ def study(view: live.View) -> Study:
     """
     measured = pictures.study_so_far(view)
     fired = banner.so_far(view, measured)
-    draw(measured, fired, detail=summary.so_far(measured.value))
+    draw(measured, fired, detail="" if measured.final else summary.so_far(measured.value))
     banner.draw(fired)
     with st.container():  # also without the note: elements below must not move
         if view.run is None and measured.run is not None:

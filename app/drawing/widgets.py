@@ -151,7 +151,7 @@ def figure(
             config=chart_config(name, saves=not unfinished),
             on_select=on_select,
             selection_mode="points",
-            alt=caption,
+            alt=f"Not finished. {caption}" if unfinished else caption,
         )
     else:
         dark = bool(st.session_state.get(f"{name}-dark"))

@@ -17,12 +17,11 @@ from app.state.live import (
     FirstAnswers,
     View,
     first_answers,
-    on_bench,
     operation,
     prompt_set,
     trigger_tokens,
 )
-from app.state.pictures import current_study
+from app.state.pictures import current_study, on_bench
 from app.state.recorded import recorded_of, recorded_scans
 from interp import specs
 from interp.attention import summary as attention_summary

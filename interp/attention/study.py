@@ -134,22 +134,36 @@ def growing(
                 f"{which}, {condition} prompts",
                 on_progress,
             )
-            part = _part(pair, which, conditions[condition], range(first, stop), kept, so_far)
+            some = range(first, stop)
+            part = observed(pair, which, conditions[condition], some, kept=kept, on_progress=so_far)
             before = read.get((which, condition))
             read[which, condition] = part if before is None else joined([before, part])
         known = facts if stop == total else facts | {"n_prompts": stop, OF: total}
         yield SoFar(_study(read, conditions, known), stop, total)
 
 
-def _part(
+def observed(
     pair: ModelPair,
     which: Which,
     prompts: list[TokenizedPrompt],
     some: range,
-    kept: Kept | None,
-    on_progress: Progress | None,
+    *,
+    kept: Kept | None = None,
+    on_progress: Progress | None = None,
 ) -> Observed:
-    """What one model's attention is on some of the prompts: kept from before, or read now."""
+    """One model's attention on some of the prompts: kept from before, or read now.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompts: all prompts of the measurement.
+        some: numbers of those to run.
+        kept: what earlier measurements have read.
+        on_progress: called as (done, total, note) after every batch.
+
+    Raises:
+        UsageError: see `maps.observe`.
+    """
     return kept_or(
         kept,
         ("observed", which, tuple(prompts), some),
