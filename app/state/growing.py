@@ -1,9 +1,9 @@
 """Measurements that go on in the background while pages show what is measured so far.
 
 One thread per question takes a generator of pictures (`SoFar`) step by step. It stops when no page
-looks at the question any more. What it has measured stays in memory, so it can go on from there.
-One step is run at a time, that of the question with the fewest prompts measured, so that each
-question has its first picture soon.
+looks at the question any more, or when the server ends, which waits for the batch that is run. What
+it has measured stays in memory, so it can go on from there. One step is run at a time, that of the
+question with the fewest prompts measured, so that each question has its first picture soon.
 """
 
 import logging
@@ -56,8 +56,10 @@ class Growing:
 
     @property
     def wanted(self) -> bool:
-        """Whether a page looks at it."""
-        return any(time.monotonic() - at < FORGOTTEN for at in list(self.looked.values()))
+        """Whether a page looks at it, and the server is not about to end."""
+        return threading.main_thread().is_alive() and any(
+            time.monotonic() - at < FORGOTTEN for at in list(self.looked.values())
+        )
 
     @property
     def turn(self) -> tuple[int, int]:
@@ -113,7 +115,7 @@ class Registry:
                 self._started += 1
                 one = self._growing[asked.key] = Growing(asked, self._started)
                 one.looked[session, place] = time.monotonic()
-                threading.Thread(target=self._work, args=(one,), daemon=True).start()
+                threading.Thread(target=self._work, args=(one,)).start()
             one.looked[session, place] = time.monotonic()
             return one
 
@@ -201,7 +203,7 @@ class Registry:
             again = one.latest is None or not one.latest.final
             if again and one.wanted:  # somebody came back while it was stopping
                 self._growing[one.asked.key] = one
-                threading.Thread(target=self._work, args=(one,), daemon=True).start()
+                threading.Thread(target=self._work, args=(one,)).start()
             self._changed.notify_all()
 
     def _told(self, one: Growing) -> Progress:

@@ -233,6 +233,10 @@ def held(monkeypatch, whole_answers):
     shared.forget()
     monkeypatch.setattr(pictures, "AT_ONCE", 0.0)
     yield Held(monkeypatch)
+    for one in list(live.growing()._growing.values()):
+        for session, _ in list(one.looked):
+            live.growing().leave(session)
+    until(lambda: not live.growing()._growing)
     shared.forget()
 
 
