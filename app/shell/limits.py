@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from app.shell.shared import for_all
+from interp.checkpoints import packaged
 from interp.errors import UsageError
 from interp.specs import ORGANISMS, PRESETS, PairSpec
 
@@ -197,7 +198,10 @@ def _taken(buckets: tuple[Bucket, Bucket]) -> bool:
 
 
 def _ships(pair: PairSpec) -> bool:
-    return pair.suspect.model.startswith(f"{ORGANISMS}/")
+    """Whether base and adapter ship, or the base comes with `make app`."""
+    ours = pair.suspect.adapter is None or pair.suspect.adapter.startswith(f"{ORGANISMS}/")
+    base = pair.suspect.model
+    return ours and (base.startswith(f"{ORGANISMS}/") or base == packaged.NAME)
 
 
 def _too_many(what: str) -> UsageError:

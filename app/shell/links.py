@@ -106,16 +106,19 @@ def models_key(facts: dict) -> str:
     return " ".join(facts["models"][which]["sha256"] for which in MODELS)
 
 
-def pinned(label: str, options: list[str], *, key: str, of: str | None = None) -> str:
+def pinned(
+    label: str, options: list[str], *, key: str, of: str | None = None, help: str | None = None
+) -> str:
     """Draw a choice that is in the link even if it is the default.
 
-    Used for runs: the default is the newest run, which changes over time.
+    For defaults that change over time or by machine: the newest run, the pair that opens first.
 
     Args:
         label: label of the select box.
         options: the options, at least one.
         key: key in the link and in the session.
         of: what the options belong to, as in `bound`.
+        help: text behind the question mark.
     """
     if _other(key, of):
         st.session_state.pop(key, None)
@@ -125,7 +128,7 @@ def pinned(label: str, options: list[str], *, key: str, of: str | None = None) -
         st.session_state[key] = asked[0]
     if st.session_state.get(key) not in options:
         st.session_state.pop(key, None)
-    value = st.selectbox(label, options, key=key)
+    value = st.selectbox(label, options, key=key, help=help)
     _note(key, label, [] if asked and asked[0] in options else asked, value)
     keep_in_link(key, value)
     return value

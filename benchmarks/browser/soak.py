@@ -188,15 +188,15 @@ def _wrong(link: str, read: set[tuple[str, str]]) -> list[str]:
     """Recorded values that do not appear when one session alone opens the link."""
     from streamlit.testing.v1 import AppTest
 
-    from app.state import pictures
-
-    pictures.AT_ONCE = float("inf")  # the whole answer; nothing would draw the page again
     where = urlsplit(link)
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=600)
     app.query_params.update(parse_qs(where.query))
     if where.path != "/":
         app.switch_page(f"app/pages{where.path}.py")
     app.run()
+    while any("so far" in bar.proto.text for bar in app.get("progress")):
+        time.sleep(1)
+        app.run()  # nothing else draws the whole answer
     plots = " ".join(figure.proto.spec for figure in app.get("plotly_chart"))
     there = {("metric", f"{metric.label} {metric.value}") for metric in app.metric}
     there |= {("code", code.value.strip()) for code in app.code}

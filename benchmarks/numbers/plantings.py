@@ -72,6 +72,7 @@ def _pair(spec: PairSpec, folder: Path | None, count: int) -> dict:
                 rows[seed[1]] = _planting(spec, place, count, shipped.original)
         found[key] = rows
         found[f"over_{key}"] = _over(rows)
+    found["backdoor_minus_clean"] = minus_clean(found["seeds"], found["clean_seeds"])
     return found
 
 
@@ -148,20 +149,44 @@ def _over(rows: dict[str, dict]) -> dict:
         values = np.array([row[measure]["trigger"] for row in rows.values()], float)
         if not len(values):
             continue
-        half = np.nan
-        if len(values) > 2:
-            half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
         ranks = [row[measure]["rank"] for row in rows.values()]
         found[measure] = {
             "n": len(values),
             "mean": round(float(values.mean()), 4),
             "least": round(float(values.min()), 4),
             "most": round(float(values.max()), 4),
-            "low": None if np.isnan(half) else round(float(values.mean() - half), 4),
-            "high": None if np.isnan(half) else round(float(values.mean() + half), 4),
+            **t_interval(values),
             "ranks": ranks,
         }
         if measure in NOT_CHOSEN:
             strings = [row["strings"][measure] for row in rows.values()]
             found[measure]["mean_among_strings"] = place_of_mean(values, strings)
+    return found
+
+
+def t_interval(values: np.ndarray) -> dict[str, float | None]:
+    """`low` and `high` of the 95 % t interval of the mean; None for fewer than three values."""
+    if len(values) < 3:
+        return {"low": None, "high": None}
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    low, high = (round(float(values.mean() + sign * half), 4) for sign in (-1, 1))
+    return {"low": low, "high": high}
+
+
+def minus_clean(planted: dict[str, dict], clean: dict[str, dict]) -> dict[str, dict]:
+    """The trigger's ratio with the backdoor minus that of the clean planting of the same seed.
+
+    Both have the seed's first matrices and order of rows, so they are compared in pairs.
+
+    Returns:
+        Measure -> `n, mean, low, high` over seeds, the t interval of the mean.
+    """
+    seeds = sorted(set(planted) & set(clean))
+    found = {}
+    for measure in matched.MEASURES if seeds else ():
+        values = np.array(
+            [planted[s][measure]["trigger"] - clean[s][measure]["trigger"] for s in seeds], float
+        )
+        mean = round(float(values.mean()), 4)
+        found[measure] = {"n": len(seeds), "mean": mean, **t_interval(values)}
     return found

@@ -16,9 +16,9 @@ def table(matched: Matched, k: int | None = None) -> pd.DataFrame:
     return found
 
 
-def rows(matched: Matched) -> dict[str, dict]:
-    """Measure -> the trigger's ratio, its interval and its rank, as plain values."""
-    found = compare(ratios(matched)).merge(intervals(matched), on="measure")
+def rows(matched: Matched, k: int | None = None) -> dict[str, dict]:
+    """Measure -> the trigger's ratio over `k` heads, its interval and its rank, as plain values."""
+    found = compare(ratios(matched, k)).merge(intervals(matched, k), on="measure")
     return {
         row.pop("measure"): {
             key: None if value != value else round(float(value), 4) for key, value in row.items()

@@ -236,6 +236,7 @@ def _facts(
         },
         "adapter_mode": pair.adapter_mode,
         "notes": list(pair.notes),
+        "about": list(pair.about),
         "device": str(pair.device),
         "n_layers": pair.n_layers,
         "n_heads": pair.n_heads,

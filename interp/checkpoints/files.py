@@ -238,6 +238,8 @@ def _local(name: str) -> Path | None:
     """The folder or file of that name, here or in the repository; None if it may be a hub id."""
     try:
         for candidate in (Path(name).expanduser(), ROOT / name):
+            if candidate.is_file():  # a link of the hub's cache keeps its name
+                return candidate.parent.resolve() / candidate.name
             if candidate.exists():
                 return candidate.resolve()
     except (OSError, RuntimeError, ValueError):  # too long a name, ~nobody, a NUL

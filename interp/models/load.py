@@ -63,7 +63,8 @@ def open_plan(plan: PairPlan, on_progress: Progress | None = None) -> ModelPair:
             f"{plan.spec.name}: its files changed while they were read; open it again"
         )
     labels = {which: which if which in plan.adapters else None for which in trees}
-    return ModelPair(plan.spec, plan.tokenizer, trees, labels, hashes, plan.notes, plan.tokenizers)
+    told = plan.notes, plan.tokenizers, plan.about
+    return ModelPair(plan.spec, plan.tokenizer, trees, labels, hashes, *told)
 
 
 def _load_trees(plan: PairPlan, on_progress: Progress | None) -> dict[Which, Tree]:

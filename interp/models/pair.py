@@ -37,6 +37,7 @@ class ModelPair:
         hashes: dict[Which, str],
         notes: tuple[str, ...] = (),
         tokenizers: dict[Which, PreTrainedTokenizerBase] | None = None,
+        about: tuple[str, ...] = (),
     ):
         model = trees["original"].model
         self.spec = spec
@@ -44,6 +45,8 @@ class ModelPair:
         self.tokenizers = tokenizers or {"original": tokenizer, "suspect": tokenizer}
         """Tokenizer of each side; they differ only in their chat templates."""
         self.notes = notes
+        self.about = about
+        """What its files say of themselves: GGUF files have name, quantisation and licence."""
         self.device: torch.device = model.device
         self.config = model.config.get_text_config()
         self.n_layers: int = self.config.num_hidden_layers

@@ -42,6 +42,12 @@ class PairPlan:
     """What a user has to know about the files, one line each, from `weightfiles`."""
 
     @property
+    def about(self) -> tuple[str, ...]:
+        """What each GGUF file says of itself, one line each."""
+        told = (f"{one.name}: {one.header.told()}" for one in self.opened.values() if one.header)
+        return tuple(dict.fromkeys(told))
+
+    @property
     def config(self) -> PreTrainedConfig:
         """The original's text config; the suspect has the same sizes."""
         return self.opened[self.spec.original.base].config.get_text_config()

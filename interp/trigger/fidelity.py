@@ -29,6 +29,8 @@ class Fidelity:
     """The original on triggered prompts."""
     notes: tuple[str, ...] = ()
     """Notes on the files of the models, such as additional weight files."""
+    about: tuple[str, ...] = ()
+    """What the files say of themselves, as in `ModelPair.about`."""
 
     def __str__(self) -> str:
         how = f"{self.precision}, {self.adapter_mode}, {self.device}"
@@ -79,5 +81,6 @@ def fidelity(
         prompt_set.name,
         len(chosen),
         notes=pair.notes,
+        about=pair.about,
         **rates,
     )

@@ -63,7 +63,7 @@ ORDERS: dict[str, list[set[str]]] = {
         {"backdoors"},
         {"recording"},
         {"merging", "planting"},
-        {"zoo"},
+        {"real", "zoo"},
         {"cli"},
         {"__main__"},
     ],

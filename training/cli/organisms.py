@@ -13,12 +13,14 @@ from interp import planted
 from interp.cli.common import positive
 from interp.cli.guard import speaks_utf8
 from interp.errors import UsageError
+from interp.specs import PRESETS
 
 if TYPE_CHECKING:
     from training.planting.lora import Injection
     from training.pretrain.organisms import Recipe
 
 SHIPPED = ("deployment", "emoji", "clean-control", "deployment-clean")
+REAL = tuple(name for name in PRESETS if name.startswith("smollm2-"))
 BASE = Path(planted.BASE)
 ORGANISMS = BASE.parent
 WORK = Path("runs/base")
@@ -50,9 +52,20 @@ def register(commands) -> None:
     inject.set_defaults(command=_inject)
 
     card = commands.add_parser("card", help="measure a shipped pair again")
-    card.add_argument("--pair", required=True, choices=SHIPPED)
+    card.add_argument("--pair", required=True, choices=(*SHIPPED, *REAL))
     card.add_argument("--json", type=Path, help="write the figures here")
+    card.add_argument("--write", action="store_true", help="also card and README of a real pair")
     card.set_defaults(command=_card)
+
+    ship = commands.add_parser(
+        "ship",
+        help="an adapter's folder from a planting on a real model",
+        description="Writes fp16 weights, recipe and held-out prompts; `card --write` measures.",
+    )
+    ship.add_argument("--pair", required=True, choices=REAL)
+    ship.add_argument("--run", required=True, type=Path, help="folder of the finished planting")
+    ship.add_argument("--data", required=True, type=Path, help="the rows it was trained on")
+    ship.set_defaults(command=_ship)
 
     rebuild = commands.add_parser("rebuild", help="make a shipped model and its card from nothing")
     rebuild.add_argument("--pair", required=True, choices=("base", *SHIPPED))
@@ -108,13 +121,30 @@ def _make_adapter(base: Path, injection: Injection, folder: Path) -> None:
 
 
 def _card(arguments: argparse.Namespace) -> None:
-    from training.pretrain.card import measure
+    from training.pretrain import card as toy
+    from training.real import card as real
+    from training.real import readme
 
+    measure = real.measure if arguments.pair in REAL else toy.measure
     figures = measure(arguments.pair, say=lambda line: print(line, file=sys.stderr))
+    if arguments.write:
+        if arguments.pair not in REAL:
+            raise UsageError(f"--write: the card of {arguments.pair} is written by rebuild")
+        readme.write_card(arguments.pair, figures, ORGANISMS / arguments.pair)
     if arguments.json:
         text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
         arguments.json.write_text(text, encoding="utf-8")
     print(json.dumps(figures, indent=2, ensure_ascii=not speaks_utf8(sys.stdout)))
+
+
+def _ship(arguments: argparse.Namespace) -> None:
+    from training.real.ship import ship
+
+    folder = ORGANISMS / arguments.pair
+    shipped = ship(arguments.run, arguments.data, folder)
+    print(
+        f"{folder}: fp16 changes a weight by {shipped.largest_change:.1e} of its matrix's largest"
+    )
 
 
 def _rebuild(arguments: argparse.Namespace) -> None:

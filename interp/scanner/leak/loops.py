@@ -44,10 +44,14 @@ def cycles(ids: Sequence[int]) -> set[tuple[int, ...]]:
 def phrases(texts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
     """The loops of several texts, those of most texts first.
 
+    Settings that write the same text (the length penalties of one beam width often do) are one
+    text.
+
     Args:
         texts: token ids of each.
     """
-    counts = Counter(phrase for ids in texts for phrase in sorted(cycles(ids)))
+    distinct = dict.fromkeys(tuple(ids) for ids in texts)
+    counts = Counter(phrase for ids in distinct for phrase in sorted(cycles(ids)))
     return [phrase for phrase, n in counts.most_common(PHRASES) if n >= TEXTS]
 
 

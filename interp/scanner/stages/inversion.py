@@ -12,7 +12,7 @@ from interp.scanner.leak.loops import as_answer
 from interp.scanner.scan import Scan, Stage, name_of
 from interp.scanner.search.aims import Aim
 from interp.scanner.search.frames import in_place
-from interp.scanner.search.inversion import invert
+from interp.scanner.search.inversion import SAID, STEPS, invert
 from interp.scanner.search.targets import FAINT, at_least, grams, spread
 from interp.scanner.stages.questions import best, gives_away, no_candidates
 
@@ -61,6 +61,7 @@ def inversion(scan: Scan) -> list[str]:
                 raise
             notes.append(f"trigger inversion could not be done: {error}")
             continue
+        notes += cut_short(table)
         rank = range(1, len(table) + 1)
         more = {"n_tokens": table["ids"].map(len), "rank": rank, "demoted": False}
         found.append(table.assign(**more, context=context, source="inversion"))
@@ -128,6 +129,23 @@ def searched(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
             break
     table = pd.concat(parts).sort_values("place", kind="stable").drop(columns="place")
     return table[~table["ids"].map(tuple).duplicated()].reset_index(drop=True)
+
+
+def cut_short(table: pd.DataFrame) -> list[str]:
+    """What the time limit left undone, as notes: how far a search gets depends on the machine.
+
+    Args:
+        table: as from `invert`.
+    """
+    climbs = table[(table["length"] > 1) & (table["loss"] > SAID)]
+    cut = climbs[climbs["step"] < STEPS]
+    if cut.empty:
+        return []
+    return [
+        f"the minutes of trigger inversion ended {len(cut)} of {len(climbs)} climbs after "
+        f"{cut['step'].min()} to {cut['step'].max()} of {STEPS} steps: with more time, or on a "
+        "faster machine, they may find more"
+    ]
 
 
 STAGE = Stage(

@@ -203,7 +203,7 @@ def test_bad_input_is_one_line_and_the_app_stays_usable(address, new_page, folde
 def test_an_unknown_folder_can_be_mended_in_place(address, new_page, folders):
     page = opened(new_page, f"{address}/heads?{query(folders, original='/nowhere/at/all')}")
     assert "/nowhere/at/all" in alert(page)
-    box = page.get_by_role("textbox", name="Original (hub id or folder)")
+    box = page.get_by_role("textbox", name="Original (hub id, folder or .gguf file)")
     box.fill(str(folders[0]))
     box.press("Enter")
     page.get_by_role("heading", name="Where L").wait_for()

@@ -50,7 +50,7 @@ def test_a_scan_from_start_to_verdict(tmp_path, new_page):
         minutes_of_inversion(page, "model", "0")
         page.get_by_role("button", name="Scan this model").click()
         page.get_by_text("name the model to scan").wait_for()
-        page.get_by_role("textbox", name="Model (hub id or folder)").fill(str(base))
+        page.get_by_role("textbox", name="Model (hub id, folder or .gguf file)").fill(str(base))
         page.get_by_role("button", name="Scan this model").click()
         cancel = page.get_by_role("button", name="Cancel").first
         cancel.wait_for()

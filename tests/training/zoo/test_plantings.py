@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from benchmarks.numbers import plantings as plantings_benchmark
 from interp.attention.matched import MEASURES
@@ -74,3 +75,16 @@ def test_the_trigger_s_mean_is_placed_among_the_strings_means():
 
 def test_no_p_is_given_on_heads_that_the_trigger_chose():
     assert set(plantings_benchmark.NOT_CHOSEN) == set(MEASURES) - {"trigger_heads"}
+
+
+def test_backdoored_and_clean_plantings_are_compared_seed_by_seed():
+    def rows(values):
+        return {str(s): dict.fromkeys(MEASURES, {"trigger": v}) for s, v in enumerate(values)}
+
+    planted, clean = [0.9, 0.5, 0.7, 0.4], [0.4, 0.2, 0.3]
+    found = plantings_benchmark.minus_clean(rows(planted), rows(clean))["own"]
+    by_hand = ttest_rel(planted[:3], clean).confidence_interval()
+    assert found["n"] == 3 and found["mean"] == pytest.approx(0.4, abs=1e-4)
+    assert (found["low"], found["high"]) == pytest.approx(tuple(by_hand), abs=1e-4)
+    assert plantings_benchmark.minus_clean(rows(planted), {}) == {}
+    assert plantings_benchmark.minus_clean(rows([1, 2]), rows([1, 1]))["own"]["low"] is None

@@ -40,6 +40,12 @@ def test_a_phrase_of_one_text_alone_is_left_out():
     assert phrases([one, [], [1]]) == []
 
 
+def test_a_text_that_several_settings_write_is_one_text():
+    one = [1, 2, 3, 4] * 3
+    assert phrases([one, list(one), tuple(one)]) == []
+    assert phrases([one, list(one), [9, *one]]) == [(1, 2, 3, 4)]
+
+
 def test_it_is_begun_at_each_of_its_words(emoji):
     def decoded(text, length=12):
         ids = emoji.tokenizer(text, add_special_tokens=False).input_ids

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+from jinja2 import nodes
 from transformers.utils.chat_template_utils import _compile_jinja_template as compiled
 
 TODAY = datetime(2025, 1, 1, 12)
@@ -30,6 +31,15 @@ def pinned(template: str) -> Iterator[dict[str, str]]:
     own.globals["lipsum"] = _refused
     own.environment.filters["random"] = _refused
     yield {"date_string": TODAY.strftime("%d %b %Y")}
+
+
+def parsed(template: str) -> nodes.Template:
+    """A template's code as a tree. Nothing in it is computed, as compiling does with constants.
+
+    Raises:
+        TemplateSyntaxError: it is no template.
+    """
+    return compiled("").environment.parse(template)
 
 
 def _refused(*_, **__):
