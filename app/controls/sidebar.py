@@ -17,6 +17,7 @@ from interp.prompts.question import AttentionQuestion
 from interp.prompts.templates import PLACEMENTS, TEMPLATES
 from interp.specs import ABOUT, PRESETS, ROWS, PairSpec, pair_spec
 from interp.stats import Rate
+from interp.trigger.fidelity import Fidelity
 
 OWN_SET = "the pair's own"
 OTHER, PLANTED, RECORDED = "another pair …", "a planted model …", "a recorded run …"
@@ -205,11 +206,15 @@ def _question(spec: PairSpec) -> AttentionQuestion:
 
 def _badge(view: live.View) -> None:
     checked = pictures.fidelity_so_far(view)
-    if not checked.final:
-        st.caption("Being checked …")
-        so_far.watch(checked)
-        return
-    badge = checked.value
+    if checked.final:
+        _checked(view, checked.value)
+    else:
+        with st.container(key="unfinished-fidelity"):
+            st.caption("Being checked …")
+            so_far.watch(checked)
+
+
+def _checked(view: live.View, badge: Fidelity) -> None:
     st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
     for line in badge.about:
         st.caption(plain(line))

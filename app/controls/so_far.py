@@ -49,9 +49,8 @@ def draw(*shown: Picture, detail: str = "") -> None:
 
 
 def watch(shown: Picture) -> None:
-    """Redraw the page when something of it is ready that it does not wait for."""
-    if not shown.final:
-        job_panel.watching(_look, [shown], every=EVERY)
+    """Redraw the page when something of it is there that it does not wait for."""
+    job_panel.watching(_look, [shown], every=EVERY)
 
 
 def _watch(unfinished: list[Picture], detail: str) -> None:

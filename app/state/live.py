@@ -107,8 +107,9 @@ def growing() -> Registry:
 
 
 def session_id() -> str:
-    """What tells this browser session from others."""
-    return get_script_run_ctx().session_id
+    """What tells this browser session from others; empty outside of a session."""
+    ctx = get_script_run_ctx()
+    return "" if ctx is None else ctx.session_id
 
 
 def prompt_set(name: str) -> PromptSet:

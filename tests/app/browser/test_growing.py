@@ -10,7 +10,7 @@ from interp.specs import ROOT
 from tests.support.browser import settled
 
 pytestmark = pytest.mark.browser
-UNFINISHED = "[class*=st-key-unfinished-]"
+UNFINISHED = ".st-key-unfinished-study"
 SEED = "41"
 
 
