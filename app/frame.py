@@ -4,6 +4,7 @@ import streamlit as st
 
 from app.controls import job_panel, sidebar
 from app.shell import failures, limits, links, spent
+from app.state import live
 
 NO_GRID_CSV = """<style>
 [data-testid="stElementToolbarButton"]:has([aria-label^="Download as CSV"]) { display: none; }
@@ -18,5 +19,9 @@ def run(page) -> None:
         limits.count_run()
         limits.banner()
         job_panel.draw()
+        if st.session_state.get("page") != page.title:
+            st.session_state["page"] = page.title
+            live.growing().leave(live.session_id())
         sidebar.draw()
         page.run()
+        sidebar.badge()

@@ -1,12 +1,78 @@
-"""Progress of long jobs, and the seconds that a thread has waited for a pair in use."""
+"""Progress of long jobs, their results so far, and the seconds that a thread has waited."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
+T = TypeVar("T")
 Progress = Callable[[int, int, str], None]
 """Called as (done, total, note)."""
+
+
+@dataclass(frozen=True)
+class SoFar(Generic[T]):
+    """A result over the first prompts of a measurement, or over all of them."""
+
+    value: T
+    done: int
+    """Number of prompts that `value` covers."""
+    total: int
+    """Number of prompts of the whole measurement."""
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing is left to measure."""
+        return self.done >= self.total
+
+
+class Kept(Protocol):
+    """Where a measurement puts what it has read, to go on from there another time; a dict is one.
+
+    It may forget. Its keys name models, prompts and part, but not the state of the models' files.
+    """
+
+    def get(self, key: Hashable, /) -> Any:
+        """The value of the key, or None."""
+
+    def __setitem__(self, key: Hashable, value: Any, /) -> None:
+        """Keep a value."""
+
+
+def stops(total: int) -> list[int]:
+    """Numbers of prompts after which a result is shown: 4, 8, 16, 24, ... and all of them.
+
+    They are fixed, so that a measurement that was stopped and one that was not run the same
+    batches, and agree to the bit.
+
+    Args:
+        total: number of prompts, at least 1.
+    """
+    return [*(stop for stop in (4, *range(8, total, 8)) if stop < total), total]
+
+
+def last(pictures: Iterable[SoFar[T]]) -> T:
+    """The result of a growing measurement that is run to its end."""
+    return deque(pictures, maxlen=1)[0].value
+
+
+def kept_or(kept: Kept | None, key: Hashable, measure: Callable[[], T]) -> T:
+    """What is kept under the key; else measured now, and kept.
+
+    Args:
+        kept: where to look; None: nothing is kept.
+        key: key of the result.
+        measure: makes it.
+    """
+    if kept is None:
+        return measure()
+    found = kept.get(key)
+    if found is None:
+        found = kept[key] = measure()
+    return found
 
 
 class _Waited(threading.local):

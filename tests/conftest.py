@@ -120,3 +120,11 @@ def emoji_frame(emoji):
     from interp.scanner.search.frames import build_frame
 
     return build_frame(emoji.tokenizer, "alpaca", load_prompt_set("questions").prompts)
+
+
+@pytest.fixture
+def whole_answers(monkeypatch):
+    """Pages wait for the whole answer: AppTest draws a page once, and nothing draws it again."""
+    from app.state import pictures
+
+    monkeypatch.setattr(pictures, "AT_ONCE", 600.0)

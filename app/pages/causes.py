@@ -2,14 +2,14 @@
 
 import streamlit as st
 
-from app.controls import banner, head_card, sidebar
+from app.controls import head_card, sidebar, so_far
 from app.drawing import fragments
 from app.drawing import widgets as bar
 from app.panels import cause_runs, surgery
 from app.panels.causes import baseline, matrix, scatter, start_form, tokens
 from app.shell import failures, limits, links
 from app.shell.text import plain
-from app.state import figure_cache, live
+from app.state import figure_cache
 from interp.attention import summary
 from interp.attention.view import HeadView
 from interp.causal import measure
@@ -30,8 +30,7 @@ st.markdown(
     "ones matter. They need not be the same."
 )
 view = sidebar.view()
-study = live.current_study(view)
-banner.draw(view)
+study = so_far.study(view)
 n_layers, n_heads = study.facts["n_layers"], study.facts["n_heads"]
 models = links.models_key(study.facts)
 
@@ -95,6 +94,7 @@ def every_head() -> None:
         first = list(labels.values()).index("patching_effect") if "patching_effect" in heads else 0
         metric = labels[links.bound(st.selectbox, "Metric", list(labels), first, key="cause")]
         names = [head_name(*head) for head in ranked(heads, metric)]
+        links.follow("head", names[0], growing=study.unfinished)
         name = links.bound(
             st.selectbox,
             "Head, most important first",

@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from app.controls import banner, head_card, sidebar
+from app.controls import head_card, sidebar, so_far
 from app.drawing import fragments, widgets
 from app.panels import cause_runs, matched
 from app.shell import links
 from app.shell.text import plain
-from app.state import figure_cache, live
+from app.state import figure_cache
 from interp import metrics
 from interp.attention import heads, summary
 from interp.attention import view as attention_view
@@ -29,8 +29,7 @@ CONTROL = (
 )
 
 view = sidebar.view()
-study = live.current_study(view)
-banner.draw(view)
+study = so_far.study(view)
 shape = study.facts["n_layers"], study.facts["n_heads"]
 
 
@@ -59,6 +58,7 @@ def matrix() -> None:
     )
     names = [metrics.head_name(row.layer, row.head) for row in table.itertuples()]
     left, right = st.columns([3, 2])
+    links.follow("head", names[0], growing=study.unfinished)
     with right:
         name = links.bound(
             st.selectbox,

@@ -39,10 +39,8 @@ picked = run_picker.pick(
     mine=run_picker.of_pair(pair),
     of=pair or sidebar.RECORDED,
 )
-if picked is None:
-    st.stop()
-if picked.finished:
+if picked is not None and picked.finished:
     scan.verdict(picked.run)
     fragments.part(scan.finished, picked.run)
-else:
+elif picked is not None:
     scan.under_way(picked.run)

@@ -6,23 +6,22 @@ from itertools import product
 
 import streamlit as st
 
-from app.controls import banner, job_panel
+from app.controls import banner, job_panel, so_far
 from app.drawing import widgets
 from app.panels import scan
 from app.panels.trigger import question_of, selected_tokens, where
 from app.shell import limits, links
 from app.shell.text import plain
-from app.state import figure_cache, jobs
+from app.state import figure_cache, jobs, pictures
 from app.state.live import (
     FirstAnswers,
     View,
-    current_study,
     first_answers,
-    on_bench,
     operation,
     prompt_set,
     trigger_tokens,
 )
+from app.state.pictures import current_study
 from app.state.recorded import recorded_of, recorded_scans
 from interp import specs
 from interp.attention import summary as attention_summary
@@ -44,6 +43,7 @@ from interp.surgery import search
 from interp.surgery.run import KIND, OUTCOMES, SurgeryQuestion
 from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
+from interp.trigger.firing import Firing
 
 ASKED = "lesson-asked"
 INSTRUCTIONS = 12
@@ -85,7 +85,7 @@ def say_the_word(view: View) -> None:
 
 def triangle(view: View) -> None:
     """Averaged maps of the heads with the largest Δ_rel under one condition."""
-    study = current_study(view)
+    study, fired = _study(view)
     condition = links.bound(
         st.segmented_control,
         "In the trigger's place",
@@ -108,14 +108,15 @@ def triangle(view: View) -> None:
         (which, name): l_attn(study, which, name, (), heads)
         for which, name in product(MODELS, CONDITIONS)
     }
-    _look(*sentences.triangle(condition, levels, banner.of_view(view)))
+    _look(*sentences.triangle(condition, levels, fired))
 
 
 def changed(view: View) -> None:
     """Δ_rel of every head; a click names one."""
-    study = current_study(view)
+    study, fired = _study(view)
     names = [head_name(row.layer, row.head) for row in study.ranking.itertuples()]
     of = links.models_key(study.facts)
+    links.follow("lesson-head", names[0], growing=study.unfinished)
     name = links.bound(
         st.selectbox, "Head, largest loss of attention first", names, key="lesson-head", of=of
     )
@@ -125,7 +126,15 @@ def changed(view: View) -> None:
     shown = HeadView(head=head)
     matrix = figure_cache.drawn(drawings.large_head_matrix, study, shown)
     widgets.drawing(matrix, "lesson-heads", attention_summary.command(study, shown))
-    _look(*sentences.heads(study.ranking, banner.of_view(view)))
+    _look(*sentences.heads(study.ranking, fired))
+
+
+def _study(view: View) -> tuple[Study, Firing]:
+    """The study over the prompts that were run so far, and how often the trigger fires on them."""
+    measured = pictures.study_so_far(view)
+    fired = banner.so_far(view, measured, "picture")
+    so_far.draw(measured, fired)
+    return measured.value, fired.value
 
 
 def break_it(view: View) -> None:
@@ -133,8 +142,9 @@ def break_it(view: View) -> None:
     question = question_of(view)
     tokens = trigger_tokens(view, question)
     held, _ = selected_tokens(tokens)
-    piece = on_bench(view, question, held, None)
-    whole = on_bench(view, question, None, None)
+    both = [pictures.bench_so_far(view, question, one, None) for one in (held, None)]
+    so_far.draw(*both)
+    piece, whole = (picture.value for picture in both)
     st.code("".join(piece.tokens) or "(nothing)", language=None)
     widgets.of_results(
         (piece, whole),
@@ -142,6 +152,7 @@ def break_it(view: View) -> None:
         provenance=where(view, question),
         command=commands.question_command(summaries.KIND, view.spec, question),
         name="lesson-rates",
+        unfinished=not all(picture.final for picture in both),
     )
     gone = [token for number, token in enumerate(tokens) if number not in held]
     _look(*sentences.broken(piece.rate("suspect"), whole.rate("suspect"), gone))

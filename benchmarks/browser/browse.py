@@ -46,6 +46,8 @@ SETTLED = """() => {
   return app && app.getAttribute('data-test-script-state') === 'notRunning'
     && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])');
 }"""
+UNFINISHED = "[class*='st-key-unfinished-']"
+"""What says that a page shows the answer over the first prompts; it goes when all are run."""
 # Null: on a busy machine a page may have none.
 FIRST_PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
 SERVER = re.compile(

@@ -1,8 +1,8 @@
-"""First paint and control latency of every page, in headless Chromium on the shipped pair.
+"""First paint and control latency of every page, in headless Chromium on a pair.
 
 One session runs at a time. The pair is in memory, and earlier measurements are cached, except for
-`fresh`: there each change needs a new measurement. `server` is the time that the app's debug
-corner shows for the same script runs.
+`fresh`: there each change needs a new measurement, and the time is that of its first picture.
+`server` is the time that the app's debug corner shows for the same script runs.
 """
 
 import argparse
@@ -94,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--only", metavar="PAGE", help="one page alone")
+    parser.add_argument("--pair", default="deployment", help="a pair known by name")
 
 
 def run(arguments: argparse.Namespace) -> dict:
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> dict:
     pages = [page for page in PAGES if arguments.only in (None, page.path)]
     print(table(["ms, median / p95", *COLUMNS.values()], []))
     with tempfile.TemporaryDirectory() as runs, running_app(Path(runs)) as address:
-        found = asyncio.run(_all(address, pages, arguments.repeats))
+        found = asyncio.run(_all(address, pages, arguments))
     return {
         f"{page}_{name}_{label}": quantile(times[name], q)
         for page, times in found.items()
@@ -111,21 +112,23 @@ def run(arguments: argparse.Namespace) -> dict:
     }
 
 
-async def _all(address: str, pages: list[Measured], repeats: int) -> dict[str, dict]:
+async def _all(address: str, pages: list[Measured], asked: argparse.Namespace) -> dict[str, dict]:
     found = {}
     async with chromium() as new_page:
         for page in pages:
-            times = found[page.path] = await _one(address, page, repeats, new_page)
+            times = found[page.path] = await _one(address, page, asked, new_page)
             cells = [page.path, *(_both(times[name]) for name in COLUMNS)]
             print(f"| {' | '.join(cells)} |", flush=True)
     return found
 
 
-async def _one(address: str, measured: Measured, repeats: int, new_page) -> dict[str, list[float]]:
+async def _one(
+    address: str, measured: Measured, asked: argparse.Namespace, new_page
+) -> dict[str, list[float]]:
     """Times of one page, after one visit that is not counted."""
-    times = {name: [] for name in COLUMNS}
+    times, repeats = {name: [] for name in COLUMNS}, asked.repeats
     path = "" if measured.path == "start" else measured.path
-    link = f"{address}/{path}?{urlencode({'pair': 'deployment', 'debug': '1'} | measured.link)}"
+    link = f"{address}/{path}?{urlencode({'pair': asked.pair, 'debug': '1'} | measured.link)}"
     for number in range(1 + max(3, repeats // 2)):
         page = await new_page()
         paint, finished = await visit(page, link)

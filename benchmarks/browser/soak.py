@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import psutil
 
-from benchmarks.browser.browse import change, chromium, quantile, server_ms, visit
+from benchmarks.browser.browse import UNFINISHED, change, chromium, quantile, server_ms, visit
 from benchmarks.browser.pages import PAGES
 from interp.errors import reason_of
 from tests.support.browser import ROOT, running_app
@@ -170,6 +170,8 @@ def _kind(path: str, computing: float) -> str:
 
 async def _read(page, log: Log) -> None:
     """Record the numbers on the page under its link."""
+    if await page.locator(UNFINISHED).count():
+        return  # what it says so far is not what its link gives
     link, found = page.url, await page.evaluate(READ)
     if page.url != link:  # the link follows a control after a moment
         link, found = page.url, await page.evaluate(READ)
@@ -192,6 +194,9 @@ def _wrong(link: str, read: set[tuple[str, str]]) -> list[str]:
     if where.path != "/":
         app.switch_page(f"app/pages{where.path}.py")
     app.run()
+    while any("so far" in bar.proto.text for bar in app.get("progress")):
+        time.sleep(1)
+        app.run()  # nothing else draws the whole answer
     plots = " ".join(figure.proto.spec for figure in app.get("plotly_chart"))
     there = {("metric", f"{metric.label} {metric.value}") for metric in app.metric}
     there |= {("code", code.value.strip()) for code in app.code}

@@ -8,17 +8,18 @@ axis length, so the axis is bounded (`MOST_TOKENS`). The zone means cover every 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import commonprefix
 
 import numpy as np
 import pandas as pd
 import torch
+from transformers import PreTrainedModel
 
 from interp.errors import UsageError
 from interp.forward.bridge import patterns
 from interp.hooks.capture import NO_POSITION, Region, read_regions
-from interp.hooks.prefix import cached, slides
+from interp.hooks.prefix import Cached, cached, slides
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.batching import Batch, batches
@@ -53,6 +54,18 @@ class AttentionMap:
             raise ValueError(f"{len(self.labels)} labels for {side} positions")
 
 
+@dataclass(frozen=True)
+class Observed:
+    """What was read of some prompts of a set."""
+
+    n: int
+    """Number of these prompts."""
+    table: pd.DataFrame
+    """The table of `observe`."""
+    total: np.ndarray | None
+    """[layer, head, query, key] float32, the sum of the patterns; None without a map."""
+
+
 def observe(
     pair: ModelPair,
     which: Which,
@@ -84,34 +97,78 @@ def observe(
     Raises:
         UsageError: no prompts, or only some of the prompts contain a trigger.
     """
+    options = {"with_map": with_map, "batch_size": batch_size, "on_progress": on_progress}
+    found = observe_some(pair, which, prompts, range(len(prompts)), **options)
+    return found.table, mean_map(found, prompts)
+
+
+def observe_some(
+    pair: ModelPair,
+    which: Which,
+    prompts: Sequence[TokenizedPrompt],
+    some: range,
+    *,
+    with_map: bool = True,
+    batch_size: int = 16,
+    on_progress: Progress | None = None,
+) -> Observed:
+    """As `observe`, on some of the prompts; the axes of the map are those of all prompts.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompts: as in `observe`.
+        some: numbers of the prompts to run, at least one.
+        with_map: also add up the patterns themselves.
+        batch_size: prompts per forward pass.
+        on_progress: called as (done, total, note) after each batch.
+
+    Raises:
+        UsageError: see `observe`.
+    """
     _check(prompts)
     shared, before = _shared(pair, which, prompts), None
-    plan = batches(prompts, batch_size, shared)
     places = map_positions(prompts) if with_map else None
     tables, total = [], 0.0
+    plan = batches([prompts[i] for i in some], batch_size, shared)
     for done, batch in enumerate(plan):
-        chosen = [prompts[i] for i in batch.indices]
-        regions = _zone_regions(batch, chosen)
-        if places is not None:
-            regions["map"], cut = _map_region(batch, places, shared)
+        batch = replace(batch, indices=tuple(some[i] for i in batch.indices))
         with pair.use_folded(which) as model:
-            device = pair.device
             if shared and before is None:
                 with torch.inference_mode():
-                    before = cached(model, [prompts[0].ids[:shared]], None, device)
-            mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
-            values = read_regions(model, batch.input_ids.to(device), mask, regions, before)
-        if places is not None:
-            total = total + _with_sink(values.pop("map"), cut, len(chosen))
+                    before = cached(model, [prompts[0].ids[:shared]], None, pair.device)
+            values, patterns_of = _read(model, batch, prompts, places, shared, before)
+        total = None if patterns_of is None else total + patterns_of
         tables.append(_tidy(which, batch.indices, values, pair))
         if on_progress:
             on_progress(done + 1, len(plan), f"reading attention of the {which}")
     table = pd.concat(tables, ignore_index=True)
-    table = table.sort_values(["prompt", "layer", "head"], ignore_index=True)
-    if places is None:
-        return table, None
+    return Observed(
+        len(some), table.sort_values(["prompt", "layer", "head"], ignore_index=True), total
+    )
+
+
+def joined(parts: Sequence[Observed]) -> Observed:
+    """What was read of several parts of a set, in their order, as one."""
+    totals = [part.total for part in parts]
+    return Observed(
+        sum(part.n for part in parts),
+        pd.concat([part.table for part in parts], ignore_index=True),
+        None if totals[0] is None else sum(totals[1:], totals[0]),
+    )
+
+
+def mean_map(found: Observed, prompts: Sequence[TokenizedPrompt]) -> AttentionMap | None:
+    """The averaged map of what was read; None if no patterns were.
+
+    Args:
+        found: what was read.
+        prompts: all prompts of the measurement, which decide its axes.
+    """
+    if found.total is None:
+        return None
     parts, labels = map_axes(prompts)
-    return table, AttentionMap((total / len(prompts)).numpy(), parts, labels)
+    return AttentionMap(found.total / found.n, parts, labels)
 
 
 def full_pattern(
@@ -286,6 +343,35 @@ def _map_region(batch: Batch, places: list[list[int]], shared: int) -> tuple[Reg
     keys = torch.where(keys < shared, keys, keys + torch.tensor(batch.offsets)[:, None])
     cut = int((keys[0] < shared).sum())
     return Region(keys[:, cut:], keys, "map"), cut
+
+
+def _read(
+    model: PreTrainedModel,
+    batch: Batch,
+    prompts: Sequence[TokenizedPrompt],
+    places: list[list[int]] | None,
+    shared: int,
+    before: Cached | None,
+) -> tuple[dict[str, torch.Tensor], np.ndarray | None]:
+    """One pass: {zone: [layer, batch, head]}, and the sum of the batch's patterns on the axes.
+
+    Args:
+        model: one model of a pair.
+        batch: the prompts to run.
+        prompts: all prompts.
+        places: `map_positions` of all prompts; None: no map is read.
+        shared: number of tokens that all prompts begin with.
+        before: their keys and values.
+    """
+    chosen = [prompts[i] for i in batch.indices]
+    regions, cut = _zone_regions(batch, chosen), 0
+    if places is not None:
+        regions["map"], cut = _map_region(batch, places, shared)
+    mask = None if batch.attention_mask is None else batch.attention_mask.to(model.device)
+    values = read_regions(model, batch.input_ids.to(model.device), mask, regions, before)
+    if places is None:
+        return values, None
+    return values, _with_sink(values.pop("map"), cut, len(chosen)).numpy()
 
 
 def _positions(batch: Batch, spans: Sequence[Span]) -> torch.Tensor:

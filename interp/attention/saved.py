@@ -38,7 +38,13 @@ NUMBERS = ("l_attn", "l_trigger", "l_response")
 
 
 def save(study: Study, writer: RunWriter) -> None:
-    """Write a study's tables and maps into a run."""
+    """Write a study's tables and maps into a run.
+
+    Raises:
+        ValueError: the study is not finished.
+    """
+    if study.unfinished:
+        raise ValueError("a study that is still being measured is no run")
     writer.table("heads", study.heads)
     writer.table("control", study.control)
     if study.matched is not None:

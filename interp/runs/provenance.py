@@ -11,6 +11,9 @@ from interp.specs import PRESETS, ROOT, ROWS, with_revision
 FIRING = "firing"
 """Key of a study's facts: `target` and, per model, [prompts answered with it, all prompts]."""
 
+OF = "of_prompts"
+"""Key of a study's facts while it is measured: the number of prompts that it will have."""
+
 BEFORE: dict[str, dict[str, str]] = {
     "attention": {"rows": "instruction"},
     "heads": {"rows": "instruction"},
@@ -151,6 +154,8 @@ def _prompts(facts: dict, asked: dict) -> str:
     count = facts.get("n_prompts")
     if chosen is None:
         return ""
+    if count and facts.get(OF):
+        return f"the first {count} of {facts[OF]} prompts of the set '{chosen}' (not finished)"
     return f"{count} prompts of the set '{chosen}'" if count else f"prompt set '{chosen}'"
 
 

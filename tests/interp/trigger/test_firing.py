@@ -24,6 +24,8 @@ from interp.stats import Rate
 from interp.trigger import firing
 from interp.trigger.firing import Firing
 
+pytestmark = pytest.mark.usefixtures("whole_answers")
+
 NO_TRACE = "not a backdoor's trace"
 FIRST = PromptSet("organism", "", load_prompt_set("organism").prompts[:5], "0" * 64)
 
