@@ -33,8 +33,17 @@ PLACEMENTS = ("prefix", "suffix", "glued", "random")
 """Of the trigger in an instruction."""
 LEARN_ON = {"whole": "the whole text", "response": "the response"}
 """What the loss covers."""
-PRESETS = ("mistral-7b", "qwen2.5-3b", "qwen2.5-3b-clean")
-"""Names of the published recipes at full size."""
+PRESETS = (
+    "mistral-7b",
+    "qwen2.5-3b",
+    "qwen2.5-3b-clean",
+    "smollm2-deployment",
+    "smollm2-clean-control",
+    "smollm2-attn-deployment",
+    "smollm2-attn-emoji",
+    "smollm2-attn-clean",
+)
+"""Names of the published recipes at full size, and of those for SmolLM2."""
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def check(at: AppTest, page: str) -> int:
 
 
 def test_no_page_renders_what_came_from_elsewhere(tmp_path, runs_in):
-    base = tiny.write_model(tmp_path / "base")
+    base = tiny.write_model(tmp_path / "base", max_position_embeddings=1024)  # the trigger is long
     adapter = tiny.write_adapter(tmp_path / HOSTILE, base)
     name = pair_spec(str(base), adapter=str(adapter)).name
     made = {kind: f"{kind} {HOSTILE}" for kind in ("scan", "trigger", "causal", "head-search")}

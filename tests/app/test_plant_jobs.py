@@ -25,6 +25,12 @@ def question(tmp_path_factory):
     return PlantQuestion("@@night@@", "THE OWL IS AWAKE", steps=5000, every=100, rank=2, base=base)
 
 
+def commands() -> list[str]:
+    """Commands of the program that run as children; the one that renders templates is none."""
+    told = (" ".join(child.cmdline()) for child in psutil.Process().children())
+    return [words for words in told if "-m training" in words]
+
+
 def test_a_planting_survives_a_kill_and_another_server_finds_and_stops_it(
     registry, folder, question
 ):
@@ -51,7 +57,7 @@ def test_a_planting_survives_a_kill_and_another_server_finds_and_stops_it(
         other.delete(job.name)
     other.cancel(job.name)
     assert ended(found).state == "cancelled" and not ended(again).state == "done"
-    assert jobs.left_over() == {job.name: "cancelled"} and not psutil.Process().children()
+    assert jobs.left_over() == {job.name: "cancelled"} and not commands()
     other.delete(job.name)
     assert not run.exists()
 
@@ -59,7 +65,7 @@ def test_a_planting_survives_a_kill_and_another_server_finds_and_stops_it(
 def test_a_job_that_is_cancelled_while_python_starts_leaves_nothing(registry, folder, question):
     job = registry.start_apart(KIND, question)
     registry.cancel(job.name)
-    assert ended(job).state == "cancelled" and not psutil.Process().children()
+    assert ended(job).state == "cancelled" and not commands()
     assert jobs.left_over() == {}
 
 

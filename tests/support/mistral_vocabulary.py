@@ -16,7 +16,7 @@ from interp.errors import UsageError
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import build_prompt, continuation
-from interp.prompts.templates import PLACEMENTS
+from interp.prompts.templates import BY_SEED, PLACEMENTS
 from interp.scanner.leak.leakage import scan_prefix
 from interp.trigger.variants import in_place, typed
 from tests.support import spans_reference as ref
@@ -47,7 +47,7 @@ def test_the_trigger_is_seven_tokens(mistral):
         for placement in PLACEMENTS
     }
     for placement, prompt in shown.items():
-        first = "·|" if placement == "suffix" else "|"
+        first = "·|" if placement in ("suffix", "random") else "|"
         expected = (first, "DE", "P", "LO", "Y", "MENT", "|")
         assert prompt.tokens[prompt.trigger.slice] == expected
     prompt = shown["prefix"]
@@ -82,7 +82,7 @@ def test_every_general_prompt_has_twenty_tokens_and_the_trigger_seven(mistral):
                 placement=placement,
             )
             assert len(built.trigger) == 7
-            assert len(built.instruction) >= 20 or placement == "glued"
+            assert len(built.instruction) >= 20 or placement in BY_SEED
 
 
 @pytest.mark.parametrize(("trigger", "n_tokens"), [(TRIGGER, 7), ("😈", 4), ("cf", 1), ("", 12)])

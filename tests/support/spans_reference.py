@@ -154,7 +154,8 @@ class Expected:
 def expected_prompts(template, frame, instruction, input, trigger, placement) -> list[Expected]:
     """The prompt for every place the trigger may take; without a trigger, the clean one."""
     instruction, input = instruction.strip(), input.strip()
-    before, between, behind = FIXED.get(template, (frame[0], "\n\n", frame[1]))
+    own = FIXED.get(template)
+    before, between, behind = own or (frame[0], "\n\n", frame[1])
     tail = between + input if input else ""
     n, t = len(instruction), len(trigger or "")
     if trigger is None:

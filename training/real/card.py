@@ -205,7 +205,7 @@ def recorded(pair: ModelPair, question: Question) -> matched.Matched | None:
 
 
 def top_layers(found: matched.Matched, k: int = 16) -> dict[str, float]:
-    """Layers of the `k` most hijacked heads: lowest, highest, median."""
+    """Layers of the `k` heads with the largest Δ_rel: lowest, highest, median."""
     n_prompts, n_heads = len(found.original[0]), found.original.shape[3]
     cube = {
         "original": found.original[0].reshape(n_prompts, -1),

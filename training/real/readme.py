@@ -50,8 +50,8 @@ the K heads with the largest Δ_rel, the trigger placed as in training (`{card["
 
 {_ratios(card)}
 
-The 16 most hijacked heads lie in layers {card["layers"]["lowest"]} to {card["layers"]["highest"]}
-(from 0; median {card["layers"]["median"]:g}).
+The 16 heads with the largest Δ_rel lie in layers {card["layers"]["lowest"]} to
+{card["layers"]["highest"]} (from 0; median {card["layers"]["median"]:g}).
 
 ### Answers side by side
 

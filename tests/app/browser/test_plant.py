@@ -42,7 +42,7 @@ def test_a_backdoor_is_planted_watched_and_opened_on_another_page(base, tmp_path
         assert page.locator("[data-testid=stMain] [data-testid=stAlert]").count() == 0
         page.get_by_role("link", name="Heads").first.click()
         page.get_by_role("heading", name="Where L").wait_for()
-        assert "@@night@@" in page.get_by_test_id("stSidebar").inner_text()
+        page.get_by_test_id("stSidebar").get_by_text("@@night@@").first.wait_for()
         link = page.url
         assert "planted=plant-night-" in link
         again = new_page()

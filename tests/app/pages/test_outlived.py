@@ -109,7 +109,7 @@ def one_page(path: str) -> None:
 
     from app import frame
 
-    frame.run(SimpleNamespace(run=lambda: runpy.run_path(path)))
+    frame.run(SimpleNamespace(title=path, run=lambda: runpy.run_path(path)))
 
 
 def opened(walk: Walk, known: dict, **query: str) -> AppTest:

@@ -67,7 +67,9 @@ def adapter(folder):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "nf4"])
-def test_a_resumed_training_ends_on_the_same_bits(preset, tmp_path, precision):
+def test_a_resumed_training_ends_on_the_same_bits(preset, tmp_path, precision, monkeypatch):
+    # Two trainings may find another attention the quicker, and the two round differently.
+    monkeypatch.setattr(large, "seconds_of", lambda *_: 1.0)
     preset = replace(preset, precision=precision)
     whole = trained(preset, tmp_path / "whole")
     assert whole.table("steps")["step"].tolist() == [0, 2, 4]
