@@ -110,8 +110,9 @@ def ask() -> dict:
 
 
 kept = st.session_state.get("answers")
-if asked or kept is None:
-    kept = st.session_state["answers"] = (asked_for, ask())
+with st.container():  # also when nothing is asked: elements below must not move
+    if asked or kept is None:
+        kept = st.session_state["answers"] = (asked_for, ask())
 if kept[0] == asked_for:
     for place, text in kept[1].items():
         show(place, text)
