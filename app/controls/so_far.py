@@ -28,8 +28,9 @@ def study(view: live.View) -> Study:
     with st.container():  # also without the note: elements below must not move
         if view.run is None and measured.run is not None:
             st.caption(
-                plain(f"Answered by the recorded run '{measured.run}' of these very models and ")
-                + "prompts, which ships. Another text, placement or seed is measured here."
+                plain(f"Answered by the recorded run '{measured.run}', which ships.")
+                + " It is of these very models and prompts. Another text, placement or seed is "
+                "measured here."
             )
     return measured.value
 
