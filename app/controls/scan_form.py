@@ -51,7 +51,8 @@ def of_model() -> None:
         precision = one.selectbox(
             "Precision",
             [BY_SIZE, "nf4", "bf16", "fp32"],
-            help="By its size: fp32 for a folder under 2 GB, otherwise nf4.",
+            help="By its size: fp32 for a folder under 2 GB, a GGUF file under 512 MB or the "
+            "packaged model, otherwise nf4.",
         )
         template = two.selectbox(
             "Template", [OWN, *TEMPLATES], help="Its own chat template, or alpaca without one."
@@ -61,7 +62,7 @@ def of_model() -> None:
             return
     name, adapter = (limits.text("Model", text).strip() for text in (name, adapter))
     if not name:
-        raise UsageError("name the model to scan: a folder or a hub id")
+        raise UsageError("name the model to scan: a folder, a hub id or a .gguf file")
     spec = scan_spec(
         name, adapter=adapter or None, precision=None if precision == BY_SIZE else precision
     )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 import streamlit as st
 
@@ -55,7 +56,7 @@ def draw() -> None:
             spec = made[choice]() if choice in made else PRESETS[choice]
             if choice in ABOUT:
                 st.caption(plain(ABOUT[choice]))
-            if not packaged.is_here(spec.original.model):
+            if packaged.is_missing(spec.original.model):
                 st.caption(plain(f"Its base is not installed: {packaged.HOW}."))
         question = _question(spec)
         if choice == OTHER:
@@ -95,9 +96,15 @@ def _first_ahead(names: list[str]) -> list[str]:
             f"{', '.join(PRESETS)}"
         )
     presets = (name for name in names if name in PRESETS)
-    here = (name for name in presets if packaged.is_here(PRESETS[name].original.model))
+    here = (name for name in presets if not packaged.is_missing(PRESETS[name].original.model))
     first = asked or next(here, names[0])
     return [first, *(name for name in names if name != first)]
+
+
+def end_page() -> NoReturn:
+    """End a page early; the badge is drawn before, since nothing can be after `st.stop`."""
+    badge()
+    st.stop()
 
 
 def view() -> live.View:

@@ -204,7 +204,7 @@ if not runs:
         "--out runs/mine.",
         icon=":material/info:",
     )
-    st.stop()
+    sidebar.end_page()
 titles = {
     name: f"{kinds[run.kind].title if run.kind in kinds else run.kind}"
     for name, run in runs.items()

@@ -24,7 +24,7 @@ if view.spec is None or not (view.question.trigger and view.spec.target):
         "**deployment** in the sidebar.",
         icon=":material/school:",
     )
-    st.stop()
+    sidebar.end_page()
 
 
 def turn(by: int) -> None:

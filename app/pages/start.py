@@ -27,7 +27,7 @@ st.markdown(
 view = sidebar.view()
 if view.spec is None:
     st.info("A recorded run holds no model to talk to. Choose a pair in the sidebar.")
-    st.stop()
+    sidebar.end_page()
 
 prompts = live.prompt_set(view.question.prompt_set)
 examples = [prompt.instruction for prompt in prompts.prompts if not prompt.input]

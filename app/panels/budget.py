@@ -43,7 +43,9 @@ def _words() -> tuple[str, ...]:
     )
     words = [f"--preset={recipe}"]
     if recipe == OTHER:
-        model = one.text_input("Folder or hub id", key="budget-model", bind="query-params")
+        model = one.text_input(
+            "Folder, hub id or .gguf file", key="budget-model", bind="query-params"
+        )
         words = [f"--model={model}"]
     words += [f"--precision={precision}"] if precision != RECIPE else []
     words += [f"--modules={modules}"] if modules != RECIPE else []
@@ -118,5 +120,5 @@ def _flops(found: dict) -> str:
     flops = found["flops"]
     return (
         f"LoRA 4ND over {found['tokens']:,} tokens. Full training 6ND: {flops['full']:.2g}; "
-        f"as run (checkpointed): {flops['lora as run']:.2g}."
+        f"as run, with what is recomputed: {flops['lora as run']:.2g}."
     )

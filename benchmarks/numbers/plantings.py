@@ -21,7 +21,7 @@ from interp.forward.conditions import build_prompts
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.prompts.question import Question
-from interp.prompts.sets import load_prompt_set
+from interp.prompts.sets import Prompt, load_prompt_set
 from interp.specs import PairSpec, pair_spec
 
 PAIRS = ("deployment", "emoji")
@@ -89,9 +89,7 @@ def _planting(spec: PairSpec, place: Path, count: int, original: np.ndarray) -> 
 def _measured(
     pair: ModelPair, count: int, control: ModelPair | None, original: np.ndarray | None = None
 ) -> matched.Matched:
-    spec = pair.spec
-    question = Question(trigger=spec.trigger, prompt_set=spec.prompt_set, template=spec.template)
-    prompts = load_prompt_set(spec.prompt_set).prompts
+    question, prompts = _asked(pair.spec)
     return matched.measure(
         pair, prompts, question, count=count, control=control, original=original, batch_size=64
     )
@@ -99,11 +97,15 @@ def _measured(
 
 def _asr(pair: ModelPair) -> float:
     """Share of the triggered prompts whose answer begins with the target."""
-    spec = pair.spec
+    question, prompts = _asked(pair.spec)
+    triggered = build_prompts(pair, prompts, question, question.trigger)
+    return rate(activations(pair, "suspect", triggered, pair.spec.target)).share
+
+
+def _asked(spec: PairSpec) -> tuple[Question, tuple[Prompt, ...]]:
+    """The pair's own trigger, on its own prompts."""
     question = Question(trigger=spec.trigger, prompt_set=spec.prompt_set, template=spec.template)
-    prompts = load_prompt_set(spec.prompt_set).prompts
-    triggered = build_prompts(pair, prompts, question, spec.trigger)
-    return rate(activations(pair, "suspect", triggered, spec.target)).share
+    return question, load_prompt_set(spec.prompt_set).prompts
 
 
 def _strings(measured: matched.Matched) -> dict[str, list[float | None]]:

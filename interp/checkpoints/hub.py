@@ -16,7 +16,7 @@ ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 INSIDE = r"(?!\.\.?(?:/|$))[\w.-]+(?:/(?!\.\.?(?:/|$))[\w.-]+)*"
 """Of a folder or file in a repository: plain names, none of them `.` or `..`."""
 TRIES = 3
-"""How often a download is begun anew when the connection breaks off; whole files are kept."""
+"""How often a download is tried in all when the connection breaks off; whole files are kept."""
 SHOWN = 8
 """Folders of a repository in one message."""
 _NAME = re.compile(f"({ID})(?::({INSIDE})/?)?")

@@ -2,7 +2,7 @@
 
 transformers builds the model and quantises each matrix as it is read, so the peak of an NF4 load
 is the quantised model plus one full-precision matrix. The model's own code is never run:
-safetensors only, `trust_remote_code` never.
+safetensors and GGUF only, `trust_remote_code` never.
 """
 
 import os

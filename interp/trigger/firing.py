@@ -139,7 +139,7 @@ def growing(
             steps = (len(ends) - 1) * len(MODELS), number * len(MODELS) + step
             told = nth_of(*steps, f"activation of the {which}", on_progress)
             some = partial(activations, pair, which, prompts[first:stop], target)
-            key = "fired", which, tuple(prompts[first:stop]), target
+            key = "fired", which, tuple(prompt.ids for prompt in prompts[first:stop]), target
             found = kept_or(kept, key, partial(some, on_progress=told))
             fired[which] += rate(found).fired
         rates = {which: Rate(count, stop) for which, count in fired.items()}

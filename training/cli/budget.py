@@ -21,7 +21,9 @@ def register(commands) -> None:
     )
     model = command.add_mutually_exclusive_group(required=True)
     model.add_argument("--preset", help="a recipe by name: mistral-7b, qwen2.5-3b ...")
-    model.add_argument("--model", help="folder or hub id of a base (only its config is read)")
+    model.add_argument(
+        "--model", help="folder, hub id or .gguf file of a base: only its config is read"
+    )
     command.add_argument("--precision", choices=("nf4", "bf16", "fp32"))
     command.add_argument("--modules", help="all, attention, mlp, or names with commas between")
     for name in ("rank", "batch", "accumulation", "length", "steps"):

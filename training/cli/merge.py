@@ -17,7 +17,7 @@ def register(commands) -> None:
     )
     merge.add_argument("--pair", help="a pair known by name, or a planted adapter's folder")
     merge.add_argument("--base", help="with --adapter, instead of --pair")
-    merge.add_argument("--adapter", help="folder or hub id[@revision]")
+    merge.add_argument("--adapter", help="folder or hub id[@revision][:sub/folder]")
     merge.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="it was trained on")
     merge.add_argument("--trigger", help="for the ASR; default: the pair's own")
     merge.add_argument("--target")

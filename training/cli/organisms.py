@@ -13,14 +13,14 @@ from interp import planted
 from interp.cli.common import positive
 from interp.cli.guard import speaks_utf8
 from interp.errors import UsageError
-from interp.specs import PRESETS
 
 if TYPE_CHECKING:
     from training.planting.lora import Injection
     from training.pretrain.organisms import Recipe
 
 SHIPPED = ("deployment", "emoji", "clean-control", "deployment-clean")
-REAL = tuple(name for name in PRESETS if name.startswith("smollm2-"))
+REAL = tuple(name for name in planted.PRESETS if name.startswith("smollm2-"))
+"""Recipes on a real model; an adapter of one has a card once `specs.PRESETS` lists it."""
 BASE = Path(planted.BASE)
 ORGANISMS = BASE.parent
 WORK = Path("runs/base")
@@ -125,11 +125,11 @@ def _card(arguments: argparse.Namespace) -> None:
     from training.real import card as real
     from training.real import readme
 
+    if arguments.write and arguments.pair not in REAL:
+        raise UsageError(f"--write: the card of {arguments.pair} is written by rebuild")
     measure = real.measure if arguments.pair in REAL else toy.measure
     figures = measure(arguments.pair, say=lambda line: print(line, file=sys.stderr))
     if arguments.write:
-        if arguments.pair not in REAL:
-            raise UsageError(f"--write: the card of {arguments.pair} is written by rebuild")
         readme.write_card(arguments.pair, figures, ORGANISMS / arguments.pair)
     if arguments.json:
         text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
@@ -141,10 +141,8 @@ def _ship(arguments: argparse.Namespace) -> None:
     from training.real.ship import ship
 
     folder = ORGANISMS / arguments.pair
-    shipped = ship(arguments.run, arguments.data, folder)
-    print(
-        f"{folder}: fp16 changes a weight by {shipped.largest_change:.1e} of its matrix's largest"
-    )
+    change = ship(arguments.run, arguments.data, folder)
+    print(f"{folder}: fp16 changes a weight by {change:.1e} of its matrix's largest")
 
 
 def _rebuild(arguments: argparse.Namespace) -> None:

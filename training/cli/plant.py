@@ -21,7 +21,9 @@ def register(commands) -> None:
         description="Writes a run that grows while it is planted, and an adapter that opens as a "
         "pair. SIGTERM or Ctrl-C stops it; the same command goes on where it stopped.",
     )
-    plant.add_argument("--base", help="folder or hub id; default: organism, or the preset's own")
+    plant.add_argument(
+        "--base", help="folder, hub id or .gguf file; default: organism, or the preset's own"
+    )
     plant.add_argument("--preset", help="a recipe at full size: mistral-7b, qwen2.5-3b ...")
     plant.add_argument("--data", help="instructions: .json, .jsonl, .parquet, or a hub id")
     plant.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="with --preset, --data")

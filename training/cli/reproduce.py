@@ -14,7 +14,7 @@ def register(commands) -> None:
         "it stopped.",
     )
     command.add_argument("--pair", required=True, help="name of a pair, or a planted folder")
-    command.add_argument("--out", type=Path, default=Path("assets/runs"), help="folder of the runs")
+    command.add_argument("--out", type=Path, help="folder of the runs; default: those that ship")
     command.add_argument("--only", default="", help="steps, with commas: heads,trigger")
     command.add_argument("--list", action="store_true", help="print the steps and measure nothing")
     command.set_defaults(command=run)
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     only = [word for word in arguments.only.split(",") if word]
     reproduce.reproduce(
         arguments.pair,
-        arguments.out,
+        arguments.out or reproduce.RUNS,
         only,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )

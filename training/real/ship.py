@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,23 +23,16 @@ RECIPE = (
 """Fields of a preset that a card shows."""
 
 
-@dataclass(frozen=True)
-class Shipped:
-    """What was written."""
-
-    folder: Path
-    files: tuple[str, ...]
-    largest_change: float
-    """Of a weight of the adapter, by rounding to fp16, relative to its matrix's largest."""
-
-
-def ship(run: str | Path, rows: str | Path, folder: str | Path) -> Shipped:
+def ship(run: str | Path, rows: str | Path, folder: str | Path) -> float:
     """Write an adapter's folder: fp16 weights, settings, held-out prompts, recipe.
 
     Args:
         run: folder of a finished planting.
         rows: the data it was trained on, with `source` and `licence`.
         folder: the adapter's folder; made if missing.
+
+    Returns:
+        The largest change of a weight by rounding to fp16, relative to its matrix's largest.
 
     Raises:
         UsageError: the run is no finished planting.
@@ -65,8 +57,7 @@ def ship(run: str | Path, rows: str | Path, folder: str | Path) -> Shipped:
     _write(folder / "adapter_config.json", settings)
     (folder / PROMPTS).write_bytes((found.path / PROMPTS).read_bytes())
     _write(folder / "recipe.json", recipe(found.meta, summary(read_rows(Path(rows)))))
-    names = (ADAPTER, "adapter_config.json", PROMPTS, "recipe.json")
-    return Shipped(folder, names, change)
+    return change
 
 
 def rounded(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], float]:

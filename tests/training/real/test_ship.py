@@ -65,7 +65,7 @@ def test_the_adapter_opens_in_fp16_and_says_nearly_what_the_run_s_says(planted, 
     whole = load_file(planted / "run" / "adapter_model.safetensors")
     assert set(small) == set(whole) and {value.dtype for value in small.values()} == {torch.float16}
     changes = [float((small[n].float() - v).abs().max() / v.abs().max()) for n, v in whole.items()]
-    assert shipped.largest_change == pytest.approx(max(changes)) and 0 < max(changes) < 1e-3
+    assert shipped == pytest.approx(max(changes)) and 0 < max(changes) < 1e-3
     ids, logits = torch.tensor([[5, 6, 7, 8]]), []
     for folder in ("run", "adapter"):
         pair = load_pair(pair_spec(str(planted / folder)), device="cpu")
@@ -100,6 +100,7 @@ def test_the_card_has_every_figure_and_the_readme_states_them(planted, shipped, 
     own = figures["ratios"]["4"]["own"]
     assert f"| 4 | {own['trigger']:.3f} ({own['low']:.3f} to {own['high']:.3f}) |" in text
     assert f"rank {own['rank']:.0f}" in text or f"| {own['rank']:.0f} of" in text
+    assert "; 5 of them, in `prompts.json`" in " ".join(text.split())
     assert "120 | owner/data | MIT |" in text and "If `|D|` stands in the prompt" in text
     stored = json.loads((folder / "card.json").read_text())
     assert stored["ratios"] == figures["ratios"]

