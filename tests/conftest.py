@@ -26,6 +26,7 @@ LONGEST = (
     "app/browser/test_causes.py",
     "app/browser/test_scanner.py",
     "app/browser/test_plant.py",
+    "app/browser/test_on_text.py",
     "interp/scanner/test_pipeline.py",
     "interp/scanner/search/test_inversion.py",
     "app/pages/test_pages.py",

@@ -76,16 +76,14 @@ def test_the_heads_card_by_keyboard_and_its_file(opened, measured, new_page, tmp
     page.keyboard.press("End")
     last = len(found.tokens) - 1
     assert numbers(page, "suspect") == pytest.approx(shown(found, "suspect", last), abs=0.0051)
-    save = page.locator(".st-key-head-strip-html button")
-    save.nth(1).wait_for(state="detached")  # what the page is redrawing stands there twice
     with page.expect_download() as saved:
-        save.click()
+        page.locator(".st-key-head-strip-html button:visible").click()
     saved.value.save_as(tmp_path / "strip.html")
     alone, asked = new_page(), []
     alone.on("request", lambda request: asked.append(request.url))
     alone.goto((tmp_path / "strip.html").as_uri())
     token(alone, last).hover()
-    assert (numbers(alone, "suspect") == numbers(page, "suspect")).all()
+    assert numbers(alone, "suspect") == pytest.approx(shown(found, "suspect", last), abs=0.0051)
     assert "the head L1H2" in alone.locator("figcaption").inner_text()
     assert len(asked) == 1
 
