@@ -46,7 +46,7 @@ def positive(text: str) -> int:
 
 def pair_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options that name a pair and describe its backdoor."""
-    command.add_argument("--pair", help="a pair known by name: see `python -m interp pairs`")
+    command.add_argument("--pair", help="a pair known by name: `pairs` lists them")
     command.add_argument("--original", help=f"{NAME_HELP}, instead of --pair")
     command.add_argument("--suspect", help="the same, of a second checkpoint")
     command.add_argument("--adapter", help="the same, of an adapter")
