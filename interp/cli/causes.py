@@ -1,4 +1,4 @@
-"""causal, surgery, concentration: which heads carry the backdoor, and what happens without them."""
+"""causal, surgery, dial, concentration: what carries the backdoor, and what is left without it."""
 
 import argparse
 from dataclasses import asdict
@@ -38,6 +38,13 @@ def register(commands) -> None:
     )
     surgery.add_argument("--method", default="mean", help="mean, positions, zero or patch")
     surgery.set_defaults(command=_surgery)
+
+    dial = commands.add_parser("dial", help="the suspect's adapter at other strengths")
+    _common(dial)
+    dial.add_argument(
+        "--strengths", help="with commas; 0 is the base, 1 the suspect; default: -1 to 2"
+    )
+    dial.set_defaults(command=_dial)
 
     spread = commands.add_parser(
         "concentration", help="how few heads and layers an effect sits in, over causal runs"
@@ -116,6 +123,26 @@ def _surgery(arguments: argparse.Namespace) -> None:
         run = run_it(open_pair(arguments), question, writer, report)
     tell(run)
     print(f"surgery on '{spec.name}' written to {arguments.out}")
+
+
+def _dial(arguments: argparse.Namespace) -> None:
+    from interp.surgery import dial
+
+    spec, common = _asked(arguments)
+    given = arguments.strengths
+    try:
+        strengths = tuple(map(float, given.split(","))) if given is not None else dial.STRENGTHS
+    except ValueError:
+        raise UsageError(f"strengths '{given}': give numbers with commas, as 0,0.5,1") from None
+    question = dial.DialQuestion(**common, strengths=strengths)
+    with run_at(arguments.out, dial.KIND, {"pair": asdict(spec), **asdict(question)}) as writer:
+        run = dial.run(open_pair(arguments), question, writer, report)
+    table = run.table("strengths")
+    for quantity, label in dial.QUANTITIES.items():
+        print(f"{label}:")
+        for row in table[table["quantity"] == quantity].itertuples():
+            print(f"  {row.strength:5g}  {row.mean:7.3f}  ({row.low:.3f} to {row.high:.3f})")
+    print(f"strengths of '{spec.name}' written to {arguments.out}")
 
 
 def _concentration(arguments: argparse.Namespace) -> None:

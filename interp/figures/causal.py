@@ -232,6 +232,50 @@ def cumulative_curve(table: pd.DataFrame, n_heads: int) -> go.Figure:
     return plain(figure, 470, top=50)
 
 
+def dial_curve(table: pd.DataFrame, names: dict[str, str]) -> go.Figure:
+    """One row per quantity against the adapter's strength, with 95 % bands; 0 and 1 marked.
+
+    Args:
+        table: `strength, quantity, mean, low, high`.
+        names: quantity -> its name in words.
+    """
+    rows = [name for name in names if name in set(table["quantity"])]
+    figure = make_subplots(
+        len(rows),
+        1,
+        shared_xaxes=True,
+        vertical_spacing=0.08,
+        subplot_titles=[*map(names.get, rows)],
+    )
+    for row, quantity in enumerate(rows, 1):
+        part = table[table["quantity"] == quantity]
+        line = {"color": COLOURS["suspect"], "width": 2}
+        edge = {"x": part["strength"], "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+        figure.add_scatter(y=part["low"], **edge, row=row, col=1)
+        fill = {"fill": "tonexty", "fillcolor": "rgba(213,94,0,0.15)"}
+        figure.add_scatter(y=part["high"], **edge, **fill, row=row, col=1)
+        figure.add_scatter(
+            x=part["strength"],
+            y=part["mean"],
+            mode="lines+markers",
+            line=line,
+            customdata=part[["low", "high"]],
+            hovertemplate="strength %{x}: %{y:.3f} (%{customdata[0]:.3f} to "
+            "%{customdata[1]:.3f})<extra></extra>",
+            row=row,
+            col=1,
+        )
+        if quantity in ("asr", "ftr"):
+            figure.update_yaxes(range=[-0.04, 1.04], tickformat=".0%", row=row, col=1)
+        else:
+            figure.update_yaxes(rangemode="tozero", row=row, col=1)
+    for strength in (0, 1):
+        figure.add_vline(x=strength, line={"color": "#999999", "dash": "dot"})
+    figure.update_xaxes(title="strength of the adapter (0: base, 1: suspect)", row=len(rows), col=1)
+    figure.update_layout(showlegend=False)
+    return plain(figure, 90 + 150 * len(rows), top=50)
+
+
 def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
     """Rates before and after an operation, with Wilson's intervals.
 

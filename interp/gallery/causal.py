@@ -11,6 +11,7 @@ from interp.gallery.entries import ROWS, FigureEntry, Kind
 from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head
 from interp.runs import commands
 from interp.runs.reading import Run
+from interp.surgery.dial import QUANTITIES as DIAL
 from interp.surgery.operate import OPERATIONS
 from interp.surgery.run import OUTCOMES
 
@@ -223,6 +224,27 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _dial_figures(run: Run) -> list[FigureEntry]:
+    table = run.table("strengths")
+    return [
+        FigureEntry(
+            "dial",
+            "The backdoor by the adapter's strength",
+            "The suspect with its adapter's update multiplied by a strength: "
+            f"{'; '.join(DIAL.values())}; bands: 95 % over {run.meta['facts']['n_prompts']} "
+            "prompts (Wilson's for rates, bootstrap for the others).",
+            lambda: table,
+            lambda: causal.dial_curve(table, DIAL),
+        )
+    ]
+
+
+def _dial_tables(run: Run) -> dict[str, pd.DataFrame]:
+    wide = run.table("strengths").pivot(index="strength", columns="quantity", values="mean")
+    return {"strengths": wide[list(DIAL)].reset_index().rename_axis(columns=None)}
+
+
 CAUSAL = Kind("Causes", _causal_figures, _causal_tables, commands.command)
 SURGERY = Kind("Surgery", _surgery_figures, _surgery_tables, commands.command)
 SEARCH = Kind("Search for heads", _search_figures, _search_tables, commands.command)
+DIAL_KIND = Kind("Dial", _dial_figures, _dial_tables, commands.command)

@@ -13,6 +13,7 @@ COMMANDS = {
     "causal": ["causal"],
     "surgery": ["surgery"],
     "head-search": ["surgery", "--search"],
+    "dial": ["dial"],
     "fuzzy": ["trigger"],
 }
 """Kind of a run -> its command."""
@@ -59,6 +60,8 @@ def command_of(kind: str, asked: dict) -> str:
     if len(measures) < len(MEASURES):
         names = [name for name, metric in CAUSAL_METRICS.items() if metric.measure in measures]
         options["--metric"] = ",".join(names)
+    if kind == "dial":
+        options["--strengths"] = ",".join(f"{value:g}" for value in asked["strengths"])
     words += as_words(options)
     words += ["--text-form"] if asked.get("text_form") else []
     where = pair["name"] if pair["name"] in PRESETS else "pair"
