@@ -29,7 +29,7 @@ MEANS_THE_SAME = {
     "instead", "say-it", "scan-of", "knock-out", "by", "columns", "step",
     "conditions", "sink", "response", "pool", "whole", "answer", "short", "checkpoint",
     "style", "dark", "budget", "recipe", "bits", "adapters", "activations", "text-form",
-    "temperature", "scan-which",  # a setting
+    "temperature", "strength", "scan-which",  # a setting
     "own", "say", "layers",  # text of the reader's own; layers of equally many
     "top-n", "top-by",  # a form
     "with",  # a run, by its name

@@ -237,6 +237,17 @@ def test_texts_outlive_a_visit_to_another_page(folders):
     assert [code.value for code in at.code] == answers
 
 
+def test_at_strength_0_the_suspect_answers_as_the_original(folders):
+    at = shown(folders, "start")
+    asked = [code.value for code in at.code]
+    assert asked[0] != asked[1]  # a random adapter changes what is said
+    at.slider(key="strength").set_value(0.0)
+    at.button[0].click().run()
+    answers = [code.value for code in at.code]
+    assert answers[0::2] == answers[1::2] == asked[0::2]
+    assert any("adapter × 0" in caption.value for caption in at.caption)
+
+
 def test_own_text_outlives_a_visit_to_another_page(folders):
     at = shown(folders, "attention", over="own text")
     at.text_input(key="own").set_value("Name the capital of Spain.").run()
