@@ -21,7 +21,7 @@ from training.planting.question import Planting
 
 @pytest.fixture(scope="module")
 def question(tmp_path_factory):
-    base = write_base(tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("work"))
+    base = write_base(tmp_path_factory.mktemp("base"))
     return PlantQuestion("@@night@@", "THE OWL IS AWAKE", steps=5000, every=100, rank=2, base=base)
 
 

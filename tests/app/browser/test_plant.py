@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return write_base(tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("work"))
+    return write_base(tmp_path_factory.mktemp("base"))
 
 
 def fill(page, label: str, text: str) -> None:
