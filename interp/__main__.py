@@ -14,14 +14,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from interp.cli import causes, figures, scan, study, trigger
     from interp.cli.common import Parser
 
     parser = Parser(prog="python -m interp", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(title="commands", required=True, parser_class=Parser)
+    register(commands)
+    return parser
+
+
+def register(commands) -> None:
+    """Add every command of this package to a program's."""
+    from interp.cli import causes, figures, scan, study, trigger
+
     for area in (study, scan, trigger, causes, figures):
         area.register(commands)
-    return parser
 
 
 if __name__ == "__main__":

@@ -13,6 +13,14 @@ from interp.cli.common import (
     run_at,
 )
 from interp.cli.progress import report
+from interp.cli.result import (
+    folder_of,
+    json_option,
+    out_option,
+    resulting,
+    told_of,
+    write_text,
+)
 from interp.errors import UsageError
 
 
@@ -52,6 +60,7 @@ def register(commands) -> None:
     spread.add_argument("runs", nargs="+", type=Path, help="of several injections of one trigger")
     spread.add_argument("--metric", default="patching_effect,indirect", help="with commas")
     spread.add_argument("--csv", type=Path, help="write the table there")
+    json_option(spread)
     spread.set_defaults(command=_concentration)
 
 
@@ -60,7 +69,8 @@ def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prompts", help="prompt set: organism, general, or a file")
     command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
     command.add_argument("--seed", type=int, default=0, help="of what is drawn")
-    command.add_argument("--out", required=True, type=Path, help="folder of the run")
+    out_option(command)
+    json_option(command)
 
 
 def _asked(arguments: argparse.Namespace) -> tuple:
@@ -97,10 +107,13 @@ def _causal(arguments: argparse.Namespace) -> None:
     from interp.causal import measure as causal_measure
 
     asked = {"pair": asdict(spec), **asdict(question)}
-    with run_at(arguments.out, causal_measure.KIND, asked) as writer:
-        run = causal_measure.run(open_pair(arguments), question, writer, report)
-    _print_heads(run, [name for name in arguments.metric.split(",") if name.strip()])
-    print(f"heads of '{spec.name}' written to {arguments.out}")
+    out = folder_of(arguments.out, causal_measure.KIND, spec.name)
+    with resulting(arguments) as found:
+        with run_at(out, causal_measure.KIND, asked) as writer:
+            run = causal_measure.run(open_pair(arguments), question, writer, report)
+        _print_heads(run, [name for name in arguments.metric.split(",") if name.strip()])
+        print(f"heads of '{spec.name}' written to {out}")
+        found.value = told_of(run, "baseline", "heads")
 
 
 def _surgery(arguments: argparse.Namespace) -> None:
@@ -113,16 +126,19 @@ def _surgery(arguments: argparse.Namespace) -> None:
         raise UsageError("say which heads: either --heads L4H5,L3H6, or --search for the fewest")
     if arguments.search:
         question = SearchQuestion(**common, method=arguments.method)
-        kind, run_it, tell = SEARCH_KIND, search, _print_search
+        kind, run_it, tell, table = SEARCH_KIND, search, _print_search, "sets"
     else:
         config = plan_named(arguments).config  # check heads before weights are read
         heads = parse_heads(arguments.heads, config.num_hidden_layers, config.num_attention_heads)
         question = SurgeryQuestion(**common, heads=format_heads(heads), method=arguments.method)
-        kind, run_it, tell = KIND, operate, _print_surgery
-    with run_at(arguments.out, kind, {"pair": asdict(spec), **asdict(question)}) as writer:
-        run = run_it(open_pair(arguments), question, writer, report)
-    tell(run)
-    print(f"surgery on '{spec.name}' written to {arguments.out}")
+        kind, run_it, tell, table = KIND, operate, _print_surgery, "summary"
+    out = folder_of(arguments.out, kind, spec.name)
+    with resulting(arguments) as found:
+        with run_at(out, kind, {"pair": asdict(spec), **asdict(question)}) as writer:
+            run = run_it(open_pair(arguments), question, writer, report)
+        tell(run)
+        print(f"surgery on '{spec.name}' written to {out}")
+        found.value = told_of(run, table)
 
 
 def _dial(arguments: argparse.Namespace) -> None:
@@ -146,6 +162,12 @@ def _dial(arguments: argparse.Namespace) -> None:
 
 
 def _concentration(arguments: argparse.Namespace) -> None:
+    with resulting(arguments) as found:
+        found.value = _spread(arguments)
+
+
+def _spread(arguments: argparse.Namespace):
+    """Print how concentrated the effects are; returns the table."""
     import pandas as pd
 
     from interp.causal.concentration import SPREADS, over_seeds
@@ -164,10 +186,12 @@ def _concentration(arguments: argparse.Namespace) -> None:
         for row in table.to_dict("records"):
             spread = f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
             print(f"  {row['injection']:24} {spread:22} {SPREADS[row['quantity']]}")
+    if not found:
+        raise UsageError("--metric names no metric")
+    whole = pd.concat(found)[["metric", *(name for name in found[0] if name != "metric")]]
     if arguments.csv:
-        columns = ["metric", *(name for name in found[0] if name != "metric")]
-        table = csv_text(pd.concat(found)[columns], float_format="%.4f")
-        arguments.csv.write_text(table, encoding="utf-8")
+        write_text(arguments.csv, csv_text(whole, float_format="%.4f"))
+    return whole
 
 
 def _print_heads(run, metrics: list[str]) -> None:

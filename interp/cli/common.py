@@ -44,9 +44,16 @@ def positive(text: str) -> int:
     return number
 
 
-def pair_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options that name a pair and describe its backdoor."""
-    command.add_argument("--pair", help="a pair known by name: see `python -m interp pairs`")
+def pair_arguments(command: argparse.ArgumentParser, *, alone: bool = True) -> None:
+    """Add the options that name a pair and describe its backdoor.
+
+    Args:
+        command: the command.
+        alone: whether the pair's name may stand without `--pair`, as the command's one word.
+    """
+    if alone:
+        command.add_argument("named", nargs="?", metavar="PAIR", help="the same as --pair PAIR")
+    command.add_argument("--pair", help="a pair known by name: `pairs` lists them")
     command.add_argument("--original", help=f"{NAME_HELP}, instead of --pair")
     command.add_argument("--suspect", help="the same, of a second checkpoint")
     command.add_argument("--adapter", help="the same, of an adapter")
@@ -63,10 +70,12 @@ def named_spec(arguments: argparse.Namespace) -> PairSpec:
     Raises:
         UsageError: no pair or two pairs are named.
     """
-    if bool(arguments.pair) == bool(arguments.original):
+    names = (arguments.pair, getattr(arguments, "named", None), arguments.original)
+    given = [name for name in names if name]
+    if len(given) != 1:
         raise UsageError("name the models: either --pair NAME, or --original with a suspect")
     return pair_spec(
-        arguments.pair or arguments.original,
+        given[0],
         arguments.suspect,
         arguments.adapter,
         precision=arguments.precision,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS
 from interp.runs.provenance import BEFORE
 from interp.runs.reading import Run, sha256_of
-from interp.specs import PRESETS, ROOT, PairSpec, with_revision
+from interp.specs import HERE, PRESETS, PairSpec, with_revision
 
 COMMANDS = {
     "causal": ["causal"],
@@ -100,7 +100,7 @@ def figures(command: str, run: Run, *rest: str, style: str, width: str | None, d
 def place(run: Run) -> str:
     """A run's folder as a command argument: relative to the repository if it lies inside."""
     path = run.path
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    return str(path.relative_to(HERE) if path.is_relative_to(HERE) else path)
 
 
 def line(words: Sequence[str], module: str = "interp") -> str:
