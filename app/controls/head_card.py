@@ -3,7 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from app.drawing import widgets
+from app.controls import on_text
+from app.drawing import fragments, widgets
 from app.shell import links
 from app.shell.text import plain
 from app.state import figure_cache, live
@@ -57,6 +58,7 @@ def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:
             answer = view.spec.target if behind else None
         st.text(prompts[int(number)].instruction)
         shown = HeadView(head=head, whole=int(number), answer=answer)
+        fragments.part(on_text.of_head, view, study, int(number), head, answer)
         whole = live.full_panels(view, int(number), head, answer)
     maps = figure_cache.drawn(drawings.head_maps, study, shown, whole)
     widgets.drawing(maps, "head-maps", summary.command(study, shown))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.controls import sidebar, so_far
+from app.controls import on_text, sidebar, so_far
 from app.drawing import fragments, widgets
 from app.shell import links
 from app.shell.text import plain
@@ -31,7 +31,7 @@ def page(view: live.View) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = over(view)
     study = so_far.study(view)
-    fragments.part(averaged, study)
+    fragments.part(averaged, view, study)
     whole = map_view(study.facts["n_layers"], study.facts["n_heads"])
     zones = figure_cache.drawn(drawings.zones_by_layer, study, whole)
     st.subheader(zones.title)
@@ -62,10 +62,14 @@ def over(view: live.View) -> live.View:
     return view
 
 
-def averaged(study: Study) -> None:
-    """The averaged map and what is shown of it."""
+def averaged(view: live.View, study: Study) -> None:
+    """The averaged map and what is shown of it; of one prompt, its text before."""
     facts = study.facts
     shown = chosen(facts["n_layers"], facts["n_heads"], links.models_key(facts))
+    with st.container():  # also without: elements below must not move
+        asked = view.question
+        if asked is not None and (asked.prompt is not None or asked.text is not None):
+            fragments.part(on_text.chosen, view, study, shown)
     most = drawings.dropped_most(study, shown)
     if not shown.heads and most.heads:
         st.subheader(f"The {len(most.heads)} heads that lost most attention to the trigger")
