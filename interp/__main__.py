@@ -24,7 +24,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def register(commands) -> None:
     """Add every command of this package to a program's."""
-    from interp.cli import causes, figures, scan, study, trigger, weights
+    from interp.cli import causes, figures, study, trigger
+    from interp.cli.scanning import scan, weights
 
     for area in (study, scan, weights, trigger, causes, figures):
         area.register(commands)

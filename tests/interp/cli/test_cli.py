@@ -59,8 +59,7 @@ def test_what_is_printed_is_what_the_run_holds(pair_words, tmp_path, capsys):
     ("words", "code", "what"),
     [
         ([], 4, "required"),
-        (["heads"], 4, "--out"),
-        (["heads", "--out", "x"], 4, "name the models"),
+        (["heads"], 4, "name the models"),
         (["heads", "--pair", "nobody", "--out", "x"], 4, "nobody"),
         (["heads", "--pair", "deployment", "--precision", "int3", "--out", "x"], 4, "int3"),
         (["sing"], 4, "sing"),

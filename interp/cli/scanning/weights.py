@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interp.cli.common import NAME_HELP
 from interp.cli.progress import report
-from interp.cli.scan import write_text
+from interp.cli.result import json_option, resulting
 from interp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ def register(commands) -> None:
     weights.add_argument(
         "--alone", action="store_true", help="do not open the base: no relative norms"
     )
-    weights.add_argument("--json", type=Path, help="write every matrix and singular value here")
+    json_option(weights)
     weights.set_defaults(command=_weights)
 
 
@@ -53,11 +51,10 @@ def _weights(arguments: argparse.Namespace) -> int:
         adapter=arguments.adapter,
         precision=arguments.precision,
     )
-    found = _read(spec, arguments)
-    if arguments.json:
-        text = json.dumps(plain(found), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(arguments.json, text + "\n")
-    print_weights(found)
+    with resulting(arguments) as told:
+        found = _read(spec, arguments)
+        told.value = plain(found)
+        print_weights(found)
     return 0
 
 
