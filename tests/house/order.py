@@ -45,6 +45,7 @@ ORDERS: dict[str, list[set[str]]] = {
         {"scanner"},
         {"gallery"},
         {"publish"},
+        {"interface"},
         {"cli"},
         {"__main__"},
     ],

@@ -60,6 +60,10 @@ def test_what_is_printed_is_what_the_run_holds(pair_words, tmp_path, capsys):
     [
         ([], 4, "required"),
         (["heads"], 4, "name the models"),
+        (["heads", "deployment", "--pair", "emoji"], 4, "name the models"),
+        (["heads", "nobody"], 4, "nobody"),
+        (["pairs", "--json", "no/where.json"], 4, "no/where.json"),
+        (["heads", "--out", "x"], 4, "name the models"),
         (["heads", "--pair", "nobody", "--out", "x"], 4, "nobody"),
         (["heads", "--pair", "deployment", "--precision", "int3", "--out", "x"], 4, "int3"),
         (["sing"], 4, "sing"),
