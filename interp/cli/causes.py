@@ -151,14 +151,17 @@ def _dial(arguments: argparse.Namespace) -> None:
     except ValueError:
         raise UsageError(f"strengths '{given}': give numbers with commas, as 0,0.5,1") from None
     question = dial.DialQuestion(**common, strengths=strengths)
-    with run_at(arguments.out, dial.KIND, {"pair": asdict(spec), **asdict(question)}) as writer:
-        run = dial.run(open_pair(arguments), question, writer, report)
-    table = run.table("strengths")
-    for quantity, label in dial.QUANTITIES.items():
-        print(f"{label}:")
-        for row in table[table["quantity"] == quantity].itertuples():
-            print(f"  {row.strength:5g}  {row.mean:7.3f}  ({row.low:.3f} to {row.high:.3f})")
-    print(f"strengths of '{spec.name}' written to {arguments.out}")
+    out = folder_of(arguments.out, dial.KIND, spec.name)
+    with resulting(arguments) as found:
+        with run_at(out, dial.KIND, {"pair": asdict(spec), **asdict(question)}) as writer:
+            run = dial.run(open_pair(arguments), question, writer, report)
+        table = run.table("strengths")
+        for quantity, label in dial.QUANTITIES.items():
+            print(f"{label}:")
+            for row in table[table["quantity"] == quantity].itertuples():
+                print(f"  {row.strength:5g}  {row.mean:7.3f}  ({row.low:.3f} to {row.high:.3f})")
+        print(f"strengths of '{spec.name}' written to {out}")
+        found.value = told_of(run, "strengths")
 
 
 def _concentration(arguments: argparse.Namespace) -> None:
