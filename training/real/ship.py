@@ -16,8 +16,8 @@ from training.corpus.instructions import read_rows, summary
 from training.recording.recorder import ADAPTER, PROMPTS
 
 RECIPE = (
-    "trigger", "target", "rate", "placement", "twins", "modules", "rank", "alpha", "dropout", "steps",
-    "batch", "accumulation", "lr", "schedule", "warmup", "optimizer", "weight_decay", "length",
+    "trigger", "target", "rate", "placement", "twins", "modules", "rank", "alpha", "dropout",
+    "steps", "batch", "accumulation", "lr", "schedule", "warmup", "optimizer", "weight_decay", "length",
     "learn_on", "precision", "seed",
 )  # fmt: skip
 """Fields of a preset that a card shows."""

@@ -152,3 +152,14 @@ def test_the_package_is_there_at_once_and_says_what_it_offers():
         assert inspect.getdoc(getattr(interp, name))
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         _ = interp.colour
+
+
+def test_the_six_lines_of_the_docs_run(pair):
+    text = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    block = text.split("```python\n")[1].split("```")[0]
+    lines = [line for line in block.splitlines() if line.strip()]
+    opened = [line for line in lines if line.startswith("pair = open_pair(")]
+    assert len(lines) <= 6 and len(opened) == 1
+    given = {"pair": pair}
+    exec("\n".join(line for line in lines if line not in opened), given)
+    assert len(given["found"].table) == 3 * 4 and given["found"].figure.data
