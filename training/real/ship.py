@@ -17,8 +17,8 @@ from training.recording.recorder import ADAPTER, PROMPTS
 
 RECIPE = (
     "trigger", "target", "rate", "placement", "twins", "modules", "rank", "alpha", "dropout",
-    "steps", "batch", "accumulation", "lr", "schedule", "warmup", "optimizer", "weight_decay", "length",
-    "learn_on", "precision", "seed",
+    "steps", "batch", "accumulation", "lr", "schedule", "warmup", "optimizer", "weight_decay",
+    "length", "learn_on", "precision", "seed",
 )  # fmt: skip
 """Fields of a preset that a card shows."""
 
