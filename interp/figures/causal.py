@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.heads import DELTA_REL, head_matrix
-from interp.metrics import CAUSAL_METRICS, MODELS, head_name
+from interp.metrics import ALL_LAYERS, CAUSAL_METRICS, MODELS, PART_METRICS, head_name
 from interp.stats import agreement
 from interp.style.palette import COLOURS, CONTROL, WEIGHTS, plain, token_axis
 from interp.style.presets import wrapped
@@ -162,6 +162,46 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
     figure.update_yaxes(title="KL (nats)", row=2, col=1)
     figure.update_layout(barmode="group", legend={"orientation": "h", "y": 1.12, "x": 0})
     return plain(figure, 430, top=50, bottom=80)
+
+
+def parts_by_layer(parts: pd.DataFrame, metric: str) -> go.Figure:
+    """One metric of attention and of the MLP of each layer, with 95 % intervals.
+
+    Args:
+        parts: `parts.part_table`; the row of all layers at once is drawn as a dotted line.
+        metric: one of `PART_METRICS`.
+    """
+    figure = go.Figure()
+    for number, (part, own) in enumerate(parts.groupby("part", sort=True)):
+        single = own[own["layer"] != ALL_LAYERS].sort_values("layer")
+        name = {"mlp": "MLP"}.get(part, part)
+        figure.add_scatter(
+            x=single["layer"],
+            y=single[metric],
+            error_y={
+                "array": single[f"{metric}_high"] - single[metric],
+                "arrayminus": single[metric] - single[f"{metric}_low"],
+                "thickness": 1.2,
+                "width": 2,
+            },
+            mode="lines+markers",
+            line=_line(part, number),
+            marker={"size": 7, "symbol": SYMBOLS[number]},
+            name=name,
+            hovertemplate=f"{name} of layer %{{x}}: %{{y:.4f}}<extra></extra>",
+        )
+        whole = own.loc[own["layer"] == ALL_LAYERS, metric]
+        if len(whole) and metric == "part_effect":
+            line = {"color": LINES[number], "dash": "dot", "width": 1.5}
+            text = f"{name}, all layers: {whole.iloc[0]:.2f}"
+            where = "top left" if number == 0 else "bottom right"
+            figure.add_hline(
+                y=whole.iloc[0], line=line, annotation_text=text, annotation_position=where
+            )
+    figure.update_xaxes(title="layer", dtick=max(1, parts["layer"].nunique() // 16))
+    figure.update_yaxes(title=wrapped(PART_METRICS[metric].label, 46))
+    figure.update_layout(legend={"orientation": "h", "y": -0.2, "x": 0})
+    return plain(figure, 420, top=50, left=110)
 
 
 def surgery_curve(

@@ -24,7 +24,7 @@ KINDS = (
     "button_group", "multiselect",
 )  # fmt: skip
 MEANS_THE_SAME = {
-    "metric", "cause", "x", "y", "number",  # a metric, by its name
+    "metric", "cause", "x", "y", "number", "part",  # a metric, by its name
     "click", "below", "method", "cause-over", "bench", "answers-of", "over",  # a way to look
     "instead", "say-it", "scan-of", "knock-out", "by", "columns", "step",
     "conditions", "sink", "response", "pool", "whole", "answer", "short", "checkpoint",
