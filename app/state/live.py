@@ -20,6 +20,8 @@ from app.shell.text import plain
 from app.state.growing import PATIENCE, Registry
 from app.state.measured import Memo
 from interp import metrics
+from interp.attention import on_text as texts
+from interp.attention.view import MapView
 from interp.checkpoints.files import weights_key
 from interp.forward import answers, conditions
 from interp.gallery import drawings
@@ -162,6 +164,32 @@ def full_panels(
 
     key = (*models_key(view), view.question, prompts.sha256, "whole", number, head, answer)
     return _kept(key, compute)
+
+
+def on_text(
+    view: View, shown: MapView, answer: texts.Answer, triggered: bool
+) -> texts.TextAttention:
+    """Attention of both models on one text.
+
+    Args:
+        view: view of a live pair whose question is of one prompt.
+        shown: the heads to average over; all heads of its layers if it names none.
+        answer: what stands behind the prompt.
+        triggered: with the trigger, or without.
+    """
+    prompts = prompt_set(view.question.prompt_set)
+    key = (*models_key(view), view.question, prompts.sha256, "text", answer, triggered)
+
+    def compute() -> texts.TextAttention:
+        with open_pair(view.spec) as pair:
+            asked = {"triggered": triggered, "answer": answer}
+            prompt = memo().get(
+                key, lambda: texts.text_prompt(pair, prompts, view.question, **asked)
+            )
+            every = tuple((layer, n) for layer in shown.layers for n in range(pair.n_heads))
+            return texts.attention_on_text(pair, prompt, shown.heads or every)
+
+    return _kept((*key, shown.layers, shown.heads), compute)
 
 
 def operation(

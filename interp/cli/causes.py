@@ -1,4 +1,4 @@
-"""causal, surgery, concentration: which heads carry the backdoor, and what happens without them."""
+"""causal, surgery, dial, concentration: what carries the backdoor, and what is left without it."""
 
 import argparse
 from dataclasses import asdict
@@ -46,6 +46,13 @@ def register(commands) -> None:
     )
     surgery.add_argument("--method", default="mean", help="mean, positions, zero or patch")
     surgery.set_defaults(command=_surgery)
+
+    dial = commands.add_parser("dial", help="the suspect's adapter at other strengths")
+    _common(dial)
+    dial.add_argument(
+        "--strengths", help="with commas; 0 is the base, 1 the suspect; default: -1 to 2"
+    )
+    dial.set_defaults(command=_dial)
 
     spread = commands.add_parser(
         "concentration", help="how few heads and layers an effect sits in, over causal runs"
@@ -134,6 +141,29 @@ def _surgery(arguments: argparse.Namespace) -> None:
         found.value = told_of(run, table)
 
 
+def _dial(arguments: argparse.Namespace) -> None:
+    from interp.surgery import dial
+
+    spec, common = _asked(arguments)
+    given = arguments.strengths
+    try:
+        strengths = tuple(map(float, given.split(","))) if given is not None else dial.STRENGTHS
+    except ValueError:
+        raise UsageError(f"strengths '{given}': give numbers with commas, as 0,0.5,1") from None
+    question = dial.DialQuestion(**common, strengths=strengths)
+    out = folder_of(arguments.out, dial.KIND, spec.name)
+    with resulting(arguments) as found:
+        with run_at(out, dial.KIND, {"pair": asdict(spec), **asdict(question)}) as writer:
+            run = dial.run(open_pair(arguments), question, writer, report)
+        table = run.table("strengths")
+        for quantity, label in dial.QUANTITIES.items():
+            print(f"{label}:")
+            for row in table[table["quantity"] == quantity].itertuples():
+                print(f"  {row.strength:5g}  {row.mean:7.3f}  ({row.low:.3f} to {row.high:.3f})")
+        print(f"strengths of '{spec.name}' written to {out}")
+        found.value = told_of(run, "strengths")
+
+
 def _concentration(arguments: argparse.Namespace) -> None:
     with resulting(arguments) as found:
         found.value = _spread(arguments)
@@ -144,13 +174,15 @@ def _spread(arguments: argparse.Namespace):
     import pandas as pd
 
     from interp.causal.concentration import SPREADS, over_seeds
-    from interp.metrics import CAUSAL_METRICS, measures_of
+    from interp.metrics import CAUSAL_METRICS, PART_METRICS, measures_of
     from interp.publish.csvtext import csv_text
     from interp.runs.reading import open_run
 
     opened = {run.path.name: run for run in map(open_run, arguments.runs)}
     names = [name.strip() for name in arguments.metric.split(",") if name.strip()]
     found = []
+    if whole := [name for name in names if name in PART_METRICS]:
+        raise UsageError(f"metric '{whole[0]}' is of no head: choose one of single heads")
     for name in names:
         (measure,) = measures_of(name)
         table = over_seeds({key: run.table(measure) for key, run in opened.items()}, name)
@@ -169,6 +201,8 @@ def _spread(arguments: argparse.Namespace):
 
 def _print_heads(run, metrics: list[str]) -> None:
     """Print the first five heads of each metric, and the rates of the untouched suspect."""
+    from interp.causal.measure import parts_of
+    from interp.causal.parts import part_sentences
     from interp.metrics import CAUSAL_METRICS, head_name
 
     baseline, heads = run.table("baseline"), run.table("heads")
@@ -178,6 +212,8 @@ def _print_heads(run, metrics: list[str]) -> None:
         f"token, the original's {baseline['loss_original'].mean():.3f}; KL(suspect ‖ original) "
         f"{baseline['kl'].mean():.1f} nats over the response"
     )
+    for line in part_sentences(parts_of(run)):
+        print(line)
     for name in metrics or CAUSAL_METRICS:
         if name not in heads:
             continue

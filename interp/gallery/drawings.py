@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.attention import maps, matched, summary
+from interp.attention import maps, matched, on_text, summary
 from interp.attention.heads import FLOOR, ZONES
 from interp.attention.study import Study, l_attn
 from interp.attention.view import HeadView, MapView, View
 from interp.figures import heads, operation
 from interp.figures.maps import Panel, map_grid, panel_table
 from interp.gallery.entries import full_caption
-from interp.metrics import ATTENTION_METRICS, MODELS, Head, format_heads, head_name
+from interp.metrics import ATTENTION_METRICS, MODELS, Head, format_heads, head_name, top_heads
 from interp.models.pair import ModelPair
 from interp.prompts.spans import TokenizedPrompt
 from interp.runs.provenance import sentence_of
@@ -55,15 +55,38 @@ class Drawing:
 def averaged_map(study: Study, view: MapView) -> Drawing:
     """Rows original, suspect and suspect - original; one column per condition."""
     panels = map_panels(study, view)
-    where = f"all heads of layers {view.layers[0]} to {view.layers[-1]}"
-    if list(view.layers) != list(range(view.layers[0], view.layers[-1] + 1)):
-        where = f"all heads of layers {', '.join(map(str, view.layers))}"
-    if view.heads:
-        where = f"the head{'s' * (len(view.heads) > 1)} {format_heads(view.heads)}"
     pooled = ", mean-pooled for display" if view.pool else ""
-    what = f"Mean attention over {where}{pooled}. {summary.axes_note(study, view.parts)} "
+    what = f"Mean attention over {averaged_heads(view)}{pooled}. "
+    what += summary.axes_note(study, view.parts) + " "
     named = "averaged-map", "Averaged attention"
     return _maps(study, named, panels, what, side=300)
+
+
+def averaged_heads(view: MapView) -> str:
+    """The heads that a view averages over, in words."""
+    if view.heads:
+        return f"the head{'s' * (len(view.heads) > 1)} {format_heads(view.heads)}"
+    if list(view.layers) != list(range(view.layers[0], view.layers[-1] + 1)):
+        return f"all heads of layers {', '.join(map(str, view.layers))}"
+    return f"all heads of layers {view.layers[0]} to {view.layers[-1]}"
+
+
+def text_caption(study: Study, view: MapView, found: on_text.TextAttention, of: str) -> str:
+    """The caption of attention on the text.
+
+    Args:
+        study: the study of that one prompt, or of the set that it is of.
+        view: the heads.
+        found: what is shown.
+        of: which text it is.
+    """
+    mean = "" if len(view.heads) == 1 else "mean over "
+    what = f"Attention on {of}, every token; {mean}{averaged_heads(view)}, through "
+    what += "TransformerBridge. A token's weights over itself and all tokens before it sum to 1. "
+    if found.total is not None:
+        last = found.first + len(found.tokens) - 1
+        what += f"Shown are tokens {found.first} to {last} of {found.total}. "
+    return what + sentence_of(study.facts, study.facts["question"])
 
 
 def zones_by_layer(study: Study, _: View) -> Drawing:
@@ -176,6 +199,13 @@ def selected_head(study: Study, view: HeadView) -> Head:
     return int(first["layer"]), int(first["head"])
 
 
+def dropped_most(study: Study, view: MapView) -> MapView:
+    """The same view over the top eighth of heads by Δ_rel, of those above the floor."""
+    table = study.ranking[study.ranking["kept"]].head(top_heads(len(study.ranking)))
+    chosen = table[["layer", "head"]].itertuples(index=False, name=None)
+    return replace(view, heads=tuple((int(layer), int(head)) for layer, head in chosen))
+
+
 def map_panels(study: Study, view: MapView) -> Panels:
     """Rows original, suspect and suspect - original; one column per condition."""
     rows: Panels = [[], [], []]
@@ -206,7 +236,7 @@ def full_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels:
     titles say which.
     """
     layer, number = head
-    window = _window(prompt)
+    window = on_text.window(prompt, WHOLE_TOKENS)
     cut = "" if window == slice(0, len(prompt.ids)) else _format_window(window, len(prompt.ids))
     panels = []
     for which in MODELS:
@@ -219,15 +249,6 @@ def full_panels(pair: ModelPair, prompt: TokenizedPrompt, head: Head) -> Panels:
     title = f"suspect − original{cut}"
     panels.append(Panel(title, change, parts, labels, difference=True))
     return [panels]
-
-
-def _window(prompt: TokenizedPrompt) -> slice:
-    """The tokens to draw: from the start, or from shortly before a trigger that comes late."""
-    n = len(prompt.ids)
-    start = 0
-    if prompt.trigger is not None and prompt.trigger.stop > WHOLE_TOKENS:
-        start = min(prompt.trigger.start - WHOLE_TOKENS // 4, n - WHOLE_TOKENS)
-    return slice(start, min(n, start + WHOLE_TOKENS))
 
 
 def _format_window(window: slice, n: int) -> str:

@@ -36,7 +36,7 @@ ORDERS: dict[str, list[set[str]]] = {
         {"attention"},
         {"interventions", "trigger"},
         {"causal"},
-        {"scanner.judge", "surgery"},
+        {"scanner.judge", "scanner.weights", "surgery"},
         {"scanner.leak"},
         {"scanner.search"},
         {"scanner.plan", "scanner.stage_names"},

@@ -29,7 +29,7 @@ def verdict_of(page) -> str:
 
 
 def test_a_scan_from_start_to_verdict(tmp_path, new_page):
-    base = tiny.write_model(tmp_path / "base")
+    base = tiny.write_model(tmp_path / "base", num_hidden_layers=1)
     adapter = tiny.write_adapter(tmp_path / "adapter", base)
     known = {"pair": "another pair …", "original": base, "adapter": adapter, "precision": "fp32"}
     with running_app(tmp_path / "runs") as url:

@@ -106,7 +106,7 @@ def plan_of(arguments: argparse.Namespace) -> ScanPlan:
 
 
 def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
-    from interp.cli.scan_report import print_report, progress
+    from interp.cli.scanning.report import print_report, progress
     from interp.models.load import load_pair
     from interp.runs.reading import open_run
     from interp.scanner import pipeline
@@ -137,13 +137,16 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
 def verdict_told(run) -> dict:
     """The verdict, what was scanned and how long it took, for JSON."""
     from interp.scanner.pipeline import verdict_of
+    from interp.scanner.weights.evidence import plain, recorded
 
+    weights = recorded(run)
     return asdict(verdict_of(run)) | {
         "seconds": run.meta["seconds"],
         "model": run.meta["facts"]["model"],
         "sha256": run.meta["facts"]["sha256"],
         "notes": run.meta["facts"].get("notes", []),
         "plan": run.meta["asked"],
+        "weights": None if weights is None else plain(weights),
     }
 
 
@@ -168,7 +171,7 @@ def _contexts(path: Path | None) -> tuple[str, ...]:
 
 
 def _many(arguments: argparse.Namespace, told: Result) -> int:
-    from interp.cli.scan_report import print_many
+    from interp.cli.scanning.report import print_many
     from interp.scanner.many import read_models, scan_many
 
     if arguments.model or arguments.base or arguments.adapter:

