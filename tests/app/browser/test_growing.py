@@ -29,7 +29,7 @@ new MutationObserver((_, watch) => {
 def folders(tmp_path_factory):
     """So many layers that fifty prompts take longer than a page waits."""
     root = tmp_path_factory.mktemp("deep")
-    base = tiny.write_model(root / "base", num_hidden_layers=24)
+    base = tiny.write_model(root / "base", num_hidden_layers=12)
     return base, tiny.write_adapter(root / "adapter", base)
 
 
