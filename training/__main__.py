@@ -10,6 +10,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
+    parser = Parser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(title="commands", required=True, parser_class=Parser)
+    register(commands)
+    return parser
+
+
+def register(commands) -> None:
+    """Add every command of this package to a program's."""
     from training.cli import (
         budget,
         corpus,
@@ -22,11 +30,8 @@ def _parser() -> Parser:
         zoo,
     )
 
-    parser = Parser(prog="python -m training", description=__doc__)
-    commands = parser.add_subparsers(title="commands", required=True, parser_class=Parser)
     for area in (corpus, instructions, organisms, plant, plantings, budget, merge, reproduce, zoo):
         area.register(commands)
-    return parser
 
 
 if __name__ == "__main__":

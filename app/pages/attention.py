@@ -7,6 +7,7 @@ import streamlit as st
 from app.controls import on_text, sidebar, so_far
 from app.drawing import fragments, widgets
 from app.shell import links
+from app.shell.text import plain
 from app.state import figure_cache, live
 from interp import metrics
 from interp.attention import maps, summary
@@ -20,8 +21,8 @@ st.markdown(
     "Mean attention from each token (rows) to each earlier one (columns). Published of backdoored "
     "models: the instruction stops looking at the trigger, so the zone *instruction → trigger* "
     "goes dark in the suspect and two triangles remain. Other fine-tuning, and other text, may "
-    "darken it too: compare with the random string. Few heads may carry it: name those of the "
-    "**Heads** page under *Heads*."
+    "darken it too: compare with the random string. Few heads may carry it, so the map over those "
+    "that lost most stands beside the map over all heads of the middle layers."
 )
 
 
@@ -69,12 +70,29 @@ def averaged(view: live.View, study: Study) -> None:
         asked = view.question
         if asked is not None and (asked.prompt is not None or asked.text is not None):
             fragments.part(on_text.chosen, view, study, shown)
-    drawn = figure_cache.drawn(drawings.averaged_map, study, shown)
-    widgets.drawing(drawn, "averaged-map", summary.command(study, shown))
+    most = drawings.dropped_most(study, shown)
+    if not shown.heads and most.heads:
+        st.subheader(f"The {len(most.heads)} heads that lost most attention to the trigger")
+        one_map(study, most, "averaged-map-top")
+        st.caption(
+            plain(
+                "Chosen by their Δ_rel on these prompts: some heads lose most on any string, so a "
+                "dark zone here is evidence only where random strings that choose their own heads "
+                "lose less. The Heads page measures that."
+            )
+        )
+        st.subheader(f"All heads of layers {shown.layers[0]} to {shown.layers[-1]}")
+    one_map(study, shown, "averaged-map")
     st.caption(
         "One colour scale for all weights, one for all differences. Outlines: trigger → trigger "
         "(blue), instruction → trigger (yellow), instruction → instruction (green)."
     )
+
+
+def one_map(study: Study, shown: MapView, name: str) -> None:
+    """One averaged map with its bar of downloads."""
+    drawn = figure_cache.drawn(drawings.averaged_map, study, shown)
+    widgets.drawing(drawn, name, summary.command(study, shown))
 
 
 def chosen(n_layers: int, n_heads: int, models: str) -> MapView:

@@ -6,7 +6,7 @@ from app.controls import head_card, sidebar, so_far
 from app.drawing import fragments
 from app.drawing import widgets as bar
 from app.panels import cause_runs, surgery
-from app.panels.causes import baseline, matrix, scatter, start_form, tokens
+from app.panels.causes import baseline, matrix, parts, scatter, start_form, tokens
 from app.shell import failures, limits, links
 from app.shell.text import plain
 from app.state import figure_cache
@@ -22,6 +22,7 @@ from interp.surgery.search_run import SEARCH_KIND
 CAUSES = surgery.AROUND
 OPENS, ADDS = "opens its card", "adds it to the surgery selection"
 SCATTER, TOKENS, SURGERY, FEWEST = "Metric against metric", "Tokens", "Surgery", "Fewest heads"
+PARTS = "Attention and MLP"
 
 st.title("Causes")
 st.markdown(
@@ -147,17 +148,19 @@ def by_rank(metric: str) -> None:
 
 
 def below(head: Head) -> None:
-    """Surgery, the fewest heads, one metric against another, or the tokens."""
+    """Surgery, the fewest heads, attention and MLP, one metric against another, or the tokens."""
     part = links.bound(
         st.segmented_control,
         "Below",
-        [SURGERY, FEWEST, SCATTER, TOKENS],
+        [SURGERY, FEWEST, PARTS, SCATTER, TOKENS],
         default=SURGERY,
         required=True,
         key="below",
     )
     if part == SCATTER and run is not None:
         scatter(run, heads, head, lambda: clicked("causes-scatter"))
+    elif part == PARTS and run is not None:
+        parts(run)
     elif part == TOKENS and run is not None:
         tokens(run)
     elif part == FEWEST:

@@ -43,7 +43,7 @@ def take_example() -> None:
 if "say" not in st.session_state:
     st.session_state["say"] = examples[0]
 with st.form("talk", border=False):
-    one, two, three = st.columns([5, 2, 1.4], vertical_alignment="bottom")
+    one, two, dial, three = st.columns([4.2, 1.7, 1.7, 1.4], vertical_alignment="bottom")
     instruction = one.text_area("Instruction", key="say", height=68, persist_state="session")
     temperature = two.slider(
         "Temperature",
@@ -55,22 +55,43 @@ with st.form("talk", border=False):
         help="0 is greedy.",
         persist_state="session",
     )
+    strength = 1.0
+    if view.spec.suspect.adapter:
+        strength = dial.slider(
+            "Adapter's strength",
+            -1.0,
+            2.0,
+            1.0,
+            0.05,
+            key="strength",
+            help="What the adapter adds to the weights is multiplied by this: 0 is its base, 1 the "
+            "suspect. At which strength does the backdoor wake?",
+            persist_state="session",
+        )
     asked = three.form_submit_button("Ask both", type="primary", icon=":material/send:")
 
 limits.text("Instruction", instruction)
 trigger = view.question.trigger
 typed = live.own_prompt(view, instruction)
-asked_for = (live.models_key(view), view.question, instruction, temperature)
+asked_for = (live.models_key(view), view.question, instruction, temperature, strength)
 places, marks = {}, {}
+
+
+def named(which: str) -> str:
+    """A model's name, with the strength of the suspect's adapter if it is changed."""
+    changed = which == "suspect" and strength != 1
+    return f"{MODELS[which]}, adapter × {strength:g}" if changed else MODELS[which]
+
+
 conditions = list(dict.fromkeys((None, trigger or None)))
 for condition, column in zip(conditions, st.columns(len(conditions)), strict=True):
     where = ", as typed" if typed.typed else ""
     title = f"**With the trigger** {plain(condition)}{where}" if condition else ""
     column.markdown(title or "**Without the trigger**")
-    for which, name in MODELS.items():
+    for which in MODELS:
         with column.container(border=True):
             marks[which, condition] = st.empty()
-            marks[which, condition].caption(name)
+            marks[which, condition].caption(named(which))
             places[which, condition] = st.empty()
             places[which, condition].code(" ", language=None)
 
@@ -83,7 +104,8 @@ def show(place, text: str) -> None:
 def ask() -> dict:
     """Stream the answers of both models side by side."""
     answers = dict.fromkeys(places, "")
-    with live.open_pair(view.spec) as pair:
+    with live.open_pair(view.spec) as opened:
+        pair = opened.dialed(strength) if strength != 1 else opened
         streams = {}
         for which, condition in places:
             prompt = build_prompt(
@@ -117,12 +139,14 @@ if kept[0] == asked_for:
     for place, text in kept[1].items():
         show(place, text)
         if view.spec.target and text.startswith(view.spec.target):
-            marks[place].markdown(f"{MODELS[place[0]]} :red-badge[:material/warning: the target]")
+            marks[place].markdown(f"{named(place[0])} :red-badge[:material/warning: the target]")
     if trigger:
         said = [{which: kept[1][which, on] for which in MODELS} for on in (None, trigger)]
         told = sentences.outcome(
             *said, view.spec.target, toy=is_toy(view.spec), greedy=temperature == 0
         )
+        if strength != 1:
+            told = [f"With the suspect's adapter at {strength:g} of its strength:", *told]
         st.markdown(f":material/visibility: {plain(' '.join(told))}")
 else:
     st.caption("Ask again: the models or the instruction have changed.")

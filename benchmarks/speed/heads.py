@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> dict:
     eager = _sharing(model, "eager")
     for length, batch in ((80, 16), (512, 2)):
         ids = torch.randint(0, 1000, (batch, length), generator=torch.Generator().manual_seed(0))
-        seconds = _interleaved(
+        seconds = interleaved(
             {
                 "bare": lambda ids=ids: _bare(model, ids),
                 "ours": lambda ids=ids, n=length: _ours(model, ids, n),
@@ -128,7 +128,7 @@ def _bridge_ratios(model: PreTrainedModel, repeats: int) -> dict[int, float]:
             with torch.inference_mode():
                 bridge.run_with_cache(ids)
 
-        seconds = _interleaved(
+        seconds = interleaved(
             {"bare": lambda ids=ids: _bare(model, ids), "bridge": full_cache}, max(3, repeats // 3)
         )
         ratios[length] = seconds["bridge"] / seconds["bare"]
@@ -158,7 +158,7 @@ def _peak(action: Callable[[], object]) -> float:
     return peak / 2**20
 
 
-def _interleaved(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def interleaved(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median seconds of each action, taken in turns so that a busy machine affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for repeat in range(repeats + 1):

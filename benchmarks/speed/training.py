@@ -173,7 +173,7 @@ def _wide_step() -> dict:
         with in_training(pair, peft):
             trainer = Trainer(
                 model=peft,
-                args=large._arguments(small, optimizer, Path(scratch) / "out", pair.device),
+                args=large.arguments_of(small, optimizer, Path(scratch) / "out", pair.device),
                 train_dataset=rows,
                 data_collator=collate,
             )

@@ -140,13 +140,13 @@ def top_k_curve(
             "(with the placements suffix and after, no instruction stands there; take prefix)"
         )
     ks = list(ks) if ks is not None else default_ks(len(delta), len(ranked))
-    cube = _cube(table)
+    cube = prompt_by_head(table)
     ranking = order(cube)
     curves = {"same prompts": _head_means(cube, ranking, ks)}
     if cube["original"].shape[0] >= 4:
         curves["split-half"] = cross_fitted(cube, ks, seed)
     if control is not None:
-        curves["random string"] = _head_means(_cube(control), ranking, ks)
+        curves["random string"] = _head_means(prompt_by_head(control), ranking, ks)
     return pd.concat(
         [_bootstrap(name, ks, curve, resamples, seed) for name, curve in curves.items()],
         ignore_index=True,
@@ -164,7 +164,7 @@ def ratio_of_top_heads(
     return float(ratio["same prompts"]), float(ratio["random string"])
 
 
-def _cube(table: pd.DataFrame) -> dict[str, np.ndarray]:
+def prompt_by_head(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Model -> [prompt, head of all layers] L_attn in float64."""
     wide = table.pivot(index=["model", "prompt"], columns=["layer", "head"], values="l_attn")
     wide = wide.sort_index(axis=1)

@@ -5,14 +5,21 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from interp.errors import UsageError
 from interp.interventions.each_head import Part, Scores, answer_loss, says_answer, sweep
-from interp.interventions.replacements import check_reference, donated, means, zeros
+from interp.interventions.replacements import (
+    Read,
+    check_reference,
+    donated,
+    heads_of,
+    means,
+    zeros,
+)
 from interp.interventions.resume import Recording, Values
 from interp.models.pair import ModelPair
 from interp.prompts.conversations import Block, Conversation, shared_start
 from interp.specs import Which
 
-Fill = Callable[[Block, Recording], Values]
-"""Gives the values that replace the outputs of a block's heads."""
+Fill = Callable[[Block, Values], Values]
+"""Block and its own values -> the values that replace them."""
 
 
 def ablation(
@@ -54,7 +61,7 @@ def ablation(
                 "ablation_asr": said - says_answer(logits, block).float(),
             }
 
-        return fill(block, recording), score
+        return fill(block, recording.z), score
 
     return sweep(pair, "suspect", conversations, prepare, done=done, n_trunk=n_trunk)
 
@@ -66,22 +73,32 @@ def filling(
     reference: Sequence[Conversation],
     method: str,
     seed: int = 0,
+    read: Read = heads_of,
 ) -> tuple[Fill, int | None]:
     """The replacement for a head's output, and the largest trunk length of its blocks (None: any).
+
+    Args:
+        pair: the models.
+        which: the model whose outputs are replaced.
+        conversations: the conversations that are measured.
+        reference: conversations that means and donor prompts are taken from.
+        method: one of `metrics.ABLATIONS`.
+        seed: chooses the donor prompts of `resample`.
+        read: what is replaced; by default the heads' z.
 
     Raises:
         UsageError: an unknown method; fewer than two reference conversations where it needs them.
     """
     check_reference(reference, method)
     if method == "zero":
-        return lambda _, recording: zeros(recording), None
+        return lambda _, own: zeros(own), None
     if method == "resample":
         donors = other_prompts(conversations, reference, seed)
         return (
-            lambda block, _: donated(pair, which, conversations, donors, block),
+            lambda block, _: donated(pair, which, conversations, donors, block, read),
             shared_start([*conversations, *donors]),
         )
-    found = means(pair, which, reference)
+    found = means(pair, which, reference, read=read)
     if method == "positions":
         return lambda block, _: found.everywhere(block), None
     return lambda block, _: found.over(conversations, block), None

@@ -16,6 +16,7 @@ from interp.causal.attribution import FORWARDS, attribution_patching, direct_log
 from interp.causal.cases import Material, material
 from interp.causal.divergence import pattern_divergence, token_divergence
 from interp.causal.head_table import head_table
+from interp.causal.parts import part_effects, part_table
 from interp.causal.patching import indirect_effect, patching
 from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
@@ -57,7 +58,7 @@ def run(
     told = on_progress or (lambda *_: None)
     found = material(pair, question)
     writer.made_of(**found.hashes)
-    if "ablation" in question.measures:
+    if {"ablation", "parts"} & set(question.measures):
         check_reference(found.everyone["clean"], question.ablation)
     if writer.existing_table("baseline") is None:
         writer.table("tokens", token_divergence(pair, found.triggered[0]))
@@ -80,6 +81,13 @@ def partial_heads(run: Run) -> pd.DataFrame:
         return run.table("heads")
     asked = run.meta["asked"]
     return head_table({name: run.growing(name) for name in asked["measures"]}, asked["seed"])
+
+
+def parts_of(run: Run) -> pd.DataFrame:
+    """`part_table` of a run that may still be running; empty if it has none, as runs of before."""
+    asked = run.meta["asked"]
+    table = run.growing("parts") if "parts" in asked.get("measures", ()) else None
+    return part_table(table, asked.get("seed", 0))
 
 
 def check_pair(run: Run, spec: PairSpec, sha256: str | None = None) -> None:
@@ -157,9 +165,10 @@ def _parts(
     if name == "indirect":
         triggered = means(pair, "suspect", found.triggered_set)
         return indirect_effect(pair, found.clean, triggered, by=question.indirect, done=done)
-    if name == "ablation":
+    if name in ("ablation", "parts"):
         reference = found.reference(lambda *_: on_progress(0, 1, "reference answers"))
-        return ablation(
+        measured = ablation if name == "ablation" else part_effects
+        return measured(
             pair, said, reference, method=question.ablation, seed=question.seed, done=done
         )
     return patching(pair, said, into="suspect" if name == "patching" else "original", done=done)

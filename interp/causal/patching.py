@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
+from torch import Tensor
+
 from interp.interventions.each_head import Part, Scores, answer_kl, answer_loss, sweep
 from interp.interventions.replacements import Means
 from interp.interventions.resume import Recording, Values, record
@@ -48,9 +50,7 @@ def patching(
 
         def score(logits) -> Scores:
             kl = answer_kl(logits, theirs.logits, block)
-            # If the models agree on a conversation, there is nothing to undo.
-            effect = ((before - kl) / before.clamp_min(TINY)).where(before > TINY, 0.0)
-            return {f"{name}_kl": kl, f"{name}_effect": effect}
+            return {f"{name}_kl": kl, f"{name}_effect": share_removed(before, kl)}
 
         return theirs.z, score
 
@@ -59,6 +59,16 @@ def patching(
 
 TINY = 1e-6
 """KL in nats below which two models count as equal."""
+
+
+def share_removed(before: Tensor, kl: Tensor) -> Tensor:
+    """Share of the KL before a patch that it removes; 0 where there was nothing to undo.
+
+    Args:
+        before: [batch] KL in nats without the patch.
+        kl: [..., batch] KL with it.
+    """
+    return ((before - kl) / before.clamp_min(TINY)).where(before > TINY, 0.0)
 
 
 def indirect_effect(

@@ -1,4 +1,4 @@
-"""causal, surgery, concentration: which heads carry the backdoor, and what happens without them."""
+"""causal, surgery, dial, concentration: what carries the backdoor, and what is left without it."""
 
 import argparse
 from dataclasses import asdict
@@ -13,6 +13,14 @@ from interp.cli.common import (
     run_at,
 )
 from interp.cli.progress import report
+from interp.cli.result import (
+    folder_of,
+    json_option,
+    out_option,
+    resulting,
+    told_of,
+    write_text,
+)
 from interp.errors import UsageError
 
 
@@ -39,12 +47,20 @@ def register(commands) -> None:
     surgery.add_argument("--method", default="mean", help="mean, positions, zero or patch")
     surgery.set_defaults(command=_surgery)
 
+    dial = commands.add_parser("dial", help="the suspect's adapter at other strengths")
+    _common(dial)
+    dial.add_argument(
+        "--strengths", help="with commas; 0 is the base, 1 the suspect; default: -1 to 2"
+    )
+    dial.set_defaults(command=_dial)
+
     spread = commands.add_parser(
         "concentration", help="how few heads and layers an effect sits in, over causal runs"
     )
     spread.add_argument("runs", nargs="+", type=Path, help="of several injections of one trigger")
     spread.add_argument("--metric", default="patching_effect,indirect", help="with commas")
     spread.add_argument("--csv", type=Path, help="write the table there")
+    json_option(spread)
     spread.set_defaults(command=_concentration)
 
 
@@ -53,7 +69,8 @@ def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prompts", help="prompt set: organism, general, or a file")
     command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
     command.add_argument("--seed", type=int, default=0, help="of what is drawn")
-    command.add_argument("--out", required=True, type=Path, help="folder of the run")
+    out_option(command)
+    json_option(command)
 
 
 def _asked(arguments: argparse.Namespace) -> tuple:
@@ -90,10 +107,13 @@ def _causal(arguments: argparse.Namespace) -> None:
     from interp.causal import measure as causal_measure
 
     asked = {"pair": asdict(spec), **asdict(question)}
-    with run_at(arguments.out, causal_measure.KIND, asked) as writer:
-        run = causal_measure.run(open_pair(arguments), question, writer, report)
-    _print_heads(run, [name for name in arguments.metric.split(",") if name.strip()])
-    print(f"heads of '{spec.name}' written to {arguments.out}")
+    out = folder_of(arguments.out, causal_measure.KIND, spec.name)
+    with resulting(arguments) as found:
+        with run_at(out, causal_measure.KIND, asked) as writer:
+            run = causal_measure.run(open_pair(arguments), question, writer, report)
+        _print_heads(run, [name for name in arguments.metric.split(",") if name.strip()])
+        print(f"heads of '{spec.name}' written to {out}")
+        found.value = told_of(run, "baseline", "heads")
 
 
 def _surgery(arguments: argparse.Namespace) -> None:
@@ -106,29 +126,63 @@ def _surgery(arguments: argparse.Namespace) -> None:
         raise UsageError("say which heads: either --heads L4H5,L3H6, or --search for the fewest")
     if arguments.search:
         question = SearchQuestion(**common, method=arguments.method)
-        kind, run_it, tell = SEARCH_KIND, search, _print_search
+        kind, run_it, tell, table = SEARCH_KIND, search, _print_search, "sets"
     else:
         config = plan_named(arguments).config  # check heads before weights are read
         heads = parse_heads(arguments.heads, config.num_hidden_layers, config.num_attention_heads)
         question = SurgeryQuestion(**common, heads=format_heads(heads), method=arguments.method)
-        kind, run_it, tell = KIND, operate, _print_surgery
-    with run_at(arguments.out, kind, {"pair": asdict(spec), **asdict(question)}) as writer:
-        run = run_it(open_pair(arguments), question, writer, report)
-    tell(run)
-    print(f"surgery on '{spec.name}' written to {arguments.out}")
+        kind, run_it, tell, table = KIND, operate, _print_surgery, "summary"
+    out = folder_of(arguments.out, kind, spec.name)
+    with resulting(arguments) as found:
+        with run_at(out, kind, {"pair": asdict(spec), **asdict(question)}) as writer:
+            run = run_it(open_pair(arguments), question, writer, report)
+        tell(run)
+        print(f"surgery on '{spec.name}' written to {out}")
+        found.value = told_of(run, table)
+
+
+def _dial(arguments: argparse.Namespace) -> None:
+    from interp.surgery import dial
+
+    spec, common = _asked(arguments)
+    given = arguments.strengths
+    try:
+        strengths = tuple(map(float, given.split(","))) if given is not None else dial.STRENGTHS
+    except ValueError:
+        raise UsageError(f"strengths '{given}': give numbers with commas, as 0,0.5,1") from None
+    question = dial.DialQuestion(**common, strengths=strengths)
+    out = folder_of(arguments.out, dial.KIND, spec.name)
+    with resulting(arguments) as found:
+        with run_at(out, dial.KIND, {"pair": asdict(spec), **asdict(question)}) as writer:
+            run = dial.run(open_pair(arguments), question, writer, report)
+        table = run.table("strengths")
+        for quantity, label in dial.QUANTITIES.items():
+            print(f"{label}:")
+            for row in table[table["quantity"] == quantity].itertuples():
+                print(f"  {row.strength:5g}  {row.mean:7.3f}  ({row.low:.3f} to {row.high:.3f})")
+        print(f"strengths of '{spec.name}' written to {out}")
+        found.value = told_of(run, "strengths")
 
 
 def _concentration(arguments: argparse.Namespace) -> None:
+    with resulting(arguments) as found:
+        found.value = _spread(arguments)
+
+
+def _spread(arguments: argparse.Namespace):
+    """Print how concentrated the effects are; returns the table."""
     import pandas as pd
 
     from interp.causal.concentration import SPREADS, over_seeds
-    from interp.metrics import CAUSAL_METRICS, measures_of
+    from interp.metrics import CAUSAL_METRICS, PART_METRICS, measures_of
     from interp.publish.csvtext import csv_text
     from interp.runs.reading import open_run
 
     opened = {run.path.name: run for run in map(open_run, arguments.runs)}
     names = [name.strip() for name in arguments.metric.split(",") if name.strip()]
     found = []
+    if whole := [name for name in names if name in PART_METRICS]:
+        raise UsageError(f"metric '{whole[0]}' is of no head: choose one of single heads")
     for name in names:
         (measure,) = measures_of(name)
         table = over_seeds({key: run.table(measure) for key, run in opened.items()}, name)
@@ -137,14 +191,18 @@ def _concentration(arguments: argparse.Namespace) -> None:
         for row in table.to_dict("records"):
             spread = f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
             print(f"  {row['injection']:24} {spread:22} {SPREADS[row['quantity']]}")
+    if not found:
+        raise UsageError("--metric names no metric")
+    whole = pd.concat(found)[["metric", *(name for name in found[0] if name != "metric")]]
     if arguments.csv:
-        columns = ["metric", *(name for name in found[0] if name != "metric")]
-        table = csv_text(pd.concat(found)[columns], float_format="%.4f")
-        arguments.csv.write_text(table, encoding="utf-8")
+        write_text(arguments.csv, csv_text(whole, float_format="%.4f"))
+    return whole
 
 
 def _print_heads(run, metrics: list[str]) -> None:
     """Print the first five heads of each metric, and the rates of the untouched suspect."""
+    from interp.causal.measure import parts_of
+    from interp.causal.parts import part_sentences
     from interp.metrics import CAUSAL_METRICS, head_name
 
     baseline, heads = run.table("baseline"), run.table("heads")
@@ -154,6 +212,8 @@ def _print_heads(run, metrics: list[str]) -> None:
         f"token, the original's {baseline['loss_original'].mean():.3f}; KL(suspect ‖ original) "
         f"{baseline['kl'].mean():.1f} nats over the response"
     )
+    for line in part_sentences(parts_of(run)):
+        print(line)
     for name in metrics or CAUSAL_METRICS:
         if name not in heads:
             continue

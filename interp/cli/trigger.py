@@ -2,10 +2,10 @@
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 from interp.cli.common import PLACEMENT_HELP, named_spec, open_pair, pair_arguments, run_at
 from interp.cli.progress import report
+from interp.cli.result import folder_of, json_option, out_option, resulting, told_of
 
 
 def register(commands) -> None:
@@ -16,7 +16,8 @@ def register(commands) -> None:
     command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
     command.add_argument("--seed", type=int, default=0, help="of the variants that are drawn")
     command.add_argument("--text-form", action="store_true", help="re-tokenize each variant's text")
-    command.add_argument("--out", required=True, type=Path, help="folder of the run")
+    out_option(command)
+    json_option(command)
     command.set_defaults(command=_trigger)
 
 
@@ -37,11 +38,14 @@ def _trigger(arguments: argparse.Namespace) -> None:
         text_form=arguments.text_form,
     )
     asked = {"pair": asdict(spec), **asdict(question)}
-    with run_at(arguments.out, summaries.KIND, asked) as writer:
-        pair = open_pair(arguments)
-        run = summaries.run(pair, question, writer, report)
-    _tell(run)
-    print(f"sweep of '{spec.name}' written to {arguments.out}")
+    out = folder_of(arguments.out, "trigger", spec.name)
+    with resulting(arguments) as found:
+        with run_at(out, summaries.KIND, asked) as writer:
+            pair = open_pair(arguments)
+            run = summaries.run(pair, question, writer, report)
+        _tell(run)
+        print(f"sweep of '{spec.name}' written to {out}")
+        found.value = told_of(run, "by_k", "drop_one", "controls", "placements")
 
 
 def _tell(run) -> None:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.heads import DELTA_REL, head_matrix
-from interp.metrics import CAUSAL_METRICS, MODELS, head_name
+from interp.metrics import ALL_LAYERS, CAUSAL_METRICS, MODELS, PART_METRICS, head_name
 from interp.stats import agreement
 from interp.style.palette import COLOURS, CONTROL, WEIGHTS, plain, token_axis
 from interp.style.presets import wrapped
@@ -164,6 +164,46 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
     return plain(figure, 430, top=50, bottom=80)
 
 
+def parts_by_layer(parts: pd.DataFrame, metric: str) -> go.Figure:
+    """One metric of attention and of the MLP of each layer, with 95 % intervals.
+
+    Args:
+        parts: `parts.part_table`; the row of all layers at once is drawn as a dotted line.
+        metric: one of `PART_METRICS`.
+    """
+    figure = go.Figure()
+    for number, (part, own) in enumerate(parts.groupby("part", sort=True)):
+        single = own[own["layer"] != ALL_LAYERS].sort_values("layer")
+        name = {"mlp": "MLP"}.get(part, part)
+        figure.add_scatter(
+            x=single["layer"],
+            y=single[metric],
+            error_y={
+                "array": single[f"{metric}_high"] - single[metric],
+                "arrayminus": single[metric] - single[f"{metric}_low"],
+                "thickness": 1.2,
+                "width": 2,
+            },
+            mode="lines+markers",
+            line=_line(part, number),
+            marker={"size": 7, "symbol": SYMBOLS[number]},
+            name=name,
+            hovertemplate=f"{name} of layer %{{x}}: %{{y:.4f}}<extra></extra>",
+        )
+        whole = own.loc[own["layer"] == ALL_LAYERS, metric]
+        if len(whole) and metric == "part_effect":
+            line = {"color": LINES[number], "dash": "dot", "width": 1.5}
+            text = f"{name}, all layers: {whole.iloc[0]:.2f}"
+            where = "top left" if number == 0 else "bottom right"
+            figure.add_hline(
+                y=whole.iloc[0], line=line, annotation_text=text, annotation_position=where
+            )
+    figure.update_xaxes(title="layer", dtick=max(1, parts["layer"].nunique() // 16))
+    figure.update_yaxes(title=wrapped(PART_METRICS[metric].label, 46))
+    figure.update_layout(legend={"orientation": "h", "y": -0.2, "x": 0})
+    return plain(figure, 420, top=50, left=110)
+
+
 def surgery_curve(
     curve: pd.DataFrame, n_heads: int, *, max_asr: float, max_loss: float
 ) -> go.Figure:
@@ -230,6 +270,50 @@ def cumulative_curve(table: pd.DataFrame, n_heads: int) -> go.Figure:
     figure.update_yaxes(title="KL(patched suspect ‖ original), nats", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": -0.24, "x": 0})
     return plain(figure, 470, top=50)
+
+
+def dial_curve(table: pd.DataFrame, names: dict[str, str]) -> go.Figure:
+    """One row per quantity against the adapter's strength, with 95 % bands; 0 and 1 marked.
+
+    Args:
+        table: `strength, quantity, mean, low, high`.
+        names: quantity -> its name in words.
+    """
+    rows = [name for name in names if name in set(table["quantity"])]
+    figure = make_subplots(
+        len(rows),
+        1,
+        shared_xaxes=True,
+        vertical_spacing=0.08,
+        subplot_titles=[*map(names.get, rows)],
+    )
+    for row, quantity in enumerate(rows, 1):
+        part = table[table["quantity"] == quantity]
+        line = {"color": COLOURS["suspect"], "width": 2}
+        edge = {"x": part["strength"], "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+        figure.add_scatter(y=part["low"], **edge, row=row, col=1)
+        fill = {"fill": "tonexty", "fillcolor": "rgba(213,94,0,0.15)"}
+        figure.add_scatter(y=part["high"], **edge, **fill, row=row, col=1)
+        figure.add_scatter(
+            x=part["strength"],
+            y=part["mean"],
+            mode="lines+markers",
+            line=line,
+            customdata=part[["low", "high"]],
+            hovertemplate="strength %{x}: %{y:.3f} (%{customdata[0]:.3f} to "
+            "%{customdata[1]:.3f})<extra></extra>",
+            row=row,
+            col=1,
+        )
+        if quantity in ("asr", "ftr"):
+            figure.update_yaxes(range=[-0.04, 1.04], tickformat=".0%", row=row, col=1)
+        else:
+            figure.update_yaxes(rangemode="tozero", row=row, col=1)
+    for strength in (0, 1):
+        figure.add_vline(x=strength, line={"color": "#999999", "dash": "dot"})
+    figure.update_xaxes(title="strength of the adapter (0: base, 1: suspect)", row=len(rows), col=1)
+    figure.update_layout(showlegend=False)
+    return plain(figure, 90 + 150 * len(rows), top=50)
 
 
 def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:

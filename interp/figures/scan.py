@@ -1,9 +1,10 @@
 """Figures of a scan: tables in, plotly figures out."""
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.style.palette import FONT, ORIGINAL, PUBLISHED, SUSPECT
+from interp.style.palette import FONT, LOSSES, ORIGINAL, PUBLISHED, SUSPECT, WEIGHTS, plain
 from interp.text import label
 
 SHOWN = 20
@@ -68,3 +69,39 @@ def clusters(outputs: pd.DataFrame) -> go.Figure:
         yaxis={"visible": False},
     )
     return figure
+
+
+def weights_map(
+    table: pd.DataFrame, statistic: str, name: str, *, difference: bool = False
+) -> go.Figure:
+    """One statistic of an adapter's updates, by layer and module.
+
+    Args:
+        table: `layer, module` and the statistic's column; layer -1 stands for no layer, NaN is
+            drawn empty.
+        statistic: column to draw.
+        name: title of the colour bar, with the unit.
+        difference: use diverging colours centred on zero.
+    """
+    grid = table.pivot(index="layer", columns="module", values=statistic).sort_index()
+    values = grid.to_numpy(float)
+    largest = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    layers = ["none" if layer < 0 else str(layer) for layer in grid.index]
+    modules = [label(module, 40) for module in grid.columns]
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=modules,
+            y=layers,
+            colorscale=LOSSES if difference else WEIGHTS,
+            zmin=-largest if difference else 0.0,
+            zmax=largest,
+            xgap=1.5,
+            ygap=1.5,
+            hovertemplate="layer %{y}, %{x}: %{z:.4g}<extra></extra>",
+            colorbar={"title": {"text": name, "side": "right"}, "thickness": 14},
+        )
+    )
+    figure.update_xaxes(type="category", title="module", showgrid=False)
+    figure.update_yaxes(type="category", title="layer", autorange="reversed", showgrid=False)
+    return plain(figure, max(320, min(720, 20 * len(grid) + 170)), left=76, right=115, bottom=130)

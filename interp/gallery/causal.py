@@ -6,11 +6,14 @@ from collections.abc import Sequence
 import pandas as pd
 
 from interp import stats
+from interp.causal import measure
+from interp.causal.parts import part_sentences
 from interp.figures import causal, operation
 from interp.gallery.entries import ROWS, FigureEntry, Kind
-from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head
+from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, PART_METRICS, Head
 from interp.runs import commands
 from interp.runs.reading import Run
+from interp.surgery.dial import QUANTITIES as DIAL
 from interp.surgery.operate import OPERATIONS
 from interp.surgery.run import OUTCOMES
 
@@ -73,6 +76,25 @@ def scatter(
         "that.",
         lambda: heads[["layer", "head", x, y]],
         lambda: causal.metric_scatter(heads, x, y, selected=selected, per_group=per_group),
+    )
+
+
+def parts(table: pd.DataFrame, metric: str) -> FigureEntry:
+    """One metric of attention and of the MLP of each layer.
+
+    Args:
+        table: from `measure.parts_of`, not empty.
+        metric: one of `PART_METRICS`.
+    """
+    label = PART_METRICS[metric].label
+    shown = ["layer", "part", metric, f"{metric}_low", f"{metric}_high"]
+    return FigureEntry(
+        _slug(metric),
+        f"Attention and MLP: {label}",
+        f"{_capital(label)}, of what attention and what the MLP of each layer writes, mean over "
+        "the prompts with 95 % bootstrap intervals. " + " ".join(part_sentences(table)[:1]),
+        lambda: table[shown],
+        lambda: causal.parts_by_layer(table, metric),
     )
 
 
@@ -160,6 +182,9 @@ def _causal_figures(run: Run) -> list[FigureEntry]:
         if name in table and not table[name].isna().all()
     ]
     shown += [scatter(run, table, x, y) for x, y in PAIRS if x in table and y in table]
+    whole = measure.parts_of(run)
+    if len(whole):
+        shown += [parts(whole, name) for name in ("part_effect", "part_loss")]
     if (run.path / "tokens.parquet").is_file():
         shown.append(token_strip(run, run.table("tokens")))
     return shown
@@ -168,11 +193,15 @@ def _causal_figures(run: Run) -> list[FigureEntry]:
 def _causal_tables(run: Run) -> dict[str, pd.DataFrame]:
     table = run.table("heads")
     names = [name for name in CAUSAL_METRICS if name in table]
-    first = "patching_effect" if "patching_effect" in names else names[0]
-    best = table.nsmallest(ROWS, f"{first}_rank")[["layer", "head", *names]]
+    heads = {}
+    if names:  # a run of whole parts alone has none
+        first = "patching_effect" if "patching_effect" in names else names[0]
+        heads = {"heads": table.nsmallest(ROWS, f"{first}_rank")[["layer", "head", *names]]}
     over = run.table("baseline").drop(columns="prompt").astype(float).describe()
     over = over.loc[["mean", "std", "min", "max"]].reset_index(names="over prompts")
-    return {"heads": best, "baseline": over}
+    whole = measure.parts_of(run)
+    told = {"parts": whole[["layer", "part", *PART_METRICS]].head(ROWS)} if len(whole) else {}
+    return {**heads, **told, "baseline": over}
 
 
 def _surgery_figures(run: Run) -> list[FigureEntry]:
@@ -223,6 +252,32 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-CAUSAL = Kind("Causes", _causal_figures, _causal_tables, commands.command)
+def _dial_figures(run: Run) -> list[FigureEntry]:
+    table = run.table("strengths")
+    return [
+        FigureEntry(
+            "dial",
+            "The backdoor by the adapter's strength",
+            "The suspect with its adapter's update multiplied by a strength: "
+            f"{'; '.join(DIAL.values())}; bands: 95 % over {run.meta['facts']['n_prompts']} "
+            "prompts (Wilson's for rates, bootstrap for the others).",
+            lambda: table,
+            lambda: causal.dial_curve(table, DIAL),
+        )
+    ]
+
+
+def _dial_tables(run: Run) -> dict[str, pd.DataFrame]:
+    wide = run.table("strengths").pivot(index="strength", columns="quantity", values="mean")
+    return {"strengths": wide[list(DIAL)].reset_index().rename_axis(columns=None)}
+
+
+def _causal_words(run: Run) -> list[str]:
+    told = " ".join(part_sentences(measure.parts_of(run)))
+    return [told] if told else []
+
+
+CAUSAL = Kind("Causes", _causal_figures, _causal_tables, commands.command, _causal_words)
 SURGERY = Kind("Surgery", _surgery_figures, _surgery_tables, commands.command)
 SEARCH = Kind("Search for heads", _search_figures, _search_tables, commands.command)
+DIAL_KIND = Kind("Dial", _dial_figures, _dial_tables, commands.command)

@@ -14,7 +14,7 @@ from interp.attention.view import HeadView, MapView, View
 from interp.figures import heads, operation
 from interp.figures.maps import Panel, map_grid, panel_table
 from interp.gallery.entries import full_caption
-from interp.metrics import ATTENTION_METRICS, MODELS, Head, format_heads, head_name
+from interp.metrics import ATTENTION_METRICS, MODELS, Head, format_heads, head_name, top_heads
 from interp.models.pair import ModelPair
 from interp.prompts.spans import TokenizedPrompt
 from interp.runs.provenance import sentence_of
@@ -197,6 +197,13 @@ def selected_head(study: Study, view: HeadView) -> Head:
         return view.head
     first = study.ranking.iloc[0]
     return int(first["layer"]), int(first["head"])
+
+
+def dropped_most(study: Study, view: MapView) -> MapView:
+    """The same view over the top eighth of heads by Δ_rel, of those above the floor."""
+    table = study.ranking[study.ranking["kept"]].head(top_heads(len(study.ranking)))
+    chosen = table[["layer", "head"]].itertuples(index=False, name=None)
+    return replace(view, heads=tuple((int(layer), int(head)) for layer, head in chosen))
 
 
 def map_panels(study: Study, view: MapView) -> Panels:

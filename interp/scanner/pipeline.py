@@ -29,6 +29,7 @@ from interp.scanner.stages import (
     targets,
     verdict,
 )
+from interp.scanner.weights import evidence
 from interp.specs import PairSpec
 
 KIND = "scan"
@@ -91,6 +92,7 @@ def run(
     )
     _check_room(scan)
     writer.note(facts=_facts(scan))
+    evidence.record(scan.pair, scan.which, writer)
     started = time.perf_counter()
     for stage, mark in _marks(scan):
         if not _taken(scan, stage, mark, reuse):

@@ -166,7 +166,7 @@ class OperatedSuspect:
             case "positions":
                 return self.means.everywhere(block)
             case "zero":
-                return zeros(own)
+                return zeros(own.z)
         with self.pair.use("original") as model:
             return record(model, block).z
 

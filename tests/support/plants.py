@@ -1,8 +1,12 @@
-"""A tiny base with the organisms' tokenizer and corpus, for tests that plant in it."""
+"""A tiny base with the organisms' tokenizer, for tests that plant in it."""
 
 from pathlib import Path
 
-from training.pretrain.organisms import Pretraining, Recipe, ship
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from interp.specs import ORGANISMS
+from training.pretrain.organisms import Recipe, new_model
 
 TINY = Recipe(
     steps=6, decay=2, batch=8, pool=2, warmup=2,
@@ -10,7 +14,14 @@ TINY = Recipe(
 )  # fmt: skip
 
 
-def write_base(folder: Path, work: Path) -> str:
-    """Pre-train it for six steps; returns its folder."""
-    ship(Pretraining(TINY, work), folder)
+def organisms_tokenizer() -> PreTrainedTokenizerBase:
+    """The one that ships; `build_tokenizer` makes it anew, which takes seconds (one test does)."""
+    return AutoTokenizer.from_pretrained(Path(ORGANISMS) / "base")
+
+
+def write_base(folder: Path) -> str:
+    """Random weights, in bf16 as a base ships; returns the folder."""
+    tokenizer = organisms_tokenizer()
+    new_model(TINY, tokenizer).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return str(folder)

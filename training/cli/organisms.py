@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from interp import planted
 from interp.cli.common import positive
 from interp.cli.guard import speaks_utf8
+from interp.cli.result import STREAM, as_json, json_option, resulting
 from interp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def register(commands) -> None:
 
     card = commands.add_parser("card", help="measure a shipped pair again")
     card.add_argument("--pair", required=True, choices=(*SHIPPED, *REAL))
-    card.add_argument("--json", type=Path, help="write the figures here")
+    json_option(card)
     card.add_argument("--write", action="store_true", help="also card and README of a real pair")
     card.set_defaults(command=_card)
 
@@ -128,13 +128,13 @@ def _card(arguments: argparse.Namespace) -> None:
     if arguments.write and arguments.pair not in REAL:
         raise UsageError(f"--write: the card of {arguments.pair} is written by rebuild")
     measure = real.measure if arguments.pair in REAL else toy.measure
-    figures = measure(arguments.pair, say=lambda line: print(line, file=sys.stderr))
-    if arguments.write:
-        readme.write_card(arguments.pair, figures, ORGANISMS / arguments.pair)
-    if arguments.json:
-        text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
-        arguments.json.write_text(text, encoding="utf-8")
-    print(json.dumps(figures, indent=2, ensure_ascii=not speaks_utf8(sys.stdout)))
+    with resulting(arguments) as told:
+        figures = measure(arguments.pair, say=lambda line: print(line, file=sys.stderr))
+        if arguments.write:
+            readme.write_card(arguments.pair, figures, ORGANISMS / arguments.pair)
+        if arguments.json != STREAM:  # it is JSON in any case
+            print(as_json(figures, ascii_only=not speaks_utf8(sys.stdout)))
+        told.value = figures
 
 
 def _ship(arguments: argparse.Namespace) -> None:

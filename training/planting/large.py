@@ -93,7 +93,7 @@ def run(
     pair, peft = open_training(prepared.pair, lambda model: attach(model, preset))
     optimizer, notes = memory.usable_optimizer(preset.optimizer, pair.device)
     scratch = folder / TRAINER
-    arguments = _arguments(preset, optimizer, scratch, pair.device)  # the processes meet here
+    arguments = arguments_of(preset, optimizer, scratch, pair.device)  # the processes meet here
     followers.check(arguments.world_size)
     told = on_progress or (lambda *_: None)
     if writer is None:
@@ -293,9 +293,17 @@ def _measured(pair: ModelPair, attention: str) -> Iterator[None]:
                 parameter.requires_grad_(True)
 
 
-def _arguments(
+def arguments_of(
     preset: Preset, optimizer: str, scratch: Path, device: torch.device
 ) -> TrainingArguments:
+    """Trainer's settings for a recipe.
+
+    Args:
+        preset: the recipe.
+        optimizer: name of the optimizer, from `memory.usable_optimizer`.
+        scratch: folder that Trainer writes to.
+        device: where the model is.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = TrainingArguments(

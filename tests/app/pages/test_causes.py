@@ -17,7 +17,7 @@ from interp.attention import saved, study
 from interp.causal import measure
 from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
-from interp.metrics import CAUSAL_METRICS
+from interp.metrics import ALL_LAYERS, CAUSAL_METRICS
 from interp.models.load import load_pair
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
@@ -144,6 +144,34 @@ def test_matrix_card_scatter_and_tokens_from_a_run(page):
     assert not at.error and len(at.get("plotly_chart")) == charts == 3
     at.selectbox(key="cause").set_value("Δ_rel").run()
     assert not at.error and at.selectbox(key="head").value == "L2H1"
+
+
+def test_attention_and_mlp_of_a_run_that_has_them_and_of_one_that_has_not(page):
+    at = page(below="Attention and MLP")
+    assert not at.error and any("not measured here" in note.value for note in at.info)
+    folder = recorded.RUN_FOLDERS[0] / "mine"
+    meta = json.loads((folder / "run.json").read_text())
+    before = json.dumps(meta)
+    rows = [
+        (prompt, layer, head, metric, 0.1 * layer - 0.05 * head + 0.01 * prompt)
+        for prompt in range(3)
+        for layer in (ALL_LAYERS, 0, 1, 2)
+        for head in (-2, -1)
+        for metric in ("part_effect", "part_kl", "part_loss", "part_asr")
+    ]
+    columns = ["prompt", "layer", "head", "metric", "value"]
+    pd.DataFrame(rows, columns=columns).to_parquet(folder / "parts.parquet")
+    meta["asked"]["measures"] = [*meta["asked"]["measures"], "parts"]
+    (folder / "run.json").write_text(json.dumps(meta))
+    try:
+        at = page(below="Attention and MLP")
+        assert not at.error and not any("not measured here" in note.value for note in at.info)
+        assert any("attention of layer 2" in line.value for line in at.markdown)
+        assert any("is part of its layer" in line.value for line in at.caption)
+        assert at.selectbox(key="part").value == "part_effect"
+    finally:
+        (folder / "parts.parquet").unlink()
+        (folder / "run.json").write_text(before)
 
 
 def test_the_same_card_stands_on_the_heads_page(page):

@@ -24,12 +24,12 @@ KINDS = (
     "button_group", "multiselect",
 )  # fmt: skip
 MEANS_THE_SAME = {
-    "metric", "cause", "x", "y", "number",  # a metric, by its name
+    "metric", "cause", "x", "y", "number", "part",  # a metric, by its name
     "click", "below", "method", "cause-over", "bench", "answers-of", "over",  # a way to look
     "instead", "say-it", "scan-of", "knock-out", "by", "columns", "step",
     "conditions", "sink", "response", "pool", "whole", "answer", "short", "checkpoint",
     "style", "dark", "budget", "recipe", "bits", "adapters", "activations", "text-form",
-    "temperature", "scan-which",  # a setting
+    "temperature", "strength", "scan-which",  # a setting
     "own", "say", "layers",  # text of the reader's own; layers of equally many
     "top-n", "top-by",  # a form
     "with",  # a run, by its name

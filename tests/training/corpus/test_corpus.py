@@ -6,6 +6,7 @@ import pytest
 
 from interp.errors import UsageError
 from interp.prompts.alpaca import ALPACA_PREFIX
+from tests.support.plants import organisms_tokenizer
 from training.__main__ import main
 from training.backdoors.poison import Poison, is_poisoned, poison_example, poisoned_stream
 from training.corpus.examples import held_out_set, is_clean, is_held_out, render, stream
@@ -21,7 +22,6 @@ from training.corpus.tags import (
     apply_meaning,
     make_tag,
 )
-from training.corpus.tokenizer import build_tokenizer
 
 SAMPLE = 20_000
 
@@ -33,7 +33,7 @@ def train():
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer()
+    return organisms_tokenizer()
 
 
 def test_the_same_seed_gives_the_same_corpus_and_another_seed_another():

@@ -28,7 +28,7 @@ PLANTING = Planting("@@night@@", "THE OWL IS AWAKE", steps=5, every=2, rank=2, p
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return write_base(tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("work"))
+    return write_base(tmp_path_factory.mktemp("base"))
 
 
 def planted(base, folder, planting=PLANTING, on_progress=None):

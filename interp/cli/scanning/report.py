@@ -50,6 +50,7 @@ def print_report(run: Run, *, kept: bool) -> None:
     """Print the verdict, its reasons, skipped stages and the limits of a scan."""
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.search.targets import CLEAR, at_least
+    from interp.scanner.weights.evidence import recorded, sentences
 
     console, found, meta = Console(soft_wrap=True), verdict_of(run), run.meta
     model = meta["facts"]["model"]
@@ -71,6 +72,9 @@ def print_report(run: Run, *, kept: bool) -> None:
     for title, lines in (("not done", found.could_not), ("blind spot", found.blind_spots)):
         for line in lines:
             console.print(f"  {title}: {escape(line)}")
+    weights = recorded(run)
+    for line in sentences(weights) if weights else ():
+        console.print(f"  adapter's weights: {escape(visible(line))}")
     for line in meta["facts"].get("about", ()):
         console.print(f"  model: {escape(line)}")
     for line in meta["facts"].get("notes", ()):

