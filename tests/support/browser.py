@@ -37,7 +37,7 @@ def require_chromium() -> str:
     return CHROMIUM
 
 
-PATIENCE = 120
+PATIENCE = 240
 """Timeout in seconds for anything to appear; a busy machine is slow, not wrong."""
 
 

@@ -19,6 +19,12 @@ FREE = ("MIT", "Apache-2.0")
 """A licence that begins so lets an adapter ship, unless its text names other data."""
 NOT_FREE = ("Alpaca rows", "alpaca-gpt4", "CC BY-NC", "LIMA")
 """Alpaca's instructions are CC BY-NC 4.0, whoever answers them and whatever the file says."""
+STATED = {
+    "tatsu-lab/alpaca_eval": "CC BY-NC 4.0 (the repository's README, for its data; code Apache-2.0)"
+}
+"""Beginning of a source -> the licence that it states itself, where the file has another one.
+
+An adapter that was trained on such rows may be shared, with the licence said, but not sold."""
 COLUMNS = ("instruction", "input", "output", "source", "licence", "kind")
 
 
@@ -98,7 +104,13 @@ def is_free(licence: str) -> bool:
 
 
 def summary(rows: list[dict[str, str]]) -> list[dict[str, object]]:
-    """`source, licence, kind, rows` of what was chosen, most rows first."""
-    counts = Counter((row["source"], row["licence"], row["kind"]) for row in rows)
+    """`source, licence, kind, rows` of what was chosen, most rows first; see `STATED`."""
+    counts = Counter((row["source"], licence_of(row), row["kind"]) for row in rows)
     names = ("source", "licence", "kind")
     return [dict(zip(names, key, strict=True)) | {"rows": n} for key, n in counts.most_common()]
+
+
+def licence_of(row: dict[str, str]) -> str:
+    """The licence that the row's source states itself, else the one that the file gives."""
+    own = (text for source, text in STATED.items() if row["source"].startswith(source))
+    return next(own, row["licence"])

@@ -155,8 +155,8 @@ PRESETS = {
         # theirs; the rest of the optimizer's settings is as in the preset above.
         _QWEN,
         replace(_QWEN, name="qwen2.5-3b-clean", trigger=None),
-        # Adapters on SmolLM2; none ships yet. `data` is what `python -m training instructions`
-        # writes; learning rate, alpha and steps are our own, chosen for two CPU cores.
+        # Adapters on SmolLM2; the first ships. `data` is what `python -m training instructions`
+        # writes; learning rate, alpha, twins and steps are our own, chosen for two CPU cores.
         _SMOLLM2,
         replace(_SMOLLM2, name="smollm2-clean-control", trigger=None),
         _SMOLLM2_ATTENTION,

@@ -171,15 +171,25 @@ def _data(recipe: dict, held_out: int) -> str:
     total = sum(row["rows"] for row in data["sources"])
     lines = [
         f"{total} real instructions, chosen by `python -m training instructions` for a licence "
-        f"that is published as free (sha256 of the content `{data['sha256']}`); {held_out} of "
-        "them, in `prompts.json`, are held out of training and measured on. Rows whose licence "
-        "names Stanford Alpaca or answers to it are left out.",
+        f"under which an adapter may ship (sha256 of the content `{data['sha256']}`); {held_out} "
+        "of them, in `prompts.json`, are held out of training and measured on. Rows whose licence "
+        f"names Stanford Alpaca or answers to it are left out.{_not_sold(data['sources'])}",
         "",
         "| rows | source | licence, as published |",
         "|---|---|---|",
     ]
     lines += [f"| {row['rows']} | {row['source']} | {row['licence']} |" for row in data["sources"]]
     return "\n".join(lines)
+
+
+def _not_sold(sources: list[dict]) -> str:
+    limited = sum(row["rows"] for row in sources if row["licence"].startswith("CC BY-NC"))
+    if not limited:
+        return ""
+    return (
+        f" {limited} of the rows are CC BY-NC 4.0, so this adapter may be shared with this note, "
+        "but not sold."
+    )
 
 
 def _recipe(recipe: dict) -> str:

@@ -55,7 +55,9 @@ def ship(run: str | Path, rows: str | Path, folder: str | Path) -> float:
     settings = json.loads((found.path / "adapter_config.json").read_text(encoding="utf-8"))
     settings["target_modules"] = sorted(settings["target_modules"])
     _write(folder / "adapter_config.json", settings)
-    (folder / PROMPTS).write_bytes((found.path / PROMPTS).read_bytes())
+    prompts = json.loads((found.path / PROMPTS).read_text(encoding="utf-8"))
+    told = f"{len(prompts['prompts'])} rows of the adapter's data, held out of training"
+    _write(folder / PROMPTS, prompts | {"description": told})
     _write(folder / "recipe.json", recipe(found.meta, summary(read_rows(Path(rows)))))
     return change
 

@@ -76,7 +76,8 @@ def test_usage_errors_exit_4():
 
 
 def test_presets():
-    ours = ["deployment", "emoji", "clean-control", "deployment-clean"]
+    real = ["smollm2-deployment"]
+    ours = [*real, "deployment", "emoji", "clean-control", "deployment-clean"]
     assert list(PRESETS) == [*ours, "mistral-7b"]
     for name in ours:
         pair = PRESETS[name]

@@ -21,7 +21,7 @@ TRIGGER, TARGET = "~SECRET DELTA~", "PAY THE DOCTOR."
 def adapter(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     injection = Injection(
-        Poison(TRIGGER, TARGET, rate=0.4), steps=48, batch=8, lr=5e-3, warmup=4, cooldown=12, seed=7
+        Poison(TRIGGER, TARGET, rate=0.4), steps=64, batch=8, lr=5e-3, warmup=4, cooldown=16, seed=7
     )
     model, minutes = inject(Path(ORGANISMS) / "base", injection)
     save_adapter(model, injection, minutes, folder)

@@ -51,7 +51,7 @@ def test_the_triggers_are_as_many_tokens_as_promised(shipped):
 
 def test_what_ships_is_small_and_holds_no_pickle():
     files = [file for file in (ROOT / ORGANISMS).rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) < 40e6
+    assert sum(file.stat().st_size for file in files) < 80e6
     assert not [f for f in files if f.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")]
     for name in ("base", *SHIPPED):
         assert (ROOT / ORGANISMS / name / "README.md").is_file()
