@@ -71,7 +71,9 @@ def head_matrix(
     n_layers, n_heads = values.shape
     figure.update_xaxes(title="head", dtick=max(1, n_heads // 16), showgrid=False)
     figure.update_yaxes(title="layer", dtick=max(1, n_layers // 16), showgrid=False)
-    figure.update_yaxes(autorange="reversed")
+    # Not autorange: it leaves room for the markers, and so numbers of layers that do not exist.
+    figure.update_xaxes(range=[grid.columns[0] - 0.5, grid.columns[-1] + 0.5])
+    figure.update_yaxes(range=[grid.index[-1] + 0.5, grid.index[0] - 0.5])
     return plain(figure, max(300, min(680, 46 * n_layers + 110)), left=76, right=115)
 
 
