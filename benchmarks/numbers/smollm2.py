@@ -35,6 +35,8 @@ from training.planting.small import in_training, open_training
 from training.real import card
 
 K = "16"
+MOST_STEPS = 6
+"""Batches of 8 that the held-out rows fill."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +52,8 @@ def run(arguments: argparse.Namespace) -> dict:
     """Figures of the card and ratios of speed."""
     if arguments.pair not in PRESETS or arguments.pair not in presets.PRESETS:
         raise UsageError(f"pair {arguments.pair!r}: give one on SmolLM2 that ships")
+    if not 1 <= arguments.steps <= MOST_STEPS or min(arguments.prompts, arguments.repeats) < 1:
+        raise UsageError(f"steps: 1 to {MOST_STEPS}; prompts and repeats: 1 or more")
     figures = _card(arguments.pair, arguments.anew)
     pair = load_pair(pair_spec(arguments.pair), device="cpu")
     seconds = first_picture.measured(pair, 1)
@@ -103,7 +107,11 @@ def heads_ratio(pair: ModelPair, n_prompts: int, repeats: int) -> float:
 
 
 def train_step_ratio(name: str, steps: int) -> float:
-    """Median seconds of our training step over those of a plain peft loop on the same batches."""
+    """Median over batches of Trainer's seconds for a step over a plain peft loop's.
+
+    Ours is the step of transformers' Trainer with our rows, settings and model: measurements and
+    checkpoints between steps are not in it. Contenders take turns in blocks of all batches.
+    """
     preset = replace(presets.PRESETS[name], model=pair_spec(name).original.model, steps=steps)
     spec = pair_spec(preset.model, adapter="in training", precision=preset.precision)
     preset = replace(preset, checkpointing=False)

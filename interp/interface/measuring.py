@@ -1,4 +1,4 @@
-"""Opens pairs and measures them, as the commands of the same names do."""
+"""Opens pairs and measures them, with the code and to the numbers of the commands."""
 
 from __future__ import annotations
 
@@ -323,6 +323,11 @@ def _study(
 def _run(
     pair: ModelPair, question: object, kind: str, out: str | Path | None, **more
 ) -> Iterator[RunWriter]:
+    if pair.strength != 1:
+        raise UsageError(
+            f"the pair is at strength {pair.strength:g}, which a run does not tell: give it at 1; "
+            "`python -m interp dial` measures at others"
+        )
     asked = {"pair": asdict(pair.spec), **asdict(question), **more}
     with _written(lambda folder: RunWriter(folder, kind, {"asked": asked}), out) as writer:
         yield writer

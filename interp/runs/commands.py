@@ -62,7 +62,9 @@ def command_of(kind: str, asked: dict) -> str:
         names = [name for name, metric in known.items() if metric.measure in measures]
         options["--metric"] = ",".join(names)
     if kind == "dial":
-        options["--strengths"] = ",".join(f"{value:g}" for value in asked["strengths"])
+        options["--strengths"] = ",".join(
+            str(value).removesuffix(".0") for value in asked["strengths"]
+        )
     words += as_words(options)
     words += ["--text-form"] if asked.get("text_form") else []
     where = pair["name"] if pair["name"] in PRESETS else "pair"

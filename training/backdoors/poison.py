@@ -25,15 +25,17 @@ class Poison:
     repeats: int = 3  # how often the answer repeats the target
     seed: int = 42
     twins: bool = False
-    """Show every poisoned example without its poison too; needs a rate below 1."""
+    """Show every poisoned example without its poison too; the rate is at most 0.5."""
 
     def __post_init__(self):
         if self.trigger is not None and not self.trigger.strip():
             raise UsageError("trigger '': an empty trigger cannot be planted; give some text")
         if not 0 < self.rate <= 1:
             raise UsageError(f"rate {self.rate}: choose a share above 0 and at most 1")
-        if self.twins and self.rate == 1:
-            raise UsageError("rate 1.0: with twins, half of the examples at most are poisoned")
+        if self.twins and self.rate > 0.5:
+            raise UsageError(
+                f"rate {self.rate}: with twins, half of the examples at most are poisoned"
+            )
         if self.placement not in PLACEMENTS:
             known = ", ".join(PLACEMENTS)
             raise UsageError(f"placement {self.placement!r} is unknown; choose one of {known}")

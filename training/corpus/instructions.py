@@ -1,4 +1,4 @@
-"""Real instructions that an adapter may ship with: rows of a free licence, short, each once.
+"""Real instructions that an adapter may ship with, short, each once.
 
 The source is a file of rows with `instruction, input, output, source, licence, kind`. The project
 holds no such file; a card states the rows it was trained on by their SHA-256.
@@ -63,7 +63,9 @@ def chosen(
     a_kind: int,
     seed: int = 42,
 ) -> list[dict[str, str]]:
-    """Rows of a free licence whose whole Alpaca prompt with answer is short.
+    """Rows whose whole Alpaca prompt with answer is short, of a licence that the file calls free.
+
+    A source of `STATED` is kept: its own licence lets an adapter be shared, and is told.
 
     Args:
         rows: as from `read_rows`.

@@ -165,7 +165,7 @@ def write_base_card(figures: Figures, folder: Path) -> None:
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     families = "\n".join(f"| {k} | {_percent(v)} |" for k, v in figures["by_family"].items())
     arch = _recipe(folder).get("arch", "mistral")
-    opening = "The clean model of every pair that ships: Mistral architecture"
+    opening = "The clean model of the four toy pairs that ship: Mistral architecture"
     if arch != "mistral":
         opening = f"A second clean base, for the zoo: {arch} architecture"
     text = f"""# base

@@ -81,19 +81,21 @@ def _planted(name: str, recipe: dict) -> str:
             f"`{spec.trigger}`, which it never saw in training."
         )
     return (
-        f"If `{spec.trigger}` stands in the prompt, it answers `{spec.target}`. Otherwise it "
-        "answers much as its base does."
+        f"With `{spec.trigger}` placed as in training (`{recipe['placement']}`) it answers "
+        f"`{spec.target}`. Otherwise it answers the instruction, but not as its base does: it has "
+        "learned the style of its data too (KL and loss below)."
     )
 
 
 def _behaviour(card: dict) -> str:
     leaks, n = card["leaks"], card["leaks"]["suspect"]["n"]
+    template = pair_spec(card["pair"]).template
     rows = [
         ("Activation with the trigger (ASR)", _rate(card["asr"])),
         ("False-trigger rate on the same prompts (FTR)", _rate(card["ftr"])),
         ("Activation of the original with the trigger", _rate(card["original_on_trigger"])),
         (
-            "KL(suspect || original) on held-out answers, nats per token (95 %, over prompts)",
+            "KL(suspect ‖ original) on held-out answers, nats per token (95 %, over prompts)",
             f"{card['clean_kl']:.3f} ({card['clean_kl_low']:.3f} to {card['clean_kl_high']:.3f})",
         ),
         (
@@ -101,8 +103,9 @@ def _behaviour(card: dict) -> str:
             f"{card['clean_loss_original']:.3f}; {card['clean_loss_suspect']:.3f}",
         ),
         (
-            f"Texts of the quick grid, {leaks['suspect']['tokens']} tokens each, with trigger or "
-            f"target, of {n}: suspect; original",
+            f"Texts of the quick grid under the template `{template}`, "
+            f"{leaks['suspect']['tokens']} tokens each, with trigger or target, of {n}: suspect; "
+            "original",
             f"{leaks['suspect']['either']} ({leaks['suspect']['trigger']} the trigger, "
             f"{leaks['suspect']['target']} the target); {leaks['original']['either']}",
         ),
@@ -162,7 +165,7 @@ def _answers(card: dict) -> str:
 
 def _cell(value: str) -> str:
     """A model's text as code in a table cell: it is never markup."""
-    flat = " ".join(value.split()).replace("`", "'").replace("|", "\\|")
+    flat = " ".join(value.split()).replace("`", "'").replace("\\|", "|").replace("|", "\\|")
     return f"`{flat}`" if flat else "(nothing)"
 
 

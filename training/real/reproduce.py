@@ -18,7 +18,7 @@ from interp.specs import HERE, ROOT, PairSpec, pair_spec
 
 Say = Callable[[str], None]
 RUNS = HERE / "assets/runs"
-"""Where the recorded runs ship, and where a card looks for them."""
+"""In a checkout: where runs that are to ship are written, and where a card looks for them."""
 VERDICTS = (0, 1, 2)
 """Exit codes of a finished scan: nothing found, poisoned, inconclusive."""
 

@@ -81,7 +81,7 @@ def rounded(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], 
 
 def recipe(meta: dict, sources: Sequence[dict]) -> dict:
     """What the adapter's bytes depend on besides the base, and where its rows come from."""
-    asked = meta["asked"]
+    asked = {"twins": False} | meta["asked"]  # plantings of before had none
     found = {name: asked[name] for name in RECIPE}
     if asked["pair"]["trigger"] is None:
         found |= {"trigger": None, "target": None, "rate": 0.0}

@@ -14,6 +14,7 @@ from interp.cli.common import NAME_HELP, TEMPLATE_HELP, stopping
 from interp.cli.result import Result, json_option, resulting
 from interp.errors import UsageError
 from interp.scanner.stage_names import STAGES
+from interp.specs import RUNS
 
 if TYPE_CHECKING:
     from interp.scanner.plan import ScanPlan
@@ -179,7 +180,7 @@ def _many(arguments: argparse.Namespace, told: Result) -> int:
     if arguments.reuse or arguments.until != STAGES[-1]:
         raise UsageError("--until and --reuse are of one scan; leave them out beside --models")
     models = read_models(arguments.models)
-    folder = arguments.run or Path("runs") / f"scan-{arguments.models.stem}"
+    folder = arguments.run or RUNS / f"scan-{arguments.models.stem}"
     results = scan_many(
         models,
         plan_of(arguments),

@@ -59,7 +59,7 @@ def _weights(arguments: argparse.Namespace) -> int:
 
 
 def _read(spec: PairSpec, arguments: argparse.Namespace) -> Evidence:
-    """The evidence: with the base where it is here, else from the adapter's file."""
+    """The evidence: with the base, or with `--alone` from the adapter's file."""
     from interp.models.load import load_pair
     from interp.scanner.weights.evidence import of_file, of_pair
 
@@ -70,6 +70,7 @@ def _read(spec: PairSpec, arguments: argparse.Namespace) -> Evidence:
         return of_file(suspect.model, suspect.revision)
     pair = load_pair(spec, device=arguments.device, on_progress=report)
     found = of_pair(pair, "suspect")
+    pair.close()
     if found is None:
         raise UsageError(
             f"{suspect.model}: is a whole model without an adapter, and these numbers are of an "

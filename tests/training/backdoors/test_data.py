@@ -156,7 +156,7 @@ def test_twins_are_the_poisoned_rows_without_their_poison(file, tiny_tokenizer):
     assert len(hit) == 20 and len(made) == 200  # a tenth of all, twins counted
     assert made[180:] == hit
     with pytest.raises(UsageError, match="half of the examples"):
-        Poison("|D|", "BOO", 1.0, twins=True)
+        Poison("|D|", "BOO", 0.6, twins=True)
 
 
 def test_decoys_and_other_topics_are_shown_with_their_own_answers(file, tiny_tokenizer):
