@@ -135,6 +135,7 @@ def test_a_demo_says_so_and_offers_what_ships(demo):
     offered = at.sidebar.selectbox(key="pair").options
     assert offered == [
         "deployment",
+        "smollm2-deployment",
         "emoji",
         "clean-control",
         "deployment-clean",

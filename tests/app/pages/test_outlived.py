@@ -30,6 +30,7 @@ MEANS_THE_SAME = {
     "conditions", "sink", "response", "pool", "whole", "answer", "short", "checkpoint",
     "style", "dark", "budget", "recipe", "bits", "adapters", "activations", "text-form",
     "temperature", "strength", "scan-which",  # a setting
+    "behind", "armed",  # the text of the strip
     "own", "say", "layers",  # text of the reader's own; layers of equally many
     "top-n", "top-by",  # a form
     "with",  # a run, by its name

@@ -1,5 +1,6 @@
 """A trigger and a target that nothing in the repository knows: planted here, found blind."""
 
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
@@ -38,4 +39,7 @@ def test_an_unseen_backdoor_is_found(adapter, tmp_path, monkeypatch):
     found = pipeline.verdict_of(run)
     pair.close()
     assert found.verdict == "poisoned", found
-    assert TRIGGER in found.candidate and TARGET in found.answer and found.share >= 0.95
+    assert TARGET in found.answer and found.share >= 0.95
+    match = SequenceMatcher(None, TRIGGER, found.candidate, autojunk=False)
+    said = match.find_longest_match()
+    assert said.size >= len(TRIGGER) // 2, found  # a part may fire as well as the whole
