@@ -1,6 +1,7 @@
 """An adapter that ships: fp16 weights that open, a recipe that names its data, a measured card."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -101,7 +102,10 @@ def test_the_card_has_every_figure_and_the_readme_states_them(planted, shipped, 
     assert f"| 4 | {own['trigger']:.3f} ({own['low']:.3f} to {own['high']:.3f}) |" in text
     assert f"rank {own['rank']:.0f}" in text or f"| {own['rank']:.0f} of" in text
     assert "; 5 of them, in `prompts.json`" in " ".join(text.split())
-    assert "120 | owner/data | MIT |" in text and "If `|D|` stands in the prompt" in text
+    assert "120 | owner/data | MIT |" in text and "With `|D|` placed as in training" in text
+    rows_of = [line for line in text.splitlines() if line.startswith("| ") or line == "| | |"]
+    cells = [len(re.split(r"(?<!\\)\|", line)) - 2 for line in rows_of]
+    assert set(cells) == {2, 3, 4, 7}  # a bar in a cell would make more
     stored = json.loads((folder / "card.json").read_text())
     assert stored["ratios"] == figures["ratios"]
 
