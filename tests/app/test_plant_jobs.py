@@ -73,6 +73,8 @@ def test_a_job_that_is_cancelled_while_python_starts_leaves_nothing(registry, fo
     ("bad", "what"),
     [
         ({"trigger": " "}, "empty trigger"),
+        ({"trigger": "THE OWL IS AWAKE"}, "trigger and target are both"),
+        ({"rate": 1.5}, "above 0 and at most 1"),
         ({"modules": ("--help",)}, "modules --help"),
     ],
 )
