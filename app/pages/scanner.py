@@ -39,6 +39,9 @@ picked = run_picker.pick(
     mine=run_picker.of_pair(pair),
     of=pair or sidebar.RECORDED,
 )
+with st.container():  # also if the scan is of the pair: elements below must not move
+    if picked is not None and picked.finished and view.spec is not None:
+        scan.whose(picked.run, view.spec)
 if picked is not None and picked.finished:
     scan.verdict(picked.run)
     fragments.part(scan.finished, picked.run)

@@ -13,6 +13,7 @@ from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
 from interp.scanner.judge.decision import BASELINE, STANDARD
 from interp.scanner.search.targets import CLEAR, FAINT
+from interp.specs import PairSpec
 from interp.text import label
 
 LOOKS = {
@@ -22,6 +23,21 @@ LOOKS = {
 }
 LEAKS_SHOWN = 30
 ANSWERS_SHOWN = 12
+
+
+def whose(run: Run, spec: PairSpec) -> None:
+    """Warn if a scan is of neither model of the open pair: its verdict says nothing of them."""
+    scanned = run.meta["facts"]["model"]
+    own = {(one.model, one.adapter) for one in (spec.original, spec.suspect)}
+    if (scanned["model"], scanned["adapter"]) not in own:
+        name = scanned["adapter"] or scanned["model"]
+        st.warning(
+            plain(
+                f"This is a scan of {name}. It says nothing of the open pair {spec.name}: choose "
+                "another under Scan, or start one above."
+            ),
+            icon=":material/warning:",
+        )
 
 
 def verdict(run: Run) -> None:

