@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: options before or after the name; what `gpu` calls equal, without a GPU."""
+"""`python -m benchmarks`: options stand anywhere; what `gpu` calls equal, without a GPU."""
 
 import json
 from dataclasses import replace
