@@ -12,7 +12,7 @@ import pandas as pd
 
 from interp import stats
 from interp.probes import fit
-from interp.probes.question import CONTROL, POSITIONS, PROBES, READ
+from interp.probes.question import CONTROL, FITS, POSITIONS, PROBES, READ
 
 BY = ["probe", "fitted", "model", "layer", "position"]
 SPOKEN_POSITION = "last"
@@ -130,45 +130,49 @@ def sentences(
 
 def _against(excess: pd.DataFrame, probe: str, layer: int, position: str) -> str:
     """Whether the suspect's AUROC exceeds the others', at one layer and over all."""
-    of = excess[(excess["probe"] == probe) & (excess["fitted"] == "suspect")]
-    of = of[of["position"] == position]
-    others = [model for model in READ if model in set(of["against"])]
+    of = excess[(excess["probe"] == probe) & (excess["position"] == position)]
     parts, above, special = [], {}, True
-    for model in others:
-        layers = of[of["against"] == model]
-        row = layers[layers["layer"] == layer].iloc[0]
-        above[model] = row["low"] > 0
-        special &= row["difference"] > row["random_high"]
-        sure = int((layers["low"] > 0).sum())
+    for model in (model for model in READ if model in set(of["against"])):
+        layers = of[of["against"] == model].set_index(["fitted", "layer"]).sort_index()
+        same, own = (layers.loc[fitted, layer] for fitted in FITS)
+        above[model] = same["low"] > 0 and own["low"] > 0
+        special &= same["difference"] > same["random_high"]
+        sure = int((layers.loc["suspect", "low"] > 0).sum())
         parts.append(
-            f"the {model}'s by {row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}; "
-            f"random directions {row['random_low']:+.2f} to {row['random_high']:+.2f}; interval "
-            f"above 0 in {sure} of {len(layers)} layers)"
+            f"Suspect minus {model}: {_signed(same)}, above 0 in {sure} of "
+            f"{len(layers.loc['suspect'])} layers; {_signed(own)} if the {model} has a probe of "
+            f"its own; {same['random_low']:+.2f} to {same['random_high']:+.2f} along random "
+            "directions."
         )
-    return f"The suspect's exceeds {' and '.join(parts)}. {_verdict(above, special)}"
+    return f"{' '.join(parts)} {_verdict(above, special)}"
 
 
 def _verdict(above: dict[str, bool], special: bool) -> str:
     """What follows for one probe.
 
     Args:
-        above: other model -> whether the suspect's AUROC exceeds its.
+        above: other model -> whether the suspect's AUROC exceeds its, under the same probe and
+            under one of its own.
         special: whether it does so by more than random directions.
     """
     if not all(above.values()):
-        failed = " and the ".join(model for model, fine in above.items() if not fine)
+        failed = " and the ".join(f"{model}'s" for model, fine in above.items() if not fine)
         return (
-            "So nothing here says that this probe sees the backdoor: what it sees in the suspect, "
-            f"it sees in the {failed} too."
+            "So nothing here says that this probe sees the backdoor: the suspect's AUROC is not "
+            f"clearly above the {failed}."
         )
     more = "the trigger's text"
-    more += " and a clean fine-tuning make" if CONTROL in above else " makes"
+    more += " and a clean fine-tuning explain" if CONTROL in above else " explains"
     if special:
         return f"So it sees more than {more}, and more than random directions do."
     return (
         f"So it sees more than {more}; but random directions differ as much, so the suspect's "
         "stream moves along many directions and this one is not special."
     )
+
+
+def _signed(row: pd.Series) -> str:
+    return f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
 
 
 def _value(row: pd.Series) -> str:

@@ -80,8 +80,9 @@ def scores_of(shifts: dict[str, float], n: int = 40) -> pd.DataFrame:
     rng = np.random.default_rng(2)
     noise = rng.standard_normal((n, 2))
     rows = [
-        (model, "suspect", probe, layer, "last", prompt, condition, value + shift)
+        (model, fitted, probe, layer, "last", prompt, condition, value + shift)
         for model, size in shifts.items()
+        for fitted in ("suspect", "own")[: 1 + (model != "suspect")]
         for probe in ("generic", "transferred")
         for layer in range(2)
         for condition, shift in (("triggered", size), ("clean", 0.0))
@@ -106,27 +107,30 @@ def told(shifts: dict[str, float], spread: float = 0.0) -> list[str]:
     scores, random = scores_of(shifts), random_of(shifts, spread)
     area, more = judged.auroc(scores, 0), judged.excess(scores, random, 0)
     assert (area["low"] <= area["auroc"]).all() and (area["auroc"] <= area["high"]).all()
+    assert len(more) == 2 * 2 * 2 * (len(shifts) - 1)  # ways of fitting, probes, layers
     return judged.sentences(area, more, judged.band(random), {"n_layers": 2})
 
 
 def test_the_words_follow_the_numbers():
     """The same suspect, judged against originals and controls that see less, or as much."""
     alone = told({"suspect": 2.5, "original": 0.0, CONTROL: 0.0})
-    assert all("more than the trigger's text and a clean fine-tuning make" in t for t in alone)
+    assert all("more than the trigger's text and a clean fine-tuning explain" in t for t in alone)
     reads = told({"suspect": 2.5, "original": 2.5, CONTROL: 0.0})
-    assert all("it sees in the original too" in text for text in reads)
+    assert all("not clearly above the original's." in text for text in reads)
     tuned = told({"suspect": 2.5, "original": 0.0, CONTROL: 2.5})
-    assert all("it sees in the clean control too" in text for text in tuned)
+    assert all("not clearly above the clean control's." in text for text in tuned)
     wide = told({"suspect": 2.5, "original": 0.0, CONTROL: 0.0}, spread=1.9)
     assert all("random directions differ as much" in text for text in wide)
     without = told({"suspect": 2.5, "original": 0.0})
-    assert all("more than the trigger's text makes" in text for text in without)
+    assert all("more than the trigger's text explains" in text for text in without)
 
 
 def test_the_excess_is_the_difference_of_both_areas():
     scores = scores_of({"suspect": 1.0, "original": 0.3})
-    area = judged.auroc(scores, 0).set_index(["model", "probe", "layer"])["auroc"]
+    area = judged.auroc(scores, 0).query("fitted == 'suspect'")
+    area = area.set_index(["model", "probe", "layer"])["auroc"]
     more = judged.excess(scores, random_of(("suspect", "original")), 0)
+    assert set(more["fitted"]) == {"suspect", "own"}
     for row in more.itertuples():
         wanted = area["suspect", row.probe, row.layer] - area["original", row.probe, row.layer]
         assert row.difference == pytest.approx(wanted) and row.low <= row.difference <= row.high
