@@ -123,6 +123,8 @@ def pinned(
     if _other(key, of):
         st.session_state.pop(key, None)
         st.query_params.pop(key, None)
+    if f"{key}-put" in st.session_state:
+        st.session_state[key] = st.session_state.pop(f"{key}-put")
     asked = st.query_params.get_all(key)
     if key not in st.session_state and asked and asked[0] in options:
         st.session_state[key] = asked[0]
