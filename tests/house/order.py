@@ -23,6 +23,7 @@ ORDERS: dict[str, list[set[str]]] = {
             "planted",
             "progress",
             "quiet",
+            "search",
             "specs",
             "stats",
             "text",

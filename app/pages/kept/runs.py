@@ -18,6 +18,11 @@ CHOSEN, TOLD = "chosen", "runs-told"
 ALL_KINDS, EVERYONE, OWN, SHIPPED = "all kinds", "all", "your own", "shipped"
 LARGEST_UPLOAD = 64
 """MB; server.maxUploadSize in .streamlit/config.toml bounds it too."""
+SIDEBAR = (
+    *("pair", "run", "planted", "original", "suspect", "adapter", "precision", "target"),
+    *("template", "prompts", "trigger", "placement", "rows", "seed"),
+)
+"""Keys of the sidebar's controls in the link."""
 STATES = {
     "done": (":material/check_circle:", "green"),
     "running": (":material/pending:", "blue"),
@@ -25,7 +30,7 @@ STATES = {
 }
 """State of a run -> its icon and colour; the others were interrupted."""
 INTERRUPTED = ":material/pause_circle:", "orange"
-ROW, MOST_ROWS = 35, 12
+ROW, MOST_ROWS = 35, 7
 """Height of a row in pixels; rows that are seen at once."""
 
 
@@ -88,8 +93,8 @@ def listed(entries: list[Entry]) -> None:
             "started (UTC)": [when(entry) for entry in entries],
             "size": [entry.size for entry in entries],
             "state": [visible(entry.state) for entry in entries],
-            "whose": [OWN if entry.own else SHIPPED for entry in entries],
             "note": [visible(entry.mark.note) for entry in entries],
+            "whose": [OWN if entry.own else SHIPPED for entry in entries],
         }
     )
     key = f"runs-{hash(tuple(names))}"  # another list has no row chosen
@@ -110,6 +115,7 @@ def listed(entries: list[Entry]) -> None:
             "pin": st.column_config.TextColumn("", width=35, help="Pinned runs stand first."),
             "name": st.column_config.TextColumn(width="medium"),
             "size": st.column_config.NumberColumn(format="bytes"),
+            "note": st.column_config.TextColumn(width="medium"),
         },
         alt="The runs, with kind, pair, start, size, state and note",
     )
@@ -134,7 +140,7 @@ def card(entry: Entry) -> None:
             st.badge(OWN if entry.own else "ships, read-only", color="gray")
         told = [f"Pair {entry.pair}"] if entry.pair else []
         told += [f"started {when(entry)} UTC"] if when(entry) else []
-        st.caption(plain(", ".join([*told, f"{entry.size / 2**20:,.1f} MB"]) + "."))
+        st.caption(plain(", ".join([*told, f"{entry.size / 1000:,.0f} kB"]) + "."))
         if entry.problem:
             st.error(plain(f"It cannot be opened here: {entry.problem}"), icon=":material/error:")
         if entry.mark.note:
@@ -160,7 +166,10 @@ def ways_in(entry: Entry) -> None:
 def way_in(place: Place, label: str, icon: str, looks: str) -> None:
     """A button that goes to a page and chooses the run there."""
     if st.button(label, icon=icon, type=looks, on_click=choose, args=(place,), key=place.page):
-        st.switch_page(f"app/pages/{place.page}.py", query_params=place.link)
+        # The other page starts with an empty link: what is open stays open.
+        open_now = {} if place.sidebar else {key: st.query_params.get(key) for key in SIDEBAR}
+        link = {key: value for key, value in open_now.items() if value is not None} | place.link
+        st.switch_page(f"app/pages/{place.page}.py", query_params=link)
 
 
 def choose(place: Place) -> None:

@@ -96,7 +96,7 @@ def test_a_renamed_run_is_the_chosen_one(mine):
     at.text_input[1].set_value("the night's scan".replace("'", ""))
     at.button(key="rename").click().run()
     assert at.selectbox(key="chosen").value == "the nights scan" and not at.error
-    assert at.query_params["chosen"] == ["the nights scan"] and not at.warning
+    assert at.query_params["chosen"] == "the nights scan" and not at.warning
     assert recorded.find_run("the nights scan").kind == "scan"
 
 
