@@ -9,8 +9,7 @@ import streamlit as st
 from app.drawing import widgets
 from app.shell import links
 from app.shell.text import plain
-from interp.publish.csvtext import NOTE
-from interp.search import LONGEST, Search
+from interp.runs.shelf.searching import LONGEST, Search
 
 EVERY, FIRED, NOT_FIRED = "all", "fired", "not fired"
 ALL = "all settings"
@@ -80,8 +79,8 @@ def found(
         told = f"{len(left)} of {len(table)} {what}"
         if fired is not None:
             told += f", {int(left[fired].sum())} of them fired"
-        st.caption(plain(f"{told}."), help=NOTE, width="content")
-        widgets.csv_button(key, lambda: left)
+        st.caption(plain(f"{told}."), width="content")
+        widgets.csv_button(key, lambda: left, what=f"These {len(left)} {what}.")
     return Found(left, search)
 
 

@@ -23,7 +23,6 @@ ORDERS: dict[str, list[set[str]]] = {
             "planted",
             "progress",
             "quiet",
-            "search",
             "specs",
             "stats",
             "text",

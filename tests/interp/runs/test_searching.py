@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.errors import UsageError
-from interp.search import LONGEST, Search
+from interp.runs.shelf.searching import LONGEST, Search
 
 
 @given(st.text("aB.*[( \n", max_size=4), st.lists(st.text("abB.*[( \n", max_size=9), max_size=5))
