@@ -126,6 +126,7 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
         st.markdown(f"**{title}**")
         _answers(answers[answers["condition"] == condition])
     st.caption(f"Some answers, cut after {SHOWN_TOKENS} tokens.")
+    _as_checkpoint(view, method, chosen)
     if not limits.may("Writing full answers, as a run"):
         return
     left, right = st.columns([2, 3], vertical_alignment="center")
@@ -135,6 +136,22 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
         st.rerun()
     right.code(
         commands.question_command(KIND, view.spec, question),
+        language="bash",
+        wrap_lines=True,
+    )
+
+
+def _as_checkpoint(view: live.View, method: str, chosen: list[Head]) -> None:
+    """The command that writes what is left as a checkpoint, where weights can hold it."""
+    if method != "zero":
+        st.caption(
+            "As a checkpoint only heads replaced by **zero** can be written: the other values "
+            "depend on the place in the text, and weights hold one for all places."
+        )
+        return
+    st.caption("As a checkpoint that plain transformers opens, compared before it is kept:")
+    st.code(
+        commands.export(view.spec, format_heads(chosen), "runs/operated"),
         language="bash",
         wrap_lines=True,
     )

@@ -83,6 +83,21 @@ def say(spec: PairSpec, text: str) -> str:
     return line(["say", *as_words(pair_options(facts)), "--", text])
 
 
+def export(spec: PairSpec, heads: str, out: str) -> str:
+    """The command line that writes the suspect without some heads as a checkpoint.
+
+    Args:
+        spec: the pair; an export is compared in fp32, whatever its precision.
+        heads: as `metrics.format_heads` writes them.
+        out: the new folder.
+    """
+    facts = {"models": asdict(spec), "pair": spec.name, "question": {"template": spec.template}}
+    options = pair_options(facts) | {"--heads": heads, "--scale": "0", "--out": out}
+    if spec.suspect.precision != "fp32":
+        options["--precision"] = "fp32"
+    return line(["export", *as_words(options)], module="training")
+
+
 def figures(command: str, run: Run, *rest: str, style: str, width: str | None, dark: bool) -> str:
     """The command line that writes the figures of a run, or of two.
 

@@ -239,6 +239,10 @@ def test_surgery_says_what_is_left(page):
     answers = [d.value for d in at.dataframe if "wanted" in d.value]
     assert [len(table) for table in answers] == [6, 6]
     assert (answers[0]["before"] != answers[0]["after"]).any()
+    told = [code.value for code in at.code if "training export" in code.value]
+    assert len(told) == 1 and f"--heads {at.text_input(key='operate').value}" in told[0]
+    at.segmented_control(key="method").set_value("positions").run()
+    assert not any("training export" in code.value for code in at.code)
 
 
 def test_a_conversation_without_a_response_is_refused(page):
