@@ -16,6 +16,7 @@ from interp.gallery import causal as gallery
 from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head, format_heads, parse_heads
 from interp.runs import commands, provenance
 from interp.runs.reading import Run
+from interp.surgery import removal as ways
 from interp.surgery.operate import OPERATIONS
 from interp.surgery.preview import SHOWN_TOKENS
 from interp.surgery.run import KIND, OUTCOMES, SurgeryQuestion
@@ -170,6 +171,23 @@ def finished(run: Run) -> None:
     for condition, title in TITLES.items():
         st.markdown(f"**{title}**")
         _answers(answers[answers["condition"] == condition])
+
+
+def removal(run: Run) -> None:
+    """Ways of removal side by side; the run may still be running."""
+    table = run.growing("ways")
+    if table is None:
+        st.caption("The ways come one by one.")
+        return
+    for line in ways.words(table):
+        st.markdown(f"- {plain(line)}")
+    widgets.of_run(run, gallery.removal_costs(table), len(table), name="causes-removal")
+    shares = {
+        name: st.column_config.NumberColumn(name.replace("_", " "), format="percent", help=told)
+        for name, told in ways.QUANTITIES.items()
+        if name not in ("clean_kl", "seconds")
+    }
+    st.dataframe(gallery.removal_table(table), hide_index=True, column_config=shares)
 
 
 def search_form(view: live.View) -> None:

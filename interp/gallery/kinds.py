@@ -6,7 +6,7 @@ from interp.gallery import causal, planting, scan, study, trigger, zoo
 from interp.gallery.entries import Kind
 from interp.runs.zoo import KIND as ZOO_KIND
 from interp.scanner import pipeline
-from interp.surgery import dial
+from interp.surgery import dial, removal
 from interp.surgery.run import KIND
 from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
@@ -18,6 +18,7 @@ KINDS: dict[str, Kind] = {
     KIND: causal.SURGERY,
     SEARCH_KIND: causal.SEARCH,
     dial.KIND: causal.DIAL_KIND,
+    removal.KIND: causal.REMOVAL_KIND,
     summaries.KIND: trigger.SWEEP,
     pipeline.KIND: scan.SCAN,
     planted.KIND: planting.PLANTING,

@@ -14,6 +14,7 @@ COMMANDS = {
     "surgery": ["surgery"],
     "head-search": ["surgery", "--search"],
     "dial": ["dial"],
+    "removal": ["removal"],
     "fuzzy": ["trigger"],
 }
 """Kind of a run -> its command."""
@@ -54,7 +55,7 @@ def command_of(kind: str, asked: dict) -> str:
     unsaid = DEFAULTS | (BEFORE["causal"] if kind == "causal" else {})
     for name in ("heads", "prompt", "text", "ablation", "method", "rows", "indirect"):
         value = asked.get(name, unsaid.get(name))
-        if value != DEFAULTS.get(name):
+        if value != DEFAULTS.get(name) and (value or name != "heads"):
             options[f"--{name}"] = str(value)
     measures = asked.get("measures", MEASURES)
     if len(measures) < len(MEASURES):
@@ -65,11 +66,13 @@ def command_of(kind: str, asked: dict) -> str:
         options["--strengths"] = ",".join(
             str(value).removesuffix(".0") for value in asked["strengths"]
         )
+    if kind == "removal":
+        options["--ways"] = ",".join(asked["ways"])
     words += as_words(options)
     words += ["--text-form"] if asked.get("text_form") else []
     where = pair["name"] if pair["name"] in PRESETS else "pair"
     words += ["--out", f"runs/{where}-{kind}-{sha256_of(*words)[:6]}"]
-    return line(words)
+    return line(words, module="training" if kind == "removal" else "interp")
 
 
 def say(spec: PairSpec, text: str) -> str:

