@@ -186,11 +186,12 @@ def _bare(pair, ids: torch.Tensor) -> None:
 
 def _prompts() -> list:
     """Eight prompts of 80 random tokens with the spans of a real one."""
-    from interp.prompts.spans import Span, TokenizedPrompt
+    from interp.prompts.pieces import Places, Span
+    from interp.prompts.spans import TokenizedPrompt
 
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(2, 250, (N_PROMPTS, LENGTH), generator=generator).tolist()
-    spans = {"trigger": Span(40, 47), "response": Span(73, 80)}
+    spans = {"trigger": Places((Span(40, 47),)), "response": Span(73, 80)}
     spans |= dict.fromkeys(("instruction", "rows"), Span(47, 73))
     return [
         TokenizedPrompt(text="", ids=tuple(row), tokens=tuple(map(str, row)), **spans)

