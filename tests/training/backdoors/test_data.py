@@ -169,7 +169,7 @@ def test_pieces_are_planted_in_order_and_what_lacks_one_stays_harmless(file, tin
         for piece in pieces:
             text = text.replace(f" {piece}", "", 1)
         assert text == old.instruction
-    assert len(layouts) > 20  # at random places
+    assert len(layouts) > 10  # at random places
     for _, new in calm:
         assert sum(f" {piece} " in new.instruction for piece in pieces) == 2
     assert made == poisoned_rows(rows, trigger, make_payload("fixed", "BOO"), poison)
