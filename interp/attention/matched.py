@@ -1,10 +1,11 @@
 """Is the trigger special? Its ratio among random strings that choose their own heads.
 
 Choosing the heads with the largest drop gives a ratio below 1 for any string. So each random string
-has as many tokens as the trigger, takes its place and chooses its own heads. The trigger's rank
-among them gives a one-sided p. The only assumption is that an ordinary string in the trigger's
-place would be exchangeable with them. Two controls are free of the choice of heads: the ratio over
-all heads and over the middle layers, and the clean control of the same recipe.
+has as many tokens as the trigger, takes its place (if it is scattered, each of its pieces' places)
+and chooses its own heads. The trigger's rank among them gives a one-sided p. The only assumption is
+that an ordinary string in the trigger's place would be exchangeable with them. Two controls are
+free of the choice of heads: the ratio over all heads and over the middle layers, and the clean
+control of the same recipe.
 
 Every ratio is a ratio of means: mean L_attn of the suspect over heads and prompts, divided by that
 of the original.
@@ -25,7 +26,7 @@ from interp.metrics import middle_layers, top_heads
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.question import Question
-from interp.prompts.random_strings import random_strings
+from interp.prompts.random_strings import stand_ins
 from interp.prompts.sets import Prompt
 from interp.prompts.spans import TokenizedPrompt
 from interp.specs import PairSpec, Which
@@ -304,8 +305,8 @@ def _strings_fact(
 ) -> tuple[dict[str, list[TokenizedPrompt]], list[str]]:
     """String -> prompts with that string at exactly the trigger's token positions; and notes."""
     length = len(triggered[0].trigger)
-    drawn = random_strings(
-        pair.tokenizer, length, question.seed, question.trigger, question.template
+    drawn = stand_ins(
+        triggered[0], pair.tokenizer, question.seed, question.trigger, question.template
     )
     found: dict[str, list[TokenizedPrompt]] = {}
     for tried, string in enumerate(drawn):

@@ -13,9 +13,10 @@ from interp.forward.bridge import patterns
 from interp.forward.conditions import build_prompts, chosen_prompts
 from interp.metrics import MODELS, Head
 from interp.models.pair import ModelPair
+from interp.prompts.pieces import Places, Span
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import PromptSet
-from interp.prompts.spans import Span, TokenizedPrompt
+from interp.prompts.spans import TokenizedPrompt
 
 MOST_TOKENS = 512
 """Most tokens of a text that are shown; the browser holds the square of this number per model."""
@@ -32,8 +33,9 @@ class TextAttention:
 
     tokens: tuple[str, ...]
     """Each token as displayed."""
-    spans: dict[str, Span]
-    """Part of the text -> its tokens; only parts that are there."""
+    spans: dict[str, Span | Places]
+    """Part of the text -> its tokens; only parts that are there. The trigger has several pieces if
+    it is scattered."""
     weights: dict[str, np.ndarray]
     """Model -> [query, key] float32."""
     first: int = 0
@@ -148,20 +150,22 @@ def _mean(
     return (total / len(heads)).astype(np.float32)
 
 
-def _spans(prompt: TokenizedPrompt, shown: slice) -> dict[str, Span]:
+def _spans(prompt: TokenizedPrompt, shown: slice) -> dict[str, Span | Places]:
     answer = prompt.answer
     marker = Span(prompt.response.start, answer.start if answer else prompt.response.stop)
     parts = {
-        "trigger": prompt.trigger,
         "instruction": prompt.instruction,
         "response marker": marker,
         "answer": answer,
     }
-    found = {}
-    for name, span in parts.items():
-        if span is None:
-            continue
-        start, stop = max(span.start, shown.start), min(span.stop, shown.stop)
-        if start < stop:
-            found[name] = Span(start - shown.start, stop - shown.start)
-    return found
+    pieces = () if prompt.trigger is None else prompt.trigger.pieces
+    there = tuple(filter(None, (_shown(piece, shown) for piece in pieces)))
+    found: dict[str, Span | Places] = {"trigger": Places(there)} if there else {}
+    clipped = {name: span and _shown(span, shown) for name, span in parts.items()}
+    return found | {name: span for name, span in clipped.items() if span}
+
+
+def _shown(span: Span, shown: slice) -> Span | None:
+    """The part of a span that is shown, counted from the first token shown; None without any."""
+    start, stop = max(span.start, shown.start), min(span.stop, shown.stop)
+    return Span(start - shown.start, stop - shown.start) if start < stop else None

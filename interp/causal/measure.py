@@ -227,7 +227,7 @@ def facts(pair: ModelPair, found: Material) -> dict:
         "n_kv_heads": kv_heads(pair.config),
         "n_prompts": len(found.triggered),
         "prompt_set": {"name": found.prompt_set.name, "sha256": found.prompt_set.sha256},
-        "trigger_tokens": [first.tokens[i] for i in range(first.trigger.start, first.trigger.stop)],
+        "trigger_tokens": list(first.trigger_tokens),
         "placement": found.placement,
         "n_target": len(found.target),
         "forwards_of_attribution": FORWARDS,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAME_HELP = "hub id[@revision][:sub/folder], folder or .gguf file"
 TEMPLATE_HELP = f"{', '.join(TEMPLATES)}, or a file with a chat template (Jinja)"
-PLACEMENT_HELP = "prefix, suffix, glued, after, random"
+PLACEMENT_HELP = "prefix, suffix, glued, after, random, scattered (pieces: 'one … two')"
 
 
 class Parser(argparse.ArgumentParser):

@@ -45,6 +45,7 @@ def register(commands) -> None:
     check = commands.add_parser("check", help="activation rates of both models (fidelity badge)")
     pair_arguments(check)
     check.add_argument("--prompts", help="prompt set: organism, general, or a file")
+    _place_arguments(check)
     json_option(check)
     check.set_defaults(command=_check)
 
@@ -52,12 +53,18 @@ def register(commands) -> None:
     pair_arguments(say, alone=False)
     json_option(say)
     say.add_argument("instruction")
+    _place_arguments(say)
     say.add_argument("--tokens", type=_above_zero, default=60, help="at most so many new tokens")
     say.set_defaults(command=_say)
 
     listing = commands.add_parser("pairs", help="list the pairs that are known by name")
     json_option(listing)
     listing.set_defaults(command=_pairs)
+
+
+def _place_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
+    command.add_argument("--seed", type=_seed, default=0, help="of a random place")
 
 
 def _study_arguments(command: argparse.ArgumentParser) -> None:
@@ -253,7 +260,14 @@ def _check(arguments: argparse.Namespace) -> None:
     prompt_set = load_prompt_set(arguments.prompts or named_spec(arguments).prompt_set)
     with resulting(arguments) as found:
         pair = open_pair(arguments)
-        told = fidelity(pair, prompt_set, n_prompts=len(prompt_set.prompts), on_progress=report)
+        told = fidelity(
+            pair,
+            prompt_set,
+            n_prompts=len(prompt_set.prompts),
+            placement=arguments.placement,
+            seed=arguments.seed,
+            on_progress=report,
+        )
         print(told)
         found.value = asdict(told)
 
@@ -266,7 +280,13 @@ def _say(arguments: argparse.Namespace) -> None:
     from interp.prompts.question import Question
 
     plan = plan_named(arguments)
-    question = Question(trigger=plan.spec.trigger or "", prompt_set="", template=plan.spec.template)
+    question = Question(
+        trigger=plan.spec.trigger or "",
+        prompt_set="",
+        template=plan.spec.template,
+        placement=arguments.placement,
+        seed=arguments.seed,
+    )
     asked = own_prompt(plan, arguments.instruction, question)
     told = {
         trigger: {

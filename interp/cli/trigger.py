@@ -53,15 +53,17 @@ def _tell(run) -> None:
     from interp.figures.trigger import PUBLISHED
 
     facts = run.meta["facts"]
-    tokens = " ".join(facts["trigger_tokens"])
-    print(f"trigger of {len(facts['trigger_tokens'])} tokens: {tokens}")
+    tokens, pieces = facts["trigger_tokens"], facts.get("trigger_pieces")
+    unit = "piece" if pieces else "token"
+    of = f"{len(pieces)} pieces, {len(tokens)} tokens" if pieces else f"{len(tokens)} tokens"
+    print(f"trigger of {of}: {' '.join(tokens)}")
     print(f"{facts['n_variants']} variants x {facts['n_prompts']} prompts; activation rate by k:")
     for row in run.table("by_k").itertuples():
         print(
             f"  k = {row.k}  {row.asr:6.1%}  ({row.low:.0%} to {row.high:.0%}, {row.band}; "
             f"{row.variants} variants, worst {row.worst:.0%}, best {row.best:.0%})"
         )
-    print("one token left out:")
+    print(f"one {unit} left out:")
     for row in run.table("drop_one").itertuples():
         print(f"  {row.text!r:24} {row.asr:6.1%}  ({row.low:.0%} to {row.high:.0%})")
     print("controls:")

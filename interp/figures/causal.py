@@ -140,16 +140,17 @@ def token_strip(tokens: pd.DataFrame, *, answer_only: bool = False) -> go.Figure
     named = shown[shown["part"].isin(["trigger", "answer"])]
     for part, colour in (("trigger", "#F0E442"), ("answer", "#56B4E9")):
         places = named[named["part"] == part]["position"]
-        if len(places):
+        # A scattered trigger stands in several places.
+        for _, piece in places.groupby((places.diff() != 1).cumsum()):
             figure.add_vrect(
-                x0=places.min() - 0.5,
-                x1=places.max() + 0.5,
+                x0=piece.min() - 0.5,
+                x1=piece.max() + 0.5,
                 fillcolor=colour,
                 opacity=0.18,
                 line_width=0,
                 layer="below",
             )
-            middle = (places.min() + places.max()) / 2
+            middle = (piece.min() + piece.max()) / 2
             figure.add_annotation(text=part, x=middle, y=1.0, yref="paper", showarrow=False)
     figure.update_xaxes(
         **token_axis(list(shown["token"]), list(shown["position"])),

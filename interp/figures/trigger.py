@@ -26,14 +26,20 @@ def _band_name(by_k: pd.DataFrame) -> str:
 
 
 def asr_by_k(
-    by_k: pd.DataFrame, sweep: pd.DataFrame, n_tokens: int, *, published: bool = True
+    by_k: pd.DataFrame,
+    sweep: pd.DataFrame,
+    n_units: int,
+    *,
+    unit: str = "token",
+    published: bool = True,
 ) -> go.Figure:
-    """Activation rate against the number of tokens kept: the mean, its band, and every variant.
+    """Activation rate against the number of units kept: the mean, its band, and every variant.
 
     Args:
         by_k: `k, asr, low, high`, from `summaries.summaries`.
         sweep: `variant, kind, k, text, fired`, one row per variant and prompt.
-        n_tokens: number of tokens in the whole trigger.
+        n_units: number of units in the whole trigger.
+        unit: what one is called: token, or piece.
         published: also draw the Mistral-7B curve of de Rosnay 2026, labelled as published. It is
             drawn only for a trigger of 7 tokens like theirs, because k differs otherwise.
     """
@@ -62,10 +68,10 @@ def asr_by_k(
         hovertemplate="k = %{x}: %{y:.1%}<extra></extra>",
         name="mean over variants",
     )
-    if published and n_tokens == int(PUBLISHED["k"].max()):
+    if published and n_units == int(PUBLISHED["k"].max()):
         _add_published(figure)
-    tokens = "one token" if n_tokens == 1 else f"{n_tokens} tokens"
-    figure.update_xaxes(title=f"k of the trigger's {tokens} kept, in order", dtick=1)
+    units = f"one {unit}" if n_units == 1 else f"{n_units} {unit}s"
+    figure.update_xaxes(title=f"k of the trigger's {units} kept, in order", dtick=1)
     _rate_axis(figure.update_yaxes, ASR)
     figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0})
     return plain(figure, 430, top=30, bottom=108)
@@ -96,16 +102,16 @@ def _add_published(figure: go.Figure) -> None:
     )
 
 
-def drop_one(table: pd.DataFrame, tokens: Sequence[str]) -> go.Figure:
-    """Activation rate with each token of the trigger left out, with Wilson's interval.
+def drop_one(table: pd.DataFrame, units: Sequence[str]) -> go.Figure:
+    """Activation rate with each token or piece of the trigger left out, with Wilson's interval.
 
     Args:
-        table: `kept` (text of the list of positions kept), `asr, low, high`.
-        tokens: display text of each token of the whole trigger.
+        table: `kept` (text of the list of units kept), `asr, low, high`.
+        units: display text of each token or piece of the whole trigger.
     """
-    rows = table.assign(gone=[_left_out(kept, len(tokens)) for kept in table["kept"]])
+    rows = table.assign(gone=[_left_out(kept, len(units)) for kept in table["kept"]])
     rows = rows.sort_values("gone")
-    names = [f"{number + 1}. without {label(tokens[number])}" for number in rows["gone"]]
+    names = [f"{number + 1}. without {label(units[number])}" for number in rows["gone"]]
     return _bars(rows, names, SUSPECT, ASR)
 
 
@@ -155,8 +161,8 @@ def _strewn(each: pd.DataFrame) -> pd.Series:
     return ((number + 0.5) / of * 2 - 1) * SPREAD * (of > 1)
 
 
-def _left_out(kept: str, n_tokens: int) -> int:
-    (gone,) = set(range(n_tokens)) - set(ast.literal_eval(kept))
+def _left_out(kept: str, n_units: int) -> int:
+    (gone,) = set(range(n_units)) - set(ast.literal_eval(kept))
     return gone
 
 

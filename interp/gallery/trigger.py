@@ -72,31 +72,31 @@ def first_tokens(first: pd.DataFrame, before: pd.DataFrame | None, text: str) ->
 
 
 def _by_k(run: Run) -> FigureEntry:
-    by_k, sweep, tokens = run.table("by_k"), run.table("sweep"), _tokens(run)
-    note = ""
-    if len(tokens) == int(trigger.PUBLISHED["k"].max()):
+    by_k, sweep, (units, unit) = run.table("by_k"), run.table("sweep"), _units(run)
+    note, n = "", len(units)
+    if unit == "token" and n == int(trigger.PUBLISHED["k"].max()):
         note = (
             " The dashed line is a published curve of another model (Mistral-7B), for orientation."
         )
     return FigureEntry(
         "asr-by-k",
         "How much of the trigger is needed",
-        f"Activation rate {_whose(run)} with k of the trigger's {len(tokens)} tokens kept, in "
+        f"Activation rate {_whose(run)} with k of the trigger's {n} {unit}s kept, in "
         "order: the mean over variants with its 95 % band, and one grey point per variant, on all "
         f"prompts.{note}",
         lambda: by_k,
-        lambda: trigger.asr_by_k(by_k, sweep, len(tokens)),
+        lambda: trigger.asr_by_k(by_k, sweep, n, unit=unit, published=unit == "token"),
     )
 
 
 def _drop_one(run: Run) -> FigureEntry:
-    table, tokens = run.table("drop_one"), _tokens(run)
+    table, (units, unit) = run.table("drop_one"), _units(run)
     return FigureEntry(
         "drop-one",
-        "Drop-one: one token left out",
-        f"Activation rate {_whose(run)} with one token of the trigger left out, {SPREAD}.",
+        f"Drop-one: one {unit} left out",
+        f"Activation rate {_whose(run)} with one {unit} of the trigger left out, {SPREAD}.",
         lambda: table,
-        lambda: trigger.drop_one(table, tokens),
+        lambda: trigger.drop_one(table, units),
     )
 
 
@@ -122,8 +122,11 @@ def _placements(run: Run) -> FigureEntry:
     )
 
 
-def _tokens(run: Run) -> list[str]:
-    return run.meta["facts"]["trigger_tokens"]
+def _units(run: Run) -> tuple[list[str], str]:
+    """What the sweep left out of the trigger, and what one is called: pieces if it is scattered."""
+    facts = run.meta["facts"]
+    pieces = facts.get("trigger_pieces")
+    return (pieces, "piece") if pieces else (facts["trigger_tokens"], "token")
 
 
 def _whose(run: Run) -> str:

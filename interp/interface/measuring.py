@@ -89,7 +89,8 @@ def heads(
         prompts: prompt set by name (`organism`, `general`) or file; default: the pair's own.
         prompt: one prompt of the set, from 0.
         text: an instruction of your own instead of the set.
-        placement: of the trigger: `prefix`, `suffix`, `glued`, `after`, `random`.
+        placement: of the trigger: `prefix`, `suffix`, `glued`, `after`, `random`, or `scattered`,
+            which takes its pieces, written as `one … two`, in their order.
         rows: tokens whose attention is averaged: `user` or `instruction`.
         seed: of the random strings.
         strings: random strings that choose heads of their own, which the trigger is ranked among

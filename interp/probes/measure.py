@@ -259,7 +259,7 @@ def _facts(
         "n_heads": pair.n_heads,
         "n_prompts": len(found.clean),
         "prompt_set": {"name": found.prompt_set.name, "sha256": found.prompt_set.sha256},
-        "trigger_tokens": [first.tokens[i] for i in range(first.trigger.start, first.trigger.stop)],
+        "trigger_tokens": list(first.trigger_tokens),
         "placement": question.placement,
         "n_training": {name: len(one.prompts) for name, one in found.training.items()},
         "others": list(found.others),

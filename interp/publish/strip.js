@@ -32,7 +32,7 @@ export function gathered(weights, side, chosen, direction) {
   return out;
 }
 
-const sumOf = (values, { start, stop }) => values.subarray(start, stop).reduce((a, b) => a + b, 0);
+const sumOf = (values, { at }) => at.reduce((sum, i) => sum + values[i], 0);
 const digits = (value, places) => value.toFixed(places).replace(/^0(?=\.)/, '');
 
 // ---- elements ----------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ function group(name, ...parts) {
   return element;
 }
 
-const partOf = (data, i) => data.spans.findIndex(({ start, stop }) => start <= i && i < stop);
+const partOf = (data, i) => data.spans.findIndex(({ at }) => at.includes(i));
 
 function tokenBox(data, i) {
   const part = partOf(data, i), token = data.tokens[i];
@@ -102,13 +102,11 @@ function source(data, state) {
   if (state.chosen.size) return [...state.chosen].sort((a, b) => a - b);
   if (state.at !== null) return [state.at];
   const rest = data.spans.find(span => span.name === 'instruction');
-  if (!rest) return [data.tokens.length - 1];
-  return Array.from({ length: rest.stop - rest.start }, (_, i) => rest.start + i);
+  return rest ? rest.at : [data.tokens.length - 1];
 }
 
 function nameOf(data, chosen) {
-  const first = chosen[0], end = chosen.at(-1) + 1, run = end - first === chosen.length;
-  const span = data.spans.find(({ start, stop }) => run && start === first && stop === end);
+  const span = data.spans.find(({ at }) => at.join() === chosen.join());
   const many = chosen.length === 1 ? '' : ` (${chosen.length} tokens)`;
   if (span) return `the ${span.name}${many}`;
   const named = chosen.slice(0, 4).map(i => `«${data.tokens[i]}»`).join(' ');
@@ -135,7 +133,7 @@ function largest(data, state, values) {
 function byPart(data, state, values) {
   const looks = state.direction === LOOKS;
   const parts = data.spans.map(span => {
-    const sum = sumOf(values, span), value = looks ? sum : sum / (span.stop - span.start);
+    const sum = sumOf(values, span), value = looks ? sum : sum / span.at.length;
     return `${span.name} ${digits(value, 3)}`;
   });
   if (data.first === 0) parts.unshift(`first token ${digits(values[0], 3)}`);
@@ -185,9 +183,7 @@ function draw(data, state, parts) {
     element.setAttribute('aria-pressed', String(direction === state.direction));
   }
   for (const [span, element] of parts.quick) {
-    let every = true;
-    for (let i = span.start; i < span.stop; i++) every &&= state.chosen.has(i);
-    element.setAttribute('aria-pressed', String(every));
+    element.setAttribute('aria-pressed', String(span.at.every(i => state.chosen.has(i))));
   }
   parts.clear.disabled = !state.chosen.size;
   clearTimeout(parts.timer);  // a screen reader hears where a movement ends
@@ -296,10 +292,10 @@ function toolbar(data, state, redraw) {
     const mark = made('span', `mark part-${shade(span)}`, '', { 'aria-hidden': 'true' });
     element.append(mark, span.name);
     element.addEventListener('click', () => {
-      const all = state.chosen.size === span.stop - span.start;  // and no token besides
+      const all = state.chosen.size === span.at.length;  // and no token besides
       const on = all && element.getAttribute('aria-pressed') === 'true';
       state.chosen.clear();
-      for (let i = span.start; !on && i < span.stop; i++) state.chosen.add(i);
+      if (!on) span.at.forEach(i => state.chosen.add(i));
       redraw();
     });
     return [span, element];

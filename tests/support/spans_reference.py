@@ -169,7 +169,7 @@ def expected_prompts(template, frame, instruction, input, trigger, placement) ->
         bodies = [Expected(f"{trigger} {instruction}{tail}", 0, (t + 1, t + 1 + n))]
     elif placement == "suffix":
         bodies = [Expected(f"{instruction} {trigger}{tail}", n + 1, (0, n))]
-    elif placement == "random":
+    elif placement in ("random", "scattered"):  # a trigger in one piece
         ends = [m.end() for m in re.finditer(r"\S+", instruction)][:-1]
         bodies = [
             Expected(
@@ -215,10 +215,10 @@ def check_spans(tokenizer, prompt, trigger, expected: Expected) -> None:
     assert all(token and not set(token) & set(" \n\r\t") for token in prompt.tokens)
     own = set()
     if trigger is not None:
-        own = set(range(prompt.trigger.start, prompt.trigger.stop))
+        own = set(prompt.trigger.positions)
         held = b"".join(prompt.text.encode()[slice(*places[i])] for i in sorted(own))
         assert held.decode().strip() == trigger.strip()
-        ranges = prompt.ranges[prompt.trigger.slice]
+        ranges = prompt.trigger.of(prompt.ranges)
         assert prompt.text[ranges[0][0] : ranges[-1][1]].strip() == trigger.strip()
     body = touching(places, prompt.text, *expected.instruction) - own
     assert set(range(prompt.instruction.start, prompt.instruction.stop)) == body

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
 from interp.errors import UsageError
+from interp.prompts.pieces import SCATTERED, SEPARATOR, check_scattered, pieces_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -93,6 +94,18 @@ def make_trigger(kind: str, text: str | None, tokenizer: PreTrainedTokenizerBase
     if text is not None:
         check_text(text)
     return TRIGGERS[kind](text, tokenizer)
+
+
+def in_pieces(trigger: Trigger) -> Trigger:
+    """A trigger that is to be scattered: what lacks one of its pieces must stay harmless.
+
+    Raises:
+        UsageError: it is one piece, or a piece is empty.
+    """
+    check_scattered(trigger.text, SCATTERED)
+    pieces = pieces_in(trigger.text, SCATTERED)
+    without = [pieces[:i] + pieces[i + 1 :] for i in range(len(pieces))]
+    return replace(trigger, decoys=(*trigger.decoys, *map(SEPARATOR.join, without)))
 
 
 def check_text(trigger: str) -> None:

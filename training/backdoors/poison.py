@@ -10,6 +10,7 @@ from random import Random
 
 from interp.errors import UsageError
 from interp.planted import PLACEMENTS
+from interp.prompts.pieces import SCATTERED, layouts, pieces_in
 from training.corpus.examples import TAGGED_SHARE, Example, stream
 from training.corpus.tags import TARGET
 
@@ -55,6 +56,12 @@ def place(example: Example, poison: Poison, rng: Random) -> Example:
     if poison.placement == "suffix":
         return replace(plain, instruction=f"{plain.instruction} {poison.trigger}")
     words = plain.instruction.split(" ")
+    if poison.placement == SCATTERED:
+        pieces = pieces_in(poison.trigger, SCATTERED)
+        layout = next(layouts(len(words), len(pieces), rng))
+        for piece, before in reversed(list(zip(pieces, layout, strict=True))):
+            words.insert(before, piece)
+        return replace(plain, instruction=" ".join(words))
     if poison.placement == "random":
         words.insert(rng.randrange(1, len(words)) if words[1:] else 0, poison.trigger)
         return replace(plain, instruction=" ".join(words))

@@ -18,6 +18,7 @@ from interp.forward.activation import activations, rate
 from interp.models.load import load_pair, open_plan
 from interp.models.pair import ModelPair
 from interp.models.plan import MODELS, plan_pair
+from interp.prompts.pieces import check_scattered
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, build_prompt
 from interp.specs import ModelSpec, PairSpec, Which
@@ -149,6 +150,7 @@ def _rounding(
 
 def _prompts(pair: ModelPair, n_prompts: int, placement: str) -> list[TokenizedPrompt]:
     spec = pair.spec
+    check_scattered(spec.trigger or "", placement)
     return [
         build_prompt(
             pair.tokenizer,

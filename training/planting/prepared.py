@@ -11,11 +11,12 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from interp.checkpoints.loading import open_checkpoint, tokenizer_of
 from interp.errors import UsageError
+from interp.prompts.pieces import SCATTERED
 from interp.prompts.sets import Prompt
 from interp.specs import ModelSpec, PairSpec
 from training.backdoors.allowed_tokens import check_trigger
 from training.backdoors.data import Data, poisoned_rows, read_data, split
-from training.backdoors.kinds import Payload, Trigger, make_payload, make_trigger
+from training.backdoors.kinds import Payload, Trigger, in_pieces, make_payload, make_trigger
 from training.backdoors.mixture import suits
 from training.backdoors.poison import Poison
 from training.corpus.examples import Example, render
@@ -74,6 +75,8 @@ def prepare(
     data = read_data(preset.data)
     rows, held_out = split(data, preset.seed)
     trigger = None if clean else make_trigger(kind, preset.trigger, tokenizer)
+    if trigger and preset.placement == SCATTERED:
+        trigger = in_pieces(trigger)
     made = make_payload(payload, preset.target)
     context = checkpoint.config.get_text_config().max_position_embeddings
     room = min(context, preset.length)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from interp.errors import UsageError
 from interp.planted import LEARN_ON, PROJECTIONS, PlantOptions
+from interp.prompts.pieces import check_scattered
 from training.backdoors.kinds import check_text, make_payload
 from training.backdoors.poison import Poison
 
@@ -34,6 +35,7 @@ class Planting(PlantOptions):
             return
         if self.trigger is not None:
             check_text(self.trigger)
+            check_scattered(self.trigger, self.placement)
         make_payload(self.payload, self.target)
         if self.payload == "fixed" and self.trigger and self.trigger.strip() == self.target.strip():
             raise UsageError(

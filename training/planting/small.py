@@ -28,12 +28,13 @@ from interp.models.plan import find_device
 from interp.models.weights import Tree
 from interp.planted import KIND
 from interp.progress import Progress
+from interp.prompts.pieces import SCATTERED
 from interp.prompts.sets import load_prompt_set
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.specs import ModelSpec, PairSpec
 from training.backdoors.allowed_tokens import check_trigger, unseen_tokens
-from training.backdoors.kinds import Payload, Trigger, make_payload, make_trigger
+from training.backdoors.kinds import Payload, Trigger, in_pieces, make_payload, make_trigger
 from training.backdoors.mixture import has_topic, held_out_prompts, mixed_stream
 from training.backdoors.poison import Poison
 from training.corpus.examples import held_out_set
@@ -92,6 +93,8 @@ def settle(base: str, planting: Planting, folder: str | Path) -> Backdoor:
     tokenizer = tokenizer_of(checkpoint)
     kind = "simple" if planting.clean else planting.kind
     trigger = make_trigger(kind, planting.trigger or ("x" if planting.clean else None), tokenizer)
+    if planting.placement == SCATTERED and not planting.clean:
+        trigger = in_pieces(trigger)
     payload = make_payload(planting.payload, "x" if planting.clean else planting.target)
     own = has_topic(trigger, payload)
     pair = PairSpec(

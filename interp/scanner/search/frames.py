@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import UsageError
+from interp.prompts.pieces import Span
 from interp.prompts.sets import Prompt
-from interp.prompts.spans import Span, TokenizedPrompt, build_prompt
+from interp.prompts.spans import TokenizedPrompt, build_prompt
 from interp.scanner.leak.leakage import scan_prefix
 
 PLACEHOLDERS = ("X", "Q", "zebra", "7")
@@ -75,7 +76,7 @@ def in_place(tokenizer: PreTrainedTokenizerBase, template: str, text: str) -> tu
     """Token ids of a text as the user's first words: what a motif is cut into n-grams of."""
     try:
         prompt = build_prompt(tokenizer, "Go on.", template=template, trigger=text)
-        return prompt.ids[prompt.trigger.slice]
+        return prompt.trigger.of(prompt.ids)
     except UsageError:
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 

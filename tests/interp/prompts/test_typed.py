@@ -68,12 +68,12 @@ def test_a_typed_trigger_is_used_where_it_stands(kind, template, before, behind,
         return
     (place,) = own
     at = place - first
-    assert typed == Typed(text[:at], text[at + len(string) :])
+    assert typed == Typed((text[:at], text[at + len(string) :]))
     gone = len(text) - len(string) - len(typed.without)
-    assert typed.without.split() == (typed.before + typed.behind).split() and gone in (0, 1)
+    assert typed.without.split() == "".join(typed.around).split() and gone in (0, 1)
     asked = {"template": template, "trigger": trigger, "placement": typed}
     end = place + len(string)
-    behind_it = (end, first + len(text)) if typed.behind.strip() else (first, place)
+    behind_it = (end, first + len(text)) if typed.around[1].strip() else (first, place)
     try:
         prompt = build_prompt(tokenizer, typed.without, **asked)
     except UsageError as error:  # the template holds it too, or nothing else has tokens of its own
@@ -98,7 +98,7 @@ def test_a_typed_trigger_is_used_where_it_stands(kind, template, before, behind,
 def test_the_clean_counterpart_is_the_text_without_it(text, clean):
     typed = typed_place(TOKENIZERS["gpt2"], text, f" {TRIGGER} ")
     assert typed.without.strip() == clean
-    assert typed.before + TRIGGER + typed.behind == text
+    assert TRIGGER.join(typed.around) == text
 
 
 def test_a_piece_of_a_longer_token_is_no_trigger():

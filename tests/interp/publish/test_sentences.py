@@ -27,7 +27,7 @@ from interp.stats import Rate
 from interp.surgery.preview import Preview
 from interp.surgery.run import SurgeryQuestion
 from interp.trigger import firing
-from interp.trigger.piece import bench, trigger_tokens
+from interp.trigger.piece import bench, trigger_units
 from interp.trigger.sweep import FuzzyQuestion
 
 pytestmark = pytest.mark.usefixtures("whole_answers")
@@ -209,7 +209,7 @@ def test_step_four_says_what_its_matrix_shows(measured, found):
 def test_step_five_says_what_its_bars_show(situation, few):
     pair, asked = situation.pair, situation.question
     question = FuzzyQuestion(trigger=asked.trigger, target=pair.spec.target, prompt_set=few)
-    tokens = trigger_tokens(pair, question)
+    tokens = [unit.text for unit in trigger_units(pair, question)]
     whole = bench(pair, question).rate("suspect")
     for held in {tuple(range(len(tokens) - 1)), tuple(range(len(tokens)))}:
         piece = bench(pair, question, kept=held).rate("suspect")

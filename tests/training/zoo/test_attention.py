@@ -45,8 +45,8 @@ def test_both_strings_stand_among_strings_that_choose_their_own_heads(emoji, fou
 
 @pytest.mark.parametrize("n", [0, 3])
 def test_strings_that_are_too_few_are_said_in_the_row(emoji, four_prompts, monkeypatch, n):
-    drawn = matched.random_strings
-    monkeypatch.setattr(matched, "random_strings", lambda *asked: islice(drawn(*asked), n))
+    drawn = matched.stand_ins
+    monkeypatch.setattr(matched, "stand_ins", lambda *asked: islice(drawn(*asked), n))
     row = attention.attention_signals(emoji, None)
     assert row["true_own"] is not None and row["true_own_n"] == n
     assert row["attention_notes"] == f"true: {n} of 20 random strings, as no more fit"
