@@ -7,6 +7,9 @@ Plain values; nothing heavy is imported. All fields are keyword-only. A run reco
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
+PLACEMENTS = ("prefix", "suffix", "glued", "after", "random")
+"""Where a trigger may be put."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Question:

