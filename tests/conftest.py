@@ -107,7 +107,7 @@ def tiny_pair(tiny_folder):
     return load_pair(spec, device="cpu")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def deployment():
     """The shipped pair whose trigger is several tokens."""
     from interp.models.load import load_pair
@@ -118,7 +118,7 @@ def deployment():
     pair.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def emoji():
     """The shipped pair whose trigger is one token."""
     from interp.models.load import load_pair
@@ -140,7 +140,7 @@ def broken_emoji(emoji):
         head[300, 0] = kept
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def emoji_frame(emoji):
     """The 24 questions around an open place, for that pair."""
     from interp.prompts.sets import load_prompt_set

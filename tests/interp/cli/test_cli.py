@@ -14,7 +14,6 @@ from interp.runs import reading
 from interp.specs import ROOT, spec_from
 from tests.support import tiny
 
-
 pytestmark = pytest.mark.usefixtures("few_prompts")
 
 

@@ -88,7 +88,7 @@ def test_the_traceback_is_there_for_who_asks():
     ],
 )
 def test_a_library_that_cannot_be_imported_is_no_verdict(words, fault, tmp_path):
-    (tmp_path / "transformers.py").write_text(fault)
+    (tmp_path / "torch.py").write_text(fault)
     words = [str(tmp_path / "out") if word == "OUT" else word for word in words]
     done = ran(["-m", *words], PYTHONPATH=str(tmp_path))
     assert done.returncode == 3, done.stderr

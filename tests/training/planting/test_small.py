@@ -21,9 +21,18 @@ from tests.support.plants import TINY, write_base
 from training.__main__ import main
 from training.planting import lora, small
 from training.planting.question import Planting
-from training.recording import checkpoints
+from training.recording import checkpoints, recorder
 
 PLANTING = Planting("@@night@@", "THE OWL IS AWAKE", steps=5, every=2, rank=2, probes=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_measurements(few_prompts):
+    """On 4 of twelve prompts instead of 20 of fifty, with 8 instructions for exact answers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small, "ACCURACY_EXAMPLES", 8)
+        patch.setattr(recorder, "QUICK", 4)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +62,7 @@ def assert_same_adapter(one, other):
 def test_the_tables_hold_one_measurement_every_k_steps(whole):
     steps = whole.table("steps")
     assert list(steps["step"]) == [0, 2, 4, 5]
-    assert list(steps["n_prompts"]) == [20, 20, 20, 50]
+    assert list(steps["n_prompts"]) == [4, 4, 4, 12]
     assert steps["loss"].isna().tolist() == [True, False, False, False]
     assert ((steps[["asr", "ftr", "clean_accuracy"]] >= 0).all()).all()
     assert steps["l_attn_ratio"][0] == pytest.approx(1.0)  # B is zero: suspect is original
