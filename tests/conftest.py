@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
@@ -65,6 +66,17 @@ def pytest_collection_finish():
     """What the imports made stays: closing a pair need not look through it for garbage."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def components_are_looked_for_once():
+    """Each page under AppTest would read what all installed packages say of themselves."""
+    from streamlit.components.v2 import manifest_scanner as scanner
+
+    with pytest.MonkeyPatch.context() as patch:
+        found = cache(scanner.scan_component_manifests)
+        patch.setattr(scanner, "scan_component_manifests", found)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from interp.scanner.weights import evidence
 from tests.support.tiny import write_model, write_tokenizer
 
 FEW = str(Path(__file__).with_name("few_questions.json"))
-PLAN = ScanPlan(questions=FEW, new_tokens=20, limit=12, keep=3, inversion_minutes=0)
+PLAN = ScanPlan(questions=FEW, new_tokens=30, limit=12, keep=3, inversion_minutes=0)
 
 
 @pytest.fixture(scope="module", autouse=True)

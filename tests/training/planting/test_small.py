@@ -21,18 +21,9 @@ from tests.support.plants import TINY, write_base
 from training.__main__ import main
 from training.planting import lora, small
 from training.planting.question import Planting
-from training.recording import checkpoints, recorder
+from training.recording import checkpoints
 
 PLANTING = Planting("@@night@@", "THE OWL IS AWAKE", steps=5, every=2, rank=2, probes=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_measurements(few_prompts):
-    """On 4 of twelve prompts instead of 20 of fifty, with 8 instructions for exact answers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(small, "ACCURACY_EXAMPLES", 8)
-        patch.setattr(recorder, "QUICK", 4)
-        yield
 
 
 @pytest.fixture(scope="module")
