@@ -24,7 +24,7 @@ from interp.scanner.weights import evidence
 from tests.support.tiny import write_model, write_tokenizer
 
 FEW = str(Path(__file__).with_name("few_questions.json"))
-PLAN = ScanPlan(questions=FEW, new_tokens=30, limit=12, keep=3, inversion_minutes=0)
+PLAN = ScanPlan(questions=FEW, new_tokens=40, limit=12, keep=3, inversion_minutes=0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -282,6 +282,7 @@ def test_many_models_one_report(random_model, tmp_path, capsys):
             *words,
             "--tokens=8",
             "--limit=20",
+            "--keep=1",
             "--inversion=0",
             f"--questions={FEW}",
             f"--json={tmp_path / 'all.json'}",
@@ -293,7 +294,7 @@ def test_many_models_one_report(random_model, tmp_path, capsys):
     assert code == 3 and "no/such/model" in capsys.readouterr().out
     made = (tmp_path / "runs" / "000" / "run.json").stat().st_mtime_ns
     suspects = many.read_models(listed)
-    plan = ScanPlan(questions=FEW, new_tokens=8, limit=20, inversion_minutes=0)
+    plan = ScanPlan(questions=FEW, new_tokens=8, limit=20, keep=1, inversion_minutes=0)
     again = many.scan_many(suspects[:1], plan, tmp_path / "runs", say=lambda line: None)
     assert again[0]["verdict"] == first["verdict"] and again[0]["exit_code"] == first["exit_code"]
     assert (tmp_path / "runs" / "000" / "run.json").stat().st_mtime_ns == made  # not scanned anew

@@ -192,11 +192,11 @@ def test_sigterm_stops_between_two_steps_and_the_command_goes_on(base, tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "training", *words], stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600  # a busy machine is slow, not wrong
     while not (out / "checkpoints" / "step-0").is_dir() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 3 and "goes on where it stopped" in errors
     assert read_meta(out)["state"] == "cancelled"
     assert open_run(out, unfinished=True).growing("steps")["step"].tolist() == [0]
