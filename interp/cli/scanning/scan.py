@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interp.cli.common import NAME_HELP, TEMPLATE_HELP, stopping
-from interp.cli.result import Result, json_option, resulting
+from interp.cli.result import Result, as_json, json_option, resulting, write_text
 from interp.errors import UsageError
 from interp.scanner.stage_names import STAGES
 from interp.specs import RUNS
@@ -55,6 +55,7 @@ def register(commands) -> None:
     scan.add_argument("--reuse", type=Path, help="another scan's run, to take its stages from")
     scan.add_argument("--run", type=Path, help="folder of the run; default a temporary one")
     json_option(scan)
+    scan.add_argument("--sarif", type=Path, metavar="FILE", help="the findings as SARIF 2.1.0")
     scan.add_argument("--models", type=Path, help="file with many models, one per line")
     scan.add_argument("--cluster", help="address of a Ray cluster, for --models")
     scan.set_defaults(command=_scan)
@@ -78,6 +79,10 @@ def _scanned(arguments: argparse.Namespace, found: Result) -> int:
         raise UsageError("--cluster needs --models: one model is scanned here")
     if arguments.run is None and arguments.until != STAGES[-1]:
         raise UsageError("--until leaves an unfinished run: say with --run where it is to lie")
+    if arguments.sarif and (arguments.sarif.is_dir() or not arguments.sarif.parent.is_dir()):
+        raise UsageError(f"--sarif '{arguments.sarif}': name a file in a folder that exists")
+    if arguments.sarif and arguments.until != STAGES[-1]:
+        raise UsageError("--sarif tells a verdict, and --until stops before it: leave one out")
     with tempfile.TemporaryDirectory() as scratch:
         return _one(arguments, arguments.run or Path(scratch) / "scan", found)
 
@@ -112,6 +117,7 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
     from interp.runs.reading import open_run
     from interp.scanner import pipeline
     from interp.scanner.plan import scan_spec
+    from interp.scanner.sarif import sarif
 
     spec = scan_spec(
         arguments.model,
@@ -132,6 +138,8 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
     found = pipeline.verdict_of(run)
     told.value = verdict_told(run)
     print_report(run, kept=arguments.run is not None)
+    if arguments.sarif:
+        write_text(arguments.sarif, as_json(sarif(run)) + "\n")
     return found.exit_code
 
 
@@ -175,6 +183,8 @@ def _many(arguments: argparse.Namespace, told: Result) -> int:
     from interp.cli.scanning.report import print_many
     from interp.scanner.many import read_models, scan_many
 
+    if arguments.sarif:
+        raise UsageError("--sarif is of one scan; leave it out beside --models")
     if arguments.model or arguments.base or arguments.adapter:
         raise UsageError("--models names the models; leave MODEL, --base and --adapter out")
     if arguments.reuse or arguments.until != STAGES[-1]:
