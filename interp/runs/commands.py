@@ -15,10 +15,11 @@ COMMANDS = {
     "head-search": ["surgery", "--search"],
     "dial": ["dial"],
     "fuzzy": ["trigger"],
+    "probes": ["probes"],
 }
 """Kind of a run -> its command."""
 DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None, "rows": "user"}
-DEFAULTS |= {"indirect": "replace"}
+DEFAULTS |= {"indirect": "replace", "contrasts": "generic", "others": "triggers", "control": None}
 
 
 def command(run: Run) -> str:
@@ -52,7 +53,8 @@ def command_of(kind: str, asked: dict) -> str:
         "--seed": str(asked["seed"]),
     }
     unsaid = DEFAULTS | (BEFORE["causal"] if kind == "causal" else {})
-    for name in ("heads", "prompt", "text", "ablation", "method", "rows", "indirect"):
+    named = ("heads", "prompt", "text", "ablation", "method", "rows", "indirect")
+    for name in (*named, "contrasts", "others", "control"):
         value = asked.get(name, unsaid.get(name))
         if value != DEFAULTS.get(name):
             options[f"--{name}"] = str(value)

@@ -34,7 +34,7 @@ ORDERS: dict[str, list[set[str]]] = {
         {"models"},
         {"forward"},
         {"attention"},
-        {"interventions", "trigger"},
+        {"interventions", "probes", "trigger"},
         {"causal"},
         {"scanner.judge", "scanner.weights", "surgery"},
         {"scanner.leak"},

@@ -35,7 +35,7 @@ def register(commands) -> None:
     scan.add_argument("--device", help="cpu or cuda; default: what is there")
     scan.add_argument("--grid", default="quick", choices=("quick", "full"))
     scan.add_argument("--print-grid", action="store_true", help="list the grid's settings")
-    scan.add_argument("--template", help=TEMPLATE_HELP)
+    scan.add_argument("--template", help=f"{TEMPLATE_HELP}; default: a bank of them is tried")
     scan.add_argument(
         "--prefixes", type=Path, help="file with prefixes: one per line, or a JSON list"
     )
@@ -112,10 +112,11 @@ def plan_of(arguments: argparse.Namespace) -> ScanPlan:
 
 
 def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
-    from interp.cli.scanning.report import print_report, progress
+    from interp.cli.scanning.report import print_beginnings, print_report, progress
     from interp.models.load import load_pair
     from interp.runs.reading import open_run
     from interp.scanner import pipeline
+    from interp.scanner.headline import beginnings
     from interp.scanner.plan import scan_spec
     from interp.scanner.sarif import sarif
 
@@ -133,7 +134,10 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
         run = pipeline.run(pair, plan, writer, shown, until=arguments.until, reuse=reuse)
     if run is None:
         print(f"stopped after {arguments.until}; the same command without --until goes on")
-        told.value = {"stopped_after": arguments.until, "run": folder}
+        part = open_run(folder, unfinished=True)
+        print_beginnings(part)
+        tried = beginnings(part).to_dict("records")
+        told.value = {"stopped_after": arguments.until, "run": folder, "beginnings": tried}
         return 0
     found = pipeline.verdict_of(run)
     told.value = verdict_told(run)
@@ -145,6 +149,7 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
 
 def verdict_told(run) -> dict:
     """The verdict, what was scanned and how long it took, for JSON."""
+    from interp.scanner.headline import beginnings
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.weights.evidence import plain, recorded
 
@@ -155,6 +160,8 @@ def verdict_told(run) -> dict:
         "sha256": run.meta["facts"]["sha256"],
         "notes": run.meta["facts"].get("notes", []),
         "plan": run.meta["asked"],
+        "templates": run.meta["facts"].get("templates", [run.meta["facts"]["template"]]),
+        "beginnings": beginnings(run).to_dict("records"),
         "weights": None if weights is None else plain(weights),
     }
 
