@@ -36,8 +36,9 @@ LONGEST = (
     f"{BROWSER}/test_jobs.py",
     "interp/scanner/test_unseen.py",
     "interp/scanner/test_pipeline.py",
+    "program/test_notebooks.py",
+    "training/planting/test_large.py",
     "app/pages/test_pages.py",
-    "interp/scanner/search/test_inversion.py",
 )
 HERE = Path(__file__).parent
 
