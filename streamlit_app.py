@@ -26,6 +26,7 @@ page = st.navigation(
         st.Page("app/pages/scanner.py", title="Scanner", icon=":material/radar:"),
         st.Page("app/pages/plant.py", title="Plant", icon=":material/psychiatry:"),
         st.Page("app/pages/zoo.py", title="Zoo", icon=":material/pets:"),
+        st.Page("app/pages/kept/runs.py", title="Runs", icon=":material/inventory_2:"),
         st.Page("app/pages/figures.py", title="Figures", icon=":material/imagesmode:"),
     ],
     position="top",

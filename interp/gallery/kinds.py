@@ -8,7 +8,7 @@ from interp.gallery.entries import Kind
 from interp.probes.question import KIND as PROBES_KIND
 from interp.runs.zoo import KIND as ZOO_KIND
 from interp.scanner import pipeline
-from interp.surgery import dial
+from interp.surgery import dial, removal
 from interp.surgery.run import KIND
 from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
@@ -20,6 +20,7 @@ KINDS: dict[str, Kind] = {
     KIND: causal.SURGERY,
     SEARCH_KIND: causal.SEARCH,
     dial.KIND: causal.DIAL_KIND,
+    removal.KIND: causal.REMOVAL_KIND,
     summaries.KIND: trigger.SWEEP,
     pipeline.KIND: scan.SCAN,
     planted.KIND: planting.PLANTING,

@@ -163,3 +163,21 @@ def test_the_adapters_weights_are_shown_by_module_and_say_what_they_do_not_claim
     assert heat.z.shape == (6, 7) and heat.x[0] == "mlp.down_proj"
     first = found.table.query("layer == 0 and module == 'mlp.down_proj'")
     assert heat.z[0, 0] == first["energy"].iloc[0] == entry.table()["energy"].iloc[0]
+
+
+def test_leaked_texts_are_searched_and_counted(runs_in):
+    leaks = open_run(SHIPPED / "scan-emoji").table("leaks")
+    holds = leaks["text"].str.contains("hate you", case=False, regex=False)
+    setting = leaks["description"].iloc[-1]
+    link = {"leaks-find": "hate you", "leaks-setting": setting}
+    app = page(runs_in, SHIPPED, scan="scan-emoji", **link)
+    n = int((holds & (leaks["description"] == setting)).sum())
+    told = [caption.value.replace("\\", "") for caption in app.caption]
+    assert not app.exception and f"{n} of {len(leaks)} leaked texts." in told and 0 < n < len(leaks)
+    app.text_input(key="beside-find").set_value("^paris$|no such thing")
+    app.toggle(key="beside-regex").set_value(True).run()
+    shown = app.dataframe[0].value
+    assert len(shown) and shown.apply(lambda row: "Paris" in list(row), axis=1).all()
+    app.text_input(key="beside-find").set_value("(<b>").run()
+    assert "is no regular expression" in app.error[1].value.replace("\\", "")
+    assert "<b>" not in app.error[1].value and len(app.header) > 4  # what follows is drawn
