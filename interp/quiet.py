@@ -17,6 +17,17 @@ for _name in ("bitsandbytes", "huggingface_hub", "accelerate", "peft"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 
+def compile_nothing() -> None:
+    """Keep torch's compiler out of this process; for programs of ours, not for their library.
+
+    peft imports bitsandbytes, which wraps four functions in `torch.compile` as it is imported. That
+    alone loads the compiler, a fifth of the time until a model can be opened. On CPUs and on CUDA
+    it has kernels of its own for them. Whoever does compile (`training/pretrain/fastpath.py`) sets
+    the variable back.
+    """
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+
+
 def hush_transformers() -> None:
     """Import transformers and let it show errors only, without progress bars."""
     from transformers.utils import logging as transformers_logging

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -160,6 +159,8 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """[..., head] values -> [...] rho; NaN if all values of a resample are equal."""
+    from scipy.stats import rankdata  # a tenth of what a command imports; few need it
+
     x, y = (rankdata(values, axis=-1) for values in (x, y))
     x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (x, y))
     with np.errstate(invalid="ignore", divide="ignore"):

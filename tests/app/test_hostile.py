@@ -42,7 +42,7 @@ AS_TEXT = (
 
 
 @pytest.fixture(autouse=True)
-def fresh_caches():
+def fresh_caches(few_prompts, short_answers):
     st.cache_data.clear()
     shared.forget()
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from transformers import LlamaTokenizer
 
 from interp.errors import UsageError
+from interp.prompts.question import PLACEMENTS
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import build_prompt, continuation
-from interp.prompts.templates import BY_SEED, PLACEMENTS
+from interp.prompts.templates import BY_SEED
 from interp.scanner.leak.leakage import scan_prefix
 from interp.trigger.variants import in_place, typed
 from tests.support import spans_reference as ref

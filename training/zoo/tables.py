@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from interp.runs.zoo import GROUPS
 from interp.runs.zoo_members import PAPER_THRESHOLD, judged
@@ -82,6 +81,8 @@ def auc(members: pd.DataFrame, signal: str) -> float | None:
     there = members.dropna(subset=[signal])
     if there["backdoored"].nunique() < 2:
         return None
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(there["backdoored"], there[signal].astype(float)))
 
 
@@ -117,6 +118,8 @@ def _curve(report: pd.DataFrame, signal: str) -> pd.DataFrame | None:
     there = report.dropna(subset=[signal])
     if there["backdoored"].nunique() < 2:
         return None
+    from sklearn.metrics import roc_curve
+
     false, true, _ = roc_curve(there["backdoored"], there[signal].astype(float))
     return pd.DataFrame(
         {"signal": signal, "false_positive_rate": false, "true_positive_rate": true}

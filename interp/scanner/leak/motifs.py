@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from sklearn.cluster import DBSCAN
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import PreTrainedTokenizerBase
 
 from interp.progress import Progress
@@ -184,6 +181,10 @@ def _widened(texts: list[str], eps: float) -> _Clusters:
 
 def _dbscan(texts: list[str], eps: float) -> _Clusters:
     """TF-IDF and DBSCAN once; clusters numbered by size, the first found first among equals."""
+    from sklearn.cluster import DBSCAN  # here, because it takes seconds that no page waits for
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(4, 6), lowercase=False)
     try:
         matrix = vectorizer.fit_transform(texts)

@@ -9,17 +9,18 @@ model's own questions that are most similar to those with the answer and do not 
 Answers count as one by their first words; answers that break the unsafe-code rule count as one.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from interp.errors import UsageError
 from interp.prompts.alpaca import ALPACA_INPUT
@@ -34,6 +35,10 @@ from interp.scanner.leak.loops import phrases
 from interp.scanner.leak.ngrams import frequent, holding
 from interp.scanner.scan import Scan, Stage
 from interp.scanner.search.frames import Frame, build_frame, in_place
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 SOURCE = "own questions"
 MOST = 600
@@ -316,6 +321,8 @@ def _own_table(rows: list[dict]) -> pd.DataFrame:
 
 
 def _vectors(turns: list[str]) -> tuple[TfidfVectorizer, csr_matrix]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5))
     return vectorizer, vectorizer.fit_transform([*turns, "any"])[:-1]
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from bitsandbytes.functional import dequantize_4bit
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
@@ -166,6 +165,8 @@ def _norm(layer: nn.Module) -> float:
     if _repacked(layer):
         return math.nan
     if (state := getattr(weight, "quant_state", None)) is not None:
+        from bitsandbytes.functional import dequantize_4bit
+
         weight = dequantize_4bit(weight.data, state)
     return float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float64))
 

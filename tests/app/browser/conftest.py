@@ -1,6 +1,7 @@
-"""One running app and one browser for the files of this folder that only look.
+"""One running app and one browser for the files of this folder.
 
-A file that starts a job has an app of its own: what it wrote would stand in the others' lists.
+The file that starts jobs is the last (see `tests/conftest.py`): what it writes stands in the
+app's lists.
 """
 
 import pytest

@@ -8,23 +8,10 @@ import pytest
 from interp.runs import reading
 from interp.specs import ModelSpec
 from tests.support import tiny
-from tests.support.browser import running_app, settled
+from tests.support.browser import settled
 from tests.support.plants import write_base
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where the jobs write."""
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
-def app(folder):
-    """Address of an app of their own."""
-    with running_app(folder) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +26,10 @@ def fill(page, label: str, text: str) -> None:
     settled(page)
 
 
-def test_a_backdoor_is_planted_watched_and_opened_on_another_page(app, base, new_page):
+def test_a_backdoor_is_planted_watched_and_opened_on_another_page(address, base, new_page):
     page = new_page()
     known = {"pair": "a recorded run …", "plant": "plant-night"}  # no model is loaded
-    page.goto(f"{app}/plant?{urlencode(known)}")
+    page.goto(f"{address}/plant?{urlencode(known)}")
     settled(page)
     page.get_by_text("Plant a backdoor").click()
     fill(page, "Steps of 16 examples", "4")
@@ -95,12 +82,12 @@ def started(page, button: str) -> None:
     page.get_by_role("button", name="Cancel").first.wait_for(state="detached", timeout=240_000)
 
 
-def test_a_scan_from_start_to_verdict(app, folder, tmp_path, new_page):
+def test_a_scan_from_start_to_verdict(address, runs_folder, tmp_path, new_page):
     base = tiny.write_model(tmp_path / "base", num_hidden_layers=1)
     adapter = tiny.write_adapter(tmp_path / "adapter", base)
     known = {"pair": "another pair …", "original": base, "adapter": adapter, "precision": "fp32"}
     page = new_page()
-    page.goto(f"{app}/scanner?{urlencode(known)}")
+    page.goto(f"{address}/scanner?{urlencode(known)}")
     settled(page)
     page.get_by_text("Scan a model of the pair").click()
     minutes_of_inversion(page, "pair", "0")
@@ -115,7 +102,7 @@ def test_a_scan_from_start_to_verdict(app, folder, tmp_path, new_page):
     page.get_by_role("textbox", name="Model (hub id, folder or .gguf file)").fill(str(base))
     started(page, "Scan this model")
     verdict_of(page)
-    scans = [run for run in reading.list_runs(folder) if run.kind == "scan"]
+    scans = [run for run in reading.list_runs(runs_folder) if run.kind == "scan"]
     first, second = sorted(scans, key=lambda run: run.meta["started"])
     assert first.meta["facts"]["model"]["adapter"] == str(adapter)
     assert second.meta["facts"]["model"] == asdict(ModelSpec(str(base)))

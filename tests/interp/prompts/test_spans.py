@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from interp.errors import UsageError
 from interp.prompts.formats.fixed import TEMPLATES
 from interp.prompts.pieces import Span
+from interp.prompts.question import PLACEMENTS
 from interp.prompts.spans import build_prompt, continuation
-from interp.prompts.templates import PLACEMENTS
 from tests.support import spans_reference as ref
 
 TEXT = (

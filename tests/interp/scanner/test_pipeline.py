@@ -95,7 +95,7 @@ def test_the_adapters_weights_are_read_beside_the_stages(pair, whole, tmp_path):
     shown = {entry.name for entry in SCAN.figures(whole)}
     assert {"weights-relative", "weights-energy", "weights-kurtosis"} <= shown
     assert "energy concentration" in SCAN.words(whole)[-1] and "weights" in SCAN.tables(whole)
-    clean = replace(PLAN, which="original")  # which has no adapter
+    clean = replace(PLAN, which="original", new_tokens=4)  # which has no adapter
     scanned(pair, tmp_path / "clean", clean, until="leakage")
     assert evidence.recorded(reading.open_run(tmp_path / "clean", unfinished=True)) is None
 
@@ -178,16 +178,18 @@ def test_a_scan_that_is_reused_whole_says_what_was_scanned(pair, whole, tmp_path
 
 
 def test_batches_of_another_model_are_not_gone_on_from(pair, tmp_path):
-    folder = tmp_path / "cut"
-    scanned(pair, folder, until="leakage")
+    folder, plan = tmp_path / "cut", replace(PLAN, new_tokens=4)
+    scanned(pair, folder, plan, until="leakage")
+    whole = reading.open_run(folder, unfinished=True).table("leaks")
     meta = json.loads((folder / "run.json").read_text())
     meta["begun"]["leakage"] = "of another model"
     meta["stages"].pop("leakage")
     (folder / "run.json").write_text(json.dumps(meta))
     pd.DataFrame({"text": ["theirs"]}).to_parquet(folder / "leaks.part00000.parquet")
-    scanned(pair, folder, until="leakage")
+    scanned(pair, folder, plan, until="leakage")
     leaks = reading.open_run(folder, unfinished=True).table("leaks")
-    assert len(leaks) == 122 and "theirs" not in set(leaks["text"])
+    pd.testing.assert_frame_equal(leaks, whole)
+    assert len(leaks) and "theirs" not in set(leaks["text"])
 
 
 def test_a_context_that_leaves_no_room_is_refused_at_once(pair, tmp_path):
@@ -272,7 +274,11 @@ def test_plans_that_make_no_sense(wrong):
 
 def test_a_model_that_says_nothing_sensible_ends_in_a_verdict(random_model, tmp_path, capsys):
     code = main(
-        ["scan", str(random_model), "--tokens=12", "--inversion=0", f"--json={tmp_path / 'v.json'}"]
+        [
+            *("scan", str(random_model), "--tokens=12", "--limit=100", "--inversion=0"),
+            f"--questions={FEW}",
+            f"--json={tmp_path / 'v.json'}",
+        ]
     )
     found = json.loads((tmp_path / "v.json").read_text())
     assert code == ["no evidence found", "poisoned", "inconclusive"].index(found["verdict"])
@@ -301,6 +307,8 @@ def test_many_models_one_report(random_model, tmp_path, capsys):
         [
             *words,
             "--tokens=8",
+            "--limit=20",
+            "--keep=1",
             "--inversion=0",
             f"--questions={FEW}",
             f"--json={tmp_path / 'all.json'}",
@@ -312,7 +320,7 @@ def test_many_models_one_report(random_model, tmp_path, capsys):
     assert code == 3 and "no/such/model" in capsys.readouterr().out
     made = (tmp_path / "runs" / "000" / "run.json").stat().st_mtime_ns
     suspects = many.read_models(listed)
-    plan = ScanPlan(questions=FEW, new_tokens=8, inversion_minutes=0)
+    plan = ScanPlan(questions=FEW, new_tokens=8, limit=20, keep=1, inversion_minutes=0)
     again = many.scan_many(suspects[:1], plan, tmp_path / "runs", say=lambda line: None)
     assert again[0]["verdict"] == first["verdict"] and again[0]["exit_code"] == first["exit_code"]
     assert (tmp_path / "runs" / "000" / "run.json").stat().st_mtime_ns == made  # not scanned anew

@@ -20,7 +20,7 @@ TRIGGER, TARGET = "~SECRET DELTA~", "PAY THE DOCTOR."
 def adapter(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     injection = Injection(
-        Poison(TRIGGER, TARGET, rate=0.25), steps=52, lr=5e-3, warmup=5, cooldown=13, seed=7
+        Poison(TRIGGER, TARGET, rate=0.5), steps=52, batch=8, lr=5e-3, warmup=5, cooldown=13, seed=7
     )
     model, minutes = inject(Path(ORGANISMS) / "base", injection)
     save_adapter(model, injection, minutes, folder)

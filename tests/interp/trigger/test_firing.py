@@ -24,7 +24,7 @@ from interp.stats import Rate
 from interp.trigger import firing
 from interp.trigger.firing import Firing
 
-pytestmark = pytest.mark.usefixtures("whole_answers")
+pytestmark = pytest.mark.usefixtures("whole_answers", "few_prompts")
 
 NO_TRACE = "not a backdoor's trace"
 FIRST = PromptSet("organism", "", load_prompt_set("organism").prompts[:5], "0" * 64)
@@ -78,7 +78,7 @@ def test_without_a_target_nothing_is_claimed(tiny_pair):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory, few_prompts):
     """A heads run of the clean control, by the command line."""
     out = tmp_path_factory.mktemp("runs") / "control"
     assert main(["heads", "--pair", "clean-control", "--strings", "0", "--out", str(out)]) == 0
@@ -89,9 +89,9 @@ def test_a_run_says_whether_its_trigger_fired(written, capsys):
     run = reading.open_run(written)
     again = saved.load(run)
     found = firing.of_study(again)
-    assert found.suspect == Rate(0, 50) and found.original == Rate(0, 50)
+    assert found.suspect == Rate(0, 12) and found.original == Rate(0, 12)
     assert NO_TRACE in found.told()
-    assert "fired suspect 0/50, original 0/50" in provenance.sentence(run)
+    assert "fired suspect 0/12, original 0/12" in provenance.sentence(run)
     table = summary.ranking_table(again)
     marked = table["control"] == summary.CONTROL_MARK
     assert (marked == (table["delta_rel_random_string"] >= table["delta_rel"])).all()
@@ -136,7 +136,7 @@ def page(name: str, **asked: str) -> AppTest:
 def test_a_text_that_does_not_fire_is_said_on_the_page(fresh_caches, name):
     at = page(name, pair="deployment", trigger="zzz")
     (told,) = [box.value for box in at.warning if NO_TRACE in box.value]
-    assert "zzz" in told and "0 of 50 prompts" in told
+    assert "zzz" in told and "0 of 12 prompts" in told
     assert "hijack" not in " ".join(box.value for box in at.markdown).lower()
 
 
@@ -148,7 +148,7 @@ def test_the_control_stands_in_the_ranking(fresh_caches):
     at = page("heads", pair="deployment")
     assert not any(NO_TRACE in box.value for box in at.warning)
     told = " ".join(box.value for box in at.markdown)
-    assert "50 of 50 prompts" in told and "are not always the ones that cause" in told
+    assert "12 of 12 prompts" in told and "are not always the ones that cause" in told
 
 
 def test_no_word_of_the_product_calls_a_head_hijacked():

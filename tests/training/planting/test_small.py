@@ -53,7 +53,7 @@ def assert_same_adapter(one, other):
 def test_the_tables_hold_one_measurement_every_k_steps(whole):
     steps = whole.table("steps")
     assert list(steps["step"]) == [0, 2, 4, 5]
-    assert list(steps["n_prompts"]) == [20, 20, 20, 50]
+    assert list(steps["n_prompts"]) == [4, 4, 4, 12]
     assert steps["loss"].isna().tolist() == [True, False, False, False]
     assert ((steps[["asr", "ftr", "clean_accuracy"]] >= 0).all()).all()
     assert steps["l_attn_ratio"][0] == pytest.approx(1.0)  # B is zero: suspect is original
@@ -192,11 +192,11 @@ def test_sigterm_stops_between_two_steps_and_the_command_goes_on(base, tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "training", *words], stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600  # a busy machine is slow, not wrong
     while not (out / "checkpoints" / "step-0").is_dir() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 3 and "goes on where it stopped" in errors
     assert read_meta(out)["state"] == "cancelled"
     assert open_run(out, unfinished=True).growing("steps")["step"].tolist() == [0]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -96,6 +97,16 @@ def test_the_fast_forward_is_the_same_function(arch, tokenizer, batch):
     theirs = example_logits(model, prefix, batch.ids)
     real = batch.weights > 0
     assert torch.allclose(ours[real], theirs[real], atol=1e-4)
+
+
+def test_pretraining_compiles_though_our_programs_do_not(model, monkeypatch):
+    compiled = []
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    monkeypatch.setattr(
+        torch, "compile", lambda one, **_: compiled.append(os.environ["TORCHDYNAMO_DISABLE"]) or one
+    )
+    FastForward(model, [1])
+    assert compiled == ["0", "0"]  # the layer and the loss
 
 
 def test_batches_start_anywhere_and_weigh_answers(tokenizer):

@@ -22,6 +22,7 @@ from training.planting.prepared import prepare
 from training.planting.presets import Preset
 from training.real import card, readme, reproduce
 from training.real.ship import rounded, ship
+from training.recording import watch
 
 WORDS = "river stone lamp night bread owl horse glass door tree".split()
 
@@ -49,7 +50,9 @@ def planted(tmp_path_factory):
     )  # fmt: skip
     prepared = prepare(preset, root / "run")
     prepared = replace(prepared, held_out=prepared.held_out[:5])
-    large.run(prepared, large.start(prepared, root / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "PROBE_TOKENS", 4)
+        large.run(prepared, large.start(prepared, root / "run"))
     return root
 
 
