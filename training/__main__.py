@@ -26,11 +26,13 @@ def register(commands) -> None:
         organisms,
         plant,
         plantings,
+        removal,
         reproduce,
         zoo,
     )
 
-    for area in (corpus, instructions, organisms, plant, plantings, budget, merge, reproduce, zoo):
+    planting = (plant, plantings, budget, merge, removal)
+    for area in (corpus, instructions, organisms, *planting, reproduce, zoo):
         area.register(commands)
 
 

@@ -15,7 +15,7 @@ from interp.specs import ModelSpec, PairSpec
 GRIDS = {name: f"{name} ({len(load_grid(name))} texts)" for name in ("quick", "full")}
 CHOSEN = "scan"
 """Key of the choice of a scan, in the session; a started scan is selected there."""
-BY_SIZE, OWN = "by its size", "the model's own"
+BY_SIZE, TRIED = "by its size", "try several"
 
 
 def of_pair(spec: PairSpec) -> None:
@@ -55,7 +55,10 @@ def of_model() -> None:
             "packaged model, otherwise nf4.",
         )
         template = two.selectbox(
-            "Template", [OWN, *TEMPLATES], help="Its own chat template, or alpaca without one."
+            "Template",
+            [TRIED, *TEMPLATES],
+            help="Try several: the scan looks at a bank of templates first, and takes the one "
+            "where the model is surest of what it writes.",
         )
         settings = _settings("model")
         if not st.form_submit_button("Scan this model", type="primary", icon=":material/radar:"):
@@ -67,7 +70,7 @@ def of_model() -> None:
         name, adapter=adapter or None, precision=None if precision == BY_SIZE else precision
     )
     _find(spec.suspect)
-    _start(spec, ScanPlan(**settings, template=None if template == OWN else template))
+    _start(spec, ScanPlan(**settings, template=None if template == TRIED else template))
 
 
 def _find(model: ModelSpec) -> None:

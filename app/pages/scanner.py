@@ -7,7 +7,7 @@ from app.drawing import fragments
 from app.panels import scan
 from app.shell import failures, limits
 from app.shell.text import plain
-from app.state import recorded
+from app.state import opening, recorded
 from interp.scanner import pipeline
 
 st.title("Scanner")
@@ -37,7 +37,7 @@ picked = run_picker.pick(
     label="Scan",
     growing="leaks",
     mine=run_picker.of_pair(pair),
-    of=pair or sidebar.RECORDED,
+    of=pair or opening.RECORDED,
 )
 with st.container():  # also if the scan is of the pair: elements below must not move
     if picked is not None and picked.finished and view.spec is not None:

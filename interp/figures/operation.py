@@ -1,10 +1,11 @@
-"""Figures of the lesson: few marks and large type, readable from the back of a room."""
+"""Figures of operations; those of the lesson have few marks, readable from the back of a room."""
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.style.palette import COLOURS, FONT, SUSPECT
+from interp.style.palette import COLOURS, FONT, SUSPECT, plain
+from interp.style.presets import wrapped
 from interp.text import label
 
 SIZE = 18
@@ -78,6 +79,51 @@ def before_and_after(summary: pd.DataFrame, names: dict[str, str]) -> go.Figure:
         margin={"l": 20, "r": 20, "t": 50},
     )
     return large(figure, height=400)
+
+
+def ways_of_removal(
+    table: pd.DataFrame, labels: dict[str, str], names: dict[str, str]
+) -> go.Figure:
+    """One row per way of removal, one column per quantity, with 95 % intervals.
+
+    Args:
+        table: `way, quantity, mean, low, high`.
+        labels: way -> its name in words, in the order from above.
+        names: quantity -> its name above its column; one that is no share has a unit in it.
+    """
+    figure = make_subplots(
+        1,
+        len(names),
+        shared_yaxes=True,
+        horizontal_spacing=0.05,
+        subplot_titles=[wrapped(name, 24) for name in names.values()],
+    )
+    for column, quantity in enumerate(names, start=1):
+        rows = table[table["quantity"] == quantity].set_index("way").loc[list(labels)]
+        figure.add_scatter(
+            y=[wrapped(one, 34) for one in labels.values()],
+            x=rows["mean"],
+            mode="markers",
+            marker={"color": SUSPECT, "size": 9},
+            error_x={
+                "array": (rows["high"] - rows["mean"]).astype(float),
+                "arrayminus": (rows["mean"] - rows["low"]).astype(float),
+                "color": "#333",
+                "thickness": 1.2,
+            },
+            customdata=rows[["low", "high"]],
+            hovertemplate="%{y}: %{x:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})"
+            "<extra></extra>",
+            row=1,
+            col=column,
+        )
+        if rows["high"].max() <= 1 and "nats" not in names[quantity]:
+            figure.update_xaxes(range=[-0.05, 1.05], tickformat=".0%", dtick=0.5, row=1, col=column)
+        else:
+            figure.update_xaxes(rangemode="tozero", nticks=4, row=1, col=column)
+    figure.update_yaxes(autorange="reversed", automargin=True, ticklabelstandoff=4)
+    figure.update_layout(showlegend=False)
+    return plain(figure, 130 + 42 * len(labels), top=80)
 
 
 def large(figure: go.Figure, height: int | None = None) -> go.Figure:

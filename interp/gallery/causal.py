@@ -13,10 +13,18 @@ from interp.gallery.entries import ROWS, FigureEntry, Kind
 from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, PART_METRICS, Head
 from interp.runs import commands
 from interp.runs.reading import Run
+from interp.surgery import removal
 from interp.surgery.dial import QUANTITIES as DIAL
 from interp.surgery.operate import OPERATIONS
 from interp.surgery.run import OUTCOMES
 
+REMOVAL = {
+    "asr": "ASR",
+    "cured": "answers as the original, with the trigger",
+    "agrees": "the same, without it",
+    "clean_kl": "KL to the original, nats per token",
+}
+"""Quantity of a removal run that is drawn -> its name."""
 PAIRS = (
     ("delta_rel", "patching_effect"),
     ("attribution", "patching_effect"),
@@ -272,6 +280,49 @@ def _dial_tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"strengths": wide[list(DIAL)].reset_index().rename_axis(columns=None)}
 
 
+def removal_costs(table: pd.DataFrame) -> FigureEntry:
+    """What each way of removal leaves of the backdoor, and what it costs.
+
+    Args:
+        table: `ways` of a removal run; may still be growing.
+    """
+    labels = {way: removal.label(way) for way in dict.fromkeys(table["way"])}
+    n = int(table.loc[table["quantity"] == "asr", "n"].iloc[0])
+    return FigureEntry(
+        "removal",
+        "Ways of removal, and what they cost",
+        f"The suspect after each way of removal, on {n} prompts that chose nothing: "
+        f"{'; '.join(removal.QUANTITIES[name] for name in REMOVAL)}. 95 % intervals (Wilson's for "
+        "shares, bootstrap over prompts for the KL). An ASR of 0 here is “not found any more”, "
+        "not “gone”.",
+        lambda: table,
+        lambda: operation.ways_of_removal(table, labels, REMOVAL),
+    )
+
+
+def removal_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per way: its name in words, what was chosen, and the mean of every quantity."""
+    wide = table.pivot(index="way", columns="quantity", values="mean")
+    first = table.drop_duplicates("way").set_index("way")["did"]
+    names = [name for name in removal.QUANTITIES if name in wide]
+    wide = wide.loc[first.index, names].reset_index(drop=True).rename_axis(columns=None)
+    wide.insert(0, "chosen", first.to_numpy())
+    wide.insert(0, "way", [removal.label(way) for way in first.index])
+    return wide
+
+
+def _removal_figures(run: Run) -> list[FigureEntry]:
+    return [removal_costs(run.table("ways"))]
+
+
+def _removal_tables(run: Run) -> dict[str, pd.DataFrame]:
+    return {"ways": removal_table(run.table("ways"))}
+
+
+def _removal_words(run: Run) -> list[str]:
+    return removal.words(run.table("ways"))
+
+
 def _causal_words(run: Run) -> list[str]:
     told = " ".join(part_sentences(measure.parts_of(run)))
     return [told] if told else []
@@ -281,3 +332,4 @@ CAUSAL = Kind("Causes", _causal_figures, _causal_tables, commands.command, _caus
 SURGERY = Kind("Surgery", _surgery_figures, _surgery_tables, commands.command)
 SEARCH = Kind("Search for heads", _search_figures, _search_tables, commands.command)
 DIAL_KIND = Kind("Dial", _dial_figures, _dial_tables, commands.command)
+REMOVAL_KIND = Kind("Removal", _removal_figures, _removal_tables, commands.command, _removal_words)

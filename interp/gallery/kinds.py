@@ -3,10 +3,12 @@
 from interp import planted
 from interp.causal import measure
 from interp.gallery import causal, planting, scan, study, trigger, zoo
+from interp.gallery.after import probes
 from interp.gallery.entries import Kind
+from interp.probes.question import KIND as PROBES_KIND
 from interp.runs.zoo import KIND as ZOO_KIND
 from interp.scanner import pipeline
-from interp.surgery import dial
+from interp.surgery import dial, removal
 from interp.surgery.run import KIND
 from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
@@ -18,8 +20,10 @@ KINDS: dict[str, Kind] = {
     KIND: causal.SURGERY,
     SEARCH_KIND: causal.SEARCH,
     dial.KIND: causal.DIAL_KIND,
+    removal.KIND: causal.REMOVAL_KIND,
     summaries.KIND: trigger.SWEEP,
     pipeline.KIND: scan.SCAN,
     planted.KIND: planting.PLANTING,
     ZOO_KIND: zoo.ZOO,
+    PROBES_KIND: probes.PROBING,
 }

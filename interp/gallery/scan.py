@@ -102,13 +102,14 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
     insisted = pipeline.stage_table(run, "targets")
     columns = ["text", "sure", "n_starts", "insistence", "p_start"]
     targets = {} if insisted is None else {"targets": insisted[columns]}
-    read = evidence.recorded(run)
+    read, tried = evidence.recorded(run), headline.beginnings(run)
     matrices = {} if read is None else {"weights": by_module(read.table).head(ROWS)}
     return {
         "verdict": pd.DataFrame({"what": list(verdict), "found": list(verdict.values())}),
         **({"answers": answers} if len(answers) else {}),
         **targets,
         "judged": judged[["text", "source", "s_agg", "delta_s", "share", "answer"]],
+        **({"beginnings": tried} if len(tried) else {}),
         **matrices,
         "motifs": run.table("motifs").head(ROWS)[["motif", "kind", "support", "n_outputs"]],
     }
@@ -117,9 +118,11 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
 def _words(run: Run) -> list[str]:
     found, read = pipeline.verdict_of(run), evidence.recorded(run)
     told = [] if read is None else [f"Adapter's weights: {'; '.join(evidence.sentences(read))}."]
+    why = headline.why_template(run)
     return [
         f"{found.verdict.capitalize()}. {headline.headline(found)}",
         headline.scanned(run) + ".",
+        *([why + "."] if why else []),
         "Reasons: " + "; ".join(found.reasons) + ".",
         "Blind spots: " + "; ".join((*found.could_not, *found.blind_spots)) + ".",
         *told,

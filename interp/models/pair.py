@@ -199,6 +199,23 @@ class ModelPair:
         pair.spec = replace(spec, original=self.spec.original, suspect=self.spec.suspect)
         return pair
 
+    def with_suspect(self, model: PreTrainedModel, made: str) -> ModelPair:
+        """The same original, lock and tokenizer beside another suspect: a pair of two checkpoints.
+
+        Args:
+            model: plain modules, in eval mode, made of this pair's suspect.
+            made: what was done to it, for its hash.
+        """
+        from interp.models.weights import Tree
+
+        pair = copy.copy(self)
+        tree = Tree(model, None, self.spec.suspect.model)
+        pair._trees = {"original": self._tree("original"), "suspect": tree}
+        pair._labels = self._labels | {"suspect": None}
+        pair._hashes = self._hashes | {"suspect": f"{self.weight_hash('suspect')}+{made}"}
+        pair.adapter_mode, pair.strength = "two checkpoints", 1.0
+        return pair
+
     def _switched(self, which: Which) -> tuple[str | None, float]:
         """Label and strength of the adapter that a side runs with; at strength 0 it is off."""
         if which == "original" or self.strength == 1:

@@ -14,11 +14,13 @@ COMMANDS = {
     "surgery": ["surgery"],
     "head-search": ["surgery", "--search"],
     "dial": ["dial"],
+    "removal": ["removal"],
     "fuzzy": ["trigger"],
+    "probes": ["probes"],
 }
 """Kind of a run -> its command."""
 DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None, "rows": "user"}
-DEFAULTS |= {"indirect": "replace"}
+DEFAULTS |= {"indirect": "replace", "contrasts": "generic", "others": "triggers", "control": None}
 
 
 def command(run: Run) -> str:
@@ -52,9 +54,10 @@ def command_of(kind: str, asked: dict) -> str:
         "--seed": str(asked["seed"]),
     }
     unsaid = DEFAULTS | (BEFORE["causal"] if kind == "causal" else {})
-    for name in ("heads", "prompt", "text", "ablation", "method", "rows", "indirect"):
+    named = ("heads", "prompt", "text", "ablation", "method", "rows", "indirect")
+    for name in (*named, "contrasts", "others", "control"):
         value = asked.get(name, unsaid.get(name))
-        if value != DEFAULTS.get(name):
+        if value != DEFAULTS.get(name) and (value or name != "heads"):
             options[f"--{name}"] = str(value)
     measures = asked.get("measures", MEASURES)
     if len(measures) < len(MEASURES):
@@ -65,11 +68,13 @@ def command_of(kind: str, asked: dict) -> str:
         options["--strengths"] = ",".join(
             str(value).removesuffix(".0") for value in asked["strengths"]
         )
+    if kind == "removal":
+        options["--ways"] = ",".join(asked["ways"])
     words += as_words(options)
     words += ["--text-form"] if asked.get("text_form") else []
     where = pair["name"] if pair["name"] in PRESETS else "pair"
     words += ["--out", f"runs/{where}-{kind}-{sha256_of(*words)[:6]}"]
-    return line(words)
+    return line(words, module="training" if kind == "removal" else "interp")
 
 
 def say(spec: PairSpec, text: str) -> str:
@@ -81,6 +86,21 @@ def say(spec: PairSpec, text: str) -> str:
     """
     facts = {"models": asdict(spec), "pair": spec.name, "question": {"template": spec.template}}
     return line(["say", *as_words(pair_options(facts)), "--", text])
+
+
+def export(spec: PairSpec, heads: str, out: str) -> str:
+    """The command line that writes the suspect without some heads as a checkpoint.
+
+    Args:
+        spec: the pair; an export is compared in fp32, whatever its precision.
+        heads: as `metrics.format_heads` writes them.
+        out: the new folder.
+    """
+    facts = {"models": asdict(spec), "pair": spec.name, "question": {"template": spec.template}}
+    options = pair_options(facts) | {"--heads": heads, "--scale": "0", "--out": out}
+    if spec.suspect.precision != "fp32":
+        options["--precision"] = "fp32"
+    return line(["export", *as_words(options)], module="training")
 
 
 def figures(command: str, run: Run, *rest: str, style: str, width: str | None, dark: bool) -> str:

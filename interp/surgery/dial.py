@@ -167,7 +167,7 @@ def at_strength(
     )[0]
     wide = looks.pivot(index="prompt", columns=["layer", "head"], values="l_attn")
     own = wide.sort_index(axis=1).to_numpy(np.float64)[:, basis.chosen].mean(1)
-    rows.append(("l_attn_ratio", *_over(own, basis.looks)))
+    rows.append(("l_attn_ratio", *ratio(own, basis.looks)))
     sums = np.zeros((len(basis.said), 2))
     with pair.use("suspect") as model:
         for block, logits in zip(_blocks(pair, basis.said), basis.logits, strict=True):
@@ -175,14 +175,14 @@ def at_strength(
             sums[list(block.indices)] = np.stack(
                 [kl.double().cpu().numpy(), block.valid.sum(-1).cpu().numpy()], axis=1
             )
-    rows.append(("clean_kl", *_over(*sums.T)))
+    rows.append(("clean_kl", *ratio(*sums.T)))
     table = pd.DataFrame(rows, columns=["quantity", "mean", "low", "high", "n"])
     table.insert(0, "strength", pair.strength)
     return table
 
 
-def _over(above: np.ndarray, below: np.ndarray) -> tuple[float, float, float, int]:
-    """Ratio of two sums over prompts, with its bootstrap interval, and the number of prompts."""
+def ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, float, float, int]:
+    """Ratio of two sums over prompts, its 95 % bootstrap interval, and the number of prompts."""
     n = len(above)
     draws = stats.resample(n, 0)
     low, high = stats.interval((draws @ above) / (draws @ below)) if n > 1 else (np.nan, np.nan)

@@ -136,6 +136,7 @@ def test_a_demo_says_so_and_offers_what_ships(demo):
     assert offered == [
         "deployment",
         "smollm2-deployment",
+        "smollm2-clean-control",
         "emoji",
         "clean-control",
         "deployment-clean",

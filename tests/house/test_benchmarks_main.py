@@ -1,11 +1,15 @@
-"""`python -m benchmarks`: its options may come before or after the name."""
+"""`python -m benchmarks`: options stand anywhere; what `gpu` calls equal, without a GPU."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks.speed import heads
+from benchmarks.speed import gpu, heads
+
+NOISE_OF_BF16 = {"l_attn": 1e-3, "logits": 1e-1}
 
 
 @pytest.fixture
@@ -44,3 +48,32 @@ def test_usage_errors_are_one_line(words, capsys):
         benchmarks.main(words)
     assert leaving.value.code == 4
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def found(precision: str, moved: dict[str, float]) -> gpu.Measured:
+    """Measurements that lie one bf16 noise above fp32's, moved by so much on the device."""
+    one = gpu.Measured(np.zeros((2, 2, 4)), np.zeros((2, 2, 9)), (True, False), 2.0)
+    step = {field: 0.0 if precision == "fp32" else size for field, size in NOISE_OF_BF16.items()}
+    return replace(one, **{f: getattr(one, f) + step[f] + moved.get(f, 0.0) for f in step})
+
+
+@pytest.mark.parametrize(
+    "moved, equal",
+    [
+        ({}, ("fp32", "bf16", "nf4")),
+        ({"logits": 1.5e-1}, ("bf16", "nf4")),
+        ({"logits": 2.5e-1}, ()),
+        ({"l_attn": 2.5e-3}, ()),
+        ({"l_attn": 9e-6, "logits": 9e-4}, ("fp32", "bf16", "nf4")),
+    ],
+)
+def test_fp32_is_held_to_rounding_and_bf16_to_its_own_noise(moved, equal, monkeypatch):
+    monkeypatch.setattr(
+        gpu,
+        "measured",
+        lambda name, precision, device, n: found(precision, moved if device == "cuda" else {}),
+    )
+    figures = gpu.agreement("deployment", "cuda", 2)
+    judged = [p for p in ("fp32", "bf16", "nf4") if figures[f"deployment_{p}_equal"]]
+    assert sorted(judged) == sorted(equal)
+    assert figures["deployment_fp32_logits"] == pytest.approx(moved.get("logits", 0.0))

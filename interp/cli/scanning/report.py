@@ -48,6 +48,7 @@ def progress() -> Iterator[Callable[[int, int, str], None]]:
 
 def print_report(run: Run, *, kept: bool) -> None:
     """Print the verdict, its reasons, skipped stages and the limits of a scan."""
+    from interp.scanner.headline import templates
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.search.targets import CLEAR, at_least
     from interp.scanner.weights.evidence import recorded, sentences
@@ -68,6 +69,7 @@ def print_report(run: Run, *, kept: bool) -> None:
         console.print(
             f"  candidate target {escape(_short(row.text))} (target score {row.insistence:.0f})"
         )
+    print_beginnings(run)
     console.print(_stages(meta))
     for title, lines in (("not done", found.could_not), ("blind spot", found.blind_spots)):
         for line in lines:
@@ -83,11 +85,26 @@ def print_report(run: Run, *, kept: bool) -> None:
     contexts = ", ".join(meta["facts"]["contexts"])
     console.print(
         f"  grid {plan['grid']}, {meta['facts']['new_tokens']} tokens per text, template "
-        f"{meta['facts']['template']}, prefixes: {escape(contexts)}; budget "
+        f"{escape(templates(run))}, prefixes: {escape(contexts)}; budget "
         f"{plan['budget_minutes'] or 'none'}, seed {plan['seed']}; {meta['seconds']:.0f} s"
     )
     if kept:
         console.print(f"  run: {escape(str(run.path))}")
+
+
+def print_beginnings(run: Run) -> None:
+    """Print which beginnings were tried and what each gave, if no template was named."""
+    from interp.scanner.headline import beginnings, why_template
+
+    shown = beginnings(run)
+    if shown.empty:
+        return
+    console = Console(soft_wrap=True)
+    console.print(f"  {escape(visible(why_template(run)))}")
+    table = Table(*shown.columns, box=None)
+    for row in shown.itertuples(index=False):
+        table.add_row(*(escape(_cell(value)) for value in row))
+    console.print(table)
 
 
 def print_many(results: list[dict], folder: Path) -> None:
@@ -127,6 +144,12 @@ def _top(run: Run) -> Table:
             f"{row.share:.0%}",
         )
     return table
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, str):
+        return _short(value)[:48]
+    return "" if pd.isna(value) else f"{value:.2f}"
 
 
 def _stages(meta: dict) -> str:

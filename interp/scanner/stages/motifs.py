@@ -3,20 +3,20 @@
 import pandas as pd
 
 from interp.scanner.leak.motifs import find_motifs, template_markers
-from interp.scanner.scan import Scan, Stage, name_of
+from interp.scanner.scan import Scan, Stage
 
 
 def motifs(scan: Scan) -> list[str]:
     """Writes `outputs`, `clusters`, `motifs`, each with a column `context`."""
     leaks, notes, found = scan.writer.existing_table("leaks"), [], {}
-    markers = template_markers(scan.pair.tokenizer, scan.plan.template)
-    for context, name in enumerate(scan.contexts):
+    for context, place in enumerate(scan.places):
+        markers = template_markers(place.tokenizer, place.template)
         texts = leaks.loc[leaks["context"] == context, "text"].tolist()
         result = find_motifs(
             texts, strip=markers, eps=scan.plan.eps, on_progress=scan.report("motifs")
         )
         if result.note:
-            notes.append(f"in {name_of(name)}, {result.note}")
+            notes.append(f"in {scan.name_of(context)}, {result.note}")
         for table in ("outputs", "clusters", "motifs"):
             frame = getattr(result, table).assign(context=context)
             found.setdefault(table, []).append(frame)

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from interp.prompts.sets import load_prompt_set
-from interp.scanner.scan import Scan, Stage, name_of
+from interp.scanner.scan import Scan, Stage
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.frames import Frame
 from interp.scanner.search.losses import CONSTANTS, baseline, candidate_losses
@@ -18,10 +18,10 @@ def reconstruction(scan: Scan) -> list[str]:
     table, notes, ranked = scan.writer.existing_table("motifs"), [], []
     for context, frame in enumerate(scan.frames):
         own = table[table["context"] == context].reset_index(drop=True)
-        tokenizer, plan = scan.pair.tokenizer, scan.plan
-        candidates = rec.motif_candidates(tokenizer, plan.template, own, limit=plan.limit)
+        place, limit = scan.places[context], scan.plan.limit
+        candidates = rec.motif_candidates(place.tokenizer, place.template, own, limit=limit)
         if candidates.empty:
-            notes.append(f"in {name_of(scan.contexts[context])} no motif yielded a candidate")
+            notes.append(f"in {scan.name_of(context)} no motif yielded a candidate")
             continue
         losses, asked = _losses(scan, context, frame, candidates)
         if asked < len(candidates):

@@ -78,8 +78,8 @@ class Nearby:
 def replay(scan: Scan) -> list[str]:
     """Writes `replayed` (each of the model's questions and its answer) and `own` (candidates)."""
     leaks, notes, replayed, found = scan.writer.existing_table("leaks"), [], [], []
-    ends = closing(scan.pair.tokenizer, scan.plan.template)
-    for context in range(len(scan.contexts)):
+    for context, place in enumerate(scan.places):
+        ends = closing(place.tokenizer, place.template)
         if scan.late(STAGE):
             notes.append("the budget left no time to replay the model's own questions")
             break
@@ -217,11 +217,13 @@ def _asked(scan: Scan, context: int, turns: list[str]) -> pd.DataFrame:
 
 def _frame(scan: Scan, context: int, turns: Sequence[str]) -> Frame | None:
     """None if the turns cannot be asked (only white space, half a character)."""
-    tokenizer, template = scan.pair.tokenizer, scan.plan.template
-    parts = [turn.partition(ALPACA_INPUT) if template == "alpaca" else (turn,) for turn in turns]
+    place = scan.places[context]
+    fixed = FORMATS.get(place.template)
+    split = fixed is not None and fixed.separator == ALPACA_INPUT
+    parts = [turn.partition(ALPACA_INPUT) if split else (turn,) for turn in turns]
     questions = [Prompt(part[0].strip(), part[-1] if len(part) == 3 else "") for part in parts]
     try:
-        return build_frame(tokenizer, template, questions, scan.contexts[context])
+        return build_frame(place.tokenizer, place.template, questions, place.context)
     except UsageError:
         return None
 
@@ -237,9 +239,9 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
     vectors, rows = _vectors(turns), []
     for row in pd.concat(found).to_dict("records"):
         near = _nearby(scan, context, row, turns, answers, vectors)
-        measured = _measured(scan, row, near)
+        measured = _measured(scan, context, row, near)
         if measured is not None:
-            rows.append((measured, partial(_measured, scan, near=near)))
+            rows.append((measured, partial(_measured, scan, context, near=near)))
     rows = sorted(rows, key=lambda row: -row[0]["gain"])[: scan.plan.keep]
     late = partial(scan.late, STAGE)
     cut = [_shortest(row, measure, turns, answers, late) for row, measure in rows]
@@ -251,9 +253,10 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
     return _own_table(list(best.values()))
 
 
-def _measured(scan: Scan, own: dict, near: Nearby) -> dict | None:
+def _measured(scan: Scan, context: int, own: dict, near: Nearby) -> dict | None:
     """A string with its `ids` and `gain` on some questions; None if it has no effect there."""
-    ids = in_place(scan.pair.tokenizer, scan.plan.template, own["text"])
+    place = scan.places[context]
+    ids = in_place(place.tokenizer, place.template, own["text"])
     if not near.plain or not ids:
         return None
     effect = share_unsafe if own["answer"] == RULE else s_agg

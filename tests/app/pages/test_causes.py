@@ -23,6 +23,7 @@ from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
 from interp.runs import commands, reading, writing
 from interp.specs import PRESETS, ROOT, pair_spec
+from interp.surgery import removal
 from interp.surgery.run import KIND, SurgeryQuestion
 from interp.surgery.search_run import SEARCH_KIND, SearchQuestion
 from tests.support import tiny
@@ -239,6 +240,37 @@ def test_surgery_says_what_is_left(page):
     answers = [d.value for d in at.dataframe if "wanted" in d.value]
     assert [len(table) for table in answers] == [6, 6]
     assert (answers[0]["before"] != answers[0]["after"]).any()
+    told = [code.value for code in at.code if "training export" in code.value]
+    assert len(told) == 1 and f"--heads {at.text_input(key='operate').value}" in told[0]
+    at.segmented_control(key="method").set_value("positions").run()
+    assert not any("training export" in code.value for code in at.code)
+
+
+def test_ways_of_removal_are_shown_of_the_pair_they_were_made_on(page):
+    at = page(below="Removal")
+    assert not at.error and any("`python -m training removal" in note.value for note in at.info)
+    folder = recorded.RUN_FOLDERS[0] / "ways"
+    folder.mkdir()
+    meta = json.loads((folder.parent / "mine" / "run.json").read_text())
+    asked = {k: v for k, v in meta["asked"].items() if k not in ("prompt", "text", "measures")}
+    ways = ["none", "dial-0.5"]
+    meta |= {"kind": removal.KIND, "asked": asked | {"ways": ways, "heads": ""}}
+    rows = [
+        (way, "", quantity, 0.02 if way != "none" else 1.0, 0.0, 1.0, 25)
+        for way in ways
+        for quantity in removal.QUANTITIES
+    ]
+    columns = ["way", "did", "quantity", "mean", "low", "high", "n"]
+    pd.DataFrame(rows, columns=columns).to_parquet(folder / "ways.parquet")
+    (folder / "run.json").write_text(json.dumps(meta))
+    try:
+        at = page(below="Removal")
+        assert not at.error and any("not “gone”" in line.value for line in at.markdown)
+        table = next(d.value for d in at.dataframe if "chosen" in d.value)
+        assert list(table["way"]) == ["the suspect as it is", "adapter at 0.5 of its strength"]
+        assert any("training removal" in code.value for code in at.code)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_conversation_without_a_response_is_refused(page):

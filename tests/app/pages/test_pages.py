@@ -19,7 +19,7 @@ from interp.runs import writing, zoo
 from interp.specs import ROOT, pair_spec
 from tests.support import tiny
 
-PAGES = sorted((ROOT / "app" / "pages").glob("[!_]*.py"))
+PAGES = sorted((ROOT / "app" / "pages").rglob("[!_]*.py"))
 
 
 @pytest.fixture(scope="module", autouse=True)

