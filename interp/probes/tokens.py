@@ -46,7 +46,7 @@ def projected(
     weight, bias = probe.weight[layer, place], float(probe.bias[layer, place])
     parts = ["template"] * len(prompt.ids)
     for name, span in (("user", prompt.instruction), ("trigger", prompt.trigger)):
-        for index in range(span.start, span.stop) if span else ():
+        for index in span.positions if span else ():
             parts[index] = name
     tables = [
         pd.DataFrame(

