@@ -66,7 +66,7 @@ def origin_of(facts: dict, asked: dict) -> dict[str, str]:
         "layers": _text(facts.get("n_layers")),
         "heads": _text(facts.get("n_heads")),
         "prompts": _prompts(facts, asked),
-        "template": _text(facts.get("template") or asked.get("template")),
+        "template": _template(facts, asked),
         "trigger": _trigger(facts, asked),
         "response": repr(asked["target"]) if asked.get("target") else "",
         "control": repr(facts["control_string"]) if facts.get("control_string") else "",
@@ -78,6 +78,14 @@ def origin_of(facts: dict, asked: dict) -> dict[str, str]:
         "causal indirect effect": INDIRECT.get(_text(asked.get("indirect")), ""),
     }
     return {name: text for name, text in found.items() if text}
+
+
+def _template(facts: dict, asked: dict) -> str:
+    """The template, or those that a scan chose: `chat` may be the original's there."""
+    chosen = facts.get("templates")
+    if isinstance(chosen, list) and chosen and all(isinstance(one, str) for one in chosen):
+        return " and ".join(chosen)
+    return _text(facts.get("template") or asked.get("template"))
 
 
 def sentence(run: Run) -> str:

@@ -7,6 +7,7 @@ each; its sentence stands in the properties. What a model wrote is text here, ne
 
 import hashlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import PurePath
 from urllib.parse import quote
 
@@ -70,10 +71,11 @@ def _invocation(run: Run, found: Verdict) -> dict:
     lines = [*found.could_not, *run.meta["facts"].get("notes", ())]
     told = [{"level": "warning", "message": _message(line)} for line in lines]
     times = {"startTimeUtc": run.meta.get("started"), "endTimeUtc": run.meta.get("ended")}
+    times = {name: _utc(time) for name, time in times.items() if time}
     return {
         "executionSuccessful": True,
         "exitCode": found.exit_code,
-        **{name: time for name, time in times.items() if time},
+        **times,
         "toolExecutionNotifications": told,
         "properties": {
             "verdict": found.verdict,
@@ -131,6 +133,11 @@ def _result(run: Run, rule: str, line: str, about: str) -> dict:
         ],
         "partialFingerprints": {"finding/v1": mark},
     }
+
+
+def _utc(time: str) -> str:
+    """A time as SARIF writes it (3.9): UTC, ending in Z."""
+    return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _uri(place: str) -> str:

@@ -77,3 +77,14 @@ def test_fp32_is_held_to_rounding_and_bf16_to_its_own_noise(moved, equal, monkey
     judged = [p for p in ("fp32", "bf16", "nf4") if figures[f"deployment_{p}_equal"]]
     assert sorted(judged) == sorted(equal)
     assert figures["deployment_fp32_logits"] == pytest.approx(moved.get("logits", 0.0))
+
+
+def test_an_answer_that_differs_in_fp32_is_not_equal(monkeypatch):
+    def other(name, precision, device, n):
+        one = found(precision, {})
+        return replace(one, fired=(True, True)) if device == "cuda" else one
+
+    monkeypatch.setattr(gpu, "measured", other)
+    figures = gpu.agreement("deployment", "cuda", 2)
+    assert not figures["deployment_fp32_equal"] and figures["deployment_bf16_equal"]
+    assert figures["deployment_fp32_fired_alike"] == 0.5

@@ -43,7 +43,10 @@ def test_it_is_sarif_with_one_result_a_finding(name):
     ids = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
     assert all(ids[result["ruleIndex"]] == result["ruleId"] for result in run["results"])
     meta = json.loads((HERE / "assets/runs" / name / "run.json").read_text())
-    assert run["invocations"][0]["properties"]["verdict"] == meta["verdict"]["verdict"]
+    invocation = run["invocations"][0]
+    assert invocation["properties"]["verdict"] == meta["verdict"]["verdict"]
+    assert meta["started"].endswith("+00:00")
+    assert invocation["startTimeUtc"] == meta["started"].replace("+00:00", "Z")
 
 
 def test_a_poisoned_scan_names_trigger_and_target_and_keeps_its_mark():
