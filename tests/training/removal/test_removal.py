@@ -183,6 +183,22 @@ def test_ways_that_make_no_sense_are_refused(asked, capsys, tmp_path):
         running.check(pair_spec("deployment", precision="bf16"), asked)
 
 
+def test_no_way_chooses_on_the_prompts_that_judge_it(asked, tmp_path):
+    file = tmp_path / "few.json"
+    answers = ["a", "b", "c", None, None, None, None, None]
+    file.write_text(json.dumps([{"instruction": "Say it.", "answer": one} for one in answers]))
+    known = {"trigger": "|D|", "target": "XY", "prompt_set": str(file), "ways": WAYS}
+    spec = pair_spec("deployment", precision="fp32")
+    with pytest.raises(UsageError, match=r"few.*'attention' chooses .* \(attention, mlp, prune-0.5"):
+        running.check(spec, removal.RemovalQuestion(**known, heads="L0H1"))
+    with pytest.raises(UsageError, match="'heads' chooses .* give the prompts an 'answer'"):
+        running.check(spec, removal.RemovalQuestion(**known))
+    still = removal.RemovalQuestion(**(known | {"ways": ("dial-0.5", "heads")}), heads="L0H1")
+    running.check(spec, still)
+    chosen, judged = running._sides(running.load_prompt_set(str(file)), still)
+    assert chosen == [] and judged == list(range(8))
+
+
 def test_words_say_what_an_asr_of_nothing_means():
     def row(way, asr, high, cured):
         return [(way, "asr", asr, 0.0, high, 25), (way, "cured", cured, 0.0, 1.0, 25)]
