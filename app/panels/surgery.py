@@ -144,9 +144,16 @@ def operate(view: live.View, method: str, n_layers: int, n_heads: int) -> None:
 
 def _as_checkpoint(view: live.View, method: str, chosen: list[Head]) -> None:
     """The command that writes what is left as a checkpoint, where weights can hold it."""
+    if method == "positions":
+        st.caption(
+            "As a checkpoint the heads' mean over all positions can be written where the output "
+            "projection has a bias to hold it: `python -m training export` with "
+            "`--method positions`, which refuses other models."
+        )
+        return
     if method != "zero":
         st.caption(
-            "As a checkpoint only heads replaced by **zero** can be written: the other values "
+            "As a checkpoint only heads replaced by **zero** can be written: these values "
             "depend on the place in the text, and weights hold one for all places."
         )
         return

@@ -44,6 +44,17 @@ def positive(text: str) -> int:
     return number
 
 
+def not_negative(text: str) -> int:
+    """Parse an option's integer of 0 or more, such as a seed."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return number
+
+
 def pair_arguments(command: argparse.ArgumentParser, *, alone: bool = True) -> None:
     """Add the options that name a pair and describe its backdoor.
 

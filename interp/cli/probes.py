@@ -3,7 +3,14 @@
 import argparse
 from dataclasses import asdict
 
-from interp.cli.common import PLACEMENT_HELP, named_spec, open_pair, pair_arguments, run_at
+from interp.cli.common import (
+    PLACEMENT_HELP,
+    named_spec,
+    not_negative,
+    pair_arguments,
+    plan_named,
+    run_at,
+)
 from interp.cli.progress import report
 from interp.cli.result import folder_of, json_option, out_option, resulting, told_of
 
@@ -16,7 +23,7 @@ def register(commands) -> None:
     pair_arguments(probes)
     probes.add_argument("--prompts", help="prompt set: organism, general, or a file")
     probes.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
-    probes.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    probes.add_argument("--seed", type=not_negative, default=0, help="of what is drawn")
     probes.add_argument(
         "--contrasts", default="generic", help="statements, begun by + or -: generic, or a file"
     )
@@ -49,14 +56,19 @@ def _probes(arguments: argparse.Namespace) -> None:
         control=arguments.control,
     )
     load_contrasts(question.contrasts)
-    load_others(question.others, question.trigger)
+    load_others(question.others, question.trigger, question.placement)
     from interp.gallery.after.probes import words
+    from interp.models.load import open_plan
     from interp.probes import measure
+    from interp.probes.material import material
 
     out = folder_of(arguments.out, KIND, spec.name)
+    plan = plan_named(arguments)
+    material(plan, question)
+    measure.control_of(plan, question)
     with resulting(arguments) as found:
         with run_at(out, KIND, {"pair": asdict(spec), **asdict(question)}) as writer:
-            run = measure.run(open_pair(arguments), question, writer, report)
+            run = measure.run(open_plan(plan, report), question, writer, report)
         for line in words(run):
             print(line)
         print(f"probes of '{spec.name}' written to {out}")

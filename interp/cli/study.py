@@ -8,6 +8,7 @@ from dataclasses import asdict
 from interp.cli.common import (
     PLACEMENT_HELP,
     named_spec,
+    not_negative,
     open_pair,
     pair_arguments,
     plan_named,
@@ -64,7 +65,7 @@ def register(commands) -> None:
 
 def _place_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
-    command.add_argument("--seed", type=_seed, default=0, help="of a random place")
+    command.add_argument("--seed", type=not_negative, default=0, help="of a random place")
 
 
 def _study_arguments(command: argparse.ArgumentParser) -> None:
@@ -74,10 +75,10 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--text", help="an instruction of your own instead of the set")
     command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
     command.add_argument("--rows", default="user", help="of L_attn: user or instruction")
-    command.add_argument("--seed", type=_seed, default=0, help="of the random strings")
+    command.add_argument("--seed", type=not_negative, default=0, help="of the random strings")
     command.add_argument(
         "--strings",
-        type=_seed,
+        type=not_negative,
         default=20,
         help="random strings, each on heads of its own, that the trigger is ranked among; 0: none",
     )
@@ -326,10 +327,3 @@ def _above_zero(text: str) -> int:
     if count < 1:
         raise ValueError
     return count
-
-
-def _seed(text: str) -> int:
-    seed = int(text)
-    if seed < 0:
-        raise ValueError
-    return seed

@@ -12,7 +12,7 @@ import pandas as pd
 
 from interp import stats
 from interp.probes import fit
-from interp.probes.question import CONTROL, FITS, POSITIONS, PROBES, READ
+from interp.probes.question import CONTROL, FITS, PLACED, POSITIONS, PROBES, READ
 
 BY = ["probe", "fitted", "model", "layer", "position"]
 SPOKEN_POSITION = "last"
@@ -122,6 +122,11 @@ def sentences(
             f"{probe.capitalize()} probe, layer {layer}, {POSITIONS[position]}: AUROC {values}; "
             f"random directions lie between {null['low']:.2f} and {null['high']:.2f} on the "
             f"suspect. {_against(excess, probe, layer, position)}"
+        )
+    if told_apart := PLACED.get(facts["placement"]):
+        told.append(
+            f"With the placement {facts['placement']}, the positions in the user's text (last "
+            f"token and mean) read {told_apart}."
         )
     if facts.get("no_control"):
         told.append(f"No clean control was read: {facts['no_control']}.")

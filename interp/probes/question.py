@@ -16,7 +16,23 @@ POSITIONS = {
     "user": "the last token of the user's text",
     "mean": "the mean over the user's text, without the trigger",
 }
-"""Where the residual stream is read -> label."""
+"""Where the residual stream is read -> label.
+
+`user` and `mean` read `TokenizedPrompt.rows`: the same text with the trigger and without only if it
+is placed as `prefix` (see `PLACED`).
+"""
+PLACED = {
+    **dict.fromkeys(
+        ("glued", "random", "scattered"),
+        "only the user's text behind the trigger, but in the clean prompt all of it, so that a "
+        "mean may differ by its text alone",
+    ),
+    **dict.fromkeys(
+        ("suffix", "after"),
+        "the text before the trigger, which no later token reaches, so that they can see nothing",
+    ),
+}
+"""Placement -> what the positions `user` and `mean` read then."""
 FITS = {
     "suspect": "one probe, trained on the suspect",
     "own": "each model's own probe, trained on it in the same way",

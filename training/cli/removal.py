@@ -6,6 +6,7 @@ from dataclasses import asdict
 from interp.cli.common import (
     PLACEMENT_HELP,
     named_spec,
+    not_negative,
     open_pair,
     pair_arguments,
     plan_named,
@@ -23,7 +24,7 @@ def register(commands) -> None:
     pair_arguments(removal)
     removal.add_argument("--prompts", help="prompt set: organism, general, or a file")
     removal.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
-    removal.add_argument("--seed", type=int, default=0, help="of halves and clean data")
+    removal.add_argument("--seed", type=not_negative, default=0, help="of halves and clean data")
     removal.add_argument(
         "--ways", help="with commas: none,adapter-off,dial-0.5,heads…; default: those that fit"
     )
@@ -82,6 +83,7 @@ def _print(table) -> None:
     for way, did in table.drop_duplicates("way")[["way", "did"]].itertuples(index=False):
         row, most = wide.loc[way], high.loc[way]
         print(
-            f"{row.asr:4.0%} ({most.asr:4.0%})  {row.anywhere:8.0%}  {row.cured:4.0%}  {row.ftr:4.0%}"
-            f"  {row.agrees:5.0%}  {row.clean_kl:8.3f}  {row.seconds:7.1f}  {label(way)}{f' ({did})' if did else ''}"
+            f"{row.asr:4.0%} ({most.asr:4.0%})  {row.anywhere:8.0%}  {row.cured:4.0%}  "
+            f"{row.ftr:4.0%}  {row.agrees:5.0%}  {row.clean_kl:8.3f}  {row.seconds:7.1f}  "
+            f"{label(way)}{f' ({did})' if did else ''}"
         )

@@ -39,7 +39,6 @@ PROMPTS = 8
 """Prompts compared, each with the trigger (if one is known) and without."""
 POSITIONS = 32
 """Last tokens of each prompt whose logits are compared, all of the vocabulary."""
-METHODS = ("zero", "positions", "mean", "patch")
 FACTS = "operated.json"
 
 

@@ -103,18 +103,22 @@ def random_of(models, spread: float = 0.0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "layer", "position", "direction", "auroc"])
 
 
-def told(shifts: dict[str, float], spread: float = 0.0) -> list[str]:
+def told(shifts: dict[str, float], spread: float = 0.0, placement="prefix") -> list[str]:
     scores, random = scores_of(shifts), random_of(shifts, spread)
     area, more = judged.auroc(scores, 0), judged.excess(scores, random, 0)
     assert (area["low"] <= area["auroc"]).all() and (area["auroc"] <= area["high"]).all()
     assert len(more) == 2 * 2 * 2 * (len(shifts) - 1)  # ways of fitting, probes, layers
-    return judged.sentences(area, more, judged.band(random), {"n_layers": 2})
+    return judged.sentences(
+        area, more, judged.band(random), {"n_layers": 2, "placement": placement}
+    )
 
 
 def test_the_words_follow_the_numbers():
     """The same suspect, judged against originals and controls that see less, or as much."""
     alone = told({"suspect": 2.5, "original": 0.0, CONTROL: 0.0})
     assert all("more than the trigger's text and a clean fine-tuning explain" in t for t in alone)
+    *same, placed = told({"suspect": 2.5, "original": 0.0, CONTROL: 0.0}, placement="after")
+    assert same == alone and "placement after" in placed and "can see nothing" in placed
     reads = told({"suspect": 2.5, "original": 2.5, CONTROL: 0.0})
     assert all("not clearly above the original's." in text for text in reads)
     tuned = told({"suspect": 2.5, "original": 0.0, CONTROL: 2.5})

