@@ -199,10 +199,13 @@ def download(entry: Entry) -> None:
 
 
 def changes(entry: Entry) -> None:
-    """Pin, note, rename, delete: of the user's own runs."""
+    """Pin, note, rename, delete: of the user's own runs.
+
+    The run is in every key: a late click on a run that is gone must not meet another one.
+    """
     name, key = entry.name, f"{entry.name} {entry.started}"
     pinned = entry.mark.pinned
-    if st.button("Unpin" if pinned else "Pin", icon=":material/keep:", key="pin"):
+    if st.button("Unpin" if pinned else "Pin", icon=":material/keep:", key=f"pin {key}"):
         shelf.set_pin(entry, not pinned)
         st.rerun()
     with st.popover("Note", icon=":material/edit_note:"), failures.shown():
@@ -214,18 +217,18 @@ def changes(entry: Entry) -> None:
             height=140,
             help="Plain text. It goes into the zip.",
         )
-        if st.button("Keep the note", type="primary", key="keep-note"):
+        if st.button("Keep the note", type="primary", key=f"keep-note {key}"):
             shelf.set_note(entry, note)
             st.rerun()
     with st.popover("Rename", icon=":material/drive_file_rename_outline:"), failures.shown():
-        new = st.text_input("New name", name, key=f"rename {key}", max_chars=200)
+        new = st.text_input("New name", name, key=f"new name {key}", max_chars=200)
         st.caption("Links and commands that hold the old name will not find it.")
-        if st.button("Rename", type="primary", key="rename"):
+        if st.button("Rename", type="primary", key=f"rename {key}"):
             jobs.registry().rename(name, new.strip())
             follow(new.strip(), f"{name} is {new.strip()} now.")
     with st.popover("Delete", icon=":material/delete:"), failures.shown():
         st.markdown(f"Delete **{plain(name)}**? It can be brought back until the server stops.")
-        if st.button("Yes, delete it", type="primary", key="delete"):
+        if st.button("Yes, delete it", type="primary", key=f"delete {key}"):
             jobs.registry().delete(name)
             follow(None, f"{name} is deleted. Bring it back below.")
 
@@ -262,10 +265,11 @@ def bring_back() -> None:
     st.caption(
         "Deleted since the server started. When it stops, they are gone, and their space is free."
     )
-    for number, deleted in enumerate(shelf.aside().deleted()):
+    for deleted in shelf.aside().deleted():
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(plain(deleted.name), width="content")
-            if st.button("Bring back", icon=":material/undo:", key=f"undo-{number}"):
+            key = f"undo {deleted.path.parent.name}"  # of this one, whatever is deleted next
+            if st.button("Bring back", icon=":material/undo:", key=key):
                 name = shelf.aside().restore(deleted)
                 follow(name, f"{name} is back.")
 

@@ -51,6 +51,12 @@ def labels(at: AppTest) -> list[str]:
     return [button.label for button in at.button]
 
 
+def action(at: AppTest, what: str):
+    """The only button of an action; its key goes on with the run."""
+    (button,) = [one for one in at.button if str(one.key).startswith(f"{what} ")]
+    return button
+
+
 def test_own_runs_and_those_that_ship_are_listed_and_filtered(mine):
     at = page()
     assert sorted(names(at)) == ["dial-deployment", "my-planting", "my-scan", "zoo"]
@@ -76,25 +82,25 @@ def test_a_note_is_shown_as_text_and_a_pinned_run_stands_first(mine):
     at = page(chosen="my-planting")
     note = "**bold** <script> [a](http://x)\n:red[x]\u202e"
     at.text_area[0].set_value(note)
-    at.button(key="keep-note").click().run()
+    action(at, "keep-note").click().run()
     assert not at.error
     assert at.code[0].value == note.replace("\u202e", "<U+202E>")
     assert "bold" in str(at.dataframe[0].value["note"])
-    at.button(key="pin").click().run()
-    assert names(at)[0] == "my-planting" and at.button(key="pin").label == "Unpin"
+    action(at, "pin").click().run()
+    assert names(at)[0] == "my-planting" and action(at, "pin").label == "Unpin"
     assert names(page(find="script")) == ["my-planting"]
 
 
 def test_a_renamed_run_is_the_chosen_one(mine):
     at = page(chosen="my-scan")
     at.text_input[1].set_value("../out")
-    at.button(key="rename").click().run()
+    action(at, "rename").click().run()
     assert "no run's name" in at.error[0].value.replace("\\", "") and (mine / "my-scan").is_dir()
     at.text_input[1].set_value("zoo")
-    at.button(key="rename").click().run()
+    action(at, "rename").click().run()
     assert "already" in at.error[0].value  # one that ships has it
     at.text_input[1].set_value("the night's scan".replace("'", ""))
-    at.button(key="rename").click().run()
+    action(at, "rename").click().run()
     assert at.selectbox(key="chosen").value == "the nights scan" and not at.error
     assert at.query_params["chosen"] == "the nights scan" and not at.warning
     assert recorded.find_run("the nights scan").kind == "scan"
@@ -104,12 +110,21 @@ def test_a_deleted_run_comes_back_by_undo(mine):
     before = {file.name: file.read_bytes() for file in (mine / "my-scan").iterdir()}
     at = page(chosen="my-scan")
     assert "Bring back" not in labels(at)
-    at.button(key="delete").click().run()
+    action(at, "delete").click().run()
     assert not at.error and not (mine / "my-scan").exists() and "my-scan" not in names(at)
     assert "deleted" in at.success[0].value and not at.warning
-    at.button(key="undo-0").click().run()
+    action(at, "undo").click().run()
     assert at.selectbox(key="chosen").value == "my-scan" and "Bring back" not in labels(at)
     assert {file.name: file.read_bytes() for file in (mine / "my-scan").iterdir()} == before
+
+
+def test_a_late_click_meets_no_other_run(mine):
+    at = page(chosen="my-scan")
+    shutil.move(mine / "my-scan", mine.parent / "away")  # meanwhile, in another tab
+    action(at, "delete").click().run()
+    assert (mine / "my-planting" / "run.json").is_file() and not shelf.aside().deleted()
+    for what in ("pin", "keep-note", "rename", "delete"):
+        assert str(action(at, what).key).startswith(f"{what} my-planting ")
 
 
 def test_a_zip_is_added_and_a_bad_one_is_one_line(mine):
@@ -138,7 +153,7 @@ def test_a_run_that_cannot_be_opened_says_why_and_can_be_deleted(mine):
     (mine / "my-scan" / "run.json").write_text(json.dumps(meta | {"version": 9}))
     at = page(chosen="my-scan")
     assert "version 9" in at.error[0].value and "Open on Scanner" not in labels(at)
-    at.button(key="delete").click().run()
+    action(at, "delete").click().run()
     assert not (mine / "my-scan").exists()
 
 
