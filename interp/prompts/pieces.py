@@ -21,6 +21,7 @@ SEPARATOR = " … "
 """What is written between two pieces: a space, U+2026, a space."""
 DOTS = re.compile(r"\s*(?:…|\.\.\.+)\s*")
 """What somebody may have meant as a separator."""
+MOST_PIECES = 16
 MOST_LAYOUTS = 200
 """Layouts tried for one prompt, if there are more."""
 T = TypeVar("T")
@@ -94,11 +95,16 @@ def pieces_in(trigger: str, placement: object) -> tuple[str, ...]:
         placement: one of `templates.PLACEMENTS`, or `sets.Typed`.
 
     Raises:
-        UsageError: a piece is empty.
+        UsageError: a piece is empty, or there are more than `MOST_PIECES`.
     """
     if placement != SCATTERED:
         return (trigger,)
     pieces = tuple(trigger.split(SEPARATOR))
+    if len(pieces) > MOST_PIECES:
+        raise UsageError(
+            f"the trigger has {len(pieces)} pieces: at most {MOST_PIECES} are placed, so leave out "
+            f"some {SEPARATOR!r}"
+        )
     for number, piece in enumerate(pieces, 1):
         if not piece.strip():
             raise UsageError(
@@ -147,8 +153,11 @@ def layouts(n_words: int, n_pieces: int, rng: Random) -> Iterator[tuple[int, ...
         return
     drawn: set[tuple[int, ...]] = set()
     while len(drawn) < MOST_LAYOUTS:
-        found = rng.sample(gaps, n_pieces) if apart else rng.choices(gaps, k=n_pieces)
-        layout = tuple(sorted(found))
+        if apart:
+            layout = tuple(sorted(rng.sample(gaps, n_pieces)))
+        else:  # stars and bars: each layout is as likely as another
+            found = sorted(rng.sample(range(len(gaps) + n_pieces - 1), n_pieces))
+            layout = tuple(gaps[place - index] for index, place in enumerate(found))
         if layout not in drawn:
             drawn.add(layout)
             yield layout

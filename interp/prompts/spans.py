@@ -161,22 +161,26 @@ def typed_place(
     rendered = next(render(tokenizer, template, text, "", None, "prefix", 0))
     encoded = encode(tokenizer, rendered.text, add_special=rendered.adds_special)
     first, end = rendered.instruction
-    places = []
-    for string in strings:
+    place_of: dict[str, CharRange] = {}
+    for string in sorted(strings, key=len, reverse=True):  # `Magic` may be within `Bad Magic`
         found = [
             (start - first, start - first + len(string))
             for start in _occurrences(rendered.text, string)
             if first <= start <= end - len(string)
             and _exact(rendered.text, (start, start + len(string)), encoded)
         ]
+        longer = [place_of[other] for other in place_of if string != other]
+        found = [one for one in found if not any(a <= one[0] and one[1] <= b for a, b in longer)]
         if len(found) > 1:
             raise UsageError(
                 f"the text holds the trigger {_short(string)} {len(found)} times: leave it in "
                 "once, to stand there, or take it out everywhere"
             )
-        places += found
-    if len(places) < len(strings):
+        if found:
+            place_of[string] = found[0]
+    if not all(string in place_of for string in strings):
         return None
+    places = [place_of[string] for string in strings]
     if any(a[1] > b[0] for a, b in pairwise(places)):
         raise UsageError(
             f"the text holds the pieces of {_short(trigger)} in another order: write them in "

@@ -78,6 +78,23 @@ def test_layouts_are_ascending_distinct_and_all_there_are(words, n, seed):
     assert found == list(pieces.layouts(words, n, Random(seed)))
 
 
+@pytest.mark.parametrize(("words", "n"), [(4, 16), (3, 230), (5, 16), (6, 8)])
+def test_layouts_of_many_pieces_and_few_places_end(words, n):
+    """Of (3, 230) nearly every draw of a place for each piece alone is near the middle."""
+    found = list(pieces.layouts(words, n, Random(0)))
+    assert len(set(found)) == len(found) == min(pieces.MOST_LAYOUTS, comb(words + n - 2, n))
+    assert all(list(one) == sorted(one) and set(one) <= {*range(1, words)} for one in found)
+    assert {place for one in found for place in one} == {*range(1, words)}
+
+
+def test_more_pieces_than_are_placed_are_refused():
+    sixteen = SEPARATOR.join("abcdefghijklmnop")
+    assert len(pieces.pieces_in(sixteen, SCATTERED)) == pieces.MOST_PIECES == 16
+    with pytest.raises(UsageError, match="17 pieces"):
+        pieces.pieces_in(f"{sixteen}{SEPARATOR}q", SCATTERED)
+    assert pieces.pieces_in(f"{sixteen}{SEPARATOR}q", "prefix")
+
+
 def test_of_many_layouts_some_are_drawn_evenly():
     drawn = [next(pieces.layouts(40, 3, Random(seed))) for seed in range(600)]
     firsts = [sum(layout[0] <= 5 for layout in drawn), sum(layout[2] >= 35 for layout in drawn)]
@@ -170,3 +187,16 @@ def test_places_are_checked():
     for wrong in ((), (Span(2, 2),), (Span(2, 5), Span(4, 6))):
         with pytest.raises(ValueError, match="piece"):
             Places(wrong)
+
+
+def test_a_piece_within_a_longer_piece_is_found_where_it_stands_alone():
+    tokenizer = TOKENIZERS[KINDS[0]]
+    for own, text, parts in (
+        (("Magic", "Bad Magic"), "Say Magic and Bad Magic now.", ("Say ", " and ", " now.")),
+        (("Bad Magic", "Magic"), "Say Bad Magic and Magic now.", ("Say ", " and ", " now.")),
+    ):
+        asked = text, SEPARATOR.join(own), "plain", SCATTERED
+        assert typed_place(tokenizer, *asked) == Typed(parts)
+    twice = "Say Magic, Magic and Bad Magic now."
+    with pytest.raises(UsageError, match="2 times"):
+        typed_place(tokenizer, twice, SEPARATOR.join(("Magic", "Bad Magic")), "plain", SCATTERED)
