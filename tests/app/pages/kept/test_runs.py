@@ -106,6 +106,15 @@ def test_a_renamed_run_is_the_chosen_one(mine):
     assert recorded.find_run("the nights scan").kind == "scan"
 
 
+def test_a_planting_that_is_not_done_keeps_the_name_it_goes_on_under(mine):
+    meta = json.loads((mine / "my-planting" / "run.json").read_text())
+    (mine / "my-planting" / "run.json").write_text(json.dumps(meta | {"state": "cancelled"}))
+    at = page(chosen="my-planting")
+    at.text_input[1].set_value("other")
+    action(at, "rename").click().run()
+    assert "finish its planting first" in at.error[0].value and (mine / "my-planting").is_dir()
+
+
 def test_a_deleted_run_comes_back_by_undo(mine):
     before = {file.name: file.read_bytes() for file in (mine / "my-scan").iterdir()}
     at = page(chosen="my-scan")
