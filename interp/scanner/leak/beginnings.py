@@ -27,6 +27,8 @@ MOST = 2
 """Beginnings that are scanned at most."""
 TELLING = 8
 """Characters from which a text shows that it goes on with another beginning."""
+GOES_ON = "goes on with the beginning of "
+"""How the note of a beginning begins from which the model writes another one."""
 OWN, ORIGINALS = CHAT, "chat of the original"
 
 
@@ -152,7 +154,8 @@ def placed(table: pd.DataFrame) -> pd.Series:
     place = pd.Series(0, index=table.index)
     ranked = table["sure"].dropna().sort_values(ascending=False, kind="stable")
     if ranked.empty:  # nothing to go by: the first that can be scanned at all
-        place[table.index[table["note"] == ""][:1]] = 1
+        free, others = table["note"] == "", table["note"].str.startswith(GOES_ON)
+        place[table.index[free if free.any() else others][:1]] = 1
         return place
     near = ranked[ranked.iloc[0] - ranked < CLOSE].head(MOST)
     place[near.index] = range(1, len(near) + 1)

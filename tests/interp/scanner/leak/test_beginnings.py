@@ -79,6 +79,9 @@ def test_one_that_stands_out_is_scanned_alone_and_two_that_are_close_both():
     assert placed(table(-2.0, -2.0 + near, -2.0 - near)).tolist() == [2, 1, 0]
     assert placed(table(None, None, notes=["skipped: x", ""])).tolist() == [0, 1]
     assert placed(table(None, None, notes=["skipped: x", "skipped: y"])).tolist() == [0, 0]
+    on = f"{beginnings.GOES_ON}b0"
+    assert placed(table(None, None, None, notes=["skipped: x", on, on])).tolist() == [0, 1, 0]
+    assert placed(table(None, None, notes=[on, ""])).tolist() == [0, 1]
 
 
 def test_the_choice_is_told_in_a_sentence():
