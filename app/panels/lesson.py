@@ -38,6 +38,7 @@ from interp.prompts.pieces import SCATTERED
 from interp.publish import sentences
 from interp.runs import commands, provenance
 from interp.runs.reading import Run
+from interp.runs.shelf.marks import mark_of
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan
 from interp.surgery import search
@@ -327,8 +328,8 @@ def _answers(
 
 
 def _scan_of(sha256: str) -> Run | None:
-    """The newest scan of these very weights."""
-    scans = recorded_scans().values()
+    """The newest scan of these very weights; one that somebody sent may only claim to be."""
+    scans = [run for run in recorded_scans().values() if not mark_of(run.path).uploaded]
     return next((run for run in scans if run.meta["facts"]["sha256"] == sha256), None)
 
 

@@ -18,6 +18,8 @@ from interp.text import visible
 
 CHOSEN, TOLD = "chosen", "runs-told"
 ALL_KINDS, EVERYONE, OWN, SHIPPED = "all kinds", "all", "your own", "shipped"
+UPLOADED = "uploaded"
+"""Whose a run is that somebody sent: among one's own, but not measured here."""
 LARGEST_UPLOAD = 64
 """MB; server.maxUploadSize in .streamlit/config.toml bounds it too."""
 SIDEBAR = (
@@ -39,7 +41,7 @@ ROW, MOST_ROWS = 35, 7
 def title_of(entry: Entry) -> str:
     """The kind of a run in words."""
     known = registry.kinds()
-    return known[entry.kind].title if entry.kind in known else entry.kind or "unknown"
+    return known[entry.kind].title if entry.kind in known else visible(entry.kind) or "unknown"
 
 
 def when(entry: Entry) -> str:
@@ -48,6 +50,11 @@ def when(entry: Entry) -> str:
         return f"{datetime.fromisoformat(entry.started):%Y-%m-%d %H:%M}"
     except ValueError:
         return ""
+
+
+def whose_of(entry: Entry) -> str:
+    """Whose a run is that may be changed; empty if it ships."""
+    return (UPLOADED if entry.mark.uploaded else OWN) if entry.own else ""
 
 
 def shown(found: dict[str, Entry]) -> list[Entry]:
@@ -96,7 +103,7 @@ def listed(entries: list[Entry]) -> None:
             "size": [entry.size for entry in entries],
             "state": [visible(entry.state) for entry in entries],
             "note": [visible(entry.mark.note) for entry in entries],
-            "whose": [OWN if entry.own else SHIPPED for entry in entries],
+            "whose": [whose_of(entry) or SHIPPED for entry in entries],
         }
     )
     key = f"runs-{hash(tuple(names))}"  # another list has no row chosen
@@ -139,7 +146,7 @@ def card(entry: Entry) -> None:
             st.markdown(f"**{plain(entry.name)}**", width="content")
             st.badge(plain(title_of(entry)), color="gray")
             st.badge(plain(entry.state), icon=icon, color=colour)
-            st.badge(OWN if entry.own else "ships, read-only", color="gray")
+            st.badge(whose_of(entry) or "ships, read-only", color="gray")
         told = [f"Pair {entry.pair}"] if entry.pair else []
         told += [f"started {when(entry)} UTC"] if when(entry) else []
         st.caption(plain(", ".join([*told, f"{entry.size / 1000:,.0f} kB"]) + "."))
@@ -205,7 +212,7 @@ def changes(entry: Entry) -> None:
 
     The run is in every key: a late click on a run that is gone must not meet another one.
     """
-    name, key = entry.name, f"{entry.name} {entry.started}"
+    name, key = entry.name, visible(f"{entry.name} {entry.started}")
     pinned = entry.mark.pinned
     if st.button("Unpin" if pinned else "Pin", icon=":material/keep:", key=f"pin {key}"):
         shelf.set_pin(entry, not pinned)

