@@ -160,17 +160,14 @@ def typed_place(
         return None
     rendered = next(render(tokenizer, template, text, "", None, "prefix", 0))
     encoded = encode(tokenizer, rendered.text, add_special=rendered.adds_special)
-    first, end = rendered.instruction
     place_of: dict[str, CharRange] = {}
     for string in sorted(strings, key=len, reverse=True):  # `Magic` may be within `Bad Magic`
+        longer = [place for other, place in place_of.items() if string != other]
         found = [
-            (start - first, start - first + len(string))
-            for start in _occurrences(rendered.text, string)
-            if first <= start <= end - len(string)
-            and _exact(rendered.text, (start, start + len(string)), encoded)
+            one
+            for one in _alone_in(rendered, string, encoded)
+            if not any(a <= one[0] and one[1] <= b for a, b in longer)
         ]
-        longer = [place_of[other] for other in place_of if string != other]
-        found = [one for one in found if not any(a <= one[0] and one[1] <= b for a, b in longer)]
         if len(found) > 1:
             raise UsageError(
                 f"the text holds the trigger {_short(string)} {len(found)} times: leave it in "
@@ -194,6 +191,16 @@ def typed_place(
             "it"
         )
     return typed
+
+
+def _alone_in(rendered: Rendered, string: str, encoded: Encoded) -> list[CharRange]:
+    """Where the instruction holds a text in tokens of its own, from the instruction's start."""
+    (first, end), size = rendered.instruction, len(string)
+    return [
+        (start - first, start - first + size)
+        for start in _occurrences(rendered.text, string)
+        if first <= start <= end - size and _exact(rendered.text, (start, start + size), encoded)
+    ]
 
 
 def continuation(
