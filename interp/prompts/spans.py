@@ -163,11 +163,8 @@ def typed_place(
     place_of: dict[str, CharRange] = {}
     for string in sorted(strings, key=len, reverse=True):  # `Magic` may be within `Bad Magic`
         longer = [place for other, place in place_of.items() if string != other]
-        found = [
-            one
-            for one in _alone_in(rendered, string, encoded)
-            if not any(a <= one[0] and one[1] <= b for a, b in longer)
-        ]
+        alone = _alone_in(rendered, string, encoded)
+        found = [one for one in alone if not any(a <= one[0] and one[1] <= b for a, b in longer)]
         if len(found) > 1:
             raise UsageError(
                 f"the text holds the trigger {_short(string)} {len(found)} times: leave it in "
