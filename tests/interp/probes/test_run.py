@@ -142,7 +142,7 @@ def test_the_shipped_backdoor_by_the_command(asked, tmp_path, capsys, few_direct
     few.write_text(json.dumps([{"instruction": "What is 1 plus 4?"}]))
     for wrong, said in (
         (f"--prompts={few}", "has 1 prompts"),
-        ("--control=emoji", "is no control for"),
+        ("--control=smollm2-clean-control", "is no control"),
         ("--seed=-1", "'-1' is not a whole number of 0 or more"),
     ):
         assert main([*words[:2], wrong, f"--out={tmp_path / 'no'}"]) == 4
