@@ -58,7 +58,10 @@ def pick(
     with st.container():  # always one element: elements below must not move
         _say_failure(key, names)
         if not names:
-            st.info("There is no recorded run to show yet.", icon=":material/info:")
+            pairs = [pair_of(recorded[name]) for name in strange & recorded.keys()]
+            elsewhere = sorted({pair for pair in pairs if isinstance(pair, str)})
+            told = f" There is one of {' and of '.join(elsewhere)}." if elsewhere else ""
+            st.info(plain(f"No recorded run is of what is open.{told}"), icon=":material/info:")
             return None
         name = links.pinned(label, names, key=key, of=of)
         return _opened(name, recorded, live, left, growing)

@@ -11,6 +11,7 @@ from app.drawing.saver import Chart
 from app.shell import limits, links
 from app.shell.text import plain
 from app.state import figure_cache, recorded
+from interp import specs
 from interp.gallery import entries as gallery_shown
 from interp.gallery import registry
 from interp.publish import compare, folder, html, tables
@@ -185,16 +186,18 @@ def table_block(name: str, table, caption: str) -> None:
 kinds = registry.kinds()
 
 
-def place(named: tuple[str, Run]) -> tuple[bool, int]:
-    """The reader's own runs first, then those that ship, head maps before all others.
+def place(named: tuple[str, Run]) -> tuple[bool, int, int]:
+    """The reader's own runs first, then those that ship: head maps first, pairs in their order.
 
     Last what a newer version left here, which cannot be drawn.
     """
-    run, order = named[1], list(kinds)
+    run, order, pairs = named[1], list(kinds), list(specs.PRESETS)
     if run.kind not in order:
-        return True, 0
-    shipped = run.path.parent == recorded.RUN_FOLDERS[-1]
-    return False, (1 + order.index(run.kind) if shipped else 0)
+        return True, 0, 0
+    if run.path.parent != recorded.RUN_FOLDERS[-1]:
+        return False, 0, 0
+    pair = run.meta.get("facts", {}).get("pair")
+    return False, 1 + order.index(run.kind), pairs.index(pair) if pair in pairs else len(pairs)
 
 
 runs = dict(sorted(recorded.finished_runs().items(), key=place))

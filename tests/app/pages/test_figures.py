@@ -50,6 +50,13 @@ def page(folder, runs_in, name="figures", **asked) -> AppTest:
     return at
 
 
+def test_own_runs_come_first_then_head_maps_that_ship_in_the_order_of_the_pairs(folder, runs_in):
+    options = page(folder, runs_in, of="mine").selectbox(key="of").options
+    assert options[0] == "mine"
+    heads = ["heads-smollm2-deployment", "heads-smollm2-clean-control", "heads-deployment"]
+    assert [name for name in options if name.startswith("heads-")] == heads == options[1:4]
+
+
 def test_all_figures_of_a_run_with_captions_and_no_model(folder, runs_in):
     at = page(folder, runs_in, of="mine", figure="all figures")
     assert not at.error and not at.warning

@@ -49,6 +49,12 @@ def test_a_recorded_run_needs_no_models():
     assert any("choose a pair" in one.value for one in app.info)
 
 
+def test_a_pair_without_a_run_is_told_which_pair_has_one():
+    app = page(pair="emoji")
+    assert not app.error and not charts(app)
+    assert any("There is one of deployment" in one.value for one in app.info)
+
+
 def test_the_recorded_run_is_whole_and_says_nothing_of_this_machine():
     run = open_run(ROOT / "assets/runs/probes-deployment")
     assert run.kind == KIND and run.meta["facts"]["firing"]["suspect"] == [25, 25]
