@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from playwright.sync_api import expect
 
 from interp.specs import ROOT
 from tests.support.browser import running_app, settled
@@ -26,10 +27,12 @@ def test_a_run_goes_out_and_comes_back(browser, tmp_path):
         page.get_by_role("button", name="Yes, delete it").click()
         page.get_by_text("mine is deleted").wait_for()
         chosen = page.get_by_role("combobox", name="Run", exact=True).last
-        assert not (runs / "mine").exists() and chosen.input_value() != "mine"
+        expect(chosen).not_to_have_value("mine")  # the list comes after the message
+        assert not (runs / "mine").exists()
         page.get_by_role("button", name="Bring back").click()
         page.get_by_text("mine is back.").wait_for()
-        assert chosen.input_value() == "mine" and (runs / "mine" / "run.json").is_file()
+        expect(chosen).to_have_value("mine")
+        assert (runs / "mine" / "run.json").is_file()
         page.get_by_text("Add a run from a zip").click()
         page.locator("input[type=file]").set_input_files(saved)
         page.get_by_role("button", name="Add it").click()

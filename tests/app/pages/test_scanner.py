@@ -139,7 +139,7 @@ def test_a_link_to_a_candidate_shows_it_and_says_nothing(runs_in):
 
 def test_no_scans_is_said(tmp_path, runs_in):
     app = page(runs_in, tmp_path)
-    assert not app.exception and "no recorded run" in app.info[0].value
+    assert not app.exception and "No recorded run is of" in app.info[0].value
 
 
 def test_the_adapters_weights_are_shown_by_module_and_say_what_they_do_not_claim(tmp_path, runs_in):
