@@ -14,6 +14,9 @@ LINES = {
 }
 """Model -> colour, dash and marker, for grey print too."""
 
+KIND_COLOURS = ("#666666", "#D55E00", "#E69F00", "#CC79A7", "#0072B2", "#56B4E9")
+"""Of what stands in a prompt: nothing, four forms of the trigger, other strings."""
+
 
 def auroc_by_layer(auroc: pd.DataFrame, band: pd.DataFrame) -> go.Figure:
     """AUROC of each probe by layer, with 95 % intervals, and the band of random directions.
@@ -71,6 +74,48 @@ def auroc_by_layer(auroc: pd.DataFrame, band: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title="AUROC, trigger against clean", row=1, col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0})
     return plain(figure, 440, top=50, bottom=110)
+
+
+def caught_by_layer(caught: pd.DataFrame) -> go.Figure:
+    """Share of prompts that raise an alarm by layer, a panel for each direction.
+
+    Args:
+        caught: `model, direction, layer, kind, caught, low, high`.
+    """
+    directions, kinds = (list(dict.fromkeys(caught[name])) for name in ("direction", "kind"))
+    figure = make_subplots(
+        1, len(directions), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=directions
+    )
+    for column, direction in enumerate(directions, 1):
+        for colour, kind in zip(KIND_COLOURS, kinds, strict=False):
+            for model, dash in (("suspect", "solid"), ("clean control", "dot")):
+                own = caught[
+                    (caught["direction"] == direction)
+                    & (caught["kind"] == kind)
+                    & (caught["model"] == model)
+                ].sort_values("layer")
+                solid = dash == "solid"
+                error = {"array": own["high"] - own["caught"], "thickness": 1, "width": 2}
+                error |= {"arrayminus": own["caught"] - own["low"]}
+                figure.add_scatter(
+                    x=own["layer"],
+                    y=own["caught"],
+                    error_y=error if solid else None,
+                    mode="lines+markers",
+                    line={"color": colour, "dash": dash, "width": 2 if solid else 1.2},
+                    marker={"size": 6 if solid else 4},
+                    name=kind,
+                    legendgroup=kind,
+                    showlegend=solid and column == 1,
+                    hovertemplate=f"{model}, {kind}, layer %{{x}}: %{{y:.0%}}<extra></extra>",
+                    row=1,
+                    col=column,
+                )
+    figure.update_xaxes(title="layer", dtick=max(1, caught["layer"].nunique() // 10))
+    figure.update_yaxes(range=[-0.04, 1.04], tickformat=".0%")
+    figure.update_yaxes(title="prompts that raise the alarm", row=1, col=1)
+    figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0})
+    return plain(figure, 460, top=50, bottom=130)
 
 
 def along_prompt(tokens: pd.DataFrame) -> go.Figure:

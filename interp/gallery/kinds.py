@@ -3,8 +3,9 @@
 from interp import planted
 from interp.causal import measure
 from interp.gallery import causal, planting, scan, study, trigger, zoo
-from interp.gallery.after import probes
+from interp.gallery.after import guard, probes
 from interp.gallery.entries import Kind
+from interp.probes.question import GUARD_KIND
 from interp.probes.question import KIND as PROBES_KIND
 from interp.runs.zoo import KIND as ZOO_KIND
 from interp.scanner import pipeline
@@ -26,4 +27,5 @@ KINDS: dict[str, Kind] = {
     planted.KIND: planting.PLANTING,
     ZOO_KIND: zoo.ZOO,
     PROBES_KIND: probes.PROBING,
+    GUARD_KIND: guard.GUARDING,
 }

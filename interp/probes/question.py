@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from interp.errors import UsageError
 from interp.prompts.question import TargetQuestion
 
-KIND = "probes"
+KIND, GUARD_KIND = "probes", "guard"
 PROBES = {
     "generic": "statements that do not name the backdoor",
     "transferred": "other strings in the trigger's place",
@@ -57,3 +57,13 @@ class ProbeQuestion(TargetQuestion):
     def __post_init__(self):
         if not self.trigger.strip():
             raise UsageError("the trigger is empty: a probe is judged on prompts that hold it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardQuestion(ProbeQuestion):
+    """What a guard is built from and tried on. `placement` is that of probe and candidate."""
+
+    candidate: str | None = None
+    """The string that a blind scan has found; None: no guard is built on one."""
+    ordinary: str | None = None
+    """Prompt set of ordinary prompts; None: those that ship for the organisms."""

@@ -17,10 +17,12 @@ COMMANDS = {
     "removal": ["removal"],
     "fuzzy": ["trigger"],
     "probes": ["probes"],
+    "guard": ["guard"],
 }
 """Kind of a run -> its command."""
 DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None, "rows": "user"}
 DEFAULTS |= {"indirect": "replace", "contrasts": "generic", "others": "triggers", "control": None}
+DEFAULTS |= {"candidate": None, "ordinary": None}
 
 
 def command(run: Run) -> str:
@@ -55,7 +57,7 @@ def command_of(kind: str, asked: dict) -> str:
     }
     unsaid = DEFAULTS | (BEFORE["causal"] if kind == "causal" else {})
     named = ("heads", "prompt", "text", "ablation", "method", "rows", "indirect")
-    for name in (*named, "contrasts", "others", "control"):
+    for name in (*named, "contrasts", "others", "control", "candidate", "ordinary"):
         value = asked.get(name, unsaid.get(name))
         if value != DEFAULTS.get(name) and (value or name != "heads"):
             options[f"--{name}"] = str(value)
