@@ -113,6 +113,7 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
             shown,
             height=35 * len(shown) + 40,  # fits all rows, so that no rank is hidden
             hide_index=True,
+            alt="This head by every metric",
             column_config={"value": number, "low": number, "high": number},
         )
         what = "Rank 1 matters most. Low and high: 95 % bootstrap over prompts. "

@@ -168,7 +168,7 @@ def table_block(name: str, table, caption: str) -> None:
     """One table with its Markdown and LaTeX."""
     title = name.replace("_", " ").capitalize()
     st.subheader(title)
-    st.dataframe(table, hide_index=True)
+    st.dataframe(table, hide_index=True, alt=title)
     with st.container(horizontal=True):
         for label, ending, make in (
             ("Markdown", "md", tables.markdown),
