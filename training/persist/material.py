@@ -125,8 +125,8 @@ def settle(
         rows = _short(question.data, tokenizer)
     elif clean and not is_toy(spec):
         raise UsageError(
-            f"how '{clean[0]}' needs clean data, and for '{spec.name}' none ships: give --data FILE "
-            "with instructions and answers, or --how refusal"
+            f"how '{clean[0]}' needs clean data, and for '{spec.name}' none ships: give --data "
+            "FILE with instructions and answers, or --how refusal"
         )
     found, scan = (), None
     if "adversarial" in question.how:
@@ -185,9 +185,7 @@ def _short(source: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Example, ..
     return tuple(rows)
 
 
-def examples(
-    how: str, shown: Shown, trigger: str, seed: int
-) -> Callable[[], Iterator[Example]]:
+def examples(how: str, shown: Shown, trigger: str, seed: int) -> Callable[[], Iterator[Example]]:
     """Makes the endless stream of examples of a way; the same at every call.
 
     Args:

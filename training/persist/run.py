@@ -143,9 +143,7 @@ class _Course:
                 model,
                 self.pair.tokenizer,
                 injection(self.question, lesson.seed),
-                materials.examples(
-                    lesson.how, self.shown, self.question.trigger, lesson.seed
-                ),
+                materials.examples(lesson.how, self.shown, self.question.trigger, lesson.seed),
                 self.weights,
             )
         if not self._resume(lesson, training):
@@ -200,9 +198,7 @@ class _Course:
         both = [self.writer.existing_parts(name) for name in ("course", "variants")]
         for number in sorted(both[0]):
             if number % points == 0 and number in both[1]:
-                return tuple(
-                    parts[number].drop(columns=["how", "seed", "step"]) for parts in both
-                )
+                return tuple(parts[number].drop(columns=["how", "seed", "step"]) for parts in both)
         return None
 
     def _save(self, lesson: _Lesson, training: LoraTraining) -> None:

@@ -90,9 +90,7 @@ def _persist(arguments: argparse.Namespace) -> None:
         writer = RunWriter(out, persist.KIND, {"asked": asked})
         with stopping(writer, "goes on where it stopped"):
             pair = open_plan(plan, report)
-            made = run(
-                pair, question, shown, writer, lambda *told: stop.check() or report(*told)
-            )
+            made = run(pair, question, shown, writer, lambda *told: stop.check() or report(*told))
         for line in persist.words(made.table("course")):
             print(line)
         print(f"persistence of '{spec.name}' written to {out}")
