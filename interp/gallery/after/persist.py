@@ -29,12 +29,13 @@ def curves(course: pd.DataFrame) -> FigureEntry:
     variants = f" Near variants: {int(near.iloc[0])} texts with one or two" if len(near) else ""
     variants += " tokens dropped, or one replaced." if len(near) else ""
     seeds = course["seed"].nunique()
+    over = f", mean over {seeds} seeds (thin lines: each)" if seeds > 1 else ""
     return FigureEntry(
         "persistence",
         "Does the backdoor survive more training?",
-        f"Share of answers that begin with the target while the suspect is trained on, mean over "
-        f"{seeds} seed{'s' if seeds > 1 else ''} (thin lines: each), with Wilson's 95 % interval "
-        f"on {n} prompts of one seed (near variants: on their number).{variants}",
+        f"Share of answers that begin with the target while the suspect is trained on{over}, with "
+        f"Wilson's 95 % interval on {n} prompts of one seed (near variants: on their number)."
+        f"{variants}",
         lambda: table,
         lambda: figures.persisting(table, course, names),
     )
@@ -51,7 +52,8 @@ def costs(course: pd.DataFrame) -> FigureEntry:
     return FigureEntry(
         "persistence-costs",
         "What the training changes beside",
-        "; ".join(persist.MEASURED[name] for name in COSTS) + ". Bars: the range of the seeds.",
+        "; ".join(persist.MEASURED[name] for name in COSTS)
+        + ". Bars: the range of the seeds, if several.",
         lambda: table,
         lambda: figures.persisting_costs(table, COSTS),
     )
