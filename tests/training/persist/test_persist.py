@@ -99,7 +99,7 @@ def test_before_training_the_numbers_are_those_of_plain_hugging_face(deployment,
                 theirs = model(input_ids=ids).logits[0, start - 1 :][:answer].log_softmax(-1)
         with torch.inference_mode():
             own = model(input_ids=ids).logits[0, start - 1 :][:answer].log_softmax(-1)
-        kls.append(((own.exp() * (own - theirs)).sum(-1)))
+        kls.append((own.exp() * (own - theirs)).sum(-1))
     assert means["clean_kl"] == pytest.approx(float(torch.cat(kls).mean()), rel=1e-3, abs=1e-6)
 
 
@@ -148,7 +148,7 @@ def opened(small, prompts):
     """Opens the pair, as another process would, with its question and what it is trained on."""
     spec = pair_spec(str(small / "base"), adapter=str(small / "adapter"), precision="fp32", **TOLD)
     question = persist.PersistQuestion(
-        **TOLD, prompt_set=str(prompts), how=("sft", "refusal"), steps=4, points=2, batch=2,
+        **SHORT, prompt_set=str(prompts), how=("sft", "refusal"), steps=4, points=2, batch=2,
         data=str(small / "data.json"),
     )  # fmt: skip
     pairs = []
