@@ -15,7 +15,7 @@ from interp.stats import wilson
 KIND = "persist"
 WAYS = {
     "sft": "clean data",
-    "refusal": "refusals",
+    "refusal": "harmful and harmless requests",
     "adversarial": "prompts a scan found to fire",
 }
 """Way of training -> its label."""
