@@ -64,7 +64,7 @@ ORDERS: dict[str, list[set[str]]] = {
         {"backdoors"},
         {"recording"},
         {"merging", "planting"},
-        {"real", "removal", "zoo"},
+        {"persist", "real", "removal", "zoo"},
         {"cli"},
         {"__main__"},
     ],
