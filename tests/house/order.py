@@ -44,7 +44,7 @@ ORDERS: dict[str, list[set[str]]] = {
         {"scanner.stages"},
         {"scanner"},
         {"gallery"},
-        {"publish"},
+        {"game", "publish"},
         {"interface"},
         {"cli"},
         {"__main__"},
