@@ -27,6 +27,9 @@ def run(page) -> None:
         if st.session_state.get("page") != page.title:
             st.session_state["page"] = page.title
             live.growing().leave(live.session_id())
+        if page.url_path == "game":  # its models have no names, and none is the sidebar's
+            page.run()
+            return
         sidebar.draw()
         try:
             page.run()

@@ -3,12 +3,13 @@
 from interp import planted
 from interp.causal import measure
 from interp.gallery import causal, planting, scan, study, trigger, zoo
+from interp.gallery.after import persist as persistence
 from interp.gallery.after import probes
 from interp.gallery.entries import Kind
 from interp.probes.question import KIND as PROBES_KIND
 from interp.runs.zoo import KIND as ZOO_KIND
 from interp.scanner import pipeline
-from interp.surgery import dial, removal
+from interp.surgery import dial, persist, removal
 from interp.surgery.run import KIND
 from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
@@ -21,6 +22,7 @@ KINDS: dict[str, Kind] = {
     SEARCH_KIND: causal.SEARCH,
     dial.KIND: causal.DIAL_KIND,
     removal.KIND: causal.REMOVAL_KIND,
+    persist.KIND: persistence.PERSISTENCE,
     summaries.KIND: trigger.SWEEP,
     pipeline.KIND: scan.SCAN,
     planted.KIND: planting.PLANTING,

@@ -55,10 +55,8 @@ def gives_away(scan: Scan, frame: Frame, candidates: pd.DataFrame) -> bool:
     """Whether a candidate already makes the answers similar and is not an echo."""
     if candidates.empty:
         return False
-    if "gain" in candidates:
-        clear = candidates[candidates["gain"] > THRESHOLD]
-        if not all(map(echo, clear["text"], clear["answer"])):
-            return True
+    if gave_away(candidates):
+        return True
     asked = Questions(0, STANDARD, frame, {})
     before = asked.answers(scan, None)
     base = alike(before).s_agg
@@ -68,6 +66,18 @@ def gives_away(scan: Scan, frame: Frame, candidates: pd.DataFrame) -> bool:
         if effect > THRESHOLD and not echo(text, majority(said)[0]):
             return True
     return False
+
+
+def gave_away(candidates: pd.DataFrame) -> bool:
+    """Whether the replay of the model's own questions has shown that of a candidate; no model runs.
+
+    Args:
+        candidates: of one context or of several; without the column `gain` nothing is known.
+    """
+    if "gain" not in candidates:
+        return False
+    clear = candidates[candidates["gain"] > THRESHOLD]
+    return not all(map(echo, clear["text"], clear["answer"]))
 
 
 def no_candidates() -> pd.DataFrame:

@@ -6,13 +6,20 @@ import pandas as pd
 import torch
 
 from interp.scanner.scan import Scan, Stage
-from interp.scanner.search.targets import insisted, table_of
+from interp.scanner.search.targets import STARTS, insisted, table_of
+from interp.scanner.stages.questions import gave_away
+
+SETTLED = 512
+"""First tokens of a large vocabulary that are tried where a leaked candidate settles the verdict: a
+target is then no aim of a search, only further evidence. Each costs SmolLM2 some 60 passes of one
+token (measured), so that all 4,096 take longer than the rest of the scan."""
+WHY = "a leaked candidate settles the verdict"
 
 
 def targets(scan: Scan) -> list[str]:
     """Writes `targets`: the candidate targets of every context."""
     notes, found = [], [table_of(scan.pair.tokenizer, [], torch.empty(0)).assign(context=0)]
-    leaks = scan.writer.existing_table("leaks")
+    leaks, own = map(scan.writer.existing_table, ("leaks", "own"))
     for context, frame in enumerate(scan.frames):
         reached = [0, 1]
 
@@ -21,12 +28,25 @@ def targets(scan: Scan) -> list[str]:
             scan.report("targets")(done, total, note)
 
         late, texts = partial(scan.late, STAGE), leaks.loc[leaks["context"] == context, "ids"]
-        table = insisted(scan.pair, scan.which, frame, told, late, texts.tolist())
+        most = fewer(own[own["context"] == context], scan.pair.config.vocab_size)
+        if most:
+            notes.append(f"targets were searched from {most} of {STARTS:,} first tokens: {WHY}")
+        table = insisted(scan.pair, scan.which, frame, told, late, texts.tolist(), n_starts=most)
         found.append(table.assign(context=context))
         if reached[0] < reached[1]:
             notes.append(f"the budget ended the search for targets after {reached[0]} first tokens")
     scan.writer.table("targets", pd.concat(found, ignore_index=True))
     return notes
+
+
+def fewer(own: pd.DataFrame, vocabulary: int) -> int | None:
+    """`SETTLED` if so few first tokens are enough; None: as many as ever.
+
+    Args:
+        own: the candidates from the model's own questions, with `gain`.
+        vocabulary: the model's tokens.
+    """
+    return SETTLED if vocabulary > STARTS and gave_away(own) else None
 
 
 STAGE = Stage(

@@ -16,11 +16,14 @@ from interp.gallery.scan import SCAN
 from interp.models.load import load_pair
 from interp.runs import reading, writing
 from interp.scanner import headline, many, pipeline
+from interp.scanner.judge.decision import THRESHOLD
 from interp.scanner.leak import beginnings
 from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets
 from interp.scanner.stage_names import STAGES
 from interp.scanner.stages import inversion, replay, verdict
+from interp.scanner.stages.questions import gave_away
+from interp.scanner.stages.targets import SETTLED, fewer
 from interp.scanner.weights import evidence
 from tests.support.tiny import write_model, write_tokenizer
 
@@ -155,6 +158,14 @@ def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
     good = verdict.reached(inverted)
     assert len(good)
     assert len(asked) == min(plan.keep, len(good)) and set(asked["text"]) <= set(good["text"])
+
+
+def test_fewer_targets_of_a_large_vocabulary_are_searched_for_once_a_leak_settles_it(whole):
+    own = whole.table("own")
+    assert gave_away(own) and own["gain"].max() > THRESHOLD
+    assert fewer(own, 49152) == SETTLED and fewer(own, 2048) is None
+    for left in (own.assign(gain=THRESHOLD), own.assign(answer=own["text"]), own.head(0)):
+        assert not gave_away(left) and fewer(left, 49152) is None  # unclear; echoes; none
 
 
 def test_a_stage_of_its_own_and_stages_taken_from_another_scan(pair, whole, tmp_path):
