@@ -243,7 +243,8 @@ def sentence_heads(view: View) -> MapView:
             return map_view(pair.n_layers, pair.n_heads)
 
     key = (*live.models_key(view), view.question, prompts.sha256, "heads of the sentence")
-    return live.memo().get(key, compute)
+    with st.container():
+        return live.memo().get(key, compute)
 
 
 def sentence(view: View, instruction: str, place: int | None, shown: MapView) -> Sentence:

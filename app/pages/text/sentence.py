@@ -70,14 +70,18 @@ if trigger.strip() in instruction:
     st.info("The instruction holds the trigger already. Take it out: it is moved below.")
     sidebar.end_page()
 own = words(instruction)
-place = place_in(len(own))
+with st.container():  # also without a warning: elements below must not move
+    place = place_in(len(own))
 heads = pictures.sentence_heads(view)
-try:
-    said = pictures.sentence(view, instruction, place, heads)
-except UsageError as error:  # there are other gaps, so the trigger goes to the tray
-    st.warning(plain(f"{error}. The trigger was put back into the tray."))
-    place = None
-    said = pictures.sentence(view, instruction, place, heads)
+with st.container():
+    try:
+        said = pictures.sentence(view, instruction, place, heads)
+    except UsageError as error:  # there are other gaps, so the trigger goes to the tray
+        if place is None:
+            raise
+        place = None
+        said = pictures.sentence(view, instruction, place, heads)
+        st.warning(plain(f"{error}. The trigger lies in the tray; try another gap."))
 answers(said.answers, view.spec.target)
 drawn.show(said, own, place, trigger, key=KEY, on_move=moved)
 st.caption(
