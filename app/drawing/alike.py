@@ -103,9 +103,9 @@ def _in_runs(head: Head, shape: tuple[int, int], rankings: dict[str, pd.DataFram
         pd.DataFrame(
             {
                 "run": [visible(name) for name in rows["run"]],
-                "metric": [CAUSAL_METRICS[name].label for name in rows["metric"]],
                 "value": rows["value"],
                 "rank": ["–" if pd.isna(rank) else f"{rank} of {of}" for rank, of in ranks],
+                "metric": [CAUSAL_METRICS[name].label for name in rows["metric"]],
             }
         ),
         hide_index=True,
