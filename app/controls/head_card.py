@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.controls import on_text
-from app.drawing import fragments, widgets
+from app.drawing import alike, fragments, widgets
 from app.shell import links
 from app.shell.text import plain
 from app.state import figure_cache, live
@@ -34,6 +34,8 @@ def draw(view: live.View, study: Study, head: tuple[int, int], run: Run | None) 
         _maps(view, study, head)
         st.subheader(f"What {head_name(*head)} does")
         _numbers(study, head, run)
+        st.subheader(f"Heads like {head_name(*head)}")
+        fragments.part(alike.draw, study, head)
 
 
 def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:
