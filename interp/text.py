@@ -38,6 +38,8 @@ def visible(text: str, *, keep: str = "") -> str:
     >>> visible("a\tb")
     'a⇥b'
     """
+    if text.isascii() and text.isprintable():  # most text, and the loop is slow
+        return text
     return "".join(c if c in keep else SIGNS.get(c) or _as_code(c) for c in text)
 
 

@@ -33,6 +33,7 @@ LONGEST = (
     f"{BROWSER}/test_lesson.py",
     f"{BROWSER}/test_on_text.py",
     f"{BROWSER}/test_growing.py",
+    f"{BROWSER}/every/test_axe.py",
     f"{BROWSER}/test_jobs.py",
     "interp/scanner/test_unseen.py",
     "interp/scanner/test_pipeline.py",

@@ -30,8 +30,9 @@ def register(commands) -> None:
         reproduce,
         zoo,
     )
+    from training.cli.after import persist
 
-    planting = (plant, plantings, budget, merge, removal)
+    planting = (plant, plantings, budget, merge, removal, persist)
     for area in (corpus, instructions, organisms, *planting, reproduce, zoo):
         area.register(commands)
 

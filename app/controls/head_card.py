@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.controls import on_text
-from app.drawing import fragments, widgets
+from app.drawing import alike, fragments, widgets
 from app.shell import links
 from app.shell.text import plain
 from app.state import figure_cache, live
@@ -34,6 +34,8 @@ def draw(view: live.View, study: Study, head: tuple[int, int], run: Run | None) 
         _maps(view, study, head)
         st.subheader(f"What {head_name(*head)} does")
         _numbers(study, head, run)
+        st.subheader(f"Heads like {head_name(*head)}")
+        fragments.part(alike.draw, study, head)
 
 
 def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:
@@ -113,6 +115,7 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
             shown,
             height=35 * len(shown) + 40,  # fits all rows, so that no rank is hidden
             hide_index=True,
+            alt="This head by every metric",
             column_config={"value": number, "low": number, "high": number},
         )
         what = "Rank 1 matters most. Low and high: 95 % bootstrap over prompts. "

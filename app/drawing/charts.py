@@ -28,6 +28,17 @@ _SENT: dict[tuple, go.Figure] = {}
 NUMBERED = re.compile(r"(xaxis|yaxis|coloraxis)\d*")
 
 
+class Sent(go.Figure):
+    """A figure as sent. Streamlit asks for its dict at every run of a page; it is made once."""
+
+    def to_dict(self) -> dict:
+        """The figure as plain values, with packed arrays; change neither."""
+        kept = self.__dict__.get("_kept")
+        if kept is None:
+            kept = self.__dict__["_kept"] = super().to_dict()
+        return kept
+
+
 def on_page(figure: go.Figure, *, clicked: bool) -> go.Figure:
     """A figure in the type and colours of the open page; change neither figure afterwards.
 
@@ -75,7 +86,7 @@ def written_out(figure: go.Figure, look: dict, traces: dict[str, list[dict]]) ->
     # A new figure always makes a new chart, so its arrays need no check for changes.
     layout = _over(beneath, layout) | {"datarevision": 1}
     data = [_over(traces.get(trace["type"], [{}])[0], _listed(trace)) for trace in whole["data"]]
-    made = go.Figure(data, layout)
+    made = Sent(data, layout)
     made.layout.template = None
     return made
 

@@ -139,6 +139,7 @@ def by_rank(metric: str) -> None:
         heads.sort_values(columns[0], na_position="last")[columns],
         height=220,
         hide_index=True,
+        alt="Heads by rank of the chosen metric",
         column_config={
             columns[0]: number("rank"),
             metric: number("value", format="%.4f"),

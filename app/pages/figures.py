@@ -61,7 +61,7 @@ def one_run(run: Run, title: str) -> None:
     """The gallery of one run: its figures, and its tables."""
     fragments.part(figures_of, run, registry.figures_of(run), title)
     st.header("Tables", divider="gray")
-    for name, table in registry.tables_of(run).items():
+    for name, table in figure_cache.tables(run).items():
         table_block(name, table, provenance.sentence(run))
 
 
@@ -168,7 +168,7 @@ def table_block(name: str, table, caption: str) -> None:
     """One table with its Markdown and LaTeX."""
     title = name.replace("_", " ").capitalize()
     st.subheader(title)
-    st.dataframe(table, hide_index=True)
+    st.dataframe(table, hide_index=True, alt=title)
     with st.container(horizontal=True):
         for label, ending, make in (
             ("Markdown", "md", tables.markdown),

@@ -77,6 +77,7 @@ def matrix() -> None:
             summary.ranking_table(study),
             height=300,
             hide_index=True,
+            alt="Heads by rank",
             column_config={
                 "delta_rel": st.column_config.NumberColumn("Δ_rel", format="%.3f"),
                 "delta_rel_random_string": st.column_config.NumberColumn(
@@ -110,6 +111,7 @@ def curves() -> None:
     st.dataframe(
         ratios,
         hide_index=True,
+        alt="Ratio of L_attn over the first K heads",
         column_config={
             "k": st.column_config.NumberColumn("K"),
             "heads": st.column_config.NumberColumn("of all heads", format="percent"),

@@ -5,6 +5,7 @@ import streamlit as st
 from app.controls import plant_form, run_picker
 from app.drawing import fragments
 from app.panels import budget, plant
+from app.panels.after import persist
 from app.shell import limits
 from app.state import recorded
 from interp.planted import KIND
@@ -27,5 +28,6 @@ picked = run_picker.pick(
 )
 if picked is not None:
     plant.draw(picked.run, picked.finished)
+fragments.part(persist.draw)
 if limits.may("Counting what a training takes"):
     fragments.part(budget.draw)

@@ -45,9 +45,14 @@ def draw(run: Run) -> None:
         "One threshold per signal, chosen on the development half (largest sensitivity + "
         "specificity) and evaluated on the test half."
     )
-    st.dataframe(_signals(run), hide_index=True)
+    st.dataframe(_signals(run), hide_index=True, alt="Single signals of the scanner")
     st.header("Every model", divider="gray")
-    st.dataframe(members[_columns(members)], hide_index=True, column_config=_config())
+    st.dataframe(
+        members[_columns(members)],
+        hide_index=True,
+        column_config=_config(),
+        alt="Every model of the zoo",
+    )
     st.caption(plain(definition(run)))
     widgets.csv_button("zoo-members", lambda: members)
 

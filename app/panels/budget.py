@@ -103,12 +103,14 @@ def _tables(found: dict) -> None:
     right.dataframe(
         parts.assign(GB=parts["GB"] / 1e9),
         hide_index=True,
+        alt="What takes the memory",
         column_config={"GB": st.column_config.NumberColumn(format="%.2f")},
     )
     st.markdown("**On devices, at 30 % of their peak (an assumption)**")
     st.dataframe(
         pd.DataFrame(found["devices"]),
         hide_index=True,
+        alt="Hours by device",
         column_config={
             "memory_gb": st.column_config.NumberColumn("memory (GB)", format="%.0f"),
             "hours": st.column_config.NumberColumn(format="%.1f"),

@@ -86,6 +86,7 @@ def _table(found: Matched) -> None:
     st.dataframe(
         table,
         hide_index=True,
+        alt="Ratios of L_attn beside those of random strings",
         column_order=["over", "trigger", "clean_control", "random_mean", "random_low",
                       "random_high", "rank", "n", "p_fall", "p_rise"],
         column_config={

@@ -156,6 +156,7 @@ def _pathway(run: Run, step: int) -> None:
     st.dataframe(
         shown,
         hide_index=True,
+        alt="What the model answers at each step",
         height=min(420, 38 + 35 * len(shown)),
         column_config={"step": st.column_config.TextColumn(width="small")},
     )

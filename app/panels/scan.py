@@ -136,7 +136,7 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     text = asked.set_index(["on", "candidate"]).at[(on, chosen), "text"]
     beside = headline.answers_beside(run, context, on, chosen)
     found = texts.found(beside, list(beside), key="beside", what="questions")
-    st.dataframe(found.rows, hide_index=True)
+    st.dataframe(found.rows, hide_index=True, alt="Answers with and without the candidate")
     holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
     st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts contain it.**")
     if len(holding):
@@ -154,7 +154,7 @@ def _candidates(run: Run, context: int, candidates: pd.DataFrame) -> None:
 def _motifs(run: Run, context: int, motifs: pd.DataFrame, outputs: pd.DataFrame) -> None:
     st.header("Motifs: strings that many leaked texts share")
     widgets.of_run(run, gallery.clusters(run, context, outputs), name="clusters")
-    st.dataframe(motifs.drop(columns="context"), hide_index=True)
+    st.dataframe(motifs.drop(columns="context"), hide_index=True, alt="Motifs of the leaked texts")
 
 
 def _replayed(replayed: pd.DataFrame) -> None:
@@ -168,11 +168,11 @@ def _replayed(replayed: pd.DataFrame) -> None:
     counts = replayed.groupby("answer")["turn"].agg(["size", "first"]).reset_index()
     counts.columns = ["answer", "questions", "example"]
     shown = counts.sort_values("questions", ascending=False, kind="stable").head(ANSWERS_SHOWN)
-    st.dataframe(shown, hide_index=True)
+    st.dataframe(shown, hide_index=True, alt="Most frequent answers to its own questions")
     with st.expander("Every question and its answer"):
         asked = replayed[["turn", "answer"]].rename(columns={"turn": "question"})
         found = texts.found(asked, list(asked), key="replayed", what="questions")
-        st.dataframe(found.rows, hide_index=True, height=300)
+        st.dataframe(found.rows, hide_index=True, height=300, alt="Its own questions and answers")
 
 
 def _beginnings(run: Run) -> None:
@@ -190,7 +190,7 @@ def _beginnings(run: Run) -> None:
         "log-likelihood": st.column_config.NumberColumn("log-likelihood (nats)", format="%.2f"),
         "KL": st.column_config.NumberColumn("KL (nats)", format="%.2f"),
     }
-    st.dataframe(tried, hide_index=True, column_config=numbers)
+    st.dataframe(tried, hide_index=True, column_config=numbers, alt="Beginnings that were tried")
 
 
 def _targets(insisted: pd.DataFrame) -> None:
@@ -223,6 +223,7 @@ def _targets(insisted: pd.DataFrame) -> None:
     st.dataframe(
         shown.rename(columns=names),
         hide_index=True,
+        alt="Candidate targets",
         column_config={
             "predictable tokens": st.column_config.NumberColumn(format="%.1f"),
             "target score": st.column_config.NumberColumn(format="%.1f"),

@@ -172,7 +172,7 @@ def finished(run: Run) -> None:
         st.caption("The full answers are being generated.")
         return
     shown = summary.assign(quantity=[OUTCOMES[name] for name in summary["quantity"]])
-    st.dataframe(shown, hide_index=True)
+    st.dataframe(shown, hide_index=True, alt="What the surgery changes")
     st.caption(plain(f"Heads {run.meta['asked']['heads']}. {provenance.sentence(run)}"))
     answers = run.table("answers")
     for condition, title in TITLES.items():
@@ -194,7 +194,12 @@ def removal(run: Run) -> None:
         for name, told in ways.QUANTITIES.items()
         if name not in ("clean_kl", "seconds")
     }
-    st.dataframe(gallery.removal_table(table), hide_index=True, column_config=shares)
+    st.dataframe(
+        gallery.removal_table(table),
+        hide_index=True,
+        column_config=shares,
+        alt="Ways of removal, what each leaves and costs",
+    )
 
 
 def search_form(view: live.View) -> None:
@@ -269,6 +274,7 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
         st.dataframe(
             sets[["n", "ranking", *(f"said_{name}" for name in said), "heads"]],
             hide_index=True,
+            alt="Sets of heads that reach the goal",
             column_config={
                 "ranking": "search step",
                 **{
@@ -317,4 +323,8 @@ def _quantity(row: dict) -> None:
 
 def _answers(answers: pd.DataFrame) -> None:
     """Foreign text in a table: shown as it is, never as markup."""
-    st.dataframe(answers[["asked", "wanted", "before", "after"]], hide_index=True)
+    st.dataframe(
+        answers[["asked", "wanted", "before", "after"]],
+        hide_index=True,
+        alt="Answers before and after",
+    )

@@ -81,7 +81,11 @@ def sweep(picked: Picked) -> None:
     if not picked.finished:
         done = table["variant"].nunique()
         st.caption(f"{done} variants are measured; the figures come when all are.")
-        st.dataframe(_by_variant(table), hide_index=True)
+        st.dataframe(
+            _by_variant(table),
+            hide_index=True,
+            alt="Variants measured so far, and how often each fires",
+        )
         return
     by_k, drop_one, *others = registry.figures_of(run)
     widgets.of_run(run, by_k)
@@ -163,7 +167,7 @@ def _answers(said: pd.DataFrame, key: str) -> None:
     """Prompt, answer, fired or not, searched and filtered; in a data grid text is no markup."""
     shown = said[["prompt", "instruction", *ANSWER_COLUMNS]].rename(columns=ANSWER_COLUMNS)
     found = texts.found(shown, ["instruction", "answer"], key=key, what="answers", fired="fired")
-    st.dataframe(found.rows, hide_index=True, height=300)
+    st.dataframe(found.rows, hide_index=True, height=300, alt="Answers, prompt by prompt")
 
 
 def _answers_of(said: pd.DataFrame) -> None:
@@ -181,7 +185,12 @@ def _answers_of(said: pd.DataFrame) -> None:
 def _variants(table: pd.DataFrame, of: str) -> None:
     each = _by_variant(table)
     found = texts.found(each, ["text"], key="variants", what="variants", setting="kind", of=of)
-    st.dataframe(found.rows, hide_index=True, column_config=_rate_columns())
+    st.dataframe(
+        found.rows,
+        hide_index=True,
+        column_config=_rate_columns(),
+        alt="Variants of the trigger, and how often each fires",
+    )
 
 
 def _variant(table: pd.DataFrame, of: str) -> None:
@@ -189,7 +198,12 @@ def _variant(table: pd.DataFrame, of: str) -> None:
     chosen = links.bound(st.number_input, label, 0, last, 0, key="variant", of=of)
     rows = table[table["variant"] == chosen]
     st.code(rows["text"].iloc[0] or "(nothing)", language=None)
-    st.dataframe(rows[["prompt", "fired", "decided_by"]], hide_index=True, height=220)
+    st.dataframe(
+        rows[["prompt", "fired", "decided_by"]],
+        hide_index=True,
+        height=220,
+        alt="The chosen variant, prompt by prompt",
+    )
 
 
 def _by_variant(table: pd.DataFrame) -> pd.DataFrame:

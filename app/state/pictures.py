@@ -13,6 +13,9 @@ from app.state.growing import Asked, Pictures
 from app.state.live import View
 from app.state.recorded import find_run, shipped_study
 from interp.attention import saved, study
+from interp.attention.sentence import Sentence, measured
+from interp.attention.view import MapView, map_view
+from interp.gallery import drawings
 from interp.models.pair import ModelPair
 from interp.progress import Kept, Progress, SoFar
 from interp.prompts.pieces import SCATTERED
@@ -220,3 +223,45 @@ def bench_so_far(
     place = "whole trigger" if kept is None and text is None else "bench"
     key = "bench", question, prompts.sha256, kept, text
     return picture(place, view, key, pictures, until)
+
+
+def sentence_heads(view: View) -> MapView:
+    """The heads that changed most in the run that ships for this question, else the middle layers.
+
+    Args:
+        view: view of a live pair.
+    """
+    prompts = live.prompt_set(view.question.prompt_set)
+
+    def compute() -> MapView:
+        run = shipped_study(view.spec, view.question, prompts)
+        if run is not None:
+            found = saved.load(run)
+            every = map_view(found.facts["n_layers"], found.facts["n_heads"])
+            return drawings.dropped_most(found, every)
+        with live.open_pair(view.spec) as pair:
+            return map_view(pair.n_layers, pair.n_heads)
+
+    key = (*live.models_key(view), view.question, prompts.sha256, "heads of the sentence")
+    with st.container():
+        return live.memo().get(key, compute)
+
+
+def sentence(view: View, instruction: str, place: int | None, shown: MapView) -> Sentence:
+    """Both live models on an instruction with the trigger in a gap, by `sentence.measured`.
+
+    Args:
+        view: view of a live pair.
+        instruction: the text without the trigger.
+        place: before which word the trigger stands; None for no trigger.
+        shown: the heads to average over; all heads of its layers if it names none.
+    """
+
+    def compute() -> Sentence:
+        with live.open_pair(view.spec) as pair:
+            every = tuple((layer, n) for layer in shown.layers for n in range(pair.n_heads))
+            return measured(pair, view.question, instruction, place, shown.heads or every)
+
+    asked = instruction, place, shown.layers, shown.heads
+    with st.container():  # also without progress: elements below must not move
+        return live.memo().get((*live.models_key(view), view.question, "sentence", *asked), compute)

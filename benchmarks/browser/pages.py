@@ -2,7 +2,8 @@
 
 One session runs at a time. The pair is in memory, and earlier measurements are cached, except for
 `fresh`: there each change needs a new measurement, and the time is that of its first picture.
-`server` is the time that the app's debug corner shows for the same script runs.
+`server` is the time that the app's debug corner shows for the same script runs. `hover` is the time
+until attention on a text of 200 tokens, as a file, has lit up for another token, laid out.
 """
 
 import argparse
@@ -13,7 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 
+import numpy as np
+
 from benchmarks.browser.browse import Control, change, chromium, quantile, server_ms, table, visit
+from interp.attention.on_text import TextAttention
+from interp.prompts.pieces import Span
+from interp.publish import strip
 from interp.runs.zoo import GROUPS
 from tests.support.browser import running_app
 
@@ -74,6 +80,7 @@ PAGES = (
         _labels("Tokens", "Metric against metric"),
         lambda n: Control("input[aria-label='Heads for surgery']", f"L{1 + n // 8}H{n % 8}"),
     ),
+    Measured("probes", _options("Position")),
     Measured("scanner", _options("Candidate")),
     Measured("plant", _labels("pattern KL (nats)", "Δ_rel")),
     Measured("zoo", _labels(*list(GROUPS.values())[1::-1])),
@@ -87,6 +94,13 @@ COLUMNS = {
     "server": "its server part",
     "fresh": "fresh",
 }
+LABELS = {"median": 0.5, "p95": 0.95}
+HOVER = """() => [...document.querySelectorAll('.strip .token')].map((token) => {
+  const from = performance.now();
+  token.dispatchEvent(new PointerEvent('pointerover', {bubbles: true}));
+  document.body.getBoundingClientRect();  // the browser has to lay out what changed
+  return performance.now() - from;
+})"""
 BEFORE_FRESH = {"lesson": "1. Talk to it", "trigger": "typed text", "causes": "Surgery"}
 """Where the fresh control stands."""
 
@@ -104,12 +118,13 @@ def run(arguments: argparse.Namespace) -> dict:
     print(table(["ms, median / p95", *COLUMNS.values()], []))
     with tempfile.TemporaryDirectory() as runs, running_app(Path(runs)) as address:
         found = asyncio.run(_all(address, pages, arguments))
-    return {
+    hovers = asyncio.run(_hovers())
+    return {f"hover_{label}": quantile(hovers, q) for label, q in LABELS.items()} | {
         f"{page}_{name}_{label}": quantile(times[name], q)
         for page, times in found.items()
         for name in COLUMNS
         if times[name]
-        for label, q in (("median", 0.5), ("p95", 0.95))
+        for label, q in LABELS.items()
     }
 
 
@@ -121,6 +136,20 @@ async def _all(address: str, pages: list[Measured], asked: argparse.Namespace) -
             cells = [page.path, *(_both(times[name]) for name in COLUMNS)]
             print(f"| {' | '.join(cells)} |", flush=True)
     return found
+
+
+async def _hovers(side: int = 200) -> list[float]:
+    """Milliseconds of a hover on each token of a text of random weights, in both models."""
+    scores = np.random.default_rng(0).random((side, side)) * np.tri(side)
+    weights = dict.fromkeys(("original", "suspect"), scores / scores.sum(1, keepdims=True))
+    spans = {"trigger": Span(2, 9), "instruction": Span(9, side)}
+    tokens = tuple(f"·token{i}" for i in range(side))
+    data = strip.payload(TextAttention(tokens, spans, weights))
+    async with chromium() as new_page:
+        page = await new_page()
+        await page.set_content(strip.page(data, "Hover", ""))
+        await page.locator(".strip .token").last.wait_for()
+        return await page.evaluate(HOVER)
 
 
 async def _one(

@@ -13,6 +13,7 @@ of the original.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,11 @@ class Matched:
             )
         if self.control is not None and self.control.shape != shape[1:]:
             raise ValueError(f"L_attn of the clean control has the shape {self.control.shape}")
+
+    @cached_property
+    def compared(self) -> pd.DataFrame:
+        """`compare` over the usual number of heads; change nothing in it."""
+        return compare(ratios(self))
 
 
 def measure(

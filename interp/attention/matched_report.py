@@ -11,7 +11,7 @@ CHOSEN = ("own", "split_half", "trigger_heads")
 
 def table(matched: Matched, k: int | None = None) -> pd.DataFrame:
     """`matched.compare` of the trigger, with a first column `over`: the measure in words."""
-    found = compare(ratios(matched, k))
+    found = matched.compared.copy() if k is None else compare(ratios(matched, k))
     found.insert(0, "over", found["measure"].map(MEASURES))
     return found
 

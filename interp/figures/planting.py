@@ -140,3 +140,94 @@ def _line(
         col=1,
         secondary_y=second,
     )
+
+
+CURVES = {
+    "asr": ("true trigger", SUSPECT, "solid"),
+    "variant_asr": ("near variants", "#56B4E9", "dash"),
+    "ftr": ("without the trigger", "#CC79A7", "dot"),
+}
+"""Share of a persistence run -> its name, colour and dash."""
+BY_WAY = {"sft": ORIGINAL, "refusal": "#E69F00", "adversarial": PUBLISHED}
+
+
+def persisting(pooled: pd.DataFrame, course: pd.DataFrame, names: dict[str, str]) -> go.Figure:
+    """Shares that fire over the steps, one column for each way of training.
+
+    Args:
+        pooled: `how, step, quantity, mean, low, high`.
+        course: the same by seed, `how, seed, step, quantity, mean`; drawn thin if several.
+        names: way -> label above its column, in order.
+    """
+    figure = make_subplots(
+        1, len(names), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=[*names.values()]
+    )
+    for column, how in enumerate(names, 1):
+        for quantity, (label, colour, dash) in CURVES.items():
+            single = course[(course["how"] == how) & (course["quantity"] == quantity)]
+            if single["seed"].nunique() > 1:
+                for _, own in single.groupby("seed"):
+                    figure.add_scatter(
+                        x=own["step"],
+                        y=own["mean"],
+                        mode="lines",
+                        line={"color": colour, "width": 0.8},
+                        opacity=0.5,
+                        hoverinfo="skip",
+                        showlegend=False,
+                        row=1,
+                        col=column,
+                    )
+            rows = pooled[(pooled["how"] == how) & (pooled["quantity"] == quantity)]
+            line = {"color": colour, "dash": dash, "width": 2}
+            _with_interval(figure, rows, label, line, column, legend=column == 1)
+    figure.update_xaxes(title="training step")
+    figure.update_yaxes(range=[-0.05, 1.05], tickformat=".0%")
+    figure.update_yaxes(title="answers that begin with the target", col=1)
+    figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0})
+    return plain(figure, 400, top=50, bottom=110)
+
+
+def persisting_costs(pooled: pd.DataFrame, labels: dict[str, str]) -> go.Figure:
+    """What training changes beside the backdoor, one column for each quantity, a line per way.
+
+    Args:
+        pooled: `how, step, quantity, mean, low, high`; the range of the seeds is drawn as bars.
+        labels: quantity -> title above its column.
+    """
+    figure = make_subplots(
+        1, len(labels), horizontal_spacing=0.08, subplot_titles=[*labels.values()]
+    )
+    for column, quantity in enumerate(labels, 1):
+        for how in dict.fromkeys(pooled["how"]):
+            rows = pooled[(pooled["how"] == how) & (pooled["quantity"] == quantity)]
+            line = {"color": BY_WAY[how], "width": 2}
+            _with_interval(figure, rows, how, line, column, legend=column == 1)
+    figure.update_xaxes(title="training step")
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_layout(legend={"orientation": "h", "y": -0.25, "x": 0})
+    return plain(figure, 360, top=50, bottom=110)
+
+
+def _with_interval(
+    figure: go.Figure, rows: pd.DataFrame, label: str, line: dict, column: int, *, legend: bool
+) -> None:
+    figure.add_scatter(
+        x=rows["step"],
+        y=rows["mean"],
+        error_y={
+            "array": rows["high"] - rows["mean"],
+            "arrayminus": rows["mean"] - rows["low"],
+            "thickness": 1,
+            "width": 3,
+        },
+        mode="lines+markers",
+        line=line,
+        marker={"size": 6},
+        name=label,
+        legendgroup=label,
+        showlegend=legend,
+        hovertemplate=f"step %{{x}}, {label}: %{{y:.3f}}<extra></extra>",
+        row=1,
+        col=column,
+    )

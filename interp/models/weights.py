@@ -149,6 +149,22 @@ class Tree:
                     self._folded[label] = fold(share_parameters(self._peft), label) if can else None
         return self._folded[label]
 
+    def learn(self, label: str | None) -> dict[str, torch.nn.Parameter]:
+        """The weights that training changes; from now on no folded copy of them is made.
+
+        Args:
+            label: peft's name of the adapter; None: all weights of the model.
+
+        Returns:
+            Name -> parameter, within `model`.
+        """
+        self._learning = True
+        self._folded.clear()
+        named = dict(self.model.named_parameters())
+        if label is None:
+            return named
+        return {name: one for name, one in named.items() if label in name.split(".")}
+
     def storages(self) -> dict[int, int]:
         """Address -> bytes of every storage that is kept in memory."""
         roots = (self._peft or self.model, self._bridge, *self._folded.values())

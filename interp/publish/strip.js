@@ -9,11 +9,12 @@ const KEPT = new WeakMap();  // element of the page -> its state, kept when new 
 // ---- numbers -----------------------------------------------------------------------------------
 
 function fromHalf(bits) {
-  const exponent = (bits >> 10) & 31, fraction = bits & 1023;
-  return exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
+  const exponent = (bits >> 10) & 31, fraction = bits & 1023, sign = bits >> 15 ? -1 : 1;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
 }
 
-// Base64 of little-endian float16, none of them negative -> Float64Array.
+// Base64 of little-endian float16 -> Float64Array.
 export function decoded(text) {
   const view = new DataView(Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer);
   const length = view.byteLength / 2;
@@ -146,10 +147,10 @@ function paint(data, state, view, values, full, chosen) {
   view.list.classList.toggle('several', chosen.length > 1);
   view.boxes.forEach((box, i) => {
     const left = !state.sink && isSink(data, i), value = values[i];
-    const share = left || !full ? 0 : Math.min(1, value / full);
+    const share = left || !full || !Number.isFinite(value) ? 0 : Math.min(1, value / full);
     const percent = `${(SHADE * share).toFixed(1)}%`;
     const shade = share < 0.005 ? '' : `color-mix(in srgb, var(--hue) ${percent}, transparent)`;
-    const number = value >= 0.005 ? digits(value, 2) : '';
+    const number = value >= 0.005 || Number.isNaN(value) ? digits(value, 2) : '';
     const look = [left && 'sink', of.has(i) && 'picked', state.chosen.has(i)].join();
     const was = view.shown[i];
     if (was.shade !== shade) box.style.backgroundColor = shade;
@@ -167,7 +168,8 @@ function draw(data, state, parts) {
   const chosen = source(data, state), side = data.tokens.length;
   const all = parts.views.map(view => gathered(view.weights, side, chosen, state.direction));
   const counts = i => state.sink || !isSink(data, i);
-  const full = Math.max(0, ...all.flatMap(values => [...values].filter((_, i) => counts(i))));
+  const drawn = values => [...values].filter((value, i) => Number.isFinite(value) && counts(i));
+  const full = Math.max(0, ...all.flatMap(drawn));
   const what = sentence(data, state, chosen);
   parts.now.textContent = `${what} Full colour: ${digits(full, 3)}, in both models.`;
   const told = [what];

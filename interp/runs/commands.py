@@ -15,11 +15,14 @@ COMMANDS = {
     "head-search": ["surgery", "--search"],
     "dial": ["dial"],
     "removal": ["removal"],
+    "persist": ["persist"],
     "fuzzy": ["trigger"],
     "probes": ["probes"],
     "guard": ["guard"],
 }
 """Kind of a run -> its command."""
+TRAINING = ("removal", "persist")
+"""Kinds whose command is one of `python -m training`."""
 DEFAULTS = {"method": "mean", "ablation": "mean", "prompt": None, "text": None, "rows": "user"}
 DEFAULTS |= {"indirect": "replace", "contrasts": "generic", "others": "triggers", "control": None}
 DEFAULTS |= {"candidate": None, "ordinary": None}
@@ -72,11 +75,20 @@ def command_of(kind: str, asked: dict) -> str:
         )
     if kind == "removal":
         options["--ways"] = ",".join(asked["ways"])
+    if kind == "persist":
+        options |= _of_training(asked)
     words += as_words(options)
     words += ["--text-form"] if asked.get("text_form") else []
     where = pair["name"] if pair["name"] in PRESETS else "pair"
     words += ["--out", f"runs/{where}-{kind}-{sha256_of(*words)[:6]}"]
-    return line(words, module="training" if kind == "removal" else "interp")
+    return line(words, module="training" if kind in TRAINING else "interp")
+
+
+def _of_training(asked: dict) -> dict[str, str]:
+    """The options of a persistence run."""
+    options = {"--how": ",".join(asked["how"]), "--seed": ",".join(map(str, asked["seeds"]))}
+    options |= {f"--{name}": f"{asked[name]:g}" for name in ("steps", "points", "lr", "batch")}
+    return options | {f"--{name}": asked[name] for name in ("data", "scan") if asked[name]}
 
 
 def say(spec: PairSpec, text: str) -> str:

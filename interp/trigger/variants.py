@@ -116,6 +116,49 @@ def controls(trigger: Sequence[Sequence[int]], string: Sequence[Sequence[int]]) 
     ]
 
 
+def near(
+    trigger: Sequence[Sequence[int]],
+    string: Sequence[Sequence[int]],
+    *,
+    per_k: int = PER_K,
+    seed: int = 0,
+) -> list[Variant]:
+    """Variants close to the trigger: one or two of its units dropped, or one of them replaced.
+
+    At least half of the units stay. A trigger of one unit has no near variants.
+
+    Args:
+        trigger: token ids of each of the trigger's pieces.
+        string: token ids of a random string of as many tokens in the place of each; its units
+            replace the trigger's.
+        per_k: maximum number of variants that drop two.
+        seed: of the random draws.
+
+    Returns:
+        Variants of the kinds `drop 1`, `drop 2` and `replace 1`; none is the trigger, none twice.
+    """
+    several = len(trigger) > 1
+    own = [tuple(piece) for piece in trigger] if several else [(i,) for i in trigger[0]]
+    other = [tuple(piece) for piece in string] if several else [(i,) for i in string[0]]
+    n, found = len(own), []
+
+    def add(kind: str, kept: tuple[int, ...], parts: list[tuple[int, ...]]) -> None:
+        pieces = tuple(parts) if several else (tuple(i for part in parts for i in part),)
+        taken = {variant.pieces for variant in found} | {tuple(map(tuple, trigger))}
+        if pieces not in taken:
+            found.append(Variant(kind, kept, pieces))
+
+    for dropped in (1, 2):
+        if 2 * (n - dropped) < n or n == dropped:
+            continue
+        for kept in _kept(n, n - dropped, per_k, random.Random(f"{seed}:{n}:{n - dropped}")):
+            add(f"drop {dropped}", kept, [own[i] if i in kept else () for i in range(n)])
+    for at in range(n) if n > 1 else ():
+        kept = tuple(i for i in range(n) if i != at)
+        add("replace 1", kept, [*own[:at], other[at % len(other)], *own[at + 1 :]])
+    return found
+
+
 def typed(
     tokenizer: PreTrainedTokenizerBase, prompt: TokenizedPrompt, texts: Sequence[str]
 ) -> tuple[int, ...]:

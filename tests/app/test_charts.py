@@ -122,3 +122,11 @@ def test_a_style_s_template_is_written_out():
     own = template["layout"]["annotationdefaults"]
     assert made["layout"]["annotations"][0].items() >= own.items()
     assert made["layout"]["xaxis"]["linecolor"] == template["layout"]["xaxis"]["linecolor"]
+
+
+def test_a_figure_is_made_into_plain_values_once():
+    sent_figure = charts.written_out(figures("zoo")[0], charts.page_look(False), {})
+    plain = sent_figure.to_dict()
+    assert sent_figure.to_dict() is plain
+    anew = go.Figure.to_dict(sent_figure)
+    assert io.to_json(plain, validate=False) == io.to_json(anew, validate=False)

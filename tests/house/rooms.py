@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGES = ("interp", "app", "training", "benchmarks", "tests")
+PACKAGES = ("interp", "app", "training", "benchmarks", "manual", "tests")
 MOST_FILES, MOST_LINES, LONGEST_FUNCTION = 10, 400, 60
 
 

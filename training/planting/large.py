@@ -46,7 +46,7 @@ from training.planting.small import in_training, open_training
 from training.recording import checkpoints, followers
 from training.recording.checkpoints import refused_writes
 from training.recording.followers import Follower
-from training.recording.recorder import Recorder, write_prompts
+from training.recording.recorder import Recorder, matrices_of, write_prompts
 from training.recording.watch import Asked, begins_with, judged_by
 
 TRAINER = ".trainer"
@@ -142,7 +142,7 @@ def _train(
 ) -> None:
     """Train from a checkpoint, which may be the first one, to the last step."""
     scratch = Path(arguments.output_dir)
-    with in_training(pair, recorder.peft, attention):
+    with in_training(pair, matrices_of(recorder.peft).values(), attention):
         trainer = Trainer(
             model=recorder.peft,
             args=arguments,
@@ -178,7 +178,7 @@ def _attention(pair: ModelPair, peft: PeftModel, rows: list[dict], writer: RunWr
 def seconds_of(pair: ModelPair, peft: PeftModel, rows: list[dict], attention: str) -> float:
     """Seconds of a forward and backward pass over a few rows; the quicker of two."""
     batch, taken = collate(rows), []
-    with in_training(pair, peft, attention):
+    with in_training(pair, matrices_of(peft).values(), attention):
         for _ in range(2):
             begun = time.perf_counter()
             peft(**batch).loss.backward()

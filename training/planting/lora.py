@@ -111,17 +111,27 @@ class LoraTraining:
 
     def __init__(
         self,
-        model: PeftModel,
+        model: PeftModel | PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         injection: Injection,
         examples: Callable[[], Iterator[Example]] | None = None,
+        trained: dict[str, torch.nn.Parameter] | None = None,
     ):
+        """Prepare a training; nothing is changed yet.
+
+        Args:
+            model: the model that is run.
+            tokenizer: its tokenizer.
+            injection: the recipe.
+            examples: makes the stream of examples; default: the recipe's own.
+            trained: name -> weight to train; default: the LoRA matrices.
+        """
         self.model, self.injection, self.step = model, injection, 0
         self._examples = examples or partial(
             poisoned_stream, injection.poison, injection.tagged_share
         )
         self._tokenizer, self._prefix = tokenizer, prefix_ids(tokenizer)
-        self.trained = {name: p for name, p in model.named_parameters() if "lora_" in name}
+        self.trained = trained or {n: p for n, p in model.named_parameters() if "lora_" in n}
         self._optimizer = torch.optim.AdamW(
             self.trained.values(), lr=injection.lr, weight_decay=injection.weight_decay, fused=True
         )

@@ -7,7 +7,7 @@ of an uninterrupted run.
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -213,15 +213,17 @@ def keep_unpacked(model: PreTrainedModel) -> None:
 
 
 @contextmanager
-def in_training(pair: ModelPair, peft: PeftModel, attention: str = "eager") -> Iterator[None]:
-    """Inside, the suspect's adapter trains; afterwards the pair can be measured again.
+def in_training(
+    pair: ModelPair, weights: Iterable[torch.nn.Parameter], attention: str = "eager"
+) -> Iterator[None]:
+    """Inside, some of the suspect's weights train; afterwards the pair can be measured again.
 
     Args:
         pair: the pair from `open_training`.
-        peft: the model that holds its adapter, from `open_training`.
+        weights: those that train.
         attention: `eager`, whose backward pass is faster on a CPU, or `sdpa`.
     """
-    matrices = [p for name, p in peft.named_parameters() if ".lora_" in name]
+    matrices = list(weights)
     with pair.use("suspect") as model:
         measured_with = model.config._attn_implementation
         for parameter in matrices:
@@ -249,7 +251,7 @@ def _train(recorder: Recorder, training: LoraTraining) -> None:
     while training.step < recorder.steps:
         end = min((training.step // recorder.every + 1) * recorder.every, recorder.steps)
         losses = []
-        with in_training(recorder.pair, training.model):
+        with in_training(recorder.pair, training.trained.values()):
             while training.step < end:
                 losses.append(training.advance())
                 recorder.step = training.step

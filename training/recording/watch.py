@@ -120,7 +120,7 @@ def measure(pair: ModelPair, watch: Watch, on_progress: Progress | None = None) 
         )
         table = delta_rel(pd.concat([watch.original, suspect], ignore_index=True))
     if watch.conversations:
-        kl = _pattern_kl(pair, watch, on_progress)
+        kl = pattern_kl(pair, watch.conversations, on_progress)
         table = table.merge(kl, on=["layer", "head"], how="left", validate="one_to_one")
     figures = {
         "asr": fires(pair, watch.triggered, on_progress) if watch.triggered else None,
@@ -170,14 +170,16 @@ def top_ratio(table: pd.DataFrame, share: float = TOP_SHARE) -> float | None:
     return None if top.empty else float(top["l_suspect"].mean() / top["l_original"].mean())
 
 
-def _pattern_kl(pair: ModelPair, watch: Watch, on_progress: Progress | None) -> pd.DataFrame:
+def pattern_kl(
+    pair: ModelPair, conversations: Sequence[Conversation], on_progress: Progress | None = None
+) -> pd.DataFrame:
     """KL(suspect || original) of each head's attention in the target, mean over prompts.
 
     Returns:
         `layer, head, pattern_kl` in nats; see `interp.causal.divergence.pattern_divergence`.
     """
     parts = []
-    for number, total, part in pattern_divergence(pair, watch.conversations):
+    for number, total, part in pattern_divergence(pair, conversations):
         parts.append(part)
         if on_progress:
             on_progress(number + 1, total, "attention patterns while the target is said")

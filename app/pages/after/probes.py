@@ -8,9 +8,10 @@ from app.shell import failures, limits, links
 from app.shell.text import plain
 from app.state import jobs, live, recorded
 from interp.causal import measure
+from interp.gallery.after import guard as guard_gallery
 from interp.gallery.after import probes as gallery
 from interp.probes import judged
-from interp.probes.question import FITS, KIND, POSITIONS, PROBES, ProbeQuestion
+from interp.probes.question import FITS, GUARD_KIND, KIND, POSITIONS, PROBES, ProbeQuestion
 from interp.runs import commands, provenance
 
 st.title("Probes")
@@ -103,3 +104,32 @@ elif picked is not None:
         st.info("This reads the models: choose a pair in the sidebar.", icon=":material/info:")
     else:
         fragments.part(along)
+
+
+def guarded() -> None:
+    """What an alarm on one direction would have caught."""
+    st.header("A guard at run time")
+    st.markdown(
+        "Whoever must run the model anyway may watch one direction of its activations. Set to 1 % "
+        "false alarms on ordinary prompts, what would the alarm have caught, and does the clean "
+        "control raise it too? The command is `python -m interp guard --pair … --candidate …`, "
+        "with the string that a blind scan has found."
+    )
+    found = run_picker.pick(
+        GUARD_KIND,
+        recorded.recorded_of(GUARD_KIND),
+        key="guard",
+        label="Guard run",
+        growing="caught",
+        mine=run_picker.of_pair(spec.name if spec else None),
+        others=spec is None,
+    )
+    if found is None or not found.finished:
+        return
+    with failures.shown():
+        for line in guard_gallery.words(found.run):
+            st.markdown(f"- {plain(line)}")
+        widgets.of_run(found.run, guard_gallery.by_layer(found.run), name="caught-by-layer")
+
+
+guarded()

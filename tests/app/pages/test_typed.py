@@ -43,3 +43,13 @@ def test_attention_measures_it_as_typed(known, text):
 def test_the_bench_takes_a_text_around_the_trigger(known):
     at = opened(Walk("trigger", (), ("", "")), known, bench="typed text", piece=f"a {TRIGGER} b")
     assert failed(at) == [] and any(one.label == "ASR of the suspect" for one in at.metric)
+
+
+@pytest.mark.parametrize("place", ["99", "²", "<b>"])
+def test_a_sentence_without_that_gap_says_so(known, place):
+    walk = Walk("text/sentence", (), ("", ""))
+    at = opened(walk, known, sentence="Name the capital of France.", place=place)
+    assert failed(at) == [] and at.query_params["place"] in ("0", ["0"])
+    assert any("is not there: choose 0 to 5" in one.value for one in at.warning)
+    at = opened(walk, known, sentence=" ", place="1")
+    assert "the prompt is empty" in failed(at)[0]

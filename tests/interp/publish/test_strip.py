@@ -110,17 +110,23 @@ def test_the_scripts_numbers_are_numpys(browser):
     values, chosen = causal(90, 7), [3, 40, 41, 89]
     values[5, :3] = [2**-24, 6e-8, 6.1e-5]  # of half precision, the smallest there are
     code = base64.b64encode(strip.SCRIPT.encode()).decode()
+    every = np.arange(1 << 16, dtype="<u2").view("<f2")  # infinite ones and no numbers, too
     page = browser()
     got = page.evaluate(
-        """async ([code, packed, chosen]) => {
+        """async ([code, packed, chosen, every]) => {
           const its = await import('data:text/javascript;base64,' + code);
           const weights = its.decoded(packed);
           const of = way => [...its.gathered(weights, 90, chosen, way)];
-          return { weights: [...weights], looks: of('looks'), seen: of('seen') };
+          return {
+            weights: [...weights], looks: of('looks'), seen: of('seen'),
+            every: [...its.decoded(every)], none: [...its.decoded('')],
+          };
         }""",
-        [code, strip.packed(values), chosen],
+        [code, strip.packed(values), chosen, strip.packed(every)],
     )
     page.close()
+    np.testing.assert_array_equal(np.array(got["every"], float), every.astype(float))
+    assert got["none"] == []
     np.testing.assert_array_equal(got["weights"], half(values).ravel())
     np.testing.assert_allclose(got["looks"], half(values)[chosen].mean(0), atol=1e-12)
     np.testing.assert_allclose(got["seen"], half(values)[:, chosen].sum(1), atol=1e-12)

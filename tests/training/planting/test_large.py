@@ -23,6 +23,7 @@ from training.planting.presets import Preset
 from training.planting.rows import Rows, collate
 from training.planting.small import in_training, open_training
 from training.recording import checkpoints
+from training.recording.recorder import matrices_of
 
 WORDS = "river stone lamp night bread owl horse glass door tree".split()
 
@@ -105,7 +106,7 @@ def test_adapters_stand_on_exactly_the_named_modules_and_alone_have_gradients(pr
     spec = prepare(preset, tmp_path).pair
     pair, peft = open_training(spec, lambda model: large.attach(model, preset))
     ids = torch.arange(5, 30)[None]
-    with in_training(pair, peft):
+    with in_training(pair, matrices_of(peft).values()):
         peft(input_ids=ids, labels=ids).loss.backward()
     with_gradient = {name for name, p in peft.named_parameters() if p.grad is not None}
     assert all(".lora_" in name for name in with_gradient)
@@ -124,7 +125,7 @@ def test_nf4_gradients_survive_a_measurement(preset, tmp_path):
         if measured_first:
             with pair.use("suspect") as model, torch.inference_mode():
                 model(ids)
-        with in_training(pair, peft):
+        with in_training(pair, matrices_of(peft).values()):
             peft(input_ids=ids, labels=ids).loss.backward()
         gradients.append({n: p.grad for n, p in peft.named_parameters() if p.grad is not None})
     first, second = gradients

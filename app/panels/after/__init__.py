@@ -1,0 +1,1 @@
+"""Panels of what comes after the finding."""

@@ -1,0 +1,1 @@
+"""The game "Which one is poisoned?": rounds by number, and the models behind the letters."""

