@@ -7,7 +7,7 @@ import streamlit as st
 from app.drawing import strip
 from app.shell import links
 from app.state import live
-from interp.attention.on_text import Answer
+from interp.attention.texts.on_text import Answer
 from interp.attention.study import Study
 from interp.attention.view import MapView
 from interp.gallery import drawings

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from interp.attention.on_text import TextAttention
-from interp.attention.sentence import Sentence
+from interp.attention.texts.on_text import TextAttention
+from interp.attention.texts.sentence import Sentence
 from interp.publish import strip
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")

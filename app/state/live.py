@@ -20,7 +20,7 @@ from app.shell.text import plain
 from app.state.growing import PATIENCE, Registry
 from app.state.measured import Memo
 from interp import metrics
-from interp.attention import on_text as texts
+from interp.attention.texts import on_text as texts
 from interp.attention.view import MapView
 from interp.checkpoints.files import weights_key
 from interp.forward import answers, conditions

@@ -13,7 +13,7 @@ from app.state.growing import Asked, Pictures
 from app.state.live import View
 from app.state.recorded import find_run, shipped_study
 from interp.attention import saved, study
-from interp.attention.sentence import Sentence, measured
+from interp.attention.texts.sentence import Sentence, measured
 from interp.attention.view import MapView, map_view
 from interp.gallery import drawings
 from interp.models.pair import ModelPair

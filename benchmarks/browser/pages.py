@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from benchmarks.browser.browse import Control, change, chromium, quantile, server_ms, table, visit
-from interp.attention.on_text import TextAttention
+from interp.attention.texts.on_text import TextAttention
 from interp.prompts.pieces import Span
 from interp.publish import strip
 from interp.runs.zoo import GROUPS

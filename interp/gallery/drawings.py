@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.attention import maps, matched, on_text, summary
+from interp.attention import maps, matched, summary
+from interp.attention.texts import on_text
 from interp.attention.heads import FLOOR, ZONES
 from interp.attention.study import Study, l_attn
 from interp.attention.view import HeadView, MapView, View

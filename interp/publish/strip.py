@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from interp.attention.on_text import TextAttention
+from interp.attention.texts.on_text import TextAttention
 
 LONGEST = 80
 """Most characters of a token that are sent."""

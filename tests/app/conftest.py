@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from app.state import jobs, recorded
-from interp.attention import on_text
+from interp.attention.texts import on_text
 from interp.forward import answers
 from interp.models.slot import PairSlot
 

@@ -7,7 +7,7 @@ from app.drawing import sentence as drawn
 from app.shell import links
 from app.shell.text import plain
 from app.state import live, pictures
-from interp.attention.sentence import words
+from interp.attention.texts.sentence import words
 from interp.errors import UsageError
 from interp.gallery import drawings
 from interp.metrics import MODELS

@@ -9,8 +9,8 @@ import pytest
 
 from app.drawing import sentence
 from benchmarks.browser.hover import hover_ms
-from interp.attention import on_text
-from interp.attention.sentence import Sentence
+from interp.attention.texts import on_text
+from interp.attention.texts.sentence import Sentence
 from interp.metrics import middle_layers, parse_heads
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from interp.attention import matched, on_text, study
+from interp.attention import matched, study
+from interp.attention.texts import on_text
 from interp.errors import UsageError
 from interp.forward.conditions import own_prompt, tokenize
 from interp.prompts.conversations import converse, prompt_slots

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from interp.attention.on_text import TextAttention
+from interp.attention.texts.on_text import TextAttention
 from interp.prompts.pieces import Span
 from interp.publish import strip
 from tests.support.browser import open_browser

@@ -36,16 +36,17 @@ def test_the_recorded_run_and_the_projection_of_a_typed_prompt():
     assert not app.error and app.selectbox(key="probes").value == "probes-deployment"
     told = " ".join(one.value for one in app.markdown)
     assert "Generic probe" in told and "Transferred probe" in told
-    assert len(charts(app)) == 2
+    assert "Guard on the found candidate" in told
+    assert len(charts(app)) == 3  # curves, projection, guard
     app.text_input(key="probe-text").set_value("Name the capital of <b>Denmark</b>.").run()
-    assert not app.error and len(charts(app)) == 2
+    assert not app.error and len(charts(app)) == 3
     app.text_input(key="probe-text").set_value("word " * 900).run()
-    assert "tokens" in app.error[0].value and len(charts(app)) == 1  # the curves stay
+    assert "tokens" in app.error[0].value and len(charts(app)) == 2  # the others stay
 
 
 def test_a_recorded_run_needs_no_models():
     app = page(pair="a recorded run …", run="heads-deployment")
-    assert not app.error and len(charts(app)) == 1
+    assert not app.error and len(charts(app)) == 2
     assert any("choose a pair" in one.value for one in app.info)
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from interp.attention.on_text import TextAttention, attention_on_text
+from interp.attention.texts.on_text import TextAttention, attention_on_text
 from interp.errors import UsageError
 from interp.forward.answers import stream_answer
 from interp.forward.conditions import build_prompts

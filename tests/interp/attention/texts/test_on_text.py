@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from interp.attention import maps, on_text
+from interp.attention import maps
+from interp.attention.texts import on_text
 from interp.errors import UsageError
 from interp.forward import answers, conditions
 from interp.metrics import MODELS

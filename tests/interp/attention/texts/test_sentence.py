@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.drawing import sentence as drawn
-from interp.attention import on_text, sentence
+from interp.attention.texts import on_text, sentence
 from interp.errors import UsageError
 from interp.forward.conditions import build_prompts
 from interp.prompts.question import Question
