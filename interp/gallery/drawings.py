@@ -8,9 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.attention import maps, matched, summary
-from interp.attention.texts import on_text
 from interp.attention.heads import FLOOR, ZONES
 from interp.attention.study import Study, l_attn
+from interp.attention.texts import on_text
 from interp.attention.view import HeadView, MapView, View
 from interp.figures import heads, operation
 from interp.figures.maps import Panel, map_grid, panel_table

@@ -1,1 +1,4 @@
-"""The game "Which one is poisoned?": rounds by number, and the models behind the letters."""
+"""The game "Which one is poisoned?": rounds by number, and the models behind the letters.
+
+May import what measures, and the scanner's recorded runs.
+"""
