@@ -19,7 +19,7 @@ page = st.navigation(
         st.Page(START, title="Start", url_path="start", visibility="hidden"),
         st.Page("app/pages/text/sentence.py", title="Sentence", icon=":material/gesture:"),
         st.Page("app/pages/lesson.py", title="Lesson", icon=":material/school:"),
-        st.Page("app/pages/play/game.py", title="Which one is poisoned?", icon=":material/casino:"),
+        st.Page("app/pages/play/game.py", title="Game", icon=":material/casino:"),
         st.Page("app/pages/attention.py", title="Attention", icon=":material/grid_on:"),
         st.Page("app/pages/heads.py", title="Heads", icon=":material/hub:"),
         st.Page("app/pages/trigger.py", title="Trigger", icon=":material/key:"),
