@@ -5,6 +5,7 @@ from datetime import datetime
 import pandas as pd
 import streamlit as st
 
+from app.panels.after import over_runs
 from app.shell import failures, limits, links
 from app.shell.text import plain
 from app.state import jobs, opening, shelf
@@ -305,6 +306,13 @@ with st.container():
         st.info("No run fits. Change what is searched for above.", icon=":material/info:")
     else:
         st.info("There is no run yet.", icon=":material/info:")
+with st.container():
+    if left:
+        with (
+            st.expander("Over many runs", icon=":material/scatter_plot:", key="over-many"),
+            failures.shown(),
+        ):
+            over_runs.draw(left)
 with st.container():
     if not limits.demo() and shelf.aside().deleted():
         with st.expander("Deleted", icon=":material/delete:", expanded=True), failures.shown():

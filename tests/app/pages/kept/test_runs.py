@@ -221,3 +221,14 @@ def test_opening_goes_to_the_page_with_the_run_chosen():
     at.button(key="scanner").click().run()
     assert not at.exception and not at.warning and at.title[0].value == "Scanner"
     assert at.selectbox(key="scan").value == "scan-emoji"
+
+
+def test_many_runs_of_one_kind_are_drawn_beside_each_other(mine):
+    at = page()
+    assert any("2 finished runs of one kind" in one.value for one in at.info)  # one scan, one plant
+    shutil.copytree(SHIPPED / "scan-base", mine / "other-scan")
+    at = page(**{"many": "scan", "many-up": "largest ΔS"})
+    assert len(at.get("plotly_chart")) == 1 and at.selectbox(key="many").value == "scan"
+    assert any("2 runs" in one.value and "no cause" in one.value for one in at.caption)
+    at = page(find="other")
+    assert not at.get("plotly_chart")

@@ -1,0 +1,43 @@
+"""Numbers over many runs: as the tables have them; what is missing is left out."""
+
+import pytest
+
+from interp.attention.saved import load
+from interp.gallery.after import many
+from interp.runs import reading
+from interp.specs import ROOT
+
+SHIPPED = ROOT / "assets" / "runs"
+
+
+def runs(kind):
+    found = (reading.open_run(path) for path in sorted(SHIPPED.iterdir()))
+    return {run.path.name: run for run in found if run.kind == kind}
+
+
+def test_the_ratios_are_those_of_the_heads():
+    table = many.numbers_of(runs("heads")).set_index("run")
+    heads = load(reading.open_run(SHIPPED / "heads-deployment")).heads
+    means = heads.groupby("model")["l_attn"].mean()
+    assert table.loc["heads-deployment", "L_attn ratio, all heads"] == pytest.approx(
+        means["suspect"] / means["original"], rel=1e-3
+    )
+    assert table["L_attn ratio, top eighth"].lt(table["L_attn ratio, all heads"]).all()
+
+
+@pytest.mark.parametrize("kind", ["heads", "scan", "fuzzy", "causal"])
+def test_every_pair_of_axes_can_be_drawn(kind):
+    table = many.numbers_of(runs(kind))
+    across, up = many.axes_of(table)
+    assert len(table) >= 2 and up and "seed" not in across  # all have the same seed
+    for name in across:
+        points = [len(trace.x) for trace in many.scatter(table, name, up[0]).data]
+        assert sum(points) == len(table.dropna(subset=[name, up[0]]))
+
+
+def test_a_foreign_run_is_left_out(tmp_path):
+    whole = runs("scan")
+    broken = reading.Run(tmp_path / "foreign", {"kind": "scan", "asked": {"pair": None}})
+    odd = reading.Run(tmp_path / "odd", next(iter(whole.values())).meta | {"verdict": "x"})
+    table = many.numbers_of(whole | {"foreign": broken, "odd": odd})
+    assert set(table["run"]) == set(whole)
