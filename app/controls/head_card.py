@@ -20,7 +20,9 @@ from interp.runs import provenance
 from interp.runs.reading import Run
 
 
-def draw(view: live.View, study: Study, head: tuple[int, int], run: Run | None) -> None:
+def draw(
+    view: live.View, study: Study, head: tuple[int, int], run: Run | None, around: str
+) -> None:
     """Maps of original, suspect and difference, and every metric with its rank.
 
     Args:
@@ -28,6 +30,7 @@ def draw(view: live.View, study: Study, head: tuple[int, int], run: Run | None) 
         study: the study of the view.
         head: (layer, head).
         run: a causal run of the same pair, or None.
+        around: key of the page's part that holds the card and the choice of the head.
     """
     with st.container(border=True):
         st.subheader(f"Where {head_name(*head)} looks")
@@ -35,7 +38,7 @@ def draw(view: live.View, study: Study, head: tuple[int, int], run: Run | None) 
         st.subheader(f"What {head_name(*head)} does")
         _numbers(study, head, run)
         st.subheader(f"Heads like {head_name(*head)}")
-        fragments.part(alike.draw, study, head)
+        fragments.part(alike.draw, study, head, around)
 
 
 def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:

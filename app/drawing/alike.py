@@ -25,12 +25,13 @@ LABELS = {
 }
 
 
-def draw(study: Study, head: Head) -> None:
+def draw(study: Study, head: Head, around: str) -> None:
     """Neighbours with the median over all pairs, and the head in recorded runs.
 
     Args:
         study: the study in view.
         head: (layer, head).
+        around: key of the part that is drawn again where another head is chosen.
     """
     shape = study.facts["n_layers"], study.facts["n_heads"]
     studies = saved.of_shape(recorded.recorded_runs(), *shape)
@@ -41,12 +42,12 @@ def draw(study: Study, head: Head) -> None:
     }
     left, right = st.columns(2)
     with left:
-        _neighbours(study, head, rankings)
+        _neighbours(study, head, rankings, around)
     with right:
         _in_runs(head, shape, rankings)
 
 
-def _neighbours(study: Study, head: Head, rankings: dict[str, pd.DataFrame]) -> None:
+def _neighbours(study: Study, head: Head, rankings: dict[str, pd.DataFrame], around: str) -> None:
     try:
         table = neighbours(study, head, rankings)
     except UsageError as error:
@@ -59,7 +60,7 @@ def _neighbours(study: Study, head: Head, rankings: dict[str, pd.DataFrame]) -> 
         rows = st.session_state[key].selection.rows
         if rows and rows[0] < len(names):
             links.put("head", names[rows[0]])
-            fragments.draw_again("by-head")
+            fragments.draw_again(around)
 
     number = st.column_config.NumberColumn(format="%.3f")
     st.dataframe(

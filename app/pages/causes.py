@@ -84,7 +84,7 @@ def causes() -> None:
     if "head" not in st.session_state:
         return  # it could not be drawn, and says why
     head = parse_heads(st.session_state["head"], n_layers, n_heads)[0]
-    fragments.part(head_card.draw, view, study, head, run)
+    fragments.part(head_card.draw, view, study, head, run, CAUSES)
     fragments.part(below, head)
 
 

@@ -13,6 +13,7 @@ from interp.attention import heads, summary
 from interp.attention import view as attention_view
 from interp.gallery import drawings
 
+AROUND = "by-head"
 LABEL = "Head, largest loss of attention first"
 # The link holds the label.
 BY_LABEL = {metric.label: name for name, metric in metrics.ATTENTION_METRICS.items()}
@@ -38,7 +39,7 @@ def clicked() -> None:
     points = st.session_state["head-matrix"].selection.points
     if points:
         links.put("head", metrics.head_name(int(points[0]["y"]), int(points[0]["x"])))
-        fragments.draw_again("by-head")
+        fragments.draw_again(AROUND)
 
 
 def by_head() -> None:
@@ -47,7 +48,7 @@ def by_head() -> None:
     if "head" not in st.session_state:
         return  # it could not be drawn, and says why
     head = metrics.parse_heads(st.session_state["head"], *shape)[0]
-    fragments.part(head_card.draw, view, study, head, cause_runs.latest(view, study))
+    fragments.part(head_card.draw, view, study, head, cause_runs.latest(view, study), AROUND)
 
 
 def matrix() -> None:
@@ -67,7 +68,7 @@ def matrix() -> None:
             key="head",
             of=links.models_key(study.facts),
             on_change=fragments.draw_again,
-            args=("by-head",),
+            args=(AROUND,),
         )
         st.caption(
             f"{int(table['kept'].sum())} of {len(table)} heads have an original L_attn above "
@@ -121,6 +122,6 @@ def curves() -> None:
     st.caption(plain(summary.selection_note(study)))
 
 
-fragments.part(by_head, key="by-head")
+fragments.part(by_head, key=AROUND)
 fragments.part(curves)
 fragments.part(matched.draw, view, study)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from interp import neighbours
+from interp.metrics import head_name
 from tests.support.browser import click_cell, settled
 
 pytestmark = pytest.mark.browser
@@ -11,6 +13,14 @@ TAKEN = "L2H3,L2H2,L2H7"
 
 def click_head(page, layer: int, head: int) -> None:
     click_cell(page, layer, head, rows=6, columns=8)
+
+
+def choose_first_neighbour(page) -> None:
+    """Click the box before the first row of the table of heads like this one."""
+    table = page.get_by_role("region", name="Heads most like")
+    table.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    table.click(position={"x": 17, "y": 52})
 
 
 def put_clicks_on_the_table(page) -> None:
@@ -28,6 +38,15 @@ def test_from_matrix_to_card_to_surgery(address, new_page):
     click_head(page, 4, 2)
     page.get_by_role("heading", name="Where L4H2 looks").wait_for()
     assert "head=L4H2" in page.url
+    settled(page)
+    like = neighbours("heads-deployment", "L4H2").iloc[0]  # the run that answers the page
+    nearest = head_name(like["layer"], like["head"])
+    choose_first_neighbour(page)
+    page.get_by_role("heading", name=f"Where {nearest} looks").wait_for()
+    assert f"head={nearest}" in page.url
+    assert page.locator("[data-testid=stException]").count() == 0
+    settled(page)
+    page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
     put_clicks_on_the_table(page)
     assert "click=adds" in page.url
     click_head(page, 0, 3)
