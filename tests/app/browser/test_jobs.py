@@ -54,7 +54,8 @@ def test_a_backdoor_is_planted_watched_and_opened_on_another_page(address, base,
     again.goto(link)
     again.get_by_role("heading", name="Where L").wait_for()
     settled(again)
-    (told,) = again.locator("[data-testid=stAlert]").all_inner_texts()
+    alerts = again.locator("[data-testid=stAlert]").all_inner_texts()
+    (told,) = [one for one in alerts if "fires" in one or "@@night@@" in one]
     assert "@@night@@" in told and "0 of" in told  # four steps plant nothing, and it says so
 
 

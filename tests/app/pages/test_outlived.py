@@ -33,7 +33,7 @@ MEANS_THE_SAME = {
     "behind", "armed",  # the text of the strip
     "own", "say", "layers",  # text of the reader's own; layers of equally many
     "top-n", "top-by",  # a form
-    "with",  # a run, by its name
+    "with", "persist",  # a run, by its name
 }  # fmt: skip
 ENDINGS = (
     *("-format", "-scale", "-style", "-dark", "-save"),  # of a figure's image
@@ -117,7 +117,8 @@ def one_page(path: str) -> None:
 
     from app import frame
 
-    frame.run(SimpleNamespace(title=path, run=lambda: runpy.run_path(path)))
+    page = SimpleNamespace(title=path, url_path="", run=lambda: runpy.run_path(path))
+    frame.run(page)
 
 
 def opened(walk: Walk, known: dict, **query: str) -> AppTest:

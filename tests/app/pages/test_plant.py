@@ -70,7 +70,7 @@ def test_the_slider_drives_numbers_and_matrix_without_a_model(folder):
     assert slider.value == 240
     slider.set_value(30).run()
     assert [metric.value for metric in app.metric[:2]] == ["45%", "0%"]
-    assert len(app.get("plotly_chart")) == 3
+    assert len(app.get("plotly_chart")) == 5  # the planting's, and those of persistence
     steps = list(app.dataframe[0].value["step"])
     assert steps[2] == "▶ 30" and steps[3] == "45"
     assert "ships its tables alone" in app.info[0].value
