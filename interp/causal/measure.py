@@ -215,15 +215,7 @@ def kv_heads(config) -> int:
 def facts(pair: ModelPair, found: Material) -> dict:
     """Facts of the run: the models, and the prompts that were measured."""
     first = found.prompts["triggered"][0]
-    return {
-        "pair": pair.spec.name,
-        "sha256": pair.weight_hash("suspect"),
-        "adapter_mode": pair.adapter_mode,
-        "notes": list(pair.notes),
-        "precision": pair.spec.suspect.precision,
-        "device": str(pair.device),
-        "n_layers": pair.n_layers,
-        "n_heads": pair.n_heads,
+    return pair.facts() | {
         "n_kv_heads": kv_heads(pair.config),
         "n_prompts": len(found.triggered),
         "prompt_set": {"name": found.prompt_set.name, "sha256": found.prompt_set.sha256},

@@ -66,7 +66,8 @@ def averaged_map(study: Study, view: MapView) -> Drawing:
 def averaged_heads(view: MapView) -> str:
     """The heads that a view averages over, in words."""
     if view.heads:
-        return f"the head{'s' * (len(view.heads) > 1)} {format_heads(view.heads)}"
+        names = format_heads(view.heads).replace(",", ", ")  # many must wrap
+        return f"the head{'s' * (len(view.heads) > 1)} {names}"
     if list(view.layers) != list(range(view.layers[0], view.layers[-1] + 1)):
         return f"all heads of layers {', '.join(map(str, view.layers))}"
     return f"all heads of layers {view.layers[0]} to {view.layers[-1]}"

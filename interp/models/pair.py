@@ -119,6 +119,19 @@ class ModelPair:
         """
         return _text_config(self._tree(which))
 
+    def facts(self) -> dict:
+        """What a run says of the models: plain values, as JSON has them."""
+        return {
+            "pair": self.spec.name,
+            "sha256": self.weight_hash("suspect"),
+            "adapter_mode": self.adapter_mode,
+            "notes": list(self.notes),
+            "precision": self.spec.suspect.precision,
+            "device": str(self.device),
+            "n_layers": self.n_layers,
+            "n_heads": self.n_heads,
+        }
+
     def weight_hash(self, which: Which) -> str:
         """sha256 of the weights' files at load; `base+adapter` if there is an adapter.
 

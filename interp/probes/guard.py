@@ -284,15 +284,7 @@ def _facts(
     control: PairPlan | None,
     why: str | None,
 ) -> dict:
-    return {
-        "pair": pair.spec.name,
-        "sha256": pair.weight_hash("suspect"),
-        "adapter_mode": pair.adapter_mode,
-        "notes": list(pair.notes),
-        "precision": pair.spec.suspect.precision,
-        "device": str(pair.device),
-        "n_layers": pair.n_layers,
-        "n_heads": pair.n_heads,
+    return pair.facts() | {
         "n_prompts": len(found.kinds[NOTHING]),
         "n_ordinary": len(found.ordinary),
         "prompt_set": {"name": question.prompt_set},
@@ -344,7 +336,7 @@ def _compared(of: pd.DataFrame, null: pd.DataFrame, own: pd.DataFrame) -> str:
             return f"But {said[0]}, so it notices the text, not the backdoor."
     if strange["high"] >= mine["low"]:
         return "But other strings raise it as often, so it notices unusual text."
-    said.append(f"random directions catch up to {null.loc[kind, 'high']:.0%}")
+    said.append(f"of 40 random directions 39 catch {null.loc[kind, 'high']:.0%} or less")
     what = "more than text" if mine["caught"] > null.loc[kind, "high"] else "the backdoor's stir"
     return (
         f"{_first_up('; '.join(said))}. So it catches {what}"

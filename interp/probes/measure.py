@@ -255,15 +255,7 @@ def _facts(
         for which in MODELS:
             table = activations(pair, which, found.triggered, question.target)
             fired[which] = [int(table["fired"].sum()), len(table)]
-    return {
-        "pair": pair.spec.name,
-        "sha256": pair.weight_hash("suspect"),
-        "adapter_mode": pair.adapter_mode,
-        "notes": list(pair.notes),
-        "precision": pair.spec.suspect.precision,
-        "device": str(pair.device),
-        "n_layers": pair.n_layers,
-        "n_heads": pair.n_heads,
+    return pair.facts() | {
         "n_prompts": len(found.clean),
         "prompt_set": {"name": found.prompt_set.name, "sha256": found.prompt_set.sha256},
         "trigger_tokens": list(first.trigger_tokens),

@@ -67,3 +67,8 @@ class GuardQuestion(ProbeQuestion):
     """The string that a blind scan has found; None: no guard is built on one."""
     ordinary: str | None = None
     """Prompt set of ordinary prompts; None: those that ship for the organisms."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.candidate is not None and not self.candidate.strip():
+            raise UsageError("the candidate is empty: give the string that a scan has found")

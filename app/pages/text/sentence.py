@@ -47,7 +47,8 @@ def answers(said: dict[str, str], target: str | None) -> None:
             fired = target and said[which].startswith(target)
             badge = " :red-badge[:material/warning: the target]" if fired else ""
             st.markdown(f"{which.capitalize()}{badge}")
-            st.code(said[which] or "(no answer: end of text at once)", language=None)
+            text = said[which] or "(no answer: end of text at once)"
+            st.code(text, language=None, wrap_lines=True)
 
 
 st.title("The living sentence")

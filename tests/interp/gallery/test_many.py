@@ -4,6 +4,7 @@ import pytest
 
 from interp.attention.saved import load
 from interp.gallery.after import many
+from interp.metrics import CAUSAL_METRICS
 from interp.runs import reading
 from interp.specs import ROOT
 
@@ -22,7 +23,16 @@ def test_the_ratios_are_those_of_the_heads():
     assert table.loc["heads-deployment", "L_attn ratio, all heads"] == pytest.approx(
         means["suspect"] / means["original"], rel=1e-3
     )
-    assert table["L_attn ratio, top eighth"].lt(table["L_attn ratio, all heads"]).all()
+    assert table[many.TOP].lt(table["L_attn ratio, all heads"]).all()
+
+
+def test_the_largest_effect_is_that_of_one_head_over_the_prompts():
+    table = many.numbers_of(runs("causal")).set_index("run")
+    per_prompt = reading.open_run(SHIPPED / "causal-deployment").table("patching")
+    own = per_prompt[(per_prompt["head"] >= 0) & (per_prompt["metric"] == "patching_effect")]
+    largest = own.groupby(["layer", "head"])["value"].mean().max()
+    name = f"{CAUSAL_METRICS['patching_effect'].label}, largest of a head"
+    assert table.loc["causal-deployment", name] == pytest.approx(largest, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["heads", "scan", "fuzzy", "causal"])

@@ -67,9 +67,11 @@ def test_no_prompt_sets_the_alarm_and_is_tried_too(tiny_pair, asked):
     assert not texts[0] & texts[1] and all(len(some) == 105 for some in texts)
 
 
-def test_too_few_ordinary_prompts_are_refused(tiny_pair, asked):
+def test_bad_input_is_refused(tiny_pair, asked):
     with pytest.raises(UsageError, match="needs 200 or more"):
         guard.prompts_of(tiny_pair, GuardQuestion.of(asked, ordinary=asked.prompt_set))
+    with pytest.raises(UsageError, match="the candidate is empty"):
+        GuardQuestion.of(asked, candidate=" ")
     with pytest.raises(UsageError, match="--ordinary"):
         guard.prompts_of(tiny_pair, GuardQuestion.of(asked, ordinary=None))
 
