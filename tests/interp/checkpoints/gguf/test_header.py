@@ -58,6 +58,7 @@ def opened(path) -> None:
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(changes=[(104, "H", 7936)], end=None)
+@example(changes=[(5777, "B", 0)], end=None)  # tokenizers quotes the changed token
 @given(changes=CHANGES, end=st.none() | st.integers(0, 12_000))
 def test_changed_bytes(whole, changes, end):
     raw, path = whole
