@@ -13,6 +13,7 @@ from app.panels import lesson
 from app.shell import links, shared
 from app.state import live, opening, recorded, shelf
 from interp.errors import UsageError
+from interp.gallery import registry
 from interp.runs.shelf import listing, marks, packing
 from interp.specs import PRESETS, ROOT
 
@@ -227,8 +228,12 @@ def test_many_runs_of_one_kind_are_drawn_beside_each_other(mine):
     at = page()
     assert any("2 finished runs of one kind" in one.value for one in at.info)  # one scan, one plant
     shutil.copytree(SHIPPED / "scan-base", mine / "other-scan")
-    at = page(**{"many": "scan", "many-up": "largest ΔS"})
+    shutil.copytree(SHIPPED / "plant-night", mine / "other-planting")
+    assert page().selectbox(key="many").value == "plant"
+    said = registry.kinds()["scan"].title
+    at = page(**{"many": said, "many-up": "share of answers"})
     assert len(at.get("plotly_chart")) == 1 and at.selectbox(key="many").value == "scan"
+    assert at.selectbox(key="many-up").value == "share of answers"
     assert any("2 runs" in one.value and "no cause" in one.value for one in at.caption)
     at = page(find="other")
     assert not at.get("plotly_chart")
