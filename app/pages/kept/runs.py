@@ -179,7 +179,7 @@ def way_in(place: Place, label: str, icon: str, looks: str) -> None:
         # The other page starts with an empty link: what is open stays open.
         open_now = {} if place.sidebar else {key: st.query_params.get(key) for key in SIDEBAR}
         link = {key: value for key, value in open_now.items() if value is not None} | place.link
-        st.switch_page(f"app/pages/{place.page}.py", query_params=link)
+        st.switch_page(place.file, query_params=link)
 
 
 def choose(place: Place) -> None:

@@ -158,5 +158,5 @@ def scatter(table: pd.DataFrame, across: str, up: str) -> go.Figure:
         )
     figure.update_xaxes(title=across)
     figure.update_yaxes(title=up)
-    figure.update_layout(legend={"orientation": "h", "y": -0.25, "x": 0})
-    return plain(figure, 380, top=30, bottom=90)
+    figure.update_layout(legend={"orientation": "h", "y": -0.35, "x": 0})
+    return plain(figure, 400, top=30, bottom=120)

@@ -206,22 +206,30 @@ def test_a_demo_lists_and_changes_nothing(mine, monkeypatch):
          {"search": "head-search-deployment", "below": "Fewest heads", "pair": "deployment"}),
         ("plant-night", "plant", {"plant": "plant-night"}),
         ("zoo", "zoo", {"zoo": "zoo"}),
+        ("persist-deployment", "plant", {"persist": "persist-deployment"}),
+        ("guard-deployment", "probes", {"guard": "guard-deployment", "pair": "deployment"}),
+        ("probes-smollm2-deployment", "probes",
+         {"probes": "probes-smollm2-deployment", "pair": "smollm2-deployment"}),
         ("dial-deployment", "figures", {"of": "dial-deployment"}),
     ],
 )  # fmt: skip
 def test_each_kind_opens_on_its_page(run, page, link):
     place = opening.place_of(listing.entry_of(SHIPPED / run, own=False), "emoji")
     assert (place.page, place.link) == (page, link)
-    assert (ROOT / f"app/pages/{page}.py").is_file()
+    assert (ROOT / place.file).is_file()
 
 
-def test_opening_goes_to_the_page_with_the_run_chosen():
+@pytest.mark.parametrize(
+    ("run", "page", "key"),
+    [("scan-emoji", "scanner", "scan"), ("guard-deployment", "probes", "guard")],
+)
+def test_opening_goes_to_the_page_with_the_run_chosen(run, page, key):
     at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
-    at.query_params.update(pair="a recorded run …", chosen="scan-emoji")
+    at.query_params.update(pair="a recorded run …", chosen=run)
     at.switch_page("app/pages/kept/runs.py").run()
-    at.button(key="scanner").click().run()
-    assert not at.exception and not at.warning and at.title[0].value == "Scanner"
-    assert at.selectbox(key="scan").value == "scan-emoji"
+    at.button(key=page).click().run()
+    assert not at.exception and not at.warning and at.title[0].value == page.capitalize()
+    assert at.selectbox(key=key).value == run
 
 
 def test_many_runs_of_one_kind_are_drawn_beside_each_other(mine):
