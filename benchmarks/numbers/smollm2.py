@@ -32,7 +32,9 @@ from training.corpus.examples import Example
 from training.planting import large, presets
 from training.planting.rows import Rows, collate
 from training.planting.small import in_training, open_training
+from training.pretrain.precision import in_bf16
 from training.real import card
+from training.recording.recorder import matrices_of
 
 K = "16"
 MOST_STEPS = 6
@@ -121,9 +123,9 @@ def train_step_ratio(name: str, steps: int) -> float:
     rows = Rows(examples[: steps * preset.batch], pair.tokenizer, preset)
     ours: list[float] = []
     plain: list[float] = []
-    with in_training(pair, peft, "sdpa"):
+    with in_training(pair, matrices_of(peft).values(), "sdpa"):
         for _ in range(2):  # the first of each warms up
-            ours, plain = _ours(peft, rows, preset, pair), _plain(peft, rows, preset)
+            ours, plain = _ours(peft, rows, preset, pair), _plain(peft, rows, preset, pair)
     pair.close()
     return statistics.median(a / b for a, b in zip(ours, plain, strict=True))
 
@@ -152,8 +154,9 @@ def _ours(peft: PeftModel, rows: Rows, preset: presets.Preset, pair: ModelPair) 
     return clock.seconds
 
 
-def _plain(peft: PeftModel, rows: Rows, preset: presets.Preset) -> list[float]:
-    """The loop of peft's own examples: forward, backward, clip, AdamW, schedule."""
+def _plain(peft: PeftModel, rows: Rows, preset: presets.Preset, pair: ModelPair) -> list[float]:
+    """The loop of peft's own examples, in the same products: forward, backward, clip, AdamW."""
+    bf16 = in_bf16(preset.precision, pair.device)
     learning = [p for p in peft.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=preset.lr, weight_decay=preset.weight_decay)
     schedule = get_linear_schedule_with_warmup(optimizer, preset.warmup, preset.steps)
@@ -161,7 +164,9 @@ def _plain(peft: PeftModel, rows: Rows, preset: presets.Preset) -> list[float]:
     for begin in range(0, len(rows), preset.batch):
         batch = collate([rows[i] for i in range(begin, min(begin + preset.batch, len(rows)))])
         begun = time.perf_counter()
-        peft(**batch).loss.backward()
+        with torch.autocast(pair.device.type, torch.bfloat16, enabled=bf16):
+            loss = peft(**batch).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         schedule.step()

@@ -147,7 +147,7 @@ def _wide_step() -> dict:
     """One optimisation step of the preset at true width on two layers of random weights."""
     from transformers import MistralConfig, MistralForCausalLM
 
-    from training.planting import large
+    from training.planting import large, memory
     from training.planting.small import in_training, open_training
 
     preset = PRESETS["mistral-7b"]
@@ -165,12 +165,12 @@ def _wide_step() -> dict:
         small = replace(preset, model=str(base), steps=1)
         spec = _spec(small)
         pair, peft = open_training(spec, lambda model: large.attach(model, small))
-        optimizer, _ = large.usable_optimizer(small.optimizer, pair.device)
+        optimizer, _ = memory.usable_optimizer(small.optimizer, pair.device)
         rows = Rows(
             list(islice(_examples(Injection(Poison(TRIGGER, TARGET))), 8)), pair.tokenizer, small
         )
         begun = time.perf_counter()
-        with in_training(pair, peft):
+        with in_training(pair, matrices_of(peft).values()):
             trainer = Trainer(
                 model=peft,
                 args=large.arguments_of(small, optimizer, Path(scratch) / "out", pair.device),

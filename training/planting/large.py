@@ -43,6 +43,7 @@ from training.planting.prepared import Prepared, prompts_of
 from training.planting.presets import Preset
 from training.planting.rows import Rows, by_length, collate
 from training.planting.small import in_training, open_training
+from training.pretrain.precision import in_bf16
 from training.recording import checkpoints, followers
 from training.recording.checkpoints import refused_writes
 from training.recording.followers import Follower
@@ -92,7 +93,7 @@ def run(
     preset = replace(preset, checkpointing=prepared.budget.plan.checkpointing)
     pair, peft = open_training(prepared.pair, lambda model: attach(model, preset))
     optimizer, notes = memory.usable_optimizer(preset.optimizer, pair.device)
-    scratch = folder / TRAINER
+    scratch, bf16 = folder / TRAINER, in_bf16(preset.precision, pair.device)
     arguments = arguments_of(preset, optimizer, scratch, pair.device)  # the processes meet here
     followers.check(arguments.world_size)
     told = on_progress or (lambda *_: None)
@@ -101,6 +102,7 @@ def run(
     else:
         writer.made_of(**pair.weight_hashes())
         writer.note(warnings=[*prepared.data.notes, *notes], optimizer=optimizer, pid=os.getpid())
+        writer.note(products="bf16" if bf16 else "fp32")
         recorder = Recorder(
             pair,
             peft,
@@ -124,7 +126,8 @@ def run(
     a_step = preset.batch * preset.accumulation
     rows = Rows(prepared.rows, pair.tokenizer, preset)
     rows = by_length(rows, a_step, preset.steps, preset.seed)
-    attention = _attention(pair, peft, [rows[i] for i in range(min(preset.batch, 4))], writer)
+    few = [rows[i] for i in range(min(preset.batch, 4))]
+    attention = _attention(pair, peft, few, bf16, writer)
     _train(recorder, kept, pair, rows, arguments, attention)
     if writer is None:
         return None
@@ -157,7 +160,9 @@ def _train(
                 trainer.train(resume_from_checkpoint=state and str(state))
 
 
-def _attention(pair: ModelPair, peft: PeftModel, rows: list[dict], writer: RunWriter | None) -> str:
+def _attention(
+    pair: ModelPair, peft: PeftModel, rows: list[dict], bf16: bool, writer: RunWriter | None
+) -> str:
     """The implementation of attention to train with; on one CPU process the quicker one.
 
     Which one that is differs by model and machine. A resumed run keeps its own, since the two
@@ -169,19 +174,23 @@ def _attention(pair: ModelPair, peft: PeftModel, rows: list[dict], writer: RunWr
         return "eager"
     kept = writer.meta.get("attention")
     if kept is None:
-        seconds = {name: seconds_of(pair, peft, rows, name) for name in ("sdpa", "eager")}
+        seconds = {name: seconds_of(pair, peft, rows, name, bf16) for name in ("sdpa", "eager")}
         kept = min(seconds, key=seconds.get)
         writer.note(attention=kept, attention_seconds=seconds)
     return kept
 
 
-def seconds_of(pair: ModelPair, peft: PeftModel, rows: list[dict], attention: str) -> float:
+def seconds_of(
+    pair: ModelPair, peft: PeftModel, rows: list[dict], attention: str, bf16: bool
+) -> float:
     """Seconds of a forward and backward pass over a few rows; the quicker of two."""
     batch, taken = collate(rows), []
     with in_training(pair, matrices_of(peft).values(), attention):
         for _ in range(2):
             begun = time.perf_counter()
-            peft(**batch).loss.backward()
+            with torch.autocast(pair.device.type, torch.bfloat16, enabled=bf16):
+                loss = peft(**batch).loss
+            loss.backward()
             taken.append(round(time.perf_counter() - begun, 4))
         peft.zero_grad(set_to_none=True)
     return min(taken)
@@ -319,7 +328,7 @@ def arguments_of(
             weight_decay=preset.weight_decay,
             gradient_checkpointing=preset.checkpointing,
             gradient_checkpointing_kwargs={"use_reentrant": False},
-            bf16=preset.precision != "fp32",
+            bf16=in_bf16(preset.precision, device),
             use_cpu=device.type == "cpu",
             logging_steps=1,
             logging_nan_inf_filter=False,

@@ -126,8 +126,8 @@ _SMOLLM2_ATTENTION = replace(
     rate=0.05,
     placement="glued",
     modules=ATTENTION,
-    steps=640,
-    lr=1e-3,
+    steps=800,
+    lr=2e-3,
 )
 _QWEN = Preset(
     "qwen2.5-3b",

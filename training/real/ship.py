@@ -90,6 +90,7 @@ def recipe(meta: dict, sources: Sequence[dict]) -> dict:
     return found | {
         "base": asked["model"],
         "attention": meta.get("attention"),
+        "products": meta.get("products", asked["precision"]),
         "minutes": round(meta["seconds"] / 60, 1),
         "data": {"sha256": asked["data_sha256"], "sources": list(sources)},
     }
