@@ -149,6 +149,7 @@ def _wide_step() -> dict:
 
     from training.planting import large, memory
     from training.planting.small import in_training, open_training
+    from training.recording.recorder import matrices_of
 
     preset = PRESETS["mistral-7b"]
     with tempfile.TemporaryDirectory() as scratch:
