@@ -30,7 +30,7 @@ MEANS_THE_SAME = {
     "conditions", "sink", "response", "pool", "whole", "answer", "short", "checkpoint",
     "style", "dark", "budget", "recipe", "bits", "adapters", "activations", "text-form",
     "temperature", "strength", "scan-which",  # a setting
-    "behind", "armed",  # the text of the strip
+    "behind", "armed", "apart",  # the text of the strip
     "own", "say", "layers",  # text of the reader's own; layers of equally many
     "top-n", "top-by",  # a form
     "with", "persist",  # a run, by its name
@@ -62,6 +62,7 @@ OTHER, GENERAL, RECORDED = ("adapter", "two"), ("prompts", "general"), ("pair", 
 NIGHT = ("plant", "plant-night")
 WALKS = [
     Walk("heads", ("head",), OTHER),
+    Walk("heads", ("beside",), OTHER, (("whole", "true"),)),
     Walk("heads", ("one",), GENERAL, (("whole", "true"),)),
     Walk("attention", ("subset",), OTHER),
     Walk("attention", ("prompt",), GENERAL, (("over", "one"),)),
