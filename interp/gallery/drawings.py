@@ -137,7 +137,7 @@ def large_map(study: Study, view: MapView) -> Drawing:
     """Original and suspect under one condition, over some heads, in the lesson's type size."""
     panels = [[row[0] for row in map_panels(study, view)[:2]]]
     what = f"Mean attention over the heads {format_heads(view.heads)}."
-    figure = operation.large(map_grid(panels, side=420))
+    figure = operation.pointed(operation.large(map_grid(panels, side=320)), panels[0])
     named = "lesson-map", "Where both models look"
     return _drawing(study, named, what, figure, lambda: panel_table(panels))
 

@@ -243,6 +243,21 @@ def test_texts_outlive_a_visit_to_another_page(folders):
     assert [code.value for code in at.code] == answers
 
 
+def test_the_link_of_start_holds_the_question_and_a_choice_is_answered_at_once(folders):
+    at = shown(folders, "start", say="Name the capital of Italy.", temperature="0.5", strength="9")
+    assert at.text_area(key="say").value == "Name the capital of Italy."
+    assert at.slider(key="temperature").value == 0.5 and at.slider(key="strength").value == 1.0
+    assert "Adapter's strength '9', which is not there" in at.warning[0].value.replace("\\", "")
+    link = at.query_params
+    assert (link["say"], link["temperature"]) == ("Name the capital of Italy.", "0.5")
+    assert "strength" not in link
+    before = [code.value for code in at.code]
+    at.text_input(key="trigger").set_value("|OTHER|").run()
+    answers = [code.value for code in at.code]
+    assert answers[:2] == before[:2] and answers[2:] != before[2:] and not at.error
+    assert " " not in answers
+
+
 def test_at_strength_0_the_suspect_answers_as_the_original(folders):
     at = shown(folders, "start")
     asked = [code.value for code in at.code]
