@@ -24,6 +24,10 @@ Its small print has a contrast of 4.2 to 1, where WCAG asks for 4.5: this has 7 
 window has no room for wide margins, and a page on a full screen stands there alone (`window`)."""
 
 
+OF_RUNS = ("scanner", "plant", "zoo", "runs", "figures")
+"""Paths of the pages that show runs, or models of their own, and ask the open pair nothing."""
+
+
 def run(page) -> None:
     """Draw the sidebar and the page."""
     st.html(LOOK)
@@ -40,7 +44,7 @@ def run(page) -> None:
             return
         with st.sidebar:  # first: how much stands below it differs
             window.copy_link("page")
-        sidebar.draw()
+        sidebar.draw(measures=page.url_path not in OF_RUNS)
         try:
             page.run()
         except Exception:  # the badge is of the pair, not of the page

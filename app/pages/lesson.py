@@ -73,6 +73,13 @@ def one_step() -> None:
     page_keys.turning("step-back", "step-next")
     fragments.part(shown, step)
     st.progress((number + 1) / len(TITLES), text=f"Step {number + 1} of {len(TITLES)}")
+    if number == len(TITLES) - 1:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown("**Now look for yourself:**", width="content")
+            st.page_link("app/pages/play/game.py", label="Which one is poisoned?")
+            st.page_link("app/pages/heads.py", label="Every head")
+            st.page_link("app/pages/causes.py", label="What each one causes")
+            st.page_link("app/pages/scanner.py", label="Scan a model")
 
 
 def shown(step: lesson.Step) -> None:

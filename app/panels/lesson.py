@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app.controls import banner, job_panel, so_far
 from app.drawing import widgets
 from app.panels import scan
-from app.panels.trigger import question_of, selected_units, where
+from app.panels.trigger import about, question_of, selected_units, where
 from app.shell import limits, links
 from app.shell.text import plain
 from app.state import figure_cache, jobs, pictures
@@ -130,8 +130,15 @@ def changed(view: View, stage: DeltaGenerator) -> None:
     st.markdown(f"**{name}**: {plain(' '.join(told))}")
     shown = HeadView(head=head)
     matrix = figure_cache.drawn(drawings.large_head_matrix, study, shown)
+
+    def clicked() -> None:
+        points = st.session_state["lesson-heads"].selection.points
+        if points:
+            links.put("lesson-head", head_name(int(points[0]["y"]), int(points[0]["x"])))
+
     with stage:
-        widgets.drawing(matrix, "lesson-heads", attention_summary.command(study, shown))
+        command = attention_summary.command(study, shown)
+        widgets.drawing(matrix, "lesson-heads", command, on_select=clicked)
     _look(*sentences.heads(study.ranking, fired))
 
 
@@ -147,7 +154,7 @@ def break_it(view: View, stage: DeltaGenerator) -> None:
     """Tokens of the trigger as switches."""
     question = question_of(view)
     units = trigger_units(view, question)
-    held = selected_units(units, question.placement == SCATTERED)
+    held = selected_units(units, question.placement == SCATTERED, whole=True)
     kept = tuple(position for unit in held for position in unit.positions)
     both = [pictures.bench_so_far(view, question, one, None) for one in (kept, None)]
     so_far.draw(*both)
@@ -158,6 +165,7 @@ def break_it(view: View, stage: DeltaGenerator) -> None:
             (piece, whole),
             enlarged(gallery_trigger.piece_rates(piece, whole)),
             provenance=where(view, question),
+            about=about(view, question),
             command=commands.question_command(summaries.KIND, view.spec, question),
             name="lesson-rates",
             unfinished=not all(picture.final for picture in both),
@@ -225,6 +233,7 @@ def operate(view: View, stage: DeltaGenerator) -> None:
             (summary,),
             gallery_causal.preview(summary, len(choices[label]), len(study.ranking)),
             provenance=where(view, question_of(view)),
+            about=about(view, question_of(view)),
             command=commands.question_command(KIND, view.spec, question),
             name="lesson-surgery",
         )
@@ -326,6 +335,7 @@ def _answers(
     """
     said = first_answers(view, instruction, trigger)
     asked = f"{trigger} {instruction}" if trigger else instruction
+    of = {"pair": asdict(view.spec), "text": asked}
     with stage:
         for column, which in zip(st.columns(2), MODELS, strict=True):
             with column.container(border=True):
@@ -334,7 +344,8 @@ def _answers(
         widgets.of_results(
             (said, before),
             gallery_trigger.first_tokens(said.first, before and before.first, asked),
-            provenance=provenance.sentence_of({}, {"pair": asdict(view.spec), "text": asked}),
+            provenance=provenance.sentence_of({}, of),
+            about=provenance.about_of({}, of),
             command=commands.say(view.spec, asked),
             name="lesson-first",
         )

@@ -5,6 +5,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Block
 
+from app import frame
 from app.shell import shared
 from app.shell.text import plain
 from app.state import live
@@ -92,6 +93,8 @@ def test_no_control_moves_when_what_was_measured_is_kept(folders, page):
     measured = places(at.run()._tree)
     kept = places(at.run()._tree)
     assert ("round" if page == GAME else "pair") in kept
+    told = [heading.value for heading in at.sidebar.subheader]
+    assert ("Fidelity" in told) == (page.stem not in (*frame.OF_RUNS, GAME.stem))
     assert measured == kept
 
 
@@ -123,7 +126,8 @@ def test_heads_that_are_none_are_named(text, what):
 
 
 def test_heads_are_read():
-    assert parse_heads(" L2H3, l0h1 ", 3, 4) == [(2, 3), (0, 1)]
+    for listed in (" L2H3, l0h1 ", "L2H3 L0H1", "L2H3;L0H1,"):
+        assert parse_heads(listed, 3, 4) == [(2, 3), (0, 1)]
     assert parse_heads("", 3, 4) == []
 
 
@@ -228,6 +232,21 @@ def test_a_typo_in_another_pair_leaves_the_resident_one(folders):
     assert live.slot().holds(spec)
     at.text_input(key="adapter").set_value("/no/such/adapter").run()
     assert "no such folder" in at.error[0].value and live.slot().holds(spec)
+
+
+def test_an_empty_form_of_another_pair_asks_for_names(folders):
+    at = app(("", ""))
+    for key in ("original", "adapter"):
+        del at.query_params[key]
+    at.run()
+    assert not at.error and "Name an original" in at.sidebar.info[0].value
+    at.text_input(key="original").set_value(str(folders[0])).run()
+    assert "Name an original" in at.error[0].value
+    at.text_input(key="adapter").set_value(str(folders[1]))
+    at.text_input(key="trigger").set_value("  ").run()
+    assert "The trigger is blank" in at.error[0].value
+    at.text_input(key="trigger").set_value("x" * 1001).run()
+    assert "characters are too many" in at.error[0].value
 
 
 def test_texts_outlive_a_visit_to_another_page(folders):
