@@ -114,7 +114,7 @@ def chosen(n_layers: int, n_heads: int, models: str) -> MapView:
                 of=f"{n_layers} layers",
                 help=f"Averaged over; the middle ones are {middle[0]} to {middle[-1]}. Where heads "
                 "are named, these alone are averaged.",
-                disabled=bool(st.session_state.get("subset") or st.query_params.get("subset")),
+                disabled=bool(st.session_state.get("subset", st.query_params.get("subset"))),
             )
     with columns[1]:
         subset = links.bound_text(

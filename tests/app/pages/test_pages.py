@@ -232,6 +232,9 @@ def test_a_typo_in_another_pair_leaves_the_resident_one(folders):
     assert live.slot().holds(spec)
     at.text_input(key="adapter").set_value("/no/such/adapter").run()
     assert "no such folder" in at.error[0].value and live.slot().holds(spec)
+    again = at.selectbox(key="pairs-again")
+    again.set_value(again.options[0]).run()
+    assert not at.error and at.text_input(key="adapter").value == str(folders[1])
 
 
 def test_an_empty_form_of_another_pair_asks_for_names(folders):
