@@ -28,7 +28,7 @@ MEANS_THE_SAME = {
     "click", "below", "method", "cause-over", "bench", "answers-of", "over",  # a way to look
     "instead", "say-it", "scan-of", "knock-out", "by", "columns", "step",
     "conditions", "sink", "response", "pool", "whole", "answer", "short", "checkpoint",
-    "style", "dark", "budget", "recipe", "bits", "adapters", "activations", "text-form",
+    "from", "style", "dark", "budget", "recipe", "bits", "adapters", "activations", "text-form",
     "temperature", "strength", "scan-which",  # a setting
     "behind", "armed", "apart",  # the text of the strip
     "own", "say", "layers",  # text of the reader's own; layers of equally many
