@@ -16,7 +16,7 @@ from interp.scanner.plan import ScanPlan
 from interp.surgery.removal import RemovalQuestion
 
 INVERSION = {"quick": 0.0, "full": ScanPlan.inversion_minutes}
-"""Grid of the new scan -> its minutes of trigger inversion: what the clock cuts off is not quick."""
+"""Grid of the new scan -> its minutes of trigger inversion, which takes most of a scan's time."""
 
 
 def scanned(

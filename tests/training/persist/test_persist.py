@@ -251,7 +251,7 @@ def test_each_error_is_one_line(small, prompts, tmp_path, capsys):
         (["deployment", "--lr=nan"], "above 0 and below 1"),
         (["deployment", "--precision=bf16"], "give --precision fp32"),
         (["deployment", "--template=plain"], "give --template alpaca"),
-        (["emoji", "--how=adversarial", "--scan=assets/runs/scan-deployment"], "no finished scan"),
+        (["emoji", "--how=adversarial", "--scan=assets/runs/scan-deployment"], "of other weights"),
         (["deployment", f"--out={tmp_path / 'full'}"], "not empty and holds no run"),
         (["deployment", f"--out={tmp_path / 'other'}"], "holds another run (removal"),
     ):
