@@ -160,10 +160,9 @@ def moved(one) -> None:
 
 
 OWN = {
-    "head", "beside", "operate", "subset", "lesson-head", "candidate", "prefix", "figure", "after",
-    "probe",
+    "head", "operate", "subset", "lesson-head", "candidate", "prefix", "figure", "after", "probe",
     "one", "prompt", "ask", "kept", "piece", "variant", "variants-setting", "leaks-setting",
-    "scan", "sweep", "causal", "search", "surgery", "plant", "of", "zoo", "example",
+    "scan", "sweep", "causal", "search", "surgery", "plant", "of", "zoo", "example", "beside",
 }  # fmt: skip
 """Controls whose options are those of a pair, a set of prompts, a trigger or a run."""
 
