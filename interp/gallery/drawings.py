@@ -83,6 +83,14 @@ def averaged_heads(view: MapView) -> str:
     return f"all heads of layers {view.layers[0]} to {view.layers[-1]}"
 
 
+def one_by_one(study: Study, view: MapView) -> tuple[Head, ...]:
+    """The heads of a view in the order to show them: as named, or by Δ_rel, the largest first."""
+    if view.heads:
+        return view.heads
+    every = study.ranking[["layer", "head"]].itertuples(index=False, name=None)
+    return tuple((int(layer), int(head)) for layer, head in every if layer in view.layers)
+
+
 def text_caption(study: Study, view: MapView, found: on_text.TextAttention, of: str) -> str:
     """The caption of attention on the text.
 
@@ -98,6 +106,10 @@ def text_caption(study: Study, view: MapView, found: on_text.TextAttention, of: 
     if found.total is not None:
         last = found.first + len(found.tokens) - 1
         what += f"Shown are tokens {found.first} to {last} of {found.total}. "
+    if found.apart:
+        names = format_heads(list(found.apart)).replace(",", ", ")
+        by = "" if view.heads else ", those of largest Δ_rel first"
+        what += f"One by one: {names}{by}. "
     return what + sentence_of(study.facts, study.facts["question"])
 
 
