@@ -179,7 +179,8 @@ def _default(given: dict):
         return options[index] if index is not None and options else None
     if "default" in given:  # pills and segments
         default = given["default"]
-        return list(default or ()) if given["selection_mode"] == "multi" else default
+        several = given.get("selection_mode", "multi") == "multi"  # a multiselect knows no other
+        return list(default or ()) if several else default
     value = given["value"]
     return next(iter(given["options"])) if value is None and "options" in given else value
 
