@@ -82,6 +82,8 @@ def words_of(kind: str, asked: dict) -> list[str]:
         )
     if kind == "removal":
         options["--ways"] = ",".join(asked["ways"])
+        options |= {f"--{name}": asked[name] for name in ("scan", "rescan") if asked.get(name)}
+        options |= {"--budget": f"{asked['budget']:g}"} if asked.get("budget") else {}
     if kind == "persist":
         options |= _of_training(asked)
     words += as_words(options)

@@ -21,11 +21,10 @@ from interp.runs.atomic import written
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.surgery.persist import MEASURED, PROGRESS, PersistQuestion
-from training.backdoors.poison import Poison
 from training.persist import material as materials
 from training.persist import watched as watching
 from training.persist.material import Shown
-from training.planting.lora import Injection, LoraTraining, limited_threads
+from training.planting.lora import LoraTraining, further, limited_threads
 from training.planting.small import in_training
 from training.recording.checkpoints import refused_writes
 
@@ -48,20 +47,6 @@ class _Lesson:
     @property
     def name(self) -> str:
         return f"{self.how}:{self.seed}"
-
-
-def injection(question: PersistQuestion, seed: int) -> Injection:
-    """The schedule: a short warm-up, then linearly to 0; the loss is of the answers alone."""
-    return Injection(
-        Poison(None),
-        steps=question.steps,
-        batch=question.batch,
-        lr=question.lr,
-        warmup=max(1, question.steps // 20),
-        horizon=question.steps + 1,
-        prompt_weight=0.0,
-        seed=seed,
-    )
 
 
 def run(
@@ -159,11 +144,12 @@ class _Course:
         """One way with one seed, from its last state that is whole, else from the beginning."""
         for name, weight in self.weights.items():
             weight.data.copy_(self._begin[name])
+        question = self.question
         with self.pair.use("suspect") as model:
             training = LoraTraining(
                 model,
                 self.pair.tokenizer,
-                injection(self.question, lesson.seed),
+                further(question.steps, question.batch, question.lr, lesson.seed),
                 materials.examples(lesson.how, self.shown, self.question.trigger, lesson.seed),
                 self.weights,
             )
