@@ -160,7 +160,8 @@ def moved(one) -> None:
 
 
 OWN = {
-    "head", "beside", "operate", "subset", "lesson-head", "candidate", "prefix", "figure", "after", "probe",
+    "head", "beside", "operate", "subset", "lesson-head", "candidate", "prefix", "figure", "after",
+    "probe",
     "one", "prompt", "ask", "kept", "piece", "variant", "variants-setting", "leaks-setting",
     "scan", "sweep", "causal", "search", "surgery", "plant", "of", "zoo", "example",
 }  # fmt: skip
