@@ -6,7 +6,7 @@ from app.controls import head_card, sidebar, so_far
 from app.drawing import fragments
 from app.drawing import widgets as bar
 from app.panels import cause_runs, surgery
-from app.panels.causes import baseline, matrix, parts, scatter, start_form, tokens
+from app.panels.causes import baseline, matrix, parts, scatter, start_form, tokens, whole
 from app.shell import failures, limits, links
 from app.shell.text import plain
 from app.state import figure_cache, live
@@ -178,8 +178,12 @@ def below(head: Head) -> None:
     )
     if part == SCATTER and run is not None:
         scatter(run, heads, head, lambda: clicked("causes-scatter"))
-    elif part == PARTS and run is not None:
-        parts(run)
+    elif part == PARTS:
+        whole(run, view.spec)
+        if run is not None:
+            parts(run)
+        else:
+            st.info("Layer by layer this needs a measurement.", icon=":material/info:")
     elif part == TOKENS and run is not None:
         tokens(run)
     elif part == FEWEST:
