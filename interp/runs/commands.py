@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS, PART_METRICS
+from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS, PART_METRICS, WHOLE_METRICS
 from interp.runs.provenance import BEFORE
 from interp.runs.reading import Run, sha256_of
 from interp.specs import HERE, PRESETS, PairSpec, with_revision
@@ -45,6 +45,13 @@ def command_of(kind: str, asked: dict) -> str:
         kind: a key of `COMMANDS`.
         asked: the pair as `pair`, and the fields of the kind's question.
     """
+    words, name = words_of(kind, asked), asked["pair"]["name"]
+    out = f"runs/{name if name in PRESETS else 'pair'}-{kind}-{sha256_of(*words)[:6]}"
+    return line([*words, "--out", out], module="training" if kind in TRAINING else "interp")
+
+
+def words_of(kind: str, asked: dict) -> list[str]:
+    """The words of `command_of` after `python -m MODULE`, without the folder of the output."""
     pair = asked["pair"]
     models = {which: pair[which] for which in MODELS}
     words = list(COMMANDS[kind])
@@ -66,7 +73,7 @@ def command_of(kind: str, asked: dict) -> str:
             options[f"--{name}"] = str(value)
     measures = asked.get("measures", MEASURES)
     if len(measures) < len(MEASURES):
-        known = CAUSAL_METRICS | PART_METRICS
+        known = CAUSAL_METRICS | PART_METRICS | WHOLE_METRICS
         names = [name for name, metric in known.items() if metric.measure in measures]
         options["--metric"] = ",".join(names)
     if kind == "dial":
@@ -80,10 +87,7 @@ def command_of(kind: str, asked: dict) -> str:
     if kind == "persist":
         options |= _of_training(asked)
     words += as_words(options)
-    words += ["--text-form"] if asked.get("text_form") else []
-    where = pair["name"] if pair["name"] in PRESETS else "pair"
-    words += ["--out", f"runs/{where}-{kind}-{sha256_of(*words)[:6]}"]
-    return line(words, module="training" if kind in TRAINING else "interp")
+    return words + (["--text-form"] if asked.get("text_form") else [])
 
 
 def _of_training(asked: dict) -> dict[str, str]:
@@ -171,9 +175,12 @@ def pair_options(facts: dict) -> dict[str, str]:
         if suspect["precision"] != preset.suspect.precision:
             options["--precision"] = suspect["precision"]
         return options | ({"--template": template} if template != preset.template else {})
+    how = {"--precision": suspect["precision"], "--template": template}
+    if facts["pair"] == suspect["adapter"]:  # as `specs.planted_pair` names what was planted
+        return {"--pair": facts["pair"]} | how
     options = {"--original": with_revision(original["model"], original["revision"])}
     if suspect["adapter"]:
         options["--adapter"] = with_revision(suspect["adapter"], suspect["adapter_revision"])
     if not suspect["adapter"] or suspect["model"] != original["model"]:
         options["--suspect"] = with_revision(suspect["model"], suspect["revision"])
-    return options | {"--precision": suspect["precision"], "--template": template}
+    return options | how
