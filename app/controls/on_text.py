@@ -63,9 +63,7 @@ def _apart(study: Study, shown: MapView) -> tuple[Head, ...]:
     return heads if links.bound(st.toggle, label, key="apart", help=APART) else ()
 
 
-def of_head(
-    view: live.View, study: Study, number: int, head: Head, answer: str | None
-) -> None:
+def of_head(view: live.View, study: Study, number: int, head: Head, answer: str | None) -> None:
     """One head's attention on one prompt of the set, and that of others beside it.
 
     Args:
