@@ -64,8 +64,7 @@ def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:
             answer = view.spec.target if behind else None
         st.text(prompts[int(number)].instruction)
         shown = HeadView(head=head, whole=int(number), answer=answer)
-        names = [head_name(row.layer, row.head) for row in study.ranking.itertuples()]
-        fragments.part(on_text.of_head, view, study, int(number), head, answer, names)
+        fragments.part(on_text.of_head, view, study, int(number), head, answer)
         whole = live.full_panels(view, int(number), head, answer)
     maps = figure_cache.drawn(drawings.head_maps, study, shown, whole)
     widgets.drawing(maps, "head-maps", summary.command(study, shown))

@@ -1,6 +1,5 @@
 """Attention on the text of one prompt, with the controls of which text it is."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -64,9 +63,7 @@ def _apart(study: Study, shown: MapView) -> tuple[Head, ...]:
     return heads if links.bound(st.toggle, label, key="apart", help=APART) else ()
 
 
-def of_head(
-    view: live.View, study: Study, number: int, head: Head, answer: str | None, names: Sequence[str]
-) -> None:
+def of_head(view: live.View, study: Study, number: int, head: Head, answer: str | None) -> None:
     """One head's attention on one prompt of the set, and that of others beside it.
 
     Args:
@@ -75,18 +72,15 @@ def of_head(
         number: number of the prompt.
         head: (layer, head).
         answer: the pair's target, if it stands behind the prompt.
-        names: all heads, in the order in which they are offered.
     """
-    chosen = links.bound(
-        st.multiselect,
-        "Other heads beside it",
-        list(names),
-        key="beside",
-        of=links.models_key(study.facts),
-        placeholder="none",
-    )
     facts = study.facts
-    others = parse_heads(",".join(chosen), facts["n_layers"], facts["n_heads"])
+    named = links.bound_text(
+        "Other heads beside it",
+        key="beside",
+        of=links.models_key(facts),
+        placeholder="none, or L4H5, L3H6",
+    )
+    others = parse_heads(named or "", facts["n_layers"], facts["n_heads"])
     apart = (head, *(other for other in others if other != head))
     one = replace(view, question=replace(view.question, prompt=number, text=None))
     shown = MapView((head[0],), heads=(head,))

@@ -226,9 +226,9 @@ def _default(given: dict):
     if "index" in given:  # a select box
         options, index = list(given["options"]), given["index"]
         return options[index] if index is not None and options else None
-    if "default" in given:  # pills, segments, and a multiselect, which always has several
-        default, several = given["default"], given.get("selection_mode", "multi") == "multi"
-        return list(default or ()) if several else default
+    if "default" in given:  # pills and segments
+        default = given["default"]
+        return list(default or ()) if given["selection_mode"] == "multi" else default
     value = given["value"]
     return next(iter(given["options"])) if value is None and "options" in given else value
 

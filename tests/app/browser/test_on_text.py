@@ -107,7 +107,7 @@ def test_the_heads_card_by_keyboard_and_its_file(opened, measured, new_page, tmp
     assert "the head L1H2" in alone.locator("figcaption").inner_text()
     assert len(asked) == 1
 
-    page.get_by_role("combobox", name="Other heads beside it").fill("L2H3")
+    page.get_by_label("Other heads beside it", exact=True).fill("L2H3")
     page.keyboard.press("Enter")
     page.locator(".apart .one").nth(1).wait_for()
     assert page.locator(".apart figcaption").all_inner_texts() == ["L1H2", "L2H3"]

@@ -147,8 +147,6 @@ def moved(one) -> None:
         one.set_value(list(one.format_func.__self__)[1])
     elif one.type == "selectbox":
         one.select_index(2 if one.index == 1 else 1)
-    elif one.type == "multiselect":
-        one.select(one.options[1])
     elif one.type == "select_slider":
         one.set_value(one.options[0])
     elif one.type == "number_input":
