@@ -9,7 +9,7 @@ from app.panels import cause_runs, surgery
 from app.panels.causes import baseline, matrix, parts, scatter, start_form, tokens, whole
 from app.shell import failures, limits, links
 from app.shell.text import plain
-from app.state import figure_cache
+from app.state import figure_cache, live
 from interp.attention import summary
 from interp.attention.view import HeadView
 from interp.causal import measure
@@ -66,7 +66,24 @@ else:
         if limits.may("Measuring"):
             fragments.part(start_form, view)
 
-picked = cause_runs.pick(measure.KIND, view, study, key="causal", label="Measurement")
+
+def without() -> str:
+    """What a measurement would do, where none of the pair is there."""
+    return (
+        "Without one, only Δ_rel is shown. The form above runs the pair once and more for each "
+        f"head: {live.takes(measure.KIND, view)} with every measure, less with fewer. It runs in "
+        "the background, and heads appear as they are measured."
+    )
+
+
+picked = cause_runs.pick(
+    measure.KIND,
+    view,
+    study,
+    key="causal",
+    label="Measurement",
+    without=None if view.spec is None or limits.demo() else without,
+)
 run, heads, growing = None, from_study(study.ranking), False
 if picked is not None:
     with failures.shown():
