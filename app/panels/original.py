@@ -1,0 +1,78 @@
+"""What the Scanner page shows of suspect and original side by side. Draws; measures nothing."""
+
+import streamlit as st
+
+from app.shell.text import plain
+from interp.runs.reading import Run
+from interp.scanner import original
+
+SHARE = st.column_config.NumberColumn(format="percent")
+NATS = st.column_config.NumberColumn(format="%.2f")
+ALPHAS = {
+    "alpha": "alpha",
+    "texts": "texts",
+    "with_candidate": "with the candidate",
+    "with_answer": "with its answer",
+    "held": "with either",
+    "share": "share",
+    "low": "95 % from",
+    "high": "to",
+    "runs": "model runs",
+    "per_run": "with either, per run",
+}
+"""Column of `Beside.amplified` -> its heading."""
+STRINGS = {
+    "text": "string",
+    "source": "from",
+    "n_tokens": "tokens",
+    "kl": "KL (nats)",
+    "control_median": "random, median",
+    "control_max": "random, most",
+    "above": "a candidate",
+}
+"""Column of `Beside.shown` -> its heading."""
+
+
+def beside(run: Run) -> None:
+    """Show what the original gave beside the suspect, or why there is nothing of it."""
+    told = original.told(run)
+    if not told:
+        return
+    st.header("Beside the original")
+    for line in told:
+        st.markdown(f"- {plain(line)}")
+    found = original.recorded(run)
+    if found is None:
+        return
+    if found.candidate:
+        _amplified(found)
+    st.subheader("Divergence")
+    st.caption(
+        "KL(suspect || original) of the first token of the answer with the string in front, mean "
+        "over a few questions. The control is random strings of as many tokens; what exceeds all "
+        "of them becomes a candidate of the verdict, and is judged as strictly as others that were "
+        "searched for."
+    )
+    names = ("KL (nats)", "random, median", "random, most")
+    st.dataframe(
+        found.shown.rename(columns=STRINGS),
+        hide_index=True,
+        alt="Strings that split suspect and original",
+        column_config=dict.fromkeys(names, NATS),
+    )
+
+
+def _amplified(found: original.Beside) -> None:
+    """How many texts of each amplification hold the candidate."""
+    st.subheader("Amplified leakage")
+    st.caption(
+        "Alpha 0 is plain leakage; else a text is sampled from suspect + alpha (suspect - "
+        "original), which needs two models for each token. *Model runs* counts that, so that *with "
+        "either, per run* compares them at equal cost."
+    )
+    st.dataframe(
+        found.amplified[list(ALPHAS)].rename(columns=ALPHAS),
+        hide_index=True,
+        alt="Leaked texts with the candidate, by amplification",
+        column_config=dict.fromkeys(("share", "95 % from", "to", "with either, per run"), SHARE),
+    )
