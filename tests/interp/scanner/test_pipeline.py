@@ -123,9 +123,9 @@ def test_the_original_beside_an_adapter_splits_at_the_trigger_and_texts_are_ampl
     assert (found.amplified["runs"] / found.amplified["texts"]).tolist() == [1, 2, 2, 2]
     cost, drawn = found.cost.iloc[0], len(control)
     wide = len(table) - drawn
-    assert cost["questions"] == 3 and cost["passes"] >= 2 * (wide + 3 * (wide + drawn))
-    path = SCAN.words(whole)[-2]
-    assert "split the models more than random ones" in path and "diverging" in SCAN.tables(whole)
+    assert cost["passes"] >= 2 * (wide + cost["questions"] * (wide + drawn))
+    told = SCAN.words(whole)[-2]
+    assert "split the models more than random ones" in told and "diverging" in SCAN.tables(whole)
 
 
 def test_an_original_that_is_left_aside_or_not_at_hand(pair, tmp_path):
