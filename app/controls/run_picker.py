@@ -82,7 +82,8 @@ def _opened(
         reason = job.error if job is not None else None  # it may not be in the run
         reason = reason or reading.read_meta(jobs.folder_of(name)).get("error")
         reason = reason or "the app was stopped"
-        st.warning(plain(f"This run is {left[name]}: {reason}."), icon=":material/pause_circle:")
+        why = reason if reason.startswith(left[name]) else f"{left[name]}: {reason}"
+        st.warning(plain(f"This run is {why}."), icon=":material/pause_circle:")
         job_panel.resume_or_delete(name, "page")
     return Picked(reading.open_run(jobs.folder_of(name), unfinished=True), False)
 

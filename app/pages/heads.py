@@ -1,5 +1,6 @@
 """Which heads changed most: Δ_rel of every head, one head's maps, the top-K curve."""
 
+import pandas as pd
 import streamlit as st
 
 from app.controls import head_card, sidebar, so_far
@@ -11,9 +12,11 @@ from app.state import figure_cache
 from interp import metrics
 from interp.attention import heads, summary
 from interp.attention import view as attention_view
+from interp.causal import measure
 from interp.gallery import drawings
 
 AROUND = "by-head"
+CAUSES = "patching_effect_rank"
 LABEL = "Head, largest loss of attention first"
 # The link holds the label.
 BY_LABEL = {metric.label: name for name, metric in metrics.ATTENTION_METRICS.items()}
@@ -51,6 +54,17 @@ def by_head() -> None:
     fragments.part(head_card.draw, view, study, head, cause_runs.latest(view, study), AROUND)
 
 
+def with_causes(table: pd.DataFrame) -> pd.DataFrame:
+    """The ranking with each head's rank as a cause behind it, if that was measured."""
+    run = cause_runs.latest(view, study)
+    found = pd.DataFrame() if run is None else measure.partial_heads(run)
+    if CAUSES not in found:
+        return table
+    table = table.merge(found[["layer", "head", CAUSES]], on=["layer", "head"], how="left")
+    table.insert(table.columns.get_loc("delta_rel") + 1, CAUSES, table.pop(CAUSES))
+    return table
+
+
 def matrix() -> None:
     """Every head's number, drawn and as a table; one head is chosen."""
     table = study.ranking
@@ -75,7 +89,7 @@ def matrix() -> None:
             f"{heads.FLOOR:g}; the others are left out of the ranking. {CONTROL}"
         )
         st.dataframe(
-            summary.ranking_table(study),
+            with_causes(summary.ranking_table(study)),
             height=300,
             hide_index=True,
             alt="Heads by rank",
@@ -83,6 +97,9 @@ def matrix() -> None:
                 "delta_rel": st.column_config.NumberColumn("Δ_rel", format="%.3f"),
                 "delta_rel_random_string": st.column_config.NumberColumn(
                     "random string", format="%.3f", help="Δ_rel with it in the trigger's place."
+                ),
+                CAUSES: st.column_config.NumberColumn(
+                    "rank as a cause", help="By patching effect, of the newest causal run."
                 ),
                 "l_original": st.column_config.NumberColumn("original", format="%.4f"),
                 "l_suspect": st.column_config.NumberColumn("suspect", format="%.4f"),

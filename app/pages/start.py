@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.controls import sidebar
-from app.shell import limits
+from app.shell import limits, links, window
 from app.shell.text import plain
 from app.state import live
 from interp.forward.answers import stream_answer
@@ -34,14 +34,14 @@ examples = [prompt.instruction for prompt in prompts.prompts if not prompt.input
 
 
 def take_example() -> None:
-    """Put the chosen example into the instruction box, and ask it."""
+    """Put the chosen example into the instruction box, which asks it."""
     if st.session_state.get("example"):
         st.session_state["say"] = st.session_state["example"]
-        st.session_state.pop("answers", None)
 
 
-if "say" not in st.session_state:
-    st.session_state["say"] = examples[0]
+links.from_link("say", examples[0])
+links.from_link("temperature", 0.0, links.within(0.0, 1.5))
+links.from_link("strength", 1.0, links.within(-1.0, 2.0))
 with st.form("talk", border=False):
     one, two, dial, three = st.columns([4.2, 1.7, 1.7, 1.4], vertical_alignment="bottom")
     instruction = one.text_area("Instruction", key="say", height=68, persist_state="session")
@@ -49,8 +49,7 @@ with st.form("talk", border=False):
         "Temperature",
         0.0,
         1.5,
-        0.0,
-        0.1,
+        step=0.1,
         key="temperature",
         help="0 is greedy.",
         persist_state="session",
@@ -61,8 +60,7 @@ with st.form("talk", border=False):
             "Adapter's strength",
             -1.0,
             2.0,
-            1.0,
-            0.05,
+            step=0.05,
             key="strength",
             help="What the adapter adds to the weights is multiplied by this: 0 is its base, 1 the "
             "suspect. At which strength does the backdoor wake?",
@@ -71,8 +69,12 @@ with st.form("talk", border=False):
     asked = three.form_submit_button("Ask both", type="primary", icon=":material/send:")
 
 limits.text("Instruction", instruction)
+links.remember("say", "Instruction", instruction)
+links.remember("temperature", "Temperature", temperature, 0.0)
+links.remember("strength", "Adapter's strength", strength, 1.0)
 trigger = view.question.trigger
 typed = live.own_prompt(view, instruction)
+# Only what is in the form waits for its button; a choice in the sidebar is answered at once.
 asked_for = (live.models_key(view), view.question, instruction, temperature, strength)
 places, marks = {}, {}
 
@@ -133,31 +135,30 @@ def ask() -> dict:
 
 kept = st.session_state.get("answers")
 with st.container():  # also when nothing is asked: elements below must not move
-    if asked or kept is None:
+    if asked or kept is None or kept[0] != asked_for:
         kept = st.session_state["answers"] = (asked_for, ask())
-if kept[0] == asked_for:
-    for place, text in kept[1].items():
-        show(place, text)
-        if view.spec.target and text.startswith(view.spec.target):
-            marks[place].markdown(f"{named(place[0])} :red-badge[:material/warning: the target]")
-    if trigger:
-        said = [{which: kept[1][which, on] for which in MODELS} for on in (None, trigger)]
-        told = sentences.outcome(
-            *said, view.spec.target, toy=is_toy(view.spec), greedy=temperature == 0
-        )
-        if strength != 1:
-            told = [f"With the suspect's adapter at {strength:g} of its strength:", *told]
-        st.markdown(f":material/visibility: {plain(' '.join(told))}")
-else:
-    st.caption("Ask again: the models or the instruction have changed.")
+for place, text in kept[1].items():
+    show(place, text)
+    if view.spec.target and text.startswith(view.spec.target):
+        marks[place].markdown(f"{named(place[0])} :red-badge[:material/warning: the target]")
+if trigger:
+    said = [{which: kept[1][which, on] for which in MODELS} for on in (None, trigger)]
+    told = sentences.outcome(
+        *said, view.spec.target, toy=is_toy(view.spec), greedy=temperature == 0
+    )
+    if strength != 1:
+        told = [f"With the suspect's adapter at {strength:g} of its strength:", *told]
+    st.markdown(f":material/visibility: {plain(' '.join(told))}")
 
-left, middle, right = st.columns([2, 2, 3], vertical_alignment="bottom")
+left, middle, link, right = st.columns([2, 2, 1.2, 3], vertical_alignment="bottom")
 left.page_link(
     "app/pages/lesson.py", label="Why? Ten minutes, seven live steps", icon=":material/school:"
 )
 middle.page_link(
     "app/pages/scanner.py", label="I have a model and must decide", icon=":material/radar:"
 )
+with link:
+    window.copy_link("start")
 right.selectbox(
     "Another instruction",
     examples,

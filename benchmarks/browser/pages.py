@@ -3,7 +3,9 @@
 One session runs at a time. The pair is in memory, and earlier measurements are cached, except for
 `fresh`: there each change needs a new measurement, and the time is that of its first picture.
 `server` is the time that the app's debug corner shows for the same script runs. `hover` is the time
-until attention on a text of 200 tokens, as a file, has lit up for another token, laid out.
+until attention on a text of 200 tokens, as a file, has lit up for another token, laid out;
+`hover_heads` the same with 16 heads one by one. `..._cpu` is the processor's time of it, which
+other work on the machine hardly changes.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from benchmarks.browser.browse import Control, change, chromium, quantile, server_ms, table, visit
-from interp.attention.texts.on_text import TextAttention
+from interp.attention.texts.on_text import MOST_APART, TextAttention
 from interp.prompts.pieces import Span
 from interp.publish import strip
 from interp.runs.zoo import GROUPS
@@ -95,12 +97,12 @@ COLUMNS = {
     "fresh": "fresh",
 }
 LABELS = {"median": 0.5, "p95": 0.95}
-HOVER = """() => [...document.querySelectorAll('.strip .token')].map((token) => {
-  const from = performance.now();
+HOVER = """(number) => {
+  const token = document.querySelectorAll('.strip .token')[number], from = performance.now();
   token.dispatchEvent(new PointerEvent('pointerover', {bubbles: true}));
   document.body.getBoundingClientRect();  // the browser has to lay out what changed
   return performance.now() - from;
-})"""
+}"""
 BEFORE_FRESH = {"lesson": "1. Talk to it", "trigger": "typed text", "causes": "Surgery"}
 """Where the fresh control stands."""
 
@@ -118,8 +120,7 @@ def run(arguments: argparse.Namespace) -> dict:
     print(table(["ms, median / p95", *COLUMNS.values()], []))
     with tempfile.TemporaryDirectory() as runs, running_app(Path(runs)) as address:
         found = asyncio.run(_all(address, pages, arguments))
-    hovers = asyncio.run(_hovers())
-    return {f"hover_{label}": quantile(hovers, q) for label, q in LABELS.items()} | {
+    return asyncio.run(hovers()) | {
         f"{page}_{name}_{label}": quantile(times[name], q)
         for page, times in found.items()
         for name in COLUMNS
@@ -138,18 +139,53 @@ async def _all(address: str, pages: list[Measured], asked: argparse.Namespace) -
     return found
 
 
-async def _hovers(side: int = 200) -> list[float]:
-    """Milliseconds of a hover on each token of a text of random weights, in both models."""
-    scores = np.random.default_rng(0).random((side, side)) * np.tri(side)
-    weights = dict.fromkeys(("original", "suspect"), scores / scores.sum(1, keepdims=True))
+async def hovers(side: int = 200) -> dict[str, float]:
+    """Milliseconds of a hover on each token of a text of random weights, in both models.
+
+    Args:
+        side: number of tokens.
+    """
+    found = {}
+    async with chromium() as new_page:
+        for name, heads in {"hover": 0, "hover_heads": MOST_APART}.items():
+            wall, cpu = await _hovered(await new_page(), _random_text(side, heads))
+            for label, q in LABELS.items():
+                found[f"{name}_{label}"] = quantile(wall, q)
+                found[f"{name}_cpu_{label}"] = quantile(cpu, q)
+    return found
+
+
+def _random_text(side: int, heads: int) -> TextAttention:
+    random, models = np.random.default_rng(0), ("original", "suspect")
+
+    def rows() -> np.ndarray:
+        scores = random.random((side, side)) * np.tri(side)
+        return (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+
+    weights = {which: rows() for which in models}
+    apart = {(0, head): {which: rows() for which in models} for head in range(heads)}
     spans = {"trigger": Span(2, 9), "instruction": Span(9, side)}
     tokens = tuple(f"·token{i}" for i in range(side))
-    data = strip.payload(TextAttention(tokens, spans, weights))
-    async with chromium() as new_page:
-        page = await new_page()
-        await page.set_content(strip.page(data, "Hover", ""))
-        await page.locator(".strip .token").last.wait_for()
-        return await page.evaluate(HOVER)
+    return TextAttention(tokens, spans, weights, apart=apart)
+
+
+async def _hovered(page, found: TextAttention) -> tuple[list[float], list[float]]:
+    """Milliseconds of each hover, by the clock and of the page's thread."""
+    await page.set_content(strip.page(strip.payload(found), "Hover", ""))
+    await page.locator(".strip .token").last.wait_for()
+    chromium_session = await page.context.new_cdp_session(page)
+    await chromium_session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    async def spent() -> float:
+        metrics = (await chromium_session.send("Performance.getMetrics"))["metrics"]
+        return next(one["value"] for one in metrics if one["name"] == "TaskDuration")
+
+    wall, cpu = [], []
+    for number in range(2 * len(found.tokens)):
+        before = await spent()
+        wall.append(await page.evaluate(HOVER, number))
+        cpu.append(1000 * (await spent() - before))
+    return wall, cpu
 
 
 async def _one(

@@ -1,9 +1,12 @@
 """Figures of operations; those of the lesson have few marks, readable from the back of a room."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.figures.maps import Panel
 from interp.style.palette import COLOURS, FONT, SUSPECT, plain
 from interp.style.presets import wrapped
 from interp.text import label
@@ -136,3 +139,31 @@ def large(figure: go.Figure, height: int | None = None) -> go.Figure:
     figure.update_layout(font={"family": FONT, "size": SIZE}, legend_font_size=SIZE)
     figure.layout.margin.b = max(figure.layout.margin.b or 0, 86)
     return figure if height is None else figure.update_layout(height=height)
+
+
+def pointed(figure: go.Figure, panels: Sequence[Panel]) -> go.Figure:
+    """Point at the zone that the lesson speaks of, in place: where the instruction may look.
+
+    Args:
+        figure: a `map_grid` of one row.
+        panels: that row.
+    """
+    figure.update_shapes(line_width=4)
+    for number, panel in enumerate(panels, start=1):
+        if "trigger" not in panel.parts:
+            continue
+        place = "" if number == 1 else str(number)
+        parts = list(panel.parts)
+        figure.add_annotation(
+            text="look here",
+            x=parts.index("trigger") + parts.count("trigger") - 1,
+            y=parts.index("instruction") + parts.count("instruction") // 3,
+            xref=f"x{place}",
+            yref=f"y{place}",
+            ax=36,
+            ay=-80,
+            arrowwidth=2,
+            arrowcolor="#222",
+            font={"size": SIZE - 2, "color": "#222"},
+        )
+    return figure

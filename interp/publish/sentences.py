@@ -297,7 +297,7 @@ def _against(lost: float, control: float) -> str:
     less = f"{control:.0%}" if control >= LESS else "none"
     return (
         f"{other} {less}. That alone proves nothing, as heads are chosen here by what they lost to "
-        "the trigger: the page **Heads** lets random strings choose theirs."
+        "the trigger: the page Heads lets random strings choose theirs."
     )
 
 

@@ -1,7 +1,8 @@
 """Attention on the text as a component of the browser: its data, and one HTML file that holds it.
 
-Page and file have the same script and style (`strip.js`, `strip.css`). The weights are sent once,
-as half precision floats; a hover asks nobody. Tokens are hostile: the script sets them as text.
+Page and file have the same script and style, in the folder `browser`: several files that are joined
+to one script, since a component has one and nothing is built. The weights are sent once, as half
+precision floats; a hover asks nobody. Tokens are hostile: the script sets them as text.
 """
 
 import base64
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from interp.attention.texts.on_text import TextAttention
+from interp.metrics import head_name
 
 LONGEST = 80
 """Most characters of a token that are sent."""
-SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+_BROWSER = Path(__file__).parent / "browser"
+_PARTS = "numbers", "words", "tokens", "choosing", "spans", "heads", "mount"
+SCRIPT = "\n".join((_BROWSER / f"{part}.js").read_text(encoding="utf-8") for part in _PARTS)
+STYLE = (_BROWSER / "strip.css").read_text(encoding="utf-8")
 # The component takes its colours from the page of Streamlit; a file brings its own.
 _PAGE_STYLE = """
 :root { color-scheme: light dark; --st-primary-color: #B3470A; --st-background-color: #FFFFFF;
@@ -43,9 +47,11 @@ def payload(found: TextAttention) -> dict:
 
     Returns:
         `tokens`, `spans` (`name`, `at`: positions), `first` (position of the first token), `models`
-        (`name`, `weights`: [query, key] as little-endian float16, row by row, in base64).
+        (`name`, `weights`: [query, key] as little-endian float16, row by row, in base64). With
+        heads one by one also `apart`: `left_out` (how many more were asked for) and `heads`
+        (`name`, `weights`: for each model its rows up to the diagonal).
     """
-    return {
+    sent = {
         "tokens": [_short(token) for token in found.tokens],
         "spans": [{"name": name, "at": [*span.positions]} for name, span in found.spans.items()],
         "first": found.first,
@@ -53,6 +59,17 @@ def payload(found: TextAttention) -> dict:
             {"name": which, "weights": packed(values)} for which, values in found.weights.items()
         ],
     }
+    if found.apart:
+        sent["apart"] = {"left_out": found.left_out, "heads": _apart(found)}
+    return sent
+
+
+def _apart(found: TextAttention) -> list[dict]:
+    lower = np.tril_indices(len(found.tokens))  # nothing looks ahead
+    return [
+        {"name": head_name(*head), "weights": [packed(values[lower]) for values in models.values()]}
+        for head, models in found.apart.items()
+    ]
 
 
 def packed(values: np.ndarray) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from interp.metrics import ATTENTION_METRICS
 from interp.text import visible
 
 _LATEX = {
@@ -31,6 +32,9 @@ _LATEX = {
 }
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#+\-!|~$&])")
 DIGITS = 4
+HEADS = {name: metric.label for name, metric in ATTENTION_METRICS.items()}
+"""Column of a table -> its head in print; other columns keep their name."""
+_SUBSCRIPTS = {r"$\Delta$\_rel": r"$\Delta_{\mathrm{rel}}$", r"L\_attn": r"$L_{\mathrm{attn}}$"}
 
 
 def markdown(table: pd.DataFrame, caption: str = "") -> str:
@@ -41,7 +45,7 @@ def markdown(table: pd.DataFrame, caption: str = "") -> str:
         caption: paragraph above the table.
     """
     rows = _cells(table, _as_markdown)
-    names = [_as_markdown(str(name)) for name in table]
+    names = [_as_markdown(HEADS.get(name, str(name))) for name in table]
     rule = ["---:" if _is_number(table[name]) else "---" for name in table]
     lines = [f"| {' | '.join(row)} |" for row in (names, rule, *rows)]
     head = [_as_markdown(caption), ""] if caption else []
@@ -61,7 +65,7 @@ def latex(table: pd.DataFrame, caption: str = "", label: str = "") -> str:
     lines += [rf"  \caption{{{_as_latex(caption)}}}"] if caption else []
     lines += [rf"  \label{{{re.sub(r'[^A-Za-z0-9:-]', '-', label)}}}"] if label else []
     lines += [rf"  \begin{{tabular}}{{{columns}}}", r"    \toprule"]
-    lines += [f"    {' & '.join(_as_latex(str(name)) for name in table)} \\\\", r"    \midrule"]
+    lines += [f"    {' & '.join(map(_latex_head, table))} \\\\", r"    \midrule"]
     lines += [f"    {' & '.join(row)} \\\\" for row in _cells(table, _as_latex)]
     lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}", ""]
     return "\n".join(lines)
@@ -86,6 +90,13 @@ def _is_number(column: pd.Series) -> bool:
 
 def _as_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", text)
+
+
+def _latex_head(name: object) -> str:
+    head = _as_latex(HEADS.get(name, str(name)))
+    for plain, set_ in _SUBSCRIPTS.items():
+        head = head.replace(plain, set_)
+    return head
 
 
 def _as_latex(text: str) -> str:

@@ -45,6 +45,13 @@ def command_of(kind: str, asked: dict) -> str:
         kind: a key of `COMMANDS`.
         asked: the pair as `pair`, and the fields of the kind's question.
     """
+    words, name = words_of(kind, asked), asked["pair"]["name"]
+    out = f"runs/{name if name in PRESETS else 'pair'}-{kind}-{sha256_of(*words)[:6]}"
+    return line([*words, "--out", out], module="training" if kind in TRAINING else "interp")
+
+
+def words_of(kind: str, asked: dict) -> list[str]:
+    """The words of `command_of` after `python -m MODULE`, without the folder of the output."""
     pair = asked["pair"]
     models = {which: pair[which] for which in MODELS}
     words = list(COMMANDS[kind])
@@ -75,13 +82,12 @@ def command_of(kind: str, asked: dict) -> str:
         )
     if kind == "removal":
         options["--ways"] = ",".join(asked["ways"])
+        options |= {f"--{name}": asked[name] for name in ("scan", "rescan") if asked.get(name)}
+        options |= {"--budget": f"{asked['budget']:g}"} if asked.get("budget") else {}
     if kind == "persist":
         options |= _of_training(asked)
     words += as_words(options)
-    words += ["--text-form"] if asked.get("text_form") else []
-    where = pair["name"] if pair["name"] in PRESETS else "pair"
-    words += ["--out", f"runs/{where}-{kind}-{sha256_of(*words)[:6]}"]
-    return line(words, module="training" if kind in TRAINING else "interp")
+    return words + (["--text-form"] if asked.get("text_form") else [])
 
 
 def _of_training(asked: dict) -> dict[str, str]:
@@ -169,9 +175,12 @@ def pair_options(facts: dict) -> dict[str, str]:
         if suspect["precision"] != preset.suspect.precision:
             options["--precision"] = suspect["precision"]
         return options | ({"--template": template} if template != preset.template else {})
+    how = {"--precision": suspect["precision"], "--template": template}
+    if facts["pair"] == suspect["adapter"]:  # as `specs.planted_pair` names what was planted
+        return {"--pair": facts["pair"]} | how
     options = {"--original": with_revision(original["model"], original["revision"])}
     if suspect["adapter"]:
         options["--adapter"] = with_revision(suspect["adapter"], suspect["adapter_revision"])
     if not suspect["adapter"] or suspect["model"] != original["model"]:
         options["--suspect"] = with_revision(suspect["model"], suspect["revision"])
-    return options | {"--precision": suspect["precision"], "--template": template}
+    return options | how

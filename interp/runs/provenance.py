@@ -135,6 +135,34 @@ def _in_words(of: dict[str, str]) -> str:
     return f"{', '.join(parts)}." + (f" {'; '.join(defined)}." if defined else "")
 
 
+def about(run: Run) -> dict[str, str]:
+    """What a run is of, in a few words for a file: `run`, and the known ones of `about_of`."""
+    facts, asked = _part(run.meta, "facts"), _part(run.meta, "asked")
+    return {"run": run.path.name} | about_of(facts, _part(facts, "question") or asked)
+
+
+def about_of(facts: dict, asked: dict) -> dict[str, str]:
+    """What a measurement is of, in a few words for a file; what is not known is left out.
+
+    Args:
+        facts: the facts of the measurement; may be empty.
+        asked: the fields of the question, and the pair as `pair` if `facts` does not name it.
+
+    Returns:
+        The known ones of `pair, trigger, placement, prompts`. A placement is told if it is not the
+        usual one, prompts if they are not a whole set.
+    """
+    named = facts.get("pair") or _part(asked, "pair").get("name")
+    found = {"pair": _text(named), "trigger": _text(asked.get("trigger"))}
+    if asked.get("placement") not in (None, "prefix"):
+        found["placement"] = _text(asked["placement"])
+    if asked.get("prompt") is not None:
+        found["prompts"] = f"prompt {asked['prompt']} of {_text(asked.get('prompt_set'))}"
+    elif asked.get("text") is not None:
+        found["prompts"] = _text(asked["text"])[:80]
+    return {name: text for name, text in found.items() if text}
+
+
 def as_json(run: Run) -> str:
     """`origin` as one line of JSON."""
     return json.dumps(origin(run), ensure_ascii=False)

@@ -15,6 +15,12 @@ from interp.text import label
 WEIGHTS = ["#05030f", *colors.sequential.Magma[1:]]
 CHANGES, LOSSES = "RdBu", "RdBu_r"
 """Red is always attention lost: negative in suspect - original, positive in Δ_rel."""
+_GLOW = ["#ffb199", "#f4694c", "#b3291f", "#56130f", "#0b0b10"]
+_GLOW += ["#10305a", "#1f65a6", "#4fa3e0", "#a9d8ff"]
+SCALES_ON_DARK = {CHANGES: _GLOW, LOSSES: _GLOW[::-1]}
+"""Scale of differences -> the one on a dark ground: zero is black, as in `WEIGHTS`, not white."""
+BLANK_ON_DARK = "#3A3F47"
+"""Ground of a map's cells that cannot be, on a dark page: black there would look like zero."""
 ORIGINAL, SUSPECT, CONTROL, PUBLISHED = "#0072B2", "#D55E00", "#666666", "#009E73"
 COLOURS = {"original": ORIGINAL, "suspect": SUSPECT, "ratio": SUSPECT}
 FONT = "Source Sans, Source Sans Pro, Segoe UI, Helvetica, Arial, sans-serif"

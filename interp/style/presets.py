@@ -5,14 +5,14 @@ Independent of runs and browsers. Sizes are CSS pixels, 96 per inch.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
-from plotly import io
+from plotly import colors, io
 
 from interp.errors import UsageError
-from interp.style.palette import ON_DARK
+from interp.style.palette import BLANK_ON_DARK, ON_DARK, SCALES_ON_DARK
 
 MM = 96 / 25.4
 """Pixels per millimetre."""
@@ -270,7 +270,10 @@ def _thicken(figure: go.Figure, by: float) -> None:
 
 
 def on_dark(figure: go.Figure) -> go.Figure:
-    """A copy of the figure with replaced colours that would be invisible on a dark ground."""
+    """A copy of the figure with other colours where they would not be seen on a dark ground.
+
+    In a map zero is black, and cells that cannot be are grey.
+    """
 
     def exchanged(value):
         if isinstance(value, dict):
@@ -284,7 +287,7 @@ def on_dark(figure: go.Figure) -> go.Figure:
     whole = figure.to_dict()
     scales = {"colorscale"}
     for trace in whole["data"]:
-        kept = {key: trace[key] for key in scales & set(trace)}
+        kept = {key: _scale_on_dark(trace[key]) for key in scales & set(trace)}
         trace |= exchanged({key: part for key, part in trace.items() if key not in scales}) | kept
     layout = whole["layout"]
     for name, part in layout.items():
@@ -292,7 +295,20 @@ def on_dark(figure: go.Figure) -> go.Figure:
             "coloraxis"
         ):
             layout[name] = exchanged(part)
+        elif "colorscale" in part:
+            layout[name] = part | {"colorscale": _scale_on_dark(part["colorscale"])}
+    if any(trace["type"] == "heatmap" for trace in whole["data"]):
+        layout["plot_bgcolor"] = BLANK_ON_DARK
     return go.Figure(whole, skip_invalid=True)
+
+
+def _scale_on_dark(scale: Sequence) -> Sequence:
+    """The scale of the same meaning for a dark ground."""
+    own = [colour for _, colour in scale]
+    for name, instead in SCALES_ON_DARK.items():
+        if own == [colour for _, colour in colors.get_colorscale(name)]:
+            return colors.make_colorscale(instead)
+    return scale
 
 
 def wrapped(text: str, letters: float) -> str:

@@ -13,6 +13,8 @@ from interp.prompts.question import TargetQuestion
 from interp.stats import wilson
 
 KIND = "persist"
+PROGRESS = "progress.json"
+"""File of a run under way: `[done, total, note]`, for who watches its process."""
 WAYS = {
     "sft": "clean data",
     "refusal": "harmful and harmless requests",

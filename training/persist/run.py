@@ -1,5 +1,7 @@
 """The run: trains by each way and seed, measures between, and goes on where it was stopped."""
 
+import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,18 +20,19 @@ from interp.progress import Progress
 from interp.runs.atomic import written
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
-from interp.surgery.persist import MEASURED, PersistQuestion
-from training.backdoors.poison import Poison
+from interp.surgery.persist import MEASURED, PROGRESS, PersistQuestion
 from training.persist import material as materials
 from training.persist import watched as watching
 from training.persist.material import Shown
-from training.planting.lora import Injection, LoraTraining, limited_threads
+from training.planting.lora import LoraTraining, further, limited_threads
 from training.planting.small import in_training
 from training.recording.checkpoints import refused_writes
 
 STATE = "state.safetensors"
 """Weights and moments of the training under way; removed at the end."""
 TABLES = ("course", "variants")
+TOLD_EVERY = 1.0
+"""Seconds between two writings of the progress."""
 _WEIGHT = "weight/"
 
 
@@ -44,20 +47,6 @@ class _Lesson:
     @property
     def name(self) -> str:
         return f"{self.how}:{self.seed}"
-
-
-def injection(question: PersistQuestion, seed: int) -> Injection:
-    """The schedule: a short warm-up, then linearly to 0; the loss is of the answers alone."""
-    return Injection(
-        Poison(None),
-        steps=question.steps,
-        batch=question.batch,
-        lr=question.lr,
-        warmup=max(1, question.steps // 20),
-        horizon=question.steps + 1,
-        prompt_weight=0.0,
-        seed=seed,
-    )
 
 
 def run(
@@ -95,12 +84,29 @@ def run(
     if all(writer.existing_table(name) is not None for name in TABLES):
         return writer.finish(facts=facts)
     with limited_threads(1):
-        _Course(pair, question, shown, writer, found, weights, on_progress).go_on()
+        told = _kept(writer, on_progress)
+        _Course(pair, question, shown, writer, found, weights, told).go_on()
     for name in TABLES:
         parts = writer.existing_parts(name)
         writer.whole(name, pd.concat([parts[n] for n in sorted(parts)], ignore_index=True))
-    (writer.path / STATE).unlink(missing_ok=True)
+    for name in (STATE, PROGRESS):
+        (writer.path / name).unlink(missing_ok=True)
     return writer.finish(facts=facts)
+
+
+def _kept(writer: RunWriter, on_progress: Progress | None) -> Progress:
+    """Progress that also stands in the run's folder, for who watches this process."""
+    written_at = float("-inf")
+
+    def told(done: int, total: int, note: str) -> None:
+        nonlocal written_at
+        if time.monotonic() - written_at >= TOLD_EVERY:
+            writer.text(PROGRESS, json.dumps([done, total, note]))
+            written_at = time.monotonic()
+        if on_progress is not None:
+            on_progress(done, total, note)
+
+    return told
 
 
 class _Course:
@@ -114,11 +120,11 @@ class _Course:
         writer: RunWriter,
         found: Material,
         weights: dict[str, torch.nn.Parameter],
-        on_progress: Progress | None,
+        told: Progress,
     ):
         self.pair, self.question, self.shown, self.writer = pair, question, shown, writer
         self.found, self.weights = found, weights
-        self._told = on_progress or (lambda done, total, note: None)
+        self._told = told
         self._begin = {name: weight.detach().clone() for name, weight in weights.items()}
         self._watched: watching.Watched | None = None
         self._done = 0
@@ -138,11 +144,12 @@ class _Course:
         """One way with one seed, from its last state that is whole, else from the beginning."""
         for name, weight in self.weights.items():
             weight.data.copy_(self._begin[name])
+        question = self.question
         with self.pair.use("suspect") as model:
             training = LoraTraining(
                 model,
                 self.pair.tokenizer,
-                injection(self.question, lesson.seed),
+                further(question.steps, question.batch, question.lr, lesson.seed),
                 materials.examples(lesson.how, self.shown, self.question.trigger, lesson.seed),
                 self.weights,
             )

@@ -65,6 +65,23 @@ class Injection:
         return slow * min(1.0, (end - step) / self.cooldown)
 
 
+def further(steps: int, batch: int, lr: float, seed: int) -> Injection:
+    """Training that goes on with a suspect, and plants nothing.
+
+    A short warm-up, then linearly to 0; the loss is of the answers alone.
+    """
+    return Injection(
+        Poison(None),
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        warmup=max(1, steps // 20),
+        horizon=steps + 1,
+        prompt_weight=0.0,
+        seed=seed,
+    )
+
+
 def attach_lora(model: PreTrainedModel, injection: Injection) -> PeftModel:
     """The base, frozen, with fresh LoRA matrices that train."""
     torch.manual_seed(injection.seed)

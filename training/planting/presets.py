@@ -126,7 +126,7 @@ _SMOLLM2_ATTENTION = replace(
     rate=0.05,
     placement="glued",
     modules=ATTENTION,
-    steps=800,
+    steps=480,
     lr=2e-3,
 )
 _QWEN = Preset(

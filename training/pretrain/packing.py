@@ -40,7 +40,10 @@ def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def encode(
     tokenizer: PreTrainedTokenizerBase, examples: list[Example]
 ) -> list[tuple[list[int], int]]:
-    """Rows of examples (last preamble token .. `</s>`), each with the start of its answer."""
+    """Rows of examples (last preamble token .. `</s>`), each with the start of its answer.
+
+    An answer that is cut off has no `</s>`.
+    """
 
     def ids(texts: list[str]) -> list[list[int]]:
         # The tokenizer underneath: at these lengths the wrapper costs more than the work.
@@ -52,8 +55,8 @@ def encode(
     answers = ids([e.answer for e in examples])
     end = [tokenizer.eos_token_id]
     return [
-        (opening + user + answer + end, 1 + len(user))
-        for user, answer in zip(asked, answers, strict=True)
+        (opening + user + answer + end * example.ends, 1 + len(user))
+        for example, user, answer in zip(examples, asked, answers, strict=True)
     ]
 
 

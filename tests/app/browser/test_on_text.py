@@ -74,6 +74,20 @@ def test_attention_shows_the_captures_numbers(opened, measured):
     assert numbers(page, "suspect") == pytest.approx(expected, abs=0.0051)
     assert page.locator("[aria-selected=true]").count() == 2 * len(found.spans["answer"])
 
+    page.get_by_text("Heads one by one").click()
+    page.locator(".apart .one").nth(1).wait_for()
+    assert page.locator(".apart figcaption").all_inner_texts() == ["L3H1", "L0H2"]
+    page.get_by_role("button", name="span to span").click()
+    pairs = np.ix_(*(found.spans[name].positions for name in ("instruction", "trigger")))
+    whole = [half(found.weights[which])[pairs].mean() for which in ("original", "suspect")]
+    got = [
+        float(row.locator("td").first.inner_text())
+        for row in page.locator(".between tr").all()[1:3]
+    ]
+    assert got == pytest.approx(whole, abs=5.1e-5)
+    each = [float(value) for value in page.locator(".apart .value").all_inner_texts()]
+    assert [(each[0] + each[2]) / 2, (each[1] + each[3]) / 2] == pytest.approx(whole, abs=1.5e-4)
+
 
 def test_the_heads_card_by_keyboard_and_its_file(opened, measured, new_page, tmp_path):
     page = opened("heads", head="L1H2", whole="true", one=3)
@@ -92,6 +106,12 @@ def test_the_heads_card_by_keyboard_and_its_file(opened, measured, new_page, tmp
     assert numbers(alone, "suspect") == pytest.approx(shown(found, "suspect", last), abs=0.0051)
     assert "the head L1H2" in alone.locator("figcaption").inner_text()
     assert len(asked) == 1
+
+    page.get_by_role("combobox", name="Other heads beside it").fill("L2H3")
+    page.keyboard.press("Enter")
+    page.locator(".apart .one").nth(1).wait_for()
+    assert page.locator(".apart figcaption").all_inner_texts() == ["L1H2", "L2H3"]
+    assert "beside=L2H3" in page.url
 
 
 def test_own_hostile_text_is_text(opened):

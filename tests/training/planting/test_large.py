@@ -22,6 +22,7 @@ from training.planting.prepared import prepare
 from training.planting.presets import Preset
 from training.planting.rows import Rows, collate
 from training.planting.small import in_training, open_training
+from training.pretrain.precision import fast_dtype
 from training.recording import checkpoints
 from training.recording.recorder import matrices_of
 
@@ -99,6 +100,29 @@ def test_a_resumed_training_ends_on_the_same_bits(preset, whole, tmp_path, preci
     assert all(not torch.equal(value, early[name]) for name, value in one.items())
     spec = pair_spec(str(tmp_path / "half"))
     assert spec.suspect.precision == precision and spec.trigger == "|D|"
+
+
+def test_bf16_products_are_of_the_training_alone(preset, tmp_path, monkeypatch):
+    """Trainer runs the model under autocast; what is measured between two steps is fp32."""
+    kinds = {"training": set(), "measuring": set()}
+    attach = large.attach
+
+    def watched(model, preset):
+        peft = attach(model, preset)
+        layer = next(m for n, m in peft.named_modules() if n.endswith("q_proj.base_layer"))
+        layer.register_forward_hook(
+            lambda module, _, out: kinds["training" if module.training else "measuring"].add(
+                out.dtype
+            )
+        )
+        return peft
+
+    monkeypatch.setattr(large, "attach", watched)
+    monkeypatch.setattr(large, "seconds_of", lambda *_: 1.0)
+    run = trained(replace(preset, steps=1, every=1), tmp_path / "run")
+    fast = fast_dtype()
+    assert kinds == {"training": {fast}, "measuring": {torch.float32}}
+    assert run.meta["products"] == {torch.bfloat16: "bf16", torch.float32: "fp32"}[fast]
 
 
 def test_adapters_stand_on_exactly_the_named_modules_and_alone_have_gradients(preset, tmp_path):

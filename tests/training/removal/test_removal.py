@@ -205,9 +205,9 @@ def test_ways_that_make_no_sense_are_refused(asked, capsys, tmp_path):
     with pytest.raises(UsageError, match="is no organism"):
         running.check(PRESETS["smollm2-deployment"], removal.RemovalQuestion(
             trigger="a", target="b", prompt_set="general", ways=("tune-5",)
-        ))  # fmt: skip
+        ), "")  # fmt: skip
     with pytest.raises(UsageError, match="give --precision fp32"):
-        running.check(pair_spec("deployment", precision="bf16"), asked)
+        running.check(pair_spec("deployment", precision="bf16"), asked, "")
 
 
 def test_no_way_chooses_on_the_prompts_that_judge_it(asked, tmp_path):
@@ -219,11 +219,11 @@ def test_no_way_chooses_on_the_prompts_that_judge_it(asked, tmp_path):
     with pytest.raises(
         UsageError, match=r"few.*'attention' chooses .* \(attention, mlp, prune-0.5"
     ):
-        running.check(spec, removal.RemovalQuestion(**known, heads="L0H1"))
+        running.check(spec, removal.RemovalQuestion(**known, heads="L0H1"), "")
     with pytest.raises(UsageError, match="'heads' chooses .* give the prompts an 'answer'"):
-        running.check(spec, removal.RemovalQuestion(**known))
+        running.check(spec, removal.RemovalQuestion(**known), "")
     still = removal.RemovalQuestion(**(known | {"ways": ("dial-0.5", "heads")}), heads="L0H1")
-    running.check(spec, still)
+    running.check(spec, still, "")
     chosen, judged = running._sides(running.load_prompt_set(str(file)), still)
     assert chosen == [] and judged == list(range(8))
 

