@@ -1,10 +1,18 @@
-"""What the Scanner page shows of suspect and original side by side. Draws; measures nothing."""
+"""What the Scanner page shows beside the texts: the pair's evidence, and an adapter's weights.
+
+Draws; measures nothing.
+"""
 
 import streamlit as st
 
+from app.drawing import widgets
+from app.shell import links
 from app.shell.text import plain
+from interp.gallery import scan as gallery
 from interp.runs.reading import Run
 from interp.scanner import original
+from interp.scanner.weights import evidence
+from interp.scanner.weights.statistics import STATISTICS
 
 SHARE = st.column_config.NumberColumn(format="percent")
 NATS = st.column_config.NumberColumn(format="%.2f")
@@ -33,7 +41,7 @@ STRINGS = {
 """Column of `Beside.shown` -> its heading."""
 
 
-def beside(run: Run) -> None:
+def of_pair(run: Run) -> None:
     """Show what the original gave beside the suspect, or why there is nothing of it."""
     told = original.told(run)
     if not told:
@@ -76,3 +84,32 @@ def _amplified(found: original.Beside) -> None:
         alt="Leaked texts with the candidate, by amplification",
         column_config=dict.fromkeys(("share", "95 % from", "to", "with either, per run"), SHARE),
     )
+
+
+def of_adapter(run: Run) -> None:
+    """Show what the adapter's matrices alone say, if an adapter was scanned and they were read."""
+    model = run.meta.get("facts", {}).get("model", {})
+    if not model.get("adapter"):
+        return
+    st.header("The adapter's weights")
+    found = evidence.recorded(run)
+    if found is None:
+        st.caption(
+            "This scan was made before scans read the adapter's matrices; "
+            "`python -m interp weights ADAPTER` reads them in seconds."
+        )
+        return
+    for line in evidence.sentences(found):
+        st.markdown(f"- {plain(line)}")
+    names = gallery.drawable(found)
+    if not names:
+        return
+    chosen = links.bound(
+        st.selectbox,
+        "Number",
+        names,
+        format_func=lambda name: STATISTICS[name].label,
+        key="weight",
+        of=links.run_key(run),
+    )
+    widgets.of_run(run, gallery.weights(found, chosen), chosen, name="weights")
