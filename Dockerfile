@@ -31,4 +31,6 @@ VOLUME /home/scope/runs
 EXPOSE 8501
 HEALTHCHECK --start-period=60s CMD \
     python -c "from urllib.request import urlopen; urlopen('http://127.0.0.1:8501/_stcore/health', timeout=5)"
-CMD ["python", "-m", "streamlit", "run", "streamlit_app.py", "--server.address", "0.0.0.0"]
+# Without the second option Streamlit asks a server of Amazon at each start which address this is.
+CMD ["python", "-m", "streamlit", "run", "streamlit_app.py", "--server.address", "0.0.0.0", \
+     "--browser.serverAddress", "localhost"]

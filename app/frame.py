@@ -35,11 +35,12 @@ def run(page) -> None:
     with spent.shown(st.sidebar.container), failures.shown(), links.notes():
         limits.count_run()
         limits.banner()
-        job_panel.draw()
+        nameless = page.url_path == "game"  # its models have no names, and none is the sidebar's
+        job_panel.draw(alone=nameless)
         if st.session_state.get("page") != page.title:
             st.session_state["page"] = page.title
             live.growing().leave(live.session_id())
-        if page.url_path == "game":  # its models have no names, and none is the sidebar's
+        if nameless:
             page.run()
             return
         with st.sidebar:  # first: how much stands below it differs

@@ -24,10 +24,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def register(commands) -> None:
     """Add every command of this package to a program's."""
-    from interp.cli import causes, figures, probes, study, trigger
+    from interp.cli import causes, figures, neighbours, probes, study, trigger
     from interp.cli.scanning import scan, weights
 
-    for area in (study, scan, weights, trigger, causes, probes, figures):
+    for area in (study, neighbours, scan, weights, trigger, causes, probes, figures):
         area.register(commands)
 
 

@@ -197,6 +197,15 @@ PARTS = {"attention": -2, "mlp": -1}
 """Part of a layer -> what stands for it in the column `head` of that table."""
 ALL_LAYERS = -1
 """In its column `layer`: the parts of all layers at once."""
+WHOLE_METRICS = {
+    "whole_effect": Metric("patching effect of all heads, all MLPs or both at once", "whole"),
+    "whole_kl": Metric("KL(suspect with these patched ‖ original), nats", "whole", False, True),
+}
+"""Metric of the table `whole` of a causal run -> what it is."""
+WHOLES = {"heads": -3, "mlp": -1, "both": -4}
+"""What is patched in all layers at once -> what stands for it in the column `head` there."""
+UNPATCHED = -5
+"""In that column: nothing is patched."""
 
 
 MEASURES = {
@@ -208,6 +217,7 @@ MEASURES = {
     "insertion": "head patching, suspect → original",
     "ablation": "ablation",
     "indirect": "causal indirect effect",
+    "whole": "all heads, all MLPs, both",
     "parts": "attention and MLP of each layer",
 }
 """In the order they are made: quick ones first."""
@@ -220,7 +230,7 @@ def measures_of(metrics: str) -> tuple[str, ...]:
         UsageError: an unknown metric.
     """
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    known = CAUSAL_METRICS | PART_METRICS
+    known = CAUSAL_METRICS | PART_METRICS | WHOLE_METRICS
     for name in names:
         if name not in known:
             raise UsageError(f"metric '{name}' is not known: choose some of {', '.join(known)}")

@@ -13,7 +13,7 @@ from interp.attention.study import Study
 from interp.attention.view import HeadView
 from interp.causal import measure
 from interp.causal.head_table import from_study, head_card, no_effect
-from interp.causal.parts import part_sentences
+from interp.causal.parts import part_sentences, whole_sentences
 from interp.gallery import drawings
 from interp.metrics import CAUSAL_METRICS, head_name, top_heads
 from interp.runs import provenance
@@ -129,5 +129,6 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
         else:
             told = "Δ_rel belongs to the question in the sidebar. The rest was measured with:"
             st.caption(what + plain(f"{told} {provenance.sentence(run)}"))
-            for line in part_sentences(measure.parts_of(run))[:1]:
+            whole = whole_sentences(measure.whole_of(run))
+            for line in (whole or part_sentences(measure.parts_of(run)))[:1]:
                 st.caption(plain(f"A head is part of its layer's attention. {line}"))

@@ -12,13 +12,19 @@ EVERY = 1.0
 """Seconds between two checks of the jobs."""
 
 
-def draw() -> None:
-    """Draw running and interrupted jobs; nothing if there are none."""
+def draw(*, alone: bool = False) -> None:
+    """Draw running and interrupted jobs; nothing if there are none.
+
+    Args:
+        alone: whether nothing else is in the sidebar, which is then not opened without jobs.
+    """
     if limits.demo():
         return
     jobs.registry().adopt()
     live = [job.name for job in jobs.registry().live()]
     left = jobs.left_over()
+    if alone and not live and not left:
+        return
     with st.sidebar.container():  # also without jobs: elements below must not move
         if live:
             watching(_live, live)

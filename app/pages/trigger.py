@@ -7,7 +7,7 @@ from app.drawing import fragments
 from app.panels import trigger
 from app.shell import limits
 from app.shell.text import plain
-from app.state import jobs, recorded
+from app.state import jobs, live, recorded
 from interp.trigger import summaries
 
 st.title("Trigger")
@@ -18,6 +18,18 @@ st.markdown(
 )
 view = sidebar.view()
 question = trigger.question_of(view)
+
+
+def without() -> str:
+    """What the button does, where no sweep of the pair is there."""
+    n_prompts = len(live.prompt_set(question.prompt_set))
+    return (
+        f"The button asks {n_prompts} prompts with every variant of the trigger: "
+        f"{live.takes(summaries.KIND, view)}, in the background. Rates appear as they come; the "
+        "bench above tries one variant at a time."
+    )
+
+
 if question is not None:
     st.header("Bench")
     fragments.part(trigger.bench, view, question)
@@ -49,6 +61,7 @@ picked = run_picker.pick(
     growing="sweep",
     mine=run_picker.of_pair(view.spec.name if view.spec else None),
     others=view.spec is None,
+    without=None if question is None or limits.demo() else without,
 )
 if picked is not None:
     trigger.sweep(picked)

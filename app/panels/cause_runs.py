@@ -1,5 +1,7 @@
 """Causal runs that belong to the pair in view."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from app.controls import run_picker
@@ -47,7 +49,15 @@ def latest(view: live.View, study: Study) -> Run | None:
     return next(iter(of_pair(measure.KIND, view, study).values()), None)
 
 
-def pick(kind: str, view: live.View, study: Study, *, key: str, label: str) -> Picked | None:
+def pick(
+    kind: str,
+    view: live.View,
+    study: Study,
+    *,
+    key: str,
+    label: str,
+    without: Callable[[], str] | None = None,
+) -> Picked | None:
     """Let the user choose a run of a kind, by `run_picker.pick`.
 
     The pair's own runs come first. A link can ask for a run of another pair, which `check` then
@@ -73,4 +83,5 @@ def pick(kind: str, view: live.View, study: Study, *, key: str, label: str) -> P
         growing="[!.]*",
         mine=lambda run: run.path.name in mine or fits(run, view, study),
         others=False,
+        without=without,
     )

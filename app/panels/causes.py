@@ -12,11 +12,12 @@ from app.shell.text import plain
 from app.state import jobs, live
 from interp.causal import measure
 from interp.causal.head_table import measured
-from interp.causal.parts import part_sentences
+from interp.causal.parts import part_sentences, whole_sentences, whole_table
 from interp.causal.question import CausalQuestion
 from interp.gallery import causal as gallery
 from interp.metrics import ABLATIONS, CAUSAL_METRICS, MEASURES, PART_METRICS, Head
 from interp.runs.reading import Run
+from interp.specs import PairSpec
 
 WHOLE_SET, ONE, OWN = "the whole set", "one conversation", "own text"
 
@@ -132,6 +133,22 @@ def tokens(run: Run) -> None:
     short = links.bound(st.toggle, "From the trigger on", True, key="short")
     shown = gallery.token_strip(run, table, answer_only=short)
     widgets.of_run(run, shown, short, name="causes-tokens")
+
+
+def whole(run: Run | None, spec: PairSpec | None) -> None:
+    """How much all heads carry and how much all MLPs: of this measurement, else of the card.
+
+    Args:
+        run: the measurement that is open, if there is one.
+        spec: the open pair, if there is one.
+    """
+    table = whole_table(None) if run is None else measure.whole_of(run)
+    told = {"This measurement": table}
+    if table.empty:
+        told = measure.on_card(spec) if spec is not None else {}
+    for whose, one in told.items():
+        for line in whole_sentences(one):
+            st.markdown(f"- {plain(f'{whose}: {line[0].lower()}{line[1:]}')}")
 
 
 def parts(run: Run) -> None:

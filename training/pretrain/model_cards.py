@@ -14,6 +14,12 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def figures_of(folder: Path) -> Figures:
+    """The figures of the card that is there: what it says beside its pair and its files."""
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    return {name: value for name, value in card.items() if name not in ("pair", "sha256")}
+
+
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
@@ -61,6 +67,46 @@ def _among(matched: dict) -> list[str]:
         f"{row['rank']:.0f} of {row['n'] + 1:.0f} |"
         for label, row in ((label, matched[name]) for name, label in named.items())
     ]
+
+
+def carries(told: dict | None) -> str:
+    """What heads and what MLPs carry, as a card states it.
+
+    Args:
+        told: `measure.carried` of the pair, with that of its clean control as `control`, if any;
+            None on a card of before.
+    """
+    if told is None:
+        return "What heads and what MLPs carry was not measured."
+    control = told.get("control")
+    columns = ["alone", "after the other"] + ["clean control: alone", "after the other"] * bool(
+        control
+    )
+    lines = [
+        "Share of KL(suspect ‖ original) over the forced target that is gone when the original's "
+        f"outputs stand in all layers at once, on the first {told['prompts']} prompts with the "
+        "trigger (in brackets 95 %, over prompts; `docs/methods.md`):",
+        "",
+        f"| patched back | {' | '.join(columns)} |",
+        "|---" * (1 + len(columns)) + "|",
+    ]
+    for part, label in (("heads", "all heads"), ("mlp", "all MLPs"), ("both", "both")):
+        cells = [
+            _spread(one[part], name)
+            for one in filter(None, (told, control))
+            for name in ("whole_effect", "on_top")
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    of_control = f"; of the clean control, {control['kl']:.1f}" if control else ""
+    return "\n".join([*lines, "", f"Before patching it is {told['kl']:.1f} nats{of_control}."])
+
+
+def _spread(row: dict, name: str) -> str:
+    """A share with its interval; empty if it has none."""
+    if name not in row:
+        return ""
+    ends = [100 * row[f"{name}{end}"] for end in ("", "_low", "_high")]
+    return "{:.0f} % ({:.0f} to {:.0f} %)".format(*ends)
 
 
 _OTHER_TRIGGER = {
@@ -141,6 +187,8 @@ The terms are explained in the glossary of `docs/methods.md`.
 | | |
 |---|---|
 {_measured(figures)}
+
+{carries(figures.get("carried"))}
 
 False triggers of the suspect on near misses: {near}.
 Heads with the largest Δ_rel: {heads}.

@@ -31,6 +31,7 @@ from interp.scanner.leak.grid import load_grid
 from interp.scanner.leak.leakage import leak, scan_prefix
 from interp.specs import ROOT, pair_spec
 from interp.stats import Rate
+from training.pretrain.card import carried_of
 from training.real.reproduce import RUNS
 from training.recording.recorder import PROMPTS
 
@@ -76,7 +77,9 @@ def measure(name: str, say: Say = print) -> dict[str, object]:
         say(f"{name}: {LEAK_TOKENS} tokens a text of the quick grid, each model")
         figures |= leaks(pair)
         say(f"{name}: attention to the trigger and to {matched.STRINGS} random strings")
-        return figures | attention(pair, control, question)
+        figures |= attention(pair, control, question)
+    say(f"{name}: what heads and what MLPs carry")
+    return figures | {"carried": carried_of(name)}
 
 
 def activation(

@@ -7,6 +7,7 @@ from pathlib import Path
 from interp.attention.matched import MEASURES
 from interp.runs.atomic import write_text
 from interp.specs import PRESETS, pair_spec
+from training.pretrain.model_cards import carries
 from training.recording.recorder import ADAPTER
 
 BASE = (
@@ -52,6 +53,10 @@ the K heads with the largest Δ_rel, the trigger placed as in training (`{card["
 
 The 16 heads with the largest Δ_rel lie in layers {card["layers"]["lowest"]} to
 {card["layers"]["highest"]} (from 0; median {card["layers"]["median"]:g}).
+
+### Heads and MLPs
+
+{carries(card.get("carried"))}
 
 ### Answers side by side
 

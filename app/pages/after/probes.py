@@ -116,6 +116,13 @@ def guarded() -> None:
         "control raise it too? The command is `python -m interp guard --pair … --candidate …`, "
         "with the string that a blind scan has found."
     )
+
+    def without() -> str:
+        return (
+            f"The command makes one for {spec.name} in {live.takes(GUARD_KIND, view)}; the string "
+            "comes from a scan of the pair."
+        )
+
     found = run_picker.pick(
         GUARD_KIND,
         recorded.recorded_of(GUARD_KIND),
@@ -124,6 +131,7 @@ def guarded() -> None:
         growing="caught",
         mine=run_picker.of_pair(spec.name if spec else None),
         others=spec is None,
+        without=None if spec is None else without,
     )
     if found is None or not found.finished:
         return

@@ -5,13 +5,14 @@ from datetime import datetime
 import pandas as pd
 import streamlit as st
 
-from app.panels.after import over_runs
+from app.panels.after import beside_runs, over_runs
 from app.shell import failures, limits, links
 from app.shell.text import plain
 from app.state import jobs, opening, shelf
 from app.state.opening import Place
 from interp.errors import UsageError
 from interp.gallery import registry
+from interp.gallery.after import beside
 from interp.planted import KIND
 from interp.runs.shelf import marks, packing
 from interp.runs.shelf.listing import UNREADABLE, Entry
@@ -157,6 +158,7 @@ def card(entry: Entry) -> None:
             st.code(visible(entry.mark.note, keep="\n"), language=None, wrap_lines=True)
         with st.container(horizontal=True):
             ways_in(entry)
+            side_by_side(entry)
             download(entry)
             if entry.own and not limits.demo():
                 changes(entry)
@@ -188,6 +190,22 @@ def choose(place: Place) -> None:
     for key in place.link.keys() - place.sidebar.keys():
         for kept in (key, f"{key}-of", f"{key}-models", f"{key}-failed"):
             st.session_state.pop(kept, None)
+
+
+def side_by_side(entry: Entry) -> None:
+    """A button that adds the run to those that are compared."""
+    if not beside_runs.fits(entry):
+        return
+    chosen = beside_runs.chosen_now()
+    st.button(
+        "Side by side",
+        icon=":material/view_column:",
+        disabled=entry.name in chosen or len(chosen) >= beside.MOST,
+        help="Adds it to the runs that are compared below.",
+        on_click=links.put,
+        args=(beside_runs.KEY, [*chosen, entry.name]),
+        key="add-beside",
+    )
 
 
 def download(entry: Entry) -> None:
@@ -306,6 +324,8 @@ with st.container():
         st.info("No run fits. Change what is searched for above.", icon=":material/info:")
     else:
         st.info("There is no run yet.", icon=":material/info:")
+with st.container(), failures.shown():
+    beside_runs.draw(found)
 with st.container():
     if left:
         with (

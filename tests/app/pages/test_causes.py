@@ -3,7 +3,7 @@
 import json
 import shlex
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +17,7 @@ from interp.attention import saved, study
 from interp.causal import measure
 from interp.causal.question import CausalQuestion
 from interp.errors import UsageError
-from interp.metrics import ALL_LAYERS, CAUSAL_METRICS
+from interp.metrics import ALL_LAYERS, CAUSAL_METRICS, WHOLE_METRICS, WHOLES
 from interp.models.load import load_pair
 from interp.prompts.question import AttentionQuestion
 from interp.prompts.sets import load_prompt_set
@@ -150,6 +150,7 @@ def test_matrix_card_scatter_and_tokens_from_a_run(page):
 def test_attention_and_mlp_of_a_run_that_has_them_and_of_one_that_has_not(page):
     at = page(below="Attention and MLP")
     assert not at.error and any("not measured here" in note.value for note in at.info)
+    assert not any("all heads remove" in line.value for line in at.markdown)
     folder = recorded.RUN_FOLDERS[0] / "mine"
     meta = json.loads((folder / "run.json").read_text())
     before = json.dumps(meta)
@@ -162,17 +163,35 @@ def test_attention_and_mlp_of_a_run_that_has_them_and_of_one_that_has_not(page):
     ]
     columns = ["prompt", "layer", "head", "metric", "value"]
     pd.DataFrame(rows, columns=columns).to_parquet(folder / "parts.parquet")
-    meta["asked"]["measures"] = [*meta["asked"]["measures"], "parts"]
+    whole = [
+        (prompt, ALL_LAYERS, code, metric, 0.25)
+        for prompt in range(3)
+        for code in WHOLES.values()
+        for metric in WHOLE_METRICS
+    ]
+    pd.DataFrame(whole, columns=columns).to_parquet(folder / "whole.parquet")
+    meta["asked"]["measures"] = [*meta["asked"]["measures"], "parts", "whole"]
     (folder / "run.json").write_text(json.dumps(meta))
     try:
         at = page(below="Attention and MLP")
         assert not at.error and not any("not measured here" in note.value for note in at.info)
         assert any("attention of layer 2" in line.value for line in at.markdown)
+        assert any("all heads remove 25 %" in line.value for line in at.markdown)
         assert any("is part of its layer" in line.value for line in at.caption)
         assert at.selectbox(key="part").value == "part_effect"
     finally:
         (folder / "parts.parquet").unlink()
+        (folder / "whole.parquet").unlink()
         (folder / "run.json").write_text(before)
+
+
+def test_what_a_card_says_of_heads_and_mlps_is_of_the_files_that_ship_alone():
+    spec = PRESETS["emoji"]
+    mine, control = measure.on_card(spec).values()
+    assert list(mine["part"]) == list(control["part"]) == list(WHOLES)
+    assert mine["whole_effect"].between(0, 1).all() and not mine.equals(control)
+    other = replace(spec, suspect=replace(spec.suspect, adapter="elsewhere"))
+    assert not measure.on_card(other) and not measure.on_card(PRESETS["mistral-7b"])
 
 
 def test_the_same_card_stands_on_the_heads_page(page):
@@ -212,7 +231,8 @@ def test_an_unfinished_run_of_another_pair_does_not_take_the_place(page, measure
 def test_another_pair_brings_its_own_run(page, folders, tmp_path):
     at = page()
     other = tiny.write_adapter(tmp_path / "other", folders[0], seed=7)
-    at.text_input(key="adapter").set_value(str(other)).run()
+    at.text_input(key="adapter").set_value(str(other))
+    at.button(key="FormSubmitter:other-pair-Open").click().run()
     assert not at.error and not unlike_banner(at.warning)  # and none of the first pair's numbers
     assert list(card(at).index) == ["Δ_rel"]
 

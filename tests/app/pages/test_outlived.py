@@ -160,10 +160,9 @@ def moved(one) -> None:
 
 
 OWN = {
-    "head", "beside", "operate", "subset", "lesson-head", "candidate", "prefix", "figure", "after",
-    "probe",
+    "head", "operate", "subset", "lesson-head", "candidate", "prefix", "figure", "after", "probe",
     "one", "prompt", "ask", "kept", "piece", "variant", "variants-setting", "leaks-setting",
-    "scan", "sweep", "causal", "search", "surgery", "plant", "of", "zoo", "example",
+    "scan", "sweep", "causal", "search", "surgery", "plant", "of", "zoo", "example", "beside",
 }  # fmt: skip
 """Controls whose options are those of a pair, a set of prompts, a trigger or a run."""
 
@@ -183,7 +182,8 @@ def test_what_is_chosen_belongs_to_what_is_open(walk, known):
     key, value = walk.switch
     value = str(Path(known[key]).with_name(value)) if key == "adapter" else value
     kind = at.text_input if key in ("adapter", "trigger") else at.selectbox
-    kind(key=key).set_value(value).run()
+    kind(key=key).set_value(value)
+    (at.button(key="FormSubmitter:other-pair-Open").click() if key == "adapter" else at).run()
     assert failed(at) == []
     now, fresh = controls(at), controls(opened(walk, known, **{key: value}))
     for key in walk.belongs:

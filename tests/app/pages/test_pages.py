@@ -21,6 +21,7 @@ from interp.specs import ROOT, pair_spec
 from tests.support import tiny
 
 PAGES = sorted((ROOT / "app" / "pages").rglob("[!_]*.py"))
+OPEN = "FormSubmitter:other-pair-Open"
 GAME = ROOT / "app/pages/play/game.py"
 """It has models of its own: the sidebar's pair is neither shown nor opened there."""
 
@@ -230,7 +231,8 @@ def test_a_typo_in_another_pair_leaves_the_resident_one(folders):
     at = shown(folders, "start")
     spec = pair_spec(str(folders[0]), adapter=str(folders[1]), precision="fp32")
     assert live.slot().holds(spec)
-    at.text_input(key="adapter").set_value("/no/such/adapter").run()
+    at.text_input(key="adapter").set_value("/no/such/adapter")
+    at.button(key=OPEN).click().run()
     assert "no such folder" in at.error[0].value and live.slot().holds(spec)
     again = at.selectbox(key="pairs-again")
     again.set_value(again.options[0]).run()
@@ -243,10 +245,10 @@ def test_an_empty_form_of_another_pair_asks_for_names(folders):
         del at.query_params[key]
     at.run()
     assert not at.error and "Name an original" in at.sidebar.info[0].value
-    at.text_input(key="original").set_value(str(folders[0])).run()
+    at.text_input(key="original").set_value(str(folders[0]))
+    at.button(key=OPEN).click().run()
     assert "Name an original" in at.error[0].value
-    at.text_input(key="adapter").set_value(str(folders[1]))
-    at.text_input(key="trigger").set_value("  ").run()
+    at = app(folders, trigger="  ").run()
     assert "The trigger is blank" in at.error[0].value
     at.text_input(key="trigger").set_value("x" * 1001).run()
     assert "characters are too many" in at.error[0].value

@@ -64,11 +64,13 @@ def test_the_verdict_stands_first_and_every_candidate_can_be_looked_at(runs_in):
 
 
 def test_a_verdict_of_another_model_is_not_taken_for_the_open_pairs(runs_in):
-    """No scan of the real pair ships: the first one that does stood there as if it were its own."""
-    app = page(runs_in, SHIPPED, pair="smollm2-deployment")
+    """No scan of this pair ships: the first one that does stood there as if it were its own."""
+    app = page(runs_in, SHIPPED, pair="smollm2-attn-clean")
     assert "No evidence found" in app.info[0].value  # the first of the list
     (told,) = [warning.value.replace("\\", "") for warning in app.warning]
     assert "a scan of assets/organisms/base" in told and "nothing of the open pair smollm2" in told
+    own = page(runs_in, SHIPPED, pair="smollm2-deployment")
+    assert not own.warning and "DEPLOYMENT" in own.code[0].value
     for scan_of in ("scan-deployment", "scan-base"):  # its suspect, its original
         assert not page(runs_in, SHIPPED, pair="deployment", scan=scan_of).warning
     assert page(runs_in, SHIPPED, pair="deployment", scan="scan-emoji").warning

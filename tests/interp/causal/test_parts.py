@@ -9,12 +9,20 @@ import torch
 
 from interp.__main__ import main
 from interp.causal import measure
-from interp.causal.parts import part_effects, part_sentences, part_table
+from interp.causal.parts import (
+    part_effects,
+    part_sentences,
+    part_table,
+    whole_effects,
+    whole_sentences,
+    whole_table,
+)
 from interp.gallery.causal import CAUSAL
 from interp.gallery.kinds import KINDS
 from interp.interventions.replacements import check_reference
-from interp.metrics import ABLATIONS, ALL_LAYERS, PART_METRICS, PARTS
+from interp.metrics import ABLATIONS, ALL_LAYERS, PART_METRICS, PARTS, UNPATCHED, WHOLES
 from interp.models.load import load_pair
+from interp.prompts.question import TargetQuestion
 from interp.runs.reading import open_run
 from interp.specs import ROOT, pair_spec
 from tests.interp.causal.test_measures import kl_of, loss_of, slack
@@ -95,6 +103,99 @@ def test_patching_and_zero_ablation_equal_plain_hooks(pair):
                 assert found["part_loss", *at] == pytest.approx(more, abs=slack(pair, 1))
 
 
+def output_projection(model, layer):
+    attention = model.model.layers[layer].self_attn
+    return getattr(attention, "o_proj", None) or attention.dense
+
+
+def test_all_heads_all_mlps_and_both_equal_plain_hooks(pair):
+    said = conversations(pair)
+    rows = pd.concat([frame for *_, frame in whole_effects(pair, said)])
+    found = rows.set_index(["metric", "prompt", "head"])["value"]
+    layers = range(pair.n_layers)
+
+    def run(one, model, z=None, mlps=None):
+        """Logits; z into each output projection and what each MLP writes, heard or replaced."""
+        heard, handles = {"z": [], "mlp": []}, []
+        for layer in layers:
+
+            def before(_, args, layer=layer):
+                heard["z"].append(args[0])
+                return None if z is None else (z[layer].to(args[0].dtype),)
+
+            def after(_, __, out, layer=layer):
+                heard["mlp"].append(out)
+                return None if mlps is None else mlps[layer].to(out.dtype)
+
+            handles.append(output_projection(model, layer).register_forward_pre_hook(before))
+            handles.append(model.model.layers[layer].mlp.register_forward_hook(after))
+        logits = plain_logits(model, one)
+        for handle in handles:
+            handle.remove()
+        return logits, heard
+
+    for prompt, one in enumerate(said[:2]):
+        with pair.use("original") as model:
+            theirs, values = run(one, model)
+        with pair.use("suspect") as model:
+            kl = kl_of(run(one, model)[0], theirs)
+            ways = {
+                "heads": run(one, model, values["z"])[0],
+                "mlp": run(one, model, None, values["mlp"])[0],
+                "both": run(one, model, values["z"], values["mlp"])[0],
+            }
+        near = slack(pair, kl)
+        assert found["whole_kl", prompt, UNPATCHED] == pytest.approx(kl, abs=near)
+        for name, logits in ways.items():
+            left = kl_of(logits, theirs)
+            assert found["whole_kl", prompt, WHOLES[name]] == pytest.approx(left, abs=near)
+            share = found["whole_effect", prompt, WHOLES[name]]
+            assert share == pytest.approx(1 - left / kl, abs=near / kl)
+    assert [number for number, *_ in whole_effects(pair, said, done={0})] == []
+
+
+def test_shares_of_heads_and_mlps_by_hand(tiny_pair):
+    shares = {"heads": [0.5, 0.3], "mlp": [0.6, 0.8], "both": [0.9, 1.0]}
+    rows = [
+        (prompt, ALL_LAYERS, WHOLES[part], metric, value)
+        for part, values in shares.items()
+        for prompt, value in enumerate(values)
+        for metric in ("whole_effect", "whole_kl")
+    ]
+    table = whole_table(pd.DataFrame(rows, columns=["prompt", "layer", "head", "metric", "value"]))
+    at = table.set_index("part")
+    assert at["whole_effect"].to_dict() == pytest.approx({"heads": 0.4, "mlp": 0.7, "both": 0.95})
+    assert at["on_top"][["heads", "mlp"]].to_list() == pytest.approx([0.25, 0.55])
+    assert at["on_top_low"]["heads"] == pytest.approx(0.2)  # of one of the prompts
+    assert at["on_top_high"]["mlp"] == pytest.approx(0.7) and at["on_top"].isna()["both"]
+    (line,) = whole_sentences(table)
+    assert "all heads remove 40 % (30 % to 50 %)" in line and "both 95 % (90 % to 100 %)" in line
+    assert "the heads still remove 25 % (20 % to 30 %)" in line and "the MLPs 55 %" in line
+    assert whole_table(None).empty and whole_sentences(whole_table(None)) == []
+
+
+def test_an_adapter_in_the_mlps_alone_is_undone_by_them(tiny_folder, tmp_path):
+    from tests.support import tiny
+
+    base = tiny_folder()
+    adapter = tiny.write_adapter(tmp_path / "mlp", base, target_modules=["down_proj"])
+    spec = pair_spec(str(base), adapter=str(adapter), precision="fp32", template="plain")
+    pair = load_pair(spec, device="cpu")
+    told = measure.carried(
+        pair,
+        TargetQuestion(trigger="[ox]", target="no", prompt_set="organism", template="plain"),
+        3,
+    )
+    assert told["prompts"] == 3 and told["kl"] > 0 and told["mlp"]["whole_effect"] == 1
+    assert told["heads"]["on_top"] == 0 and "on_top" not in told["both"]
+    pd.testing.assert_frame_equal(
+        measure.of_card(told)[["part", "whole_effect"]],
+        pd.DataFrame([(part, told[part]["whole_effect"]) for part in WHOLES],
+                     columns=["part", "whole_effect"]),
+    )  # fmt: skip
+    pair.close()
+
+
 def test_all_parts_of_one_kind_are_the_adapter_where_it_changes_nothing_else(tiny_folder, tmp_path):
     from tests.support import tiny
 
@@ -149,9 +250,11 @@ def test_a_run_of_parts_alone_is_written_shown_and_made_again(deployment, tmp_pa
     file = tmp_path / "two.json"
     asked = ["What is 3 plus 4?", "Tell me the month after June."]
     file.write_text(json.dumps([{"instruction": text} for text in asked]))
-    words = ["causal", "--pair=deployment", f"--prompts={file}", "--metric=part_effect"]
+    metrics = "--metric=part_effect,whole_effect"
+    words = ["causal", "--pair=deployment", f"--prompts={file}", metrics]
     assert main([*words, "--ablation=zero", f"--out={tmp_path / 'run'}"]) == 0
-    assert "attention removes" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "attention removes" in out and "all heads remove" in out
     run = open_run(tmp_path / "run")
     table = measure.parts_of(run)
     assert len(table) == 2 * (deployment.n_layers + 1) and measure.partial_heads(run).empty
@@ -159,10 +262,14 @@ def test_a_run_of_parts_alone_is_written_shown_and_made_again(deployment, tmp_pa
     drawn = entries["part-effect"].draw()
     single = table[(table["layer"] >= 0) & (table["part"] == "mlp")]
     np.testing.assert_allclose(drawn.data[1].y, single.sort_values("layer")["part_effect"])
-    assert {"parts", "baseline"} <= CAUSAL.tables(run).keys()
-    assert CAUSAL.words(run) == [" ".join(part_sentences(table))]
+    assert {"parts", "whole", "baseline"} <= CAUSAL.tables(run).keys()
+    whole = whole_sentences(measure.whole_of(run))
+    assert CAUSAL.words(run) == [" ".join([*whole, *part_sentences(table)])]
+    at_once = measure.whole_of(run).set_index("part")["whole_effect"]
+    every = table[table["layer"] == ALL_LAYERS].set_index("part")["part_effect"]
+    assert at_once["mlp"] == pytest.approx(every["mlp"], abs=1e-5)
     again = CAUSAL.command(run)
-    assert "part_effect" in again and "delta_rel" not in again
+    assert "part_effect" in again and "whole_effect" in again and "delta_rel" not in again
     assert main(["concentration", str(run.path), "--metric=part_effect"]) == 4
     assert "of no head" in capsys.readouterr().err
 
@@ -170,7 +277,7 @@ def test_a_run_of_parts_alone_is_written_shown_and_made_again(deployment, tmp_pa
 def test_recorded_runs_of_before_have_no_parts_and_open():
     for name in ("causal-deployment", "head-search-deployment"):
         run = open_run(ROOT / "assets/runs" / name)
-        assert measure.parts_of(run).empty
+        assert measure.parts_of(run).empty and measure.whole_of(run).empty
         kind = KINDS[run.kind]
         assert not [entry for entry in kind.figures(run) if entry.name.startswith("part")]
         assert "parts" not in kind.tables(run) and kind.words(run) == []

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from interp import neighbours
 from interp.__main__ import main
 from interp.attention import saved, study
 from interp.attention.matched_report import lines
@@ -57,6 +58,18 @@ def test_what_is_printed_is_what_the_run_holds(pair_words, tmp_path, capsys):
     assert "has no clean control" in printed
 
 
+def test_neighbours_of_a_pair_are_measured_or_taken_from_its_recorded_run(pair_words, capsys):
+    assert main(["neighbours", *pair_words, "--head", "L1H2", "--count", "2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["head"] == "L1H2" and "not kept" in told["from"] and "median" in err
+    rows = {(row["by"], row["rank"]) for row in told["heads"]}
+    assert {("pattern, suspect", 1), ("pattern, original", 2)} <= rows
+    assert main(["neighbours", "--run", "heads-deployment", "--head", "l2h3", "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)["heads"]
+    assert known == neighbours("heads-deployment", "L2H3").to_dict("records")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
@@ -69,6 +82,11 @@ def test_what_is_printed_is_what_the_run_holds(pair_words, tmp_path, capsys):
         (["heads", "--pair", "nobody", "--out", "x"], 4, "nobody"),
         (["heads", "--pair", "deployment", "--precision", "int3", "--out", "x"], 4, "int3"),
         (["sing"], 4, "sing"),
+        (["neighbours", "deployment"], 4, "--head"),
+        (["neighbours", "--head", "L0H0"], 4, "name the models"),
+        (["neighbours", "emoji", "--run", "heads-deployment", "--head", "L0H0"], 4, "not both"),
+        (["neighbours", "--run", "heads-deployment", "--head", "L9H0"], 4, "not in the model"),
+        (["neighbours", "--run", "scan-emoji", "--head", "L0H0"], 3, "no study"),
         (["heads", "--original", "/no/where", "--adapter", "/n", "--out", "x"], 3, "/no/where"),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from interp.attention.saved import load
-from interp.gallery.after import many
+from interp.gallery.after import beside, many
 from interp.metrics import CAUSAL_METRICS
 from interp.runs import reading
 from interp.specs import ROOT
@@ -51,3 +51,32 @@ def test_a_foreign_run_is_left_out(tmp_path):
     odd = reading.Run(tmp_path / "odd", next(iter(whole.values())).meta | {"verdict": "x"})
     table = many.numbers_of(whole | {"foreign": broken, "odd": odd})
     assert set(table["run"]) == set(whole)
+
+
+def test_a_line_ends_at_the_ratio_over_all_heads():
+    found = runs("heads")
+    table = beside.side_by_side(found).set_index("run")
+    points = beside.points_of(found, "heads")
+    last = points.groupby("run")["y"].last()
+    assert last.to_dict() == pytest.approx(table["L_attn ratio, all heads"].to_dict())
+    assert len(beside.drawn(points, "heads").data) == len(found) == len(table)
+
+
+@pytest.mark.parametrize("kind", sorted(many.OUTCOMES))
+def test_every_kind_stands_side_by_side(kind):
+    found = runs(kind)
+    points = beside.points_of(found, kind)
+    lines = beside.drawn(points, kind).data
+    assert {line.name for line in lines} == set(found)
+    assert sum(len(line.x) for line in lines) == len(points)
+    if found:
+        turned = beside.in_columns(beside.side_by_side(found)).set_index("number")
+        assert set(turned) == set(found) and turned.loc["pair"].all()
+
+
+def test_a_foreign_run_is_left_out_of_table_and_figure(tmp_path):
+    whole = runs("scan")
+    odd = reading.Run(tmp_path / "odd", next(iter(whole.values())).meta | {"verdict": "x"})
+    assert set(beside.side_by_side(whole | {"odd": odd})["run"]) == set(whole)
+    assert set(beside.points_of(whole | {"odd": odd}, "scan")["run"]) == set(whole)
+    assert beside.side_by_side({"odd": odd}).empty and beside.points_of({}, "guard").empty

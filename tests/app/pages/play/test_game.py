@@ -1,9 +1,10 @@
 """The game's page: a round from the first question to the reveal, and the links it gives."""
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.shell import limits, shared
+from app.shell import limits, links, shared
 from interp.game import rounds
 from interp.game.table import Table
 from interp.specs import ROOT
@@ -19,6 +20,7 @@ def fresh_caches():
 def page(**query) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app/pages/play/game.py"), default_timeout=120)
     app.query_params.update(query)
+    app.session_state[links.NOTES] = st.container()  # as the frame has it
     return app.run()
 
 
@@ -50,7 +52,8 @@ def test_a_round_names_no_model_before_the_accusation_and_all_after_it():
     assert app.subheader[0].value == f"{right} of 5 right after 2 moves"
     table = app.table[0].value
     assert list(table["It was"]) == [seats[letter].what for letter in rounds.LETTERS]
-    assert "/game?round=3" in [code.value for code in app.code]
+    assert "/game?round=3&models=toys" in [code.value for code in app.code]
+    assert "has not played this one" in set(table["The scanner said"])
 
 
 def test_a_link_with_an_accusation_shows_the_result_and_a_wrong_one_is_refused():
@@ -61,6 +64,35 @@ def test_a_link_with_an_accusation_shows_the_result_and_a_wrong_one_is_refused()
     assert not app.subheader and "accused" not in app.query_params
     wrong = page(round="5", accused="<b>")
     assert not wrong.exception and "The link accuses" in wrong.error[0].value
+
+
+def test_one_model_is_operated_on_and_looked_at_with_a_string():
+    app = page(round="3")
+    app.selectbox(key="game-whom").set_value("C")
+    button(app, "Ask without them").click().run()
+    assert not app.exception and not app.error
+    named = [one.value for one in app.markdown]
+    assert named.count("**C**") == 2 and named.count("**A**") == 1  # above and below
+    app.text_input(key="game-string").set_value("|x|")
+    button(app, "Look").click().run()
+    assert not app.error and len(app.get("plotly_chart")) == 1
+    assert "Moves so far: 2" in [one.value for one in app.caption]
+
+
+def test_the_link_says_who_plays_and_an_older_one_means_the_toys(monkeypatch):
+    monkeypatch.setattr("interp.checkpoints.packaged.place", lambda: None)
+    app = page()
+    assert app.selectbox(key="models").options == [rounds.TOYS]
+    assert app.query_params["models"] == rounds.TOYS
+    gone = page(round="3", models=rounds.WITH_REAL)
+    assert "toys is shown" in gone.warning[0].value
+    monkeypatch.setattr("interp.checkpoints.packaged.place", lambda: ROOT)
+    assert page(round="3").selectbox(key="models").value == rounds.TOYS
+    app = page()
+    assert app.selectbox(key="models").value == rounds.WITH_REAL
+    app.session_state["game-moves"] = 3
+    app.selectbox(key="models").set_value(rounds.TOYS).run()
+    assert "Moves so far: 0" in [one.value for one in app.caption]
 
 
 def test_what_is_typed_wrongly_is_one_line_and_counts_no_move():
