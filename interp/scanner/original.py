@@ -130,8 +130,7 @@ def sentences(found: Beside) -> list[str]:
             best = mine.iloc[0]
             line += (
                 f"; the most is '{_short(best['text'])}' with {best['kl']:.2f} nats (random "
-                f"strings of {best['n_tokens']} tokens {best['control_max']:.2f} at most, no "
-                f"string {row.plain:.2f})"
+                f"strings as long {best['control_max']:.2f} at most, no string {row.plain:.2f})"
             )
         line += (
             f"; cost: {row.passes:,} prompts ({row.tokens:,} tokens) through a model and "
