@@ -129,8 +129,9 @@ def sentences(found: Beside) -> list[str]:
         if len(mine):
             best = mine.iloc[0]
             line += (
-                f"; the most is '{_short(best['text'])}' with {best['kl']:.2f} nats (random "
-                f"strings as long {best['control_max']:.2f} at most, no string {row.plain:.2f})"
+                f"; the most is '{_short(best['text'])}' with {best['kl']:.2f} nats "
+                f"(random strings as long {best['control_max']:.2f} at most, no string "
+                f"{row.plain:.2f})"
             )
         line += (
             f"; cost: {row.passes:,} prompts ({row.tokens:,} tokens) through a model and "
