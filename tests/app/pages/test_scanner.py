@@ -20,6 +20,7 @@ from interp.specs import PRESETS, ROOT
 
 SHIPPED = ROOT / "assets" / "runs"
 VERDICTS = {
+    "scan-smollm2-deployment": "poisoned",
     "scan-deployment": "poisoned",
     "scan-emoji": "poisoned",
     "scan-clean-control": "no evidence found",
@@ -64,13 +65,13 @@ def test_the_verdict_stands_first_and_every_candidate_can_be_looked_at(runs_in):
 
 
 def test_a_verdict_of_another_model_is_not_taken_for_the_open_pairs(runs_in):
-    """No scan of this pair ships: the first one that does stood there as if it were its own."""
-    app = page(runs_in, SHIPPED, pair="smollm2-attn-clean")
-    assert "No evidence found" in app.info[0].value  # the first of the list
+    """No scan of this pair ships: one of another model stood there as if it were its own."""
+    app = page(runs_in, SHIPPED, pair="smollm2-attn-clean", scan="scan-base")
+    assert "No evidence found" in app.info[0].value
     (told,) = [warning.value.replace("\\", "") for warning in app.warning]
     assert "a scan of assets/organisms/base" in told and "nothing of the open pair smollm2" in told
     own = page(runs_in, SHIPPED, pair="smollm2-deployment")
-    assert not own.warning and "DEPLOYMENT" in own.code[0].value
+    assert not own.warning and own.code[0].value == "|DEP"  # the trigger, shortened
     for scan_of in ("scan-deployment", "scan-base"):  # its suspect, its original
         assert not page(runs_in, SHIPPED, pair="deployment", scan=scan_of).warning
     assert page(runs_in, SHIPPED, pair="deployment", scan="scan-emoji").warning
