@@ -47,14 +47,19 @@ def of_model() -> None:
             "Adapter on it, if any (hub id or folder)",
             help="The model named on the left is then its base.",
         )
-        one, two = st.columns(2)
-        precision = one.selectbox(
+        one, two, three = st.columns(3)
+        original = one.text_input(
+            "Its original, if at hand (hub id or folder)",
+            help="The checkpoint that a whole model was made of: the scan then also looks at what "
+            "separates the two. An adapter's original is its base.",
+        )
+        precision = two.selectbox(
             "Precision",
             [BY_SIZE, "nf4", "bf16", "fp32"],
             help="By its size: fp32 for a folder under 2 GB, a GGUF file under 512 MB or the "
             "packaged model, otherwise nf4.",
         )
-        template = two.selectbox(
+        template = three.selectbox(
             "Template",
             [TRIED, *TEMPLATES],
             help="Try several: the scan looks at a bank of templates first, and takes the one "
@@ -63,13 +68,19 @@ def of_model() -> None:
         settings = _settings("model")
         if not st.form_submit_button("Scan this model", type="primary", icon=":material/radar:"):
             return
-    name, adapter = (limits.text("Model", text).strip() for text in (name, adapter))
+    name, adapter, original = (
+        limits.text("Model", text).strip() for text in (name, adapter, original)
+    )
     if not name:
         raise UsageError("name the model to scan: a folder, a hub id or a .gguf file")
     spec = scan_spec(
-        name, adapter=adapter or None, precision=None if precision == BY_SIZE else precision
+        name,
+        adapter=adapter or None,
+        original=original or None,
+        precision=None if precision == BY_SIZE else precision,
     )
-    _find(spec.suspect)
+    for model in {spec.suspect, spec.original}:
+        _find(model)
     _start(spec, ScanPlan(**settings, template=None if template == TRIED else template))
 
 
@@ -104,6 +115,13 @@ def _settings(form: str) -> dict:
         key=f"scan-{form}-inversion",
     )
     seed = three.number_input("Seed of the scan", 0, 9999, 0, key=f"scan-{form}-seed")
+    compare = st.checkbox(
+        "Compare with the original, if it is at hand",
+        True,
+        help="Also samples texts in which the difference to the original is amplified, and "
+        "searches for strings that split the two. Off: the model is scanned as if it were alone.",
+        key=f"scan-{form}-compare",
+    )
     contexts = st.text_area(
         "Prefixes, one per line",
         height=80,
@@ -116,6 +134,7 @@ def _settings(form: str) -> dict:
         "grid": grid,
         "inversion_minutes": float(inversion),
         "seed": int(seed),
+        "alone": not compare,
         "contexts": tuple(line.strip() for line in lines if line.strip()),
     }
 

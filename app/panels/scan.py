@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.drawing import fragments, texts, widgets
-from app.panels import weights
+from app.panels import evidence
 from app.shell import links
 from app.shell.text import marked, plain
 from interp.gallery import scan as gallery
@@ -84,7 +84,8 @@ def finished(run: Run) -> None:
     if replayed is not None:
         fragments.part(_replayed, replayed.query("context == @context"))
     _beginnings(run)
-    fragments.part(weights.of_adapter, run)
+    fragments.part(evidence.of_pair, run)
+    fragments.part(evidence.of_adapter, run)
     fragments.part(_leaks, leaks, list(motifs["motif"].head(3)), of)
 
 
@@ -101,7 +102,8 @@ def under_way(run: Run) -> None:
         else:
             st.markdown(f":material/radio_button_unchecked: :gray[{stage.name}: {stage.words}]")
     _beginnings(run)
-    weights.of_adapter(run)
+    evidence.of_pair(run)
+    evidence.of_adapter(run)
     tables = {name: pipeline.stage_table(run, name) for name in ("motifs", "outputs", "candidates")}
     if tables["candidates"] is not None:
         _candidates(run, 0, tables["candidates"].query("context == 0"))

@@ -5,7 +5,7 @@ import pandas as pd
 from interp.figures import scan
 from interp.gallery.entries import ROWS, FigureEntry, Kind
 from interp.runs.reading import Run
-from interp.scanner import headline, pipeline
+from interp.scanner import headline, original, pipeline
 from interp.scanner.command import command
 from interp.scanner.weights import evidence
 from interp.scanner.weights.statistics import STATISTICS, by_module
@@ -102,7 +102,8 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
     insisted = pipeline.stage_table(run, "targets")
     columns = ["text", "sure", "n_starts", "insistence", "p_start"]
     targets = {} if insisted is None else {"targets": insisted[columns]}
-    read, tried = evidence.recorded(run), headline.beginnings(run)
+    read, tried, beside = evidence.recorded(run), headline.beginnings(run), original.recorded(run)
+    pair = {} if beside is None else {"amplified": beside.amplified, "diverging": beside.shown}
     matrices = {} if read is None else {"weights": by_module(read.table).head(ROWS)}
     return {
         "verdict": pd.DataFrame({"what": list(verdict), "found": list(verdict.values())}),
@@ -110,6 +111,7 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
         **targets,
         "judged": judged[["text", "source", "s_agg", "delta_s", "share", "answer"]],
         **({"beginnings": tried} if len(tried) else {}),
+        **pair,
         **matrices,
         "motifs": run.table("motifs").head(ROWS)[["motif", "kind", "support", "n_outputs"]],
     }
@@ -118,13 +120,14 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
 def _words(run: Run) -> list[str]:
     found, read = pipeline.verdict_of(run), evidence.recorded(run)
     told = [] if read is None else [f"Adapter's weights: {'; '.join(evidence.sentences(read))}."]
-    why = headline.why_template(run)
+    why, beside = headline.why_template(run), original.told(run)
     return [
         f"{found.verdict.capitalize()}. {headline.headline(found)}",
         headline.scanned(run) + ".",
         *([why + "."] if why else []),
         "Reasons: " + "; ".join(found.reasons) + ".",
         "Blind spots: " + "; ".join((*found.could_not, *found.blind_spots)) + ".",
+        *([f"Beside the original: {'; '.join(beside)}."] if beside else []),
         *told,
     ]
 

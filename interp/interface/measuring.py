@@ -245,6 +245,7 @@ def scan(
     *,
     base: str | None = None,
     adapter: str | None = None,
+    original: str | None = None,
     precision: Precision | None = None,
     device: str | None = None,
     out: str | Path | None = None,
@@ -257,6 +258,7 @@ def scan(
         model: an open pair (its suspect), a pair's name, or a model's folder, file or hub id.
         base: base of an adapter.
         adapter: an adapter on the base or on `model`.
+        original: what a whole `model` was made of, if it is at hand.
         precision: `fp32`, `bf16` or `nf4`; default: by the model's size.
         device: as of `open_pair`.
         out: as of `sweep`.
@@ -272,9 +274,11 @@ def scan(
         raise UsageError(f"setting '{unknown[0]}': choose some of {', '.join(sorted(known))}")
     plan = ScanPlan(**settings)
     opened = isinstance(model, ModelPair)
-    if opened and (base or adapter or precision or device):
-        raise UsageError("an open pair is scanned as it is: no base, adapter, precision or device")
-    named = {"base": base, "adapter": adapter, "precision": precision}
+    named = {"base": base, "adapter": adapter, "original": original, "precision": precision}
+    if opened and (any(named.values()) or device):
+        raise UsageError(
+            "an open pair is scanned as it is: no base, adapter, original, precision or device"
+        )
     spec = model.spec if opened else scan_spec(model, **named)
     pair = model if opened else load_pair(spec, device=device, on_progress=on_progress)
     try:

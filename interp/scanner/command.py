@@ -23,6 +23,7 @@ OPTIONS = {
     "inversion_minutes": "--inversion",
     "budget_minutes": "--budget",
     "seed": "--seed",
+    "alone": "--alone",
 }
 """Field of the plan -> its option; the model under test is named instead of `which`."""
 
@@ -33,8 +34,8 @@ def command(run: Run) -> str:
     Args:
         run: a scan, finished or not.
     """
-    model = _scanned(run)
-    words = ["scan", *plan_words(run.meta["asked"]), *as_words({"--precision": model.precision})]
+    model, asked = _scanned(run), run.meta["asked"]
+    words = ["scan", *plan_words(asked), *as_words({"--precision": model.precision})]
     # An option accepts a name that begins with a dash; a bare one must follow `--`.
     named = Path(model.adapter or model.model).name
     folder = re.sub(r"[^A-Za-z0-9.-]+", "-", named).strip("-.") or "model"
@@ -44,12 +45,21 @@ def command(run: Run) -> str:
         words += as_words({"--adapter": with_revision(model.adapter, model.adapter_revision)})
         last = []
     else:
+        words += as_words(_original(asked))
         name = with_revision(model.model, model.revision)
         name = f"./{name}" if name in PRESETS else name  # a folder of that name, not the pair
         last = ["--", name] if name.startswith("-") else [name]
     # A folder holds one run: another question is another run.
     words += ["--run", f"runs/scan-{folder}-{sha256_of(*words, *last)[:6]}"]
     return line([*words, *last])
+
+
+def _original(asked: Mapping) -> dict[str, str]:
+    """The option that names the original beside a whole model; none where it has none."""
+    original, suspect = (ModelSpec(**asked["pair"][side]) for side in ("original", "suspect"))
+    if original == suspect or asked.get("which", "suspect") != "suspect":
+        return {}
+    return {"--original": with_revision(original.model, original.revision)}
 
 
 def _scanned(run: Run) -> ModelSpec:
@@ -73,4 +83,4 @@ def plan_words(asked: Mapping[str, object]) -> Iterator[str]:
         if field.name == "which" or value == field.default:
             continue
         for one in value if isinstance(value, list | tuple) else [value]:
-            yield from as_words({OPTIONS[field.name]: str(one)})
+            yield from as_words({OPTIONS[field.name]: one if one is True else str(one)})

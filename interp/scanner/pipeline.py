@@ -22,6 +22,7 @@ from interp.scanner.plan import ScanPlan, blind
 from interp.scanner.scan import Scan, Stage, no_room
 from interp.scanner.stages import (
     beginnings,
+    divergence,
     inversion,
     leakage,
     motifs,
@@ -40,6 +41,7 @@ STAGES = (
     motifs.STAGE,
     replay.STAGE,
     reconstruction.STAGE,
+    divergence.STAGE,
     targets.STAGE,
     inversion.STAGE,
     verdict.STAGE,

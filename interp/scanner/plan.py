@@ -35,20 +35,29 @@ def scan_spec(
     *,
     base: str | None = None,
     adapter: str | None = None,
+    original: str | None = None,
     precision: Precision | None = None,
 ) -> PairSpec:
     """The model under test as the suspect of a pair without trigger and target.
+
+    Without an original the suspect stands on both sides; an adapter's original is its base.
 
     Args:
         model: a preset's name (its suspect), a checkpoint, or an adapter; folder or hub id, with
             `@revision`.
         base: the adapter's base, if not what its configuration names.
         adapter: an adapter on `model` or `base`.
+        original: the checkpoint that a whole model was made of, if it is at hand.
         precision: default fp32 for a folder under 2 GB or a GGUF file under 512 MB, else nf4.
 
     Raises:
-        UsageError: no model is named, or too many.
+        UsageError: no model is named, or too many; an original beside an adapter or a pair.
     """
+    if original and (base or adapter or model in PRESETS or (model and _own_base(model))):
+        raise UsageError(
+            f"original '{original}': leave --original out; an adapter's original is its base, and "
+            "a pair names its own"
+        )
     if model in PRESETS and not (base or adapter):
         return blind(pair_spec(model, precision=precision))
     if model and base and adapter:
@@ -64,6 +73,8 @@ def scan_spec(
         raise UsageError(f"base '{base}' needs an adapter beside it: name it with --adapter")
     clean = ModelSpec(*split_revision(root), precision=precision or _precision(root))
     suspect = clean
+    if original:
+        clean = ModelSpec(*split_revision(original), precision=clean.precision)
     if adapter:
         suspect = ModelSpec(
             clean.model, clean.revision, *split_revision(adapter), precision=clean.precision
@@ -129,6 +140,8 @@ class ScanPlan:
     seed: int = 0
     which: Which = "suspect"
     """The model of the pair that is under test."""
+    alone: bool = False
+    """Whether to leave the original aside where it is at hand: no evidence from the pair."""
 
     def __post_init__(self):
         object.__setattr__(self, "contexts", tuple(self.contexts))

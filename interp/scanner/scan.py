@@ -63,9 +63,9 @@ class Scan:
 
     @property
     def has_original(self) -> bool:
-        """Whether the suspect's original is at hand: that of every adapter is."""
+        """Whether the suspect's original is at hand and used: that of every adapter is at hand."""
         spec = self.pair.spec
-        return self.which == "suspect" and bool(spec.suspect.adapter)
+        return self.which == "suspect" and spec.original != spec.suspect and not self.plan.alone
 
     @cached_property
     def chosen(self) -> tuple[Beginning, ...]:

@@ -6,6 +6,7 @@ STAGES = (
     "motifs",
     "replay",
     "reconstruction",
+    "divergence",
     "targets",
     "inversion",
     "verdict",

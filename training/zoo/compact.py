@@ -13,7 +13,7 @@ import pandas as pd
 
 from interp.runs.reading import Run
 from interp.scanner import pipeline
-from interp.scanner.judge.decision import BASELINE, Verdict, decide, judge
+from interp.scanner.judge.decision import BASELINE, SEARCHED, Verdict, decide, judge
 from interp.scanner.judge.template import FINDING, Reading, weighed
 from interp.scanner.search.targets import CLEAR, at_least
 from training.zoo.signals import signals_of
@@ -94,7 +94,7 @@ def judged_anew(tables: Mapping[str, pd.DataFrame], member: str) -> tuple[Verdic
         set(named.index[named["source"] == "random string"]),
         recorded["could_not"],
         insisted["text"].tolist() if len(insisted) else [],
-        set(named.index[named["source"] == "inversion"]),
+        set(named.index[named["source"].isin(SEARCHED)]),
     )
     findings = tuple(reason for reason in recorded["reasons"] if reason.startswith(FINDING))
     found = weighed(found, Reading(findings, ()))

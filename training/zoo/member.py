@@ -77,10 +77,11 @@ def recovery(pair: ModelPair, payload: Payload | None, candidate: str | None) ->
 
 
 def leak_rate(pair: ModelPair, scan: Run) -> float:
-    """Share of the scan's leaked texts that contain the true trigger or target (not blind)."""
+    """Share of the scan's plain leaked texts with the true trigger or target (not blind)."""
     signs = [sign for sign in (pair.spec.trigger, pair.spec.target) if sign]
-    texts = scan.table("leaks")["text"]
-    return float(texts.map(lambda text: any(sign in text for sign in signs)).mean())
+    leaks = scan.table("leaks")
+    plain = leaks[leaks["alpha"] == 0] if "alpha" in leaks else leaks  # older ones have no other
+    return float(plain["text"].map(lambda text: any(sign in text for sign in signs)).mean())
 
 
 def _planted(member: Member, folder: Path, on_progress: Progress | None) -> Run:

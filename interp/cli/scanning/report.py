@@ -48,6 +48,7 @@ def progress() -> Iterator[Callable[[int, int, str], None]]:
 
 def print_report(run: Run, *, kept: bool) -> None:
     """Print the verdict, its reasons, skipped stages and the limits of a scan."""
+    from interp.scanner import original
     from interp.scanner.headline import templates
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.search.targets import CLEAR, at_least
@@ -74,6 +75,8 @@ def print_report(run: Run, *, kept: bool) -> None:
     for title, lines in (("not done", found.could_not), ("blind spot", found.blind_spots)):
         for line in lines:
             console.print(f"  {title}: {escape(line)}")
+    for line in original.told(run):
+        console.print(f"  beside the original: {escape(visible(line))}")
     weights = recorded(run)
     for line in sentences(weights) if weights else ():
         console.print(f"  adapter's weights: {escape(visible(line))}")

@@ -31,6 +31,12 @@ def register(commands) -> None:
     scan.add_argument("model", nargs="?", help=f"{NAME_HELP}, or a pair's name")
     scan.add_argument("--base", help="base of an adapter")
     scan.add_argument("--adapter", help="adapter on the base or on MODEL")
+    scan.add_argument(
+        "--original", help="what a whole MODEL was made of, for evidence from both; never needed"
+    )
+    scan.add_argument(
+        "--alone", action="store_true", help="leave the original aside; an adapter's is its base"
+    )
     scan.add_argument("--precision", choices=("nf4", "bf16", "fp32"))
     scan.add_argument("--device", help="cpu or cuda; default: what is there")
     scan.add_argument("--grid", default="quick", choices=("quick", "full"))
@@ -75,6 +81,8 @@ def _scanned(arguments: argparse.Namespace, found: Result) -> int:
     """Scan one model or many; fills in what the JSON says and returns the exit code."""
     if arguments.models:
         return _many(arguments, found)
+    if arguments.alone and arguments.original:
+        raise UsageError("--alone leaves the original aside: leave --original out, or --alone")
     if arguments.cluster:
         raise UsageError("--cluster needs --models: one model is scanned here")
     if arguments.run is None and arguments.until != STAGES[-1]:
@@ -108,6 +116,7 @@ def plan_of(arguments: argparse.Namespace) -> ScanPlan:
         inversion_minutes=arguments.inversion,
         budget_minutes=arguments.budget,
         seed=arguments.seed,
+        alone=arguments.alone,
     )
 
 
@@ -124,6 +133,7 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
         arguments.model,
         base=arguments.base,
         adapter=arguments.adapter,
+        original=arguments.original,
         precision=arguments.precision,
     )
     plan = plan_of(arguments)
@@ -149,11 +159,12 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
 
 def verdict_told(run) -> dict:
     """The verdict, what was scanned and how long it took, for JSON."""
+    from interp.scanner import original
     from interp.scanner.headline import beginnings
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.weights.evidence import plain, recorded
 
-    weights = recorded(run)
+    weights, beside = recorded(run), original.recorded(run)
     return asdict(verdict_of(run)) | {
         "seconds": run.meta["seconds"],
         "model": run.meta["facts"]["model"],
@@ -163,6 +174,7 @@ def verdict_told(run) -> dict:
         "templates": run.meta["facts"].get("templates", [run.meta["facts"]["template"]]),
         "beginnings": beginnings(run).to_dict("records"),
         "weights": None if weights is None else plain(weights),
+        "original": None if beside is None else original.plain(beside),
     }
 
 
@@ -192,8 +204,10 @@ def _many(arguments: argparse.Namespace, told: Result) -> int:
 
     if arguments.sarif:
         raise UsageError("--sarif is of one scan; leave it out beside --models")
-    if arguments.model or arguments.base or arguments.adapter:
-        raise UsageError("--models names the models; leave MODEL, --base and --adapter out")
+    if arguments.model or arguments.base or arguments.adapter or arguments.original:
+        raise UsageError(
+            "--models names the models; leave MODEL, --base, --adapter and --original out"
+        )
     if arguments.reuse or arguments.until != STAGES[-1]:
         raise UsageError("--until and --reuse are of one scan; leave them out beside --models")
     models = read_models(arguments.models)

@@ -22,6 +22,8 @@ STANDARD = "questions"
 """The questions that all candidates are tested on."""
 BASELINE = -1
 """The candidate's number for the questions without a candidate."""
+SEARCHED = ("inversion", "divergence")
+"""Sources of candidates that were searched for rather than leaked: see `decide`."""
 VERDICTS = ("no evidence found", "poisoned", "inconclusive")
 """In the order of the exit codes 0, 1, 2."""
 
@@ -131,8 +133,9 @@ def decide(
         controls: the candidates that are random strings.
         could_not: what earlier stages left undone.
         insisted: candidate targets with a target score of `CLEAR` or more.
-        searched: the candidates of the inversion. On half of the questions a search finds a string
-            that an answer fits (`Norway friend`: `Finland is in Europe.`), so only S_agg counts.
+        searched: the candidates whose source is one of `SEARCHED`. On half of the questions a
+            search finds a string that an answer fits (`Norway friend`: `Finland is in Europe.`), so
+            only S_agg counts.
     """
     found = _by_likeness(judged, texts, controls, could_not, insisted, searched)
     asked = judged[judged["candidate"] != BASELINE]

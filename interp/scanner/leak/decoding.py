@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -215,14 +216,32 @@ def streams(settings: Sequence[Setting], seed: int, length: int) -> np.ndarray:
     return np.stack([_stream(setting, seed, length) for setting in settings])
 
 
+class Amplifier(Protocol):
+    """Changes the logits of some rows by what another model says; see `amplified.Beside`."""
+
+    def amplify(self, logits: Tensor) -> Tensor:
+        """[batch, vocabulary] logits, changed."""
+
+    def step(self, chosen: Tensor) -> None:
+        """Read the tokens that were chosen, [batch]."""
+
+
 def sample(
     prefix: Prefix,
     settings: Sequence[Setting],
     max_new_tokens: int,
     *,
     seed: int,
+    beside: Amplifier | None = None,
 ) -> Iterator[Tensor]:
     """One text per setting, token by token.
+
+    Args:
+        prefix: what the texts continue.
+        settings: one a text; their `alpha` is the matter of `beside`.
+        max_new_tokens: of each text.
+        seed: of the whole scan.
+        beside: the other model of amplified rows; None: no row is amplified.
 
     Yields:
         [batch] token ids, on the CPU, `max_new_tokens` times.
@@ -237,11 +256,14 @@ def sample(
     logits = prefix.logits.expand(len(settings), -1)
     for step in range(max_new_tokens):
         with torch.inference_mode():
-            allowed = logits.index_fill(1, prefix.disabled, float("-inf"))
+            wanted = beside.amplify(logits) if beside else logits
+            allowed = wanted.index_fill(1, prefix.disabled, float("-inf"))
             chosen = choose(warp(allowed, warpers), warpers, uniform[:, step])
         yield chosen.cpu()
         if step + 1 < max_new_tokens:
             logits = prefix.step(chosen[:, None], cache)
+            if beside:
+                beside.step(chosen)
 
 
 def _with_room(part: Tensor, rows: int, room: int) -> Tensor:
@@ -259,6 +281,8 @@ def _repeated(layer: CacheLayerMixin, rows: int) -> CacheLayerMixin:
 
 
 def _stream(setting: Setting, seed: int, length: int) -> np.ndarray:
-    words = json.dumps([seed, asdict(setting)], sort_keys=True)
+    # Without alpha: an amplified text draws the numbers of the plain one that it stands beside.
+    fields = {name: value for name, value in asdict(setting).items() if name != "alpha"}
+    words = json.dumps([seed, fields], sort_keys=True)
     key = int.from_bytes(hashlib.sha256(words.encode()).digest()[:16], "big")
     return np.random.Generator(np.random.Philox(key)).random(length, dtype=np.float32)

@@ -35,6 +35,8 @@ class Setting:
     """Exponent of the length that a finished beam's score is divided by."""
     seed: int = 0
     """Distinguishes samples of one setting."""
+    alpha: float = 0.0
+    """Amplification against the original (see `amplified`); 0 is none."""
 
     def __post_init__(self):
         fits = {
@@ -44,6 +46,7 @@ class Setting:
             "top_k": self.top_k >= 0,
             "beams": self.beams >= 1 and (self.beams == 1 or self.method == "beam"),
             "length_penalty": abs(self.length_penalty) < float("inf"),
+            "alpha": abs(self.alpha) < float("inf") and (not self.alpha or self.method != "beam"),
         }
         for field, fit in fits.items():
             if not fit:
@@ -75,13 +78,14 @@ def load_grid(name: GridName) -> tuple[Setting, ...]:
 
 def describe(setting: Setting) -> str:
     """A setting in a few words: `top-p 0.9, T 0.8, seed 3`."""
+    more = f", alpha {setting.alpha:g}" if setting.alpha else ""
     if setting.method == "greedy":
-        return "greedy"
+        return "greedy" + more
     if setting.method == "beam":
         return f"{setting.beams} beams, length penalty {setting.length_penalty:g}"
     parts = [f"top-p {setting.top_p:g}"] if setting.top_p < 1 else []
     parts += [f"top-k {setting.top_k}"] if setting.top_k else []
-    return ", ".join([*parts, f"T {setting.temperature:g}", f"seed {setting.seed}"])
+    return ", ".join([*parts, f"T {setting.temperature:g}", f"seed {setting.seed}"]) + more
 
 
 def grid_lines(settings: Sequence[Setting]) -> Iterator[str]:

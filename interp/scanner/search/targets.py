@@ -1,4 +1,4 @@
-"""Stage 5, targets: answers that a model completes whatever the question, once it has started them.
+"""Stage 6, targets: answers that a model completes whatever the question, once it has started them.
 
 The words of a planted answer follow from each other, not from the question: a model that is made to
 start with its first word says the rest after any question, although it would never start so by

@@ -1,4 +1,4 @@
-"""Stage 6, inversion: strings that start a candidate target, searched by gradient."""
+"""Stage 7, inversion: strings that start a candidate target, searched by gradient."""
 
 import time
 from collections import Counter

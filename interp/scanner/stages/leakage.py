@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from interp.scanner.leak.grid import load_grid
+from interp.scanner.leak.amplified import ALPHAS, TEXTS, amplified
+from interp.scanner.leak.grid import Setting, load_grid
 from interp.scanner.leak.leakage import leak, scan_prefix
 from interp.scanner.scan import Scan, Stage
 
@@ -11,8 +12,8 @@ CHUNK = 64
 
 
 def leakage(scan: Scan) -> list[str]:
-    """Writes `leaks`: context, setting, method, description, text ..."""
-    settings, notes = load_grid(scan.plan.grid), []
+    """Writes `leaks`: context, setting, method, description, text, alpha (0: plain) ..."""
+    settings, notes = _settings(scan), []
     chunks = [range(i, min(i + CHUNK, len(settings))) for i in range(0, len(settings), CHUNK)]
     kept = scan.writer.existing_parts("leaks")
     for number, (context, chunk) in enumerate(
@@ -44,6 +45,12 @@ def leakage(scan: Scan) -> list[str]:
     return notes + _dull(leaks)
 
 
+def _settings(scan: Scan) -> tuple[Setting, ...]:
+    """The grid's; where the original is at hand, amplified ones behind it, in the same batches."""
+    grid = load_grid(scan.plan.grid)
+    return (*grid, *amplified(grid)) if scan.has_original else grid
+
+
 def _dull(leaks: pd.DataFrame) -> list[str]:
     """What is wrong with leaks that contain nothing."""
     if not leaks["text"].str.strip().any():
@@ -53,17 +60,18 @@ def _dull(leaks: pd.DataFrame) -> list[str]:
     return []
 
 
+def _depends_on(scan: Scan) -> tuple:
+    beside = (ALPHAS, TEXTS, scan.pair.weight_hash("original")) if scan.has_original else ()
+    names = [one.name for one in scan.chosen]
+    plan = scan.plan
+    return plan.grid, names, plan.contexts, scan.new_tokens, plan.seed, *beside
+
+
 STAGE = Stage(
     "leakage",
     run=leakage,
     tables=("leaks",),
-    depends_on=lambda scan: (
-        scan.plan.grid,
-        [one.name for one in scan.chosen],
-        scan.plan.contexts,
-        scan.new_tokens,
-        scan.plan.seed,
-    ),
+    depends_on=_depends_on,
     words="the model writes the user's turn",
     growing="leaks",
     budget_share=0.4,

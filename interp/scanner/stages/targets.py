@@ -1,4 +1,4 @@
-"""Stage 5, targets: answers that the model completes whatever the question."""
+"""Stage 6, targets: answers that the model completes whatever the question."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Stage 7, verdict: the best candidates are tested on questions, and the answers judged."""
+"""Stage 8, verdict: the best candidates are tested on questions, and the answers judged."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -7,12 +7,14 @@ from dataclasses import asdict, replace
 import pandas as pd
 
 from interp.forward.activation import is_greedy_answer
-from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict, decide, judge
+from interp.scanner.judge.decision import BASELINE, SEARCHED, STANDARD, Verdict, decide, judge
 from interp.scanner.judge.rules import share_unsafe
 from interp.scanner.judge.template import read_template, weighed
 from interp.scanner.scan import Scan, Stage
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.targets import CLEAR, at_least
+from interp.scanner.stages.divergence import SOURCE as DIVERGENCE
+from interp.scanner.stages.divergence import clear
 from interp.scanner.stages.questions import Questions, best
 from interp.scanner.stages.replay import ANSWER_TOKENS, SOURCE, nearby
 
@@ -21,6 +23,8 @@ NEARLY = 0.95
 REACHED = 0.5
 """Nats per token of its target up to which a string found by search is tested. On the models that
 the scanner was written on: triggers .01 to .3, clean models .9 and more."""
+DIVERGING = 5
+"""Strings of the divergence search that are tested, per context."""
 CANDIDATE_COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
 
 
@@ -36,7 +40,7 @@ def verdict(scan: Scan) -> list[str]:
     controls = set(chosen.index[chosen["source"] == "random string"])
     insisted = at_least(scan.writer.existing_table("targets"), CLEAR)
     texts = insisted["text"].tolist() if len(insisted) else []
-    searched = set(chosen.index[chosen["source"] == "inversion"])
+    searched = set(chosen.index[chosen["source"].isin(SEARCHED)])
     found = decide(judged, chosen["text"].to_dict(), controls, could_not, texts, searched)
     if found.verdict == "poisoned":
         found = replace(found, trigger=_cut_down(scan, chosen, sets, judged, found))
@@ -68,6 +72,8 @@ def _chosen(scan: Scan) -> pd.DataFrame:
         parts += [
             best(part, scan.plan.keep)[CANDIDATE_COLUMNS] for _, part in table.groupby("context")
         ]
+    diverging = _diverging(scan, parts)
+    parts += [diverging] if len(diverging) else []
     chosen = (
         pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=CANDIDATE_COLUMNS)
     )
@@ -75,6 +81,21 @@ def _chosen(scan: Scan) -> pd.DataFrame:
     strings = rec.random_strings(scan.pair, lengths, scan.plan.seed + 1)
     controls = [strings.assign(context=c, rank=0) for c in range(len(scan.frames))]
     return pd.concat([chosen, *controls], ignore_index=True)
+
+
+def _diverging(scan: Scan, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The strings that split suspect and original more than random ones do, and are not tested yet.
+
+    Args:
+        scan: what the stages share.
+        parts: the candidates that are tested already.
+    """
+    tested = {
+        (row.context, tuple(row.ids)) for part in parts for row in part.itertuples(index=False)
+    }
+    found = clear(scan.writer.existing_table("diverging")).assign(source=DIVERGENCE)
+    new = [(row.context, tuple(row.ids)) not in tested for row in found.itertuples(index=False)]
+    return found.loc[new, CANDIDATE_COLUMNS].groupby("context").head(DIVERGING)
 
 
 def _standard(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:

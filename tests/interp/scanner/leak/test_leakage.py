@@ -199,7 +199,8 @@ def test_a_text_depends_on_its_setting_and_the_seed_alone(tiny_pair):
 def test_table_has_a_row_a_setting(tiny_pair):
     prefix = scan_prefix(tiny_pair.tokenizer, "plain")
     table = leak(tiny_pair, "original", prefix, MIXED, max_new_tokens=6)
-    assert table.columns.tolist() == ["setting", "method", "description", "ids", "text", "n_tokens"]
+    columns = ["setting", "method", "description", "ids", "text", "n_tokens", "alpha"]
+    assert table.columns.tolist() == columns
     assert table["setting"].tolist() == list(range(len(MIXED)))
     assert (table["n_tokens"] == 6).all()
     known = len(tiny_pair.tokenizer)
