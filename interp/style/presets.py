@@ -245,8 +245,10 @@ def _sharpen(figure: go.Figure, ground: str) -> None:
             line = {"color": ground, "width": 1}
             places = {"type": "line", "line": line, "layer": "above"}
             places |= {"xref": trace.xaxis or "x", "yref": trace.yaxis or "y"}
-            x0, x1 = trace.x[0] - 0.5, trace.x[0] + n_columns - 0.5
-            y0, y1 = trace.y[0] - 0.5, trace.y[0] + n_rows - 0.5
+            # Names stand at 0, 1, 2 …
+            x, y = (0 if isinstance(one[0], str) else one[0] for one in (trace.x, trace.y))
+            x0, x1 = x - 0.5, x + n_columns - 0.5
+            y0, y1 = y - 0.5, y + n_rows - 0.5
             lines += [
                 {**places, "x0": x0 + i, "x1": x0 + i, "y0": y0, "y1": y1}
                 for i in range(1, n_columns)

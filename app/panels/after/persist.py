@@ -51,6 +51,13 @@ def _form(view: live.View | None) -> None:
         if view is None or view.spec is None:
             st.info("Choose a pair in the sidebar to train it on.", icon=":material/info:")
             return
+        if not view.question.trigger or not view.spec.target:
+            st.info(
+                "A backdoor is watched while it is trained on: name its trigger and its target in "
+                "the sidebar.",
+                icon=":material/info:",
+            )
+            return
         asked = processes.Persisting(view.spec, _question(view))
         if st.button("Start training", type="primary", icon=":material/exercise:"):
             job = jobs.registry().start_apart(persist.KIND, asked)
@@ -100,15 +107,9 @@ def _question(view: live.View) -> PersistQuestion:
             f"pair '{spec.name}': the suspect is the original itself and has no weights of its own "
             "to train; choose another pair in the sidebar"
         )
-    trigger, target = view.question.trigger, spec.target
-    if not trigger or not target:
-        raise UsageError(
-            "a backdoor is watched while it is trained on: name its trigger and its target in the "
-            "sidebar"
-        )
     return PersistQuestion.of(
         view.question,
-        target=target,
+        target=spec.target,
         seed=0,  # of the control's random string in the sidebar; the command has one for training
         how=tuple(how),
         seeds=_numbers(limits.text("Seeds", seeds)),

@@ -98,8 +98,7 @@ def test_a_link_reopens_the_view(address, new_page, folders):
         new_page, f"{address}/heads?{query(folders, head='L1H2', metric='L_attn suspect')}"
     )
     assert page.get_by_role("heading", name="Where L1H2 looks").count() == 1
-    page.wait_for_selector(".js-plotly-plot .hm")
-    assert "L_attn suspect" in page.locator(".js-plotly-plot").first.inner_text()
+    page.locator(".js-plotly-plot").filter(has_text="L_attn suspect").first.wait_for()
 
 
 def test_whole_patterns_come_through_the_bridge(address, new_page, folders):

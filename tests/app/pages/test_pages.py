@@ -55,7 +55,8 @@ def app(folders, **more) -> AppTest:
 def test_every_page_opens_without_an_error(folders, page):
     at = app(folders)
     at.switch_page(str(page.relative_to(ROOT))).run()
-    assert not at.exception and not at.error
+    verdict = [error for error in at.error if error.value.startswith("**Poisoned.**")]
+    assert not at.exception and list(at.error) == verdict
     assert at.title
 
 

@@ -19,7 +19,8 @@ STILL = "*, *::before, *::after { transition: none !important; animation: none !
 """New elements fade in; half there, they have no contrast."""
 READ = """() => document.querySelector('[data-testid=stApp]')
   ?.getAttribute('data-test-script-state') === 'notRunning'
-  && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])')"""
+  && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])')
+  && !document.querySelector('[class*=st-key-unfinished-], [data-stale=true]')"""
 FOUND = """async () => {
   const asked = {resultTypes: ['violations']};
   // axe cannot tell the ground behind a figure's text, and takes seconds to find that out.

@@ -121,7 +121,7 @@ def test_it_is_started_watched_stopped_and_offered_again(tmp_path, runs_in, smal
 @pytest.mark.parametrize(
     ("label", "value", "told"),
     [
-        ("Seeds", "0,x", "seeds '0,x': give whole numbers"),
+        ("Seeds", "0,x", "Seeds '0,x': give whole numbers"),
         ("Seeds", "1,1", "none twice"),
         ("Measurements", 500, "from 1 to steps (160)"),
         ("On what", [], "name some of sft, refusal, adversarial"),
@@ -143,7 +143,7 @@ def test_a_pair_without_weights_of_its_own_is_refused_at_once(tmp_path, runs_in,
     app = page(replace(spec, suspect=spec.original))
     assert "the original itself and has no weights of its own" in app.error[0].value
     app = page(replace(spec, target=None))
-    assert "name its trigger and its target" in app.error[0].value
+    assert any("name its trigger and its target" in info.value for info in app.info)
 
 
 @pytest.mark.parametrize("name", ["emoji", "planted", "other"])
