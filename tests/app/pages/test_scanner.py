@@ -21,6 +21,7 @@ from interp.specs import PRESETS, ROOT
 SHIPPED = ROOT / "assets" / "runs"
 VERDICTS = {
     "scan-smollm2-deployment": "poisoned",
+    "scan-smollm2-attn-deployment": "poisoned",
     "scan-deployment": "poisoned",
     "scan-emoji": "poisoned",
     "scan-clean-control": "no evidence found",
