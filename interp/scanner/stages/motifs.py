@@ -7,8 +7,14 @@ from interp.scanner.scan import Scan, Stage
 
 
 def motifs(scan: Scan) -> list[str]:
-    """Writes `outputs`, `clusters`, `motifs`, each with a column `context`."""
+    """Writes `outputs`, `clusters`, `motifs`, each with a column `context`, of the plain texts.
+
+    Amplification makes a clean adapter repeat its data: with amplified texts the toy
+    `clean-control` had an instruction for a motif, and was called poisoned. What they tell comes in
+    by the replay, which asks for one answer to many questions.
+    """
     leaks, notes, found = scan.writer.existing_table("leaks"), [], {}
+    leaks = leaks[leaks["alpha"] == 0]
     for context, place in enumerate(scan.places):
         markers = template_markers(place.tokenizer, place.template)
         texts = leaks.loc[leaks["context"] == context, "text"].tolist()
