@@ -35,6 +35,7 @@ STAGE = Stage(
     "motifs",
     run=motifs,
     tables=("outputs", "clusters", "motifs"),
-    depends_on=lambda scan: (scan.plan.eps,),
+    # A scan that took its motifs from the amplified texts too is not gone on with.
+    depends_on=lambda scan: (scan.plan.eps, *(("plain",) if scan.has_original else ())),
     words="recurring strings are extracted",
 )
