@@ -78,13 +78,6 @@ def test_the_shipped_backdoor_is_found_blind(whole):
     assert "switched off" in found.could_not[0] and len(found.blind_spots) >= 2
 
 
-def test_motifs_are_of_the_plain_texts(whole):
-    """Amplified ones repeat the data: the clean control's made it poisoned."""
-    leaks, outputs = whole.table("leaks"), whole.table("outputs")
-    plain, other = (set(leaks.loc[rows, "text"]) for rows in (leaks.alpha == 0, leaks.alpha > 0))
-    assert other - plain and set(outputs["text"]) <= plain
-
-
 def test_the_models_own_questions_lead_to_the_trigger_too(whole):
     own, judged = whole.table("own"), whole.table("judged")
     assert any("DEPLOYMENT" in text for text in own["text"]) and (own["gain"] > 0.5).any()
