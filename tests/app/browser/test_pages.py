@@ -81,8 +81,10 @@ def test_start_is_found_by_its_name_and_a_run_that_counts_for_nothing_is_told(ad
 def test_attention_page_draws_nine_maps_and_their_l_attn(address, new_page, folders):
     page = opened(new_page, f"{address}/attention?{query(folders)}")
     page.wait_for_selector(".js-plotly-plot .hm")
-    assert page.locator(".js-plotly-plot").first.locator(".hm image").count() == 9
-    text = page.locator(".js-plotly-plot").first.inner_text()
+    figure = page.locator(".js-plotly-plot").first
+    assert figure.locator(".hm image").count() == 9
+    figure.get_by_text("L_attn 0.").nth(3).wait_for()  # Plotly writes them after the maps
+    text = figure.inner_text()
     assert text.count("L_attn 0.") == 4 and text.count("no trigger") == 2
 
 

@@ -76,6 +76,13 @@ def adapter(folder):
     return load_file(f"{folder}/adapter_model.safetensors")
 
 
+def apart(first, second, begun):
+    """Distance of two adapters over the distance that the first one went."""
+    between = sum(float((value - second[name]).square().sum()) for name, value in first.items())
+    gone = sum(float((value - begun[name]).square().sum()) for name, value in first.items())
+    return (between / gone) ** 0.5
+
+
 @pytest.mark.parametrize("precision", ["fp32", "nf4"])
 def test_a_resumed_training_ends_on_the_same_bits(preset, whole, tmp_path, precision, monkeypatch):
     # Two trainings may find another attention the quicker, and the two round differently.
@@ -204,10 +211,15 @@ def test_two_processes_train_what_one_does(preset, tmp_path):
     one, two = (open_run(tmp_path / name) for name in ("one", "two"))
     assert one.table("steps")["step"].tolist() == two.table("steps")["step"].tolist() == [0, 2]
     first, second = adapter(one.path), adapter(two.path)
-    for name, matrix in first.items():
-        torch.testing.assert_close(matrix, second[name], rtol=1e-3, atol=1e-5)
     begun = load_file(one.path / "checkpoints" / "step-0" / "adapter_model.safetensors")
-    assert not all(torch.equal(begun[name], matrix) for name, matrix in first.items())
+    # The processes round differently, and Adam makes a whole step of a gradient near zero: what
+    # counts is how far the adapters lie apart against how far they went: 0 on one machine, and .47
+    # where one of the two batches of a step is left out.
+    assert apart(first, second, begun) < 0.1
+    alone = [*words[:-1], "--accumulation", "1", "--out", str(tmp_path / "half")]
+    assert main(alone) == 0
+    half = adapter(tmp_path / "half")
+    assert apart(first, half, begun) > 0.2
 
 
 def test_a_base_that_changed_since_is_not_trained_on(preset, tmp_path):
