@@ -105,7 +105,7 @@ def _diverging(scan: Scan, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     for row in found.itertuples(index=False):
         new.append((row.context, tuple(row.ids)) not in seen)
         seen.add((row.context, tuple(row.ids)))
-    return found[new].groupby(["context", "group"]).head(DIVERGING)[CANDIDATE_COLUMNS]
+    return found.loc[new].groupby(["context", "group"]).head(DIVERGING)[CANDIDATE_COLUMNS]
 
 
 def _standard(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
