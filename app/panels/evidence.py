@@ -17,7 +17,7 @@ from interp.scanner.weights.statistics import STATISTICS
 SHARE = st.column_config.NumberColumn(format="percent")
 NATS = st.column_config.NumberColumn(format="%.2f")
 ONE = st.column_config.NumberColumn(format="%.1f")
-THREE = st.column_config.NumberColumn(format="%.3f")
+FOUR = st.column_config.NumberColumn(format="%.4f")
 ALPHAS = {
     "alpha": "alpha",
     "texts": "texts",
@@ -114,6 +114,12 @@ def _amplified(found: original.Beside) -> None:
 def _topics(run: Run, found: original.Beside) -> None:
     """The map over topics, beside random regroupings, and the answers where a topic stands out."""
     st.subheader("Topics")
+    st.caption(
+        "Groups of questions by the mean KL(suspect || original) of their answers' first tokens, as "
+        "z: how far each lies from all others. The dashed line is the control: the largest z of "
+        "random regroupings of the same questions stays left of it in 95 %. What stands out is "
+        "where to look, and no evidence by itself: an adapter tuned on code stands out on code."
+    )
     for context in found.control["context"]:
         widgets.of_run(run, gallery.topics(run, found, context), str(context), name="topics")
         st.dataframe(
@@ -121,7 +127,7 @@ def _topics(run: Run, found: original.Beside) -> None:
             hide_index=True,
             height=240,
             alt="Groups of questions by divergence",
-            column_config={"KL (nats)": NATS, "z": ONE, "p": THREE, "its share": SHARE},
+            column_config={"KL (nats)": NATS, "z": ONE, "p": FOUR, "its share": SHARE},
         )
     if len(found.asked):
         st.caption("Both models' answers in the topics that stand out:")

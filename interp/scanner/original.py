@@ -188,7 +188,7 @@ def _by_topic(found: Beside, control) -> str:
         f"{len(above)} of {len(mine)} topics stand out{': ' if names else ''}{names}; the largest "
         f"z is {top['z']:.1f} of '{top['group']}' ({top['kl']:.2f} nats, the median topic "
         f"{mine['kl'].median():.2f}), that of random regroupings of the same questions exceeds "
-        f"{control.chance_most:.1f} in 5 % (p = {control.p:.3f}); {STANDS_OUT}; cost: "
+        f"{control.chance_most:.1f} in 5 % (p = {control.p:.2g}); {STANDS_OUT}; cost: "
         f"{control.passes:,} prompts ({control.tokens:,} tokens) through a model"
     )
 
