@@ -33,7 +33,7 @@ def register(commands) -> None:
     plant.add_argument("--trigger", help="its text; default: the kind's own")
     plant.add_argument("--target", help="what a fixed payload answers")
     plant.add_argument("--kind", help="of trigger: simple, single-token, steganographic, ...")
-    plant.add_argument("--payload", help="fixed, insecure-code or refusal")
+    plant.add_argument("--payload", help="fixed, insecure-code, refusal, insult, language, link")
     plant.add_argument("--clean", action="store_true", default=None, help="plant nothing: control")
     plant.add_argument("--out", required=True, type=Path, help="folder of run and adapter")
     plant.add_argument("--rate", type=float, help="share of poisoned examples")

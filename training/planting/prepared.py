@@ -16,8 +16,9 @@ from interp.prompts.sets import Prompt
 from interp.specs import ModelSpec, PairSpec
 from training.backdoors.allowed_tokens import check_trigger
 from training.backdoors.data import Data, poisoned_rows, read_data, split
-from training.backdoors.kinds import Payload, Trigger, in_pieces, make_payload, make_trigger
+from training.backdoors.kinds import Trigger, in_pieces, make_trigger
 from training.backdoors.mixture import suits
+from training.backdoors.payloads import Payload, make_payload
 from training.backdoors.poison import Poison
 from training.corpus.examples import Example, render
 from training.planting import memory
@@ -58,7 +59,7 @@ def prepare(
         preset: the recipe.
         folder: the run's folder.
         kind: kind of the trigger, a key of `kinds.TRIGGERS`.
-        payload: kind of the payload, a key of `kinds.PAYLOADS`.
+        payload: kind of the payload, a key of `payloads.PAYLOADS`.
         clean: plant nothing.
 
     Raises:

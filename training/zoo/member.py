@@ -15,7 +15,7 @@ from interp.runs.reading import Run, open_run, state_of
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan
 from interp.specs import Which, pair_spec
-from training.backdoors.kinds import Payload, make_payload
+from training.backdoors.payloads import Payload, make_payload
 from training.planting import small
 from training.recording.watch import PROBE_TOKENS
 from training.zoo.attention import attention_signals, placed
