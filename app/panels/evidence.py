@@ -115,8 +115,8 @@ def _topics(run: Run, found: original.Beside) -> None:
     """The map over topics, beside random regroupings, and the answers where a topic stands out."""
     st.subheader("Topics")
     st.caption(
-        "Groups of questions by the mean KL(suspect || original) of their answers' first tokens, as "
-        "z: how far each lies from all others. The dashed line is the control: the largest z of "
+        "Groups of questions by the mean KL(suspect || original) of their answers' first tokens, "
+        "as z: how far each lies from all others. The dashed line is the control: the largest z of "
         "random regroupings of the same questions stays left of it in 95 %. What stands out is "
         "where to look, and no evidence by itself: an adapter tuned on code stands out on code."
     )
