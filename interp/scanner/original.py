@@ -67,7 +67,7 @@ class Beside:
         return found[columns]
 
     def mapped(self, context: int) -> pd.DataFrame:
-        """The map of one context for a reader: `group, before, n, kl, z, p, above, answer, share`"""
+        """The map of one context for a reader: most columns of `topics`, in their order."""
         columns = ["group", "before", "n", "kl", "z", "p", "above", "answer", "share"]
         return self.topics.loc[self.topics["context"] == context, columns]
 
