@@ -10,7 +10,7 @@ from app.shell.text import begun, marked, plain
 from interp.gallery import scan as gallery
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
-from interp.scanner.judge.decision import BASELINE, STANDARD
+from interp.scanner.judge.decision import BASELINE, asked_on
 from interp.scanner.search.targets import CLEAR, FAINT
 from interp.specs import PairSpec
 from interp.text import label
@@ -153,7 +153,7 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
     names = {
         (row.on, row.candidate): f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
-        + ("" if row.on == STANDARD else " · on nearby questions")
+        + (f" · on {asked_on(row.on)}" if asked_on(row.on) else "")
         for row in asked.itertuples()
     }
     if not names:
