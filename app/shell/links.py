@@ -86,7 +86,7 @@ def put(key: str, value) -> None:
 def open_now() -> dict[str, str]:
     """What is open, for a link to another page, which starts with an empty one.
 
-    The other controls of the sidebar stay as they are, and come into the link by themselves.
+    The other controls of the sidebar stay as they are.
     """
     return {key: st.query_params[key] for key in PINNED if key in st.query_params}
 

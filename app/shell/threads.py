@@ -16,9 +16,13 @@ def thread(label: str, file: str, *, icon: str, key: str, **chosen: str) -> None
         **chosen: key of a control there, or of the sidebar, and its value.
     """
     if st.button(label, icon=icon, key=key, type="tertiary", on_click=_choose, args=(chosen,)):
-        st.switch_page(file, query_params=links.open_now())  # the controls write the rest
+        # Streamlit writes what is bound to a control of this page itself, and lets nobody else.
+        free = {name: value for name, value in chosen.items() if name not in st.session_state}
+        st.switch_page(file, query_params=links.open_now() | free)
 
 
 def _choose(chosen: dict[str, str]) -> None:
-    for name, value in chosen.items():
+    """Set the controls; those of the sidebar anew, or they would not be in the new page's link."""
+    kept = {name: st.session_state[name] for name in links.BOUND if name in st.query_params}
+    for name, value in (kept | chosen).items():
         links.put(name, value)

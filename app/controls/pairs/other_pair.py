@@ -28,6 +28,8 @@ def draw() -> PairSpec:
     _again()
     with st.form("other-pair", enter_to_submit=True):
         bound = {"bind": "query-params"}
+        for key in ("original", "suspect", "adapter", "target"):
+            links.take(key)
         original = st.text_input(
             "Original (hub id, folder or .gguf file)",
             key="original",

@@ -232,6 +232,15 @@ def test_opening_goes_to_the_page_with_the_run_chosen(run, page, key):
     assert at.selectbox(key=key).value == run
 
 
+def test_a_run_opens_where_the_link_holds_a_trigger():
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+    at.query_params.update(pair="deployment", trigger="zzz", chosen="scan-emoji")
+    at.switch_page("app/pages/kept/runs.py").run()
+    at.button(key="scanner").click().run()
+    assert not at.exception and not at.error[1:] and at.title[0].value == "Scanner"
+    assert at.text_input(key="trigger").value == "zzz"
+
+
 def test_many_runs_of_one_kind_are_drawn_beside_each_other(mine):
     at = page()
     assert any("2 finished runs of one kind" in one.value for one in at.info)  # one scan, one plant
