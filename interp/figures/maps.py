@@ -40,6 +40,8 @@ LABEL_SIZE = (9.0, 12.0)
 """Smallest and largest type size of token labels on a page, pixels."""
 PITCH = 1.15
 """Distance between labels, as a multiple of their type size."""
+ROOM = 0.35
+"""Least share of a panel's width that a note needs."""
 MARGINS = 100
 """Margins left and right of the panels together, pixels."""
 
@@ -208,8 +210,8 @@ def _notes(panel: Panel, x: str, y: str) -> list[dict]:
     order, right = list(panel.parts), 1.0
     if "trigger" in order:
         end = order.index("trigger") + order.count("trigger")
-        beside = len(order) - end  # above the instruction's triangle; or inside the trigger's
-        right = 1.0 if beside >= order.count("trigger") else end / len(order)
+        # Above the instruction's triangle if it is wide enough, else inside the trigger's.
+        right = 1.0 if len(order) - end >= ROOM * len(order) else end / len(order)
     return [
         {
             "text": subscripts(panel.note.replace("L_attn ", "L_attn<br>")),

@@ -115,11 +115,22 @@ def lettered(parts: Mapping[str, go.Figure], style: Style) -> dict[str, go.Figur
         Name of the part -> a copy in the style. Letters run on from part to part.
     """
     done = {name: styled(figure, style) for name, figure in parts.items()}
-    titles = [note for one in done.values() for note in one.layout.annotations if _is_title(note)]
+    titles = [
+        (one, note) for one in done.values() for note in one.layout.annotations if _is_title(note)
+    ]
     if style.name == "paper" and 1 < len(titles) <= len(ascii_lowercase):
-        for letter, note in zip(ascii_lowercase, titles, strict=False):
+        for letter, (figure, note) in zip(ascii_lowercase, titles, strict=False):
             note.text = f"<b>{letter}</b>\u2002{note.text}"
+            _align_left(figure, note)
     return done
+
+
+def _align_left(figure: go.Figure, title) -> None:
+    """Begin a panel's title where the panel begins: a long one would lose its letter."""
+    for axis in figure.select_xaxes():
+        if axis.domain and abs(sum(axis.domain) / 2 - title.x) < 0.01:
+            title.update(x=axis.domain[0], xanchor="left")
+            return
 
 
 def styled(figure: go.Figure, style: Style) -> go.Figure:

@@ -37,14 +37,14 @@ def test_the_map_shows_the_values_and_outlines_three_zones():
 
 
 def test_a_note_is_set_with_a_subscript_where_it_crosses_no_frame():
-    for n_trigger, n_instruction in ((2, 2), (1, 5), (5, 1)):
+    for n_trigger, n_instruction in ((2, 2), (1, 5), (4, 3), (5, 1)):
         parts = ("trigger",) * n_trigger + ("instruction",) * n_instruction
         values = np.tril(np.ones((len(parts), len(parts)), np.float32))
         one = maps.Panel("t", values, parts, tuple("abcdefgh"[: len(parts)]), "L_attn 0.1")
         note = next(n for n in maps.map_grid([[one]]).layout.annotations if n.text != "t")
         assert note.text == "L<sub>attn</sub><br>0.1" and note.xanchor == "right"
         edge = n_trigger / len(parts)  # of the blue frame
-        assert note.x == pytest.approx((1 if n_instruction >= n_trigger else edge) - 0.02)
+        assert note.x == pytest.approx((edge if n_instruction == 1 else 1) - 0.02)
 
 
 def test_symbols_are_set_with_subscripts_and_told_without():

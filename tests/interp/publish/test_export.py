@@ -251,6 +251,9 @@ def test_panels_on_paper_have_letters_that_run_on_and_others_none():
     paper = presets.lettered(parts, presets.style_of("paper"))
     titles = [note.text for figure in paper.values() for note in figure.layout.annotations]
     assert [title[:8] for title in titles] == [f"<b>{letter}</b>" for letter in "abcdef"]
+    for figure in paper.values():  # where the panels begin, or a long title would lose its letter
+        lefts = [axis.domain[0] for axis in figure.select_xaxes()]
+        assert [note.x for note in figure.layout.annotations] == lefts
     web = presets.lettered(parts, presets.style_of("web"))
     alone = presets.lettered({"": map_grid([[panels(3, 1)[0][0]]])}, presets.style_of("paper"))
     for figure in (*web.values(), *alone.values()):
