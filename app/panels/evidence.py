@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.drawing import widgets
 from app.shell import links
-from app.shell.text import plain
+from app.shell.text import begun, plain
 from interp.gallery import scan as gallery
 from interp.runs.reading import Run
 from interp.scanner import original
@@ -71,7 +71,7 @@ def of_pair(run: Run) -> None:
         return
     st.header("Beside the original")
     for line in told:
-        st.markdown(f"- {plain(line)}")
+        st.markdown(f"- {plain(begun(line))}")
     found = original.recorded(run)
     if found is None:
         return

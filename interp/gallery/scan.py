@@ -138,7 +138,9 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
         "verdict": pd.DataFrame({"what": list(verdict), "found": list(verdict.values())}),
         **({"answers": answers} if len(answers) else {}),
         **targets,
-        "judged": judged[["text", "source", "s_agg", "delta_s", "share", "answer"]],
+        "judged": judged[["text", "source", "s_agg", "delta_s", "share", "answer"]].rename(
+            columns={"share": "share of its answer"}
+        ),
         **({"beginnings": tried} if len(tried) else {}),
         **pair,
         **matrices,
