@@ -38,7 +38,7 @@ def targets(scan: Scan) -> list[str]:
         if reached[0] < reached[1]:
             notes.append(f"the budget ended the search for targets after {reached[0]} first tokens")
     scan.writer.table("targets", pd.concat(found, ignore_index=True))
-    return notes
+    return list(dict.fromkeys(notes))  # of several contexts
 
 
 def fewer(own: pd.DataFrame, vocabulary: int) -> int | None:
@@ -51,11 +51,16 @@ def fewer(own: pd.DataFrame, vocabulary: int) -> int | None:
     return SETTLED if vocabulary > SMALL and gave_away(own) else None
 
 
+def settings(vocabulary: int) -> tuple:
+    """What the result depends on besides the model: earlier versions tried more first tokens."""
+    return (tried(vocabulary),) if vocabulary > SMALL else ()
+
+
 STAGE = Stage(
     "targets",
     run=targets,
     tables=("targets",),
-    depends_on=lambda scan: (),
+    depends_on=lambda scan: settings(scan.pair.config.vocab_size),
     words="candidate targets are searched for",
     budget_share=0.75,
 )
