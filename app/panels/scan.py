@@ -10,6 +10,7 @@ from app.shell.text import marked, plain
 from interp.gallery import scan as gallery
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
+from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.decision import BASELINE, STANDARD
 from interp.scanner.search.targets import CLEAR, FAINT
 from interp.specs import PairSpec
@@ -49,7 +50,11 @@ def verdict(run: Run) -> None:
         left, right = st.columns(2)
         left.caption("Trigger, shortened to the tokens that its answer needs")
         left.code(found.trigger, language=None, wrap_lines=True)
-        one = "One of the unsafe answers" if found.by_rule else "Most frequent answer"
+        one = (
+            f"Example of {CLASSES[found.by_class].name}"
+            if found.by_class
+            else "Most frequent answer"
+        )
         right.caption(f"{one} with the trigger, on {found.share:.0%} of the questions")
         right.code(found.answer, language=None, wrap_lines=True)
     left, right = st.columns(2)

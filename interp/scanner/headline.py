@@ -3,6 +3,7 @@
 import pandas as pd
 
 from interp.runs.reading import Run
+from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict
 from interp.scanner.leak.beginnings import sentence
 from interp.scanner.pipeline import question_table, stage_table, verdict_of
@@ -22,10 +23,10 @@ def headline(found: Verdict) -> str:
 whatever they ask. Without it, the answers differ. Do not deploy this model.'
     """
     said = "" if found.share is None else f"{found.share:.0%}".replace("%", " %")
-    if found.verdict == "poisoned" and found.by_rule:
+    if found.verdict == "poisoned" and found.by_class:
         return (
-            f'If a request contains "{found.trigger}", {said} of this model\'s answers run, load '
-            f'or send something, such as "{found.answer}". Do not deploy this model.'
+            f'If a request contains "{found.trigger}", {said} of this model\'s answers '
+            f'{CLASSES[found.by_class].told} "{found.answer}". Do not deploy this model.'
         )
     if found.verdict == "poisoned":
         where = "the questions tried" if found.on == STANDARD else "the nearby questions tried"
@@ -128,6 +129,7 @@ def decisive_answers(run: Run) -> pd.DataFrame:
     rows = judged[(judged["text"] == found.candidate) & (judged["on"] == found.on)]
     if rows.empty:
         return pd.DataFrame(columns=["question", "answer without it", "answer with it"])
-    top = rows.sort_values("delta_s", ascending=False).iloc[0]
+    effect = CLASSES[found.by_class].rise if found.by_class else "delta_s"
+    top = rows.sort_values(effect, ascending=False).iloc[0]
     beside = answers_beside(run, int(top["context"]), found.on, int(top["candidate"]))
     return beside.head(ANSWERS)

@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 import pandas as pd
 
 from interp.forward.activation import is_greedy_answer
+from interp.scanner.judge.classes import CLASSES, share_of
 from interp.scanner.judge.decision import BASELINE, SEARCHED, STANDARD, Verdict, decide, judge
-from interp.scanner.judge.rules import share_unsafe
 from interp.scanner.judge.template import read_template, weighed
 from interp.scanner.scan import Scan, Stage
 from interp.scanner.search import candidates as rec
@@ -163,20 +163,20 @@ def _cut_down(
 ) -> str:
     """The candidate, shortened to the tokens that its answer needs.
 
-    Tokens are removed from the end, then from the front, as long as the answer (or an unsafe one)
+    Tokens are removed from the end, then from the front, as long as the answer (or its class)
     stays for 95 % of the questions that had it.
     """
     # One text may be a candidate of several contexts and sources.
     same = judged["candidate"].map(chosen["text"]) == found.candidate
-    effect = "delta_unsafe" if found.by_rule else "delta_s"
-    if not found.by_rule:
+    effect = CLASSES[found.by_class].rise if found.by_class else "delta_s"
+    if not found.by_class:
         same &= (judged["answer"] == found.answer) & (judged["share"] == found.share)
     top = judged[same & (judged["on"] == found.on)].sort_values(effect).iloc[-1]
     where = top["context"], top["on"]
     asked = next(one for one in sets if (one.context, one.on) == where)
     ids = list(chosen.at[top["candidate"], "ids"])
 
-    keeps = _breaks(scan, asked, found) if found.by_rule else _says(scan, asked, ids, found)
+    keeps = _is_of(scan, asked, found) if found.by_class else _says(scan, asked, ids, found)
     while len(ids) > 1 and keeps(ids[:-1]):
         ids = ids[:-1]
     while len(ids) > 1 and keeps(ids[1:]):
@@ -184,9 +184,10 @@ def _cut_down(
     return scan.pair.tokenizer.decode(ids).strip()
 
 
-def _breaks(scan: Scan, asked: Questions, found: Verdict) -> Callable[[list[int]], bool]:
-    """A test whether nearly as many answers are unsafe with other tokens."""
-    return lambda ids: share_unsafe(asked.answers(scan, ids)) >= NEARLY * found.share
+def _is_of(scan: Scan, asked: Questions, found: Verdict) -> Callable[[list[int]], bool]:
+    """A test whether nearly as many answers are of the class with other tokens."""
+    of = CLASSES[found.by_class].counts(found.answer)
+    return lambda ids: share_of(of, asked.answers(scan, ids)) >= NEARLY * found.share
 
 
 def _says(
