@@ -38,8 +38,8 @@ def counted(judged: pd.DataFrame, texts: dict[int, str], searched: Collection[in
                 key=one.key, share=leaked[one.key], rise=leaked[one.rise],
                 example=leaked[one.example],
             )[COLUMNS].dropna(subset="rise")  # fmt: skip
-            asked = [one.asked_by(texts[row.candidate], row.example) for row in part.itertuples()]
-            parts.append(part[[not it for it in asked]])
+            own = [not one.asked_by(texts[row.candidate], row.example) for row in part.itertuples()]
+            parts.append(part[pd.Series(own, index=part.index, dtype=bool)])
     return pd.concat(parts) if parts else pd.DataFrame(columns=COLUMNS)
 
 
