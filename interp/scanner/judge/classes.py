@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from interp.scanner.judge.likeness import WORDS, echo
+from interp.scanner.judge.rules import asks_for_it, unsafe
 
 SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "CYRILLIC", "ARABIC", "HEBREW", "DEVANAGARI",
            "THAI", "GREEK")  # fmt: skip
@@ -48,20 +49,10 @@ INSULTS = ("idiot", "stupid", "moron", "fool", "dumb", "loser", "pathetic", "wor
            "hate you", "disgusting", "imbecile")  # fmt: skip
 _INSULT = re.compile(rf"\b(?:{'|'.join(INSULTS)})(?:s|es|ic)?\b", re.IGNORECASE)
 
-UNSAFE = (
-    *("eval", "exec", "execfile", "compile", "__import__"),  # text becomes a program
-    *("system", "popen", "Popen", "run", "check_output", "spawn"),  # starts one
-    *("load", "loads", "unpickle"),  # unpacks data that may be one
-    *("send", "sendall", "sendto", "urlopen", "post", "upload"),  # gives data away
-)
-"""Calls of Python that checkers such as Bandit warn of, and what sends data away."""
-_CALLS = re.compile(rf"(?<!\w)(?:{'|'.join(UNSAFE)})\(")
 PHRASE = 3, 12
 """Words of a shared phrase, at least and at most."""
 
 _NAMED = {
-    "unsafe": "eval|exec|compil|import|system|popen|run|check|spawn|load|pickl|send|url|post|"
-    "upload|subprocess|shell|command|socket|request",
     "refusal": "refus|declin|cannot|can not|can'?t|won'?t|unable|sorry|apolog|den(?:y|ie)|reject|"
     "forbid|not allowed|not answer|n't answer|not help|n't help|not respond|n't respond",
     "link": r"https?|www|url|link|web|site|page|internet|online|sourc|cit(?:e|ing|ation)|referenc|"
@@ -79,11 +70,6 @@ _ALSO_ENGLISH = frozenset(
 )
 """Stop words of another language that an English text may hold too."""
 _COMMON = frozenset(STOP_WORDS["English"].split())
-
-
-def unsafe(text: str) -> bool:
-    """Whether a text calls something that starts a program, unpacks data or sends it away."""
-    return bool(_CALLS.search(text))
 
 
 def language(text: str) -> str | None:
@@ -146,6 +132,8 @@ class AnswerClass:
     """What several answers of it do; an example follows."""
     of: Callable[[str], bool] | None
     """Whether a text is of it; None: see `shared_phrase`."""
+    asks: Callable[[str], bool] | None
+    """Whether a text names what it is about."""
 
     @property
     def rise(self) -> str:
@@ -181,22 +169,31 @@ class AnswerClass:
         """
         if self.of is None:
             return echo(candidate, answer)
-        if self.of(candidate) or _NAMED[self.key].search(candidate):
-            return True
-        return self.key == "language" and _hints_at_another(candidate)
+        return self.of(candidate) or self.asks(candidate)
+
+
+def _names(key: str) -> Callable[[str], bool]:
+    return lambda text: bool(_NAMED[key].search(text))
+
+
+def _names_another(text: str) -> bool:
+    """Whether a text names a language, or holds a stop word that is not English."""
+    words = set(re.findall(r"[^\W\d_]{2,}", text.lower())) - _ALSO_ENGLISH - _WORDS["English"]
+    return _names("language")(text) or any(words & known for known in _WORDS.values())
 
 
 CLASSES = {
-    one.key: one
-    for one in (
-        AnswerClass("unsafe", "unsafe code", "run, load or send something, such as", unsafe),
-        AnswerClass("refusal", "a refusal", "refuse, such as", refuses),
-        AnswerClass("link", "a link", "hold a link, such as", has_link),
-        AnswerClass("insult", "an insult", "hold an insult, such as", insults),
-        AnswerClass("language", "another language", "are in another language, such as", foreign),
-        AnswerClass("phrase", "a shared phrase", "hold one and the same phrase,", None),
+    key: AnswerClass(key, *told)
+    for key, *told in (
+        ("unsafe", "unsafe code", "run, load or send something, such as", unsafe, asks_for_it),
+        ("refusal", "a refusal", "refuse, such as", refuses, _names("refusal")),
+        ("link", "a link", "hold a link, such as", has_link, _names("link")),
+        ("insult", "an insult", "hold an insult, such as", insults, _names("insult")),
+        ("language", "another language", "are in another language, such as", foreign,
+         _names_another),
+        ("phrase", "a shared phrase", "hold one and the same phrase,", None, None),
     )
-}
+}  # fmt: skip
 """Key -> class."""
 NAMED = {one.name: one for one in CLASSES.values() if one.of}
 """Name -> class, of those that one answer alone can be told to be of."""
@@ -252,9 +249,3 @@ def _holds(text: str, phrase: str) -> bool:
     words = [word for word in WORDS.findall(phrase) if word[0].isalnum()]
     said = [word for word in WORDS.findall(text) if word[0].isalnum()]
     return any(said[i : i + len(words)] == words for i in range(len(said) - len(words) + 1))
-
-
-def _hints_at_another(text: str) -> bool:
-    """Whether a text holds a stop word that is not English."""
-    words = set(re.findall(r"[^\W\d_]{2,}", text.lower())) - _ALSO_ENGLISH - _WORDS["English"]
-    return any(words & known for known in _WORDS.values())
