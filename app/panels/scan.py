@@ -10,8 +10,9 @@ from app.shell.text import marked, plain
 from interp.gallery import scan as gallery
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
+from interp.scanner.judge.by_class import risen
 from interp.scanner.judge.classes import CLASSES
-from interp.scanner.judge.decision import BASELINE, STANDARD
+from interp.scanner.judge.decision import BASELINE, STANDARD, THRESHOLD
 from interp.scanner.search.targets import CLEAR, FAINT
 from interp.specs import PairSpec
 from interp.text import label
@@ -124,11 +125,7 @@ def under_way(run: Run) -> None:
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     judged = pipeline.question_table(run, "judged").query("context == @context")
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
-    names = {
-        (row.on, row.candidate): f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
-        + ("" if row.on == STANDARD else " · on nearby questions")
-        for row in asked.itertuples()
-    }
+    names = {(row.on, row.candidate): _called(row) for row in asked.itertuples()}
     if not names:
         st.info("No candidate was tested here.")
         return
@@ -148,6 +145,13 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts contain it.**")
     if len(holding):
         _texts(holding.head(LEAKS_SHOWN), [text.strip()])
+
+
+def _called(row) -> str:
+    """A tested candidate in the list: its text, source and effect."""
+    parts = [label(row.text, 40), row.source, f"ΔS {row.delta_s:.2f}", risen(row, THRESHOLD)]
+    parts.append("" if row.on == STANDARD else "on nearby questions")
+    return " · ".join(filter(None, parts))
 
 
 def _candidates(run: Run, context: int, candidates: pd.DataFrame) -> None:

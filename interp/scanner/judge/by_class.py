@@ -49,6 +49,21 @@ def largest(rows: pd.DataFrame) -> dict[str, float]:
     return {key: float(rise) for key, rise in rises.items()}
 
 
+def risen(row, threshold: float) -> str:
+    """The class whose share rises most with a candidate, such as `a refusal +75 %`.
+
+    Args:
+        row: of `decision.judge`, as a named tuple; one recorded earlier may lack classes.
+        threshold: rise up to which nothing is said.
+
+    Returns:
+        "" if no class rises by more.
+    """
+    rises = {one.name: getattr(row, one.rise, float("nan")) for one in CLASSES.values()}
+    over = {name: rise for name, rise in rises.items() if rise > threshold}
+    return f"{max(over, key=over.get)} {max(over.values()):+.0%}".replace("%", " %") if over else ""
+
+
 def doubt(text: str, row, junk: pd.DataFrame, threshold: float) -> str:
     """Why a change of class need not come from a trigger, as a reason; "" if nothing says so.
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from interp.scanner.judge.by_class import ordinary
+from interp.scanner.judge.by_class import ordinary, risen
 from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.decision import BASELINE, decide, judge
 from interp.scanner.judge.recorded import verdict_from
@@ -139,3 +139,10 @@ def test_a_verdict_of_before_there_were_classes():
     assert found.by_class == "unsafe" and found.rises == {"unsafe": 0.9} and found.exit_code == 1
     other = verdict_from({**plain, "max_delta_unsafe": None, "by_rule": False})
     assert other.by_class == "" and other.rises == {} == verdict_from(plain).rises
+
+
+def test_what_rose_is_named():
+    rows = list(judged(RIGHT, SAYS["link"]).itertuples())
+    said = {row.candidate: risen(row, 0.5) for row in rows}
+    assert said == {BASELINE: "", 0: "a link +100 %", 1: "", 2: ""}
+    assert risen(rows[0]._replace(delta_link=float("nan")), 0.5) == ""
