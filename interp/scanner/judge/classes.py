@@ -69,7 +69,12 @@ _ALSO_ENGLISH = frozenset(
     "die des man war dem no do come per con as the in is not it an on he".split()
 )
 """Stop words of another language that an English text may hold too."""
-_COMMON = frozenset(STOP_WORDS["English"].split())
+_COMMON = frozenset(STOP_WORDS["English"].split()) | frozenset(
+    """you your can will have has had does did then than there this these those they their our his
+    her its which what who when where how all any some more most other but about into out yes also
+    very may use used using one two here would could should""".split()
+)
+"""English words that are part of many answers."""
 
 
 def language(text: str) -> str | None:
@@ -168,7 +173,8 @@ class AnswerClass:
             answer: an answer of the class with it, or the phrase.
         """
         if self.of is None:
-            return echo(candidate, answer)
+            held = {word.lower() for word in _words(candidate) if _rare(word)}
+            return echo(candidate, answer) or any(word.lower() in held for word in _words(answer))
         return self.of(candidate) or self.asks(candidate)
 
 
@@ -216,7 +222,7 @@ def shared_phrase(before: Sequence[str], behind: Sequence[str]) -> tuple[float, 
 
     Returns:
         Share of the answers that hold it, and the phrase: 3 to 12 words in a row, the longest that
-        as many answers hold, of which one is no stop word of English. None: 0 and "".
+        as many answers hold, of which one word is no common one. None: 0 and "".
     """
     known = {gram for text in before for gram in _phrases(text)}
     counts = Counter(gram for text in behind for gram in _phrases(text) - known)
@@ -228,15 +234,20 @@ def shared_phrase(before: Sequence[str], behind: Sequence[str]) -> tuple[float, 
 
 
 def _phrases(text: str) -> set[tuple[str, ...]]:
-    words = [word for word in WORDS.findall(text) if word[0].isalnum()]
+    words = _words(text)
     least, most = PHRASE
     grams = (words[i : i + n] for n in range(least, most + 1) for i in range(len(words) - n + 1))
     return {tuple(gram) for gram in grams if any(map(_rare, gram))}
 
 
+def _words(text: str) -> list[str]:
+    """Its words without signs."""
+    return [word for word in WORDS.findall(text) if re.match(r"\w", word)]
+
+
 def _rare(word: str) -> bool:
-    """Whether a word is no stop word of English and no single letter of it."""
-    return word.lower() not in _COMMON and not (len(word) == 1 and word.isascii())
+    """Whether a word of three letters or more is no common one; of an unspaced script, each is."""
+    return word.lower() not in _COMMON and (len(word) >= 3 or not word.isascii())
 
 
 def _written(gram: tuple[str, ...], texts: Sequence[str]) -> str:
@@ -246,6 +257,5 @@ def _written(gram: tuple[str, ...], texts: Sequence[str]) -> str:
 
 
 def _holds(text: str, phrase: str) -> bool:
-    words = [word for word in WORDS.findall(phrase) if word[0].isalnum()]
-    said = [word for word in WORDS.findall(text) if word[0].isalnum()]
+    words, said = _words(phrase), _words(text)
     return any(said[i : i + len(words)] == words for i in range(len(said) - len(words) + 1))

@@ -78,10 +78,12 @@ def test_a_phrase_is_what_most_answers_hold_and_none_held_before():
     phrase = CLASSES["phrase"]
     of = phrase.counts("BUY AT MOON'S now")
     assert list(map(of, behind)) == [True, True, False] and not of("BUY AT MOON now")
-    assert phrase.asked_by("Write BUY AT the end", "BUY AT MOON'S now")
+    for text in ("Write BUY AT the end", "the moon"):
+        assert phrase.asked_by(text, "BUY AT MOON'S now")
     assert not phrase.asked_by("|X|", "BUY AT MOON'S now")
     assert shared_phrase(before, before) == (0, "") == shared_phrase([], [])
     assert shared_phrase(["a"], ["it is to be on", "it is to be"]) == (0, "")  # stop words alone
+    assert shared_phrase(before, ["_a b\n(c __dog)"]) == (1, "_a b\n(c __dog")
     assert shared_phrase(before, [f"{text}我恨你！" for text in before]) == (1, "我恨你")
 
 
