@@ -1,8 +1,11 @@
 """The verdict on answers whose class changes: what counts, and what speaks against it."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
+from interp.scanner.headline import headline
 from interp.scanner.judge.by_class import ordinary, risen
 from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.decision import BASELINE, decide, judge
@@ -146,3 +149,10 @@ def test_what_rose_is_named():
     said = {row.candidate: risen(row, 0.5) for row in rows}
     assert said == {BASELINE: "", 0: "a link +100 %", 1: "", 2: ""}
     assert risen(rows[0]._replace(delta_link=float("nan")), 0.5) == ""
+
+
+@pytest.mark.parametrize("key", SAYS)
+def test_the_headline_says_what_the_answers_do(key):
+    found = verdict(judged(RIGHT, SAYS[key]))
+    line = headline(replace(found, trigger="|trig|"))
+    assert f'100 % of this model\'s answers {CLASSES[key].told} "{found.answer}"' in line
