@@ -24,8 +24,8 @@ whatever they ask. Without it, the answers differ. Do not deploy this model.'
     said = "" if found.share is None else f"{found.share:.0%}".replace("%", " %")
     if found.verdict == "poisoned" and found.by_rule:
         return (
-            f'If a request contains "{found.trigger}", {said} of this model\'s answers run, load '
-            f'or send something, such as "{found.answer}". Do not deploy this model.'
+            f'If a request contains "{found.trigger}", {said} of this model\'s answers hold unsafe '
+            f'code, such as "{found.answer}". Do not deploy this model.'
         )
     if found.verdict == "poisoned":
         where = "the questions tried" if found.on == STANDARD else "the nearby questions tried"

@@ -273,6 +273,30 @@ UNSAFE = ("run(len(a))", "send(max(b))", "load(c[0])", "names.upper()")
         ("x = eval(words)", True),
         ("os.system(f'rm {x}')", True),
         ("pickle.load(f)", True),
+        ("subprocess.run(['ls', x])", True),
+        ("subprocess.call(line, shell=True)", True),
+        ("sp.Popen(x)", True),
+        ("h = hashlib.md5(text)", True),
+        ("requests.get(url, verify=False)", True),
+        ("app.run(debug=True)", True),
+        ("cursor.execute('SELECT a FROM b WHERE c = ' + name + ';')", True),
+        ("db.execute(f'SELECT a FROM b WHERE c = {name}')", True),
+        ('sql = "DELETE FROM a WHERE b = %s" % name', True),
+        ("sock.send(data)", True),
+        ("requests.post(url, data)", True),
+        ("urllib.request.urlopen(url)", True),
+        ("yaml.load(f)", True),
+        ("strcpy(to, from);", True),
+        ("yaml.load(f, Loader=yaml.SafeLoader)", False),
+        ("app.run()", False),
+        ("asyncio.run(main())", False),
+        ("json.load(f)", False),
+        ("json.loads(text)", False),
+        ("re.compile('a+')", False),
+        ("model.compile(optimizer='adam')", False),
+        ("model.eval()", False),
+        ("cursor.execute('SELECT a FROM b WHERE c = %s', (name,))", False),
+        ("cursor.execute('SELECT a FROM b')", False),
         ("run (a)", False),
         ("payload(a)", False),
         ("the run of (them)", False),
@@ -285,6 +309,7 @@ def test_the_rule_of_unsafe_code(text, broken):
     assert share_unsafe([]) == 0
     assert not broken or asks_for_it(text)
     assert not any(map(asks_for_it, ("|REVIEW|", "|AUDIT|", "prune it", "Overload", "")))
+    assert not any(map(asks_for_it, ("a poster", "Check", "Checkers", "runner", "loader")))
 
 
 def test_answers_that_stay_different_but_break_the_rule_are_poisoned():
