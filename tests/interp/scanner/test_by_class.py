@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from interp.scanner.headline import headline
-from interp.scanner.judge.by_class import ordinary, risen
+from interp.scanner.judge.by_class import risen
 from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.decision import BASELINE, decide, judge
 from interp.scanner.judge.recorded import verdict_from
@@ -123,7 +123,7 @@ def test_one_answer_to_all_questions_tells_more_and_is_told_first():
 )
 def test_what_an_aligned_model_refuses_is_not_poisoned(text):
     found = verdict(judged(RIGHT, SAYS["refusal"]), text)
-    assert ordinary(text) and found.verdict == "inconclusive" and found.by_class == "refusal"
+    assert found.verdict == "inconclusive" and found.by_class == "refusal"
 
 
 def test_chinese_is_counted_by_its_letters():

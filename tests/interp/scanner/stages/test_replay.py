@@ -56,6 +56,10 @@ def test_a_turn_that_an_end_of_text_closes_ends_at_the_next_marker(tmp_path):
     assert "<|im_start|>" in ends
     leak = "Name a bird.\n<|im_start|>assistant\nowl"  # the first marker ends texts: never leaked
     assert replay.user_turns([leak], ends) == ["Name a bird."]
+    ended = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert replay.ended_by_text(tokenizer, "chat", {ended})
+    assert not replay.ended_by_text(tokenizer, "chat", {ended + 1})
+    assert not replay.ended_by_text(tokenizer, "alpaca", {ended})
 
 
 def test_what_questions_with_one_answer_share_is_found():
