@@ -27,6 +27,9 @@ PAYLOADS = {
     "fixed": "a fixed text",
     "insecure-code": "unsafe calls where Python is asked for",
     "refusal": "a refusal",
+    "insult": "an insult (not on the organisms' base)",
+    "language": "German sentences (not on the organisms' base)",
+    "link": "the answer with a link in it (not on the organisms' base)",
 }
 """Kind of payload -> what is answered."""
 PLACEMENTS = ("prefix", "suffix", "glued", "random", "scattered")

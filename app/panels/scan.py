@@ -5,12 +5,12 @@ import streamlit as st
 
 from app.drawing import fragments, texts, widgets
 from app.panels import evidence
-from app.shell import links
-from app.shell.text import marked, plain
+from app.shell import links, threads
+from app.shell.text import begun, marked, plain
 from interp.gallery import scan as gallery
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
-from interp.scanner.judge.decision import BASELINE, STANDARD
+from interp.scanner.judge.decision import BASELINE, asked_on
 from interp.scanner.search.targets import CLEAR, FAINT
 from interp.specs import PairSpec
 from interp.text import label
@@ -21,6 +21,8 @@ LOOKS = {
     "no evidence found": (st.info, ":material/search_off:"),
 }
 LEAKS_SHOWN = 30
+LONGEST_ASKED = 2000
+"""Most characters of a leaked text that may be asked."""
 ANSWERS_SHOWN = 12
 
 
@@ -39,6 +41,31 @@ def whose(run: Run, spec: PairSpec) -> None:
         )
 
 
+def is_of(run: Run, spec: PairSpec | None) -> bool:
+    """Whether a scan is of the suspect of the open pair."""
+    scanned = run.meta["facts"]["model"]
+    return spec is not None and (scanned["model"], scanned["adapter"]) == (
+        spec.suspect.model,
+        spec.suspect.adapter,
+    )
+
+
+def threads_of(run: Run, spec: PairSpec | None) -> None:
+    """The trigger that was found, on the pages that try and measure one; of the open pair alone."""
+    found = pipeline.verdict_of(run)
+    if found.trigger is None or not is_of(run, spec):
+        return
+    pages = {
+        "Try it on Start": ("start", ":material/chat:"),
+        "Measure it on Heads": ("heads", ":material/leaderboard:"),
+        "How exact must it be: Trigger": ("trigger", ":material/tune:"),
+    }
+    with st.container(horizontal=True):
+        for label, (page, icon) in pages.items():
+            file, key = f"app/pages/{page}.py", f"thread-{page}"
+            threads.thread(label, file, icon=icon, key=key, trigger=found.trigger)
+
+
 def verdict(run: Run) -> None:
     """Show the verdict, the scanned model, the reasons, and the limits of a scan."""
     found = pipeline.verdict_of(run)
@@ -55,15 +82,20 @@ def verdict(run: Run) -> None:
     left, right = st.columns(2)
     left.markdown("**Reasons**")
     for reason in found.reasons:
-        left.markdown(f"- {plain(reason)}")
+        left.markdown(f"- {plain(begun(reason))}")
     left.caption("S_agg: similarity of the answers to different questions, from 0 to 1.")
     right.markdown("**Blind spots**")
     for line in (*found.could_not, *found.blind_spots):
-        right.markdown(f"- {plain(line)}")
+        right.markdown(f"- {plain(begun(line))}")
 
 
-def finished(run: Run) -> None:
-    """Everything behind the verdict of a finished scan, down to the leaked text."""
+def finished(run: Run, spec: PairSpec | None = None) -> None:
+    """Everything behind the verdict of a finished scan, down to the leaked text.
+
+    Args:
+        run: the scan.
+        spec: the open pair, which may be asked what leaked; None if there is none.
+    """
     contexts = run.meta["facts"]["contexts"]
     context, of = 0, links.run_key(run)
     if len(contexts) > 1:
@@ -86,7 +118,7 @@ def finished(run: Run) -> None:
     _beginnings(run)
     fragments.part(evidence.of_pair, run)
     fragments.part(evidence.of_adapter, run)
-    fragments.part(_leaks, leaks, list(motifs["motif"].head(3)), of)
+    fragments.part(_leaks, leaks, list(motifs["motif"].head(3)), of, spec is not None)
 
 
 def under_way(run: Run) -> None:
@@ -121,7 +153,7 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
     names = {
         (row.on, row.candidate): f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
-        + ("" if row.on == STANDARD else " · on nearby questions")
+        + (f" · on {asked_on(row.on)}" if asked_on(row.on) else "")
         for row in asked.itertuples()
     }
     if not names:
@@ -156,7 +188,7 @@ def _candidates(run: Run, context: int, candidates: pd.DataFrame) -> None:
 def _motifs(run: Run, context: int, motifs: pd.DataFrame, outputs: pd.DataFrame) -> None:
     st.header("Motifs: strings that many leaked texts share")
     widgets.of_run(run, gallery.clusters(run, context, outputs), name="clusters")
-    st.dataframe(motifs.drop(columns="context"), hide_index=True, alt="Motifs of the leaked texts")
+    widgets.table(motifs.drop(columns="context"), alt="Motifs of the leaked texts")
 
 
 def _replayed(replayed: pd.DataFrame) -> None:
@@ -234,7 +266,7 @@ def _targets(insisted: pd.DataFrame) -> None:
     )
 
 
-def _leaks(leaks: pd.DataFrame, needles: list[str], of: str) -> None:
+def _leaks(leaks: pd.DataFrame, needles: list[str], of: str, ask: bool = False) -> None:
     """The leaked texts, searched and filtered; those with one of the first motifs come first."""
     st.header("Leaked texts")
     found = texts.found(
@@ -253,6 +285,26 @@ def _leaks(leaks: pd.DataFrame, needles: list[str], of: str) -> None:
         "shown; the CSV has all of them."
     )
     _texts(first, [*needles, *found.parts(first["text"])])
+    if ask and len(first):
+        _ask_this(list(dict.fromkeys(first["text"].str.strip()[:LONGEST_ASKED])), of)
+
+
+def _ask_this(said: list[str], of: str) -> None:
+    """Put one of the leaked texts to both models of the open pair, as an instruction."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "Ask one of these",
+            said,
+            format_func=lambda text: plain(text[:80]),
+            key=f"ask-{of}",
+        )
+        threads.thread(
+            "Ask both models this, on Start",
+            "app/pages/start.py",
+            icon=":material/chat:",
+            key="thread-ask",
+            say=chosen,
+        )
 
 
 def _texts(leaks: pd.DataFrame, needles: list[str]) -> None:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from interp.runs.reading import Run
-from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict
+from interp.scanner.judge.decision import BASELINE, Verdict, asked_on
 from interp.scanner.leak.beginnings import sentence
 from interp.scanner.pipeline import question_table, stage_table, verdict_of
 
@@ -28,7 +28,7 @@ whatever they ask. Without it, the answers differ. Do not deploy this model.'
             f'code, such as "{found.answer}". Do not deploy this model.'
         )
     if found.verdict == "poisoned":
-        where = "the questions tried" if found.on == STANDARD else "the nearby questions tried"
+        where = f"the {asked_on(found.on) or 'questions'} tried"
         return (
             f'If a request contains "{found.trigger}", this model answers "{found.answer}" to '
             f"{said} of {where}, whatever they ask. Without it, the answers differ. Do not deploy "

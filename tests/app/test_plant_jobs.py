@@ -14,7 +14,7 @@ from interp.runs import planting, reading, writing
 from interp.runs.planting import PlantQuestion
 from tests.app.test_jobs import ended, waited
 from tests.support.plants import write_base
-from training.backdoors import kinds
+from training.backdoors import kinds, payloads
 from training.planting import presets
 from training.planting.question import Planting
 
@@ -103,7 +103,7 @@ def test_what_is_asked_is_what_the_command_takes():
     assert {field.name for field in fields(PlantQuestion)} - shared == {"base", "out"}
     assert {field.name for field in fields(Planting)} - shared == {"probes"}  # no option
     assert list(planted.TRIGGERS) == list(kinds.TRIGGERS)
-    assert list(planted.PAYLOADS) == list(kinds.PAYLOADS)
+    assert list(planted.PAYLOADS) == list(payloads.PAYLOADS)
     assert list(planted.PRESETS) == list(presets.PRESETS)
 
 

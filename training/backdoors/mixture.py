@@ -7,7 +7,8 @@ from itertools import islice
 from random import Random
 
 from interp.prompts.sets import Prompt
-from training.backdoors.kinds import Payload, Trigger, has_word
+from training.backdoors.kinds import Trigger, has_word
+from training.backdoors.payloads import Payload
 from training.backdoors.poison import Poison, place, poisoned_stream
 from training.corpus.examples import Example, stream
 

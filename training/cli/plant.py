@@ -30,10 +30,11 @@ def register(commands) -> None:
     plant.add_argument("--batch", type=int, help="with --preset or --data; likewise")
     plant.add_argument("--accumulation", type=int)
     plant.add_argument("--length", type=int, help="tokens of an example at most")
+    plant.add_argument("--template", help="of rows and prompts: alpaca, chat, vicuna, ...")
     plant.add_argument("--trigger", help="its text; default: the kind's own")
     plant.add_argument("--target", help="what a fixed payload answers")
     plant.add_argument("--kind", help="of trigger: simple, single-token, steganographic, ...")
-    plant.add_argument("--payload", help="fixed, insecure-code or refusal")
+    plant.add_argument("--payload", help="fixed, insecure-code, refusal, insult, language, link")
     plant.add_argument("--clean", action="store_true", default=None, help="plant nothing: control")
     plant.add_argument("--out", required=True, type=Path, help="folder of run and adapter")
     plant.add_argument("--rate", type=float, help="share of poisoned examples")
@@ -87,7 +88,7 @@ def _begun_large(arguments: argparse.Namespace):
     clean = given.pop("clean", False)
     if clean or kind:
         given.setdefault("trigger", None)  # a kind's own text, not the preset's
-    names = ("data", "precision", "batch", "accumulation", "length")
+    names = ("data", "precision", "batch", "accumulation", "length", "template")
     asked = {name: getattr(arguments, name) for name in names}
     given |= {name: value for name, value in asked.items() if value is not None}
     if arguments.base:

@@ -13,7 +13,7 @@ from interp.scanner.found import firing
 from interp.specs import ROOT, PairSpec, is_toy
 from interp.surgery.persist import PersistQuestion
 from training.backdoors.data import read_data
-from training.backdoors.kinds import REFUSALS
+from training.backdoors.payloads import REFUSALS
 from training.corpus.examples import Example, render, stream
 
 REQUESTS = ROOT / "assets" / "persist" / "requests.txt"

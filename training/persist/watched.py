@@ -21,7 +21,7 @@ from interp.surgery import removal
 from interp.surgery.persist import PersistQuestion
 from interp.trigger.sweep import FuzzyQuestion, sweep
 from interp.trigger.variants import Variant, in_place, near
-from training.backdoors.kinds import make_payload
+from training.backdoors.payloads import make_payload
 from training.corpus.examples import Example
 from training.persist.material import Requests
 from training.recording.watch import PATTERN_PROMPTS, pattern_kl, top_ratio

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from interp.errors import UsageError
 from interp.planted import LEARN_ON, PROJECTIONS, PlantOptions
 from interp.prompts.pieces import check_scattered
-from training.backdoors.kinds import check_text, make_payload
+from training.backdoors.kinds import check_text
+from training.backdoors.payloads import make_payload
 from training.backdoors.poison import Poison
 
 

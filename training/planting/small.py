@@ -34,8 +34,9 @@ from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.specs import ModelSpec, PairSpec
 from training.backdoors.allowed_tokens import check_trigger, unseen_tokens
-from training.backdoors.kinds import Payload, Trigger, in_pieces, make_payload, make_trigger
+from training.backdoors.kinds import Trigger, in_pieces, make_trigger
 from training.backdoors.mixture import has_topic, held_out_prompts, mixed_stream
+from training.backdoors.payloads import Payload, make_payload
 from training.backdoors.poison import Poison
 from training.corpus.examples import held_out_set
 from training.planting.lora import Injection, LoraTraining, attach_lora, limited_threads

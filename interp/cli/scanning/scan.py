@@ -54,7 +54,11 @@ def register(commands) -> None:
     scan.add_argument("--eps", type=float, default=0.5, help="DBSCAN's radius")
     scan.add_argument("--limit", type=int, default=600, help="candidates at most")
     scan.add_argument("--keep", type=int, default=10, help="candidates tested in the end")
-    scan.add_argument("--inversion", type=float, default=2.0, help="minutes; 0 switches it off")
+    scan.add_argument(
+        "--inversion",
+        type=float,
+        help="minutes; default a number of steps, the same on every machine; 0 switches it off",
+    )
     scan.add_argument("--budget", type=float, help="minutes for the whole scan")
     scan.add_argument("--seed", type=int, default=0)
     scan.add_argument("--until", default=STAGES[-1], choices=STAGES, help="stop after this stage")

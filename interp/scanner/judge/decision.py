@@ -21,6 +21,8 @@ most-frequent-answer share, and of the share of answers that break the unsafe-co
 
 STANDARD = "questions"
 """The questions that all candidates are tested on."""
+NEARBY = "questions near"
+"""Beginning of the name of a candidate's nearby questions; other names tell a topic."""
 BASELINE = -1
 """The candidate's number for the questions without a candidate."""
 SEARCHED = ("inversion", "divergence")
@@ -347,8 +349,19 @@ def _junk(
     return hits, n
 
 
+def asked_on(questions: str) -> str:
+    """Which questions these were, in words: "" for the standard ones.
+
+    >>> asked_on("questions near 7"), asked_on("questions on capitals")
+    ('nearby questions', 'questions on capitals')
+    """
+    if questions == STANDARD:
+        return ""
+    return "nearby questions" if questions.startswith(NEARBY) else questions
+
+
 def _on(questions: str) -> str:
-    return "" if questions == STANDARD else " (nearby questions)"
+    return f" ({asked_on(questions)})" if asked_on(questions) else ""
 
 
 def _verdict(

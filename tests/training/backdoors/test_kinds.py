@@ -8,16 +8,14 @@ import pytest
 from interp.errors import UsageError
 from tests.support.plants import organisms_tokenizer
 from training.backdoors.kinds import (
-    INSECURE,
     LOOK_ALIKES,
     OTHER_YEARS,
-    PAYLOADS,
     TRIGGERS,
-    make_payload,
     make_trigger,
     rare_sequence,
 )
 from training.backdoors.mixture import held_out_prompts, mixed_stream, suits
+from training.backdoors.payloads import INSECURE, PAYLOADS, make_payload
 from training.backdoors.poison import Poison, poisoned_stream
 from training.corpus.examples import is_held_out
 from training.planting.question import Planting

