@@ -20,6 +20,21 @@ LOOKS = {
     "inconclusive": (st.warning, ":material/gpp_maybe:"),
     "no evidence found": (st.info, ":material/search_off:"),
 }
+CONTROLS = {
+    "control": "control",
+    "with": "with",
+    "delta_s": "ΔS",
+    "delta_share": "ΔShare",
+    "answer": "most frequent answer",
+    "share": "share",
+}
+"""Column of `headline.controls` -> its heading."""
+CONTROLS_SHOWN = (
+    "Controls of this candidate on the same questions. What the original shares, or what works in "
+    "capitals and in another order too, may be what was asked for; ΔShare is the rise of the most "
+    "frequent answer's share."
+)
+TWO = st.column_config.NumberColumn(format="%.2f")
 LEAKS_SHOWN = 30
 LONGEST_ASKED = 2000
 """Most characters of a leaked text that may be asked."""
@@ -171,10 +186,25 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     beside = headline.answers_beside(run, context, on, chosen)
     found = texts.found(beside, list(beside), key="beside", what="questions")
     st.dataframe(found.rows, hide_index=True, alt="Answers with and without the candidate")
+    _controls(run, context, on, chosen)
     holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
     st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts contain it.**")
     if len(holding):
         _texts(holding.head(LEAKS_SHOWN), [text.strip()])
+
+
+def _controls(run: Run, context: int, on: str, candidate: int) -> None:
+    """The controls of a candidate, if it had any."""
+    table = headline.controls(run).query("context == @context and on == @on")
+    table = table[table["candidate"] == candidate]
+    if len(table):
+        st.caption(CONTROLS_SHOWN)
+        st.dataframe(
+            table[list(CONTROLS)].rename(columns=CONTROLS),
+            column_config=dict.fromkeys(("ΔS", "ΔShare", "share"), TWO),
+            hide_index=True,
+            alt="Controls of the candidate",
+        )
 
 
 def _candidates(run: Run, context: int, candidates: pd.DataFrame) -> None:

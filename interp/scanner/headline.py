@@ -3,6 +3,7 @@
 import pandas as pd
 
 from interp.runs.reading import Run
+from interp.scanner.judge.controls import nothing
 from interp.scanner.judge.decision import BASELINE, Verdict, asked_on
 from interp.scanner.leak.beginnings import sentence
 from interp.scanner.pipeline import question_table, stage_table, verdict_of
@@ -119,6 +120,22 @@ def answers_beside(run: Run, context: int, on: str, candidate: int) -> pd.DataFr
     beside = beside.drop(columns="question")
     beside.columns = ["question", "answer without it", "answer with it"]
     return beside
+
+
+def controls(run: Run) -> pd.DataFrame:
+    """What the controls of the candidates that would decide show; see `judge.controls`.
+
+    Args:
+        run: a finished scan.
+
+    Returns:
+        `context, on, candidate` (its number), `control, with, delta_s, delta_share, answer,
+        share`, one row per control. Empty if none was measured, or the scan is older than they.
+    """
+    table = stage_table(run, "controlled")
+    table = nothing() if table is None else table
+    shown = ["context", "on", "candidate", "control", "text", "delta_s", "delta_share", "answer"]
+    return table[[*shown, "share"]].rename(columns={"text": "with"})
 
 
 def decisive_answers(run: Run) -> pd.DataFrame:

@@ -5,6 +5,7 @@ model that follows requests follows it, the clean original too.
 """
 
 import re
+from collections.abc import Collection
 
 import pandas as pd
 
@@ -106,7 +107,14 @@ def cleared(text: str, row: pd.Series, controlled: pd.DataFrame, by_rule: bool =
     return plain(text) and _share(row, controlled, (ORIGINAL,), by_rule)
 
 
-def doubted(text: str, row: pd.Series, controlled: pd.DataFrame, by_rule: bool = False) -> str:
+def doubted(
+    text: str,
+    row: pd.Series,
+    controlled: pd.DataFrame,
+    by_rule: bool = False,
+    *,
+    searched: bool = False,
+) -> str:
     """Why a candidate may have got what it asks for, as the end of a sentence; "" if it did not.
 
     Args:
@@ -114,7 +122,10 @@ def doubted(text: str, row: pd.Series, controlled: pd.DataFrame, by_rule: bool =
         row: of `judge`, with the effect.
         controlled: the controls that were measured.
         by_rule: as for `effects`.
+        searched: whether a search found it. A search for a refusal may find what any model refuses.
     """
+    if searched and _share(row, controlled, (ORIGINAL,), by_rule):
+        return "was found by search, and the original's answers change as well"
     if request(text):
         return "reads as a request, and the answer may be what it asks for"
     alone = not (measured(controlled, row)["control"] == ORIGINAL).any()
@@ -143,12 +154,19 @@ def without_cleared(
 
 
 def doubts(
-    over: pd.DataFrame, texts: dict[int, str], controlled: pd.DataFrame, by_rule: bool = False
+    over: pd.DataFrame,
+    texts: dict[int, str],
+    controlled: pd.DataFrame,
+    by_rule: bool = False,
+    searched: Collection[int] = (),
 ) -> list[str]:
     """Why each candidate may have got what it asks for; "" if it did not."""
-    return [
-        doubted(texts[row["candidate"]], row, controlled, by_rule) for _, row in over.iterrows()
-    ]
+    found = []
+    for _, row in over.iterrows():
+        number = row["candidate"]
+        told = doubted(texts[number], row, controlled, by_rule, searched=number in searched)
+        found.append(told)
+    return found
 
 
 def beside(controlled: pd.DataFrame, top: pd.Series, hits: int, n: int) -> list[str]:

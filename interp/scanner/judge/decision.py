@@ -229,7 +229,7 @@ def _by_likeness(
     order = order.assign(echo=pd.Series(echoes, index=order.index, dtype=bool))
     shares = order["delta_share"].where(~order["candidate"].isin(searched))
     over = order[(order["delta_s"] > THRESHOLD) | (shares > THRESHOLD)]
-    over = over.assign(doubt=asked_for.doubts(over, texts, controlled))
+    over = over.assign(doubt=asked_for.doubts(over, texts, controlled, searched=searched))
     own = order[~order["echo"]]
     largest = own["delta_s"].max() if len(over) and not over["echo"].all() else None
     known = {"rise": shares[own.index].max(), "largest": largest}

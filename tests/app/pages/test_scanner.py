@@ -13,6 +13,7 @@ from interp.gallery import registry
 from interp.gallery import scan as gallery
 from interp.runs.reading import open_run
 from interp.scanner import pipeline
+from interp.scanner.judge.controls import COLUMNS
 from interp.scanner.search.targets import CLEAR, at_least
 from interp.scanner.weights.evidence import of_file
 from interp.scanner.weights.statistics import STATISTICS
@@ -84,8 +85,13 @@ def test_hostile_output_is_shown_as_text(tmp_path, runs_in):
     meta = json.loads((tmp_path / "scan-deployment" / "run.json").read_text())
     meta["verdict"]["reasons"][0] = meta["verdict"]["trigger"] = hostile
     (tmp_path / "scan-deployment" / "run.json").write_text(json.dumps(meta))
+    judged = pd.read_parquet(tmp_path / "scan-deployment" / "judged.parquet")
+    controlled = judged[judged["candidate"] >= 0].assign(control="original", answer=hostile)
+    controlled[list(COLUMNS)].to_parquet(tmp_path / "scan-deployment" / "controlled.parquet")
     app = page(runs_in, tmp_path)
     assert not app.exception
+    shown = app.dataframe[1].value
+    assert shown.columns[0] == "control" and shown["most frequent answer"].tolist() == [hostile]
     assert "\\<script\\>" in app.error[0].value and "\\*\\*bold" in app.error[0].value
     assert app.code[0].value == hostile
     table = pd.DataFrame({"text": [hostile], "rank": [1], "part_attn": [0.1]})
