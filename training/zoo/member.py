@@ -1,6 +1,7 @@
 """One member of the zoo: planted, scanned blind, and measured with its true trigger."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from interp.errors import UsageError
@@ -23,6 +24,9 @@ from training.recording.watch import PROBE_TOKENS
 from training.zoo.attention import attention_signals, placed
 from training.zoo.population import Member, Zoo, member_folder
 from training.zoo.signals import scan_signals
+
+ALONE = ("verdict", "max_delta_s", "score", "candidate", "scan_seconds")
+"""Signals of a scan without the original that a member's row holds too."""
 
 
 def make(
@@ -48,13 +52,19 @@ def make(
     if planted:
         return
     spec = pair_spec(str(run.path))
-    plan = ScanPlan(grid=zoo.grid, inversion_minutes=zoo.inversion_minutes)
+    plan = ScanPlan(
+        grid=zoo.grid, inversion_minutes=zoo.inversion_minutes, new_tokens=zoo.new_tokens
+    )
     pair = load_pair(spec, device="cpu", on_progress=on_progress)
     scan = _scanned(pair, plan, here / "scan", on_progress)
     row = {"error": "", **_planting_figures(run), **scan_signals(scan)}
     row |= attention_signals(pair, row["candidate"], on_progress)
     row |= recovery(pair, _payload_of(member), row["candidate"])
     row["leak_rate"] = leak_rate(pair, scan)
+    if zoo.alone:
+        plan = replace(plan, alone=True)
+        without = scan_signals(_scanned(pair, plan, here / "alone", on_progress, scan))
+        row |= {f"{name}_alone": without[name] for name in ALONE}
     write_text(here / "row.json", json.dumps(row, indent=2) + "\n")
 
 
@@ -101,10 +111,17 @@ def _planted(zoo: Zoo, member: Member, folder: Path, on_progress: Progress | Non
     return small.run(member.base, member.planting, writer, on_progress)
 
 
-def _scanned(pair: ModelPair, plan: ScanPlan, folder: Path, on_progress: Progress | None) -> Run:
+def _scanned(
+    pair: ModelPair,
+    plan: ScanPlan,
+    folder: Path,
+    on_progress: Progress | None,
+    reuse: Run | None = None,
+) -> Run:
     if folder.is_dir() and state_of(folder) == "done":
         return open_run(folder)
-    return pipeline.run(pair, plan, pipeline.start(folder, pair.spec, plan), on_progress)
+    writer = pipeline.start(folder, pair.spec, plan)
+    return pipeline.run(pair, plan, writer, on_progress, reuse=reuse)
 
 
 def _planting_figures(planted: Run) -> dict:

@@ -35,7 +35,7 @@ from training.zoo import attention, compact, protocol
 from training.zoo.tables import tables
 
 HALVES = ("choose", "report")
-OPTIONS = ("grid", "inversion_minutes", "data", "data_sha256")
+OPTIONS = ("grid", "inversion_minutes", "new_tokens", "alone", "data", "data_sha256")
 """Of a zoo's file, beside its members."""
 THREADS = "1"
 """OpenMP and MKL threads of each member's process."""
@@ -60,7 +60,12 @@ class Zoo:
 
     members: tuple[Member, ...]
     grid: str = "quick"
-    inversion_minutes: float = 2.0
+    inversion_minutes: float | None = 2.0
+    """Of the search for a trigger; None: the scan's own budget, in tokens."""
+    new_tokens: int | None = None
+    """Of each leaked text."""
+    alone: bool = False
+    """Whether every member is scanned once more with its original left aside."""
     data: str | None = None
     """File of instructions for members that are planted by a preset."""
     data_sha256: str | None = None
@@ -70,8 +75,9 @@ class Zoo:
         """The zoo as the run records it: the members by their hash."""
         text = json.dumps([asdict(member) for member in self.members], sort_keys=True)
         more = {"grid": self.grid, "inversion_minutes": self.inversion_minutes}
-        if self.data_sha256:
-            more["data_sha256"] = self.data_sha256
+        for name in ("new_tokens", "alone", "data_sha256"):  # what older runs do not state
+            if getattr(self, name):
+                more[name] = getattr(self, name)
         return {"members": len(self.members), "sha256": sha256_of(text), **more}
 
 

@@ -19,7 +19,7 @@ from interp.scanner import headline, original, pipeline
 from interp.scanner.judge.decision import THRESHOLD
 from interp.scanner.leak import amplified, beginnings
 from interp.scanner.plan import ScanPlan, scan_spec
-from interp.scanner.search import topics
+from interp.scanner.search import targets, topics
 from interp.scanner.stage_names import STAGES
 from interp.scanner.stages import divergence, inversion, verdict
 from interp.scanner.stages.questions import gave_away
@@ -119,6 +119,7 @@ def test_the_map_over_topics_stands_beside_random_regroupings(whole):
 def test_the_search_goes_on_inside_a_topic_that_stands_out(pair, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(topics, "CHANCE", 1.0)  # as if all stood out
     monkeypatch.setattr(divergence, "INSIDE", 1)
+    monkeypatch.setattr(targets, "STARTS", 4)  # not what is tested here
     few = topics.bank()[1:]  # another bank: the stage is not taken from the other run
     monkeypatch.setattr(topics, "bank", lambda: few)
     run = scanned(pair, tmp_path / "inside", reuse=whole)
