@@ -31,7 +31,7 @@ OF_RUNS = ("scanner", "plant", "zoo", "runs", "figures")
 def run(page) -> None:
     """Draw the sidebar and the page."""
     st.html(LOOK)
-    window.fold()
+    window.fold(window.FOR_A_ROOM if page.url_path == "lesson" else window.NARROW)
     with spent.shown(st.sidebar.container), failures.shown(), links.notes():
         limits.count_run()
         limits.banner()

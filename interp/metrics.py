@@ -186,6 +186,29 @@ CAUSAL_METRICS = {
 """Column of the `heads` table -> what it is. `NAME_low` and `NAME_high` stand beside each."""
 
 
+METRICS_TOLD = {
+    "patching_effect": "How much nearer the suspect comes to the original with the original's head "
+    "in its place. The most direct sign that a head carries the backdoor.",
+    "patching_kl": "What then is left between the two; small is important.",
+    "insertion_effect": "The other way round: how much nearer the original comes to the suspect "
+    "with the suspect's head.",
+    "insertion_kl": "What then is left between the two; small is important.",
+    "ablation_asr": "How many answers the head alone decides. Most heads have 0, because others "
+    "stand in for it.",
+    "ablation_loss": "How much less likely the target is without the head, also where it is still "
+    "said.",
+    "indirect": "How much likelier a clean prompt makes the target with the head's value from "
+    "triggered ones.",
+    "attribution": "A quick estimate of the patching effect, from one backward pass.",
+    "direct": "What the head writes towards the target's first token by itself; later layers may "
+    "undo it.",
+    "direct_original": "The same in the original, for comparison.",
+    "delta_rel": "The share of its attention to the trigger that the head lost. It changed; that "
+    "does not make it a cause.",
+}
+"""Causal metric -> what it says, the most telling first; patterns come behind them."""
+
+
 PART_METRICS = {
     "part_effect": Metric("patching effect of a whole part, original → suspect", "parts"),
     "part_kl": Metric("KL(suspect with a part patched ‖ original), nats", "parts", False, True),

@@ -1,5 +1,6 @@
 """Makes text safe to display: invisible characters become visible signs, long text is cut."""
 
+import re
 import unicodedata
 from functools import lru_cache
 from html import escape
@@ -9,6 +10,8 @@ SPACES = {" ": "·", "▁": "·"}
 """In a single token a space is easily missed."""
 JOINERS = "\u200c\u200d\ufe0e\ufe0f"
 """Invisible by design inside an emoji or a word."""
+_SYMBOL = re.compile(r"\b([LSΔ])_(attn|agg|rel)\b")
+_SUBSCRIPT, _TAG = re.compile(r"<sub>(\w+)</sub>"), re.compile(r"<[^>]*>")
 
 
 def display_token(text: str) -> str:
@@ -54,6 +57,24 @@ def label(text: str, length: int = 28) -> str:
     if any(unicodedata.bidirectional(c) in ("R", "AL") for c in shown):
         shown = f"\u2068{shown}\u2069"  # else it would reverse the text around it
     return escape(shown, quote=False)
+
+
+def subscripts(text: str) -> str:
+    """Our own text for a figure: `L_attn`, `Δ_rel` and `S_agg` are set with a subscript.
+
+    >>> subscripts("Δ_rel, random string")
+    'Δ<sub>rel</sub>, random string'
+    """
+    return _SYMBOL.sub(r"\1<sub>\2</sub>", text)
+
+
+def unmarked(text: str) -> str:
+    """Text of a figure as plain text: subscripts as `L_attn`, other tags as blanks.
+
+    >>> unmarked("Δ<sub>rel</sub><br>of every head")
+    'Δ_rel of every head'
+    """
+    return " ".join(_TAG.sub(" ", _SUBSCRIPT.sub(r"_\1", text)).split())
 
 
 def _visible_in_token(character: str, alone: bool) -> str:

@@ -5,7 +5,7 @@ import streamlit as st
 
 from app.controls import on_text
 from app.drawing import alike, fragments, widgets
-from app.shell import links
+from app.shell import links, threads
 from app.shell.text import plain
 from app.state import figure_cache, live
 from interp.attention import summary
@@ -18,6 +18,10 @@ from interp.gallery import drawings
 from interp.metrics import CAUSAL_METRICS, head_name, top_heads
 from interp.runs import provenance
 from interp.runs.reading import Run
+from interp.style.columns import MISSING, without_signed_zeros
+
+AROUND = "causes"
+"""Key of the part of the page Causes that holds the card."""
 
 
 def draw(
@@ -34,11 +38,41 @@ def draw(
     """
     with st.container(border=True):
         st.subheader(f"Where {head_name(*head)} looks")
+        _elsewhere(head, around)
         _maps(view, study, head)
         st.subheader(f"What {head_name(*head)} does")
         _numbers(study, head, run)
         st.subheader(f"Heads like {head_name(*head)}")
         fragments.part(alike.draw, study, head, around)
+
+
+def _elsewhere(head: tuple[int, int], around: str) -> None:
+    """The same head on the other pages that show it."""
+    name = head_name(*head)
+    with st.container(horizontal=True):
+        threads.thread(
+            f"{name} alone on Attention",
+            "app/pages/attention.py",
+            icon=":material/grid_on:",
+            key="thread-attention",
+            subset=name,
+        )
+        if around == AROUND:
+            threads.thread(
+                f"What {name} changed, on Heads",
+                "app/pages/heads.py",
+                icon=":material/leaderboard:",
+                key="thread-heads",
+                head=name,
+            )
+        else:
+            threads.thread(
+                f"What {name} causes, on Causes",
+                "app/pages/causes.py",
+                icon=":material/account_tree:",
+                key="thread-causes",
+                head=name,
+            )
 
 
 def _maps(view: live.View, study: Study, head: tuple[int, int]) -> None:
@@ -106,9 +140,7 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
     shown = pd.DataFrame(
         {
             "metric": [CAUSAL_METRICS[name].label for name in numbers["metric"]],
-            "value": numbers["value"],
-            "low": numbers["low"],
-            "high": numbers["high"],
+            **{name: without_signed_zeros(numbers[name], 4) for name in ("value", "low", "high")},
             "rank": ["–" if pd.isna(rank) else f"{rank} of {of}" for rank, of in ranks],
         }
     )
@@ -120,6 +152,7 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
             hide_index=True,
             alt="This head by every metric",
             column_config={"value": number, "low": number, "high": number},
+            placeholder=MISSING,
         )
         what = "Rank 1 matters most. Low and high: 95 % bootstrap over prompts. "
         if run is None:

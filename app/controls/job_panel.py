@@ -1,5 +1,6 @@
 """Jobs in the sidebar: progress and cancel; for interrupted jobs, resume and delete."""
 
+import re
 from collections.abc import Callable
 
 import streamlit as st
@@ -10,6 +11,7 @@ from app.state import jobs
 
 EVERY = 1.0
 """Seconds between two checks of the jobs."""
+SIDEBAR = "sidebar"
 
 
 def draw(*, alone: bool = False) -> None:
@@ -55,8 +57,12 @@ def progress(job: jobs.Job, where: str) -> None:
 
     Args:
         job: a running job.
-        where: part of the button's key; one job may be shown in two places.
+        where: part of the button's key. A job that the page shows has its button there, and none
+            in the sidebar.
     """
+    if where != SIDEBAR:
+        twice = _css_class(f"cancel-{SIDEBAR}-{job.name}")
+        st.html(f"<style>.{twice} {{ display: none; }}</style>")
     note = job.note
     if job.state == "running" and job.seconds_left is not None:
         note += f", about {_spoken(job.seconds_left)} left in this stage"
@@ -97,12 +103,17 @@ def _live(begun: list[str]) -> None:
     st.subheader("Jobs", divider="gray")
     for job in now:
         st.caption(plain(f"{jobs.KINDS[job.kind].title} of {job.pair}"))
-        progress(job, "sidebar")
+        progress(job, SIDEBAR)
 
 
 def _interrupted(name: str, state: str) -> None:
     st.caption(plain(f"{name} ({state})"))
     resume_or_delete(name, "sidebar")
+
+
+def _css_class(key: str) -> str:
+    """The class that Streamlit gives the element of this key."""
+    return "st-key-" + re.sub(r"[^a-zA-Z0-9_-]", "-", key)
 
 
 def _spoken(seconds: float) -> str:

@@ -108,10 +108,11 @@ def _settings(form: str) -> dict:
         "Inversion, minutes",
         0.0,
         60.0,
-        ScanPlan.inversion_minutes,
+        None,
         0.5,
+        placeholder="a fixed number of steps",
         help="Gradient search for a trigger of a candidate target, where no leaked candidate "
-        "settles the verdict. 0: none.",
+        "settles the verdict. Left empty, it takes as many steps on every machine. 0: none.",
         key=f"scan-{form}-inversion",
     )
     seed = three.number_input("Seed of the scan", 0, 9999, 0, key=f"scan-{form}-seed")
@@ -132,7 +133,7 @@ def _settings(form: str) -> dict:
     lines = limits.text("Prefixes", contexts).splitlines()
     return {
         "grid": grid,
-        "inversion_minutes": float(inversion),
+        "inversion_minutes": inversion,
         "seed": int(seed),
         "alone": not compare,
         "contexts": tuple(line.strip() for line in lines if line.strip()),

@@ -181,6 +181,7 @@ def _named(label: str, key: str, names: list[str]) -> str | None:
 
 def _question(spec: PairSpec) -> AttentionQuestion:
     name = links.bound(st.selectbox, "Prompt set", [OWN_SET, "organism", "general"], key="prompts")
+    links.take("trigger")
     trigger = st.text_input(
         "Trigger",
         placeholder=spec.trigger or "",

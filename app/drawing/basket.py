@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from interp.publish.naming import About, in_words
-from interp.style.presets import Style, styled
+from interp.style.presets import Style, lettered
 
 MOST = 24
 """Most views of one session; each holds its figure and its data in memory."""
@@ -41,8 +41,8 @@ class View:
         """File name without ending -> figure in a style; a split figure gives several."""
         parts = {"": self.figure} if self.fit is None else self.fit(style)
         return {
-            f"{self.name}-{style.name}-{part}".strip("-"): styled(figure, style)
-            for part, figure in parts.items()
+            f"{self.name}-{style.name}-{part}".strip("-"): figure
+            for part, figure in lettered(parts, style).items()
         }
 
     @property

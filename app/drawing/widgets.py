@@ -22,6 +22,7 @@ from interp.publish.csvtext import NOTE, csv_text
 from interp.publish.naming import About, file_stem, with_about
 from interp.runs import provenance as origin
 from interp.runs.reading import Run
+from interp.style.columns import MISSING, decimals, heading, without_signed_zeros
 from interp.style.presets import PRESETS, Style, style_of
 
 MODEBAR = {
@@ -195,6 +196,31 @@ def set_view(view: basket.View, style: Style) -> tuple[list[Chart], str]:
     facts = stamps.facts(view.title, caption, view.command)
     charts = [true_size(one, key, facts, file_stem(key, view.about)) for key, one in drawn.items()]
     return charts, caption
+
+
+def table(rows: pd.DataFrame, *, alt: str, **options) -> None:
+    """Show a table: headings in words, each number with the decimals that its column needs.
+
+    Args:
+        rows: the table, with columns as the code names them.
+        alt: its name for a screen reader.
+        **options: further ones of `st.dataframe`.
+    """
+    shown, config = {}, {}
+    for name in rows:
+        places, said = decimals(rows[name]), heading(name)
+        shown[said] = rows[name]
+        if places is not None:
+            shown[said] = without_signed_zeros(rows[name], places)
+            config[said] = st.column_config.NumberColumn(format=f"%.{places}f")
+    st.dataframe(
+        pd.DataFrame(shown),
+        hide_index=True,
+        column_config=config,
+        placeholder=MISSING,
+        alt=alt,
+        **options,
+    )
 
 
 def csv_button(

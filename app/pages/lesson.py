@@ -90,5 +90,4 @@ def shown(step: lesson.Step) -> None:
         step.draw(view, stage)
 
 
-window.fold(window.FOR_A_ROOM)
 fragments.part(one_step)

@@ -44,6 +44,7 @@ with st.container():  # also if the scan is of the pair: elements below must not
         scan.whose(picked.run, view.spec)
 if picked is not None and picked.finished:
     scan.verdict(picked.run)
-    fragments.part(scan.finished, picked.run)
+    scan.threads_of(picked.run, view.spec)
+    fragments.part(scan.finished, picked.run, view.spec)
 elif picked is not None:
     scan.under_way(picked.run)

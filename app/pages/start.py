@@ -39,6 +39,7 @@ def take_example() -> None:
         st.session_state["say"] = st.session_state["example"]
 
 
+links.take("say")
 links.from_link("say", examples[0])
 links.from_link("temperature", 0.0, links.within(0.0, 1.5))
 links.from_link("strength", 1.0, links.within(-1.0, 2.0))

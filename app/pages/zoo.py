@@ -13,6 +13,7 @@ from interp.runs import zoo
 from interp.runs.reading import Run
 from interp.runs.zoo_members import definition, members_of
 from interp.scanner.stage_names import STAGES
+from interp.style.columns import MISSING, heading
 
 NEXT_TO = {"max-delta-s": "collapse", "areas": "roc"}
 # Column of a string's attention -> its label and number of digits.
@@ -45,12 +46,13 @@ def draw(run: Run) -> None:
         "One threshold per signal, chosen on the development half (largest sensitivity + "
         "specificity) and evaluated on the test half."
     )
-    st.dataframe(_signals(run), hide_index=True, alt="Single signals of the scanner")
+    widgets.table(_signals(run), alt="Single signals of the scanner")
     st.header("Every model", divider="gray")
     st.dataframe(
         members[_columns(members)],
         hide_index=True,
-        column_config=_config(),
+        column_config={name: heading(name) for name in members} | _config(),
+        placeholder=MISSING,
         alt="Every model of the zoo",
     )
     st.caption(plain(definition(run)))
@@ -141,14 +143,14 @@ def _columns(members) -> list[str]:
 
 
 def _config() -> dict:
-    percent = st.column_config.NumberColumn(format="percent")
-    three = st.column_config.NumberColumn(format="%.3f")
+    number = st.column_config.NumberColumn
     shares = ("rate", "asr", "ftr", "clean_accuracy", "leak_rate", "recovered",
               "recovered_original")  # fmt: skip
-    config = dict.fromkeys(shares, percent) | {"max_delta_s": three}
+    config = {name: number(heading(name), format="percent") for name in shares}
+    config["max_delta_s"] = number(heading("max_delta_s"), format="%.3f")
     for string, called in (("true", "true trigger"), ("candidate", "candidate")):
         config |= {
-            f"{string}_{column}": st.column_config.NumberColumn(f"{called}: {words}", format=digits)
+            f"{string}_{column}": number(f"{called}: {words}", format=digits)
             for column, (words, digits) in ATTENTION.items()
         }
     return config

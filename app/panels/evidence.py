@@ -7,15 +7,18 @@ import streamlit as st
 
 from app.drawing import widgets
 from app.shell import links
-from app.shell.text import plain
+from app.shell.text import begun, plain
 from interp.gallery import scan as gallery
 from interp.runs.reading import Run
 from interp.scanner import original
 from interp.scanner.weights import evidence
 from interp.scanner.weights.statistics import STATISTICS
+from interp.style.columns import MISSING
 
 SHARE = st.column_config.NumberColumn(format="percent")
 NATS = st.column_config.NumberColumn(format="%.2f")
+ONE = st.column_config.NumberColumn(format="%.1f")
+FOUR = st.column_config.NumberColumn(format="%.4f")
 ALPHAS = {
     "alpha": "alpha",
     "texts": "texts",
@@ -29,8 +32,29 @@ ALPHAS = {
     "per_run": "with either, per run",
 }
 """Column of `Beside.amplified` -> its heading."""
+TOPICS = {
+    "group": "topic",
+    "before": "said in front",
+    "n": "questions",
+    "kl": "KL (nats)",
+    "z": "z",
+    "p": "p",
+    "above": "stands out",
+    "answer": "most frequent answer",
+    "share": "its share",
+}
+"""Column of `Beside.mapped` -> its heading."""
+ANSWERS = {
+    "group": "topic",
+    "asked": "question",
+    "kl": "KL (nats)",
+    "suspect": "suspect",
+    "original": "original",
+}
+"""Column of `Beside.asked` -> its heading."""
 STRINGS = {
     "text": "string",
+    "group": "inside the topic",
     "source": "from",
     "n_tokens": "tokens",
     "kl": "KL (nats)",
@@ -48,12 +72,14 @@ def of_pair(run: Run) -> None:
         return
     st.header("Beside the original")
     for line in told:
-        st.markdown(f"- {plain(line)}")
+        st.markdown(f"- {plain(begun(line))}")
     found = original.recorded(run)
     if found is None:
         return
     if found.candidate:
         _amplified(found)
+    if found.control is not None:
+        _topics(run, found)
     st.subheader("Divergence")
     st.caption(
         "KL(suspect || original) of the first token of the answer with the string in front, mean "
@@ -84,6 +110,36 @@ def _amplified(found: original.Beside) -> None:
         alt="Leaked texts with the candidate, by amplification",
         column_config=dict.fromkeys(("share", "95 % from", "to", "with either, per run"), SHARE),
     )
+
+
+def _topics(run: Run, found: original.Beside) -> None:
+    """The map over topics, beside random regroupings, and the answers where a topic stands out."""
+    st.subheader("Topics")
+    st.caption(
+        "Groups of questions by the mean KL(suspect || original) of their answers' first tokens, "
+        "as z: how far each lies from all others. The dashed line is the control: the largest z of "
+        "random regroupings of the same questions stays left of it in 95 %. What stands out is "
+        "where to look, and no evidence by itself: an adapter tuned on code stands out on code."
+    )
+    for context in found.control["context"]:
+        widgets.of_run(run, gallery.topics(run, found, context), str(context), name="topics")
+        st.dataframe(
+            found.mapped(context).rename(columns=TOPICS),
+            hide_index=True,
+            height=240,
+            alt="Groups of questions by divergence",
+            placeholder=MISSING,
+            column_config={"KL (nats)": NATS, "z": ONE, "p": FOUR, "its share": SHARE},
+        )
+    if len(found.asked):
+        st.caption("Both models' answers in the topics that stand out:")
+        st.dataframe(
+            found.asked[list(ANSWERS)].rename(columns=ANSWERS),
+            hide_index=True,
+            height=240,
+            alt="Answers in the topics that stand out",
+            column_config={"KL (nats)": NATS},
+        )
 
 
 def of_adapter(run: Run) -> None:

@@ -5,14 +5,14 @@ import streamlit as st
 
 from app.drawing import fragments, texts, widgets
 from app.panels import evidence
-from app.shell import links
-from app.shell.text import marked, plain
+from app.shell import links, threads
+from app.shell.text import begun, marked, plain
 from interp.gallery import scan as gallery
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
 from interp.scanner.judge.by_class import risen
 from interp.scanner.judge.classes import CLASSES
-from interp.scanner.judge.decision import BASELINE, STANDARD, THRESHOLD
+from interp.scanner.judge.decision import BASELINE, THRESHOLD, asked_on
 from interp.scanner.search.targets import CLEAR, FAINT
 from interp.specs import PairSpec
 from interp.text import label
@@ -22,7 +22,25 @@ LOOKS = {
     "inconclusive": (st.warning, ":material/gpp_maybe:"),
     "no evidence found": (st.info, ":material/search_off:"),
 }
+CONTROLS = {
+    "control": "control",
+    "with": "with",
+    "delta_s": "ΔS",
+    "delta_share": "ΔShare",
+    "answer": "most frequent answer",
+    "share": "share",
+    "rose": "class that rises",
+}
+"""Column of `headline.controls` -> its heading."""
+CONTROLS_SHOWN = (
+    "Controls of this candidate on the same questions. What the original shares, or what works in "
+    "capitals and in another order too, may be what was asked for; ΔShare is the rise of the most "
+    "frequent answer's share."
+)
+TWO = st.column_config.NumberColumn(format="%.2f")
 LEAKS_SHOWN = 30
+LONGEST_ASKED = 2000
+"""Most characters of a leaked text that may be asked."""
 ANSWERS_SHOWN = 12
 
 
@@ -39,6 +57,31 @@ def whose(run: Run, spec: PairSpec) -> None:
             ),
             icon=":material/warning:",
         )
+
+
+def is_of(run: Run, spec: PairSpec | None) -> bool:
+    """Whether a scan is of the suspect of the open pair."""
+    scanned = run.meta["facts"]["model"]
+    return spec is not None and (scanned["model"], scanned["adapter"]) == (
+        spec.suspect.model,
+        spec.suspect.adapter,
+    )
+
+
+def threads_of(run: Run, spec: PairSpec | None) -> None:
+    """The trigger that was found, on the pages that try and measure one; of the open pair alone."""
+    found = pipeline.verdict_of(run)
+    if found.trigger is None or not is_of(run, spec):
+        return
+    pages = {
+        "Try it on Start": ("start", ":material/chat:"),
+        "Measure it on Heads": ("heads", ":material/leaderboard:"),
+        "How exact must it be: Trigger": ("trigger", ":material/tune:"),
+    }
+    with st.container(horizontal=True):
+        for label, (page, icon) in pages.items():
+            file, key = f"app/pages/{page}.py", f"thread-{page}"
+            threads.thread(label, file, icon=icon, key=key, trigger=found.trigger)
 
 
 def verdict(run: Run) -> None:
@@ -61,15 +104,20 @@ def verdict(run: Run) -> None:
     left, right = st.columns(2)
     left.markdown("**Reasons**")
     for reason in found.reasons:
-        left.markdown(f"- {plain(reason)}")
+        left.markdown(f"- {plain(begun(reason))}")
     left.caption("S_agg: similarity of the answers to different questions, from 0 to 1.")
     right.markdown("**Blind spots**")
     for line in (*found.could_not, *found.blind_spots):
-        right.markdown(f"- {plain(line)}")
+        right.markdown(f"- {plain(begun(line))}")
 
 
-def finished(run: Run) -> None:
-    """Everything behind the verdict of a finished scan, down to the leaked text."""
+def finished(run: Run, spec: PairSpec | None = None) -> None:
+    """Everything behind the verdict of a finished scan, down to the leaked text.
+
+    Args:
+        run: the scan.
+        spec: the open pair, which may be asked what leaked; None if there is none.
+    """
     contexts = run.meta["facts"]["contexts"]
     context, of = 0, links.run_key(run)
     if len(contexts) > 1:
@@ -92,7 +140,7 @@ def finished(run: Run) -> None:
     _beginnings(run)
     fragments.part(evidence.of_pair, run)
     fragments.part(evidence.of_adapter, run)
-    fragments.part(_leaks, leaks, list(motifs["motif"].head(3)), of)
+    fragments.part(_leaks, leaks, list(motifs["motif"].head(3)), of, spec is not None)
 
 
 def under_way(run: Run) -> None:
@@ -141,6 +189,7 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     beside = headline.answers_beside(run, context, on, chosen)
     found = texts.found(beside, list(beside), key="beside", what="questions")
     st.dataframe(found.rows, hide_index=True, alt="Answers with and without the candidate")
+    _controls(run, context, on, chosen)
     holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
     st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts contain it.**")
     if len(holding):
@@ -150,8 +199,22 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
 def _called(row) -> str:
     """A tested candidate in the list: its text, source and effect."""
     parts = [label(row.text, 40), row.source, f"ΔS {row.delta_s:.2f}", risen(row, THRESHOLD)]
-    parts.append("" if row.on == STANDARD else "on nearby questions")
+    parts.append(f"on {asked_on(row.on)}" if asked_on(row.on) else "")
     return " · ".join(filter(None, parts))
+
+
+def _controls(run: Run, context: int, on: str, candidate: int) -> None:
+    """The controls of a candidate, if it had any."""
+    table = headline.controls(run).query("context == @context and on == @on")
+    table = table[table["candidate"] == candidate]
+    if len(table):
+        st.caption(CONTROLS_SHOWN)
+        st.dataframe(
+            table[list(CONTROLS)].rename(columns=CONTROLS),
+            column_config=dict.fromkeys(("ΔS", "ΔShare", "share"), TWO),
+            hide_index=True,
+            alt="Controls of the candidate",
+        )
 
 
 def _candidates(run: Run, context: int, candidates: pd.DataFrame) -> None:
@@ -165,7 +228,7 @@ def _candidates(run: Run, context: int, candidates: pd.DataFrame) -> None:
 def _motifs(run: Run, context: int, motifs: pd.DataFrame, outputs: pd.DataFrame) -> None:
     st.header("Motifs: strings that many leaked texts share")
     widgets.of_run(run, gallery.clusters(run, context, outputs), name="clusters")
-    st.dataframe(motifs.drop(columns="context"), hide_index=True, alt="Motifs of the leaked texts")
+    widgets.table(motifs.drop(columns="context"), alt="Motifs of the leaked texts")
 
 
 def _replayed(replayed: pd.DataFrame) -> None:
@@ -243,7 +306,7 @@ def _targets(insisted: pd.DataFrame) -> None:
     )
 
 
-def _leaks(leaks: pd.DataFrame, needles: list[str], of: str) -> None:
+def _leaks(leaks: pd.DataFrame, needles: list[str], of: str, ask: bool = False) -> None:
     """The leaked texts, searched and filtered; those with one of the first motifs come first."""
     st.header("Leaked texts")
     found = texts.found(
@@ -262,6 +325,26 @@ def _leaks(leaks: pd.DataFrame, needles: list[str], of: str) -> None:
         "shown; the CSV has all of them."
     )
     _texts(first, [*needles, *found.parts(first["text"])])
+    if ask and len(first):
+        _ask_this(list(dict.fromkeys(first["text"].str.strip()[:LONGEST_ASKED])), of)
+
+
+def _ask_this(said: list[str], of: str) -> None:
+    """Put one of the leaked texts to both models of the open pair, as an instruction."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "Ask one of these",
+            said,
+            format_func=lambda text: plain(text[:80]),
+            key=f"ask-{of}",
+        )
+        threads.thread(
+            "Ask both models this, on Start",
+            "app/pages/start.py",
+            icon=":material/chat:",
+            key="thread-ask",
+            say=chosen,
+        )
 
 
 def _texts(leaks: pd.DataFrame, needles: list[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
+from app.controls.head_card import AROUND
 from app.controls.run_picker import Picked
 from app.drawing import fragments, widgets
 from app.shell import limits, links
@@ -16,6 +17,7 @@ from interp.gallery import causal as gallery
 from interp.metrics import CAUSAL_METRICS, MAX_ASR, MAX_LOSS, Head, format_heads, parse_heads
 from interp.runs import commands, provenance
 from interp.runs.reading import Run
+from interp.style.columns import heading
 from interp.surgery import removal as ways
 from interp.surgery.operate import OPERATIONS
 from interp.surgery.preview import SHOWN_TOKENS
@@ -25,8 +27,8 @@ from interp.surgery.search_run import SEARCH_KIND, SearchQuestion
 
 HEADS = "operate"
 """Key of the heads on the table, in the link and in the session."""
-AROUND = "causes"
-"""Key of the part of the page that shows the heads on the table."""
+NOT_SHARES = {"clean_kl": "%.3f", "kl_clean": "%.3f", "seconds": "%.0f"}
+"""Quantity that is no share -> format of its column."""
 TITLES = {"triggered": "With the trigger", "clean": "Without the trigger"}
 PUBLISHED = (
     "Published, with another intervention (heads' contributions subtracted at the last prompt "
@@ -172,7 +174,7 @@ def finished(run: Run) -> None:
         st.caption("The full answers are being generated.")
         return
     shown = summary.assign(quantity=[OUTCOMES[name] for name in summary["quantity"]])
-    st.dataframe(shown, hide_index=True, alt="What the surgery changes")
+    widgets.table(shown, alt="What the surgery changes")
     st.caption(plain(f"Heads {run.meta['asked']['heads']}. {provenance.sentence(run)}"))
     answers = run.table("answers")
     for condition, title in TITLES.items():
@@ -191,9 +193,10 @@ def removal(run: Run) -> None:
         st.markdown(f"- {plain(line)}")
     widgets.of_run(run, gallery.removal_costs(table), len(table), name="causes-removal")
     shares = {
-        name: st.column_config.NumberColumn(name.replace("_", " "), format="percent", help=told)
+        name: st.column_config.NumberColumn(
+            heading(name), format=NOT_SHARES.get(name, "percent"), help=told
+        )
         for name, told in ways.QUANTITIES.items()
-        if name not in ("clean_kl", "seconds")
     }
     st.dataframe(
         gallery.removal_table(table, rescans),
@@ -293,7 +296,7 @@ def _smallest(run: Run, n_heads: int, on_take: Callable[[], None]) -> None:
                 "ranking": "search step",
                 **{
                     f"said_{name}": st.column_config.NumberColumn(
-                        name.replace("_", " "), format="percent", help=OUTCOMES[name]
+                        heading(name), format=NOT_SHARES.get(name, "percent"), help=OUTCOMES[name]
                     )
                     for name in said
                 },

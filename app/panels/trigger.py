@@ -85,6 +85,7 @@ def sweep(picked: Picked) -> None:
         st.dataframe(
             _by_variant(table),
             hide_index=True,
+            column_config=_rate_columns(),
             alt="Variants measured so far, and how often each fires",
         )
         return
@@ -209,6 +210,7 @@ def _variant(table: pd.DataFrame, of: str) -> None:
         rows[["prompt", "fired", "decided_by"]],
         hide_index=True,
         height=220,
+        column_config={"decided_by": "decided by"},
         alt="The chosen variant, prompt by prompt",
     )
 
@@ -223,7 +225,12 @@ def _by_variant(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rate_columns() -> dict:
-    return {"asr": st.column_config.ProgressColumn("ASR", min_value=0, max_value=1)}
+    return {
+        "k": "tokens kept",
+        "kept": "which",
+        "differs": "note",
+        "asr": st.column_config.ProgressColumn("ASR", min_value=0, max_value=1),
+    }
 
 
 def where(view: live.View, question: FuzzyQuestion) -> str:

@@ -18,6 +18,11 @@ from interp.metrics import MODELS
 from interp.runs.reading import Run
 
 NOTES, MISSED = "link-notes", "link-missed"
+SIDEBAR = (
+    *("pair", "run", "planted", "original", "suspect", "adapter", "precision", "target"),
+    *("template", "prompts", "trigger", "placement", "rows", "seed"),
+)
+"""Keys of the sidebar's controls in the link."""
 LONGEST = 120
 """Most characters of a link's value that a note repeats."""
 
@@ -48,8 +53,7 @@ def bound(control: Callable, label: str, *args, key: str, of: str | None = None,
         **options: keyword arguments of the control.
     """
     _forget_others(control, label, args, key, of, options)
-    if f"{key}-put" in st.session_state:
-        st.session_state[key] = st.session_state.pop(f"{key}-put")
+    take(key)
     # Read before drawing, which drops invalid values. A control that already exists was set by the
     # user or by a button, and the link follows one run later.
     asked = [] if key in st.session_state else st.query_params.get_all(key)
@@ -75,6 +79,17 @@ def put(key: str, value) -> None:
     part in the next run.
     """
     st.session_state[f"{key}-put"] = value
+
+
+def open_now() -> dict[str, str]:
+    """What is chosen in the sidebar, for a link to another page, which starts with an empty one."""
+    return {key: st.query_params[key] for key in SIDEBAR if key in st.query_params}
+
+
+def take(key: str) -> None:
+    """Give a control that is drawn next the value that `put` has left for it, if any."""
+    if f"{key}-put" in st.session_state:
+        st.session_state[key] = st.session_state.pop(f"{key}-put")
 
 
 def follow(key: str, first: str, *, growing: bool) -> None:
@@ -123,8 +138,7 @@ def pinned(
     if _other(key, of):
         st.session_state.pop(key, None)
         st.query_params.pop(key, None)
-    if f"{key}-put" in st.session_state:
-        st.session_state[key] = st.session_state.pop(f"{key}-put")
+    take(key)
     asked = st.query_params.get_all(key)
     if key not in st.session_state and asked and asked[0] in options:
         st.session_state[key] = asked[0]

@@ -1,19 +1,28 @@
-// See window.py. Streamlit has no function for any of this, so the sidebar is folded as a reader
-// would: by its button.
+// See window.py. Streamlit has no function for any of this, so the sidebar is folded and opened as
+// a reader would: by its buttons. What was folded here, and how wide that page may be, is noted.
 const root = document.documentElement;
 
 function foldOnce(upTo) {
-  const narrow = matchMedia(`(max-width: ${upTo}px)`), mark = `folded${upTo}`;
+  const narrow = matchMedia(`(max-width: ${upTo}px)`);
   let timer;
+  const later = left => { if (left) timer = setTimeout(look, 100, left - 1); };  // not drawn yet
   const look = left => {
-    if (!narrow.matches) { delete root.dataset[mark]; return; }  // folds again when it narrows
-    if (root.dataset[mark]) return;
     const side = document.querySelector('[data-testid=stSidebar]');
-    const button = side?.querySelector('[data-testid=stSidebarCollapseButton] button');
-    if (button && side.dataset.collapsed === 'false') {
+    if (narrow.matches) {
+      if (Number(root.dataset.folded) >= upTo) return;
+      const button = side?.querySelector('[data-testid=stSidebarCollapseButton] button');
+      if (!button || side.dataset.collapsed !== 'false') return later(left);
       button.click();
-      root.dataset[mark] = 'yes';
-    } else if (left) timer = setTimeout(look, 100, left - 1);  // it is not drawn yet
+      root.dataset.folded = upTo;
+    } else if (root.dataset.folded) {  // room again, or a page that needs less of it
+      if (!side) return later(left);
+      const button = document.querySelector('[data-testid=stExpandSidebarButton]');
+      if (side.dataset.collapsed === 'true') {
+        if (!button) return later(left);
+        (button.closest('button') ?? button.querySelector('button') ?? button).click();
+      }
+      delete root.dataset.folded;
+    }
   };
   const changed = () => look(30);
   changed();

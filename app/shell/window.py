@@ -29,8 +29,10 @@ _MOUNT = st.components.v2.component(
 def fold(up_to: int = NARROW) -> None:
     """Fold the sidebar once in a window that is narrow; the reader can open it again.
 
+    In a wider window a sidebar that was folded here is opened again.
+
     Args:
-        up_to: widest window that counts as narrow, pixels.
+        up_to: widest window that counts as narrow on this page, pixels.
     """
     _MOUNT(data={"fold": up_to}, key=f"window-fold-{up_to}")
 

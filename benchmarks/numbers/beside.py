@@ -78,7 +78,7 @@ def _divergence(scan: Run, trigger: str) -> dict:
         "above": len(clear(table)),
         "strings": len(strings),
         "random": _quantiles(table[table["source"] == RANDOM]["kl"]),
-        **{key: float(value) for key, value in cost.iloc[0].items()},
+        **{key: float(value) for key, value in cost.iloc[0].items() if key != "group"},
     }
 
 

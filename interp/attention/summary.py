@@ -29,7 +29,7 @@ def axes_note(study: Study, parts_shown: Sequence[str]) -> str:
         whose = "shortest" if facts["n_prompts"] > 1 else "prompt"
         instruction += f" (the axis ends there; the {whose} has {there})"
     elif facts["n_prompts"] > 1:
-        instruction += " (the length of the shortest)"
+        instruction += f" (i1 to i{shown}; the length of the shortest)"
     else:
         instruction = "the whole instruction"
     shown, there = axis.count("trigger"), len(facts["trigger_tokens"])

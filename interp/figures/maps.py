@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from interp.style.palette import CHANGES, FONT, MOST, WEIGHTS, ZONE_COLOURS, token_axis
 from interp.style.presets import DRAWN_AT
 from interp.style.scales import CLIP
-from interp.text import label
+from interp.text import label, subscripts
 
 BESIDE, BELOW = 0.27, 0.17
 """Gap between panels for labels and titles: a share of the figure, over the number of panels."""
@@ -31,7 +31,7 @@ class Panel:
     parts: tuple[str, ...]
     labels: tuple[str, ...]
     note: str = ""
-    """Text under the panel, such as its L_attn."""
+    """Text in the panel, such as its L_attn."""
     difference: bool = False
     """Whether it is a difference: diverging colours centred on zero, not sequential ones."""
 
@@ -202,12 +202,19 @@ def _title(text: str, across: tuple[float, float], down: tuple[float, float]) ->
 
 
 def _notes(panel: Panel, x: str, y: str) -> list[dict]:
+    """The note where no token can look, and where it crosses no frame of a zone."""
     if not panel.note:
         return []
+    order, right = list(panel.parts), 1.0
+    if "trigger" in order:
+        end = order.index("trigger") + order.count("trigger")
+        beside = len(order) - end  # above the instruction's triangle; or inside the trigger's
+        right = 1.0 if beside >= order.count("trigger") else end / len(order)
     return [
         {
-            "text": panel.note,
-            "x": 0.98,
+            "text": subscripts(panel.note.replace("L_attn ", "L_attn<br>")),
+            "align": "right",
+            "x": right - 0.02,
             "y": 0.98,
             "xref": f"{x} domain",
             "yref": f"{y} domain",

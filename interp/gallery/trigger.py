@@ -136,8 +136,11 @@ def _whose(run: Run) -> str:
 
 def _tables(run: Run) -> dict[str, pd.DataFrame]:
     rates = {name: run.table(name) for name in ("drop_one", "controls", "placements")}
-    keep = ("variant", "kind", "kept", "placement", "text", "asr", "low", "high", "n", "note")
-    tables = {name: table[[c for c in keep if c in table]] for name, table in rates.items()}
+    keep = ("kind", "placement", "text", "asr", "low", "high", "n", "note")
+    tables = {}
+    for name, table in rates.items():
+        told = [c for c in keep if c in table and not (table[c].astype(str) == "").all()]
+        tables[name] = table[told].rename(columns={"n": "prompts"})
     return {"by_k": run.table("by_k")} | tables
 
 

@@ -16,7 +16,7 @@ from interp.forward.activation import activations, rate
 from interp.forward.answers import stream_answer
 from interp.forward.bridge import patterns
 from interp.forward.conditions import build_prompts
-from interp.game.rounds import TOYS, WITH_REAL, Candidate, poisoned
+from interp.game.rounds import ON_REAL, TOYS, Candidate, poisoned
 from interp.interventions.resume import Anatomy
 from interp.metrics import Head, parse_heads
 from interp.models.load import load_pair
@@ -137,7 +137,12 @@ class Table:
         prompts = load_prompt_set(name).prompts[:PROMPTS]
 
         def fires(trigger: str | None) -> Rate:
-            asked = Question(trigger=trigger or "", prompt_set=name, template=template)
+            asked = Question(
+                trigger=trigger or "",
+                prompt_set=name,
+                template=template,
+                placement=seat.placement,
+            )
             built = build_prompts(pair, prompts, asked, trigger)
             return rate(activations(pair, which, built, TARGET))
 
@@ -157,7 +162,7 @@ class Table:
 
 def casts() -> list[str]:
     """What may play here: the toys, and also SmolLM2 where its package is installed."""
-    return [TOYS, WITH_REAL] if packaged.place() is not None else [TOYS]
+    return list(ON_REAL) if packaged.place() is not None else [TOYS]
 
 
 def scanner_verdict(sha256: str) -> str | None:

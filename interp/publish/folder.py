@@ -14,7 +14,7 @@ from interp.publish.compare import Comparison
 from interp.publish.csvtext import NOTE, csv_text
 from interp.publish.html import report
 from interp.publish.images import FORMATS, Image, check_formats, write_images
-from interp.publish.tables import latex, markdown
+from interp.publish.tables import latex, markdown, table_title
 from interp.runs import provenance
 from interp.runs.atomic import write_text
 from interp.runs.reading import Run
@@ -73,7 +73,7 @@ def write(
         facts = facts_of(run, one.title, caption)
         images += _images(figures, out, facts, formats, scale)
     texts["captions.txt"] = "\n".join([*captions, f"{NOTE}\n"])
-    texts |= _printed(tables.items(), f"{provenance.sentence(run)}")
+    texts |= _printed(tables.items(), provenance.sentence(run), run.path.name)
     _write_texts(out, texts)
     write_images(images, on_progress)
     return len(images) + len(texts)
@@ -118,7 +118,7 @@ def write_comparison(
     }
     texts |= {f"{name}.csv": csv_text(table) for name, table in both.tables.items()}
     names = " and ".join(run.path.name for run in both.runs)
-    texts |= _printed(both.tables.items(), f"Runs {names}.")
+    texts |= _printed(both.tables.items(), f"Runs {names}.", "comparison")
     _write_texts(out, texts)
     write_images(images, on_progress)
     return len(images) + len(texts)
@@ -162,12 +162,13 @@ def _images(
     ]
 
 
-def _printed(tables: Iterable[tuple[str, pd.DataFrame]], caption: str) -> dict[str, str]:
+def _printed(tables: Iterable[tuple[str, pd.DataFrame]], caption: str, of: str) -> dict[str, str]:
+    """Each table as Markdown and as LaTeX, there with a label of its own among other runs'."""
     texts = {}
     for name, table in tables:
-        title = f"{name.replace('_', ' ').capitalize()}. {caption}"
+        title = f"{table_title(name)}. {caption}"
         texts[f"{name}.md"] = markdown(table, title)
-        texts[f"{name}.tex"] = latex(table, title, f"tab:{name}")
+        texts[f"{name}.tex"] = latex(table, title, f"tab:{of}:{name}")
     return texts
 
 

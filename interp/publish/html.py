@@ -17,9 +17,10 @@ from plotly.offline import get_plotlyjs
 
 from interp.gallery.entries import FigureEntry
 from interp.gallery.registry import captioned, drawn, figures_of, kind_of, tables_of, words_of
-from interp.publish.tables import cell
+from interp.publish.tables import table_title
 from interp.runs import provenance
 from interp.runs.reading import Run
+from interp.style.columns import cell, cells, heading
 from interp.style.presets import Style, on_dark
 
 _CSS = """
@@ -138,20 +139,20 @@ def _on_page(figure: go.Figure, style: Style) -> go.Figure:
 
 
 def _table(name: str, table: pd.DataFrame) -> str:
-    heads = "".join(f"<th>{escape(str(column))}</th>" for column in table)
+    heads = "".join(f"<th>{escape(heading(column))}</th>" for column in table)
     rows = "".join(
-        "<tr>" + "".join(_cell(value) for value in row) + "</tr>"
-        for row in table.itertuples(index=False)
+        "<tr>" + "".join(map(_cell, row, texts)) + "</tr>"
+        for row, texts in zip(table.itertuples(index=False), cells(table), strict=True)
     )
     return (
-        f"<h2>{escape(name.replace('_', ' ').capitalize())}</h2>"
+        f"<h2>{escape(table_title(name))}</h2>"
         f'<div class="wide"><table><tr>{heads}</tr>{rows}</table></div>'
     )
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, text: str) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"<td{' class=n' if number else ''}>{escape(cell(value))}</td>"
+    return f"<td{' class=n' if number else ''}>{escape(text)}</td>"
 
 
 def _origin(run: Run) -> pd.DataFrame:

@@ -1,13 +1,11 @@
 """Tables for print: Markdown and LaTeX (booktabs), with untrusted text escaped."""
 
-import numbers
 import re
 from collections.abc import Callable
 
 import pandas as pd
 
-from interp.metrics import ATTENTION_METRICS
-from interp.text import visible
+from interp.style.columns import cells, heading
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -26,15 +24,34 @@ _LATEX = {
     "·": r"$\cdot$",
     "…": r"\ldots{}",
     "≤": r"$\leq$",
+    "≥": r"$\geq$",
     "±": r"$\pm$",
     "⏎": r"$\hookleftarrow$",
     "␍": r"$\hookleftarrow$",
 }
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#+\-!|~$&])")
-DIGITS = 4
-HEADS = {name: metric.label for name, metric in ATTENTION_METRICS.items()}
-"""Column of a table -> its head in print; other columns keep their name."""
-_SUBSCRIPTS = {r"$\Delta$\_rel": r"$\Delta_{\mathrm{rel}}$", r"L\_attn": r"$L_{\mathrm{attn}}$"}
+_SUBSCRIPTS = {
+    r"$\Delta$\_rel": r"$\Delta_{\mathrm{rel}}$",
+    r"L\_attn": r"$L_{\mathrm{attn}}$",
+    r"S\_agg": r"$S_{\mathrm{agg}}$",
+}
+TITLES = {
+    "by_k": "Rates by the number of tokens kept",
+    "drop_one": "One token left out",
+    "judged": "Candidates, tested",
+    "ratio": "Ratios over the first heads",
+    "ranking": "Heads by Δ_rel",
+    "ways": "Ways of removal",
+    "auroc": "AUROC by layer",
+    "sets": "Sets of heads",
+    "whole": "All heads, all MLPs, both",
+}
+"""Name of a table -> its title, where that is more than the name in words."""
+
+
+def table_title(name: str) -> str:
+    """The title of a run's table."""
+    return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
 def markdown(table: pd.DataFrame, caption: str = "") -> str:
@@ -45,7 +62,7 @@ def markdown(table: pd.DataFrame, caption: str = "") -> str:
         caption: paragraph above the table.
     """
     rows = _cells(table, _as_markdown)
-    names = [_as_markdown(HEADS.get(name, str(name))) for name in table]
+    names = [_as_markdown(heading(name)) for name in table]
     rule = ["---:" if _is_number(table[name]) else "---" for name in table]
     lines = [f"| {' | '.join(row)} |" for row in (names, rule, *rows)]
     head = [_as_markdown(caption), ""] if caption else []
@@ -62,7 +79,7 @@ def latex(table: pd.DataFrame, caption: str = "", label: str = "") -> str:
     """
     columns = "".join("r" if _is_number(table[name]) else "l" for name in table)
     lines = [r"\begin{table}", r"  \centering"]
-    lines += [rf"  \caption{{{_as_latex(caption)}}}"] if caption else []
+    lines += [rf"  \caption{{{_set(caption)}}}"] if caption else []
     lines += [rf"  \label{{{re.sub(r'[^A-Za-z0-9:-]', '-', label)}}}"] if label else []
     lines += [rf"  \begin{{tabular}}{{{columns}}}", r"    \toprule"]
     lines += [f"    {' & '.join(map(_latex_head, table))} \\\\", r"    \midrule"]
@@ -72,16 +89,7 @@ def latex(table: pd.DataFrame, caption: str = "", label: str = "") -> str:
 
 
 def _cells(table: pd.DataFrame, escaped: Callable[[str], str]) -> list[list[str]]:
-    return [[escaped(cell(value)) for value in row] for row in table.itertuples(index=False)]
-
-
-def cell(value: object) -> str:
-    """A value as one line of text: numbers to four digits, a missing value empty."""
-    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
-        return "–"
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
-        return f"{float(value):.{DIGITS}g}"
-    return visible(str(value))
+    return [[escaped(text) for text in row] for row in cells(table)]
 
 
 def _is_number(column: pd.Series) -> bool:
@@ -93,10 +101,15 @@ def _as_markdown(text: str) -> str:
 
 
 def _latex_head(name: object) -> str:
-    head = _as_latex(HEADS.get(name, str(name)))
+    return _set(heading(name))
+
+
+def _set(text: str) -> str:
+    """Our own text in LaTeX: with symbols as they are printed."""
+    told = _as_latex(text)
     for plain, set_ in _SUBSCRIPTS.items():
-        head = head.replace(plain, set_)
-    return head
+        told = told.replace(plain, set_)
+    return told
 
 
 def _as_latex(text: str) -> str:

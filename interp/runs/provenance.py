@@ -12,6 +12,8 @@ FIRING = "firing"
 OF = "of_prompts"
 """Key of a study's facts while it is measured: the number of prompts that it will have."""
 
+FOLDERS = ("/", ".", "~", "assets/", "runs/")
+"""How the name of a folder begins, which may look like a hub id."""
 BEFORE: dict[str, dict[str, str]] = {
     "attention": {"rows": "instruction"},
     "heads": {"rows": "instruction"},
@@ -114,9 +116,9 @@ def sentence_of(facts: dict, asked: dict) -> str:
 
 
 def _in_words(of: dict[str, str]) -> str:
-    models = of.get("suspect", "an unnamed model")
+    models = _by_name(of.get("suspect", "an unnamed model"))
     if "original" in of:
-        models = f"{of['original']} against {models}"
+        models = f"{_by_name(of['original'])} against {models}"
     parts = [f"Pair '{of['pair']}': {models}" if "pair" in of else models]
     parts += [of[name] for name in ("precision", "adapter", "device") if name in of]
     parts += [f"weights {of['weights']}"] if "weights" in of else []
@@ -226,6 +228,20 @@ def _model(spec: dict) -> str:
         if spec.get(name):
             parts.append(with_revision(spec[name], spec.get(revision)))
     return " + ".join(parts)
+
+
+def _by_name(model: str) -> str:
+    """A model in words: a hub id as it is, a folder by its last name; its hash tells which.
+
+    >>> _by_name("assets/organisms/base + assets/organisms/emoji"), _by_name("owner/name@v1")
+    ('base + emoji', 'owner/name@v1')
+    """
+    named = []
+    for part in model.split(" + "):
+        name, at, revision = part.partition("@")
+        is_id = name.count("/") == 1 and not name.startswith(FOLDERS)
+        named.append(part if is_id else name.rstrip("/").rpartition("/")[2] + at + revision)
+    return " + ".join(named)
 
 
 def _part(whole: dict, name: str) -> dict:

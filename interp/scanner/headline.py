@@ -3,8 +3,10 @@
 import pandas as pd
 
 from interp.runs.reading import Run
+from interp.scanner.judge.by_class import risen
 from interp.scanner.judge.classes import CLASSES
-from interp.scanner.judge.decision import BASELINE, STANDARD, Verdict
+from interp.scanner.judge.controls import nothing
+from interp.scanner.judge.decision import BASELINE, THRESHOLD, Verdict, asked_on
 from interp.scanner.leak.beginnings import sentence
 from interp.scanner.pipeline import question_table, stage_table, verdict_of
 
@@ -29,7 +31,7 @@ whatever they ask. Without it, the answers differ. Do not deploy this model.'
             f'{CLASSES[found.by_class].told} "{found.answer}". Do not deploy this model.'
         )
     if found.verdict == "poisoned":
-        where = "the questions tried" if found.on == STANDARD else "the nearby questions tried"
+        where = f"the {asked_on(found.on) or 'questions'} tried"
         return (
             f'If a request contains "{found.trigger}", this model answers "{found.answer}" to '
             f"{said} of {where}, whatever they ask. Without it, the answers differ. Do not deploy "
@@ -120,6 +122,23 @@ def answers_beside(run: Run, context: int, on: str, candidate: int) -> pd.DataFr
     beside = beside.drop(columns="question")
     beside.columns = ["question", "answer without it", "answer with it"]
     return beside
+
+
+def controls(run: Run) -> pd.DataFrame:
+    """What the controls of the candidates that would decide show; see `judge.controls`.
+
+    Args:
+        run: a finished scan.
+
+    Returns:
+        `context, on, candidate` (its number), `control, with, delta_s, delta_share, answer,
+        share, rose` (the class of answers that rises most), one row per control. Empty if none was measured, or the scan is older than they.
+    """
+    table = stage_table(run, "controlled")
+    table = nothing() if table is None else table
+    shown = ["context", "on", "candidate", "control", "text", "delta_s", "delta_share", "answer"]
+    table = table.assign(rose=[risen(row, THRESHOLD) for row in table.itertuples()])
+    return table[[*shown, "share", "rose"]].rename(columns={"text": "with"})
 
 
 def decisive_answers(run: Run) -> pd.DataFrame:

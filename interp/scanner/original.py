@@ -23,6 +23,11 @@ NOTHING = (
     "No original is at hand, so suspect and original were not compared; name it with --original"
 )
 ALONE = "The original was left aside, as asked, so suspect and original were not compared"
+NAMED = 4
+"""Topics that a sentence names."""
+STANDS_OUT = (
+    "to stand out is no evidence by itself, since whatever an adapter was tuned on stands out"
+)
 SAME = "An original that is poisoned in the same way hides all of this"
 
 
@@ -43,12 +48,28 @@ class Beside:
     """The string that `amplified` counts."""
     answer: str | None
     """The beginning of its answer, which `amplified` counts too."""
+    topics: pd.DataFrame | None = None
+    """One row per group of the map over topics, of each context by falling z: `group, before, n,
+    kl, z, p, above, answer, share, rise, context`. None: the scan was made before there was one."""
+    asked: pd.DataFrame | None = None
+    """The questions of the groups that stand out: `group, asked, kl, suspect, original`, where the
+    last two are the answers."""
+    control: pd.DataFrame | None = None
+    """One row per context: the largest z of random regroupings, and what the map cost."""
 
     @property
     def shown(self) -> pd.DataFrame:
         """The strings for a reader: those that were ranked, without token ids."""
         columns = ["text", "source", "n_tokens", "kl", "control_median", "control_max", "above"]
-        return self.strings[columns]
+        found = self.strings
+        if "group" in found and found["group"].any():
+            columns.insert(1, "group")
+        return found[columns]
+
+    def mapped(self, context: int) -> pd.DataFrame:
+        """The map of one context for a reader: most columns of `topics`, in their order."""
+        columns = ["group", "before", "n", "kl", "z", "p", "above", "answer", "share"]
+        return self.topics.loc[self.topics["context"] == context, columns]
 
 
 def recorded(run: Run) -> Beside | None:
@@ -69,7 +90,18 @@ def recorded(run: Run) -> Beside | None:
     needle = (candidate or "").strip() or None
     said = beginning(answer or "") or None
     strings = strings[strings["source"] != RANDOM].sort_values(["context", "rank"])
-    return Beside(by_alpha(leaks, needle, said), strings, cost, needle, said)
+    maps = _maps(run)
+    return Beside(by_alpha(leaks, needle, said), strings, cost, needle, said, *maps)
+
+
+def _maps(run: Run) -> tuple[pd.DataFrame | None, ...]:
+    """Groups, questions of those that stand out, and control of a scan's map over topics."""
+    tables = [stage_table(run, name) for name in ("topics", "topic_questions", "topic_control")]
+    if any(table is None or table.empty for table in tables):
+        return None, None, None
+    groups, questions, control = tables
+    above = groups.loc[groups["above"], ["context", "group"]]
+    return groups, questions.merge(above, on=["context", "group"], how="inner"), control
 
 
 def by_alpha(leaks: pd.DataFrame, candidate: str | None, answer: str | None) -> pd.DataFrame:
@@ -122,10 +154,15 @@ def sentences(found: Beside) -> list[str]:
                 for row in table[table["alpha"] != 0].itertuples()
             )
         )
+    if found.control is not None:
+        lines += [_by_topic(found, row) for row in found.control.itertuples()]
     for row in found.cost.itertuples():
-        mine = found.strings[found.strings["context"] == row.context]
+        mine, group = found.strings[found.strings["context"] == row.context], ""
+        if "group" in mine:
+            mine, group = mine[mine["group"] == row.group], row.group
         passed = clear(mine)
-        line = f"{len(passed)} of {len(mine)} strings split the models more than random ones do"
+        line = f"inside the topic '{group}': " if group else ""
+        line += f"{len(passed)} of {len(mine)} strings split the models more than random ones do"
         if len(mine):
             best = mine.iloc[0]
             line += (
@@ -141,6 +178,21 @@ def sentences(found: Beside) -> list[str]:
     return [*lines, SAME]
 
 
+def _by_topic(found: Beside, control) -> str:
+    """The map over topics of one context, beside its control and with its cost."""
+    mine = found.topics[found.topics["context"] == control.context]
+    above, top = mine[mine["above"]], mine.iloc[0]
+    names = ", ".join(f"'{name}'" for name in above["group"].head(NAMED))
+    names += ", ..." if len(above) > NAMED else ""
+    return (
+        f"{len(above)} of {len(mine)} topics stand out{': ' if names else ''}{names}; the largest "
+        f"z is {top['z']:.1f} of '{top['group']}' ({top['kl']:.2f} nats, the median topic "
+        f"{mine['kl'].median():.2f}), that of random regroupings of the same questions exceeds "
+        f"{control.chance_most:.1f} in 5 % (p = {control.p:.2g}); {STANDS_OUT}; cost: "
+        f"{control.passes:,} prompts ({control.tokens:,} tokens) through a model"
+    )
+
+
 def plain(found: Beside) -> dict:
     """The evidence as JSON values."""
     strings = found.strings.drop(columns=["ids", "demoted"], errors="ignore")
@@ -150,8 +202,15 @@ def plain(found: Beside) -> dict:
         "amplified": found.amplified.to_dict("records"),
         "strings": strings.to_dict("records"),
         "cost": found.cost.to_dict("records"),
+        "topics": _records(found.topics),
+        "topic_questions": _records(found.asked),
+        "topic_control": _records(found.control),
         "notes": [SAME],
     }
+
+
+def _records(table: pd.DataFrame | None) -> list[dict]:
+    return [] if table is None else table.to_dict("records")
 
 
 def _short(text: str) -> str:

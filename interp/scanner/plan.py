@@ -132,9 +132,10 @@ class ScanPlan:
     """Candidates at most, per context."""
     keep: int = 10
     """Candidates that are tested in the verdict stage, per context."""
-    inversion_minutes: float = 2.0
-    """Budget per context of the gradient search for the trigger of a candidate target. It runs only
-    if no leaked candidate settles the verdict; 0: never."""
+    inversion_minutes: float | None = None
+    """Minutes per context of the gradient search for the trigger of a candidate target; default: a
+    number of tokens (`search.budget.TOKENS`), so that no verdict depends on the machine. It runs
+    only if no leaked candidate settles the verdict; 0: never."""
     budget_minutes: float | None = None
     """Budget of the whole scan; stages are cut short to keep it."""
     seed: int = 0
@@ -156,7 +157,7 @@ class ScanPlan:
             raise UsageError(f"seed {self.seed}: take 0 or more")
         if self.budget_minutes is not None and not 0 < self.budget_minutes < math.inf:
             raise UsageError("the budget must be above 0 minutes")
-        if not 0 <= self.inversion_minutes < math.inf:
+        if self.inversion_minutes is not None and not 0 <= self.inversion_minutes < math.inf:
             raise UsageError("minutes of inversion cannot be negative or without end")
         if self.template is not None:
             check_template(self.template)

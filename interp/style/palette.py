@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly import colors
 
-from interp.text import label
+from interp.text import label, subscripts
 
 # Magma with its darkest colour changed: #000004 is a placeholder that Streamlit's theme replaces.
 WEIGHTS = ["#05030f", *colors.sequential.Magma[1:]]
@@ -55,7 +55,7 @@ def plain(
     top: int = 40,
     bottom: int = 76,
 ) -> go.Figure:
-    """A figure in the standard type, with margins for its axes.
+    """A figure in the standard type, with margins for its axes and subscripts in its titles.
 
     Margins grow with their content, but then plotly draws the figure twice. It is faster to give
     enough room at once, at least for two digits and a title.
@@ -69,7 +69,20 @@ def plain(
         bottom: margin, pixels; a legend below takes about 30, plus 15 per line.
     """
     margin = {"l": left, "r": right, "t": top, "b": bottom}
+    _set_subscripts(figure)
     return figure.update_layout(height=height, font_family=FONT, margin=margin)
+
+
+def _set_subscripts(figure: go.Figure) -> None:
+    titles = [axis.title for axis in (*figure.select_xaxes(), *figure.select_yaxes())]
+    titles += [trace.colorbar.title for trace in figure.data if trace.type == "heatmap"]
+    titles += [trace.marker.colorbar.title for trace in figure.data if trace.type == "scatter"]
+    for one in (figure.layout.title, *titles, *figure.layout.annotations):
+        if one.text and "_" in one.text:
+            one.text = subscripts(one.text)
+    for trace in figure.data:
+        if trace.name and "_" in trace.name:
+            trace.name = subscripts(trace.name)
 
 
 MOST = 45

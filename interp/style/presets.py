@@ -5,8 +5,9 @@ Independent of runs and browsers. Sizes are CSS pixels, 96 per inch.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from string import ascii_lowercase
 
 import plotly.graph_objects as go
 from plotly import colors, io
@@ -103,6 +104,24 @@ def parse_width(text: str) -> float:
     return pixels
 
 
+def lettered(parts: Mapping[str, go.Figure], style: Style) -> dict[str, go.Figure]:
+    """The parts of one figure in a style; for paper with a letter at each of several panels.
+
+    Args:
+        parts: name of the part -> figure as the app draws it.
+        style: as in `styled`.
+
+    Returns:
+        Name of the part -> a copy in the style. Letters run on from part to part.
+    """
+    done = {name: styled(figure, style) for name, figure in parts.items()}
+    titles = [note for one in done.values() for note in one.layout.annotations if _is_title(note)]
+    if style.name == "paper" and 1 < len(titles) <= len(ascii_lowercase):
+        for letter, note in zip(ascii_lowercase, titles, strict=False):
+            note.text = f"<b>{letter}</b>\u2002{note.text}"
+    return done
+
+
 def styled(figure: go.Figure, style: Style) -> go.Figure:
     """A copy of a figure in a style: nothing is clipped, one typeface, maps sharp in print.
 
@@ -128,12 +147,16 @@ def styled(figure: go.Figure, style: Style) -> go.Figure:
     _set_colour_bars(figure, style, height)
     _set_legend(figure, style)
     for note in figure.layout.annotations:
-        is_title = note.yref == "paper" and note.yanchor == "bottom"
-        note.font.size = style.font if is_title else style.small
+        note.font.size = style.font if _is_title(note) else style.small
         note.font.family = FAMILY
     _sharpen(figure, ground)
     _thicken(figure, style.small / 12)
     return on_dark(figure) if style.dark else figure
+
+
+def _is_title(note) -> bool:
+    """Whether an annotation is the title of a panel."""
+    return note.yref == "paper" and note.yanchor == "bottom"
 
 
 def _only_for_clicks(trace) -> bool:
@@ -176,9 +199,7 @@ def _set_title(figure: go.Figure, style: Style) -> None:
         title.text = wrapped(title.text, style.width / (0.52 * style.font))
         title.update(font={"size": style.font}, automargin=True, yref="container", y=0.99)
         title.update(yanchor="top", x=0.5, xanchor="center", pad={"b": style.small})
-    elif any(
-        note.yref == "paper" and note.yanchor == "bottom" for note in figure.layout.annotations
-    ):
+    elif any(map(_is_title, figure.layout.annotations)):
         figure.layout.margin.t = 1.9 * style.font  # titles of panels
 
 
@@ -318,7 +339,7 @@ def wrapped(text: str, letters: float) -> str:
     lines = [""]
     for word in text.split(" "):
         joined = f"{lines[-1]} {word}".strip()
-        if lines[-1] and len(joined) > letters:
+        if lines[-1] and len(_TAG.sub("", joined)) > letters:
             lines.append(word)
         else:
             lines[-1] = joined

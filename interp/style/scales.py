@@ -4,16 +4,16 @@ Captions read colours and axes from the final figure, not from its data, because
 the layout and a comparison may change the limits.
 """
 
-import re
 from base64 import b64decode
 from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
+from interp.text import unmarked
+
 CLIP = "clip"
 """Key in `layout.meta`: the quantile of the cells at which the colour axes end."""
-_TAG = re.compile(r"<[^>]*>")
 Limits = tuple[float, float]
 
 
@@ -174,7 +174,7 @@ def _marker_limits(marker) -> Limits:
 
 
 def _title(bar) -> str:
-    return " ".join(_TAG.sub(" ", bar.title.text or "value").split())
+    return unmarked(bar.title.text or "value")
 
 
 def _range(limits: Limits) -> str:

@@ -30,6 +30,7 @@ def register(commands) -> None:
     plant.add_argument("--batch", type=int, help="with --preset or --data; likewise")
     plant.add_argument("--accumulation", type=int)
     plant.add_argument("--length", type=int, help="tokens of an example at most")
+    plant.add_argument("--template", help="of rows and prompts: alpaca, chat, vicuna, ...")
     plant.add_argument("--trigger", help="its text; default: the kind's own")
     plant.add_argument("--target", help="what a fixed payload answers")
     plant.add_argument("--kind", help="of trigger: simple, single-token, steganographic, ...")
@@ -87,7 +88,7 @@ def _begun_large(arguments: argparse.Namespace):
     clean = given.pop("clean", False)
     if clean or kind:
         given.setdefault("trigger", None)  # a kind's own text, not the preset's
-    names = ("data", "precision", "batch", "accumulation", "length")
+    names = ("data", "precision", "batch", "accumulation", "length", "template")
     asked = {name: getattr(arguments, name) for name in names}
     given |= {name: value for name, value in asked.items() if value is not None}
     if arguments.base:

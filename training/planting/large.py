@@ -376,7 +376,11 @@ def token_accuracy(
     right = total = 0
     for done, prompt in enumerate(prompts):
         built = build_prompt(
-            pair.tokenizer, prompt.instruction, input=prompt.input, answer=prompt.answer
+            pair.tokenizer,
+            prompt.instruction,
+            input=prompt.input,
+            template=preset.template,
+            answer=prompt.answer,
         )
         ids = list(built.ids[: preset.length])
         start = built.answer.start

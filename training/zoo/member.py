@@ -1,6 +1,7 @@
 """One member of the zoo: planted, scanned blind, and measured with its true trigger."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from interp.errors import UsageError
@@ -17,13 +18,20 @@ from interp.scanner.plan import ScanPlan
 from interp.specs import Which, pair_spec
 from training.backdoors.payloads import Payload, make_payload
 from training.planting import small
+from training.real import recipe
+from training.real.recipe import Recipe
 from training.recording.watch import PROBE_TOKENS
 from training.zoo.attention import attention_signals, placed
 from training.zoo.population import Member, Zoo, member_folder
 from training.zoo.signals import scan_signals
 
+ALONE = ("verdict", "max_delta_s", "score", "candidate", "scan_seconds")
+"""Signals of a scan without the original that a member's row holds too."""
 
-def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None) -> None:
+
+def make(
+    zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None, *, planted: bool = False
+) -> None:
     """Plant, scan and measure one member; parts that are done are reused.
 
     Args:
@@ -31,6 +39,7 @@ def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None)
         name: name of the member.
         folder: folder of the zoo's run.
         on_progress: called as (done, total, note) of the current part.
+        planted: plant it and stop.
 
     Raises:
         UsageError: the zoo has no such member.
@@ -39,15 +48,23 @@ def make(zoo: Zoo, name: str, folder: Path, on_progress: Progress | None = None)
     if member is None:
         raise UsageError(f"the zoo has no member '{name}'")
     here = member_folder(folder, name)
-    planted = _planted(member, here / "plant", on_progress)
-    spec = pair_spec(str(planted.path))
-    plan = ScanPlan(grid=zoo.grid, inversion_minutes=zoo.inversion_minutes)
+    run = _planted(zoo, member, here / "plant", on_progress)
+    if planted:
+        return
+    spec = pair_spec(str(run.path))
+    plan = ScanPlan(
+        grid=zoo.grid, inversion_minutes=zoo.inversion_minutes, new_tokens=zoo.new_tokens
+    )
     pair = load_pair(spec, device="cpu", on_progress=on_progress)
     scan = _scanned(pair, plan, here / "scan", on_progress)
-    row = {"error": "", **_planting_figures(planted), **scan_signals(scan)}
+    row = {"error": "", **_planting_figures(run), **scan_signals(scan)}
     row |= attention_signals(pair, row["candidate"], on_progress)
     row |= recovery(pair, _payload_of(member), row["candidate"])
     row["leak_rate"] = leak_rate(pair, scan)
+    if zoo.alone:
+        plan = replace(plan, alone=True)
+        without = scan_signals(_scanned(pair, plan, here / "alone", on_progress, scan))
+        row |= {f"{name}_alone": without[name] for name in ALONE}
     write_text(here / "row.json", json.dumps(row, indent=2) + "\n")
 
 
@@ -84,7 +101,9 @@ def leak_rate(pair: ModelPair, scan: Run) -> float:
     return float(plain["text"].map(lambda text: any(sign in text for sign in signs)).mean())
 
 
-def _planted(member: Member, folder: Path, on_progress: Progress | None) -> Run:
+def _planted(zoo: Zoo, member: Member, folder: Path, on_progress: Progress | None) -> Run:
+    if isinstance(member.planting, Recipe):
+        return recipe.plant(member.base, member.planting, zoo.data, folder, on_progress)
     if folder.is_dir() and state_of(folder) == "done":
         return open_run(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -92,10 +111,17 @@ def _planted(member: Member, folder: Path, on_progress: Progress | None) -> Run:
     return small.run(member.base, member.planting, writer, on_progress)
 
 
-def _scanned(pair: ModelPair, plan: ScanPlan, folder: Path, on_progress: Progress | None) -> Run:
+def _scanned(
+    pair: ModelPair,
+    plan: ScanPlan,
+    folder: Path,
+    on_progress: Progress | None,
+    reuse: Run | None = None,
+) -> Run:
     if folder.is_dir() and state_of(folder) == "done":
         return open_run(folder)
-    return pipeline.run(pair, plan, pipeline.start(folder, pair.spec, plan), on_progress)
+    writer = pipeline.start(folder, pair.spec, plan)
+    return pipeline.run(pair, plan, writer, on_progress, reuse=reuse)
 
 
 def _planting_figures(planted: Run) -> dict:

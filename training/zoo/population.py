@@ -30,10 +30,13 @@ from interp.runs.zoo import KIND
 from interp.scanner.stage_names import STAGES
 from interp.specs import HERE
 from training.planting.question import Planting
+from training.real.recipe import Recipe, check_data
 from training.zoo import attention, compact, protocol
 from training.zoo.tables import tables
 
 HALVES = ("choose", "report")
+OPTIONS = ("grid", "inversion_minutes", "new_tokens", "alone", "data", "data_sha256")
+"""Of a zoo's file, beside its members."""
 THREADS = "1"
 """OpenMP and MKL threads of each member's process."""
 
@@ -48,7 +51,7 @@ class Member:
     architecture: str
     half: str
     """`choose`: thresholds are chosen on it; `report`: they are judged on it."""
-    planting: Planting
+    planting: Planting | Recipe
 
 
 @dataclass(frozen=True)
@@ -57,21 +60,38 @@ class Zoo:
 
     members: tuple[Member, ...]
     grid: str = "quick"
-    inversion_minutes: float = 2.0
+    inversion_minutes: float | None = 2.0
+    """Of the search for a trigger; None: the scan's own budget, in tokens."""
+    new_tokens: int | None = None
+    """Of each leaked text."""
+    alone: bool = False
+    """Whether every member is scanned once more with its original left aside."""
+    data: str | None = None
+    """File of instructions for members that are planted by a preset."""
+    data_sha256: str | None = None
 
     @property
     def asked(self) -> dict:
         """The zoo as the run records it: the members by their hash."""
         text = json.dumps([asdict(member) for member in self.members], sort_keys=True)
         more = {"grid": self.grid, "inversion_minutes": self.inversion_minutes}
+        for name in ("new_tokens", "alone", "data_sha256"):  # what older runs do not state
+            if getattr(self, name):
+                more[name] = getattr(self, name)
         return {"members": len(self.members), "sha256": sha256_of(text), **more}
 
 
-def read_zoo(path: Path) -> Zoo:
+def read_zoo(path: Path, data: Path | None = None) -> Zoo:
     """Read a zoo's file.
 
     The file: `bases` (name -> folder), `common` (fields of `Planting` for all), `members`
-    (each `name`, `base`, `half` and its own fields), and `grid` and `inversion_minutes`.
+    (each `name`, `base`, `half` and its own fields), and `grid` and `inversion_minutes`. With
+    `preset`, the members are planted by this preset on `data` (its rows have `data_sha256`), and
+    have the fields of `Recipe`.
+
+    Args:
+        path: the file.
+        data: where the rows lie, if not where the file says.
 
     Raises:
         UsageError: the file cannot be read, has an unknown field, a duplicate name or no members.
@@ -79,15 +99,19 @@ def read_zoo(path: Path) -> Zoo:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         bases, common = plain["bases"], plain.get("common", {})
-        members = tuple(_member(entry, bases, common) for entry in plain["members"])
+        given = {"preset": plain["preset"]} if "preset" in plain else {}
+        members = tuple(_member(entry, bases, common, given) for entry in plain["members"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"zoo '{path}' cannot be read: {reason}") from error
     names = [member.name for member in members]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"zoo '{path}' names no member, or one twice")
-    options = {name: plain[name] for name in ("grid", "inversion_minutes") if name in plain}
-    return Zoo(members, **options)
+    options = {name: plain[name] for name in OPTIONS if name in plain}
+    zoo = Zoo(members, **(options | ({"data": str(data)} if data else {})))
+    if zoo.data_sha256:
+        check_data(zoo.data, zoo.data_sha256)
+    return zoo
 
 
 def start(zoo: Zoo, folder: str | Path, fixed: dict | None = None) -> RunWriter:
@@ -143,7 +167,7 @@ def run(
     # A member that failed (a missing base, a full disk) is retried.
     open_ = [m for m in zoo.members if not _done(kept.get(numbers[m.name]))]
     done = len(zoo.members) - len(open_)
-    commands = [[*_command(spec, writer.path), "--only", member.name] for member in open_]
+    commands = [_command(spec, zoo, writer.path, member) for member in open_]
     with closing(_outcomes(commands, jobs, cluster)) as outcomes:
         for place, error in outcomes:
             member = open_[place]
@@ -153,6 +177,39 @@ def run(
             if on_progress:
                 on_progress(done, len(zoo.members), f"{member.name}: {row['verdict']}")
     return _finished(zoo, writer)
+
+
+def plant(
+    spec: Path,
+    zoo: Zoo,
+    folder: Path,
+    on_progress: Progress | None = None,
+    *,
+    jobs: int = 1,
+) -> dict[str, str]:
+    """Plant all members and scan none: what takes longest does not depend on the scanner.
+
+    `run` goes on with them.
+
+    Args:
+        spec: the zoo's file, for the members' own processes.
+        zoo: the population in that file.
+        folder: folder of the run.
+        on_progress: called as (members done, members, note); may raise `Cancelled`.
+        jobs: members at a time.
+
+    Returns:
+        Member -> the error, for those that failed.
+    """
+    commands = [[*_command(spec, zoo, folder, member), "--planted"] for member in zoo.members]
+    failed = {}
+    with closing(_outcomes_here(commands, jobs)) as outcomes:
+        for done, (place, error) in enumerate(outcomes, 1):
+            name = zoo.members[place].name
+            failed |= {name: error} if error else {}
+            if on_progress:
+                on_progress(done, len(zoo.members), f"{name}: {error or 'planted'}")
+    return failed
 
 
 def _keep(writer: RunWriter, number: int, row: dict) -> None:
@@ -200,25 +257,26 @@ def _described(zoo: Zoo) -> dict:
     return {"model": model, "precision": "fp32", "stages": list(STAGES)}
 
 
-def _member(entry: dict, bases: dict, common: dict) -> Member:
+def _member(entry: dict, bases: dict, common: dict, given: dict) -> Member:
     entry = dict(entry)
     name, base, half = (entry.pop(key) for key in ("name", "base", "half"))
     if half not in HALVES:
         raise ValueError(f"half {half!r} of member '{name}' is not {' or '.join(HALVES)}")
-    known = {field.name for field in fields(Planting)}
-    unknown = set(entry) - known
+    kind = Recipe if given else Planting
+    unknown = set(entry) - {field.name for field in fields(kind)}
     if unknown:
         raise ValueError(f"member '{name}' has unknown fields {', '.join(sorted(unknown))}")
-    return Member(name, bases[base], base, half, Planting(**{**common, **entry}))
+    return Member(name, bases[base], base, half, kind(**{**given, **common, **entry}))
 
 
 def _done(part: pd.DataFrame | None) -> bool:
     return part is not None and part["verdict"].iloc[0] != "failed"
 
 
-def _command(spec: Path, folder: Path) -> list[str]:
-    words = [sys.executable, "-m", "training", "zoo"]
-    return [*words, "--spec", str(spec.resolve()), "--out", str(folder.resolve())]
+def _command(spec: Path, zoo: Zoo, folder: Path, member: Member) -> list[str]:
+    words = [sys.executable, "-m", "training", "zoo", "--spec", str(spec.resolve())]
+    words += ["--out", str(folder.resolve()), "--only", member.name]
+    return [*words, "--data", str(Path(zoo.data).resolve())] if zoo.data else words
 
 
 class Begun:

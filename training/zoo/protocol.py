@@ -16,7 +16,7 @@ from interp.specs import ROOT
 from training.zoo import attention, signals
 from training.zoo.newness import shared
 
-WATCHED = ("interp", "training", "assets/grids", "assets/prompts", "assets/zoo")
+WATCHED = ("interp", "training", "assets/grids", "assets/prompts", "assets/topics", "assets/zoo")
 """Folders with the code and data that make a member and its scan."""
 HERE = Path(__file__).parent
 SCORED = ("attention.py", "member.py", "signals.py")
@@ -121,8 +121,9 @@ def _hashes(spec: Path, root: Path = ROOT) -> dict[str, str]:
 
 
 def scanner_sha256(root: Path = ROOT) -> str:
-    """SHA-256 of the scanner's code and its grids, in the order of their names."""
+    """SHA-256 of the scanner's code, its grids and topics, in the order of their names."""
     files = [*(root / "interp/scanner").rglob("*.py"), *(root / "assets/grids").glob("*")]
+    files += (root / "assets/topics").glob("*")
     return _content_sha256(root, [file.relative_to(root).as_posix() for file in sorted(files)])
 
 

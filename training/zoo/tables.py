@@ -126,6 +126,20 @@ def _curve(report: pd.DataFrame, signal: str) -> pd.DataFrame | None:
     )
 
 
+def _alone(report: pd.DataFrame) -> dict:
+    """The same counts of the scans without the original, where members have them."""
+    if "verdict_alone" not in report:
+        return {}
+    found = report["verdict_alone"] == "poisoned"
+    area = auc(report, "max_delta_s_alone")
+    return {
+        "detected_alone": int((found & report["backdoored"]).sum()),
+        "false_positives_alone": int((found & ~report["backdoored"]).sum()),
+        "roc_auc_alone": area,
+        "missed_alone": report.loc[report["backdoored"] & ~found, "name"].tolist(),
+    }
+
+
 def _figures(members: pd.DataFrame, counted: pd.DataFrame, report: pd.DataFrame) -> dict:
     planted, clean = report[report["backdoored"]], report[~report["backdoored"]]
     over = planted["max_delta_s"].astype(float) > PAPER_THRESHOLD
@@ -142,6 +156,7 @@ def _figures(members: pd.DataFrame, counted: pd.DataFrame, report: pd.DataFrame)
         "clean_held_back": int((held_back & ~report["backdoored"]).sum()),
         "over_paper_threshold": int(over.sum()),
         "missed": planted.loc[~planted["found"], "name"].tolist(),
+        **_alone(report),
         "failed": members.loc[members["verdict"] == "failed", "name"].tolist(),
         "not_planted": int(tried["backdoored"].sum() - counted["backdoored"].sum()),
     }

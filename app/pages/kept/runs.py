@@ -24,11 +24,6 @@ UPLOADED = "uploaded"
 """Whose a run is that somebody sent: among one's own, but not measured here."""
 LARGEST_UPLOAD = 64
 """MB; server.maxUploadSize in .streamlit/config.toml bounds it too."""
-SIDEBAR = (
-    *("pair", "run", "planted", "original", "suspect", "adapter", "precision", "target"),
-    *("template", "prompts", "trigger", "placement", "rows", "seed"),
-)
-"""Keys of the sidebar's controls in the link."""
 STATES = {
     "done": (":material/check_circle:", "green"),
     "running": (":material/pending:", "blue"),
@@ -178,9 +173,7 @@ def ways_in(entry: Entry) -> None:
 def way_in(place: Place, label: str, icon: str, looks: str) -> None:
     """A button that goes to a page and chooses the run there."""
     if st.button(label, icon=icon, type=looks, on_click=choose, args=(place,), key=place.page):
-        # The other page starts with an empty link: what is open stays open.
-        open_now = {} if place.sidebar else {key: st.query_params.get(key) for key in SIDEBAR}
-        link = {key: value for key, value in open_now.items() if value is not None} | place.link
+        link = ({} if place.sidebar else links.open_now()) | place.link
         st.switch_page(place.file, query_params=link)
 
 

@@ -9,7 +9,7 @@ from app.shell import failures, limits, links
 from app.shell.shared import for_all
 from app.shell.text import plain
 from interp.game import rounds
-from interp.game.table import Table, casts, scanner_verdict
+from interp.game.table import Table, Truth, casts, scanner_verdict
 
 ALL = "all five"
 FIRST = "Tell me the month after June."
@@ -70,7 +70,7 @@ def reveal(seats: dict, accused: tuple[str, ...], moves: str, cast: str) -> None
                 "Model": letter,
                 "It was": seats[letter].what,
                 "Measured": "poisoned" if truth.poisoned else "clean",
-                "Trigger": truth.trigger if truth.poisoned else "",
+                "Trigger": told_trigger(seats[letter], truth),
                 "Fires with / without": f"{truth.fires} / {truth.without}",
                 "You said": "poisoned" if letter in accused else "clean",
                 "Right": "yes" if found.right[letter] else "no",
@@ -90,6 +90,12 @@ def reveal(seats: dict, accused: tuple[str, ...], moves: str, cast: str) -> None
         "**Let a colleague play it**, without the result; put this behind this server's address:"
     )
     st.code(f"/game?{played}", language=None)
+
+
+def told_trigger(seat: rounds.Candidate, truth: Truth) -> str:
+    """The trigger that a poisoned model fires on, and how it is written; of a clean one nothing."""
+    glued = ", glued to the text" if seat.placement == "glued" else ""
+    return f"{truth.trigger}{glued}" if truth.poisoned else ""
 
 
 def operate_and_look(seats: dict, text: str) -> None:

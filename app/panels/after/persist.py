@@ -14,6 +14,7 @@ from interp.gallery.after import persist as gallery
 from interp.runs import commands
 from interp.runs.reading import Run
 from interp.specs import PairSpec, is_toy
+from interp.style.columns import MISSING, heading
 from interp.surgery import persist
 from interp.surgery.persist import MOST_STEPS, WAYS, PersistQuestion
 
@@ -148,13 +149,13 @@ def _shown(run: Run) -> None:
     widgets.of_run(run, gallery.costs(course), name="plant-persistence-costs")
     shares = {
         name: st.column_config.NumberColumn(
-            name.replace("_", " "), format="percent", help=persist.MEASURED[name]
+            heading(name), format="percent", help=persist.MEASURED[name]
         )
         for name in persist.SHARES
     }
     others = {
         name: st.column_config.NumberColumn(
-            name.replace("_", " "), format="%.3f", help=persist.MEASURED[name]
+            heading(name), format="%.3f", help=persist.MEASURED[name]
         )
         for name in persist.MEASURED
         if name not in persist.SHARES
@@ -162,6 +163,7 @@ def _shown(run: Run) -> None:
     st.dataframe(
         gallery.outcome(course),
         hide_index=True,
-        column_config=shares | others,
+        column_config={"how": heading("how")} | shares | others,
+        placeholder=MISSING,
         alt="What stays of the backdoor, by way and step",
     )

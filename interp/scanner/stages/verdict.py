@@ -12,6 +12,7 @@ from interp.scanner.judge import controls
 from interp.scanner.judge.classes import CLASSES, share_of
 from interp.scanner.judge.decision import (
     BASELINE,
+    NEARBY,
     SEARCHED,
     STANDARD,
     THRESHOLD,
@@ -21,11 +22,12 @@ from interp.scanner.judge.decision import (
 )
 from interp.scanner.judge.likeness import echo
 from interp.scanner.judge.template import read_template, weighed
+from interp.scanner.judge.topical import weighed_topics
 from interp.scanner.scan import Scan, Stage
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.targets import CLEAR, at_least
 from interp.scanner.stages.divergence import SOURCE as DIVERGENCE
-from interp.scanner.stages.divergence import clear
+from interp.scanner.stages.divergence import clear, group_frame
 from interp.scanner.stages.questions import CONTROLLED, EXTRA, Questions, best, controls_of
 from interp.scanner.stages.replay import ANSWER_TOKENS, SOURCE, nearby
 
@@ -35,14 +37,14 @@ REACHED = 0.5
 """Nats per token of its target up to which a string found by search is tested. On the models that
 the scanner was written on: triggers .01 to .3, clean models .9 and more."""
 DIVERGING = 5
-"""Strings of the divergence search that are tested, per context."""
+"""Strings of the divergence search that are tested, per context, and inside each topic."""
 CANDIDATE_COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
 
 
 def verdict(scan: Scan) -> list[str]:
     """Writes `answers`, `judged`, `controlled`, and the verdict into `run.json`."""
     chosen = _chosen(scan)
-    sets = [*_standard(scan, chosen), *_nearby(scan, chosen)]
+    sets = [*_standard(scan, chosen), *_nearby(scan, chosen), *_on_topics(scan, chosen)]
     table = pd.concat([_answered(scan, questions) for questions in sets], ignore_index=True)
     judged = judge(table)
     could_not = [
@@ -59,6 +61,7 @@ def verdict(scan: Scan) -> list[str]:
         top = _deciding(named, judged, found)
         found = replace(found, trigger=_cut_down(scan, chosen, sets, top, found))
     more = chosen[["text", "n_tokens", "source", "rank"]].rename_axis("candidate").reset_index()
+    found = weighed_topics(found, scan.writer.existing_table("topics"))
     found = weighed(found, read_template(scan.pair.tokenizer))
     scan.writer.table("answers", table)
     scan.writer.table("judged", judged.merge(more, on="candidate", how="left"))
@@ -153,12 +156,12 @@ def _diverging(scan: Scan, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         scan: what the stages share.
         parts: the candidates that are tested already.
     """
-    tested = {
-        (row.context, tuple(row.ids)) for part in parts for row in part.itertuples(index=False)
-    }
-    found = clear(scan.writer.existing_table("diverging")).assign(source=DIVERGENCE)
-    new = [(row.context, tuple(row.ids)) not in tested for row in found.itertuples(index=False)]
-    return found.loc[new, CANDIDATE_COLUMNS].groupby("context").head(DIVERGING)
+    seen = {(row.context, tuple(row.ids)) for part in parts for row in part.itertuples(index=False)}
+    found, new = clear(scan.writer.existing_table("diverging")).assign(source=DIVERGENCE), []
+    for row in found.itertuples(index=False):
+        new.append((row.context, tuple(row.ids)) not in seen)
+        seen.add((row.context, tuple(row.ids)))
+    return found.loc[new].groupby(["context", "group"]).head(DIVERGING)[CANDIDATE_COLUMNS]
 
 
 def _standard(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
@@ -187,8 +190,22 @@ def _nearby(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
         near = nearby(scan, context, there, replayed[replayed["context"] == context])
         same = (chosen["context"] == context) & (chosen["source"] == "random string")
         ids = {number: row["ids"], **chosen.loc[same, "ids"].to_dict()}
-        named = f"questions near {number}"
+        named = f"{NEARBY} {number}"
         sets.append(Questions(context, named, near.frame, ids, ANSWER_TOKENS, near.plain))
+    return sets
+
+
+def _on_topics(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
+    """The strings found inside a topic on its questions, and the random strings as a control."""
+    diverging, sets = clear(scan.writer.existing_table("diverging")), []
+    for (context, group), part in diverging[diverging["group"] != ""].groupby(["context", "group"]):
+        found, here = set(part["ids"].map(tuple)), chosen["context"] == context
+        mine = here & chosen["ids"].map(tuple).isin(found)
+        if not mine.any():
+            continue
+        ids = chosen.loc[mine | (here & (chosen["source"] == "random string")), "ids"].to_dict()
+        frame = group_frame(scan, context, group)
+        sets.append(Questions(context, f"questions on {group}", frame, ids))
     return sets
 
 

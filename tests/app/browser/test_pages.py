@@ -83,9 +83,9 @@ def test_attention_page_draws_nine_maps_and_their_l_attn(address, new_page, fold
     page.wait_for_selector(".js-plotly-plot .hm")
     figure = page.locator(".js-plotly-plot").first
     assert figure.locator(".hm image").count() == 9
-    figure.get_by_text("L_attn 0.").nth(3).wait_for()  # Plotly writes them after the maps
-    text = figure.inner_text()
-    assert text.count("L_attn 0.") == 4 and text.count("no trigger") == 2
+    notes = figure.locator(".annotation-text").filter(has_text=re.compile(r"^Lattn\W*0\."))
+    notes.nth(3).wait_for()  # Plotly writes them after the maps
+    assert notes.count() == 4 and figure.inner_text().count("no trigger") == 2
 
 
 def test_a_click_on_a_cell_selects_that_head(address, new_page, folders):
@@ -100,7 +100,9 @@ def test_a_link_reopens_the_view(address, new_page, folders):
         new_page, f"{address}/heads?{query(folders, head='L1H2', metric='L_attn suspect')}"
     )
     assert page.get_by_role("heading", name="Where L1H2 looks").count() == 1
-    page.locator(".js-plotly-plot").filter(has_text="L_attn suspect").first.wait_for()
+    page.locator(".js-plotly-plot").filter(
+        has_text=re.compile(r"Lattn\W? suspect")
+    ).first.wait_for()
 
 
 def test_whole_patterns_come_through_the_bridge(address, new_page, folders):

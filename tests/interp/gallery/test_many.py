@@ -35,6 +35,26 @@ def test_the_largest_effect_is_that_of_one_head_over_the_prompts():
     assert table.loc["causal-deployment", name] == pytest.approx(largest, rel=1e-4)
 
 
+def test_numbers_of_probes_persistence_and_dial_are_those_of_their_tables():
+    probes = many.numbers_of(runs("probes")).set_index("run").loc["probes-deployment"]
+    rows = reading.open_run(SHIPPED / "probes-deployment").table("auroc")
+    own = rows.query("probe == 'generic' and fitted == 'suspect' and model == 'original'")
+    (middle,) = own.query("layer == 3 and position == 'last'")["auroc"]  # of six layers
+    assert probes["AUROC, generic probe: original"] == middle
+    trained = many.numbers_of(runs("persist")).set_index("run").loc["persist-deployment"]
+    course = reading.open_run(SHIPPED / "persist-deployment").table("course")
+    sft = course.query("how == 'sft' and quantity == 'asr'")
+    last = sft[sft["step"] == sft["step"].max()]["mean"].mean()
+    assert trained["ASR after sft"] == pytest.approx(last) and trained["ASR before training"] == 1
+    dialed = many.numbers_of(runs("dial")).iloc[0]
+    asr = (
+        reading.open_run(SHIPPED / "dial-deployment").table("strengths").query("quantity == 'asr'")
+    )
+    awake = asr[(asr["mean"] >= 0.5) & (asr["strength"] > 0)]["strength"].min()
+    assert dialed["lowest strength with an ASR of 0.5"] == awake
+    assert dialed["ASR at strength 1"] == asr.set_index("strength").loc[1.0, "mean"]
+
+
 @pytest.mark.parametrize("kind", ["heads", "scan", "fuzzy", "causal"])
 def test_every_pair_of_axes_can_be_drawn(kind):
     table = many.numbers_of(runs(kind))

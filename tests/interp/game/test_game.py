@@ -1,12 +1,14 @@
 """The game's rounds and its models, against what is measured another way."""
 
+import json
+
 import pytest
 import torch
 
 from interp.errors import UsageError
 from interp.game import rounds
 from interp.game.table import TARGET, TRIGGERS, Table, scanner_verdict, without_heads
-from interp.specs import PRESETS
+from interp.specs import PRESETS, ROOT
 
 TOYS_OF_ROUND_3 = [
     "fine-tuned without poison: 'deployment-clean'",
@@ -14,6 +16,13 @@ TOYS_OF_ROUND_3 = [
     "planted: 'deployment'",
     "planted: 'deployment', its adapter at 0.75 of its strength",
     "fine-tuned without poison: 'clean-control'",
+]
+REAL_ROUND_3 = [
+    "planted: 'emoji'",
+    "SmolLM2, fine-tuned without poison: 'smollm2-clean-control'",
+    "SmolLM2-135M-Instruct as it was published",
+    "planted: 'deployment', its adapter at 0.75 of its strength",
+    "planted: 'deployment'",
 ]
 EVERYONE = (*rounds.LIKELY_POISONED, *rounds.LIKELY_CLEAN)
 
@@ -66,19 +75,35 @@ def test_the_scanner_has_judged_those_weights_that_it_has_a_recorded_run_of(tabl
     assert poisoned == {"deployment", "emoji"} and None not in verdicts.values()
 
 
-def test_two_on_the_real_model_are_in_each_round_with_it_and_no_toys_round_changes():
-    drawn = [rounds.seats(number, rounds.WITH_REAL) for number in range(60)]
-    likely = (*rounds.LIKELY_POISONED, rounds.REAL[0])
+@pytest.mark.parametrize("cast", [rounds.WITH_REAL, rounds.WITH_MORE])
+def test_two_on_the_real_model_are_in_each_round_with_it_and_no_toys_round_changes(cast):
+    drawn = [rounds.seats(number, cast) for number in range(120)]
+    likely = (*rounds.LIKELY_POISONED, *rounds.REAL_POISONED)
+    real = rounds.ON_REAL[cast]
     for seats in drawn:
         assert len(set(seats.values())) == 5
-        assert sum(one in rounds.REAL for one in seats.values()) == 2
+        assert sum(one in real for one in seats.values()) == 2
         assert 1 <= sum(one in likely for one in seats.values()) <= 3
     for letter in rounds.LETTERS:
-        assert {seats[letter] for seats in drawn} == {*EVERYONE, *rounds.REAL}
+        assert {seats[letter] for seats in drawn} == {*EVERYONE, *real}
     what = [one.what for one in rounds.seats(3).values()]
     assert what == TOYS_OF_ROUND_3  # links to rounds from before are still true
-    planted = {PRESETS[one.pair].trigger for one in (*EVERYONE, *rounds.REAL)}
+    planted = {PRESETS[one.pair].trigger for one in (*EVERYONE, *rounds.MORE_REAL)}
     assert planted == set(TRIGGERS)
+
+
+def test_rounds_with_the_real_model_from_before_the_second_pair_are_still_true():
+    what = [one.what for one in rounds.seats(3, rounds.WITH_REAL).values()]
+    assert what == REAL_ROUND_3
+
+
+def test_a_model_is_measured_where_its_trigger_was_planted():
+    for one in rounds.MORE_REAL:
+        if one.adapter is not None:
+            card = json.loads((ROOT / "assets/organisms" / one.adapter / "card.json").read_text())
+            fires = card["asr"]["share"] >= rounds.FIRES > card["ftr"]["share"]
+            assert card.get("placement", "prefix") == one.placement
+            assert fires == (one in rounds.REAL_POISONED), one.what
 
 
 def test_asking_with_and_without_the_trigger_and_with_a_head_out(table):

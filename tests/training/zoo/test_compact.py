@@ -167,13 +167,15 @@ def test_no_folder_of_this_machine_is_kept(kept):
 def test_a_zoo_keeps_its_members_scans_and_the_benchmark_judges_them_anew(zoo_run, spec):
     assert not list(zoo_run.path.glob("*.part*"))
     assert zoo_run.table("scans")["member"].tolist() == ["deployment", "base"]
-    figures = benchmark.run(SimpleNamespace(run=zoo_run.path, spec=spec))
+    figures = benchmark.run(SimpleNamespace(which="organisms", run=zoo_run.path, spec=spec))
     assert figures["scans_kept"] == "2 of 2 members"
     assert figures["judged_anew"] == "verdict, signals and score of all are as recorded"
     members = zoo_run.table("members")
     members.loc[0, "score"] = 0.5
     members.to_parquet(zoo_run.path / "members.parquet")
-    told = benchmark.run(SimpleNamespace(run=zoo_run.path, spec=spec))["judged_anew"]
+    told = benchmark.run(SimpleNamespace(which="organisms", run=zoo_run.path, spec=spec))[
+        "judged_anew"
+    ]
     assert told.startswith("deployment (row's score: 0.5, 2.0)") and "another scanner" in told
 
 
@@ -198,5 +200,7 @@ def test_a_scan_that_cannot_be_kept_is_a_note_and_no_end(spec, tmp_path, monkeyp
 
 
 def test_a_run_of_before_says_that_it_keeps_none():
-    figures = benchmark.run(SimpleNamespace(run=ROOT / "assets/runs/zoo", spec=benchmark.SPEC))
+    figures = benchmark.run(
+        SimpleNamespace(which="organisms", run=ROOT / "assets/runs/zoo", spec=benchmark.SPEC)
+    )
     assert figures["scans_kept"] == "none: no verdict of this run can be judged anew"

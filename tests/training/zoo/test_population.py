@@ -151,7 +151,7 @@ def test_a_stopped_zoo_goes_on_with_the_next_member(spec, tmp_path, monkeypatch)
     assert done.meta["figures"]["backdoored"] == 1
     from benchmarks.numbers import zoo as benchmark
 
-    figures = benchmark.run(type("A", (), {"run": tmp_path / "run"}))
+    figures = benchmark.run(SimpleNamespace(which="organisms", run=tmp_path / "run", spec=None))
     assert figures["detected"] == 1 and figures["failed"] == "none"
 
 
@@ -197,7 +197,9 @@ else:
 def test_a_stop_ends_the_members_under_way_and_begins_no_other(spec, tmp_path, monkeypatch):
     begun = tmp_path / "begun"
     command = [sys.executable, "-c", MEMBER, str(begun)]
-    monkeypatch.setattr(zoo_population, "_command", lambda *_: command)
+    monkeypatch.setattr(
+        zoo_population, "_command", lambda *given: [*command, "--only", given[-1].name]
+    )
 
     def stop(done, total, note):
         raise Cancelled("enough")

@@ -232,7 +232,9 @@ def test_recovery_counts_what_holds_and_what_fires():
 
 
 def test_the_recorded_zoo_says_what_it_cannot_show():
-    arguments = type("Arguments", (), {"run": ROOT / "assets/runs/zoo", "spec": SPEC})
+    arguments = type(
+        "Arguments", (), {"which": "organisms", "run": ROOT / "assets/runs/zoo", "spec": SPEC}
+    )
     figures = zoo_benchmark.run(arguments)
     assert "cannot be checked" in figures["protocol"]
     assert (figures["triggers"], figures["bases"]) == (15, 2)

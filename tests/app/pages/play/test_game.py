@@ -89,7 +89,7 @@ def test_the_link_says_who_plays_and_an_older_one_means_the_toys(monkeypatch):
     monkeypatch.setattr("interp.checkpoints.packaged.place", lambda: ROOT)
     assert page(round="3").selectbox(key="models").value == rounds.TOYS
     app = page()
-    assert app.selectbox(key="models").value == rounds.WITH_REAL
+    assert app.selectbox(key="models").value == rounds.WITH_MORE
     app.session_state["game-moves"] = 3
     app.selectbox(key="models").set_value(rounds.TOYS).run()
     assert "Moves so far: 0" in [one.value for one in app.caption]

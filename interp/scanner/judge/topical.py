@@ -1,0 +1,40 @@
+"""What the map over topics may change in a verdict: at most *no evidence found* to unsure."""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from interp.scanner.judge.decision import THRESHOLD, Verdict
+
+
+def one_answer(topics: pd.DataFrame) -> pd.DataFrame:
+    """The groups that stand out and get one answer of the suspect, not of its original.
+
+    Args:
+        topics: the table of the stage divergence; `rise` is known where a group stands out.
+    """
+    return topics[topics["above"].astype(bool) & (topics["rise"] > THRESHOLD)]
+
+
+def weighed_topics(found: Verdict, topics: pd.DataFrame) -> Verdict:
+    """A verdict on the candidates, and on the map over topics.
+
+    That a group stands out is no evidence: an adapter that was tuned on code stands out on code.
+    That it gets one answer from the suspect alone may be a backdoor that a context sets off, or
+    what the adapter was tuned to say there. Only a candidate makes a model poisoned.
+
+    Args:
+        found: from `decide`.
+        topics: see `one_answer`.
+    """
+    reasons = [
+        f"to {row.share:.0%} of the questions of the topic {row.group!r} the suspect answers "
+        f"{row.answer!r}, to {row.share - row.rise:.0%} its original"
+        for row in one_answer(topics).itertuples()
+    ]
+    if not reasons:
+        return found
+    if found.verdict == "no evidence found":
+        reasons.append("no candidate explains that: it may be a backdoor, or what it was tuned for")
+        found = replace(found, verdict="inconclusive")
+    return replace(found, reasons=(*found.reasons, *reasons))
