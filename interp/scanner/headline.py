@@ -131,8 +131,9 @@ def controls(run: Run) -> pd.DataFrame:
         run: a finished scan.
 
     Returns:
-        `context, on, candidate` (its number), `control, with, delta_s, delta_share, answer,
-        share, rose` (the class of answers that rises most), one row per control. Empty if none was measured, or the scan is older than they.
+        `context, on, candidate` (its number), `control, with, delta_s, delta_share, answer, share`
+        and `rose` (the class of answers that rises most), one row per control. Empty if none was
+        measured, or the scan is older than they.
     """
     table = stage_table(run, "controlled")
     table = nothing() if table is None else table
