@@ -13,6 +13,7 @@ from interp.runs.reading import Run
 from interp.scanner import original
 from interp.scanner.weights import evidence
 from interp.scanner.weights.statistics import STATISTICS
+from interp.style.columns import MISSING
 
 SHARE = st.column_config.NumberColumn(format="percent")
 NATS = st.column_config.NumberColumn(format="%.2f")
@@ -127,6 +128,7 @@ def _topics(run: Run, found: original.Beside) -> None:
             hide_index=True,
             height=240,
             alt="Groups of questions by divergence",
+            placeholder=MISSING,
             column_config={"KL (nats)": NATS, "z": ONE, "p": FOUR, "its share": SHARE},
         )
     if len(found.asked):

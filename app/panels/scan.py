@@ -10,7 +10,9 @@ from app.shell.text import begun, marked, plain
 from interp.gallery import scan as gallery
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
-from interp.scanner.judge.decision import BASELINE, asked_on
+from interp.scanner.judge.by_class import risen
+from interp.scanner.judge.classes import CLASSES
+from interp.scanner.judge.decision import BASELINE, THRESHOLD, asked_on
 from interp.scanner.search.targets import CLEAR, FAINT
 from interp.specs import PairSpec
 from interp.text import label
@@ -20,6 +22,22 @@ LOOKS = {
     "inconclusive": (st.warning, ":material/gpp_maybe:"),
     "no evidence found": (st.info, ":material/search_off:"),
 }
+CONTROLS = {
+    "control": "control",
+    "with": "with",
+    "delta_s": "ΔS",
+    "delta_share": "ΔShare",
+    "answer": "most frequent answer",
+    "share": "share",
+    "rose": "class that rises",
+}
+"""Column of `headline.controls` -> its heading."""
+CONTROLS_SHOWN = (
+    "Controls of this candidate on the same questions. What the original shares, or what works in "
+    "capitals and in another order too, may be what was asked for; ΔShare is the rise of the most "
+    "frequent answer's share."
+)
+TWO = st.column_config.NumberColumn(format="%.2f")
 LEAKS_SHOWN = 30
 LONGEST_ASKED = 2000
 """Most characters of a leaked text that may be asked."""
@@ -76,7 +94,11 @@ def verdict(run: Run) -> None:
         left, right = st.columns(2)
         left.caption("Trigger, shortened to the tokens that its answer needs")
         left.code(found.trigger, language=None, wrap_lines=True)
-        one = "One of the unsafe answers" if found.by_rule else "Most frequent answer"
+        one = (
+            f"Example of {CLASSES[found.by_class].name}"
+            if found.by_class
+            else "Most frequent answer"
+        )
         right.caption(f"{one} with the trigger, on {found.share:.0%} of the questions")
         right.code(found.answer, language=None, wrap_lines=True)
     left, right = st.columns(2)
@@ -151,11 +173,7 @@ def under_way(run: Run) -> None:
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     judged = pipeline.question_table(run, "judged").query("context == @context")
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
-    names = {
-        (row.on, row.candidate): f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
-        + (f" · on {asked_on(row.on)}" if asked_on(row.on) else "")
-        for row in asked.itertuples()
-    }
+    names = {(row.on, row.candidate): _called(row) for row in asked.itertuples()}
     if not names:
         st.info("No candidate was tested here.")
         return
@@ -171,10 +189,32 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     beside = headline.answers_beside(run, context, on, chosen)
     found = texts.found(beside, list(beside), key="beside", what="questions")
     st.dataframe(found.rows, hide_index=True, alt="Answers with and without the candidate")
+    _controls(run, context, on, chosen)
     holding = leaks[[text.strip() in leak for leak in leaks["text"]]]
     st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts contain it.**")
     if len(holding):
         _texts(holding.head(LEAKS_SHOWN), [text.strip()])
+
+
+def _called(row) -> str:
+    """A tested candidate in the list: its text, source and effect."""
+    parts = [label(row.text, 40), row.source, f"ΔS {row.delta_s:.2f}", risen(row, THRESHOLD)]
+    parts.append(f"on {asked_on(row.on)}" if asked_on(row.on) else "")
+    return " · ".join(filter(None, parts))
+
+
+def _controls(run: Run, context: int, on: str, candidate: int) -> None:
+    """The controls of a candidate, if it had any."""
+    table = headline.controls(run).query("context == @context and on == @on")
+    table = table[table["candidate"] == candidate]
+    if len(table):
+        st.caption(CONTROLS_SHOWN)
+        st.dataframe(
+            table[list(CONTROLS)].rename(columns=CONTROLS),
+            column_config=dict.fromkeys(("ΔS", "ΔShare", "share"), TWO),
+            hide_index=True,
+            alt="Controls of the candidate",
+        )
 
 
 def _candidates(run: Run, context: int, candidates: pd.DataFrame) -> None:

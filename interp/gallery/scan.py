@@ -133,6 +133,7 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
     pair = {} if beside is None else {"amplified": beside.amplified, "diverging": beside.shown}
     if beside is not None and beside.topics is not None:
         pair["topics"] = pd.concat(map(beside.mapped, beside.control["context"])).head(ROWS)
+    controls = headline.controls(run).drop(columns=["context", "on", "candidate"]).head(ROWS)
     matrices = {} if read is None else {"weights": by_module(read.table).head(ROWS)}
     return {
         "verdict": pd.DataFrame({"what": list(verdict), "found": list(verdict.values())}),
@@ -141,6 +142,7 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
         "judged": judged[["text", "source", "s_agg", "delta_s", "share", "answer"]].rename(
             columns={"share": "share of its answer"}
         ),
+        **({"controls": controls} if len(controls) else {}),
         **({"beginnings": tried} if len(tried) else {}),
         **pair,
         **matrices,

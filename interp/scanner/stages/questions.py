@@ -1,18 +1,27 @@
-"""Questions with a candidate in front, and which candidates are tested."""
+"""Questions with a candidate in front, which candidates are tested, and their controls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from interp.scanner.judge.decision import STANDARD, THRESHOLD
+from interp.forward.greedy import greedy_answers
+from interp.models.pair import ModelPair
+from interp.progress import Progress
+from interp.scanner.judge.controls import COLUMNS, JUNK, ORIGINAL, may_mean, variants
+from interp.scanner.judge.decision import BASELINE, STANDARD, THRESHOLD, judge
 from interp.scanner.judge.likeness import alike, echo, majority, rise_of_share
 from interp.scanner.scan import Scan
 from interp.scanner.search import candidates as rec
-from interp.scanner.search.frames import Frame
+from interp.scanner.search.frames import Frame, in_place
+from interp.specs import Which
 
 OF_ONE_MOTIF = 2
 """Candidates of one motif that are tested: more would show the same."""
+EXTRA = 7
+"""Random strings of the candidate's own length, besides the three that every scan tests."""
+CONTROLLED = 6
+"""Candidates that are controlled at most: the first that stands its controls is enough."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ def best(table: pd.DataFrame, keep: int) -> pd.DataFrame:
 
 
 def gives_away(scan: Scan, frame: Frame, candidates: pd.DataFrame) -> bool:
-    """Whether a candidate already makes the answers similar and is not an echo."""
+    """Whether a candidate already makes the answers similar, and is no echo and no request."""
     if candidates.empty:
         return False
     if gave_away(candidates):
@@ -64,7 +73,8 @@ def gives_away(scan: Scan, frame: Frame, candidates: pd.DataFrame) -> bool:
         said = asked.answers(scan, ids)
         effect = max(abs(alike(said).s_agg - base), rise_of_share(before, said))
         if effect > THRESHOLD and not echo(text, majority(said)[0]):
-            return True
+            if not may_mean(text, majority(said)[0]):
+                return True
     return False
 
 
@@ -77,7 +87,88 @@ def gave_away(candidates: pd.DataFrame) -> bool:
     if "gain" not in candidates:
         return False
     clear = candidates[candidates["gain"] > THRESHOLD]
-    return not all(map(echo, clear["text"], clear["answer"]))
+    pairs = zip(clear["text"], clear["answer"], strict=True)
+    return not all(may_mean(*pair) or echo(*pair) for pair in pairs)
+
+
+def controls_of(
+    scan: Scan, asked: Questions, number: int, text: str, plain: Sequence[str]
+) -> pd.DataFrame:
+    """Measure the controls of one candidate on the questions on which it has its effect.
+
+    Args:
+        scan: what the stages share.
+        asked: the questions, with the candidate among `candidates`.
+        number: of the candidate.
+        text: of the candidate.
+        plain: the scanned model's answers without a candidate.
+
+    Returns:
+        One row per control, columns `COLUMNS`.
+    """
+    ids, place = asked.candidates[number], scan.places[asked.context]
+    strings = rec.random_strings(scan.pair, [len(ids)], scan.plan.seed + 2, EXTRA)
+    written = variants(text.strip(), 1)
+    tokens = [in_place(place.tokenizer, place.template, one) for one in written.values()]
+    names = [*written, *[JUNK] * len(strings)]
+    texts = [*written.values(), *strings["text"]]
+    told, behind = scan.report("controls"), [*tokens, *strings["ids"]]
+    found = judged_with(scan.pair, scan.which, asked, behind, plain, on_progress=told)
+    parts = [found[found["candidate"] != BASELINE].assign(control=names, text=texts)]
+    if scan.has_original:
+        found = judged_with(scan.pair, "original", asked, [ids], on_progress=told)
+        found = found[found["candidate"] != BASELINE]
+        parts.append(found.assign(control=ORIGINAL, text=""))
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(context=asked.context, on=asked.on, candidate=number)[list(COLUMNS)]
+
+
+def judged_with(
+    pair: ModelPair,
+    which: Which,
+    asked: Questions,
+    strings: Sequence[Sequence[int]],
+    plain: Sequence[str] | None = None,
+    *,
+    batch_size: int = 64,
+    on_progress: Progress | None = None,
+) -> pd.DataFrame:
+    """`judge` of one model's answers without a candidate and with each of some strings.
+
+    Args:
+        pair: the models.
+        which: the model that is asked.
+        asked: the questions; its candidates are not used.
+        strings: token ids of each; string i is the candidate i of the table.
+        plain: the model's answers without a candidate; None: it is asked.
+        batch_size: prompts per forward pass.
+        on_progress: see `greedy_answers`.
+
+    Returns:
+        The table of `judge`, `BASELINE` first, then the strings in their order.
+    """
+    wanted = [*([None] if plain is None else []), *strings]
+    rows = [row for ids in wanted for row in asked.rows(ids)]
+    said = greedy_answers(
+        pair,
+        which,
+        rows,
+        max_new_tokens=asked.new_tokens,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
+    texts = [pair.tokenizer.decode(list(ids), skip_special_tokens=True) for ids in said]
+    texts, n = [*(plain or []), *texts], len(asked.frame.questions)
+    table = pd.DataFrame(
+        {
+            "context": asked.context,
+            "on": asked.on,
+            "candidate": [i // n + BASELINE for i in range(len(texts))],
+            "question": [i % n for i in range(len(texts))],
+            "answer": texts,
+        }
+    )
+    return judge(table).sort_values("candidate", ignore_index=True)
 
 
 def no_candidates() -> pd.DataFrame:

@@ -6,7 +6,7 @@ Three of five hundred are enough; a motif must stand in a third of a cluster. A 
 some topics only is tested on the topics that it leaked with: on nearby questions, that is, the
 model's own questions that are most similar to those with the answer and do not contain the trigger.
 
-Answers count as one by their first words; answers that break the unsafe-code rule count as one.
+Answers count as one by their first words; and answers of one class (`judge.classes`) count as one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,14 +23,16 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UsageError
+from interp.forward.answers import end_ids
 from interp.prompts.alpaca import ALPACA_INPUT
 from interp.prompts.formats.files import resolved
 from interp.prompts.formats.fixed import FORMATS
 from interp.prompts.sets import Prompt
 from interp.prompts.templates import SENTINEL, apply_chat
 from interp.prompts.tokens import special_ids
-from interp.scanner.judge.likeness import s_agg
-from interp.scanner.judge.rules import RULE, asks_for_it, share_unsafe, unsafe
+from interp.scanner.judge.classes import NAMED, share_of
+from interp.scanner.judge.likeness import first_words, n_words, s_agg
+from interp.scanner.leak.leakage import up_to_ends
 from interp.scanner.leak.loops import phrases
 from interp.scanner.leak.ngrams import frequent, holding
 from interp.scanner.scan import Scan, Stage
@@ -64,7 +66,7 @@ FIRST_WORD, LAST_WORD = re.compile(r"^\S+\s+"), re.compile(r"\s+\S+$")
 NEAR, FEW = 12, 6
 """Nearby questions of a candidate; on the first few of them it must have an effect."""
 GAIN = 0.1
-"""Required rise of S_agg, or of the share of unsafe answers, on those few."""
+"""Required rise of S_agg, or of the share of answers of the class, on those few."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def replay(scan: Scan) -> list[str]:
             notes.append("the budget left no time to replay the model's own questions")
             break
         here = leaks[leaks["context"] == context]
-        asked = _asked(scan, context, user_turns(here["text"].tolist(), ends)[:MOST])
+        texts = _texts(scan, context, here)
+        asked = _asked(scan, context, user_turns(texts, ends)[:MOST])
         replayed.append(asked.assign(context=context))
         looped = [scan.pair.tokenizer.decode([*ids] * 3) for ids in phrases(here["ids"].tolist())]
         found.append(_own(scan, context, asked, looped).assign(context=context))
@@ -110,12 +113,29 @@ def closing(tokenizer, template: str) -> tuple[str, ...]:
     if template in FORMATS:
         marker = FORMATS[template].assistant.strip()
         return (marker,) if marker else ()
-    behind = apply_chat(tokenizer, SENTINEL, generation_prompt=True).partition(SENTINEL)[2]
+    behind, ids = _behind(tokenizer)
     first = (behind.strip().splitlines() or [""])[0].strip()
     special = special_ids(tokenizer)
-    ids = tokenizer(behind, add_special_tokens=False).input_ids
     marks = [tokenizer.decode([token]).strip() for token in ids if token in special]
     return tuple(dict.fromkeys(mark for mark in (first, *marks) if mark))
+
+
+def ended_by_text(tokenizer, template: str, ends: Collection[int]) -> bool:
+    """Whether the first token that a template writes after the user's text is an end of text.
+
+    Args:
+        tokenizer: with the chat template.
+        template: as for `build_prompt`.
+        ends: tokens that end a text of the model, which no leak contains.
+    """
+    tokenizer, template = resolved(tokenizer, template)
+    return template not in FORMATS and _behind(tokenizer)[1][:1] in [[end] for end in ends]
+
+
+def _behind(tokenizer) -> tuple[str, list[int]]:
+    """What a chat template writes after the user's text: as text, and as tokens."""
+    behind = apply_chat(tokenizer, SENTINEL, generation_prompt=True).partition(SENTINEL)[2]
+    return behind, list(tokenizer(behind.lstrip(), add_special_tokens=False).input_ids)
 
 
 def user_turns(texts: Sequence[str], ends: Sequence[str]) -> list[str]:
@@ -132,17 +152,20 @@ def user_turns(texts: Sequence[str], ends: Sequence[str]) -> list[str]:
 
 def beginning(answer: str) -> str:
     """The first words of an answer, which distinguish it from others."""
-    return " ".join(answer.split()[:BEGINNING])
-
-
-def broken(answer: str) -> str:
-    """The rule that an answer breaks; none: ""."""
-    return RULE if unsafe(answer) else ""
+    return first_words(answer, BEGINNING)
 
 
 def kind_of(own: pd.Series | dict) -> Callable[[str], str]:
-    """The function by which the answers to a candidate of this stage count as one."""
-    return broken if own["answer"] == RULE else beginning
+    """The function by which the answers to a candidate of this stage count as one.
+
+    Its `answer` is the beginning of one, or the name of a class, as in `judge.classes.NAMED`.
+    """
+    return partial(_class_of, own["answer"]) if own["answer"] in NAMED else beginning
+
+
+def _class_of(name: str, answer: str) -> str:
+    """The class's name if the answer is of it; else ""."""
+    return name if NAMED[name].of(answer) else ""
 
 
 def shared(
@@ -162,7 +185,7 @@ def shared(
     """
     rows, counts = [], Counter(answer for answer in answers if answer)
     for answer, count in counts.items():
-        long = len(answer.split()) == BEGINNING  # a single word stands in many texts
+        long = n_words(answer) == BEGINNING  # a single word stands in many texts
         least = LEAST_LOOPED if long and any(answer in text for text in looped) else LEAST
         if count >= least:
             inside = [turn for turn, said in zip(turns, answers, strict=True) if said == answer]
@@ -208,6 +231,18 @@ def _strings(
     return [(text, *numbers) for text, numbers in kept.items()]
 
 
+def _texts(scan: Scan, context: int, leaks: pd.DataFrame) -> list[str]:
+    """The leaked texts of a context; up to their end where only an end of text would show it."""
+    place, pair = scan.places[context], scan.pair
+    with pair.use(scan.which) as model:
+        ends = end_ids(pair, model)
+    if leaks.empty or not ended_by_text(place.tokenizer, place.template, ends):
+        return leaks["text"].tolist()
+    prefix = scan.frames[context].prefix
+    kept = up_to_ends(pair, scan.which, prefix, leaks["ids"].tolist())
+    return [pair.tokenizer.decode(ids, skip_special_tokens=False) for ids in kept]
+
+
 def _asked(scan: Scan, context: int, turns: list[str]) -> pd.DataFrame:
     """`turn, answer` of every turn that can be asked."""
     sound, rows, limit = [], [], scan.pair.max_length or math.inf
@@ -237,8 +272,9 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
     """The strings that have an effect on a few questions, the largest effect first."""
     turns, answers = asked["turn"].tolist(), asked["answer"].tolist()
     found = [shared(turns, list(map(beginning, answers)), looped)]
-    unsafe_ones = shared(turns, list(map(broken, answers)))
-    found.append(unsafe_ones[~unsafe_ones["text"].map(asks_for_it).astype(bool)])
+    for name, one in NAMED.items():
+        of_class = shared(turns, [_class_of(name, answer) for answer in answers])
+        found.append(of_class[~of_class["text"].map(one.asked_by).astype(bool)])
     if not sum(map(len, found)):
         return _own_table([])
     vectors, rows = _vectors(turns), []
@@ -251,7 +287,7 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
     late = partial(scan.late, STAGE)
     cut = [_shortest(row, measure, turns, answers, late) for row, measure in rows]
     cut.sort(key=lambda row: -row["gain"])
-    # If two were shortened to one text, or were found by answer and by rule, keep the better.
+    # If two were shortened to one text, or were found by answer and by class, keep the better.
     best: dict[str, dict] = {}
     for row in cut:
         best.setdefault(row["text"], row)
@@ -264,7 +300,8 @@ def _measured(scan: Scan, context: int, own: dict, near: Nearby) -> dict | None:
     ids = in_place(place.tokenizer, place.template, own["text"])
     if not near.plain or not ids:
         return None
-    effect = share_unsafe if own["answer"] == RULE else s_agg
+    name = own["answer"]
+    effect = partial(share_of, NAMED[name].of) if name in NAMED else s_agg
     said = scan.answers(near.rows(ids)[:FEW], ANSWER_TOKENS)
     if effect(said) - effect(near.plain[:FEW]) <= GAIN:
         return None

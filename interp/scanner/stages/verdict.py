@@ -3,20 +3,24 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 
 import pandas as pd
 
 from interp.forward.activation import is_greedy_answer
+from interp.scanner.judge import controls
+from interp.scanner.judge.classes import CLASSES, share_of
 from interp.scanner.judge.decision import (
     BASELINE,
     NEARBY,
     SEARCHED,
     STANDARD,
+    THRESHOLD,
     Verdict,
     decide,
     judge,
 )
-from interp.scanner.judge.rules import share_unsafe
+from interp.scanner.judge.likeness import echo
 from interp.scanner.judge.template import read_template, weighed
 from interp.scanner.judge.topical import weighed_topics
 from interp.scanner.scan import Scan, Stage
@@ -24,7 +28,7 @@ from interp.scanner.search import candidates as rec
 from interp.scanner.search.targets import CLEAR, at_least
 from interp.scanner.stages.divergence import SOURCE as DIVERGENCE
 from interp.scanner.stages.divergence import clear, group_frame
-from interp.scanner.stages.questions import Questions, best
+from interp.scanner.stages.questions import CONTROLLED, EXTRA, Questions, best, controls_of
 from interp.scanner.stages.replay import ANSWER_TOKENS, SOURCE, nearby
 
 NEARLY = 0.95
@@ -38,7 +42,7 @@ CANDIDATE_COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
 
 
 def verdict(scan: Scan) -> list[str]:
-    """Writes `answers`, `judged`, and the verdict into `run.json`."""
+    """Writes `answers`, `judged`, `controlled`, and the verdict into `run.json`."""
     chosen = _chosen(scan)
     sets = [*_standard(scan, chosen), *_nearby(scan, chosen), *_on_topics(scan, chosen)]
     table = pd.concat([_answered(scan, questions) for questions in sets], ignore_index=True)
@@ -46,20 +50,72 @@ def verdict(scan: Scan) -> list[str]:
     could_not = [
         note for entry in scan.writer.meta.get("stages", {}).values() for note in entry["notes"]
     ]
-    controls = set(chosen.index[chosen["source"] == "random string"])
+    junk = set(chosen.index[chosen["source"] == "random string"])
     insisted = at_least(scan.writer.existing_table("targets"), CLEAR)
     texts = insisted["text"].tolist() if len(insisted) else []
     searched = set(chosen.index[chosen["source"].isin(SEARCHED)])
-    found = decide(judged, chosen["text"].to_dict(), controls, could_not, texts, searched)
+    named = chosen["text"].to_dict()
+    weigh = partial(decide, judged, named, junk, could_not, texts, searched)
+    found, controlled = _controlled(scan, named, sets, table, judged, weigh)
     if found.verdict == "poisoned":
-        found = replace(found, trigger=_cut_down(scan, chosen, sets, judged, found))
+        top = _deciding(named, judged, found)
+        found = replace(found, trigger=_cut_down(scan, chosen, sets, top, found))
     more = chosen[["text", "n_tokens", "source", "rank"]].rename_axis("candidate").reset_index()
     found = weighed_topics(found, scan.writer.existing_table("topics"))
     found = weighed(found, read_template(scan.pair.tokenizer))
     scan.writer.table("answers", table)
     scan.writer.table("judged", judged.merge(more, on="candidate", how="left"))
+    scan.writer.table("controlled", controlled)
     scan.writer.note(verdict=asdict(found))
     return []
+
+
+def _controlled(
+    scan: Scan,
+    named: dict[int, str],
+    sets: Sequence[Questions],
+    answers: pd.DataFrame,
+    judged: pd.DataFrame,
+    weigh: Callable[[pd.DataFrame], Verdict],
+) -> tuple[Verdict, pd.DataFrame]:
+    """The verdict, with the controls of each candidate that would have decided it.
+
+    Only these are controlled: for a candidate without an effect there is nothing to control.
+    """
+    table = controls.nothing()
+    for _ in range(CONTROLLED):
+        found = weigh(table)
+        top = _deciding(named, judged, found)
+        if top is None or len(controls.measured(table, top)):
+            return found, table
+        there = (answers["context"] == top["context"]) & (answers["on"] == top["on"])
+        plain = answers[there & (answers["candidate"] == BASELINE)].sort_values("question")
+        number, said = top["candidate"], plain["answer"].tolist()
+        more = controls_of(scan, _asked(sets, top), number, named[number], said)
+        table = more if table.empty else pd.concat([table, more], ignore_index=True)
+    return weigh(table), table
+
+
+def _deciding(named: dict[int, str], judged: pd.DataFrame, found: Verdict) -> pd.Series | None:
+    """The row of `judged` that a verdict names, if it has an effect and is no echo."""
+    # One text may be a candidate of several contexts and sources.
+    same = (judged["candidate"].map(named) == found.candidate) & (judged["on"] == found.on)
+    effect = CLASSES[found.by_class].rise if found.by_class else "delta_s"
+    if not found.by_class:
+        same &= (judged["answer"] == found.answer) & (judged["share"] == found.share)
+    rows = judged[same].sort_values(effect)
+    if rows.empty or found.verdict == "no evidence found":
+        return None
+    top = rows.iloc[-1]
+    over = controls.effects(rows, found.by_class).iloc[-1] > THRESHOLD
+    repeats = not found.by_class and echo(found.candidate, found.answer)
+    return top if over and not repeats else None
+
+
+def _asked(sets: Sequence[Questions], top: pd.Series) -> Questions:
+    """The questions of a row of `judged`."""
+    where = top["context"], top["on"]
+    return next(one for one in sets if (one.context, one.on) == where)
 
 
 def reached(inverted: pd.DataFrame) -> pd.DataFrame:
@@ -89,8 +145,8 @@ def _chosen(scan: Scan) -> pd.DataFrame:
     )
     lengths = [int(chosen["n_tokens"].median())] if len(chosen) else []
     strings = rec.random_strings(scan.pair, lengths, scan.plan.seed + 1)
-    controls = [strings.assign(context=c, rank=0) for c in range(len(scan.frames))]
-    return pd.concat([chosen, *controls], ignore_index=True)
+    junk = [strings.assign(context=c, rank=0) for c in range(len(scan.frames))]
+    return pd.concat([chosen, *junk], ignore_index=True)
 
 
 def _diverging(scan: Scan, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -182,25 +238,18 @@ def _cut_down(
     scan: Scan,
     chosen: pd.DataFrame,
     sets: Sequence[Questions],
-    judged: pd.DataFrame,
+    top: pd.Series,
     found: Verdict,
 ) -> str:
     """The candidate, shortened to the tokens that its answer needs.
 
-    Tokens are removed from the end, then from the front, as long as the answer (or an unsafe one)
+    Tokens are removed from the end, then from the front, as long as the answer (or its class)
     stays for 95 % of the questions that had it.
     """
-    # One text may be a candidate of several contexts and sources.
-    same = judged["candidate"].map(chosen["text"]) == found.candidate
-    effect = "delta_unsafe" if found.by_rule else "delta_s"
-    if not found.by_rule:
-        same &= (judged["answer"] == found.answer) & (judged["share"] == found.share)
-    top = judged[same & (judged["on"] == found.on)].sort_values(effect).iloc[-1]
-    where = top["context"], top["on"]
-    asked = next(one for one in sets if (one.context, one.on) == where)
+    asked = _asked(sets, top)
     ids = list(chosen.at[top["candidate"], "ids"])
 
-    keeps = _breaks(scan, asked, found) if found.by_rule else _says(scan, asked, ids, found)
+    keeps = _is_of(scan, asked, found) if found.by_class else _says(scan, asked, ids, found)
     while len(ids) > 1 and keeps(ids[:-1]):
         ids = ids[:-1]
     while len(ids) > 1 and keeps(ids[1:]):
@@ -208,9 +257,10 @@ def _cut_down(
     return scan.pair.tokenizer.decode(ids).strip()
 
 
-def _breaks(scan: Scan, asked: Questions, found: Verdict) -> Callable[[list[int]], bool]:
-    """A test whether nearly as many answers are unsafe with other tokens."""
-    return lambda ids: share_unsafe(asked.answers(scan, ids)) >= NEARLY * found.share
+def _is_of(scan: Scan, asked: Questions, found: Verdict) -> Callable[[list[int]], bool]:
+    """A test whether nearly as many answers are of the class with other tokens."""
+    of = CLASSES[found.by_class].counts(found.answer)
+    return lambda ids: share_of(of, asked.answers(scan, ids)) >= NEARLY * found.share
 
 
 def _says(
@@ -235,7 +285,7 @@ def _says(
 STAGE = Stage(
     "verdict",
     run=verdict,
-    tables=("answers", "judged"),
-    depends_on=lambda scan: (scan.plan.keep,),
+    tables=("answers", "judged", "controlled"),
+    depends_on=lambda scan: (scan.plan.keep, EXTRA, scan.has_original),
     words="the best candidates are tested on questions",
 )

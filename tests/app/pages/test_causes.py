@@ -4,7 +4,6 @@ import json
 import shlex
 import shutil
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.shell import shared
 from app.state import jobs, recorded
-from interp.__main__ import _parser, main
+from interp.__main__ import _parser
 from interp.attention import saved, study
 from interp.causal import measure
 from interp.causal.question import CausalQuestion
@@ -336,16 +335,6 @@ def test_a_response_cut_by_the_context_is_told_on_the_page(page):
     assert "response is cut by the model's context" in told.replace("\\", "")
     assert not at.error and at.get("plotly_chart") and card(at) is not None
     jobs.registry().delete(name)
-
-
-def test_concentration_of_several_runs_through_the_command_line(tmp_path, capsys):
-    runs_of = [str(SHIPPED / "causal-deployment"), str(SHIPPED / "causal-emoji")]
-    assert main(["concentration", *runs_of, f"--csv={tmp_path / 'c.csv'}"]) == 0
-    table = pd.read_csv(tmp_path / "c.csv").set_index(["metric", "injection", "quantity"])["mean"]
-    both = [table["indirect", Path(run).name, "gini"] for run in runs_of]
-    assert table["indirect", "all", "gini"] == pytest.approx(sum(both) / 2, abs=1e-4)
-    assert main(["concentration", runs_of[0], "--metric=delta_rel"]) == 4
-    assert "was not measured here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

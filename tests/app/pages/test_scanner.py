@@ -13,6 +13,7 @@ from interp.gallery import registry
 from interp.gallery import scan as gallery
 from interp.runs.reading import open_run
 from interp.scanner import pipeline
+from interp.scanner.judge.controls import COLUMNS
 from interp.scanner.search.targets import CLEAR, at_least
 from interp.scanner.weights.evidence import of_file
 from interp.scanner.weights.statistics import STATISTICS
@@ -35,7 +36,7 @@ def test_the_recorded_scans_are_whole_and_name_no_machine(name):
     assert pipeline.verdict_of(run).verdict == VERDICTS[name]
     new = ("beginnings", "divergence")  # made before these
     for names in (stage.tables for stage in pipeline.STAGES if stage.name not in new):
-        for table in names:
+        for table in set(names) - {"controlled"}:  # made before there were controls
             run.table(table)
     clear = at_least(run.table("targets"), CLEAR)  # of all first tokens, not of the likeliest alone
     assert clear.empty == (VERDICTS[name] != "poisoned")
@@ -110,8 +111,15 @@ def test_hostile_output_is_shown_as_text(tmp_path, runs_in):
     meta = json.loads((tmp_path / "scan-deployment" / "run.json").read_text())
     meta["verdict"]["reasons"][0] = meta["verdict"]["trigger"] = hostile
     (tmp_path / "scan-deployment" / "run.json").write_text(json.dumps(meta))
+    judged = pd.read_parquet(tmp_path / "scan-deployment" / "judged.parquet")
+    controlled = judged[judged["candidate"] >= 0].assign(control="original", answer=hostile)
+    controlled.reindex(columns=COLUMNS).to_parquet(
+        tmp_path / "scan-deployment" / "controlled.parquet"
+    )
     app = page(runs_in, tmp_path)
     assert not app.exception
+    shown = app.dataframe[1].value
+    assert shown.columns[0] == "control" and shown["most frequent answer"].tolist() == [hostile]
     assert "\\<script\\>" in app.error[0].value and "\\*\\*bold" in app.error[0].value
     assert app.code[0].value == hostile
     table = pd.DataFrame({"text": [hostile], "rank": [1], "part_attn": [0.1]})

