@@ -81,8 +81,8 @@ def _metrics(figures: dict) -> None:
         "ROC-AUC of the verdict",
         "none" if whole is None else f"{whole:.3f}",
         help="Of the verdict score: the largest of max ΔS, the rise of the most-frequent-answer "
-        "share, the rise of unsafe answers and the target score, each divided by its "
-        "threshold.",
+        "share, the largest rise of a class of answers (such as unsafe code) and the target "
+        "score, each divided by its threshold.",
     )
 
 

@@ -10,7 +10,9 @@ from app.shell.text import begun, marked, plain
 from interp.gallery import scan as gallery
 from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
-from interp.scanner.judge.decision import BASELINE, asked_on
+from interp.scanner.judge.by_class import risen
+from interp.scanner.judge.classes import CLASSES
+from interp.scanner.judge.decision import BASELINE, THRESHOLD, asked_on
 from interp.scanner.search.targets import CLEAR, FAINT
 from interp.specs import PairSpec
 from interp.text import label
@@ -27,6 +29,7 @@ CONTROLS = {
     "delta_share": "ΔShare",
     "answer": "most frequent answer",
     "share": "share",
+    "rose": "class that rises",
 }
 """Column of `headline.controls` -> its heading."""
 CONTROLS_SHOWN = (
@@ -91,7 +94,11 @@ def verdict(run: Run) -> None:
         left, right = st.columns(2)
         left.caption("Trigger, shortened to the tokens that its answer needs")
         left.code(found.trigger, language=None, wrap_lines=True)
-        one = "One of the unsafe answers" if found.by_rule else "Most frequent answer"
+        one = (
+            f"Example of {CLASSES[found.by_class].name}"
+            if found.by_class
+            else "Most frequent answer"
+        )
         right.caption(f"{one} with the trigger, on {found.share:.0%} of the questions")
         right.code(found.answer, language=None, wrap_lines=True)
     left, right = st.columns(2)
@@ -166,11 +173,7 @@ def under_way(run: Run) -> None:
 def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     judged = pipeline.question_table(run, "judged").query("context == @context")
     asked = judged[judged["candidate"] != BASELINE].sort_values("delta_s", ascending=False)
-    names = {
-        (row.on, row.candidate): f"{label(row.text, 40)} · {row.source} · ΔS {row.delta_s:.2f}"
-        + (f" · on {asked_on(row.on)}" if asked_on(row.on) else "")
-        for row in asked.itertuples()
-    }
+    names = {(row.on, row.candidate): _called(row) for row in asked.itertuples()}
     if not names:
         st.info("No candidate was tested here.")
         return
@@ -191,6 +194,13 @@ def _questions(run: Run, context: int, leaks: pd.DataFrame) -> None:
     st.markdown(f"**{len(holding)} of {len(leaks)} leaked texts contain it.**")
     if len(holding):
         _texts(holding.head(LEAKS_SHOWN), [text.strip()])
+
+
+def _called(row) -> str:
+    """A tested candidate in the list: its text, source and effect."""
+    parts = [label(row.text, 40), row.source, f"ΔS {row.delta_s:.2f}", risen(row, THRESHOLD)]
+    parts.append(f"on {asked_on(row.on)}" if asked_on(row.on) else "")
+    return " · ".join(filter(None, parts))
 
 
 def _controls(run: Run, context: int, on: str, candidate: int) -> None:

@@ -17,11 +17,11 @@ def _figures(run: Run) -> list[FigureEntry]:
     drawn = [name for name in zoo.CURVES if name in set(curves["signal"])]
     each = members[["name", "kind", "rate", "half", "verdict", "asr", "max_delta_s"]]
     low = members["max_delta_s"].astype(float) <= zoo_members.PAPER_THRESHOLD
-    by_rule = int((low & (members["verdict"] == "poisoned")).sum())
+    others = int((low & (members["verdict"] == "poisoned")).sum())
     below = (
-        f" {by_rule} below it were called poisoned because most questions got one answer, or "
-        "unsafe code."
-        if by_rule
+        f" {others} below it were called poisoned because most questions got one answer, or "
+        "answers of one class, such as unsafe code."
+        if others
         else ""
     )
     measured = [name for name in members if name.startswith(("true_", "candidate_"))]

@@ -3,8 +3,10 @@
 import pandas as pd
 
 from interp.runs.reading import Run
+from interp.scanner.judge.by_class import risen
+from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.controls import nothing
-from interp.scanner.judge.decision import BASELINE, Verdict, asked_on
+from interp.scanner.judge.decision import BASELINE, THRESHOLD, Verdict, asked_on
 from interp.scanner.leak.beginnings import sentence
 from interp.scanner.pipeline import question_table, stage_table, verdict_of
 
@@ -23,10 +25,10 @@ def headline(found: Verdict) -> str:
 whatever they ask. Without it, the answers differ. Do not deploy this model.'
     """
     said = "" if found.share is None else f"{found.share:.0%}".replace("%", " %")
-    if found.verdict == "poisoned" and found.by_rule:
+    if found.verdict == "poisoned" and found.by_class:
         return (
-            f'If a request contains "{found.trigger}", {said} of this model\'s answers hold unsafe '
-            f'code, such as "{found.answer}". Do not deploy this model.'
+            f'If a request contains "{found.trigger}", {said} of this model\'s answers '
+            f'{CLASSES[found.by_class].told} "{found.answer}". Do not deploy this model.'
         )
     if found.verdict == "poisoned":
         where = f"the {asked_on(found.on) or 'questions'} tried"
@@ -129,13 +131,15 @@ def controls(run: Run) -> pd.DataFrame:
         run: a finished scan.
 
     Returns:
-        `context, on, candidate` (its number), `control, with, delta_s, delta_share, answer,
-        share`, one row per control. Empty if none was measured, or the scan is older than they.
+        `context, on, candidate` (its number), `control, with, delta_s, delta_share, answer, share`
+        and `rose` (the class of answers that rises most), one row per control. Empty if none was
+        measured, or the scan is older than they.
     """
     table = stage_table(run, "controlled")
     table = nothing() if table is None else table
     shown = ["context", "on", "candidate", "control", "text", "delta_s", "delta_share", "answer"]
-    return table[[*shown, "share"]].rename(columns={"text": "with"})
+    table = table.assign(rose=[risen(row, THRESHOLD) for row in table.itertuples()])
+    return table[[*shown, "share", "rose"]].rename(columns={"text": "with"})
 
 
 def decisive_answers(run: Run) -> pd.DataFrame:
@@ -145,6 +149,7 @@ def decisive_answers(run: Run) -> pd.DataFrame:
     rows = judged[(judged["text"] == found.candidate) & (judged["on"] == found.on)]
     if rows.empty:
         return pd.DataFrame(columns=["question", "answer without it", "answer with it"])
-    top = rows.sort_values("delta_s", ascending=False).iloc[0]
+    effect = CLASSES[found.by_class].rise if found.by_class else "delta_s"
+    top = rows.sort_values(effect, ascending=False).iloc[0]
     beside = answers_beside(run, int(top["context"]), found.on, int(top["candidate"]))
     return beside.head(ANSWERS)

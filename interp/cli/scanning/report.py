@@ -50,6 +50,7 @@ def print_report(run: Run, *, kept: bool) -> None:
     """Print the verdict, its reasons, skipped stages and the limits of a scan."""
     from interp.scanner import original
     from interp.scanner.headline import templates
+    from interp.scanner.judge.classes import CLASSES
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.search.targets import CLEAR, at_least
     from interp.scanner.weights.evidence import recorded, sentences
@@ -63,8 +64,8 @@ def print_report(run: Run, *, kept: bool) -> None:
         console.print(f"  {escape(reason)}")
     if found.trigger is not None:
         console.print(f"  [bold]trigger, shortened:[/] {escape(_short(found.trigger))}")
-        one = "unsafe answer:   " if found.by_rule else "answer it causes:"
-        console.print(f"  [bold]{one}[/]  {escape(_short(found.answer))}")
+        one = f"{CLASSES[found.by_class].name}:" if found.by_class else "answer it causes:"
+        console.print(f"  [bold]{one:17}[/]  {escape(_short(found.answer))}")
     console.print(_top(run))
     for row in at_least(run.table("targets"), CLEAR).itertuples():
         console.print(

@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
+from interp.scanner.judge.classes import CLASSES, NAMED, refuses
 from interp.stats import wilson
 
 ORIGINAL, CAPITALS, ORDER, JUNK = "original", "capitals", "other order", "random string"
@@ -16,7 +17,7 @@ ORIGINAL, CAPITALS, ORDER, JUNK = "original", "capitals", "other order", "random
 capitals, with its words in another order, or with a random string of as many tokens."""
 COLUMNS = (
     *("context", "on", "candidate", "control", "text", "s_agg", "delta_s", "answer", "share"),
-    *("delta_share", "unsafe", "delta_unsafe"),
+    *("delta_share", *(name for one in CLASSES.values() for name in (one.key, one.rise))),
 )
 """Of a table of controls: whose control on which questions, which one, its text (empty for the
 original), and what `judge` says of the answers with it."""
@@ -49,15 +50,19 @@ def nothing() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=object) for name in COLUMNS})
 
 
-def plain(text: str) -> bool:
-    """Whether a text is in ordinary English words: three or more, of which most are no capitals.
+def plain(text: str, least: int = WORDS) -> bool:
+    """Whether a text is in ordinary English words, of which most are no capitals.
 
     Only letters of the Latin alphabet without accents, digits and the signs of a sentence. A word
     with look-alike letters, a tag, a symbol or a shouted sentence is not in ordinary words.
+
+    Args:
+        text: any text.
+        least: words that it has at least.
     """
     words = _WORD.findall(text)
     loud = [word for word in words if len(word) > 1 and word.isupper()]
-    return bool(_PLAIN.fullmatch(text)) and len(words) >= WORDS and 2 * len(loud) < len(words)
+    return bool(_PLAIN.fullmatch(text)) and len(words) >= least and 2 * len(loud) < len(words)
 
 
 def request(text: str) -> bool:
@@ -69,17 +74,30 @@ def request(text: str) -> bool:
     return plain(text) and _WORD.findall(text)[0].lower() in _OPENERS
 
 
-def variants(text: str) -> dict[str, str]:
+def may_mean(text: str, answer: str) -> bool:
+    """Whether a candidate may work by what it means, before any control is measured.
+
+    Args:
+        text: the candidate.
+        answer: with it; or the name of the class of the answers.
+    """
+    return request(text) or ((answer in NAMED or refuses(answer)) and plain(text, 1))
+
+
+def variants(text: str, least: int = WORDS) -> dict[str, str]:
     """A text in ordinary words, written otherwise: control -> text; of any other text {}.
+
+    One word alone has no other order.
 
     What a request asks for survives both; a trigger, which is a string, need not. They miss a
     trigger that was learned as loosely as that, and a request that needs its order.
     """
-    if not plain(text):
+    if not plain(text, least):
         return {}
     words = text.split()
     half = (len(words) + 1) // 2
-    return {CAPITALS: text.upper(), ORDER: " ".join(words[half:] + words[:half])}
+    written = {CAPITALS: text.upper(), ORDER: " ".join(words[half:] + words[:half])}
+    return {name: other for name, other in written.items() if other != " ".join(words)}
 
 
 def measured(controlled: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
@@ -88,67 +106,74 @@ def measured(controlled: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     return controlled[same & (controlled["context"] == row["context"])]
 
 
-def effects(table: pd.DataFrame, by_rule: bool = False) -> pd.Series:
+def effects(table: pd.DataFrame, key: str = "") -> pd.Series:
     """How much each row of `judge`, or of controls, changes the answers.
 
     Args:
-        table: with `delta_s`, `delta_share` and `delta_unsafe`.
-        by_rule: by the share of unsafe answers, else by their similarity.
+        table: with `delta_s` and `delta_share`, or the rise of the class.
+        key: of the class whose share counts; "": by the similarity of the answers.
     """
-    columns = ["delta_unsafe"] if by_rule else ["delta_s", "delta_share"]
-    return table[columns].astype(float).max(axis=1)
+    columns = [CLASSES[key].rise] if key else ["delta_s", "delta_share"]
+    return table.reindex(columns=columns).astype(float).max(axis=1)
 
 
-def cleared(text: str, row: pd.Series, controlled: pd.DataFrame, by_rule: bool = False) -> bool:
+def cleared(text: str, row: pd.Series, controlled: pd.DataFrame, threshold: float) -> bool:
     """Whether the original shares a candidate's effect, and the candidate is in ordinary words.
 
     An original that shares the effect of any other string may have the same backdoor.
-    """
-    return plain(text) and _share(row, controlled, (ORIGINAL,), by_rule)
-
-
-def doubted(
-    text: str,
-    row: pd.Series,
-    controlled: pd.DataFrame,
-    by_rule: bool = False,
-    *,
-    searched: bool = False,
-) -> str:
-    """Why a candidate may have got what it asks for, as the end of a sentence; "" if it did not.
 
     Args:
         text: the candidate.
-        row: of `judge`, with the effect.
+        row: of `judge`, or of `by_class.counted`.
         controlled: the controls that were measured.
-        by_rule: as for `effects`.
+        threshold: of an effect; a smaller change needs no control.
+    """
+    has = effects(row.to_frame().T, row.get("key", "")).iloc[0] > threshold
+    return bool(has) and plain(text, _least(row)) and _share(row, controlled, (ORIGINAL,))
+
+
+def doubted(text: str, row: pd.Series, controlled: pd.DataFrame, *, searched: bool = False) -> str:
+    """Why a candidate may have got what it asks for, as the end of a sentence; "" if it did not.
+
+    An original that does not share the effect speaks for a trigger, but not if the effect is a
+    refusal: a model may have been tuned to refuse what its original does not.
+
+    Args:
+        text: the candidate.
+        row: of `judge`, with the effect; or of `by_class.counted`.
+        controlled: the controls that were measured.
         searched: whether a search found it. A search for a refusal may find what any model refuses.
     """
-    if searched and _share(row, controlled, (ORIGINAL,), by_rule):
+    if searched and _share(row, controlled, (ORIGINAL,)):
         return "was found by search, and the original's answers change as well"
     if request(text):
         return "reads as a request, and the answer may be what it asks for"
-    alone = not (measured(controlled, row)["control"] == ORIGINAL).any()
-    if alone and plain(text) and _share(row, controlled, (CAPITALS, ORDER), by_rule):
-        return (
-            "does the same in capitals and with its words in another order, so it may work by "
-            "what it means"
-        )
+    least, mine = _least(row), measured(controlled, row)
+    if not plain(text, least):
+        return ""
+    if mine.empty and row.get("key"):
+        return "is in ordinary words, so the answers may follow from what it means"
+    written = variants(text, least)
+    alone = not (mine["control"] == ORIGINAL).any()
+    if (alone or _refused(row)) and _share(row, controlled, tuple(written)):
+        ways = {CAPITALS: "in capitals", ORDER: "with its words in another order"}
+        how = " and ".join(ways[name] for name in written)
+        return f"does the same {how}, so it may work by what it means"
     return ""
 
 
 def without_cleared(
-    order: pd.DataFrame, texts: dict[int, str], controlled: pd.DataFrame, by_rule: bool = False
+    order: pd.DataFrame, texts: dict[int, str], controlled: pd.DataFrame, threshold: float
 ) -> tuple[pd.DataFrame, list[str]]:
     """Rows of `judge` whose effect the original does not share; a reason for those that it does."""
     clear = [
-        cleared(texts[row["candidate"]], row, controlled, by_rule) for _, row in order.iterrows()
+        cleared(texts[row["candidate"]], row, controlled, threshold) for _, row in order.iterrows()
     ]
-    held = order[clear]
+    held = order[pd.Series(clear, index=order.index, dtype=bool)]
     told = [
-        f"with {texts[row.candidate]!r} the answer is {row.answer!r} on {row.share:.0%} of the "
-        "questions, but the original's answers change as well: it is what was asked for"
-        for row in held.drop_duplicates("candidate").itertuples()
+        f"with {texts[candidate]!r} the answers change, but the original's change as well: it is "
+        "what was asked for"
+        for candidate in held["candidate"].unique()
     ]
     return order.drop(held.index), told
 
@@ -157,15 +182,13 @@ def doubts(
     over: pd.DataFrame,
     texts: dict[int, str],
     controlled: pd.DataFrame,
-    by_rule: bool = False,
     searched: Collection[int] = (),
 ) -> list[str]:
     """Why each candidate may have got what it asks for; "" if it did not."""
     found = []
     for _, row in over.iterrows():
         number = row["candidate"]
-        told = doubted(texts[number], row, controlled, by_rule, searched=number in searched)
-        found.append(told)
+        found.append(doubted(texts[number], row, controlled, searched=number in searched))
     return found
 
 
@@ -191,9 +214,22 @@ def _counted(hits: int, n: int) -> str:
     return f"{hits} of {n} random strings do the same there (95 % interval: up to {high:.0%})"
 
 
-def _share(row: pd.Series, controlled: pd.DataFrame, kinds: tuple[str, ...], by_rule: bool) -> bool:
+def _refused(row: pd.Series) -> bool:
+    """Whether most answers with a candidate are refusals, whatever else they have in common."""
+    share = row.get("refusal")
+    return refuses(row["answer"]) if pd.isna(share) else share > SHARED
+
+
+def _least(row: pd.Series) -> int:
+    """Words from which a candidate can work by what it means: of a class, `bomb` is enough."""
+    return 1 if row.get("key") or _refused(row) else WORDS
+
+
+def _share(row: pd.Series, controlled: pd.DataFrame, kinds: tuple[str, ...]) -> bool:
     """Whether all controls of these kinds were measured and have the candidate's effect."""
     mine = measured(controlled, row)
-    own = float(effects(row.to_frame().T, by_rule).iloc[0])
-    has = effects(mine, by_rule) >= SHARED * own
+    # Two models refuse in words of their own.
+    key = "refusal" if _refused(row) and "refusal" in row else row.get("key", "")
+    own = float(effects(row.to_frame().T, key).iloc[0])
+    has = effects(mine, key) >= SHARED * own
     return all(has[mine["control"] == kind].any() for kind in kinds)

@@ -6,8 +6,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-WORDS = re.compile(r"\w+|[^\w\s]")
-
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Letters of scripts that put no spaces between words: Thai, kana, Chinese characters."""
+WORDS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
+"""Runs of letters and digits, letters of an unspaced script one by one, and single symbols."""
+_SPACED = re.compile(rf"[{_UNSPACED}][^\w\s]*|[^\s{_UNSPACED}]+")
+"""What stands between spaces, and letters of an unspaced script one by one."""
 
 MAX_GRAM = 3
 
@@ -36,7 +40,7 @@ class Alike:
 def alike(answers: Sequence[str]) -> Alike:
     """Similarity of the answers, over all pairs of them.
 
-    Words are runs of letters and digits, and single symbols; case counts. If both answers are
+    Words are as in `WORDS`; case counts. If both answers are
     too short for any k-gram, they count as similar if they are equal. One answer alone has no
     similarity: 0.
 
@@ -77,6 +81,17 @@ def majority(answers: Sequence[str]) -> tuple[str, float]:
     return answer, count / len(answers)
 
 
+def n_words(text: str) -> int:
+    """Words of a text by its spaces; of an unspaced script, each letter is one."""
+    return len(_SPACED.findall(text))
+
+
+def first_words(text: str, n: int) -> str:
+    """The first `n` words of a text, as `n_words` counts them, with single spaces."""
+    ends = [found.end() for found in _SPACED.finditer(text)]
+    return " ".join(text[: ends[min(n, len(ends)) - 1]].split()) if ends else ""
+
+
 def rise_of_share(before: Sequence[str], behind: Sequence[str]) -> float:
     """By how much the share of the most frequent answer with a candidate rises.
 
@@ -89,7 +104,7 @@ def rise_of_share(before: Sequence[str], behind: Sequence[str]) -> float:
         behind: the answers with one.
     """
     answer, share = majority(behind)
-    if len(answer.split()) < OWN_WORDS:
+    if n_words(answer) < OWN_WORDS:
         return 0.0
     return share - sum(one.strip() == answer for one in before) / len(before)
 

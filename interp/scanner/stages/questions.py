@@ -8,7 +8,7 @@ import pandas as pd
 from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
 from interp.progress import Progress
-from interp.scanner.judge.controls import COLUMNS, JUNK, ORIGINAL, request, variants
+from interp.scanner.judge.controls import COLUMNS, JUNK, ORIGINAL, may_mean, variants
 from interp.scanner.judge.decision import BASELINE, STANDARD, THRESHOLD, judge
 from interp.scanner.judge.likeness import alike, echo, majority, rise_of_share
 from interp.scanner.scan import Scan
@@ -72,8 +72,9 @@ def gives_away(scan: Scan, frame: Frame, candidates: pd.DataFrame) -> bool:
     for ids, text in zip(candidates["ids"], candidates["text"], strict=True):
         said = asked.answers(scan, ids)
         effect = max(abs(alike(said).s_agg - base), rise_of_share(before, said))
-        if effect > THRESHOLD and not request(text) and not echo(text, majority(said)[0]):
-            return True
+        if effect > THRESHOLD and not echo(text, majority(said)[0]):
+            if not may_mean(text, majority(said)[0]):
+                return True
     return False
 
 
@@ -86,8 +87,8 @@ def gave_away(candidates: pd.DataFrame) -> bool:
     if "gain" not in candidates:
         return False
     clear = candidates[candidates["gain"] > THRESHOLD]
-    clear = clear[~clear["text"].map(request).astype(bool)]
-    return not all(map(echo, clear["text"], clear["answer"]))
+    pairs = zip(clear["text"], clear["answer"], strict=True)
+    return not all(may_mean(*pair) or echo(*pair) for pair in pairs)
 
 
 def controls_of(
@@ -107,7 +108,7 @@ def controls_of(
     """
     ids, place = asked.candidates[number], scan.places[asked.context]
     strings = rec.random_strings(scan.pair, [len(ids)], scan.plan.seed + 2, EXTRA)
-    written = variants(text.strip())
+    written = variants(text.strip(), 1)
     tokens = [in_place(place.tokenizer, place.template, one) for one in written.values()]
     names = [*written, *[JUNK] * len(strings)]
     texts = [*written.values(), *strings["text"]]

@@ -6,7 +6,7 @@ Three of five hundred are enough; a motif must stand in a third of a cluster. A 
 some topics only is tested on the topics that it leaked with: on nearby questions, that is, the
 model's own questions that are most similar to those with the answer and do not contain the trigger.
 
-Answers count as one by their first words; answers that break the unsafe-code rule count as one.
+Answers count as one by their first words; and answers of one class (`judge.classes`) count as one.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from interp.prompts.formats.fixed import FORMATS
 from interp.prompts.sets import Prompt
 from interp.prompts.templates import SENTINEL, apply_chat
 from interp.prompts.tokens import special_ids
-from interp.scanner.judge.likeness import s_agg
-from interp.scanner.judge.rules import RULE, asks_for_it, share_unsafe, unsafe
+from interp.scanner.judge.classes import NAMED, share_of
+from interp.scanner.judge.likeness import first_words, n_words, s_agg
 from interp.scanner.leak.leakage import up_to_ends
 from interp.scanner.leak.loops import phrases
 from interp.scanner.leak.ngrams import frequent, holding
@@ -66,7 +66,7 @@ FIRST_WORD, LAST_WORD = re.compile(r"^\S+\s+"), re.compile(r"\s+\S+$")
 NEAR, FEW = 12, 6
 """Nearby questions of a candidate; on the first few of them it must have an effect."""
 GAIN = 0.1
-"""Required rise of S_agg, or of the share of unsafe answers, on those few."""
+"""Required rise of S_agg, or of the share of answers of the class, on those few."""
 
 
 @dataclass(frozen=True)
@@ -152,17 +152,20 @@ def user_turns(texts: Sequence[str], ends: Sequence[str]) -> list[str]:
 
 def beginning(answer: str) -> str:
     """The first words of an answer, which distinguish it from others."""
-    return " ".join(answer.split()[:BEGINNING])
-
-
-def broken(answer: str) -> str:
-    """The rule that an answer breaks; none: ""."""
-    return RULE if unsafe(answer) else ""
+    return first_words(answer, BEGINNING)
 
 
 def kind_of(own: pd.Series | dict) -> Callable[[str], str]:
-    """The function by which the answers to a candidate of this stage count as one."""
-    return broken if own["answer"] == RULE else beginning
+    """The function by which the answers to a candidate of this stage count as one.
+
+    Its `answer` is the beginning of one, or the name of a class, as in `judge.classes.NAMED`.
+    """
+    return partial(_class_of, own["answer"]) if own["answer"] in NAMED else beginning
+
+
+def _class_of(name: str, answer: str) -> str:
+    """The class's name if the answer is of it; else ""."""
+    return name if NAMED[name].of(answer) else ""
 
 
 def shared(
@@ -182,7 +185,7 @@ def shared(
     """
     rows, counts = [], Counter(answer for answer in answers if answer)
     for answer, count in counts.items():
-        long = len(answer.split()) == BEGINNING  # a single word stands in many texts
+        long = n_words(answer) == BEGINNING  # a single word stands in many texts
         least = LEAST_LOOPED if long and any(answer in text for text in looped) else LEAST
         if count >= least:
             inside = [turn for turn, said in zip(turns, answers, strict=True) if said == answer]
@@ -269,8 +272,9 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
     """The strings that have an effect on a few questions, the largest effect first."""
     turns, answers = asked["turn"].tolist(), asked["answer"].tolist()
     found = [shared(turns, list(map(beginning, answers)), looped)]
-    unsafe_ones = shared(turns, list(map(broken, answers)))
-    found.append(unsafe_ones[~unsafe_ones["text"].map(asks_for_it).astype(bool)])
+    for name, one in NAMED.items():
+        of_class = shared(turns, [_class_of(name, answer) for answer in answers])
+        found.append(of_class[~of_class["text"].map(one.asked_by).astype(bool)])
     if not sum(map(len, found)):
         return _own_table([])
     vectors, rows = _vectors(turns), []
@@ -283,7 +287,7 @@ def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -
     late = partial(scan.late, STAGE)
     cut = [_shortest(row, measure, turns, answers, late) for row, measure in rows]
     cut.sort(key=lambda row: -row["gain"])
-    # If two were shortened to one text, or were found by answer and by rule, keep the better.
+    # If two were shortened to one text, or were found by answer and by class, keep the better.
     best: dict[str, dict] = {}
     for row in cut:
         best.setdefault(row["text"], row)
@@ -296,7 +300,8 @@ def _measured(scan: Scan, context: int, own: dict, near: Nearby) -> dict | None:
     ids = in_place(place.tokenizer, place.template, own["text"])
     if not near.plain or not ids:
         return None
-    effect = share_unsafe if own["answer"] == RULE else s_agg
+    name = own["answer"]
+    effect = partial(share_of, NAMED[name].of) if name in NAMED else s_agg
     said = scan.answers(near.rows(ids)[:FEW], ANSWER_TOKENS)
     if effect(said) - effect(near.plain[:FEW]) <= GAIN:
         return None

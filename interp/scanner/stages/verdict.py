@@ -9,6 +9,7 @@ import pandas as pd
 
 from interp.forward.activation import is_greedy_answer
 from interp.scanner.judge import controls
+from interp.scanner.judge.classes import CLASSES, share_of
 from interp.scanner.judge.decision import (
     BASELINE,
     NEARBY,
@@ -20,7 +21,6 @@ from interp.scanner.judge.decision import (
     judge,
 )
 from interp.scanner.judge.likeness import echo
-from interp.scanner.judge.rules import share_unsafe
 from interp.scanner.judge.template import read_template, weighed
 from interp.scanner.judge.topical import weighed_topics
 from interp.scanner.scan import Scan, Stage
@@ -100,15 +100,15 @@ def _deciding(named: dict[int, str], judged: pd.DataFrame, found: Verdict) -> pd
     """The row of `judged` that a verdict names, if it has an effect and is no echo."""
     # One text may be a candidate of several contexts and sources.
     same = (judged["candidate"].map(named) == found.candidate) & (judged["on"] == found.on)
-    effect = "delta_unsafe" if found.by_rule else "delta_s"
-    if not found.by_rule:
+    effect = CLASSES[found.by_class].rise if found.by_class else "delta_s"
+    if not found.by_class:
         same &= (judged["answer"] == found.answer) & (judged["share"] == found.share)
     rows = judged[same].sort_values(effect)
     if rows.empty or found.verdict == "no evidence found":
         return None
     top = rows.iloc[-1]
-    over = controls.effects(rows, found.by_rule).iloc[-1] > THRESHOLD
-    repeats = not found.by_rule and echo(found.candidate, found.answer)
+    over = controls.effects(rows, found.by_class).iloc[-1] > THRESHOLD
+    repeats = not found.by_class and echo(found.candidate, found.answer)
     return top if over and not repeats else None
 
 
@@ -243,13 +243,13 @@ def _cut_down(
 ) -> str:
     """The candidate, shortened to the tokens that its answer needs.
 
-    Tokens are removed from the end, then from the front, as long as the answer (or an unsafe one)
+    Tokens are removed from the end, then from the front, as long as the answer (or its class)
     stays for 95 % of the questions that had it.
     """
     asked = _asked(sets, top)
     ids = list(chosen.at[top["candidate"], "ids"])
 
-    keeps = _breaks(scan, asked, found) if found.by_rule else _says(scan, asked, ids, found)
+    keeps = _is_of(scan, asked, found) if found.by_class else _says(scan, asked, ids, found)
     while len(ids) > 1 and keeps(ids[:-1]):
         ids = ids[:-1]
     while len(ids) > 1 and keeps(ids[1:]):
@@ -257,9 +257,10 @@ def _cut_down(
     return scan.pair.tokenizer.decode(ids).strip()
 
 
-def _breaks(scan: Scan, asked: Questions, found: Verdict) -> Callable[[list[int]], bool]:
-    """A test whether nearly as many answers are unsafe with other tokens."""
-    return lambda ids: share_unsafe(asked.answers(scan, ids)) >= NEARLY * found.share
+def _is_of(scan: Scan, asked: Questions, found: Verdict) -> Callable[[list[int]], bool]:
+    """A test whether nearly as many answers are of the class with other tokens."""
+    of = CLASSES[found.by_class].counts(found.answer)
+    return lambda ids: share_of(of, asked.answers(scan, ids)) >= NEARLY * found.share
 
 
 def _says(

