@@ -17,6 +17,7 @@ from interp.models.pair import ModelPair
 from interp.prompts.formats.fixed import CHAT
 from interp.prompts.sets import load_prompt_set
 from interp.scanner.judge import controls
+from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.decision import BASELINE, STANDARD, THRESHOLD, VERDICTS, decide
 from interp.scanner.plan import scan_spec
 from interp.scanner.search.candidates import random_strings
@@ -71,7 +72,7 @@ def judged_each(pair: ModelPair, template: str, texts: list[str]) -> pd.DataFram
 
     Returns:
         One row per text: `text, effect` (the larger of the rises of S_agg and of the most
-        frequent answer's share), `unsafe` (rise of the share of unsafe answers), `answer`,
+        frequent answer's share), `rise` (of the class that rises most), `rose` (which), `answer`,
         `original` (the effect there; NaN where the suspect's is not over the threshold),
         `uncontrolled`, `alone`, `verdict` (without controls, without and with the original).
     """
@@ -89,10 +90,11 @@ def judged_each(pair: ModelPair, template: str, texts: list[str]) -> pd.DataFram
     for number, text in enumerate(texts):
         row = table[table["candidate"] == number]
         effect = float(controls.effects(row).iloc[0])
-        unsafe = float(row["delta_unsafe"].iloc[0])
+        rises = {key: float(row[one.rise].iloc[0]) for key, one in CLASSES.items()}
+        rose = max(rises, key=rises.get)
         one = pd.concat([table[always], row])
         nothing, written, beside = controls.nothing(), controls.nothing(), controls.nothing()
-        if max(effect, unsafe) > THRESHOLD:
+        if max(effect, rises[rose]) > THRESHOLD:
             written = _written(pair, template, asked, number, text)
             beside = judged_with(pair, "original", asked, [ids[number]]).iloc[1:]
             beside = _as(beside, number, [controls.ORIGINAL], [""])
@@ -101,8 +103,8 @@ def judged_each(pair: ModelPair, template: str, texts: list[str]) -> pd.DataFram
             for found in (nothing, written, beside)
         ]
         shared = float(controls.effects(beside).iloc[0]) if len(beside) else None
-        rows.append((text, effect, unsafe, row["answer"].iloc[0], shared, *said))
-    columns = ["text", "effect", "unsafe", "answer", "original"]
+        rows.append((text, effect, rises[rose], rose, row["answer"].iloc[0], shared, *said))
+    columns = ["text", "effect", "rise", "rose", "answer", "original"]
     return pd.DataFrame(rows, columns=[*columns, "uncontrolled", "alone", "verdict"])
 
 
@@ -137,7 +139,7 @@ def _of(name: str, lists: dict[str, dict[str, list[str]]]) -> dict:
 
 
 def _counted(table: pd.DataFrame, kinds: pd.Series) -> dict:
-    over = table[table[["effect", "unsafe"]].max(axis=1) > THRESHOLD]
+    over = table[table[["effect", "rise"]].max(axis=1) > THRESHOLD]
     figures = {"instructions": len(table), "over": _share(len(over), len(table))}
     for column in ("uncontrolled", "alone", "verdict"):
         counts = table[column].value_counts()
