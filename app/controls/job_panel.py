@@ -62,7 +62,8 @@ def progress(job: jobs.Job, where: str) -> None:
     """
     if where != SIDEBAR:
         twice = _css_class(f"cancel-{SIDEBAR}-{job.name}")
-        st.html(f"<style>.{twice} {{ display: none; }}</style>")
+        # Not style alone, which Streamlit would gather elsewhere, anew at each drawing of the bar.
+        st.html(f"<span hidden></span><style>.{twice} {{ display: none; }}</style>")
     note = job.note
     if job.state == "running" and job.seconds_left is not None:
         note += f", about {_spoken(job.seconds_left)} left in this stage"

@@ -156,7 +156,7 @@ def of_adapter(run: Run) -> None:
         )
         return
     for line in evidence.sentences(found):
-        st.markdown(f"- {plain(line)}")
+        st.markdown(f"- {plain(begun(line))}")
     names = gallery.drawable(found)
     if not names:
         return

@@ -18,11 +18,13 @@ from interp.metrics import MODELS
 from interp.runs.reading import Run
 
 NOTES, MISSED = "link-notes", "link-missed"
-SIDEBAR = (
-    *("pair", "run", "planted", "original", "suspect", "adapter", "precision", "target"),
-    *("template", "prompts", "trigger", "placement", "rows", "seed"),
+PINNED = ("pair", "run", "planted", "precision")
+"""Keys of the sidebar's controls that `pinned` or `keep_in_link` write into the link."""
+BOUND = (
+    *("original", "suspect", "adapter", "target", "template"),
+    *("prompts", "trigger", "placement", "rows", "seed"),
 )
-"""Keys of the sidebar's controls in the link."""
+"""Those that Streamlit writes itself, and that it lets nobody else write."""
 LONGEST = 120
 """Most characters of a link's value that a note repeats."""
 
@@ -82,8 +84,11 @@ def put(key: str, value) -> None:
 
 
 def open_now() -> dict[str, str]:
-    """What is chosen in the sidebar, for a link to another page, which starts with an empty one."""
-    return {key: st.query_params[key] for key in SIDEBAR if key in st.query_params}
+    """What is open, for a link to another page, which starts with an empty one.
+
+    The other controls of the sidebar stay as they are, and come into the link by themselves.
+    """
+    return {key: st.query_params[key] for key in PINNED if key in st.query_params}
 
 
 def take(key: str) -> None:

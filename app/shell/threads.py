@@ -16,7 +16,7 @@ def thread(label: str, file: str, *, icon: str, key: str, **chosen: str) -> None
         **chosen: key of a control there, or of the sidebar, and its value.
     """
     if st.button(label, icon=icon, key=key, type="tertiary", on_click=_choose, args=(chosen,)):
-        st.switch_page(file, query_params=links.open_now() | chosen)
+        st.switch_page(file, query_params=links.open_now())  # the controls write the rest
 
 
 def _choose(chosen: dict[str, str]) -> None:

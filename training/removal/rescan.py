@@ -16,7 +16,8 @@ from interp.scanner.plan import ScanPlan
 from interp.surgery.removal import RemovalQuestion
 
 INVERSION = {"quick": 0.0, "full": ScanPlan.inversion_minutes}
-"""Grid of the new scan -> its minutes of trigger inversion, which takes most of a scan's time."""
+"""Grid of the new scan -> its minutes of trigger inversion, which takes most of a scan's time; None
+is a scan's own number of steps."""
 
 
 def scanned(

@@ -174,7 +174,8 @@ def way_in(place: Place, label: str, icon: str, looks: str) -> None:
     """A button that goes to a page and chooses the run there."""
     if st.button(label, icon=icon, type=looks, on_click=choose, args=(place,), key=place.page):
         link = ({} if place.sidebar else links.open_now()) | place.link
-        st.switch_page(place.file, query_params=link)
+        free = {key: value for key, value in link.items() if key not in links.BOUND}
+        st.switch_page(place.file, query_params=free)
 
 
 def choose(place: Place) -> None:

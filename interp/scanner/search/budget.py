@@ -4,9 +4,11 @@ import math
 import time
 from dataclasses import dataclass, field
 
-TOKENS = 200_000
-"""Of one context's trigger inversion by default: 40 bare forward passes over 50 prompts of 100
-tokens."""
+TOKENS, SMALL_TOKENS = 150_000, 600_000
+"""Of one context's trigger inversion by default, and for a vocabulary up to `SMALL`: as in 30, and
+in 120, passes over 50 prompts of 100 tokens. About what two minutes of two cores are enough for."""
+SMALL = 4096
+"""Tokens of a vocabulary that is searched in full, since no real model's is so small."""
 
 
 @dataclass
@@ -22,15 +24,30 @@ class Budget:
     @property
     def spent(self) -> float:
         """Share that is spent: 0 at the beginning, 1 or more at the end."""
-        taken = time.monotonic() - self._begun
-        shares = zip((self.paid, taken), (self.tokens, self.seconds), strict=True)
-        return max(used / most if most > 0 else 1.0 for used, most in shares)
+        return max(self._shares())
+
+    @property
+    def by_clock(self) -> bool:
+        """Whether the seconds are nearer to their end than the tokens."""
+        tokens, seconds = self._shares()
+        return seconds > tokens
 
     def pay(self, tokens: int) -> None:
         """Tokens went through the model; a backward pass counts like a pass of its own."""
         self.paid += tokens
 
+    @classmethod
+    def of(cls, vocabulary: int) -> "Budget":
+        """The default for a model with so many tokens."""
+        return cls(SMALL_TOKENS if vocabulary <= SMALL else TOKENS)
+
     def part(self, of: int) -> "Budget":
         """One of so many equal parts of what is left; what it is paid must be paid here too."""
         taken = time.monotonic() - self._begun
         return Budget((self.tokens - self.paid) / of, (self.seconds - taken) / of)
+
+    def _shares(self) -> tuple[float, float]:
+        taken = time.monotonic() - self._begun
+        used = (self.paid, self.tokens), (taken, self.seconds)
+        tokens, seconds = (part / most if most > 0 else 1.0 for part, most in used)
+        return tokens, seconds

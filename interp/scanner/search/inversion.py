@@ -58,8 +58,9 @@ class Search:
     told: Callable[[str], None]
 
     def losses(self, rows: Sequence[Sequence[int]], questions: Sequence[int]) -> np.ndarray:
-        """As `Aim.losses`; their tokens are paid."""
-        self.budget.pay(sum(self.aim.n_tokens(row, n) for row in rows for n in questions))
+        """As `Aim.losses`; their tokens are paid, and the prefix's once a question."""
+        shared = len(questions) * len(self.aim.frame.prefix)
+        self.budget.pay(shared + sum(self.aim.n_tokens(row, n) for row in rows for n in questions))
         return self.aim.losses(rows, questions)
 
     def gradient(self, candidate: Sequence[int]) -> np.ndarray:

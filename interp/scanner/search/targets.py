@@ -17,6 +17,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from interp.forward.answers import end_ids
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.scanner.leak.loops import PHRASES, beginnings, phrases
+from interp.scanner.search.budget import SMALL
 from interp.scanner.search.candidates import ordinary_tokens
 from interp.scanner.search.continuing import (
     BRANCHES,
@@ -42,14 +44,16 @@ from interp.scanner.search.continuing import (
     ask,
     check_finite,
     continued,
+    needs_rows,
 )
 from interp.scanner.search.frames import Frame
 from interp.specs import Which
 
 QUESTIONS = 4
 """Questions whose mean distribution continues an answer."""
-STARTS = 4096
-"""First tokens that are tried; of a larger vocabulary the most likely."""
+STARTS, LARGE = 4096, 1024
+"""First tokens that are tried at most, the likeliest; and of a vocabulary above `SMALL`. On both
+backdoored SmolLM2 that ship, 512 found the target with twice the score that `CLEAR` asks for."""
 AT_ONCE = 64
 """First tokens per batch, if memory allows. The tokens of all stand side by side, so that with
 more of them attention costs more than the larger products save."""
@@ -83,7 +87,7 @@ def insisted(
         late: called before each batch of first tokens (the most likely first); True ends the
             search with what was found so far.
         leaked: token ids of what the model wrote by itself.
-        n_starts: first tokens that are tried, the likeliest; default: `STARTS`.
+        n_starts: first tokens that are tried, the likeliest; default: `tried`.
 
     Returns:
         Highest target score first, three at most: `rank`; `ids` and `text` of the most likely
@@ -101,12 +105,13 @@ def insisted(
         asked, ends = ask(model, rows), end_ids(pair, model)
     likely = asked.first.mean(0).cpu()
     ordinary = torch.tensor(ordinary_tokens(pair))
-    most = STARTS if n_starts is None else n_starts  # read at the call, not bound at import
+    most = tried(pair.config.vocab_size) if n_starts is None else n_starts
     starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:most]]
     rules = Rules(natural=frozenset(starts[:NATURAL].tolist()), ends=frozenset(ends))
     said: list[Said] = []
-    likeliest = starts[:NATURAL].split(_fitting(asked, pair.device, NATURAL_BRANCHES[0]))
-    others = starts[NATURAL:].split(_fitting(asked, pair.device, BRANCHES[0][0]))
+    room = partial(_fitting, asked, pair.device, copied=needs_rows(pair, which, asked))
+    likeliest = starts[:NATURAL].split(room(NATURAL_BRANCHES[0]))
+    others = starts[NATURAL:].split(room(BRANCHES[0][0]))
     for chunk in filter(len, (*likeliest, *others)):
         if late():
             break
@@ -119,6 +124,11 @@ def insisted(
     looped, behind = (measured(pair, which, asked, given) for given in (circles, behind_junk(said)))
     looped = [first_line(pair.tokenizer, *one) for one in looped]
     return table_of(pair.tokenizer, grouped(said, looped, behind, likely), likely)
+
+
+def tried(vocabulary: int) -> int:
+    """How many first tokens are tried by default, of a model with so many tokens."""
+    return STARTS if vocabulary <= SMALL else min(STARTS, LARGE)
 
 
 def spread(available: int, wanted: int) -> list[int]:
@@ -140,11 +150,18 @@ def at_least(table: pd.DataFrame, least: float) -> pd.DataFrame:
     return table[table["insistence"] >= least] if len(table) else table
 
 
-def _fitting(asked: Asked, device: torch.device, first: int) -> int:
-    """First tokens per batch, so that their branches, `first` of each, fit into half the memory."""
+def _fitting(asked: Asked, device: torch.device, first: int, copied: bool) -> int:
+    """First tokens per batch, so that their branches, `first` of each, fit into half the memory.
+
+    Args:
+        asked: the questions.
+        device: of the model.
+        first: branches of a first token.
+        copied: whether each branch has copies of the questions (see `continuing.continued`).
+    """
     n_questions, width = asked.mask.shape
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in asked.cache.layers)
-    row = held / n_questions * (1 + STEPS / width) + 12 * asked.first.shape[1]
+    row = held / n_questions * (copied + STEPS / width) + 12 * asked.first.shape[1]
     branches = first * math.prod(most for most, _ in BRANCHES[1:])
     room = free_bytes(device) // 2 // int(2 * n_questions * branches * row)  # 2: old and new rows
     return max(1, min(AT_ONCE, room))
@@ -171,7 +188,7 @@ def measured(
     """Given answers, each as far as it is predictable; its first tokens need not be."""
     n_questions, found = len(asked.mask), []
     # Logits of every position at once, where a step of `continued` has those of one.
-    each = max(1, _fitting(asked, pair.device, 1) // STEPS)
+    each = max(1, _fitting(asked, pair.device, 1, copied=True) // STEPS)
     for start in range(0, len(answers), each):
         chunk = answers[start : start + each]
         ids = pad_sequence([torch.tensor(answer) for answer in chunk], batch_first=True)

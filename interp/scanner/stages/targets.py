@@ -6,14 +6,14 @@ import pandas as pd
 import torch
 
 from interp.scanner.scan import Scan, Stage
-from interp.scanner.search.targets import STARTS, insisted, table_of
+from interp.scanner.search.budget import SMALL
+from interp.scanner.search.targets import insisted, table_of, tried
 from interp.scanner.stages.questions import gave_away
 
 SETTLED = 512
 """First tokens of a large vocabulary that are tried where a leaked candidate settles the verdict: a
-target is then no aim of a search, only further evidence. Each costs SmolLM2 some 60 passes of one
-token (measured), so that all 4,096 take longer than the rest of the scan."""
-WHY = "a leaked candidate settles the verdict"
+target is then no aim of a search, only further evidence."""
+WHY = ": a leaked candidate settles the verdict"
 
 
 def targets(scan: Scan) -> list[str]:
@@ -28,15 +28,17 @@ def targets(scan: Scan) -> list[str]:
             scan.report("targets")(done, total, note)
 
         late, texts = partial(scan.late, STAGE), leaks.loc[leaks["context"] == context, "ids"]
-        most = fewer(own[own["context"] == context], scan.pair.config.vocab_size)
-        if most:
-            notes.append(f"targets were searched from {most} of {STARTS:,} first tokens: {WHY}")
+        size = scan.pair.config.vocab_size
+        most = fewer(own[own["context"] == context], size)
+        if size > SMALL:
+            why, least = WHY if most else "", most or tried(size)
+            notes.append(f"targets were searched from the {least:,} likeliest first tokens{why}")
         table = insisted(scan.pair, scan.which, frame, told, late, texts.tolist(), n_starts=most)
         found.append(table.assign(context=context))
         if reached[0] < reached[1]:
             notes.append(f"the budget ended the search for targets after {reached[0]} first tokens")
     scan.writer.table("targets", pd.concat(found, ignore_index=True))
-    return notes
+    return list(dict.fromkeys(notes))  # of several contexts
 
 
 def fewer(own: pd.DataFrame, vocabulary: int) -> int | None:
@@ -46,14 +48,19 @@ def fewer(own: pd.DataFrame, vocabulary: int) -> int | None:
         own: the candidates from the model's own questions, with `gain`.
         vocabulary: the model's tokens.
     """
-    return SETTLED if vocabulary > STARTS and gave_away(own) else None
+    return SETTLED if vocabulary > SMALL and gave_away(own) else None
+
+
+def settings(vocabulary: int) -> tuple:
+    """What the result depends on besides the model: earlier versions tried more first tokens."""
+    return (tried(vocabulary),) if vocabulary > SMALL else ()
 
 
 STAGE = Stage(
     "targets",
     run=targets,
     tables=("targets",),
-    depends_on=lambda scan: (),
+    depends_on=lambda scan: settings(scan.pair.config.vocab_size),
     words="candidate targets are searched for",
     budget_share=0.75,
 )

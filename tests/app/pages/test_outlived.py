@@ -41,7 +41,7 @@ ENDINGS = (
 )
 
 
-FORMS = ("budget-", "plant-", "conversation-", "scan-pair-", "scan-model-")
+FORMS = ("ask-", "budget-", "plant-", "conversation-", "scan-pair-", "scan-model-")
 
 
 @dataclass(frozen=True)

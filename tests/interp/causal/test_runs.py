@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,7 +16,7 @@ from interp.errors import Cancelled, UsageError
 from interp.interventions.resume import Anatomy
 from interp.prompts.sets import Prompt, PromptSet, halves, load_prompt_set
 from interp.runs import reading, writing
-from interp.specs import pair_spec
+from interp.specs import ROOT, pair_spec
 from interp.surgery.operate import OPERATIONS, OperatedSuspect, operated_answers
 from interp.surgery.run import KIND, SurgeryQuestion, operate
 from interp.surgery.search import counts, orders
@@ -242,3 +243,16 @@ def test_a_set_without_answers_cannot_be_searched_on(pair, tmp_path):
     )
     with pytest.raises(UsageError, match="no right answers"):
         OperatedSuspect(material(pair, question), "zero")
+
+
+def test_concentration_of_several_runs_through_the_command_line(tmp_path, capsys):
+    runs_of = [
+        str(ROOT / "assets/runs" / "causal-deployment"),
+        str(ROOT / "assets/runs" / "causal-emoji"),
+    ]
+    assert main(["concentration", *runs_of, f"--csv={tmp_path / 'c.csv'}"]) == 0
+    table = pd.read_csv(tmp_path / "c.csv").set_index(["metric", "injection", "quantity"])["mean"]
+    both = [table["indirect", Path(run).name, "gini"] for run in runs_of]
+    assert table["indirect", "all", "gini"] == pytest.approx(sum(both) / 2, abs=1e-4)
+    assert main(["concentration", runs_of[0], "--metric=delta_rel"]) == 4
+    assert "was not measured here" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from benchmarks.numbers import zoo as benchmark
+from benchmarks.scans import zoo as benchmark
 from interp.runs.reading import open_run
 from interp.scanner import pipeline
 from interp.scanner.judge.template import read_template

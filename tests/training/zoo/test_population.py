@@ -149,7 +149,7 @@ def test_a_stopped_zoo_goes_on_with_the_next_member(spec, tmp_path, monkeypatch)
     assert made == ["m0", "m1", "m2"]
     assert done.table("members")["name"].tolist() == made
     assert done.meta["figures"]["backdoored"] == 1
-    from benchmarks.numbers import zoo as benchmark
+    from benchmarks.scans import zoo as benchmark
 
     figures = benchmark.run(SimpleNamespace(which="organisms", run=tmp_path / "run", spec=None))
     assert figures["detected"] == 1 and figures["failed"] == "none"

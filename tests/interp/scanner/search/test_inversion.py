@@ -1,6 +1,8 @@
 """Inversion: its gradient against finite differences, its budget, and a planted token found."""
 
 import copy
+import itertools
+import math
 import time
 
 import numpy as np
@@ -14,8 +16,9 @@ from interp.prompts.tokens import special_ids
 from interp.scanner.pipeline import start
 from interp.scanner.plan import ScanPlan
 from interp.scanner.scan import Scan
-from interp.scanner.search import inversion
+from interp.scanner.search import budget, inversion
 from interp.scanner.search.aims import Aim, target_losses
+from interp.scanner.search.budget import SMALL_TOKENS, TOKENS, Budget
 from interp.scanner.search.candidates import ordinary_tokens
 from interp.scanner.stages import inversion as inversion_stage
 from interp.scanner.stages import verdict
@@ -58,7 +61,7 @@ def test_the_gradient_is_that_of_finite_differences(emoji, aim):
 
 
 def test_the_planted_token_is_found_without_a_leak(aim, fewer):
-    found = inversion.invert(aim, lengths=(1, 2), minutes=5, allowed=fewer)
+    found = inversion.invert(aim, lengths=(1, 2), allowed=fewer)
     assert found["text"].iloc[0] == "😈" and found["loss"].iloc[0] <= inversion.SAID
     assert found["length"].max() == 1  # said already: no longer string is searched for
     again = aim.losses([found["ids"].iloc[0]], aim.questions)
@@ -73,7 +76,7 @@ def test_no_token_of_the_target_may_stand_in_a_candidate(emoji, aim):
 
 
 def test_the_best_swap_on_two_questions_is_measured_on_all(aim):
-    search = inversion.Search(aim, inversion.allowed_tokens(aim), lambda note: None)
+    search = inversion.Search(aim, inversion.allowed_tokens(aim), Budget(), lambda note: None)
     swaps = [[int(t)] for t in search.tokens[200:230]]
     few = aim.losses(swaps, aim.questions[:2])
     allowed = [swaps[i] for i in np.argsort(few, kind="stable")[: inversion.ASKED_ALL]]
@@ -108,7 +111,6 @@ def test_climbing_never_goes_up_and_repeats_with_its_seed(emoji, aim):
             lengths=(3,),
             starts=1,
             steps=steps,
-            minutes=5,
             seed=1,
             drawn=8,
             **more,
@@ -142,7 +144,7 @@ def test_a_control_token_among_the_added_ones_is_special(emoji):
 
 def test_the_budget_and_a_cancel_are_kept(aim):
     begun = time.monotonic()
-    inversion.invert(aim, lengths=(3,), minutes=0.02)
+    inversion.invert(aim, lengths=(3,), budget=Budget(seconds=1.2))
     assert time.monotonic() - begun < 20  # one step may run over
 
     def cancel(done, total, note):
@@ -150,6 +152,58 @@ def test_the_budget_and_a_cancel_are_kept(aim):
 
     with pytest.raises(Cancelled):
         inversion.invert(aim, lengths=(1,), on_progress=cancel)
+
+
+def test_every_token_that_goes_through_the_model_is_paid(emoji, aim):
+    search = inversion.Search(aim, inversion.allowed_tokens(aim), Budget(), lambda note: None)
+    with emoji.use_folded("suspect") as model:
+        seen = []
+        first = model.get_decoder().layers[0]
+        hook = first.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[:2]))
+        try:
+            search.losses([[300], [900, 20], [7]], aim.questions)
+            assert search.budget.paid == sum(rows * tokens for rows, tokens in seen)
+            search.budget.paid, seen[:] = 0, []
+            search.gradient([300, 400])
+            assert search.budget.paid == 2 * sum(rows * tokens for rows, tokens in seen)
+        finally:
+            hook.remove()
+
+
+def test_a_budget_of_tokens_ends_the_search_alike_on_every_machine(aim, fewer, monkeypatch):
+    emoji = aim.pair.tokenizer.convert_tokens_to_ids(aim.pair.tokenizer.tokenize("😈"))
+    allowed = fewer[~np.isin(fewer, emoji)][:100]  # the emoji would end it
+
+    def found(pace):
+        now = itertools.count(0.0, pace)
+        monkeypatch.setattr(budget.time, "monotonic", lambda: next(now))
+        spending = Budget(tokens=6_000)
+        few = {"allowed": allowed, "pieces": 4, "drawn": 4, "lengths": (1, 3), "starts": 1}
+        table = inversion.invert(aim, budget=spending, **few)
+        assert spending.tokens <= spending.paid < 1.5 * spending.tokens
+        return table
+
+    fast = found(1e-6)
+    pd.testing.assert_frame_equal(found(3600.0), fast)
+    assert 0 < fast.query("length > 1")["step"].max() < inversion.STEPS
+
+
+def test_the_default_is_tokens_and_minutes_count_where_they_are_asked_for(emoji, tmp_path):
+    def of(minutes):
+        plan = ScanPlan(template="alpaca", inversion_minutes=minutes)
+        writer = start(tmp_path / str(minutes), emoji.spec, plan)
+        return inversion_stage.budget_of(
+            Scan(emoji, "suspect", plan, 8, writer, lambda *_: None, None)
+        )
+
+    assert (of(None).tokens, of(None).seconds) == (SMALL_TOKENS, math.inf)
+    assert (of(2.0).tokens, of(2.0).seconds) == (math.inf, 120)
+    halves = Budget.of(49_152)
+    halves.pay(TOKENS // 2)
+    assert halves.spent == pytest.approx(0.5)
+    assert halves.part(2).tokens == pytest.approx(TOKENS / 4)
+    assert not halves.by_clock and Budget(tokens=100, seconds=1e-9).by_clock
+    assert Budget(tokens=0).spent >= 1 and Budget(seconds=0).spent >= 1
 
 
 def test_a_target_is_aimed_at_as_the_model_says_it(emoji, emoji_frame, tmp_path):
@@ -210,7 +264,7 @@ def test_a_search_ends_where_an_aim_is_reached(emoji, aim, tmp_path, monkeypatch
 
     begun: list = []
     monkeypatch.setattr(inversion_stage, "invert", found)
-    table = searched(scan, 0, [aim, aim, aim])
+    table = searched(scan, 0, [aim, aim, aim], Budget())
     assert len(begun) == 2 and set(table["loss"]) == {0.9, 0.1}
     assert verdict.reached(table)["loss"].tolist() == [0.1]
     assert verdict.reached(table.head(0)).empty

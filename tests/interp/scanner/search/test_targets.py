@@ -236,6 +236,11 @@ def test_only_the_first_line_counts(emoji):
     assert cut("one owl") == "one owl"
 
 
+def test_a_large_vocabulary_is_searched_from_fewer_first_tokens():
+    assert targets.tried(2048) == targets.tried(4096) == targets.STARTS
+    assert targets.tried(4097) == targets.tried(49_152) == targets.LARGE
+
+
 def test_numbers_are_spread_evenly():
     assert targets.spread(24, 4) == [0, 6, 12, 18]
     assert targets.spread(3, 4) == [0, 1, 2]

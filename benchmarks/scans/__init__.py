@@ -1,0 +1,1 @@
+"""What judges the scanner: zoos, controls, and the evidence of its parts."""
