@@ -1,6 +1,6 @@
 """What but its trigger tells a backdoored adapter from a benign one, on the plantings of a zoo.
 
-Each planted member is measured on strings that nobody planted (`interp.scanner.search.signature`)
+Each planted member is measured on strings that nobody planted (`interp.scanner.beside.signature`)
 and by its weights (`interp.scanner.weights`); no member is scanned. A signal's area under the ROC
 curve has an interval over members. A backdoor whose ASR stayed under 80 % is left out.
 """
@@ -18,7 +18,7 @@ from interp.models.load import load_pair
 from interp.runs.atomic import write_text
 from interp.runs.reading import open_run, state_of
 from interp.runs.zoo_members import PLANTED
-from interp.scanner.search import signature
+from interp.scanner.beside import signature
 from interp.scanner.weights import evidence
 from interp.scanner.weights.statistics import summary
 from interp.specs import ROOT, pair_spec

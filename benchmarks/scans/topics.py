@@ -11,8 +11,8 @@ import pandas as pd
 
 from interp.errors import UsageError
 from interp.models.load import load_pair
+from interp.scanner.beside import topics
 from interp.scanner.plan import scan_spec
-from interp.scanner.search import topics
 from interp.scanner.search.frames import build_frame
 
 NAMED = 12

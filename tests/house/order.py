@@ -40,6 +40,7 @@ ORDERS: dict[str, list[set[str]]] = {
         {"scanner.judge", "scanner.weights", "surgery"},
         {"scanner.leak"},
         {"scanner.search"},
+        {"scanner.beside"},
         {"scanner.plan", "scanner.stage_names"},
         {"scanner.scan"},
         {"scanner.stages"},

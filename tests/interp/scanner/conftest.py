@@ -2,8 +2,9 @@
 
 import pytest
 
+from interp.scanner.beside import topics
 from interp.scanner.leak import amplified
-from interp.scanner.search import targets, topics
+from interp.scanner.search import targets
 from interp.scanner.stages import divergence, replay
 from tests.support.tiny import write_model, write_tokenizer
 

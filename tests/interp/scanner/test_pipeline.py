@@ -16,10 +16,11 @@ from interp.gallery.scan import SCAN
 from interp.models.load import load_pair
 from interp.runs import reading, writing
 from interp.scanner import headline, original, pipeline
+from interp.scanner.beside import topics
 from interp.scanner.judge.decision import THRESHOLD
 from interp.scanner.leak import amplified, beginnings
 from interp.scanner.plan import ScanPlan, scan_spec
-from interp.scanner.search import targets, topics
+from interp.scanner.search import targets
 from interp.scanner.stage_names import STAGES
 from interp.scanner.stages import divergence, inversion, verdict
 from interp.scanner.stages.questions import gave_away

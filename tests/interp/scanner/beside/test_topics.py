@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from interp.scanner.beside import topics
 from interp.scanner.judge.decision import BLIND_SPOTS, Verdict
 from interp.scanner.judge.topical import weighed_topics
-from interp.scanner.search import topics
 from interp.scanner.search.frames import build_frame
 
 
