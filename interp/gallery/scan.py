@@ -7,7 +7,7 @@ from interp.gallery.entries import ROWS, FigureEntry, Kind
 from interp.runs.reading import Run
 from interp.scanner import headline, original, pipeline
 from interp.scanner.command import command
-from interp.scanner.weights import evidence
+from interp.scanner.weights import bank, evidence
 from interp.scanner.weights.statistics import STATISTICS, by_module
 
 PRINTED = ("relative", "energy", "kurtosis")
@@ -62,9 +62,27 @@ def weights(found: evidence.Evidence, statistic: str) -> FigureEntry:
     return FigureEntry(
         f"weights-{statistic}",
         f"Adapter's weights: {known.label}",
-        f"{known.label} of the update ΔW = scaling · B A of each matrix. {evidence.NO_BANK}.",
+        f"{known.label} of the update ΔW = scaling · B A of each matrix."
+        + ("" if found.beside else f" {evidence.NO_BANK}."),
         lambda: found.table[["layer", "module", statistic]],
         lambda: scan.weights_map(found.table, statistic, known.label, difference=known.difference),
+    )
+
+
+def weights_beside(found: evidence.Evidence, statistic: str) -> FigureEntry | None:
+    """One statistic of each matrix beside the bank's benign adapters; None without a bank."""
+    beside = found.beside
+    if beside is None:
+        return None
+    table = bank.cells(found.table, statistic, beside.bank)
+    known = STATISTICS[statistic].label
+    return FigureEntry(
+        f"weights-beside-{statistic}",
+        f"Adapter's weights beside benign ones: {known}",
+        f"{known} of each matrix beside the same matrix of {len(beside.bank.adapters)} benign "
+        "adapters of this base, as a robust z: 0 is their median, 1 their spread.",
+        lambda: table,
+        lambda: scan.weights_map(table, "z", "robust z", difference=True),
     )
 
 

