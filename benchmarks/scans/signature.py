@@ -21,7 +21,7 @@ from interp.runs.zoo_members import PLANTED
 from interp.scanner.beside import signature
 from interp.scanner.weights import evidence
 from interp.scanner.weights.statistics import summary
-from interp.specs import ROOT, pair_spec
+from interp.specs import ROOT, PairSpec, pair_spec
 from training.zoo.population import Member, member_folder, read_zoo
 from training.zoo.tables import auc
 
@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--zoo", type=Path, help="folder of a zoo whose members are planted")
     parser.add_argument("--spec", type=Path, default=ROOT / "assets/zoo/smollm2.json")
     parser.add_argument("--data", type=Path, help="the zoo's instructions")
+    parser.add_argument(
+        "--pairs", default="", help="pairs that ship, measured as well, with commas between"
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict:
@@ -52,7 +55,11 @@ def run(arguments: argparse.Namespace) -> dict:
         folder = member_folder(arguments.zoo, member.name)
         if (folder / "plant").is_dir() and state_of(folder / "plant") == "done":
             rows.append(_of(member, folder))
-    return judged(pd.DataFrame(rows)) if rows else judged(pd.DataFrame(columns=["backdoored"]))
+    for name in filter(None, arguments.pairs.split(",")):
+        spec = pair_spec(name)  # a backdoored one names its clean control
+        row = {"name": name, "backdoored": spec.control is not None, "asr": 1.0}
+        rows.append(row | _signals(spec, arguments.zoo / "pairs" / name / KEPT))
+    return judged(pd.DataFrame(rows, columns=None if rows else ["backdoored"]))
 
 
 def judged(members: pd.DataFrame) -> dict:
@@ -119,17 +126,21 @@ def area(members: pd.DataFrame, signal: str) -> dict[str, float]:
 
 def _of(member: Member, folder: Path) -> dict:
     """A member's signals, kept beside its planting."""
-    file, plant = folder / KEPT, folder / "plant"
+    asr = open_run(folder / "plant").meta["last"]["asr"]
+    row = {"name": member.name, "backdoored": not member.planting.clean, "asr": asr}
+    return row | _signals(pair_spec(str(folder / "plant")), folder / KEPT)
+
+
+def _signals(spec: PairSpec, file: Path) -> dict:
+    """The signals of one pair, and the heads that lose most; kept in a file."""
     if not file.is_file():
-        spec = pair_spec(str(plant))
         pair = load_pair(spec, device="cpu")
         found = signature.measure(pair, spec.template)
         numbers = summary(evidence.of_pair(pair, "suspect").table)
         pair.close()
         row = signature.signals(found) | {f"weights_{name}": numbers[name] for name in WEIGHTS}
         heads = sorted(signature.lost_heads(found))
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(row | {"heads": heads}, indent=1) + "\n")
     row = json.loads(file.read_text(encoding="utf-8"))
-    row["heads"] = [tuple(head) for head in row["heads"]]
-    asr = open_run(plant).meta["last"]["asr"]
-    return {"name": member.name, "backdoored": not member.planting.clean, "asr": asr, **row}
+    return row | {"heads": [tuple(head) for head in row["heads"]]}
