@@ -44,7 +44,7 @@ def run(page) -> None:
             page.run()
             return
         with st.sidebar:  # first: how much stands below it differs
-            window.copy_link("page")
+            window.copy_link()
         sidebar.draw(measures=page.url_path not in OF_RUNS)
         try:
             page.run()

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.controls import sidebar
-from app.shell import limits, links, window
+from app.shell import limits, links
 from app.shell.text import plain
 from app.state import live
 from interp.forward.answers import stream_answer
@@ -151,15 +151,13 @@ if trigger:
         told = [f"With the suspect's adapter at {strength:g} of its strength:", *told]
     st.markdown(f":material/visibility: {plain(' '.join(told))}")
 
-left, middle, link, right = st.columns([2, 2, 1.2, 3], vertical_alignment="bottom")
+left, middle, right = st.columns(3, vertical_alignment="bottom")
 left.page_link(
     "app/pages/lesson.py", label="Why? Ten minutes, seven live steps", icon=":material/school:"
 )
 middle.page_link(
     "app/pages/scanner.py", label="I have a model and must decide", icon=":material/radar:"
 )
-with link:
-    window.copy_link("start")
 right.selectbox(
     "Another instruction",
     examples,

@@ -42,10 +42,6 @@ def full_screen() -> None:
     _MOUNT(data={"does": "screen", "label": "Full screen"}, key="window-screen")
 
 
-def copy_link(key: str) -> None:
-    """A button that copies the address of this view.
-
-    Args:
-        key: part of its key; a page may have two.
-    """
-    _MOUNT(data={"does": "copy", "label": "Copy link"}, key=f"window-link-{key}")
+def copy_link() -> None:
+    """A button that copies the address of this view."""
+    _MOUNT(data={"does": "copy", "label": "Copy link"}, key="window-link")
