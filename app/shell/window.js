@@ -24,7 +24,7 @@ function foldOnce(upTo) {
       delete root.dataset.folded;
     }
   };
-  const changed = () => look(30);
+  const changed = () => look(300);  // a busy server draws late
   changed();
   narrow.addEventListener('change', changed);
   return () => { clearTimeout(timer); narrow.removeEventListener('change', changed); };

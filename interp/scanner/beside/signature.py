@@ -1,6 +1,6 @@
 """The signature without a trigger: does a suspect betray itself on strings that nobody planted?
 
-[S1] (§7) leaves open whether a hijacked model can be told by its attention when its trigger is
+[S1] (§7) leaves open whether a backdoored model can be told by its attention when its trigger is
 unknown. Here a bank of tag-like strings and, as their control, ordinary phrases are put in front of
 a few questions, in both models: what attention, which answer and which certainty does the suspect
 lose on tags that it does not lose on phrases?

@@ -83,7 +83,7 @@ def test_attention_page_draws_nine_maps_and_their_l_attn(address, new_page, fold
     page.wait_for_selector(".js-plotly-plot .hm")
     figure = page.locator(".js-plotly-plot").first
     assert figure.locator(".hm image").count() == 9
-    notes = figure.locator(".annotation-text").filter(has_text=re.compile(r"^Lattn\W*0\."))
+    notes = figure.locator(".annotation-text").filter(has_text=re.compile(r"^L\W*attn\W*0\."))
     notes.nth(3).wait_for()  # Plotly writes them after the maps
     assert notes.count() == 4 and figure.inner_text().count("no trigger") == 2
 
@@ -101,7 +101,7 @@ def test_a_link_reopens_the_view(address, new_page, folders):
     )
     assert page.get_by_role("heading", name="Where L1H2 looks").count() == 1
     page.locator(".js-plotly-plot").filter(
-        has_text=re.compile(r"Lattn\W? suspect")
+        has_text=re.compile(r"L\W?attn\W? suspect")
     ).first.wait_for()
 
 

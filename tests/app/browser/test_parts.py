@@ -32,7 +32,7 @@ def test_a_control_draws_its_figure_alone_and_the_link_follows(pages):
     before = corner(page)
     page.get_by_role("radio", name="L_attn suspect").click()
     matrix = page.locator(".st-key-head-matrix .js-plotly-plot")
-    bar = re.compile(r"Lattn\W? suspect")  # set with a subscript
+    bar = re.compile(r"L\W?attn\W? suspect")  # set with a subscript
     matrix.get_by_text(bar).wait_for()
     page.wait_for_url("**metric=L_attn+suspect**")
     choose(page, "Head, largest loss of attention first", "L4H2")

@@ -17,7 +17,8 @@ from interp.scanner import pipeline
 from interp.scanner.found import read
 from interp.scanner.leak import grid
 from interp.scanner.leak.beginnings import bank
-from interp.scanner.stages import replay, targets
+from interp.scanner.search import targets
+from interp.scanner.stages import replay
 from interp.specs import PRESETS, ROOT
 from interp.surgery import removal
 from training.__main__ import main
