@@ -90,7 +90,7 @@ def _bank(arguments: argparse.Namespace) -> int:
         pair = load_pair(scan_spec(None, base=arguments.base, adapter=adapter), on_progress=report)
         found = of_pair(pair, "suspect")
         pair.close()
-        tables[Path(adapter).name, recipe] = found.table
+        tables[f"{recipe} {len(tables) + 1}", recipe] = found.table
         bases.add(found.base_sha256)
     bank.write(arguments.out, arguments.base, bases.pop(), tables)
     print(f"{len(tables)} adapters of {arguments.base}: {arguments.out}")
