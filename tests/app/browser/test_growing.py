@@ -30,9 +30,9 @@ new MutationObserver((_, watch) => {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """So many layers that fifty prompts take longer than a page waits."""
+    """So many layers that fifty prompts take longer than a page waits, on a quick machine too."""
     root = tmp_path_factory.mktemp("deep")
-    base = tiny.write_model(root / "base", num_hidden_layers=12)
+    base = tiny.write_model(root / "base", num_hidden_layers=32)
     return base, tiny.write_adapter(root / "adapter", base)
 
 
