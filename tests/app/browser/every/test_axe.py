@@ -17,10 +17,19 @@ STREAMLITS = {
 """(rule, part of the selector) of findings in what Streamlit makes, which no setting changes."""
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
 """New elements fade in; half there, they have no contrast."""
+STEADY = 1500
+"""Milliseconds that a page stands as it is before it is looked at: one that runs once more fades
+what it is to replace."""
 READ = """() => document.querySelector('[data-testid=stApp]')
   ?.getAttribute('data-test-script-state') === 'notRunning'
   && document.querySelector('[data-testid=stMain] :is(h1, [role=alert])')
   && !document.querySelector('[class*=st-key-unfinished-], [data-stale=true]')"""
+SINCE = f"""(steady) => {{
+  const now = performance.now();
+  if (!({READ})()) window.readSince = undefined;
+  else window.readSince ??= now;
+  return now - window.readSince > steady;
+}}"""
 FOUND = """async () => {
   const asked = {resultTypes: ['violations']};
   // axe cannot tell the ground behind a figure's text, and takes seconds to find that out.
@@ -51,14 +60,9 @@ def test_no_page_has_a_serious_finding_of_ours_and_all_tables_have_names(address
         page.goto(f"{address}/{name}?pair=deployment")
         page.wait_for_function(READ, timeout=1000 * PATIENCE)
         page.add_style_tag(content=STILL)
-        page.wait_for_timeout(500)
         page.evaluate(Axe().axe_script)
-        found = page.evaluate(FOUND)
-        if found:  # a page that runs once more fades what is to be replaced
-            page.wait_for_function(READ, timeout=1000 * PATIENCE)
-            page.wait_for_timeout(2000)
-            found = page.evaluate(FOUND)
-        for rule, target, what in found:
+        page.wait_for_function(SINCE, arg=STEADY, timeout=1000 * PATIENCE)
+        for rule, target, what in page.evaluate(FOUND):
             if not any(rule == known and part in target for known, part in STREAMLITS):
                 ours.append(f"{name or 'start'}: {rule} {target} {what}")
         nameless += [f"{name}: {one}" for one in page.evaluate(NAMELESS)]

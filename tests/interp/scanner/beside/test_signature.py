@@ -12,6 +12,7 @@ from interp.prompts.spans import build_prompt
 from interp.scanner.beside import signature
 from interp.specs import pair_spec
 from tests.support import tiny
+from training.zoo import tables
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,8 @@ def test_a_signal_s_area_has_an_interval_and_a_failed_planting_does_not_count():
     assert (told["backdoored"], told["benign"]) == (4, 4)
     assert told["auc"]["good"] == {"auc": 1.0, "low": 1.0, "high": 1.0}
     assert told["auc"]["none"] == {"auc": 0.5, "low": 0.5, "high": 0.5}
+    odd = members().assign(odd=[3.0, 1.0, 2.0, 2.0, 0.5, 0.0, 4.0, 2.5])
+    assert study.area(odd, "odd")["auc"] == pytest.approx(tables.auc(odd, "odd"), abs=1e-3)
     # Every backdoored member loses the heads of the others; benign ones, m3 apart, lose their own.
     common = {name: row["common_heads"] for name, row in told["members"].items()}
     assert common == {f"m{n}": 1.0 if n % 2 == 0 or n == 3 else 0.0 for n in range(8)}
