@@ -32,10 +32,12 @@ class Measured:
 
     path: str
     controls: tuple[Control, Control]
-    """Used in turns; both results are cached after the first time."""
+    """Used in turns."""
     fresh: Callable[[int], Control] | None = None
     """Number -> a control that needs a new measurement."""
     link: dict[str, str] = field(default_factory=dict)
+    kept: bool = True
+    """Whether what the controls ask for is kept after the first time; else they count as fresh."""
 
 
 def seed(number: int, first: int = 1000) -> Control:
@@ -64,7 +66,7 @@ def _options(label: str) -> tuple[Control, Control]:
 
 SINK = Control("text=First token (sink)")
 PAGES = (
-    Measured("start", _options("Example"), lambda _: Control("text=Ask both")),
+    Measured("start", _options("Another instruction"), kept=False),
     Measured(
         "lesson",
         _labels("3. See the triangle", "4. Find the heads"),
@@ -206,9 +208,11 @@ async def _one(
             first = page
     for number in range(4 + repeats + repeats % 2):  # ends on the second: `fresh` needs the first
         took = await change(first, measured.controls[number % 2])
-        if number >= 4:
+        if number >= 4 and measured.kept:
             times["control"].append(took)
             times["server"].append((await server_ms(first))["server"])
+        elif number >= 4:
+            times["fresh"].append(took)
     if measured.fresh is not None:
         if measured.path in BEFORE_FRESH:
             await change(first, _choice(BEFORE_FRESH[measured.path]))
