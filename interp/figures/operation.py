@@ -13,6 +13,8 @@ from interp.text import label
 
 SIZE = 18
 """Type size, pixels."""
+POINTER = "#c0392b"
+"""Of what points into a map: seen on its dark cells, its bright ones and the ground."""
 
 
 def first_tokens(table: pd.DataFrame, before: pd.DataFrame | None = None) -> go.Figure:
@@ -160,10 +162,12 @@ def pointed(figure: go.Figure, panels: Sequence[Panel]) -> go.Figure:
             y=parts.index("instruction") + parts.count("instruction") // 3,
             xref=f"x{place}",
             yref=f"y{place}",
-            ax=36,
-            ay=-80,
-            arrowwidth=2,
-            arrowcolor="#222",
-            font={"size": SIZE - 2, "color": "#222"},
+            # The words stand where no token can look.
+            ax=120,
+            ay=-64,
+            arrowwidth=3,
+            arrowcolor=POINTER,
+            font={"size": SIZE - 2, "color": POINTER},
+            bgcolor="rgba(255,255,255,0.85)",
         )
     return figure

@@ -31,6 +31,8 @@ from interp.stats import RESAMPLES
 
 WHOLE_TOKENS = 256
 """Most tokens of one prompt that are drawn; the browser holds the square of this number."""
+LARGE = 13
+"""Most labels of an axis in the lesson, whose type is large and whose maps are not."""
 
 Panels = list[list[Panel]]
 Named = tuple[str, str]
@@ -160,7 +162,7 @@ def large_map(study: Study, view: MapView) -> Drawing:
     """Original and suspect under one condition, over some heads, in the lesson's type size."""
     panels = [[row[0] for row in map_panels(study, view)[:2]]]
     what = f"Mean attention over the heads {format_heads(view.heads)}."
-    figure = operation.pointed(operation.large(map_grid(panels, side=320)), panels[0])
+    figure = operation.pointed(operation.large(map_grid(panels, side=320, labels=LARGE)), panels[0])
     named = "lesson-map", "Where both models look"
     drawn = _drawing(study, named, what, figure, lambda: panel_table(panels))
     return _of(drawn, heads=_heads_in_short(view))
