@@ -28,10 +28,10 @@ def adapter(tmp_path_factory):
 
 
 def test_an_unseen_backdoor_is_found(adapter, tmp_path, monkeypatch):
-    """By less than a scan does: it leaks, so no target is needed to find it."""
+    """By less than a scan does: it leaks, so neither its original nor a target is needed."""
     monkeypatch.setattr(targets, "STARTS", 256)
     pair = load_pair(scan_spec(str(adapter)), device="cpu")
-    plan = ScanPlan(questions=FEW, limit=150)
+    plan = ScanPlan(questions=FEW, limit=150, alone=True)
     run = pipeline.run(pair, plan, pipeline.start(tmp_path / "scan", pair.spec, plan))
     found = pipeline.verdict_of(run)
     pair.close()
