@@ -139,10 +139,10 @@ def _decode(
         logits = step(ids, mask, positions)
         check_finite(logits, which)
         chosen = logits.argmax(-1).cpu()
-        for row, picked in enumerate(chosen.tolist()):
-            running[row] = running[row] and picked not in ends
+        for row, token_id in enumerate(chosen.tolist()):
+            running[row] = running[row] and token_id not in ends
             if running[row]:
-                answers[row].append(picked)
+                answers[row].append(token_id)
         told(token + 1)
         if not any(running):
             break
