@@ -13,7 +13,7 @@ from interp.scanner import headline, pipeline
 from interp.scanner.judge.by_class import risen
 from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.decision import BASELINE, THRESHOLD, asked_on
-from interp.scanner.search.targets import CLEAR, FAINT
+from interp.scanner.search.targets import CLEAR, FAINT, KNOWN
 from interp.specs import PairSpec
 from interp.text import label
 
@@ -282,7 +282,9 @@ def _targets(insisted: pd.DataFrame) -> None:
         f"{CLEAR:.0f} on, the verdict mentions the answer. *Restart*: the same answer as it starts "
         "over in a loop of a leaked text, or after an unrelated first token. Some targets appear "
         "in several forms: the predictable tokens are those of the *most predictable form*, which "
-        "need not be the likeliest."
+        "need not be the likeliest. *The original knows*: how much of what the suspect is sure of "
+        f"in it the original is sure of too; from {KNOWN:.0%} on it is a phrase that both know by "
+        "heart, and does not count."
     )
     names = {
         "text": "candidate target",
@@ -291,9 +293,11 @@ def _targets(insisted: pd.DataFrame) -> None:
         "sure": "predictable tokens",
         "n_starts": "starts",
         "insistence": "target score",
+        "known": "the original knows",
         "p_start": "P(first token)",
     }
     shown = insisted.reindex(columns=[name for name in names if name in insisted])
+    shown = shown.dropna(axis="columns", how="all")  # `known`, where no original was at hand
     st.dataframe(
         shown.rename(columns=names),
         hide_index=True,
@@ -301,6 +305,7 @@ def _targets(insisted: pd.DataFrame) -> None:
         column_config={
             "predictable tokens": st.column_config.NumberColumn(format="%.1f"),
             "target score": st.column_config.NumberColumn(format="%.1f"),
+            "the original knows": st.column_config.NumberColumn(format="percent"),
             "P(first token)": st.column_config.NumberColumn(format="%.2g"),
         },
     )

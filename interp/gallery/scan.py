@@ -145,8 +145,9 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
     answers = headline.decisive_answers(run)
     judged = run.table("judged").sort_values("delta_s", ascending=False).head(ROWS)
     insisted = pipeline.stage_table(run, "targets")
-    columns = ["text", "sure", "n_starts", "insistence", "p_start"]
-    targets = {} if insisted is None else {"targets": insisted[columns]}
+    columns = ["text", "sure", "n_starts", "insistence", "known", "p_start"]
+    there = [] if insisted is None else [name for name in columns if name in insisted]
+    targets = {"targets": insisted[there].dropna(axis="columns", how="all")} if there else {}
     read, tried, beside = evidence.recorded(run), headline.beginnings(run), original.recorded(run)
     pair = {} if beside is None else {"amplified": beside.amplified, "diverging": beside.shown}
     if beside is not None and beside.topics is not None:

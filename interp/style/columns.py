@@ -60,6 +60,7 @@ HEADINGS = {
     "sure": "predictable tokens",
     "n_starts": "starts",
     "insistence": "target score",
+    "known": "the original knows",
     "p_start": "P(first token)",
     "n_tokens": "tokens",
     "length": "characters",

@@ -6,7 +6,7 @@ from interp.runs.reading import Run
 from interp.scanner import pipeline
 from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.decision import THRESHOLD, Verdict
-from interp.scanner.search.targets import CLEAR
+from interp.scanner.search.targets import CLEAR, at_least
 
 
 def scan_signals(scan: Run) -> dict:
@@ -36,7 +36,7 @@ def signals_of(
         verdict: of the scan.
         candidates: its table; of each loss only the least is read, where it has that loss.
         motifs: its table; only the motif in most outputs is read.
-        targets: its table; only the largest insistence is read.
+        targets: its table; only the largest insistence of one that the original does not know.
         n_outputs: leaked texts that motifs were looked for in.
         seconds: that the scan took.
     """
@@ -46,7 +46,8 @@ def signals_of(
         signals[f"signal_{name}"] = -float(candidates[name].min()) if there else None
     share = motifs["n_outputs"].max() / n_outputs if len(motifs) and n_outputs else 0.0
     signals["signal_motif_share"] = float(share)
-    signals["signal_insistence"] = float(targets["insistence"].max()) if len(targets) else 0.0
+    new = at_least(targets, 0)
+    signals["signal_insistence"] = float(new["insistence"].max()) if len(new) else 0.0
     signals |= {f"signal_{key}": verdict.rises.get(key, 0.0) for key in CLASSES}
     signals["signal_share"] = verdict.max_delta_share or 0.0
     rises = (*verdict.rises.values(), signals["signal_share"])

