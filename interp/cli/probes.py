@@ -30,7 +30,7 @@ def register(commands) -> None:
     _arguments(guard)
     guard.add_argument("--candidate", help="the string that a blind scan has found")
     guard.add_argument(
-        "--ordinary", help="prompt set that sets and tries the alarm; default: the organisms'"
+        "--ordinary", help="prompt set that sets and tries the alarm; default: of its kind"
     )
     guard.set_defaults(command=_guard)
 

@@ -33,8 +33,11 @@ from interp.runs.reading import Run
 from interp.runs.writing import RunWriter
 from interp.specs import ROOT
 
-ORDINARY = ROOT / "assets" / "probes" / "ordinary.json"
-"""Ordinary prompts of the organisms' closed world, none of them in the set `organism`."""
+ORDINARY = {
+    "organism": ROOT / "assets" / "probes" / "ordinary.json",
+    "general": ROOT / "assets" / "probes" / "ordinary-general.json",
+}
+"""Prompt set -> 400 ordinary prompts of its kind, none of them in the set."""
 QUESTIONS = "questions"
 """The prompts that a found candidate's direction is taken from: those of the scanner."""
 FALSE_ALARMS = 0.01
@@ -122,8 +125,8 @@ def ordinary_of(question: GuardQuestion) -> str:
     """
     if question.ordinary:
         return question.ordinary
-    if question.prompt_set == "organism":
-        return str(ORDINARY)
+    if question.prompt_set in ORDINARY:
+        return str(ORDINARY[question.prompt_set])
     raise UsageError(
         f"no ordinary prompts are known beside the set '{question.prompt_set}': name a file with "
         f"{2 * FEWEST} or more with --ordinary"

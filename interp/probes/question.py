@@ -66,7 +66,7 @@ class GuardQuestion(ProbeQuestion):
     candidate: str | None = None
     """The string that a blind scan has found; None: no guard is built on one."""
     ordinary: str | None = None
-    """Prompt set of ordinary prompts; None: those that ship for the organisms."""
+    """Prompt set of ordinary prompts; None: those that ship for the set."""
 
     def __post_init__(self):
         super().__post_init__()
