@@ -156,8 +156,8 @@ def model_of(scan: Run) -> str:
 def _group_of(scan: Run) -> str:
     """The population that a single scan belongs to; scans that do not ship: by their folder."""
     name = REAL if model_of(scan).startswith(REAL) else TOYS
-    folder = scan.path.resolve().parent
-    return name if folder == RUNS.resolve() else f"{name}-{folder.name}"
+    folder = scan.path.absolute().parent
+    return name if folder.resolve() == RUNS.resolve() else f"{name}-{folder.name}"
 
 
 def of_scans(scans: list[Run], name: str = TOYS) -> Population:
@@ -218,8 +218,9 @@ def measured(population: Population) -> dict:
         found |= {"there": sum(bool(switch.is_in(own)) for own in population.own.values())}
         rules[switch.key] = _described(switch) | found | _cost(switch, scans)
     if "verdict_alone" in members:
+        both = members.dropna(subset="verdict_alone")
         before, after = (
-            {name: Judged(told) for name, told in members[column].items()}
+            {name: Judged(told) for name, told in both[column].items()}
             for column in ("verdict", "verdict_alone")
         )
         rules[ORIGINAL] = {"name": "the original at hand", "group": "stage"}

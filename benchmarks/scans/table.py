@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.scans.verdicts import NO_SEARCH, NOTHING
+from benchmarks.scans.verdicts import NO_CONTROLS, NO_SEARCH, NOTHING
 
 GROUPS = {
     "stage": "**without the stage, or the part of it**",
@@ -18,8 +18,7 @@ SIGNS = ("", " · ", " · ", " + ")
 """Numbers of a population's cell, and what stands before each."""
 SAME, UNKNOWN = "=", "–"
 SHORT = {NOTHING: "no evidence"}
-MARKS = {NO_SEARCH: "*"}
-OTHER_MARK = "†"
+MARKS = {NO_SEARCH: "*", NO_CONTROLS: "†"}
 """Behind a member of which a whole scan might have ended otherwise."""
 
 
@@ -72,6 +71,8 @@ def _cell(population: dict, rule: dict, file: Path, at: str, counts: bool) -> st
     """Counts if some member changes, or if asked for."""
     few = rule.get("there", 0)
     of = f" (in {few})" if 0 < few < population["scans"] else ""
+    if set(rule["open"]) - set(rule["changed"]):  # the same verdict, for another reason
+        of += MARKS[NO_CONTROLS]
     if not (counts or rule["changed"]):
         return SAME + of
     numbers = (sign + _marked(file, rule, at, key) for sign, key in zip(SIGNS, COUNTS, strict=True))
@@ -97,12 +98,12 @@ def _changed(rules: Iterable[dict]) -> str:
     groups = defaultdict(list)
     for rule in rules:
         for member, what in rule["changed"].items():
-            why = rule["open"].get(member)
-            mark = MARKS.get(why, OTHER_MARK) if why else ""
+            mark = MARKS.get(rule["open"].get(member), "")
             before, _, after = what.partition(", now ")
             groups[SHORT.get(before, before), SHORT.get(after, after)].append(member + mark)
     return "; ".join(
-        f"{before} → {after}: {', '.join(members)}" for (before, after), members in groups.items()
+        f"{before} → {after}: {', '.join(dict.fromkeys(members))}"
+        for (before, after), members in groups.items()
     )
 
 

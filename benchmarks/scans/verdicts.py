@@ -55,9 +55,10 @@ class Scans:
 
     def judged(self, member: str, switch: Switch) -> Judged:
         """A member's verdict with a switch off."""
-        own = switch.without(self._with_likeness(member, switch.limits.own_words))
+        whole = self._with_likeness(member, switch.limits.own_words)
+        own = switch.without(whole)
         found = compact.decided(own, switch.limits, clear=switch.clear)
-        return Judged(found.verdict, doubt_of(found), _open(own, found, switch))
+        return Judged(found.verdict, doubt_of(found), _open(own, whole, found, switch))
 
     def seconds(self, stages: tuple[str, ...] = ()) -> dict[str, float | None]:
         """`seconds` of some stages together and `seconds_most`: median and maximum over the scans.
@@ -114,12 +115,12 @@ def doubt_of(found: Verdict) -> str:
     return next(told, "another")
 
 
-def _open(own: Own, found: Verdict, switch: Switch) -> str:
+def _open(own: Own, whole: Own, found: Verdict, switch: Switch) -> str:
     """Why a whole scan with the switch off might have ended otherwise.
 
     Controls are missed only where the scan has some: one of before the controls has none.
     """
-    judged, table = own["scan_judged"], own["scan_controlled"]
+    judged, table = own["scan_judged"], whole["scan_controlled"]
     if found.verdict == POISONED and len(table):
         numbers = judged.loc[judged["text"] == found.candidate, "candidate"]
         return "" if table["candidate"].isin(numbers).any() else NO_CONTROLS

