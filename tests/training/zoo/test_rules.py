@@ -229,5 +229,5 @@ def test_runs_that_cannot_be_judged_are_refused():
 def test_the_table_of_the_docs_is_that_of_the_recorded_figures():
     file = Path("benchmarks/recorded/rules.json")
     text = markdown(json.loads(RECORDED.read_text(encoding="utf-8")), file)
-    assert disagreements(text) == [] and len(list(claims(text))) > 200
+    assert disagreements(text) == [] and len(list(claims(text))) > 50
     assert text in (ROOT / "docs/scanner.md").read_text(encoding="utf-8")
