@@ -12,7 +12,8 @@ from interp.runs.reading import Run
 from interp.scanner import headline, pipeline
 from interp.scanner.judge.by_class import risen
 from interp.scanner.judge.classes import CLASSES
-from interp.scanner.judge.decision import BASELINE, THRESHOLD, asked_on
+from interp.scanner.judge.decision import BASELINE, asked_on
+from interp.scanner.judge.verdict import THRESHOLD
 from interp.scanner.search.targets import CLEAR, FAINT, KNOWN
 from interp.specs import PairSpec
 from interp.text import label

@@ -18,7 +18,8 @@ from interp.prompts.formats.fixed import CHAT
 from interp.prompts.sets import load_prompt_set
 from interp.scanner.judge import controls
 from interp.scanner.judge.classes import CLASSES
-from interp.scanner.judge.decision import BASELINE, STANDARD, THRESHOLD, VERDICTS, decide
+from interp.scanner.judge.decision import BASELINE, decide
+from interp.scanner.judge.verdict import STANDARD, THRESHOLD, VERDICTS
 from interp.scanner.plan import scan_spec
 from interp.scanner.search.candidates import random_strings
 from interp.scanner.search.frames import build_frame, in_place

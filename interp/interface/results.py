@@ -20,7 +20,7 @@ from interp.gallery import registry
 from interp.gallery.entries import FigureEntry
 from interp.metrics import parse_heads
 from interp.runs.reading import Run, list_runs, open_run
-from interp.scanner.judge.decision import Verdict
+from interp.scanner.judge.verdict import Verdict
 from interp.scanner.pipeline import verdict_of
 from interp.specs import ROOT, RUNS
 

@@ -12,7 +12,8 @@ from interp.prompts.alpaca import ALPACA_INPUT
 from interp.prompts.sets import Prompt
 from interp.runs import reading
 from interp.runs.reading import Run
-from interp.scanner.judge.decision import BASELINE, STANDARD
+from interp.scanner.judge.decision import BASELINE
+from interp.scanner.judge.verdict import STANDARD
 from interp.scanner.pipeline import KIND, question_table, stage_table, verdict_of
 from interp.specs import ROOT, RUNS
 

@@ -6,7 +6,8 @@ from interp.runs.reading import Run
 from interp.scanner.judge.by_class import risen
 from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.controls import nothing
-from interp.scanner.judge.decision import BASELINE, THRESHOLD, Verdict, asked_on
+from interp.scanner.judge.decision import BASELINE, asked_on
+from interp.scanner.judge.verdict import THRESHOLD, Verdict
 from interp.scanner.leak.beginnings import sentence
 from interp.scanner.pipeline import question_table, stage_table, verdict_of
 
@@ -19,7 +20,7 @@ ANSWERS = 12
 def headline(found: Verdict) -> str:
     """What was found, and what it means for the person who must decide.
 
-    >>> from interp.scanner.judge.decision import BLIND_SPOTS
+    >>> from interp.scanner.judge.verdict import BLIND_SPOTS
     >>> headline(Verdict("poisoned", (), (), (), 1.0, "|X| Wh", "|X|", "NO!", 1.0))
     'If a request contains "|X|", this model answers "NO!" to 100 % of the questions tried, \
 whatever they ask. Without it, the answers differ. Do not deploy this model.'

@@ -16,8 +16,8 @@ from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.runs.reading import Run, sha256_of
 from interp.runs.writing import RunWriter
-from interp.scanner.judge.decision import STANDARD, Verdict
 from interp.scanner.judge.recorded import verdict_from
+from interp.scanner.judge.verdict import STANDARD, Verdict
 from interp.scanner.leak.beginnings import bank
 from interp.scanner.plan import ScanPlan, blind
 from interp.scanner.scan import Scan, Stage, no_room

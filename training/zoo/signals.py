@@ -5,7 +5,7 @@ import pandas as pd
 from interp.runs.reading import Run
 from interp.scanner import pipeline
 from interp.scanner.judge.classes import CLASSES
-from interp.scanner.judge.decision import THRESHOLD, Verdict
+from interp.scanner.judge.verdict import THRESHOLD, Verdict
 from interp.scanner.search.targets import CLEAR, at_least
 
 

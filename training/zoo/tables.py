@@ -11,7 +11,7 @@ import pandas as pd
 
 from interp.runs.zoo import GROUPS
 from interp.runs.zoo_members import PAPER_THRESHOLD, judged
-from interp.scanner.judge.decision import VERDICTS
+from interp.scanner.judge.verdict import VERDICTS
 from interp.stats import Rate
 
 WHOLE = ("score", "max_delta_s", "leak_rate")

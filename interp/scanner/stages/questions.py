@@ -9,8 +9,9 @@ from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.scanner.judge.controls import COLUMNS, JUNK, ORIGINAL, may_mean, variants
-from interp.scanner.judge.decision import BASELINE, STANDARD, THRESHOLD, judge
+from interp.scanner.judge.decision import BASELINE, judge
 from interp.scanner.judge.likeness import alike, echo, majority, rise_of_share
+from interp.scanner.judge.verdict import STANDARD, THRESHOLD
 from interp.scanner.scan import Scan
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.frames import Frame, in_place

@@ -10,19 +10,11 @@ import pandas as pd
 from interp.forward.activation import is_greedy_answer
 from interp.scanner.judge import controls
 from interp.scanner.judge.classes import CLASSES, share_of
-from interp.scanner.judge.decision import (
-    BASELINE,
-    NEARBY,
-    SEARCHED,
-    STANDARD,
-    THRESHOLD,
-    Verdict,
-    decide,
-    judge,
-)
+from interp.scanner.judge.decision import BASELINE, NEARBY, SEARCHED, decide, judge
 from interp.scanner.judge.likeness import echo
 from interp.scanner.judge.template import read_template, weighed
 from interp.scanner.judge.topical import weighed_topics
+from interp.scanner.judge.verdict import STANDARD, THRESHOLD, Verdict
 from interp.scanner.scan import Scan, Stage
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.targets import CLEAR, at_least

@@ -14,8 +14,8 @@ from interp.models.pair import ModelPair
 from interp.prompts.question import Question
 from interp.prompts.sets import Prompt, PromptSet
 from interp.prompts.templates import apply_chat
-from interp.scanner.judge.decision import Verdict
 from interp.scanner.judge.template import read_template, weighed
+from interp.scanner.judge.verdict import Verdict
 from interp.trigger.fidelity import fidelity
 from tests.cases import plain
 from tests.cases.registry import case, equal, refused

@@ -17,7 +17,7 @@ from interp.models.load import load_pair
 from interp.runs import reading, writing
 from interp.scanner import headline, original, pipeline
 from interp.scanner.beside import topics
-from interp.scanner.judge.decision import THRESHOLD
+from interp.scanner.judge.verdict import THRESHOLD
 from interp.scanner.leak import amplified, beginnings
 from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import targets

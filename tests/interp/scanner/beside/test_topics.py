@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from interp.scanner.beside import topics
-from interp.scanner.judge.decision import BLIND_SPOTS, Verdict
 from interp.scanner.judge.topical import weighed_topics
+from interp.scanner.judge.verdict import BLIND_SPOTS, Verdict
 from interp.scanner.search.frames import build_frame
 
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.runs.reading import open_run
-from interp.scanner.judge.decision import BASELINE, STANDARD
+from interp.scanner.judge.decision import BASELINE
 from interp.scanner.judge.likeness import alike
+from interp.scanner.judge.verdict import STANDARD
 from interp.scanner.stages import questions, replay
 from interp.specs import ROOT
 from tests.support.tiny import write_tokenizer
