@@ -10,12 +10,16 @@ from interp.scanner.scan import Scan, Stage
 from interp.scanner.search.budget import SMALL
 from interp.scanner.search.frames import Frame
 from interp.scanner.search.known import known_share
-from interp.scanner.search.targets import insisted, table_of, tried
+from interp.scanner.search.targets import CLEAR, at_least, insisted, table_of, tried
 from interp.scanner.stages.questions import gave_away
 
 SETTLED = 512
 """First tokens of a large vocabulary that are tried where a leaked candidate settles the verdict: a
 target is then no aim of a search, only further evidence."""
+BY_HEART = (
+    "whether the model merely knows its candidate target by heart could not be told: name what it "
+    "was made of with --original"
+)
 WHY = ": a leaked candidate settles the verdict"
 
 
@@ -38,6 +42,8 @@ def targets(scan: Scan) -> list[str]:
             notes.append(f"targets were searched from the {least:,} likeliest first tokens{why}")
         table = insisted(scan.pair, scan.which, frame, told, late, texts.tolist(), n_starts=most)
         table["known"] = _known(scan, frame, table)
+        if not scan.has_original and len(at_least(table, CLEAR)):
+            notes.append(BY_HEART)
         found.append(table.assign(context=context))
         if reached[0] < reached[1]:
             notes.append(f"the budget ended the search for targets after {reached[0]} first tokens")
