@@ -5,14 +5,20 @@ from functools import partial
 import pandas as pd
 import torch
 
+from interp.scanner.cost.work import Work
 from interp.scanner.scan import Scan, Stage
 from interp.scanner.search.budget import SMALL
-from interp.scanner.search.targets import insisted, table_of, tried
+from interp.scanner.search.targets import AT_ONCE, insisted, table_of, tried
 from interp.scanner.stages.questions import gave_away
 
 SETTLED = 512
 """First tokens of a large vocabulary that are tried where a leaked candidate settles the verdict: a
 target is then no aim of a search, only further evidence."""
+EACH = 50
+"""Tokens through the model for each first token, about: how far answers go on is not known before
+(docs/scanner.md)."""
+FEW_AT_ONCE = 16
+"""First tokens per batch under a budget, which is asked before each."""
 WHY = ": a leaked candidate settles the verdict"
 
 
@@ -27,18 +33,36 @@ def targets(scan: Scan) -> list[str]:
             reached[:] = done, total
             scan.report("targets")(done, total, note)
 
-        late, texts = partial(scan.late, STAGE), leaks.loc[leaks["context"] == context, "ids"]
-        size = scan.pair.config.vocab_size
+        size, texts = scan.pair.config.vocab_size, leaks.loc[leaks["context"] == context, "ids"]
+        at_once = FEW_AT_ONCE if scan.clock.limited else AT_ONCE
+        late = partial(_late, scan, Work(wide=EACH * at_once))
+        if late():
+            notes.append("the budget left no time to search for targets")
+            break
         most = fewer(own[own["context"] == context], size)
         if size > SMALL:
             why, least = WHY if most else "", most or tried(size)
             notes.append(f"targets were searched from the {least:,} likeliest first tokens{why}")
-        table = insisted(scan.pair, scan.which, frame, told, late, texts.tolist(), n_starts=most)
+        table = insisted(
+            *(scan.pair, scan.which, frame, told, late, texts.tolist()),
+            n_starts=most,
+            at_once=at_once,
+        )
         found.append(table.assign(context=context))
         if reached[0] < reached[1]:
             notes.append(f"the budget ended the search for targets after {reached[0]} first tokens")
     scan.writer.table("targets", pd.concat(found, ignore_index=True))
     return list(dict.fromkeys(notes))  # of several contexts
+
+
+def _late(scan: Scan, batch: Work) -> bool:
+    """Whether no further batch of first tokens fits."""
+    return not scan.clock.fits(batch)
+
+
+def _work(scan: Scan) -> Work:
+    size = scan.pair.config.vocab_size
+    return Work(wide=EACH * min(size, tried(size))) * len(scan.foreseen)
 
 
 def fewer(own: pd.DataFrame, vocabulary: int) -> int | None:
@@ -62,5 +86,7 @@ STAGE = Stage(
     tables=("targets",),
     depends_on=lambda scan: settings(scan.pair.config.vocab_size),
     words="candidate targets are searched for",
-    budget_share=0.75,
+    work=_work,
+    weight=0.1,
+    at_most=True,
 )
