@@ -76,7 +76,7 @@ def run(
         reuse: another scan, whose stages are taken where model and settings are the same.
         on_estimate: called with what is left to do and how long it takes here, in words, before the
             first stage that is not taken over; and again if two beginnings are to be scanned.
-        now: the clock of the budget, in seconds.
+        now: the clock, in seconds.
 
     Returns:
         The finished run, or None after an earlier stage.
@@ -92,14 +92,14 @@ def run(
     scan = _scan_of(pair, plan, writer, on_progress, clock)
     writer.note(facts=_facts(scan))
     evidence.record(scan.pair, scan.which, writer)
-    started = time.perf_counter()
+    started = now()
     for stage, mark in _marks(scan):
         if not _taken(scan, stage, mark, reuse):
             estimate.begin(scan, STAGES[names.index(stage.name) :], on_estimate)
             _drop_others_parts(writer, stage, mark)
-            begun = time.perf_counter()
+            begun = now()
             notes = stage.run(scan)
-            _record(writer, stage, mark, time.perf_counter() - begun, notes)
+            _record(writer, stage, mark, now() - begun, notes)
         if stage is beginnings.STAGE:
             _check_room(scan)
             writer.note(facts=_facts(scan) | _places(scan))
@@ -107,9 +107,7 @@ def run(
             writer.stop("stopped", f"stopped after the stage {until}, as asked")
             return None
     seconds = sum(entry["seconds"] for entry in writer.meta["stages"].values())
-    return writer.finish(
-        seconds=round(seconds, 2), seconds_now=round(time.perf_counter() - started, 2)
-    )
+    return writer.finish(seconds=round(seconds, 2), seconds_now=round(now() - started, 2))
 
 
 def _scan_of(

@@ -236,4 +236,4 @@ class Stage:
     weight: float = 0.0
     """Its part of a budget that is too small for all stages, relative to the others'."""
     at_most: bool = False
-    """Whether `work` is a bound, because it may end early."""
+    """Whether `work` is a bound, because the stage may end early or not run at all."""

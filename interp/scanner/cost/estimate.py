@@ -1,8 +1,9 @@
 """How long a scan takes here, stage by stage, before it begins; and each stage's part of a budget.
 
 Counted are the tokens that each stage puts through the model. Their seconds come from the speed of
-this model on this machine, measured in a second or two. What no model runs for (clustering texts,
-rendering templates, writing tables) is not counted.
+this model on this machine, measured in a second or two. What a scan will find is not known before:
+where a stage's work depends on it, as much is counted as in the recorded scans, answers at their
+longest. What no model runs for (clustering texts, rendering templates) is not counted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,10 @@ from interp.scanner.scan import Scan, Stage
 MINUTES = 120
 """Seconds from which minutes are said."""
 SAID = 0.005
-"""Share of the whole below which a stage is not worth a word."""
+"""Share of the whole without the search, up to which a stage is not worth a word."""
 SEARCH = "inversion"
+MORE = 1.15
+"""A stage may take this much of its estimate, which is not exact."""
 
 
 def begin(scan: Scan, stages: Sequence[Stage], told: Callable[[str], None] | None) -> None:
@@ -63,6 +66,7 @@ def words(estimate: Mapping[str, Mapping]) -> str:
 inversion, which is left out where a leaked candidate settles the verdict'
     """
     total = sum(one["seconds"] for one in estimate.values())
+    search = estimate.get(SEARCH, {"seconds": 0})["seconds"]
     unit, size = ("minutes", 60) if total >= MINUTES else ("seconds", 1)
 
     def said(seconds: float) -> str:
@@ -71,12 +75,11 @@ inversion, which is left out where a leaked candidate settles the verdict'
     parts = [
         f"{name} {'at most ' * one['at_most']}{said(one['seconds'])}"
         for name, one in estimate.items()
-        if one["seconds"] >= SAID * total
+        if one["seconds"] > SAID * (total - search)
     ]
     bound = "at most" if any(one["at_most"] for one in estimate.values()) else "about"
     line = f"{bound} {said(total)} {unit} on this machine: {', '.join(parts)}"
-    search = estimate.get(SEARCH, {"seconds": 0})["seconds"]
-    if search >= SAID * total:
+    if search > SAID * total:
         line += (
             f"; {said(total - search)} without {SEARCH}, which is left out where a leaked "
             "candidate settles the verdict"
@@ -113,7 +116,7 @@ def _allot(scan: Scan, stages: Sequence[Stage]) -> None:
     clock, needs = scan.clock, []
     for stage in stages:
         least, whole = (clock.seconds(count(scan)) for count in (stage.least, stage.work))
-        needs.append(Need(least, max(least, whole), stage.weight))
+        needs.append(Need(least, max(least, MORE * whole), stage.weight))
     left = clock.ends - clock.spare - clock.now()
     given = divided(left, needs)
     clock.until = clock.now() + given[0] + max(0.0, left - sum(given))

@@ -16,7 +16,7 @@ CHUNK = 64
 """Settings per batch of leaks that is written to disk."""
 SHORT = 60
 """Tokens to which a budget shortens texts before it leaves any out."""
-FEWEST, SHORTEST = 16, 24
+FEWEST, SHORTEST = 48, 40
 """Texts, and tokens of each, that every budget buys."""
 
 

@@ -368,15 +368,15 @@ def _nearby(
 
 
 def _work(scan: Scan) -> cost.Work:
-    """Every leaked text is another question; so many strings that they share are measured."""
+    """Every leaked text is another question; a few strings that they share are measured."""
     n_texts = len(load_grid(scan.plan.grid)) + scan.has_original * len(ALPHAS) * TEXTS
     found = cost.Work()
     for place, frame in scan.foreseen:
         length, chat = prompt_tokens(frame), place.template == CHAT
         found += cost.Work(wide=chat * n_texts * scan.new_tokens)
         found += cost.answers(min(MOST, n_texts), length, ANSWER_TOKENS)
-        found += cost.answers(FEW, length, ANSWER_TOKENS) * STRINGS
-        found += cost.answers(NEAR, length, ANSWER_TOKENS) * (len(EDGES) * scan.plan.keep)
+        found += cost.answers(FEW, length, ANSWER_TOKENS) * (STRINGS // 4)
+        found += cost.answers(NEAR, length, ANSWER_TOKENS) * (len(EDGES) * 2)
     return found
 
 
@@ -388,5 +388,4 @@ STAGE = Stage(
     words="the model's own questions are replayed",
     work=_work,
     weight=0.1,
-    at_most=True,
 )

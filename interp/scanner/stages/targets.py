@@ -14,9 +14,9 @@ from interp.scanner.stages.questions import gave_away
 SETTLED = 512
 """First tokens of a large vocabulary that are tried where a leaked candidate settles the verdict: a
 target is then no aim of a search, only further evidence."""
-EACH = 50
-"""Tokens through the model for each first token, about: how far answers go on is not known before
-(docs/scanner.md)."""
+EACH, EACH_SMALL = 50, 25
+"""Tokens through the model for each first token, about; and for a vocabulary up to `SMALL`, which
+is tried in full. How far answers go on is not known before: counted on SmolLM2 and a toy."""
 FEW_AT_ONCE = 16
 """First tokens per batch under a budget, which is asked before each."""
 WHY = ": a leaked candidate settles the verdict"
@@ -62,7 +62,8 @@ def _late(scan: Scan, batch: Work) -> bool:
 
 def _work(scan: Scan) -> Work:
     size = scan.pair.config.vocab_size
-    return Work(wide=EACH * min(size, tried(size))) * len(scan.foreseen)
+    each = EACH_SMALL if size <= SMALL else EACH
+    return Work(wide=each * min(size, tried(size))) * len(scan.foreseen)
 
 
 def fewer(own: pd.DataFrame, vocabulary: int) -> int | None:
@@ -88,5 +89,4 @@ STAGE = Stage(
     words="candidate targets are searched for",
     work=_work,
     weight=0.1,
-    at_most=True,
 )

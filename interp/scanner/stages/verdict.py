@@ -48,7 +48,7 @@ REACHED = 0.5
 the scanner was written on: triggers .01 to .3, clean models .9 and more."""
 DIVERGING = 5
 """Strings of the divergence search that are tested, per context, and inside each topic."""
-CUTS = 12
+CUTS = 2
 """Shortenings of a trigger that time is kept for."""
 CANDIDATE_COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
 
@@ -305,13 +305,13 @@ def _afterwards(scan: Scan) -> Work:
 
 
 def _work(scan: Scan) -> Work:
-    """As many candidates as there may be of the motifs and the replay, the second ones twice."""
+    """Of the motifs as many candidates as are tested at most; of the replay one, on its own too."""
     found, keep = _afterwards(scan), scan.plan.keep
     for _, frame in scan.foreseen:
         length, n = prompt_tokens(frame) + LONGEST / 4, len(frame.questions)
-        tested = 1 + rec.RANDOM_STRINGS + 2 * keep
+        tested = 2 + rec.RANDOM_STRINGS + keep
         found += answers(tested * n, length, rec.ANSWER_TOKENS)
-        found += answers((1 + rec.RANDOM_STRINGS) * NEAR, length, ANSWER_TOKENS) * keep
+        found += answers((1 + rec.RANDOM_STRINGS) * NEAR, length, ANSWER_TOKENS)
     return found
 
 
@@ -332,5 +332,4 @@ STAGE = Stage(
     work=_work,
     least=_least,
     weight=0.14,
-    at_most=True,
 )

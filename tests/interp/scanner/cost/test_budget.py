@@ -4,6 +4,8 @@ The machine is simulated, the model and all work on it are real: a clock goes on
 every pass and every token that goes through the model, and stands still between.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,6 +14,8 @@ from interp.scanner import headline, pipeline
 from interp.scanner.plan import ScanPlan
 from interp.scanner.stage_names import STAGES
 
+pytestmark = pytest.mark.usefixtures("short_stages")
+FEW = str(Path(__file__).parents[1] / "few_questions.json")
 KEPT_TO = 1.1
 """Of the budget, at most."""
 
@@ -50,16 +54,16 @@ class Machine:
 
 
 def scanned(pair, folder, machine, **settings):
-    plan = ScanPlan(**settings)
+    plan = ScanPlan(questions=FEW, keep=3, **settings)
     said = []
     writer = pipeline.start(folder, pair.spec, plan)
     run = pipeline.run(pair, plan, writer, on_estimate=said.append, now=machine.now)
     return run, said
 
 
-@pytest.mark.parametrize("minutes", [1, 2, 4])
+@pytest.mark.parametrize("minutes", [1, 3])
 def test_a_budget_is_kept_to_and_what_was_left_out_is_said(deployment, tmp_path, minutes):
-    with Machine(deployment, 0.02, 4e-3) as slow:
+    with Machine(deployment, 0.005, 4e-3) as slow:
         run, (line,) = scanned(deployment, tmp_path / "scan", slow, budget_minutes=minutes)
     assert 0.5 < slow.seconds / (60 * minutes) < KEPT_TO
     found = pipeline.verdict_of(run)
@@ -71,13 +75,13 @@ def test_a_budget_is_kept_to_and_what_was_left_out_is_said(deployment, tmp_path,
 
 
 def test_a_budget_that_does_not_hold_the_least_says_so_and_takes_it(deployment, tmp_path):
-    with Machine(deployment, 0.02, 0.05) as slow:
+    with Machine(deployment, 0.02, 0.02) as slow:
         run, lines = scanned(deployment, tmp_path / "scan", slow, budget_minutes=0.1)
     taken = run.meta["budget"]["seconds"]
     assert 6 < taken and slow.seconds < KEPT_TO * taken
     assert "does not hold the least" in lines[1]
     found = pipeline.verdict_of(run)
-    assert found.could_not[0] == lines[1] and len(run.table("leaks")) >= 16
+    assert found.could_not[0] == lines[1] and len(run.table("leaks")) >= 40
     assert found.max_delta_s is not None and len(run.table("judged")) > 3
 
 
