@@ -64,7 +64,10 @@ def run(arguments: argparse.Namespace) -> dict:
         if arguments.ways:
             found = ways(pair)
         elif arguments.budget:
-            found = {f"{m:g}": kept_to(pair, arguments.grid, m) for m in arguments.budget}
+            found = {
+                f"minutes-{m:g}".replace(".", "-"): kept_to(pair, arguments.grid, m)
+                for m in arguments.budget
+            }
         else:
             found = _scanned(pair, model, arguments.grid)
         figures[Path(model).name] = found

@@ -1,5 +1,6 @@
 """Stage 8, verdict: the best candidates are tested on questions, and the answers judged."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -307,6 +308,9 @@ def _afterwards(scan: Scan) -> Work:
 def _work(scan: Scan) -> Work:
     """Of the motifs as many candidates as are tested at most; of the replay one, on its own too."""
     found, keep = _afterwards(scan), scan.plan.keep
+    table = scan.writer.existing_table("candidates")
+    if table is not None and "reconstruction" in scan.writer.meta.get("stages", {}):
+        keep = min(keep, math.ceil(len(table) / len(scan.foreseen)))
     for _, frame in scan.foreseen:
         length, n = prompt_tokens(frame) + LONGEST / 4, len(frame.questions)
         tested = 2 + rec.RANDOM_STRINGS + keep
