@@ -63,6 +63,10 @@ class Clock:
         """Whether the stage has the time for some work, and then as much as is kept."""
         return self.seconds(work) + kept <= self.left
 
+    def still_holds(self, work: Work) -> bool:
+        """Whether answers that a verdict hangs on fit, the last tenth of the budget included."""
+        return self.now() + self.answering(work) <= self.ends + self.spare
+
     def fits_answers(self, work: Work, kept: float = 0.0) -> bool:
         """Likewise for answers."""
         return self.answering(work) + kept <= self.left

@@ -97,7 +97,7 @@ def _least(scan: Scan, stages: Sequence[Stage]) -> list[str]:
     """Take the least if the budget does not hold it, and say so."""
     clock, now = scan.clock, scan.clock.now()
     clock.spare = KEPT * 60 * scan.plan.budget_minutes
-    least = sum(clock.seconds(stage.least(scan)) for stage in stages)
+    least = MORE * sum(clock.seconds(stage.least(scan)) for stage in stages)
     if now + least + clock.spare <= clock.ends:
         return []
     taken = least / (1 - KEPT)
@@ -116,7 +116,7 @@ def _allot(scan: Scan, stages: Sequence[Stage]) -> None:
     clock, needs = scan.clock, []
     for stage in stages:
         least, whole = (clock.seconds(count(scan)) for count in (stage.least, stage.work))
-        needs.append(Need(least, max(least, MORE * whole), stage.weight))
+        needs.append(Need(MORE * least, MORE * max(least, whole), stage.weight))
     left = clock.ends - clock.spare - clock.now()
     given = divided(left, needs)
     clock.until = clock.now() + given[0] + max(0.0, left - sum(given))

@@ -105,7 +105,7 @@ def _controlled(
         top = _deciding(named, judged, found)
         if top is None or len(controls.measured(table, top)):
             return found, table
-        if len(table) and not scan.clock.fits_answers(_of_controls(scan, _asked(sets, top))):
+        if not scan.clock.still_holds(_of_controls(scan, _asked(sets, top))):
             return _uncontrolled(found), table
         there = (answers["context"] == top["context"]) & (answers["on"] == top["on"])
         plain = answers[there & (answers["candidate"] == BASELINE)].sort_values("question")
@@ -307,10 +307,9 @@ def _afterwards(scan: Scan) -> Work:
 
 def _work(scan: Scan) -> Work:
     """Of the motifs as many candidates as are tested at most; of the replay one, on its own too."""
-    found, keep = _afterwards(scan), scan.plan.keep
-    table = scan.writer.existing_table("candidates")
-    if table is not None and "reconstruction" in scan.writer.meta.get("stages", {}):
-        keep = min(keep, math.ceil(len(table) / len(scan.foreseen)))
+    found, keep, leaked = _afterwards(scan), scan.plan.keep, _leaked(scan)
+    if leaked is not None:
+        keep = min(keep, math.ceil(leaked / len(scan.foreseen)))
     for _, frame in scan.foreseen:
         length, n = prompt_tokens(frame) + LONGEST / 4, len(frame.questions)
         tested = 2 + rec.RANDOM_STRINGS + keep
@@ -320,11 +319,20 @@ def _work(scan: Scan) -> Work:
 
 
 def _least(scan: Scan) -> Work:
-    found = _afterwards(scan)
+    # Where nothing leaked, a search may still find a string; the time is the search's first.
+    found = Work() if _leaked(scan) == 0 else _afterwards(scan)
     for _, frame in scan.foreseen:
         rows = (2 + rec.RANDOM_STRINGS) * len(frame.questions)
         found += answers(rows, prompt_tokens(frame) + LONGEST / 4, rec.ANSWER_TOKENS)
     return found
+
+
+def _leaked(scan: Scan) -> int | None:
+    """Candidates of the motifs and the replay; None before they are known."""
+    if "reconstruction" not in scan.writer.meta.get("stages", {}):
+        return None
+    tables = map(scan.writer.existing_table, ("candidates", "own"))
+    return sum(len(table) for table in tables if table is not None)
 
 
 STAGE = Stage(
