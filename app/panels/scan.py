@@ -139,6 +139,7 @@ def finished(run: Run, spec: PairSpec | None = None) -> None:
     if replayed is not None:
         fragments.part(_replayed, replayed.query("context == @context"))
     _beginnings(run)
+    _times(run)
     fragments.part(evidence.of_pair, run)
     fragments.part(evidence.of_adapter, run)
     fragments.part(_leaks, leaks, list(motifs["motif"].head(3)), of, spec is not None)
@@ -146,14 +147,17 @@ def finished(run: Run, spec: PairSpec | None = None) -> None:
 
 def under_way(run: Run) -> None:
     """Stage by stage what an unfinished scan has found so far."""
-    done = run.meta.get("stages", {})
+    for line in headline.estimated(run):
+        st.caption(plain(begun(line)))
+    done, known = run.meta.get("stages", {}), run.meta.get("estimate", {})
     ahead = [stage for stage in pipeline.STAGES if stage.name not in done]
     for stage in pipeline.STAGES:
         if stage.name in done:
             took = f"{done[stage.name]['seconds']:.0f} s"
             st.markdown(f":material/check_circle: **{stage.name}**: {stage.words} ({took})")
         elif stage is ahead[0]:
-            st.markdown(f":material/pending: **{stage.name}**: {stage.words} …")
+            of = f" ({known[stage.name]['seconds']:.0f} s expected)" if stage.name in known else ""
+            st.markdown(f":material/pending: **{stage.name}**: {stage.words} …{of}")
         else:
             st.markdown(f":material/radio_button_unchecked: :gray[{stage.name}: {stage.words}]")
     _beginnings(run)
@@ -266,6 +270,17 @@ def _beginnings(run: Run) -> None:
         "KL": st.column_config.NumberColumn("KL (nats)", format="%.2f"),
     }
     st.dataframe(tried, hide_index=True, column_config=numbers, alt="Beginnings that were tried")
+
+
+def _times(run: Run) -> None:
+    """What each stage took, beside what was expected before."""
+    table = headline.times(run)
+    if table["expected"].isna().all():
+        return
+    st.header("Time by stage")
+    for line in headline.estimated(run):
+        st.caption(plain(f"Expected before it began: {line}."))
+    widgets.table(table.drop(columns="bound"), alt="Seconds of each stage")
 
 
 def _targets(insisted: pd.DataFrame) -> None:

@@ -20,7 +20,7 @@ from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.prompts.sets import load_prompt_set
 from interp.runs.reading import Run
-from interp.scanner import pipeline
+from interp.scanner import headline, pipeline
 from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.search import continuing, targets
 from interp.scanner.search.candidates import ordinary_tokens
@@ -44,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--which", choices=tuple(MODELS), default="toys", help="models to scan")
     parser.add_argument("--only", metavar="MODEL", help="one model instead")
     parser.add_argument(
+        "--budget",
+        metavar="MINUTES",
+        type=float,
+        nargs="+",
+        help="scan with each of these budgets instead of none",
+    )
+    parser.add_argument(
         "--ways", action="store_true", help="no scan: the two ways of the stage targets alone"
     )
 
@@ -54,7 +61,15 @@ def run(arguments: argparse.Namespace) -> dict:
     figures = {} if arguments.ways else {"threads": torch.get_num_threads(), "gflops": gflops()}
     for model in names:
         pair = load_pair(scan_spec(model))
-        found = ways(pair) if arguments.ways else _scanned(pair, model, arguments.grid)
+        if arguments.ways:
+            found = ways(pair)
+        elif arguments.budget:
+            found = {
+                f"minutes-{m:g}".replace(".", "-"): kept_to(pair, arguments.grid, m)
+                for m in arguments.budget
+            }
+        else:
+            found = _scanned(pair, model, arguments.grid)
         figures[Path(model).name] = found
         pair.close()
     return figures
@@ -102,6 +117,31 @@ def ways(pair: ModelPair) -> dict:
     }
 
 
+def kept_to(pair: ModelPair, grid: str, minutes: float) -> dict:
+    """A scan with a budget: what it took of it, and what it left out."""
+    with tempfile.TemporaryDirectory() as scratch:
+        plan, begun = ScanPlan(grid=grid, budget_minutes=minutes), time.monotonic()
+        run = pipeline.run(pair, plan, pipeline.start(Path(scratch) / "scan", pair.spec, plan))
+        seconds, found = time.monotonic() - begun, pipeline.verdict_of(run)
+        return {
+            "verdict": found.verdict,
+            "seconds": seconds,
+            "budget_s": 60 * minutes,
+            "share": seconds / (60 * minutes),
+            "least_s": run.meta.get("budget", {}).get("seconds"),
+            "expected_s": float(headline.times(run)["expected"].sum()),
+            "texts": len(run.table("leaks")),
+            "tested": int(run.table("judged")["candidate"].nunique()) - 1,
+            "left_out": list(found.could_not),
+            "stage_s": _by_stage(run, "took"),
+        }
+
+
+def _by_stage(run: Run, column: str) -> dict[str, float]:
+    """Seconds of each stage of a finished scan, as they were or as they were expected."""
+    return headline.times(run).set_index("stage")[column].round(2).to_dict()
+
+
 def _best(work: Callable[[], object]) -> float:
     taken = []
     for _ in range(TIMES):
@@ -118,12 +158,18 @@ def _scanned(pair: ModelPair, model: str, grid: str) -> dict:
         writer = pipeline.start(Path(scratch) / name, pair.spec, plan)
         scan = pipeline.run(pair, plan, writer)
         found = pipeline.verdict_of(scan)
-        stages = {stage: one["seconds"] for stage, one in scan.meta["stages"].items()}
+        stages, expected = _by_stage(scan, "took"), _by_stage(scan, "expected")
         return {
             "verdict": found.verdict,
             "seconds": scan.meta["seconds"],
             "bare_forward_s": bare,
             "stage_s": stages,
+            "expected_s": expected,
+            "expected_all_s": sum(expected.values()),
+            "expected_over_taken": {
+                stage: round(expected[stage] / max(0.01, taken), 2)
+                for stage, taken in stages.items()
+            },
             "stage_forwards": {stage: round(taken / bare, 1) for stage, taken in stages.items()},
             "top_candidate": found.candidate,
             "top_candidate_asr": _asr(pair, scan, name),

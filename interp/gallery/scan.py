@@ -153,6 +153,7 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
     if beside is not None and beside.topics is not None:
         pair["topics"] = pd.concat(map(beside.mapped, beside.control["context"])).head(ROWS)
     controls = headline.controls(run).drop(columns=["context", "on", "candidate"]).head(ROWS)
+    stages = headline.times(run).drop(columns="bound").dropna(axis="columns", how="all")
     matrices = {} if read is None else {"weights": by_module(read.table).head(ROWS)}
     return {
         "verdict": pd.DataFrame({"what": list(verdict), "found": list(verdict.values())}),
@@ -166,6 +167,7 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
         **pair,
         **matrices,
         "motifs": run.table("motifs").head(ROWS)[["motif", "kind", "support", "n_outputs"]],
+        "times": stages,
     }
 
 
@@ -173,12 +175,14 @@ def _words(run: Run) -> list[str]:
     found, read = pipeline.verdict_of(run), evidence.recorded(run)
     told = [] if read is None else [f"Adapter's weights: {'; '.join(evidence.sentences(read))}."]
     why, beside = headline.why_template(run), original.told(run)
+    before = headline.estimated(run)
     return [
         f"{found.verdict.capitalize()}. {headline.headline(found)}",
         headline.scanned(run) + ".",
         *([why + "."] if why else []),
         "Reasons: " + "; ".join(found.reasons) + ".",
         "Blind spots: " + "; ".join((*found.could_not, *found.blind_spots)) + ".",
+        *([f"Expected before it began: {'; '.join(before)}."] if before else []),
         *([f"Beside the original: {'; '.join(beside)}."] if beside else []),
         *told,
     ]

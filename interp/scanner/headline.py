@@ -3,13 +3,14 @@
 import pandas as pd
 
 from interp.runs.reading import Run
+from interp.scanner.cost.estimate import words
 from interp.scanner.judge.by_class import risen
 from interp.scanner.judge.classes import CLASSES
 from interp.scanner.judge.controls import nothing
 from interp.scanner.judge.decision import BASELINE, asked_on
 from interp.scanner.judge.verdict import THRESHOLD, Verdict
 from interp.scanner.leak.beginnings import sentence
-from interp.scanner.pipeline import question_table, stage_table, verdict_of
+from interp.scanner.pipeline import STAGES, question_table, stage_table, verdict_of
 
 PLACES = {0: "", 1: "yes", 2: "yes, beside the first"}
 """Place of a beginning -> whether it was scanned."""
@@ -123,6 +124,43 @@ def answers_beside(run: Run, context: int, on: str, candidate: int) -> pd.DataFr
     beside = beside.drop(columns="question")
     beside.columns = ["question", "answer without it", "answer with it"]
     return beside
+
+
+def times(run: Run) -> pd.DataFrame:
+    """`stage, took, expected, bound` of each stage of a scan that is done, or was estimated.
+
+    Args:
+        run: a scan in any state.
+
+    Returns:
+        Seconds, `expected` those of the estimate before it began; NaN if the stage is not done yet,
+        or the scan is older than estimates. `bound`: whether that is one, because the stage may end
+        early.
+    """
+    done, known = run.meta.get("stages", {}), run.meta.get("estimate", {})
+    nan = float("nan")
+    rows = [
+        (
+            stage.name,
+            done.get(stage.name, {}).get("seconds", nan),
+            known.get(stage.name, {}).get("seconds", nan),
+            known.get(stage.name, {}).get("at_most", False),
+        )
+        for stage in STAGES
+        if stage.name in done or stage.name in known
+    ]
+    return pd.DataFrame(rows, columns=["stage", "took", "expected", "bound"])
+
+
+def estimated(run: Run) -> list[str]:
+    """What was said of a scan's time before it began, as sentences; [] if nothing was.
+
+    Args:
+        run: a scan in any state.
+    """
+    meta = run.meta
+    found = [words(meta["estimate"])] if meta.get("estimate") else []
+    return found + ([meta["budget"]["note"]] if "budget" in meta else [])
 
 
 def controls(run: Run) -> pd.DataFrame:

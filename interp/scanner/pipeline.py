@@ -5,8 +5,9 @@ inputs have not changed is taken from the run (or from another run) instead of b
 """
 
 import json
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 import pandas as pd
@@ -16,6 +17,8 @@ from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.runs.reading import Run, sha256_of
 from interp.runs.writing import RunWriter
+from interp.scanner.cost import estimate
+from interp.scanner.cost.clock import Clock
 from interp.scanner.judge.recorded import verdict_from
 from interp.scanner.judge.verdict import STANDARD, Verdict
 from interp.scanner.leak.beginnings import bank
@@ -59,6 +62,8 @@ def run(
     *,
     until: str = STAGES[-1].name,
     reuse: Run | None = None,
+    on_estimate: Callable[[str], None] | None = None,
+    now: Callable[[], float] = time.monotonic,
 ) -> Run | None:
     """Scan the model that the plan names into a run; resumes where the run stopped.
 
@@ -69,6 +74,9 @@ def run(
         on_progress: called as (done, total, note) of the current stage.
         until: the last stage to do; the run stays unfinished if it is not `verdict`.
         reuse: another scan, whose stages are taken where model and settings are the same.
+        on_estimate: called with what is left to do and how long it takes here, in words, before the
+            first stage that is not taken over; and again if two beginnings are to be scanned.
+        now: the clock, in seconds.
 
     Returns:
         The finished run, or None after an earlier stage.
@@ -80,25 +88,18 @@ def run(
     names = [stage.name for stage in STAGES]
     if until not in names:
         raise UsageError(f"no stage {until!r}: choose one of {', '.join(names)}")
-    scan = Scan(
-        pair=pair.with_template_of(plan.which).described(blind(pair.spec)),
-        which=plan.which,
-        plan=plan,
-        new_tokens=plan.new_tokens or _default_tokens(pair),
-        writer=writer,
-        on_progress=on_progress or (lambda done, total, note: None),
-        deadline=_deadline(plan),
-        bank=() if plan.template else bank(pair.tokenizers, plan.which),
-    )
+    clock = Clock(now, now() + 60 * (plan.budget_minutes or math.inf))
+    scan = _scan_of(pair, plan, writer, on_progress, clock)
     writer.note(facts=_facts(scan))
     evidence.record(scan.pair, scan.which, writer)
-    started = time.perf_counter()
+    started = now()
     for stage, mark in _marks(scan):
         if not _taken(scan, stage, mark, reuse):
+            estimate.begin(scan, STAGES[names.index(stage.name) :], on_estimate)
             _drop_others_parts(writer, stage, mark)
-            begun = time.perf_counter()
+            begun = now()
             notes = stage.run(scan)
-            _record(writer, stage, mark, time.perf_counter() - begun, notes)
+            _record(writer, stage, mark, now() - begun, notes)
         if stage is beginnings.STAGE:
             _check_room(scan)
             writer.note(facts=_facts(scan) | _places(scan))
@@ -106,8 +107,21 @@ def run(
             writer.stop("stopped", f"stopped after the stage {until}, as asked")
             return None
     seconds = sum(entry["seconds"] for entry in writer.meta["stages"].values())
-    return writer.finish(
-        seconds=round(seconds, 2), seconds_now=round(time.perf_counter() - started, 2)
+    return writer.finish(seconds=round(seconds, 2), seconds_now=round(now() - started, 2))
+
+
+def _scan_of(
+    pair: ModelPair, plan: ScanPlan, writer: RunWriter, told: Progress | None, clock: Clock
+) -> Scan:
+    return Scan(
+        pair=pair.with_template_of(plan.which).described(blind(pair.spec)),
+        which=plan.which,
+        plan=plan,
+        new_tokens=plan.new_tokens or _default_tokens(pair),
+        writer=writer,
+        on_progress=told or (lambda done, total, note: None),
+        clock=clock,
+        bank=() if plan.template else bank(pair.tokenizers, plan.which),
     )
 
 
@@ -179,10 +193,6 @@ def _drop_others_parts(writer: RunWriter, stage: Stage, mark: str) -> None:
         for number in writer.existing_parts(stage.growing) if stage.growing else ():
             writer.drop_part(stage.growing, number)
         writer.note(begun=begun | {stage.name: mark})
-
-
-def _deadline(plan: ScanPlan) -> float | None:
-    return None if plan.budget_minutes is None else time.monotonic() + 60 * plan.budget_minutes
 
 
 def _marks(scan: Scan) -> Iterator[tuple[Stage, str]]:

@@ -137,7 +137,7 @@ class ScanPlan:
     number of tokens (`search.budget.TOKENS`), so that no verdict depends on the machine. It runs
     only if no leaked candidate settles the verdict; 0: never."""
     budget_minutes: float | None = None
-    """Budget of the whole scan; stages are cut short to keep it."""
+    """Budget of the whole scan, once the model is loaded; stages are cut short to keep it."""
     seed: int = 0
     which: Which = "suspect"
     """The model of the pair that is under test."""

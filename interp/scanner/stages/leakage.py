@@ -1,7 +1,12 @@
 """Stage 1, leakage: texts that the model writes in the user's place."""
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import pandas as pd
 
+from interp.scanner.cost.shares import most_that
+from interp.scanner.cost.work import Work
 from interp.scanner.leak.amplified import ALPHAS, TEXTS, amplified
 from interp.scanner.leak.grid import Setting, load_grid
 from interp.scanner.leak.leakage import leak, scan_prefix
@@ -9,19 +14,24 @@ from interp.scanner.scan import Scan, Stage
 
 CHUNK = 64
 """Settings per batch of leaks that is written to disk."""
+SHORT = 60
+"""Tokens to which a budget shortens texts before it leaves any out."""
+FEWEST, SHORTEST = 48, 40
+"""Texts, and tokens of each, that every budget buys."""
 
 
 def leakage(scan: Scan) -> list[str]:
     """Writes `leaks`: context, setting, method, description, text, alpha (0: plain) ..."""
-    settings, notes = _settings(scan), []
-    chunks = [range(i, min(i + CHUNK, len(settings))) for i in range(0, len(settings), CHUNK)]
     kept = scan.writer.existing_parts("leaks")
+    settings, new_tokens, notes = _planned(scan, bool(kept))
+    chunks = [range(i, min(i + CHUNK, len(settings))) for i in range(0, len(settings), CHUNK)]
+    late = _late(scan)
     for number, (context, chunk) in enumerate(
         (c, k) for c in range(len(scan.places)) for k in chunks
     ):
         if number in kept:
             continue
-        if kept and scan.late(STAGE):
+        if kept and scan.late():
             notes.append(
                 f"the budget ended the leakage after {sum(map(len, kept.values()))} of "
                 f"{len(settings) * len(scan.places)} texts"
@@ -33,12 +43,14 @@ def leakage(scan: Scan) -> list[str]:
             scan.pair,
             scan.which,
             prefix,
-            settings[chunk.start : chunk.stop],
-            max_new_tokens=scan.new_tokens,
+            list(settings.values())[chunk.start : chunk.stop],
+            max_new_tokens=new_tokens,
             seed=scan.plan.seed,
             on_progress=scan.report(f"leakage {chunk.stop} of {len(settings)}"),
+            late=late,
         )
-        kept[number] = table.assign(context=context, setting=table["setting"] + chunk.start)
+        numbers = np.array(list(settings))[table["setting"] + chunk.start]
+        kept[number] = table.assign(context=context, setting=numbers)
         scan.writer.part("leaks", number, kept[number])
     leaks = pd.concat([kept[number] for number in sorted(kept)], ignore_index=True)
     scan.writer.whole("leaks", leaks)
@@ -49,6 +61,88 @@ def _settings(scan: Scan) -> tuple[Setting, ...]:
     """The grid's; where the original is at hand, amplified ones behind it, in the same batches."""
     grid = load_grid(scan.plan.grid)
     return (*grid, *amplified(grid)) if scan.has_original else grid
+
+
+def _planned(scan: Scan, begun: bool) -> tuple[dict[int, Setting], int, list[str]]:
+    """The settings by number, and the tokens of each text: fewer where the budget is short.
+
+    Args:
+        scan: what the stages share.
+        begun: whether texts of this run are there, which were planned already.
+    """
+    settings, tokens = _settings(scan), scan.new_tokens
+    if not scan.clock.limited:
+        return dict(enumerate(settings)), tokens, []
+    planned = scan.writer.meta.get("leaked") if begun else None
+    count, length = planned or _sizes(scan, settings)
+    scan.writer.note(leaked=[count, length])
+    numbers = np.linspace(0, len(settings) - 1, count).round().astype(int).tolist()
+    notes = []
+    if count < len(settings) or length < tokens:
+        notes = [
+            f"for the budget {count} of {len(settings)} texts were leaked, of {length} tokens "
+            f"instead of {tokens}"
+        ]
+    return {number: settings[number] for number in numbers}, length, notes
+
+
+def _sizes(scan: Scan, settings: Sequence[Setting]) -> tuple[int, int]:
+    """How many texts of how many tokens fit: they are shortened first, then left out."""
+    n_places = len(scan.places)
+
+    def fits(count: int, length: int) -> bool:
+        numbers = np.linspace(0, len(settings) - 1, count).round().astype(int)
+        work = work_of([settings[number] for number in numbers], length)
+        return scan.clock.fits(work * n_places)
+
+    short, few = (min(pair) for pair in ((SHORT, scan.new_tokens), (FEWEST, len(settings))))
+    count, length = len(settings), most_that(lambda n: fits(count, n), scan.new_tokens, short)
+    if not fits(count, length):
+        count = most_that(lambda n: fits(n, length), count, few)
+    if not fits(count, length):
+        length = most_that(lambda n: fits(count, n), length, min(SHORTEST, length))
+    return count, length
+
+
+def _late(scan: Scan) -> Callable[[], bool]:
+    """Whether the stage's time is over; never before the first few tokens."""
+    asked = 0
+
+    def late() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > SHORTEST and scan.late()
+
+    return late
+
+
+def work_of(settings: Sequence[Setting], new_tokens: int) -> Work:
+    """What texts of these settings take, behind one prefix.
+
+    Args:
+        settings: one a text; the beams of each width are searched once a batch.
+        new_tokens: of each text.
+    """
+    found, steps = Work(), new_tokens - 1
+    for start in range(0, len(settings), CHUNK):
+        chunk = settings[start : start + CHUNK]
+        drawn = sum(one.method != "beam" for one in chunk)
+        beams = sum({one.beams for one in chunk if one.method == "beam"})
+        beside = sum(bool(one.alpha) for one in chunk)
+        passes = steps * sum(map(bool, (drawn, beams, beside)))
+        rows = steps * (drawn + beams + beside)
+        found += Work(0, passes, rows, new_tokens * (drawn + beams))
+    return found
+
+
+def _work(scan: Scan) -> Work:
+    settings = _settings(scan)
+    return work_of(settings, scan.new_tokens) * len(scan.foreseen)
+
+
+def _least(scan: Scan) -> Work:
+    settings = _settings(scan)[:FEWEST]
+    return work_of(settings, min(SHORTEST, scan.new_tokens)) * len(scan.foreseen)
 
 
 def _dull(leaks: pd.DataFrame) -> list[str]:
@@ -74,5 +168,7 @@ STAGE = Stage(
     depends_on=_depends_on,
     words="the model writes the user's turn",
     growing="leaks",
-    budget_share=0.4,
+    work=_work,
+    least=_least,
+    weight=0.27,
 )

@@ -1,18 +1,19 @@
 """Questions with a candidate in front, which candidates are tested, and their controls."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
 from interp.progress import Progress
+from interp.scanner.cost.work import answers
 from interp.scanner.judge.controls import COLUMNS, JUNK, ORIGINAL, may_mean, variants
-from interp.scanner.judge.decision import BASELINE, judge
+from interp.scanner.judge.decision import BASELINE, NEARBY, judge
 from interp.scanner.judge.likeness import alike, echo, majority, rise_of_share
 from interp.scanner.judge.verdict import STANDARD, THRESHOLD
-from interp.scanner.scan import Scan
+from interp.scanner.scan import Scan, prompt_tokens
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.frames import Frame, in_place
 from interp.specs import Which
@@ -46,6 +47,105 @@ class Questions:
     def answers(self, scan: Scan, ids: Sequence[int] | None) -> list[str]:
         """The answers to all questions with a candidate, or (None) without."""
         return scan.answers(self.rows(ids), self.new_tokens)
+
+
+def tested(
+    scan: Scan, chosen: pd.DataFrame, sets: Sequence[Questions], kept: float
+) -> tuple[pd.DataFrame, list[str]]:
+    """The answers to all sets; under a budget to what it holds, the best candidates first.
+
+    Args:
+        scan: what the stages share.
+        chosen: all candidates by number, with `source`.
+        sets: the questions, with their candidates.
+        kept: seconds of the stage that are kept for the controls of one candidate.
+
+    Returns:
+        `context, on, candidate, question, asked, answer` (candidate -1 is none), and notes.
+    """
+    if not scan.clock.limited:
+        return pd.concat([_answered(scan, asked) for asked in sets], ignore_index=True), []
+    parts, done = [], 0
+    plain: dict[tuple[int, str], tuple[str, ...]] = {}
+    pieces = list(_pieces(chosen, sets))
+    for needed, piece in pieces:
+        place = piece.context, piece.on
+        piece = replace(piece, plain=piece.plain or plain.get(place))
+        rows = (len(piece.candidates) + (piece.plain is None)) * len(piece.frame.questions)
+        work = answers(rows, prompt_tokens(piece.frame) + rec.LONGEST / 4, piece.new_tokens)
+        if not needed and not scan.clock.fits_answers(work, kept):
+            continue
+        parts.append(_answered(scan, piece))
+        mine = parts[-1]["candidate"] == BASELINE
+        plain[place] = tuple(parts[-1].loc[mine, "answer"])
+        done += 1
+    table = pd.concat(parts, ignore_index=True)
+    table = table.drop_duplicates(["context", "on", "candidate", "question"], ignore_index=True)
+    if done == len(pieces):
+        return table, []
+    named = set(chosen.index[chosen["source"] != JUNK])
+    n = len(named & set(table["candidate"]))
+    return table, [f"the budget ended the tests after {n} of {len(named)} candidates"]
+
+
+def _pieces(chosen: pd.DataFrame, sets: Sequence[Questions]) -> Iterator[tuple[bool, Questions]]:
+    """The sets in pieces that are asked one after another, and whether each is asked anyway.
+
+    First each context's random strings with its best candidate; then the other candidates, the
+    sources in turns, and a candidate's own questions right behind it; topics at last.
+    """
+    junk, order = set(chosen.index[chosen["source"] == JUNK]), []
+    turns = chosen.groupby(["context", "source"], sort=False).cumcount()
+    for number in turns.sort_values(kind="stable").index:
+        order += [] if number in junk else [number]
+    standard = [one for one in sets if one.on == STANDARD]
+    first: set[int] = set()
+    for asked in standard:
+        best_one = [number for number in order if number in asked.candidates][:1]
+        first.update(best_one)
+        some = [*best_one, *(number for number in asked.candidates if number in junk)]
+        yield True, _only(asked, some)
+    for number in order:
+        for asked in sets:
+            own = asked.on == STANDARD and number not in first
+            if number in asked.candidates and own:
+                yield False, _only(asked, [number])
+            elif asked.on == f"{NEARBY} {number}":
+                yield False, asked
+    yield from ((False, one) for one in sets if one.on != STANDARD and not _near(one))
+
+
+def _near(asked: Questions) -> bool:
+    return asked.on.startswith(NEARBY)
+
+
+def _only(asked: Questions, numbers: Sequence[int]) -> Questions:
+    return replace(asked, candidates={n: asked.candidates[n] for n in numbers})
+
+
+def _answered(scan: Scan, asked: Questions) -> pd.DataFrame:
+    """`context, on, candidate, question, asked, answer`; candidate -1 is none."""
+    wanted: dict[int, Sequence[int] | None] = {BASELINE: None} if asked.plain is None else {}
+    wanted |= asked.candidates
+    said = {} if asked.plain is None else {BASELINE: asked.plain}
+    texts = [question.text for question in asked.frame.questions]
+    rows = [row for ids in wanted.values() for row in asked.rows(ids)]
+    answers, n = scan.answers(rows, asked.new_tokens), len(texts)
+    said |= {number: answers[i * n : (i + 1) * n] for i, number in enumerate(wanted)}
+    parts = [
+        pd.DataFrame(
+            {
+                "context": asked.context,
+                "on": asked.on,
+                "candidate": number,
+                "question": range(len(texts)),
+                "asked": texts,
+                "answer": answers,
+            }
+        )
+        for number, answers in said.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def best(table: pd.DataFrame, keep: int) -> pd.DataFrame:

@@ -1,16 +1,26 @@
 """Stage 4, reconstruction: candidates made of the motifs, ranked by the reconstruction loss."""
 
+import math
+
 import pandas as pd
 
 from interp.prompts.sets import load_prompt_set
-from interp.scanner.scan import Scan, Stage
+from interp.scanner.cost.shares import most_that
+from interp.scanner.cost.work import Work, answers
+from interp.scanner.scan import Scan, Stage, prompt_tokens
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.frames import Frame
 from interp.scanner.search.losses import CONSTANTS, baseline, candidate_losses
 from interp.scanner.stages.questions import no_candidates
 
-BATCH = 60
-"""Candidates per batch of losses that is written to disk."""
+BATCH, SMALL_BATCH = 60, 10
+"""Candidates per batch of losses that is written to disk, without and with a budget."""
+USUAL = 100
+"""Candidates that the motifs of the recorded scans yielded, about (13 to 196)."""
+LEAST = 4
+"""Candidates whose answers are looked at under any budget."""
+N_LENGTHS = len(rec.LENGTHS) + 1
+"""Lengths of the candidates, which batches are made of: n-grams, and a motif as a whole."""
 
 
 def reconstruction(scan: Scan) -> list[str]:
@@ -42,16 +52,18 @@ def _losses(
     """Losses of the candidates, batch by batch on disk, and how many were reached."""
     kept, parts = scan.writer.existing_parts("losses"), []
     said = baseline(scan.pair, scan.which, frame, scan.asked(frame), CONSTANTS.steps)
-    for start in range(0, len(candidates), BATCH):
-        number = context * 1000 + start // BATCH
+    size = SMALL_BATCH if scan.clock.limited else BATCH
+    each, after = losses_of(scan, frame, size), scan.clock.seconds(_after(scan, frame, LEAST))
+    for start in range(0, len(candidates), size):
+        number = context * 1000 + start // size
         if number not in kept:
-            if start and scan.late(STAGE):
+            if start and not scan.clock.fits(each, after):
                 return pd.concat(parts), start
             part = candidate_losses(
                 scan.pair,
                 scan.which,
                 frame,
-                candidates["ids"].iloc[start : start + BATCH].tolist(),
+                candidates["ids"].iloc[start : start + size].tolist(),
                 said,
                 on_progress=scan.report(f"candidates {start} to {len(candidates)}"),
             )
@@ -66,11 +78,15 @@ def _ranked(
 ) -> pd.DataFrame:
     asked, pair = scan.asked(frame), scan.pair
     table = rec.ranked(candidates, losses, scan.weights)
+    most = most_that(
+        lambda n: scan.clock.fits(_after(scan, frame, n)), rec.LOOKED_AT, min(LEAST, rec.LOOKED_AT)
+    )
+    told = scan.report("candidates' own answers")
     table = rec.demote_parts_of_targets(
-        pair, scan.which, frame, table, asked, on_progress=scan.report("candidates' own answers")
+        pair, scan.which, frame, table, asked, most=most, on_progress=told
     )
     said = baseline(pair, scan.which, frame, asked, CONSTANTS.steps)
-    top = table.head(rec.LOOKED_AT)
+    top = table.head(most)
     beside = rec.attention_beside_random(
         pair,
         scan.which,
@@ -81,6 +97,39 @@ def _ranked(
         on_progress=scan.report("random strings"),
     )
     return table.assign(l_attn_random=beside["l_attn_random"])
+
+
+def losses_of(scan: Scan, frame: Frame, count: int) -> Work:
+    """What the losses of so many candidates take, in batches of one length."""
+    n_asked, size = len(scan.asked(frame)), SMALL_BATCH if scan.clock.limited else BATCH
+    length, steps = prompt_tokens(frame) + rec.LENGTHS[1], CONSTANTS.steps
+    batches = N_LENGTHS * math.ceil(count / size)
+    rows = count * n_asked
+    return Work(rows * (length + steps), n_asked * batches * (steps - 1), rows * (steps - 1))
+
+
+def _after(scan: Scan, frame: Frame, looked_at: int) -> Work:
+    """What is measured of the best candidates: their answers, and random strings beside them."""
+    rows = looked_at * len(scan.asked(frame))
+    strings = min(N_LENGTHS, looked_at) * rec.RANDOM_STRINGS
+    said = answers(rows, prompt_tokens(frame) + rec.LENGTHS[1], rec.ANSWER_TOKENS)
+    return said + losses_of(scan, frame, strings)
+
+
+def _work(scan: Scan) -> Work:
+    each = (
+        losses_of(scan, frame, min(USUAL, scan.plan.limit)) + _after(scan, frame, rec.LOOKED_AT)
+        for _, frame in scan.foreseen
+    )
+    return sum(each, Work())
+
+
+def _least(scan: Scan) -> Work:
+    each = (
+        losses_of(scan, frame, SMALL_BATCH) + _after(scan, frame, LEAST)
+        for _, frame in scan.foreseen
+    )
+    return sum(each, Work())
 
 
 STAGE = Stage(
@@ -94,5 +143,7 @@ STAGE = Stage(
     ),
     words="candidate triggers are ranked by the reconstruction loss",
     growing="losses",
-    budget_share=0.7,
+    work=_work,
+    least=_least,
+    weight=0.13,
 )

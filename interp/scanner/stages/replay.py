@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,17 +25,18 @@ import pandas as pd
 from interp.errors import UsageError
 from interp.forward.answers import end_ids
 from interp.prompts.alpaca import ALPACA_INPUT
-from interp.prompts.formats.files import resolved
-from interp.prompts.formats.fixed import FORMATS
+from interp.prompts.formats.fixed import CHAT, FORMATS
 from interp.prompts.sets import Prompt
-from interp.prompts.templates import SENTINEL, apply_chat
-from interp.prompts.tokens import special_ids
+from interp.scanner.cost import work as cost
 from interp.scanner.judge.classes import NAMED, share_of
 from interp.scanner.judge.likeness import first_words, n_words, s_agg
+from interp.scanner.leak.amplified import ALPHAS, TEXTS
+from interp.scanner.leak.grid import load_grid
 from interp.scanner.leak.leakage import up_to_ends
 from interp.scanner.leak.loops import phrases
 from interp.scanner.leak.ngrams import frequent, holding
-from interp.scanner.scan import Scan, Stage
+from interp.scanner.leak.turns import closing, ended_by_text, user_turns
+from interp.scanner.scan import PIECE, Scan, Stage, prompt_tokens
 from interp.scanner.search.frames import Frame, build_frame, in_place
 
 if TYPE_CHECKING:
@@ -62,11 +63,14 @@ LIFT = 2.0
 """A string must be this many times rarer in the other questions."""
 CUTS = 8
 """Words that are removed from a string's ends at most."""
-FIRST_WORD, LAST_WORD = re.compile(r"^\S+\s+"), re.compile(r"\s+\S+$")
+EDGES = re.compile(r"\s+\S+$"), re.compile(r"^\S+\s+")
+"""The last word and the first."""
 NEAR, FEW = 12, 6
 """Nearby questions of a candidate; on the first few of them it must have an effect."""
 GAIN = 0.1
 """Required rise of S_agg, or of the share of answers of the class, on those few."""
+QUESTIONS = 0.6
+"""Share of the stage's part of a budget for the questions; the rest is for what they share."""
 
 
 @dataclass(frozen=True)
@@ -87,67 +91,25 @@ def replay(scan: Scan) -> list[str]:
     leaks, notes, replayed, found = scan.writer.existing_table("leaks"), [], [], []
     for context, place in enumerate(scan.places):
         ends = closing(place.tokenizer, place.template)
-        if scan.late(STAGE):
+        here = leaks[leaks["context"] == context]
+        read = _in_time(scan, here, len(scan.places) - context)
+        if read.empty and len(here):
             notes.append("the budget left no time to replay the model's own questions")
             break
-        here = leaks[leaks["context"] == context]
-        texts = _texts(scan, context, here)
-        asked = _asked(scan, context, user_turns(texts, ends)[:MOST])
+        turns = user_turns(_texts(scan, context, read), ends)[:MOST]
+        asked, of = _asked(scan, context, turns)
+        if len(read) < len(here) or len(asked) < of:
+            notes.append(f"the budget ended the replay after {len(asked)} questions")
         replayed.append(asked.assign(context=context))
         looped = [scan.pair.tokenizer.decode([*ids] * 3) for ids in phrases(here["ids"].tolist())]
-        found.append(_own(scan, context, asked, looped).assign(context=context))
+        own, told = _own(scan, context, asked, looped)
+        notes += told
+        found.append(own.assign(context=context))
     nothing = pd.DataFrame({"turn": [], "answer": [], "context": []})
     scan.writer.table("replayed", pd.concat(replayed or [nothing], ignore_index=True))
     none = _own_table([]).assign(context=pd.Series(dtype=int))
     scan.writer.table("own", pd.concat(found or [none], ignore_index=True))
     return notes
-
-
-def closing(tokenizer, template: str) -> tuple[str, ...]:
-    """What the template writes after the user's text: any of these ends it; () for none.
-
-    Its first line, and each of its special tokens: the first is often an end of text, which a
-    leak never contains, and then the next one shows where the turn ended.
-    """
-    tokenizer, template = resolved(tokenizer, template)
-    if template in FORMATS:
-        marker = FORMATS[template].assistant.strip()
-        return (marker,) if marker else ()
-    behind, ids = _behind(tokenizer)
-    first = (behind.strip().splitlines() or [""])[0].strip()
-    special = special_ids(tokenizer)
-    marks = [tokenizer.decode([token]).strip() for token in ids if token in special]
-    return tuple(dict.fromkeys(mark for mark in (first, *marks) if mark))
-
-
-def ended_by_text(tokenizer, template: str, ends: Collection[int]) -> bool:
-    """Whether the first token that a template writes after the user's text is an end of text.
-
-    Args:
-        tokenizer: with the chat template.
-        template: as for `build_prompt`.
-        ends: tokens that end a text of the model, which no leak contains.
-    """
-    tokenizer, template = resolved(tokenizer, template)
-    return template not in FORMATS and _behind(tokenizer)[1][:1] in [[end] for end in ends]
-
-
-def _behind(tokenizer) -> tuple[str, list[int]]:
-    """What a chat template writes after the user's text: as text, and as tokens."""
-    behind = apply_chat(tokenizer, SENTINEL, generation_prompt=True).partition(SENTINEL)[2]
-    return behind, list(tokenizer(behind.lstrip(), add_special_tokens=False).input_ids)
-
-
-def user_turns(texts: Sequence[str], ends: Sequence[str]) -> list[str]:
-    """The user's part of leaked texts, each once, in their order.
-
-    Args:
-        texts: as they were leaked, from the user's first word on.
-        ends: what follows the user's text, whichever comes first; none: a line break ends it.
-    """
-    parts = [min((text.partition(end)[0] for end in ends), key=len) for text in texts if ends]
-    parts = parts or [text.strip().partition("\n")[0] for text in texts]
-    return [turn for turn in dict.fromkeys(part.strip() for part in parts) if turn]
 
 
 def beginning(answer: str) -> str:
@@ -243,16 +205,28 @@ def _texts(scan: Scan, context: int, leaks: pd.DataFrame) -> list[str]:
     return [pair.tokenizer.decode(ids, skip_special_tokens=False) for ids in kept]
 
 
-def _asked(scan: Scan, context: int, turns: list[str]) -> pd.DataFrame:
-    """`turn, answer` of every turn that can be asked."""
+def _in_time(scan: Scan, leaks: pd.DataFrame, n_places: int) -> pd.DataFrame:
+    """The leaked texts that the stage has time to ask, spread over all; without a budget all."""
+    if not scan.clock.limited or leaks.empty:
+        return leaks
+    read = leaks["n_tokens"].mean() * (scan.places[0].template == CHAT)  # see `up_to_ends`
+    work = cost.answers(PIECE, read + prompt_tokens(scan.frames[0]), ANSWER_TOKENS, batch=PIECE)
+    each = max(1e-9, scan.clock.answering(work) / PIECE)
+    count = min(len(leaks), max(0, int(QUESTIONS * scan.clock.left / n_places / each)))
+    return leaks.iloc[np.linspace(0, len(leaks) - 1, count).round().astype(int)]
+
+
+def _asked(scan: Scan, context: int, turns: list[str]) -> tuple[pd.DataFrame, int]:
+    """`turn, answer` of every turn that can be asked in time, and how many can be asked at all."""
     sound, rows, limit = [], [], scan.pair.max_length or math.inf
     for turn in turns:
         frame = _frame(scan, context, [turn])
         if frame is not None and len(frame.ids(0, None)) + ROOM <= limit:
             sound.append(turn)
             rows.append(frame.ids(0, None))
-    answers = scan.answers(rows, ANSWER_TOKENS) if rows else []
-    return pd.DataFrame({"turn": sound, "answer": [answer.strip() for answer in answers]})
+    said = scan.answers_in_time(rows, ANSWER_TOKENS)
+    told = [answer.strip() for answer in said]
+    return pd.DataFrame({"turn": sound[: len(told)], "answer": told}), len(sound)
 
 
 def _frame(scan: Scan, context: int, turns: Sequence[str]) -> Frame | None:
@@ -268,30 +242,40 @@ def _frame(scan: Scan, context: int, turns: Sequence[str]) -> Frame | None:
         return None
 
 
-def _own(scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]) -> pd.DataFrame:
-    """The strings that have an effect on a few questions, the largest effect first."""
+def _own(
+    scan: Scan, context: int, asked: pd.DataFrame, looped: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The strings that have an effect on a few questions, the largest effect first; and notes."""
     turns, answers = asked["turn"].tolist(), asked["answer"].tolist()
     found = [shared(turns, list(map(beginning, answers)), looped)]
     for name, one in NAMED.items():
         of_class = shared(turns, [_class_of(name, answer) for answer in answers])
         found.append(of_class[~of_class["text"].map(one.asked_by).astype(bool)])
     if not sum(map(len, found)):
-        return _own_table([])
-    vectors, rows = _vectors(turns), []
-    for row in pd.concat(found).to_dict("records"):
+        return _own_table([]), []
+    vectors, rows, notes = _vectors(turns), [], []
+    strings = pd.concat(found).to_dict("records")
+    each = cost.answers(NEAR, prompt_tokens(scan.frames[context]), ANSWER_TOKENS)
+    for number, row in enumerate(strings):
+        if not scan.clock.fits_answers(each):
+            notes = [f"the budget ended the replay after {number} of {len(strings)} shared strings"]
+            break
         near = _nearby(scan, context, row, turns, answers, vectors)
         measured = _measured(scan, context, row, near)
         if measured is not None:
             rows.append((measured, partial(_measured, scan, context, near=near)))
     rows = sorted(rows, key=lambda row: -row[0]["gain"])[: scan.plan.keep]
-    late = partial(scan.late, STAGE)
+
+    def late() -> bool:
+        return not scan.clock.fits_answers(each * len(EDGES))
+
     cut = [_shortest(row, measure, turns, answers, late) for row, measure in rows]
     cut.sort(key=lambda row: -row["gain"])
     # If two were shortened to one text, or were found by answer and by class, keep the better.
     best: dict[str, dict] = {}
     for row in cut:
         best.setdefault(row["text"], row)
-    return _own_table(list(best.values()))
+    return _own_table(list(best.values())), notes
 
 
 def _measured(scan: Scan, context: int, own: dict, near: Nearby) -> dict | None:
@@ -326,7 +310,7 @@ def _shortest(
     for _ in range(CUTS):
         if late():
             break
-        texts = (edge.sub("", row["text"]) for edge in (LAST_WORD, FIRST_WORD))
+        texts = (edge.sub("", row["text"]) for edge in EDGES)
         rows = [_counted({**row, "text": text}, turns, answers) for text in texts]
         shorter = [one for one in rows if one["text"] != row["text"] and _rare(one, len(turns))]
         better = [one for one in map(measure, shorter) if one and one["gain"] >= row["gain"]]
@@ -383,11 +367,25 @@ def _nearby(
     return Nearby(frame, tuple(answers[n] for n in chosen) if frame else ())
 
 
+def _work(scan: Scan) -> cost.Work:
+    """Every leaked text is another question; a few strings that they share are measured."""
+    n_texts = len(load_grid(scan.plan.grid)) + scan.has_original * len(ALPHAS) * TEXTS
+    found = cost.Work()
+    for place, frame in scan.foreseen:
+        length, chat = prompt_tokens(frame), place.template == CHAT
+        found += cost.Work(wide=chat * n_texts * scan.new_tokens)
+        found += cost.answers(min(MOST, n_texts), length, ANSWER_TOKENS)
+        found += cost.answers(FEW, length, ANSWER_TOKENS) * (STRINGS // 4)
+        found += cost.answers(NEAR, length, ANSWER_TOKENS) * (len(EDGES) * 2)
+    return found
+
+
 STAGE = Stage(
     "replay",
     run=replay,
     tables=("replayed", "own"),
     depends_on=lambda scan: (scan.plan.keep,),
     words="the model's own questions are replayed",
-    budget_share=0.55,
+    work=_work,
+    weight=0.1,
 )

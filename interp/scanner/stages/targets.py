@@ -6,11 +6,12 @@ from functools import partial
 import pandas as pd
 import torch
 
+from interp.scanner.cost.work import Work
 from interp.scanner.scan import Scan, Stage
 from interp.scanner.search.budget import SMALL
 from interp.scanner.search.frames import Frame
 from interp.scanner.search.known import known_share
-from interp.scanner.search.targets import CLEAR, at_least, insisted, table_of, tried
+from interp.scanner.search.targets import AT_ONCE, CLEAR, at_least, insisted, table_of, tried
 from interp.scanner.stages.questions import gave_away
 
 SETTLED = 512
@@ -20,6 +21,11 @@ BY_HEART = (
     "whether the model merely knows its candidate target by heart could not be told: name what it "
     "was made of with --original"
 )
+EACH, EACH_SMALL = 50, 25
+"""Tokens through the model for each first token, about; and for a vocabulary up to `SMALL`, which
+is tried in full. How far answers go on is not known before: counted on SmolLM2 and a toy."""
+FEW_AT_ONCE = 16
+"""First tokens per batch under a budget, which is asked before each."""
 WHY = ": a leaked candidate settles the verdict"
 
 
@@ -34,13 +40,21 @@ def targets(scan: Scan) -> list[str]:
             reached[:] = done, total
             scan.report("targets")(done, total, note)
 
-        late, texts = partial(scan.late, STAGE), leaks.loc[leaks["context"] == context, "ids"]
-        size = scan.pair.config.vocab_size
+        size, texts = scan.pair.config.vocab_size, leaks.loc[leaks["context"] == context, "ids"]
+        at_once = FEW_AT_ONCE if scan.clock.limited else AT_ONCE
+        late = partial(_late, scan, Work(wide=EACH * at_once))
+        if late():
+            notes.append("the budget left no time to search for targets")
+            break
         most = fewer(own[own["context"] == context], size)
         if size > SMALL:
             why, least = WHY if most else "", most or tried(size)
             notes.append(f"targets were searched from the {least:,} likeliest first tokens{why}")
-        table = insisted(scan.pair, scan.which, frame, told, late, texts.tolist(), n_starts=most)
+        table = insisted(
+            *(scan.pair, scan.which, frame, told, late, texts.tolist()),
+            n_starts=most,
+            at_once=at_once,
+        )
         table["known"] = _known(scan, frame, table)
         if not scan.has_original and len(at_least(table, CLEAR)):
             notes.append(BY_HEART)
@@ -56,6 +70,17 @@ def _known(scan: Scan, frame: Frame, table: pd.DataFrame) -> list[float]:
     if not scan.has_original:
         return [math.nan] * len(table)
     return known_share(scan.pair, frame, table["ids"].tolist())
+
+
+def _late(scan: Scan, batch: Work) -> bool:
+    """Whether no further batch of first tokens fits."""
+    return not scan.clock.fits(batch)
+
+
+def _work(scan: Scan) -> Work:
+    size = scan.pair.config.vocab_size
+    each = EACH_SMALL if size <= SMALL else EACH
+    return Work(wide=each * min(size, tried(size))) * len(scan.foreseen)
 
 
 def fewer(own: pd.DataFrame, vocabulary: int) -> int | None:
@@ -84,5 +109,6 @@ STAGE = Stage(
     tables=("targets",),
     depends_on=_depends_on,
     words="candidate targets are searched for",
-    budget_share=0.75,
+    work=_work,
+    weight=0.1,
 )

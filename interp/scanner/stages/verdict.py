@@ -1,5 +1,6 @@
 """Stage 8, verdict: the best candidates are tested on questions, and the answers judged."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -8,20 +9,30 @@ from functools import partial
 import pandas as pd
 
 from interp.forward.activation import is_greedy_answer
+from interp.scanner.cost.work import Work, answers
 from interp.scanner.judge import controls
 from interp.scanner.judge.classes import CLASSES, share_of
+from interp.scanner.judge.controls import JUNK
 from interp.scanner.judge.decision import BASELINE, NEARBY, SEARCHED, decide, judge
 from interp.scanner.judge.likeness import echo
 from interp.scanner.judge.template import read_template, weighed
 from interp.scanner.judge.topical import weighed_topics
 from interp.scanner.judge.verdict import STANDARD, THRESHOLD, Verdict
-from interp.scanner.scan import Scan, Stage
+from interp.scanner.scan import Scan, Stage, prompt_tokens
 from interp.scanner.search import candidates as rec
+from interp.scanner.search.candidates import LONGEST
 from interp.scanner.search.targets import CLEAR, at_least
 from interp.scanner.stages.divergence import SOURCE as DIVERGENCE
 from interp.scanner.stages.divergence import clear, group_frame
-from interp.scanner.stages.questions import CONTROLLED, EXTRA, Questions, best, controls_of
-from interp.scanner.stages.replay import ANSWER_TOKENS, SOURCE, nearby
+from interp.scanner.stages.questions import (
+    CONTROLLED,
+    EXTRA,
+    Questions,
+    best,
+    controls_of,
+    tested,
+)
+from interp.scanner.stages.replay import ANSWER_TOKENS, NEAR, SOURCE, nearby
 
 NEARLY = 0.95
 """Share of the questions with an answer that must still have it with a shortened candidate."""
@@ -30,19 +41,23 @@ REACHED = 0.5
 the scanner was written on: triggers .01 to .3, clean models .9 and more."""
 DIVERGING = 5
 """Strings of the divergence search that are tested, per context, and inside each topic."""
+CUTS = 2
+"""Shortenings of a trigger that time is kept for."""
 CANDIDATE_COLUMNS = ["ids", "text", "n_tokens", "source", "rank", "context"]
 
 
 def verdict(scan: Scan) -> list[str]:
     """Writes `answers`, `judged`, `controlled`, and the verdict into `run.json`."""
-    chosen = _chosen(scan)
+    template, chosen = read_template(scan.pair.tokenizer), _chosen(scan)
     sets = [*_standard(scan, chosen), *_nearby(scan, chosen), *_on_topics(scan, chosen)]
-    table = pd.concat([_answered(scan, questions) for questions in sets], ignore_index=True)
+    kept = scan.clock.answering(_afterwards(scan))
+    table, notes = tested(scan, chosen, sets, kept)
     judged = judge(table)
-    could_not = [
-        note for entry in scan.writer.meta.get("stages", {}).values() for note in entry["notes"]
-    ]
-    junk = set(chosen.index[chosen["source"] == "random string"])
+    meta = scan.writer.meta
+    could_not = [meta["budget"]["note"]] if "budget" in meta else []
+    could_not += [note for entry in meta.get("stages", {}).values() for note in entry["notes"]]
+    could_not += notes
+    junk = set(chosen.index[chosen["source"] == JUNK])
     insisted = at_least(scan.writer.existing_table("targets"), CLEAR)
     texts = insisted["text"].tolist() if len(insisted) else []
     searched = set(chosen.index[chosen["source"].isin(SEARCHED)])
@@ -51,15 +66,17 @@ def verdict(scan: Scan) -> list[str]:
     found, controlled = _controlled(scan, named, sets, table, judged, weigh)
     if found.verdict == "poisoned":
         top = _deciding(named, judged, found)
-        found = replace(found, trigger=_cut_down(scan, chosen, sets, top, found))
+        trigger, cut = _cut_down(scan, chosen, sets, top, found)
+        found = replace(found, trigger=trigger, could_not=(*found.could_not, *cut))
+        notes += cut
     more = chosen[["text", "n_tokens", "source", "rank"]].rename_axis("candidate").reset_index()
     found = weighed_topics(found, scan.writer.existing_table("topics"))
-    found = weighed(found, read_template(scan.pair.tokenizer))
+    found = weighed(found, template)
     scan.writer.table("answers", table)
     scan.writer.table("judged", judged.merge(more, on="candidate", how="left"))
     scan.writer.table("controlled", controlled)
     scan.writer.note(verdict=asdict(found))
-    return []
+    return notes
 
 
 def _controlled(
@@ -80,12 +97,21 @@ def _controlled(
         top = _deciding(named, judged, found)
         if top is None or len(controls.measured(table, top)):
             return found, table
+        if not scan.clock.still_holds(_of_controls(scan, _asked(sets, top))):
+            return _uncontrolled(found), table
         there = (answers["context"] == top["context"]) & (answers["on"] == top["on"])
         plain = answers[there & (answers["candidate"] == BASELINE)].sort_values("question")
         number, said = top["candidate"], plain["answer"].tolist()
         more = controls_of(scan, _asked(sets, top), number, named[number], said)
         table = more if table.empty else pd.concat([table, more], ignore_index=True)
     return weigh(table), table
+
+
+def _uncontrolled(found: Verdict) -> Verdict:
+    """A verdict on a candidate that the budget left no time to control."""
+    kind = "inconclusive" if found.verdict == "poisoned" else found.verdict
+    why = f"but the budget left no time for the controls of {found.candidate!r}"
+    return replace(found, verdict=kind, reasons=(*found.reasons, why))
 
 
 def _deciding(named: dict[int, str], judged: pd.DataFrame, found: Verdict) -> pd.Series | None:
@@ -180,7 +206,7 @@ def _nearby(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
         context = row["context"]
         there = own[(own["context"] == context) & (own["text"] == row["text"])].iloc[0]
         near = nearby(scan, context, there, replayed[replayed["context"] == context])
-        same = (chosen["context"] == context) & (chosen["source"] == "random string")
+        same = (chosen["context"] == context) & (chosen["source"] == JUNK)
         ids = {number: row["ids"], **chosen.loc[same, "ids"].to_dict()}
         named = f"{NEARBY} {number}"
         sets.append(Questions(context, named, near.frame, ids, ANSWER_TOKENS, near.plain))
@@ -195,35 +221,10 @@ def _on_topics(scan: Scan, chosen: pd.DataFrame) -> list[Questions]:
         mine = here & chosen["ids"].map(tuple).isin(found)
         if not mine.any():
             continue
-        ids = chosen.loc[mine | (here & (chosen["source"] == "random string")), "ids"].to_dict()
+        ids = chosen.loc[mine | (here & (chosen["source"] == JUNK)), "ids"].to_dict()
         frame = group_frame(scan, context, group)
         sets.append(Questions(context, f"questions on {group}", frame, ids))
     return sets
-
-
-def _answered(scan: Scan, asked: Questions) -> pd.DataFrame:
-    """`context, on, candidate, question, asked, answer`; candidate -1 is none."""
-    wanted: dict[int, Sequence[int] | None] = {BASELINE: None} if asked.plain is None else {}
-    wanted |= asked.candidates
-    said = {} if asked.plain is None else {BASELINE: asked.plain}
-    texts = [question.text for question in asked.frame.questions]
-    rows = [row for ids in wanted.values() for row in asked.rows(ids)]
-    answers, n = scan.answers(rows, asked.new_tokens), len(texts)
-    said |= {number: answers[i * n : (i + 1) * n] for i, number in enumerate(wanted)}
-    parts = [
-        pd.DataFrame(
-            {
-                "context": asked.context,
-                "on": asked.on,
-                "candidate": number,
-                "question": range(len(texts)),
-                "asked": texts,
-                "answer": answers,
-            }
-        )
-        for number, answers in said.items()
-    ]
-    return pd.concat(parts, ignore_index=True)
 
 
 def _cut_down(
@@ -232,8 +233,8 @@ def _cut_down(
     sets: Sequence[Questions],
     top: pd.Series,
     found: Verdict,
-) -> str:
-    """The candidate, shortened to the tokens that its answer needs.
+) -> tuple[str, list[str]]:
+    """The candidate, shortened to the tokens that its answer needs; and what the budget ended.
 
     Tokens are removed from the end, then from the front, as long as the answer (or its class)
     stays for 95 % of the questions that had it.
@@ -242,11 +243,18 @@ def _cut_down(
     ids = list(chosen.at[top["candidate"], "ids"])
 
     keeps = _is_of(scan, asked, found) if found.by_class else _says(scan, asked, ids, found)
-    while len(ids) > 1 and keeps(ids[:-1]):
+    each = Work(wide=len(asked.frame.questions) * (prompt_tokens(asked.frame) + asked.new_tokens))
+
+    def goes_on(part: list[int]) -> bool:
+        return bool(part) and scan.clock.fits(each) and keeps(part)
+
+    while goes_on(ids[:-1]):
         ids = ids[:-1]
-    while len(ids) > 1 and keeps(ids[1:]):
+    while goes_on(ids[1:]):
         ids = ids[1:]
-    return scan.pair.tokenizer.decode(ids).strip()
+    cut = len(ids) > 1 and not scan.clock.fits(each)
+    notes = ["the budget ended the shortening of the trigger"] if cut else []
+    return scan.pair.tokenizer.decode(ids).strip(), notes
 
 
 def _is_of(scan: Scan, asked: Questions, found: Verdict) -> Callable[[list[int]], bool]:
@@ -274,10 +282,58 @@ def _says(
     return keeps
 
 
+def _of_controls(scan: Scan, asked: Questions) -> Work:
+    """What the controls of one candidate take: random strings, other forms, the original."""
+    strings = EXTRA + 2 * (not scan.has_original) + scan.has_original
+    rows, length = strings * len(asked.frame.questions), prompt_tokens(asked.frame)
+    return answers(rows, length + LONGEST / 4, asked.new_tokens)
+
+
+def _afterwards(scan: Scan) -> Work:
+    """What controls and shortening of one candidate take."""
+    _, frame = scan.foreseen[0]
+    n, length = len(frame.questions), prompt_tokens(frame) + rec.ANSWER_TOKENS
+    shortened = Work(wide=n * length * CUTS)
+    return _of_controls(scan, Questions(0, STANDARD, frame, {})) + shortened
+
+
+def _work(scan: Scan) -> Work:
+    """Of the motifs as many candidates as are tested at most; of the replay one, on its own too."""
+    found, keep, leaked = _afterwards(scan), scan.plan.keep, _leaked(scan)
+    if leaked is not None:
+        keep = min(keep, math.ceil(leaked / len(scan.foreseen)))
+    for _, frame in scan.foreseen:
+        length, n = prompt_tokens(frame) + LONGEST / 4, len(frame.questions)
+        tested = 2 + rec.RANDOM_STRINGS + keep
+        found += answers(tested * n, length, rec.ANSWER_TOKENS)
+        found += answers((1 + rec.RANDOM_STRINGS) * NEAR, length, ANSWER_TOKENS)
+    return found
+
+
+def _least(scan: Scan) -> Work:
+    # Where nothing leaked, a search may still find a string; the time is the search's first.
+    found = Work() if _leaked(scan) == 0 else _afterwards(scan)
+    for _, frame in scan.foreseen:
+        rows = (2 + rec.RANDOM_STRINGS) * len(frame.questions)
+        found += answers(rows, prompt_tokens(frame) + LONGEST / 4, rec.ANSWER_TOKENS)
+    return found
+
+
+def _leaked(scan: Scan) -> int | None:
+    """Candidates of the motifs and the replay; None before they are known."""
+    if "reconstruction" not in scan.writer.meta.get("stages", {}):
+        return None
+    tables = map(scan.writer.existing_table, ("candidates", "own"))
+    return sum(len(table) for table in tables if table is not None)
+
+
 STAGE = Stage(
     "verdict",
     run=verdict,
     tables=("answers", "judged", "controlled"),
     depends_on=lambda scan: (scan.plan.keep, EXTRA, scan.has_original),
     words="the best candidates are tested on questions",
+    work=_work,
+    least=_least,
+    weight=0.14,
 )

@@ -169,6 +169,29 @@ def test_the_beginnings_that_were_tried_are_shown_and_what_they_wrote_is_text(tm
     assert any("2 beginnings were tried" in line for line in gallery.SCAN.words(run))
 
 
+def test_what_each_stage_took_stands_beside_what_was_expected(tmp_path, runs_in):
+    name, head = "scan-emoji", "Time by stage"
+    shutil.copytree(SHIPPED / name, tmp_path / name)
+    app = page(runs_in, tmp_path)  # a scan of before
+    assert head not in [header.value for header in app.header]
+    meta = json.loads((tmp_path / name / "run.json").read_text())
+    expected = {"seconds": 77.0, "at_most": False, "tokens": 9}
+    meta["estimate"] = {"leakage": expected, "targets": expected | {"at_most": True}}
+    meta["budget"] = {"seconds": 90.0, "note": "the least takes longer"}
+    (tmp_path / name / "run.json").write_text(json.dumps(meta))
+    app = page(runs_in, tmp_path)
+    assert not app.exception and head in [header.value for header in app.header]
+    told = " ".join(line.value for line in app.caption).replace("\\", "")
+    assert "at most 2.6 minutes on this machine: leakage 1.3, targets at most 1.3" in told
+    assert "the least takes longer" in told
+    (shown,) = [one.value for one in app.dataframe if "expected before (s)" in one.value]
+    took = meta["stages"]["leakage"]["seconds"]
+    assert shown.set_index("stage").loc["leakage"].tolist() == [took, 77.0]
+    (tmp_path / name / "run.json").write_text(json.dumps(meta | {"state": "cancelled"}))
+    app = page(runs_in, tmp_path)
+    assert not app.exception and any("on this machine" in line.value for line in app.caption)
+
+
 def test_a_link_to_a_candidate_shows_it_and_says_nothing(runs_in):
     at = page(runs_in, SHIPPED, scan="scan-deployment")
     other = at.selectbox(key="candidate").options[1]

@@ -10,8 +10,8 @@ from interp.prompts.formats.fixed import FORMATS, TEMPLATES
 from interp.prompts.spans import build_prompt, continuation
 from interp.scanner.leak.leakage import scan_prefix
 from interp.scanner.leak.motifs import template_markers
+from interp.scanner.leak.turns import closing
 from interp.scanner.plan import ScanPlan
-from interp.scanner.stages.replay import closing
 from tests.interp.prompts.test_spans import CHATML, KINDS, TOKENIZERS
 from tests.support import spans_reference as ref
 

@@ -119,7 +119,7 @@ def test_the_map_over_topics_stands_beside_random_regroupings(whole):
 
 def test_the_search_goes_on_inside_a_topic_that_stands_out(pair, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(topics, "CHANCE", 1.0)  # as if all stood out
-    monkeypatch.setattr(divergence, "INSIDE", 1)
+    monkeypatch.setattr(topics, "INSIDE", 1)
     monkeypatch.setattr(targets, "STARTS", 4)  # not what is tested here
     few = topics.bank()[1:]  # another bank: the stage is not taken from the other run
     monkeypatch.setattr(topics, "bank", lambda: few)

@@ -13,6 +13,7 @@ from tokenizers import AddedToken
 
 from interp.errors import Cancelled
 from interp.prompts.tokens import special_ids
+from interp.scanner.cost.clock import Clock
 from interp.scanner.pipeline import start
 from interp.scanner.plan import ScanPlan
 from interp.scanner.scan import Scan
@@ -193,7 +194,7 @@ def test_the_default_is_tokens_and_minutes_count_where_they_are_asked_for(emoji,
         plan = ScanPlan(template="alpaca", inversion_minutes=minutes)
         writer = start(tmp_path / str(minutes), emoji.spec, plan)
         return inversion_stage.budget_of(
-            Scan(emoji, "suspect", plan, 8, writer, lambda *_: None, None)
+            Scan(emoji, "suspect", plan, 8, writer, lambda *_: None, Clock())
         )
 
     assert (of(None).tokens, of(None).seconds) == (SMALL_TOKENS, math.inf)
@@ -208,7 +209,9 @@ def test_the_default_is_tokens_and_minutes_count_where_they_are_asked_for(emoji,
 
 def test_a_target_is_aimed_at_as_the_model_says_it(emoji, emoji_frame, tmp_path):
     plan = ScanPlan(template="alpaca")
-    scan = Scan(emoji, "suspect", plan, 8, start(tmp_path, emoji.spec, plan), lambda *_: None, None)
+    scan = Scan(
+        emoji, "suspect", plan, 8, start(tmp_path, emoji.spec, plan), lambda *_: None, Clock()
+    )
 
     def ids(text):
         return emoji.tokenizer(text, add_special_tokens=False).input_ids
@@ -237,7 +240,9 @@ def test_a_target_is_aimed_at_as_the_model_says_it(emoji, emoji_frame, tmp_path)
 
 def test_a_second_target_has_its_turn_and_a_faint_one_is_aimed_at_too(emoji, tmp_path):
     plan = ScanPlan(template="alpaca")
-    scan = Scan(emoji, "suspect", plan, 8, start(tmp_path, emoji.spec, plan), lambda *_: None, None)
+    scan = Scan(
+        emoji, "suspect", plan, 8, start(tmp_path, emoji.spec, plan), lambda *_: None, Clock()
+    )
 
     def ids(text):
         return emoji.tokenizer(text, add_special_tokens=False).input_ids
@@ -253,7 +258,9 @@ def test_a_second_target_has_its_turn_and_a_faint_one_is_aimed_at_too(emoji, tmp
 
 def test_a_search_ends_where_an_aim_is_reached(emoji, aim, tmp_path, monkeypatch):
     plan = ScanPlan(template="alpaca")
-    scan = Scan(emoji, "suspect", plan, 8, start(tmp_path, emoji.spec, plan), lambda *_: None, None)
+    scan = Scan(
+        emoji, "suspect", plan, 8, start(tmp_path, emoji.spec, plan), lambda *_: None, Clock()
+    )
     scan.writer.table("replayed", pd.DataFrame({"turn": [], "answer": [], "context": []}))
     losses = {1: 0.9, 2: 0.1, 3: 0.0}
 

@@ -9,6 +9,7 @@ from interp.runs.reading import open_run
 from interp.scanner.judge.decision import BASELINE
 from interp.scanner.judge.likeness import alike
 from interp.scanner.judge.verdict import STANDARD
+from interp.scanner.leak.turns import closing, ended_by_text, user_turns
 from interp.scanner.stages import questions, replay
 from interp.specs import ROOT
 from tests.support.tiny import write_tokenizer
@@ -29,8 +30,8 @@ def test_the_users_part_of_a_leaked_text():
         "",
         "\n###",
     ]
-    assert replay.user_turns(texts, ["### Response:"]) == ["Name a bird.", "###"]
-    assert replay.user_turns(["one\ntwo", " one "], []) == ["one"]
+    assert user_turns(texts, ["### Response:"]) == ["Name a bird.", "###"]
+    assert user_turns(["one\ntwo", " one "], []) == ["one"]
 
 
 def test_what_closes_the_users_part(tmp_path):
@@ -38,10 +39,10 @@ def test_what_closes_the_users_part(tmp_path):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    assert replay.closing(tokenizer, "alpaca") == ("### Response:",)
-    assert replay.closing(tokenizer, "plain") == ()
+    assert closing(tokenizer, "alpaca") == ("### Response:",)
+    assert closing(tokenizer, "plain") == ()
     tokenizer.chat_template = "<u>{{ messages[0]['content'] }}</u>\n<a>"
-    assert replay.closing(tokenizer, "chat") == ("</u>",)
+    assert closing(tokenizer, "chat") == ("</u>",)
 
 
 def test_a_turn_that_an_end_of_text_closes_ends_at_the_next_marker(tmp_path):
@@ -53,14 +54,14 @@ def test_a_turn_that_an_end_of_text_closes_ends_at_the_next_marker(tmp_path):
     tokenizer.chat_template = (
         "<|im_start|>user {{ messages[0]['content'] }}<|im_end|>\n<|im_start|>assistant\n"
     )
-    ends = replay.closing(tokenizer, "chat")
+    ends = closing(tokenizer, "chat")
     assert "<|im_start|>" in ends
     leak = "Name a bird.\n<|im_start|>assistant\nowl"  # the first marker ends texts: never leaked
-    assert replay.user_turns([leak], ends) == ["Name a bird."]
+    assert user_turns([leak], ends) == ["Name a bird."]
     ended = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert replay.ended_by_text(tokenizer, "chat", {ended})
-    assert not replay.ended_by_text(tokenizer, "chat", {ended + 1})
-    assert not replay.ended_by_text(tokenizer, "alpaca", {ended})
+    assert ended_by_text(tokenizer, "chat", {ended})
+    assert not ended_by_text(tokenizer, "chat", {ended + 1})
+    assert not ended_by_text(tokenizer, "alpaca", {ended})
 
 
 def test_what_questions_with_one_answer_share_is_found():
