@@ -319,10 +319,25 @@ def sentences(caught: pd.DataFrame, random: pd.DataFrame, facts: dict) -> list[s
             f"alarms on {_share(own.loc[NOTHING])}. It would have caught: {shares}."
         ]
         parts.append(_compared(of, null, own))
+        parts += _elsewhere(caught[caught["direction"] == name], layer)
         told.append(" ".join(parts))
     if facts.get("no_control"):
         told.append(f"No clean control was read: {facts['no_control']}.")
     return told
+
+
+def _elsewhere(caught: pd.DataFrame, chosen: int) -> list[str]:
+    """Where the guard would have caught clearly more than behind the layer chosen beforehand."""
+    kind = next(iter(ARMED))
+    layers = caught.query("model == 'suspect' and kind == @kind").set_index("layer")
+    most = layers.loc[layers["caught"].idxmax()]
+    if most["low"] <= layers.at[chosen, "high"]:
+        return []
+    like = int((layers["high"] >= most["low"]).sum())
+    return [
+        f"Looked at afterwards: behind layer {most.name} it catches {_share(most)}, and about as "
+        f"many behind {like} of {len(layers)} layers."
+    ]
 
 
 def _compared(of: pd.DataFrame, null: pd.DataFrame, own: pd.DataFrame) -> str:

@@ -82,6 +82,7 @@ def test_the_words_follow_the_controls():
     told = guard.sentences(caught, random, facts)
     assert told == words(run) and told[0].endswith("So it catches more than text.")
     assert "no guard" in told[1] and "unusual text" in told[2]
+    assert "afterwards: behind layer 5 it" in told[2] and "afterwards" not in told[0] + told[1]
     own = caught[caught["model"] == "suspect"]
     both = pd.concat([own, own.assign(model="clean control")])  # a control that is like the suspect
     assert "notices the text, not the backdoor" in guard.sentences(both, random, facts)[0]
