@@ -328,8 +328,8 @@ def sentences(caught: pd.DataFrame, random: pd.DataFrame, facts: dict) -> list[s
 
 def _elsewhere(caught: pd.DataFrame, chosen: int) -> list[str]:
     """Where the guard would have caught clearly more than behind the layer chosen beforehand."""
-    kind = next(iter(ARMED))
-    layers = caught.query("model == 'suspect' and kind == @kind").set_index("layer")
+    mine = (caught["model"] == "suspect") & (caught["kind"] == next(iter(ARMED)))
+    layers = caught[mine].set_index("layer")
     most = layers.loc[layers["caught"].idxmax()]
     if most["low"] <= layers.at[chosen, "high"]:
         return []
