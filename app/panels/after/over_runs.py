@@ -7,7 +7,7 @@ import streamlit as st
 from app.drawing import charts, widgets
 from app.shell import links
 from app.shell.text import plain
-from app.state import recorded
+from app.state import figure_cache, live, recorded
 from interp.gallery import registry
 from interp.gallery.after import many
 from interp.runs.shelf.listing import Entry
@@ -37,7 +37,9 @@ def draw(entries: Sequence[Entry]) -> None:
         )
     known = recorded.recorded_of(kind)
     runs = {e.name: known[e.name] for e in done if e.kind == kind and e.name in known}
-    table = many.numbers_of(runs)
+    # All of them are finished; a run that is imported anew under a name has other times.
+    key = tuple((name, live.run_key(run)) for name, run in runs.items())
+    table = live.memo().get(("over runs", key), lambda: many.numbers_of(runs))
     if len(table) < FEWEST:
         st.info("Fewer than two of these runs hold such numbers.", icon=":material/info:")
         return
@@ -50,7 +52,9 @@ def draw(entries: Sequence[Entry]) -> None:
         f"{len(table)} runs ({titles[kind]}), one point each: {chosen} against {other}. They "
         "differ in more than what is drawn, so a slope is no cause."
     )
-    drawn = many.scatter(table, other, chosen)
+    drawn = figure_cache.figure(
+        (table,), "over-runs", other, chosen, build=lambda: many.scatter(table, other, chosen)
+    )
     st.plotly_chart(
         charts.on_page(drawn, clicked=False),
         key="over-runs",
