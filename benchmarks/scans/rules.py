@@ -172,7 +172,8 @@ def of_scans(scans: list[Run], name: str = TOYS) -> Population:
             one of the same.
     """
     planted = {name for name, pair in PRESETS.items() if pair.control}
-    known = planted | {pair.control for pair in PRESETS.values()} | {"base"}
+    clean = {pair.control for pair in PRESETS.values()}
+    known = planted | clean | {Path(pair.original.model).name for pair in PRESETS.values()}
     rows, own = [], {}
     for scan in scans:
         model = model_of(scan)
