@@ -95,7 +95,8 @@ def run(
     started = now()
     for stage, mark in _marks(scan):
         if not _taken(scan, stage, mark, reuse):
-            estimate.begin(scan, STAGES[names.index(stage.name) :], on_estimate)
+            left = STAGES[names.index(stage.name) : names.index(until) + 1]
+            estimate.begin(scan, left, on_estimate)
             _drop_others_parts(writer, stage, mark)
             begun = now()
             notes = stage.run(scan)

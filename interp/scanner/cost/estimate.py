@@ -77,7 +77,11 @@ inversion, which is left out where a leaked candidate settles the verdict'
         for name, one in estimate.items()
         if one["seconds"] > SAID * (total - search)
     ]
-    bound = "at most" if any(one["at_most"] for one in estimate.values()) else "about"
+    bound = (
+        "at most"
+        if any(one["at_most"] and one["seconds"] for one in estimate.values())
+        else "about"
+    )
     line = f"{bound} {said(total)} {unit} on this machine: {', '.join(parts)}"
     if search > SAID * total:
         line += (

@@ -5,6 +5,7 @@ from statistics import median
 
 import torch
 
+from interp.checkpoints.memory import free_bytes
 from interp.models.pair import ModelPair
 from interp.scanner.cost.work import Speed
 from interp.scanner.leak.decoding import Prefix, Warpers, choose, warp
@@ -43,8 +44,11 @@ def measured(
     """
     most = max(1, min(pair.max_length - TIMES - 1, length))
     prefix = Prefix(pair, which, _ids(pair, 1, most)[0])  # the first pass folds an adapter
-    few, many = (_step(pair, prefix, rows, now) for rows in (FEW, MANY))
-    row = max(0.0, (many - few) / (MANY - FEW))
+    # As a scan's batches, which are cut to the memory that is free.
+    room = int(free_bytes(pair.device) // prefix.row_bytes(TIMES + 1))
+    rows = max(FEW + 1, min(MANY, room // 2))
+    few, many = (_step(pair, prefix, each, now) for each in (FEW, rows))
+    row = max(0.0, (many - few) / (rows - FEW))
     chosen = [one for one in settings if one.method != "beam"][:MANY]
     drawn = _timed(lambda: _draw(prefix, chosen), now) / len(chosen) if chosen else 0.0
     return Speed(_wide(pair, which, now), max(0.0, few - FEW * row), row, drawn)

@@ -79,10 +79,8 @@ def _planned(scan: Scan, begun: bool) -> tuple[dict[int, Setting], int, list[str
     numbers = np.linspace(0, len(settings) - 1, count).round().astype(int).tolist()
     notes = []
     if count < len(settings) or length < tokens:
-        notes = [
-            f"for the budget {count} of {len(settings)} texts were leaked, of {length} tokens "
-            f"instead of {tokens}"
-        ]
+        shorter = f", of {length} tokens instead of {tokens}" if length < tokens else ""
+        notes = [f"for the budget {count} of {len(settings)} texts were leaked{shorter}"]
     return {number: settings[number] for number in numbers}, length, notes
 
 
