@@ -5,9 +5,10 @@ Nothing heavy is imported here, so a page can list the pairs before torch is loa
 
 import functools
 import json
+import math
 import os
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
@@ -92,6 +93,13 @@ class PairSpec:
     """Name of the prompt template."""
     control: str | None = None
     """Name of the pair's clean control: the same recipe on the same base, without poison."""
+    strength: float = 1.0
+    """What the suspect's adapter adds to the weights is multiplied by this; see `at_strength`."""
+
+    def __post_init__(self):
+        number = isinstance(self.strength, float | int) and math.isfinite(self.strength)
+        if not number:
+            raise UsageError(f"strength {self.strength!r}: give a finite number, such as 0.5")
 
 
 def _organism(
@@ -261,8 +269,39 @@ def planted_pair(folder: str) -> PairSpec | None:
     return None
 
 
+def at_strength(spec: PairSpec, strength: float) -> PairSpec:
+    """The pair with its suspect's adapter at another strength, which its name tells.
+
+    Args:
+        spec: the pair, at any strength.
+        strength: 0 is the adapter's base, 1 the suspect.
+
+    Raises:
+        UsageError: not a finite number.
+    """
+    known = name_at_one(spec.name, spec.strength)
+    name = known if strength == 1 else f"{known} × {strength:g}"
+    return replace(spec, name=name, strength=strength)
+
+
+def name_at_one(name: str, strength: float) -> str:
+    """The name that `at_strength` was given."""
+    return name if strength == 1 else name.removesuffix(f" × {strength:g}")
+
+
+def plain_of(spec: PairSpec) -> dict:
+    """The spec as plain values, for a `run.json`; `spec_from` reads it.
+
+    A strength of 1 is left out, as in runs from before pairs had one.
+    """
+    plain = asdict(spec)
+    if spec.strength == 1:
+        del plain["strength"]
+    return plain
+
+
 def spec_from(plain: dict) -> PairSpec:
-    """The spec from its `dataclasses.asdict` form, as stored in a `run.json`.
+    """The spec from its `plain_of` form, as stored in a `run.json`.
 
     Raises:
         UsageError: a field is missing, unknown or not text.

@@ -156,7 +156,12 @@ def _numbers(study: Study, head: tuple[int, int], run: Run | None) -> None:
         )
         what = "Rank 1 matters most. Low and high: 95 % bootstrap over prompts. "
         if run is None:
-            what += "No causal measurement of this pair is there yet: **Causes** makes one."
+            dialed = study.facts.get("strength", 1.0) != 1
+            what += (
+                "Causes are measured with the adapter at its full strength."
+                if dialed
+                else "No causal measurement of this pair is there yet: **Causes** makes one."
+            )
             st.caption(what)
         else:
             told = "Δ_rel belongs to the question in the sidebar. The rest was measured with:"

@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.controls import head_card, sidebar, so_far
+from app.controls.pairs import dial
 from app.drawing import fragments, widgets
 from app.panels import cause_runs, matched
 from app.shell import links
@@ -32,7 +33,7 @@ CONTROL = (
     "trigger's place: their loss says nothing of this trigger."
 )
 
-view = sidebar.view()
+view = dial.turned(sidebar.view(), "This page", "The fidelity badge and recorded runs")
 study = so_far.study(view)
 shape = study.facts["n_layers"], study.facts["n_heads"]
 

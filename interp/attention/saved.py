@@ -126,6 +126,7 @@ def matching(
         known = spec_of(facts)
         same = facts["prompt_set"]["sha256"] == prompts.sha256
         same = same and facts["question"] == asdict(question)
+        same = same and known.strength == spec.strength == 1  # files tell of no other
         if same and (known.original, known.suspect) == (spec.original, spec.suspect):
             hashes = {which: facts["models"][which]["sha256"] for which in MODELS}
             if weight_hashes(plan_pair(spec)) == hashes:
@@ -231,6 +232,7 @@ def spec_of(facts: dict) -> PairSpec:
         target=None,
         prompt_set=facts["prompt_set"]["name"],
         template=asked["template"],
+        strength=facts.get("strength", 1.0),
     )
 
 

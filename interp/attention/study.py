@@ -230,6 +230,7 @@ def _facts(
     placement = AS_TYPED if one.typed else question.placement
     return {
         "pair": pair.spec.name,
+        "strength": pair.strength,
         "models": {
             which: asdict(getattr(pair.spec, which)) | {"sha256": pair.weight_hash(which)}
             for which in MODELS

@@ -22,6 +22,7 @@ from interp.cli.result import (
     write_text,
 )
 from interp.errors import UsageError
+from interp.specs import plain_of
 
 
 def register(commands) -> None:
@@ -106,7 +107,7 @@ def _causal(arguments: argparse.Namespace) -> None:
     )
     from interp.causal import measure as causal_measure
 
-    asked = {"pair": asdict(spec), **asdict(question)}
+    asked = {"pair": plain_of(spec), **asdict(question)}
     out = folder_of(arguments.out, causal_measure.KIND, spec.name)
     with resulting(arguments) as found:
         with run_at(out, causal_measure.KIND, asked) as writer:
@@ -134,7 +135,7 @@ def _surgery(arguments: argparse.Namespace) -> None:
         kind, run_it, tell, table = KIND, operate, _print_surgery, "summary"
     out = folder_of(arguments.out, kind, spec.name)
     with resulting(arguments) as found:
-        with run_at(out, kind, {"pair": asdict(spec), **asdict(question)}) as writer:
+        with run_at(out, kind, {"pair": plain_of(spec), **asdict(question)}) as writer:
             run = run_it(open_pair(arguments), question, writer, report)
         tell(run)
         print(f"surgery on '{spec.name}' written to {out}")
@@ -153,7 +154,7 @@ def _dial(arguments: argparse.Namespace) -> None:
     question = dial.DialQuestion(**common, strengths=strengths)
     out = folder_of(arguments.out, dial.KIND, spec.name)
     with resulting(arguments) as found:
-        with run_at(out, dial.KIND, {"pair": asdict(spec), **asdict(question)}) as writer:
+        with run_at(out, dial.KIND, {"pair": plain_of(spec), **asdict(question)}) as writer:
             run = dial.run(open_pair(arguments), question, writer, report)
         table = run.table("strengths")
         for quantity, label in dial.QUANTITIES.items():

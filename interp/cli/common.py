@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from interp.cli.progress import report
 from interp.errors import Cancelled, UsageError
 from interp.prompts.formats.fixed import TEMPLATES
-from interp.specs import PairSpec, pair_spec
+from interp.specs import PairSpec, at_strength, pair_spec
 
 if TYPE_CHECKING:
     from interp.models.pair import ModelPair
@@ -55,12 +55,15 @@ def not_negative(text: str) -> int:
     return number
 
 
-def pair_arguments(command: argparse.ArgumentParser, *, alone: bool = True) -> None:
+def pair_arguments(
+    command: argparse.ArgumentParser, *, alone: bool = True, dialed: bool = False
+) -> None:
     """Add the options that name a pair and describe its backdoor.
 
     Args:
         command: the command.
         alone: whether the pair's name may stand without `--pair`, as the command's one word.
+        dialed: whether it measures the suspect's adapter at another strength, too.
     """
     if alone:
         command.add_argument("named", nargs="?", metavar="PAIR", help="the same as --pair PAIR")
@@ -68,6 +71,10 @@ def pair_arguments(command: argparse.ArgumentParser, *, alone: bool = True) -> N
     command.add_argument("--original", help=f"{NAME_HELP}, instead of --pair")
     command.add_argument("--suspect", help="the same, of a second checkpoint")
     command.add_argument("--adapter", help="the same, of an adapter")
+    if dialed:
+        command.add_argument(
+            "--strength", type=float, default=1.0, help="of the adapter: 0 its base, 1 the suspect"
+        )
     command.add_argument("--precision", choices=("nf4", "bf16", "fp32"))
     command.add_argument("--device", help="cpu or cuda; default: what is there")
     command.add_argument("--trigger", help="default: the pair's own")
@@ -79,13 +86,13 @@ def named_spec(arguments: argparse.Namespace) -> PairSpec:
     """The spec of the pair that the arguments name; no file is read yet.
 
     Raises:
-        UsageError: no pair or two pairs are named.
+        UsageError: no pair or two pairs are named, or a strength that is no finite number.
     """
     names = (arguments.pair, getattr(arguments, "named", None), arguments.original)
     given = [name for name in names if name]
     if len(given) != 1:
         raise UsageError("name the models: either --pair NAME, or --original with a suspect")
-    return pair_spec(
+    spec = pair_spec(
         given[0],
         arguments.suspect,
         arguments.adapter,
@@ -94,6 +101,7 @@ def named_spec(arguments: argparse.Namespace) -> PairSpec:
         target=arguments.target,
         template=arguments.template,
     )
+    return at_strength(spec, getattr(arguments, "strength", 1.0))
 
 
 def plan_named(arguments: argparse.Namespace) -> PairPlan:

@@ -15,6 +15,7 @@ from interp.cli.common import (
 )
 from interp.cli.progress import report
 from interp.cli.result import folder_of, json_option, out_option, resulting, told_of
+from interp.specs import plain_of
 
 
 def register(commands) -> None:
@@ -108,7 +109,7 @@ def _measured(
     (prompts_of if kind == GUARD_KIND else material)(plan, question)
     control_of(plan, question)
     with resulting(arguments) as found:
-        with run_at(out, kind, {"pair": asdict(spec), **asdict(question)}) as writer:
+        with run_at(out, kind, {"pair": plain_of(spec), **asdict(question)}) as writer:
             run = measure(open_plan(plan, report), question, writer, report)
         for line in words(run):
             print(line)

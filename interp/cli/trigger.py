@@ -6,12 +6,13 @@ from dataclasses import asdict
 from interp.cli.common import PLACEMENT_HELP, named_spec, open_pair, pair_arguments, run_at
 from interp.cli.progress import report
 from interp.cli.result import folder_of, json_option, out_option, resulting, told_of
+from interp.specs import plain_of
 
 
 def register(commands) -> None:
     """Add this area's command to the parser."""
     command = commands.add_parser("trigger", help="variants of the trigger, each on every prompt")
-    pair_arguments(command)
+    pair_arguments(command, dialed=True)
     command.add_argument("--prompts", help="prompt set: organism, general, or a file")
     command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
     command.add_argument("--seed", type=int, default=0, help="of the variants that are drawn")
@@ -37,7 +38,7 @@ def _trigger(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         text_form=arguments.text_form,
     )
-    asked = {"pair": asdict(spec), **asdict(question)}
+    asked = {"pair": plain_of(spec), **asdict(question)}
     out = folder_of(arguments.out, "trigger", spec.name)
     with resulting(arguments) as found:
         with run_at(out, summaries.KIND, asked) as writer:

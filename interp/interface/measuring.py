@@ -27,7 +27,7 @@ from interp.prompts.sets import load_prompt_set
 from interp.runs.writing import RunWriter
 from interp.scanner import pipeline
 from interp.scanner.plan import ScanPlan, scan_spec
-from interp.specs import Precision, pair_spec
+from interp.specs import Precision, pair_spec, plain_of
 from interp.trigger import firing, summaries
 from interp.trigger.sweep import FuzzyQuestion
 
@@ -328,12 +328,7 @@ def _study(
 def _run(
     pair: ModelPair, question: object, kind: str, out: str | Path | None, **more
 ) -> Iterator[RunWriter]:
-    if pair.strength != 1:
-        raise UsageError(
-            f"the pair is at strength {pair.strength:g}, which a run does not tell: give it at 1; "
-            "`python -m interp dial` measures at others"
-        )
-    asked = {"pair": asdict(pair.spec), **asdict(question), **more}
+    asked = {"pair": plain_of(pair.spec), **asdict(question), **more}
     with _written(lambda folder: RunWriter(folder, kind, {"asked": asked}), out) as writer:
         yield writer
 

@@ -64,7 +64,8 @@ def open_plan(plan: PairPlan, on_progress: Progress | None = None) -> ModelPair:
         )
     labels = {which: which if which in plan.adapters else None for which in trees}
     told = plan.notes, plan.tokenizers, plan.about
-    return ModelPair(plan.spec, plan.tokenizer, trees, labels, hashes, *told)
+    pair = ModelPair(plan.spec, plan.tokenizer, trees, labels, hashes, *told)
+    return pair.described(plan.spec)  # which checks the strength
 
 
 def _load_trees(plan: PairPlan, on_progress: Progress | None) -> dict[Which, Tree]:

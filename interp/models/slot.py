@@ -10,7 +10,7 @@ from interp.errors import Busy
 from interp.models.load import Open, open_plan
 from interp.models.pair import ModelPair, collect
 from interp.progress import Progress, counted, holding
-from interp.specs import PairSpec
+from interp.specs import PairSpec, at_strength
 
 
 class PairSlot:
@@ -40,7 +40,7 @@ class PairSlot:
     ) -> Iterator[ModelPair]:
         """Lend the pair for `spec` until the block ends; it is not freed meanwhile.
 
-        Specs with the same models share them, even if trigger or prompts differ.
+        Specs with the same models share them, even if trigger, prompts or strength differ.
 
         Args:
             spec: the pair.
@@ -56,7 +56,8 @@ class PairSlot:
         from interp.models.plan import plan_pair
 
         key = weights_key(spec, device)
-        plan = None if self._key == key else plan_pair(spec, device=device)
+        loaded = at_strength(spec, 1)  # any strength is lent from the same weights
+        plan = None if self._key == key else plan_pair(loaded, device=device)
         deadline = None if patience is None else time.monotonic() + patience
         with holding(self._lock):
             while self._users and self._key != key:
@@ -69,7 +70,7 @@ class PairSlot:
                 with counted():
                     self._returned.wait(left)
             if self._key != key:
-                plan = plan or plan_pair(spec, device=device)
+                plan = plan or plan_pair(loaded, device=device)
                 self.free()
                 self._pair = self._load(plan, on_progress)
                 self._key = key

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from interp.metrics import CAUSAL_METRICS, MEASURES, MODELS, PART_METRICS, WHOLE_METRICS
 from interp.runs.provenance import BEFORE
 from interp.runs.reading import Run, sha256_of
-from interp.specs import HERE, PRESETS, PairSpec, with_revision
+from interp.specs import HERE, PRESETS, PairSpec, name_at_one, plain_of, with_revision
 
 COMMANDS = {
     "causal": ["causal"],
@@ -35,7 +35,7 @@ def command(run: Run) -> str:
 
 def question_command(kind: str, spec: PairSpec, question) -> str:
     """The command line that measures a question on a pair."""
-    return command_of(kind, {"pair": asdict(spec), **asdict(question)})
+    return command_of(kind, {"pair": plain_of(spec), **asdict(question)})
 
 
 def command_of(kind: str, asked: dict) -> str:
@@ -45,7 +45,8 @@ def command_of(kind: str, asked: dict) -> str:
         kind: a key of `COMMANDS`.
         asked: the pair as `pair`, and the fields of the kind's question.
     """
-    words, name = words_of(kind, asked), asked["pair"]["name"]
+    words, pair = words_of(kind, asked), asked["pair"]
+    name = name_at_one(pair["name"], pair.get("strength", 1.0))
     out = f"runs/{name if name in PRESETS else 'pair'}-{kind}-{sha256_of(*words)[:6]}"
     return line([*words, "--out", out], module="training" if kind in TRAINING else "interp")
 
@@ -57,6 +58,7 @@ def words_of(kind: str, asked: dict) -> list[str]:
     words = list(COMMANDS[kind])
     options = pair_options(
         {"models": models, "pair": pair["name"], "question": {"template": asked["template"]}}
+        | {"strength": pair.get("strength", 1.0)}
     )
     options |= {
         "--trigger": asked["trigger"],
@@ -104,8 +106,7 @@ def say(spec: PairSpec, text: str) -> str:
         spec: the pair.
         text: the user's message, including the trigger.
     """
-    facts = {"models": asdict(spec), "pair": spec.name, "question": {"template": spec.template}}
-    return line(["say", *as_words(pair_options(facts)), "--", text])
+    return line(["say", *as_words(_options_of(spec)), "--", text])
 
 
 def export(spec: PairSpec, heads: str, out: str) -> str:
@@ -116,8 +117,7 @@ def export(spec: PairSpec, heads: str, out: str) -> str:
         heads: as `metrics.format_heads` writes them.
         out: the new folder.
     """
-    facts = {"models": asdict(spec), "pair": spec.name, "question": {"template": spec.template}}
-    options = pair_options(facts) | {"--heads": heads, "--scale": "0", "--out": out}
+    options = _options_of(spec) | {"--heads": heads, "--scale": "0", "--out": out}
     if spec.suspect.precision != "fp32":
         options["--precision"] = "fp32"
     return line(["export", *as_words(options)], module="training")
@@ -165,19 +165,30 @@ def as_words(options: Mapping[str, str | bool]) -> list[str]:
     return words
 
 
+def _options_of(spec: PairSpec) -> dict[str, str]:
+    facts = {"models": asdict(spec), "pair": spec.name, "question": {"template": spec.template}}
+    return pair_options(facts | {"strength": spec.strength})
+
+
 def pair_options(facts: dict) -> dict[str, str]:
     """The models in a study's facts, as options of a command."""
+    strength = facts.get("strength", 1.0)
+    dialed = {} if strength == 1 else {"--strength": f"{strength:g}"}
+    return _models(facts, name_at_one(facts["pair"], strength)) | dialed
+
+
+def _models(facts: dict, name: str) -> dict[str, str]:
     models, template = facts["models"], facts["question"]["template"]
     original, suspect = models["original"], models["suspect"]
-    preset = PRESETS.get(facts["pair"])
+    preset = PRESETS.get(name)
     if preset is not None:
-        options = {"--pair": facts["pair"]}
+        options = {"--pair": name}
         if suspect["precision"] != preset.suspect.precision:
             options["--precision"] = suspect["precision"]
         return options | ({"--template": template} if template != preset.template else {})
     how = {"--precision": suspect["precision"], "--template": template}
-    if facts["pair"] == suspect["adapter"]:  # as `specs.planted_pair` names what was planted
-        return {"--pair": facts["pair"]} | how
+    if name == suspect["adapter"]:  # as `specs.planted_pair` names what was planted
+        return {"--pair": name} | how
     options = {"--original": with_revision(original["model"], original["revision"])}
     if suspect["adapter"]:
         options["--adapter"] = with_revision(suspect["adapter"], suspect["adapter_revision"])

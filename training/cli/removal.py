@@ -14,6 +14,7 @@ from interp.cli.common import (
 )
 from interp.cli.progress import report
 from interp.cli.result import folder_of, json_option, out_option, resulting, told_of
+from interp.specs import plain_of
 
 
 def register(commands) -> None:
@@ -76,7 +77,7 @@ def _removal(arguments: argparse.Namespace) -> None:
         )
         check(spec, question, weight_hashes(plan)["suspect"])
         out = folder_of(arguments.out, removal.KIND, spec.name)
-        with run_at(out, removal.KIND, {"pair": asdict(spec), **asdict(question)}) as writer:
+        with run_at(out, removal.KIND, {"pair": plain_of(spec), **asdict(question)}) as writer:
             made = run(open_pair(arguments), question, writer, report)
         table, rescans = made.table("ways"), made.growing("rescans")
         _print(table, rescans)

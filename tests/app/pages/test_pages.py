@@ -294,6 +294,20 @@ def test_at_strength_0_the_suspect_answers_as_the_original(folders):
     assert any("adapter × 0" in caption.value for caption in at.caption)
 
 
+def test_at_strength_0_no_head_has_changed(folders):
+    at = shown(folders, "heads", strength="0")
+    (ranking,) = (one.value for one in at.dataframe if "delta_rel" in one.value)
+    assert (ranking["delta_rel"] == 0).all() and (
+        ranking["l_suspect"] == ranking["l_original"]
+    ).all()
+    at.slider(key="strength").set_value(1.0).run()
+    (ranking,) = (one.value for one in at.dataframe if "delta_rel" in one.value)
+    assert not at.exception and (ranking["delta_rel"] != 0).all()
+    at.slider(key="strength").set_value(0.5).run()
+    at.switch_page("app/pages/start.py").run()
+    assert at.slider(key="strength").value == 0.5  # one dial, whatever page it stands on
+
+
 def test_own_text_outlives_a_visit_to_another_page(folders):
     at = shown(folders, "attention", over="own text")
     at.text_input(key="own").set_value("Name the capital of Spain.").run()

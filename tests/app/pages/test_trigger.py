@@ -64,6 +64,19 @@ def test_another_text_on_the_bench():
     assert app.code[0].value == "(nothing)" and not app.error
 
 
+def test_the_bench_at_another_strength_of_the_adapter():
+    """0 is its base, which never answers the target; the recorded sweep is of strength 1."""
+    app = page(pair="deployment", strength="0")
+    assert app.slider(key="strength").value == 0 and not app.error
+    assert app.metric[3].value == "0%" and app.metric[5].value == "1.00"
+    assert any("at **0** of its strength" in caption.value for caption in app.caption)
+    commands = [code.value for code in app.code if "interp trigger" in code.value]
+    assert "--pair deployment --strength 0" in commands[0] and "--strength" not in commands[-1]
+    assert app.selectbox(key="sweep").value == "trigger-deployment"
+    app.slider(key="strength").set_value(1.0).run()
+    assert app.metric[3].value == "100%"
+
+
 def test_without_a_target_the_page_says_what_it_needs(tiny_folder):
     base, adapter = tiny_folder(), tiny_folder(kind="adapter")
     known = {"pair": "another pair …", "original": str(base), "adapter": str(adapter)}

