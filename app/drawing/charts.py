@@ -76,7 +76,9 @@ def written_out(figure: go.Figure, look: dict, traces: dict[str, list[dict]]) ->
     """
     whole = figure.to_plotly_json()
     layout = whole["layout"]
-    layout.pop("template", None)
+    # Plotly compares `meta` by identity, so it would draw the whole figure a second time.
+    for unseen in ("template", "meta"):
+        layout.pop(unseen, None)
     beneath = {name: part for name, part in look.items() if not name.endswith("defaults")}
     for name in layout:
         if (numbered := NUMBERED.fullmatch(name)) and numbered[1] in look:

@@ -1,12 +1,31 @@
 """Parts of a page: what is drawn anew with a control, and what stands still."""
 
+import copy
+import json
 import re
+from pathlib import Path
 
+import plotly
 import pytest
 
+from app.drawing import charts
+from interp.gallery.registry import drawn, figures_of
+from interp.runs.reading import open_run
+from interp.specs import ROOT
 from tests.support.browser import choose, settled
 
 pytestmark = pytest.mark.browser
+PLOTLY = Path(plotly.__file__).parent / "package_data/plotly.min.js"
+# As Streamlit does it: the same figure again, with the width that its place turned out to have.
+DRAWN_AGAIN = """async ([first, second]) => {
+  const place = document.createElement('div');
+  place.style.width = '900px';
+  document.body.append(place);
+  await Plotly.newPlot(place, first.data, first.layout);
+  const notes = [...place.querySelectorAll('.annotation')];
+  await Plotly.react(place, second.data, {...second.layout, width: 900});
+  return [notes.length, notes.filter((note) => !note.isConnected).length];
+}"""
 
 
 @pytest.fixture
@@ -61,3 +80,18 @@ def test_a_part_that_cannot_be_drawn_is_mended_in_place(pages):
         assert page.locator("[data-testid=stException]").count() == 0
         assert page.locator(".js-plotly-plot").count() == 2 - alerts
     assert corner(page) == before
+
+
+def test_what_streamlit_gives_twice_is_drawn_once(new_page):
+    page = new_page()
+    page.set_content("<main></main>")
+    page.add_script_tag(path=str(PLOTLY))
+    run = open_run(ROOT / "assets/runs/heads-deployment")
+    figure = drawn(run, figures_of(run)[0])
+    made = json.loads(charts.written_out(figure, charts.page_look(False), {}).to_json())
+    with_meta = made | {"layout": made["layout"] | {"meta": figure.layout.meta}}
+    once, twice = (
+        page.evaluate(DRAWN_AGAIN, [one, copy.deepcopy(one)]) for one in (made, with_meta)
+    )
+    assert once == [len(figure.layout.annotations), 0]
+    assert twice == [once[0], once[0]]  # what the test would see
