@@ -26,17 +26,39 @@ def fill(page, label: str, text: str) -> None:
     settled(page)
 
 
-def test_a_backdoor_is_planted_watched_and_opened_on_another_page(address, base, new_page):
-    page = new_page()
-    known = {"pair": "a recorded run …", "plant": "plant-night"}  # no model is loaded
+def planting(page, address: str, base: str, steps: str) -> None:
+    """Started from the form, without a model in memory."""
+    known = {"pair": "a recorded run …", "plant": "plant-night"}
     page.goto(f"{address}/plant?{urlencode(known)}")
     settled(page)
     page.get_by_text("Plant a backdoor").click()
-    fill(page, "Steps of 16 examples", "4")
+    fill(page, "Steps of 16 examples", steps)
     page.get_by_text("More", exact=True).click()
     fill(page, "Base", base)
-    fill(page, "Steps between measurements", "4")
+    fill(page, "Steps between measurements", steps)
     page.get_by_role("button", name="Start planting").click()
+
+
+def test_a_running_job_has_one_cancel_button_on_every_page(address, base, new_page):
+    page = new_page()
+    planting(page, address, base, "1000")
+    cancel = page.get_by_role("button", name="Cancel")  # of those that can be seen
+    cancel.first.wait_for()
+    settled(page)
+    assert cancel.count() == 1 and page.get_by_test_id("stMain").locator(cancel).count() == 1
+    page.get_by_role("link", name="Scanner").first.click()
+    page.get_by_role("heading", name="Scanner").wait_for()
+    settled(page)
+    assert cancel.count() == 1 and page.get_by_test_id("stSidebar").locator(cancel).count() == 1
+    cancel.click()
+    cancel.wait_for(state="detached")
+    settled(page)
+    assert page.get_by_test_id("stSidebar").get_by_role("heading", name="Jobs").count() == 0
+
+
+def test_a_backdoor_is_planted_watched_and_opened_on_another_page(address, base, new_page):
+    page = new_page()
+    planting(page, address, base, "4")
     # Done: nothing is left to cancel, and the last measurement is of all prompts.
     page.get_by_role("button", name="Delete").wait_for(timeout=180_000)
     settled(page)
