@@ -13,7 +13,7 @@ from interp.probes.question import KIND as PROBES_KIND
 from interp.runs import reading, zoo
 from interp.runs.shelf.listing import UNREADABLE, Entry
 from interp.scanner import pipeline
-from interp.specs import PRESETS, PairSpec, spec_from, with_revision
+from interp.specs import PRESETS, PairSpec, name_at_one, spec_from, with_revision
 from interp.surgery.persist import KIND as PERSIST
 from interp.surgery.run import KIND as SURGERY
 from interp.surgery.search_run import SEARCH_KIND
@@ -94,7 +94,7 @@ def figures_of(entry: Entry) -> Place | None:
 
 def _pair(spec: PairSpec) -> dict[str, str]:
     """What to choose in the sidebar so that a pair is open."""
-    known = PRESETS.get(spec.name)
+    known = PRESETS.get(name_at_one(spec.name, spec.strength))
     if known is not None and (known.original, known.suspect) == (spec.original, spec.suspect):
         return {"pair": spec.name}
     name = Path(spec.suspect.adapter or "").name

