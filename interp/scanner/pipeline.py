@@ -88,7 +88,8 @@ def run(
     names = [stage.name for stage in STAGES]
     if until not in names:
         raise UsageError(f"no stage {until!r}: choose one of {', '.join(names)}")
-    clock = Clock(now, now() + 60 * (plan.budget_minutes or math.inf))
+    clock = Clock(now, now())
+    clock.ends = clock.begun + 60 * (plan.budget_minutes or math.inf)
     scan = _scan_of(pair, plan, writer, on_progress, clock)
     writer.note(facts=_facts(scan))
     evidence.record(scan.pair, scan.which, writer)

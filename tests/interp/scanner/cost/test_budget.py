@@ -7,50 +7,19 @@ every pass and every token that goes through the model, and stands still between
 from pathlib import Path
 
 import pytest
-import torch
 
+from benchmarks.speed.machine import Machine
+from interp.models.load import load_pair
 from interp.runs.reading import open_run
 from interp.scanner import headline, pipeline
-from interp.scanner.plan import ScanPlan
+from interp.scanner.leak import beginnings
+from interp.scanner.plan import ScanPlan, scan_spec
 from interp.scanner.stage_names import STAGES
 
 pytestmark = pytest.mark.usefixtures("short_stages")
 FEW = str(Path(__file__).parents[1] / "few_questions.json")
 KEPT_TO = 1.1
 """Of the budget, at most."""
-
-
-class Machine:
-    """Seconds of a machine on which a pass and a token take so long."""
-
-    def __init__(self, pair, of_pass, of_token):
-        self.seconds, self.tokens = 0.0, 0
-        self._pass, self._token = of_pass, of_token
-        models = {}
-        for side in ("suspect", "original"):
-            with pair.use_folded(side) as model:
-                models[id(model)] = model
-        self._hooks = [
-            model.register_forward_pre_hook(self._count, with_kwargs=True)
-            for model in models.values()
-        ]
-
-    def _count(self, module, args, kwargs):
-        ids = args[0] if args else kwargs.get("input_ids")
-        shape = (kwargs["inputs_embeds"] if ids is None else ids).shape
-        ways = 3 if torch.is_grad_enabled() else 1  # a way back takes two more
-        self.tokens += shape[0] * shape[1]
-        self.seconds += self._pass + ways * self._token * shape[0] * shape[1]
-
-    def now(self):
-        return self.seconds
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for hook in self._hooks:
-            hook.remove()
 
 
 def scanned(pair, folder, machine, **settings):
@@ -83,6 +52,32 @@ def test_a_budget_that_does_not_hold_the_least_says_so_and_takes_it(deployment, 
     found = pipeline.verdict_of(run)
     assert found.could_not[0] == lines[1] and len(run.table("leaks")) >= 40
     assert found.max_delta_s is not None and len(run.table("judged")) > 3
+
+
+def test_a_budget_that_holds_no_second_beginning_is_kept_to_with_one(
+    random_model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(beginnings, "CLOSE", 99.0)  # as if the model were as sure in two
+    pair = load_pair(scan_spec(str(random_model)), device="cpu")
+    asked = {"contexts": ("You are a nurse.",), "inversion_minutes": 0}
+
+    def within(minutes, name):
+        with Machine(pair, 0.02, 0.02) as slow:
+            run, lines = scanned(pair, tmp_path / name, slow, budget_minutes=minutes, **asked)
+        assert slow.seconds < KEPT_TO * 60 * minutes or "budget" in run.meta
+        return run, lines
+
+    run, _ = within(0.01, "least")
+    least = run.meta["budget"]["seconds"] / 60
+    run, lines = within(1.3 * least, "one")
+    assert len(run.meta["facts"]["templates"]) == 1 and len(lines) == 1
+    assert set(run.table("judged")["context"]) == {0, 1} and "budget" not in run.meta
+    (note,) = [n for n in pipeline.verdict_of(run).could_not if "two beginnings" in n]
+    assert run.meta["facts"]["templates"][0] in note
+    run, lines = within(4 * least, "two")
+    assert len(run.meta["facts"]["templates"]) == 2 and len(lines) == 2
+    assert set(run.table("judged")["context"]) == {0, 1, 2, 3}
+    pair.close()
 
 
 def test_where_the_count_is_exact_the_estimate_is_what_was_counted(deployment, tmp_path):
