@@ -116,11 +116,17 @@ def _least(scan: Scan, stages: Sequence[Stage]) -> list[str]:
 
 
 def _allot(scan: Scan, stages: Sequence[Stage]) -> None:
-    """Until when the first of the stages may go on; what nobody needs is its own."""
+    """Until when the first of the stages may go on; what nobody needs is its own.
+
+    A later stage that may not run at all keeps its least alone, so that no earlier one is cut for
+    it. What they leave is there when its turn comes.
+    """
     clock, needs = scan.clock, []
-    for stage in stages:
-        least, whole = (clock.seconds(count(scan)) for count in (stage.least, stage.work))
-        needs.append(Need(MORE * least, MORE * max(least, whole), stage.weight))
+    for place, stage in enumerate(stages):
+        least = clock.seconds(stage.least(scan))
+        waits = place > 0 and stage.at_most
+        whole = least if waits else max(least, clock.seconds(stage.work(scan)))
+        needs.append(Need(MORE * least, MORE * whole, stage.weight))
     clock.behind = sum(need.least for need in needs[1:])
     left = clock.ends - clock.spare - clock.now()
     given = divided(left, needs)
