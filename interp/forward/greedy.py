@@ -91,13 +91,25 @@ def continued(
     )
 
 
+def shared_beginning(
+    pair: ModelPair, which: Which, rows: Sequence[Sequence[int]], new_tokens: int
+) -> tuple[int, ...]:
+    """Tokens that all rows begin with and `greedy_answers` runs once.
+
+    None if they are few, or cannot be shared.
+    """
+    longest, shortest = max(map(len, rows), default=0), min(map(len, rows), default=0)
+    shared = commonprefix([tuple(row) for row in rows])[: shortest - 1]
+    few = len(rows) == 1 or len(shared) < WORTH
+    return () if few or slides(pair.config_of(which), longest + new_tokens) else tuple(shared)
+
+
 def _beginning(
     pair: ModelPair, which: Which, rows: Sequence[Sequence[int]], new_tokens: int
 ) -> Cached | None:
-    """Keys and values of what all rows begin with; None if it is little, or cannot be shared."""
-    longest, shortest = max(map(len, rows), default=0), min(map(len, rows), default=0)
-    shared = commonprefix([tuple(row) for row in rows])[: shortest - 1]
-    if len(rows) == 1 or len(shared) < WORTH or slides(pair.config_of(which), longest + new_tokens):
+    """Keys and values of the shared beginning; None if there is none."""
+    shared = shared_beginning(pair, which, rows, new_tokens)
+    if not shared:
         return None
     with pair.use_folded(which) as model, torch.inference_mode():
         return cached(model, [shared], None, pair.device)

