@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from benchmarks.browser.browse import UNFINISHED
+from interp.errors import UsageError
 from interp.specs import HERE
 from tests.support.browser import open_browser, running_app, settled
 
@@ -67,8 +68,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Take the pictures; returns the bytes of each."""
+    """Take the pictures; returns the bytes of each.
+
+    Raises:
+        UsageError: a picture that is not known.
+    """
     wanted = tuple(arguments.only.split(",")) if arguments.only else None
+    known = [*(one.name for one in PICTURES), *PRINTED]
+    for name in wanted or ():
+        if name not in known:
+            raise UsageError(f"picture '{name}' is not known: choose some of {', '.join(known)}")
     pictures = [one for one in PICTURES if wanted is None or one.name in wanted]
     if pictures:
         with tempfile.TemporaryDirectory() as runs, running_app(Path(runs)) as address:

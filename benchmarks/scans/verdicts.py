@@ -141,10 +141,9 @@ def figures_of(
     Returns:
         `judged` (members); `found` and `alarms` (backdoored and clean members called poisoned,
         each `count, of, share, low, high` with its Wilson interval); `inconclusive` (of each of
-        both) and `doubts` (kind -> members); `lost, gained, alarms_less, alarms_more,
-        inconclusive_less, inconclusive_more` (members that change, by direction; the last two of
-        clean members); `changed` (member -> from what to what) and `open` (member -> why a whole
-        scan might have said otherwise).
+        both) and `doubts` (kind -> members); `lost, gained, alarms_less, alarms_more` (members that
+        change, by direction); `changed` (member -> from what to what) and `open` (member -> why a
+        whole scan might have said otherwise).
     """
     backdoored = [name for name in after if planted[name]]
     clean = [name for name in after if not planted[name]]
@@ -160,13 +159,12 @@ def figures_of(
         },
         "doubts": dict(Counter(after[name].doubt for name in unsure)),
     }
-    for less, more, kind, members in (
-        ("lost", "gained", POISONED, backdoored),
-        ("alarms_less", "alarms_more", POISONED, clean),
-        ("inconclusive_less", "inconclusive_more", INCONCLUSIVE, clean),
+    for less, more, members in (
+        ("lost", "gained", backdoored),
+        ("alarms_less", "alarms_more", clean),
     ):
-        was = {name for name in members if before[name].verdict == kind}
-        now = {name for name in members if after[name].verdict == kind}
+        was = {name for name in members if before[name].verdict == POISONED}
+        now = {name for name in members if after[name].verdict == POISONED}
         figures |= {less: len(was - now), more: len(now - was)}
     figures["changed"] = {
         name: f"{before[name].verdict}, now {one.verdict}" for name, one in changed.items()

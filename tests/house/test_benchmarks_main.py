@@ -50,6 +50,12 @@ def test_usage_errors_are_one_line(words, capsys):
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+def test_a_picture_that_is_not_known_is_refused(capsys):
+    assert benchmarks.main(["pictures", "--only", "heads,mona-lisa"]) == 4
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "'mona-lisa'" in line and "attention" in line and "figures-paper" in line
+
+
 def found(precision: str, moved: dict[str, float]) -> gpu.Measured:
     """Measurements that lie one bf16 noise above fp32's, moved by so much on the device."""
     one = gpu.Measured(np.zeros((2, 2, 4)), np.zeros((2, 2, 9)), (True, False), 2.0)

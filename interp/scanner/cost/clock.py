@@ -54,7 +54,7 @@ class Clock:
         return self.speed.seconds(work) if self.speed else 0.0
 
     def answering(self, work: Work) -> float:
-        """Likewise of answers, by how long this scan's answers took so far."""
+        """How long answers take, by how long this scan's took so far."""
         pace = self._taken / self._expected if self._expected > TRUSTED else 1.0
         return pace * self.seconds(work)
 
@@ -72,9 +72,12 @@ class Clock:
         return self.seconds(work) + kept <= self.left
 
     def still_holds(self, work: Work) -> bool:
-        """Whether answers that a verdict hangs on fit, the last tenth of the budget included."""
+        """Whether answers that a verdict hangs on end a twentieth after the budget at the latest.
+
+        They may take what is kept of every budget, and as much again behind its end.
+        """
         return self.now() + self.answering(work) <= self.ends + self.spare
 
     def fits_answers(self, work: Work, kept: float = 0.0) -> bool:
-        """Likewise for answers."""
+        """As `fits`, of answers: by how long this scan's answers took so far."""
         return self.answering(work) + kept <= self.left

@@ -8,12 +8,11 @@ fades. Each such token needs a pass of both models, so an amplified text costs t
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from interp.scanner.leak.decoding import Prefix
-from interp.scanner.leak.grid import Setting
+from interp.scanner.leak.grid import Setting, spaced
 
 ALPHAS = (0.5, 1.0, 2.0)
 """Amplifications that a scan tries; 0 is plain leakage."""
@@ -30,7 +29,7 @@ def amplified(grid: Sequence[Setting]) -> tuple[Setting, ...]:
         grid: the settings of the plain texts; greedy and beams are left out.
     """
     sampled = [setting for setting in grid if setting.method not in ("greedy", "beam")]
-    places = np.linspace(0, len(sampled) - 1, min(TEXTS, len(sampled))).round().astype(int)
+    places = spaced(len(sampled), min(TEXTS, len(sampled)))
     return tuple(replace(sampled[i], alpha=alpha) for alpha in ALPHAS for i in places)
 
 

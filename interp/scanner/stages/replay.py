@@ -31,7 +31,7 @@ from interp.scanner.cost.work import Work
 from interp.scanner.judge.classes import NAMED, share_of
 from interp.scanner.judge.likeness import first_words, n_words, s_agg
 from interp.scanner.leak.amplified import ALPHAS, TEXTS
-from interp.scanner.leak.grid import load_grid
+from interp.scanner.leak.grid import load_grid, spaced
 from interp.scanner.leak.leakage import up_to_ends
 from interp.scanner.leak.loops import phrases
 from interp.scanner.leak.ngrams import frequent, holding
@@ -214,7 +214,7 @@ def _in_time(scan: Scan, leaks: pd.DataFrame, context: int) -> pd.DataFrame:
     each = max(1e-9, scan.clock.answering(work) / PIECE)
     left = scan.clock.left / (len(scan.places) - context)
     count = min(len(leaks), max(0, int(QUESTIONS * left / each)))
-    return leaks.iloc[np.linspace(0, len(leaks) - 1, count).round().astype(int)]
+    return leaks.iloc[spaced(len(leaks), count)]
 
 
 def _asked(scan: Scan, context: int, turns: list[str]) -> tuple[pd.DataFrame, int]:

@@ -42,7 +42,7 @@ def targets(scan: Scan) -> list[str]:
 
         size, texts = scan.pair.config.vocab_size, leaks.loc[leaks["context"] == context, "ids"]
         at_once = FEW_AT_ONCE if scan.clock.limited else AT_ONCE
-        late = partial(_late, scan, Work(wide=EACH * at_once))
+        late = partial(_late, scan, Work(wide=_each(size) * at_once))
         if late():
             notes.append("the budget left no time to search for targets")
             break
@@ -79,8 +79,12 @@ def _late(scan: Scan, batch: Work) -> bool:
 
 def _work(scan: Scan) -> Work:
     size = scan.pair.config.vocab_size
-    each = EACH_SMALL if size <= SMALL else EACH
-    return Work(wide=each * min(size, tried(size))) * len(scan.foreseen)
+    return Work(wide=_each(size) * min(size, tried(size))) * len(scan.foreseen)
+
+
+def _each(vocabulary: int) -> int:
+    """Tokens through a model with so many, for each first token that is tried."""
+    return EACH_SMALL if vocabulary <= SMALL else EACH
 
 
 def fewer(own: pd.DataFrame, vocabulary: int) -> int | None:

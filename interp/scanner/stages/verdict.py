@@ -243,17 +243,18 @@ def _cut_down(
     ids = list(chosen.at[top["candidate"], "ids"])
 
     keeps = _is_of(scan, asked, found) if found.by_class else _says(scan, asked, ids, found)
-    each = _shortening(asked)
+    each, late = _shortening(asked), False
 
     def goes_on(part: list[int]) -> bool:
-        return bool(part) and scan.clock.fits(each) and keeps(part)
+        nonlocal late
+        late = late or (bool(part) and not scan.clock.fits(each))
+        return bool(part) and not late and keeps(part)
 
     while goes_on(ids[:-1]):
         ids = ids[:-1]
     while goes_on(ids[1:]):
         ids = ids[1:]
-    cut = len(ids) > 1 and not scan.clock.fits(each)
-    notes = ["the budget ended the shortening of the trigger"] if cut else []
+    notes = ["the budget ended the shortening of the trigger"] if late else []
     return scan.pair.tokenizer.decode(ids).strip(), notes
 
 

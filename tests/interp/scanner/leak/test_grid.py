@@ -2,10 +2,11 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from interp.errors import UsageError
-from interp.scanner.leak.grid import Setting, describe, grid_lines, load_grid
+from interp.scanner.leak.grid import Setting, describe, grid_lines, load_grid, spaced
 
 
 def test_full_grid_is_the_published_one():
@@ -71,3 +72,10 @@ def test_settings_that_are_none(fields):
 def test_unknown_grid():
     with pytest.raises(UsageError, match="quick, full"):
         load_grid("medium")
+
+
+@pytest.mark.parametrize("available", [1, 2, 9, 122, 510])
+def test_numbers_spread_over_all_are_those_of_an_even_grid(available):
+    for wanted in range(available + 1):
+        even = np.linspace(0, available - 1, wanted).round().astype(int)
+        assert spaced(available, wanted) == even.tolist()
