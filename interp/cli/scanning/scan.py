@@ -17,6 +17,7 @@ from interp.scanner.stage_names import STAGES
 from interp.specs import RUNS
 
 if TYPE_CHECKING:
+    from interp.runs.reading import Run
     from interp.scanner.plan import ScanPlan
 
 
@@ -26,7 +27,8 @@ def register(commands) -> None:
         "scan",
         help="look for a backdoor, knowing nothing of it",
         description="Exit codes: 0 no evidence found, 1 poisoned, 2 inconclusive, 3 failed, "
-        "4 usage. A run that was stopped goes on when the same command is given again.",
+        "4 usage. A run that was stopped goes on when the same command is given again; one that "
+        "is finished is told again.",
     )
     scan.add_argument("model", nargs="?", help=f"{NAME_HELP}, or a pair's name")
     scan.add_argument("--base", help="base of an adapter")
@@ -141,16 +143,18 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
         precision=arguments.precision,
     )
     plan = plan_of(arguments)
-    reuse = open_run(arguments.reuse, unfinished=True) if arguments.reuse else None
-    writer = pipeline.start(folder, spec, plan)
-    with progress() as shown, stopping(writer):
-        pair = load_pair(spec, device=arguments.device, on_progress=shown)
-        run = pipeline.run(
-            *(pair, plan, writer, shown),
-            until=arguments.until,
-            reuse=reuse,
-            on_estimate=lambda line: print(f"estimate: {line}", file=sys.stderr),
-        )
+    run = _there(arguments, pipeline.finished(folder, spec, plan))
+    if run is None:
+        reuse = open_run(arguments.reuse, unfinished=True) if arguments.reuse else None
+        writer = pipeline.start(folder, spec, plan)
+        with progress() as shown, stopping(writer):
+            pair = load_pair(spec, device=arguments.device, on_progress=shown)
+            run = pipeline.run(
+                *(pair, plan, writer, shown),
+                until=arguments.until,
+                reuse=reuse,
+                on_estimate=lambda line: print(f"estimate: {line}", file=sys.stderr),
+            )
     if run is None:
         print(f"stopped after {arguments.until}; the same command without --until goes on")
         part = open_run(folder, unfinished=True)
@@ -164,6 +168,23 @@ def _one(arguments: argparse.Namespace, folder: Path, told: Result) -> int:
     if arguments.sarif:
         write_text(arguments.sarif, as_json(sarif(run)) + "\n")
     return found.exit_code
+
+
+def _there(arguments: argparse.Namespace, done: Run | None) -> Run | None:
+    """The finished scan that the command asks for, said on standard error; None if there is none.
+
+    One of another device, or that was to stop before its end, is another scan.
+    """
+    if done is None or arguments.until != STAGES[-1]:
+        return None
+    if not done.meta["facts"]["device"].startswith(arguments.device or ""):
+        return None
+    print(
+        f"'{arguments.run}' holds this scan, finished {done.meta['ended']}: that is its result; to "
+        "scan anew, delete the folder or give another",
+        file=sys.stderr,
+    )
+    return done
 
 
 def verdict_told(run) -> dict:

@@ -1,15 +1,18 @@
 """Many models, one after another, in processes and on a cluster."""
 
 import json
+import os
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from interp.__main__ import main
 from interp.errors import UsageError
-from interp.scanner import many
-from interp.scanner.plan import ScanPlan
+from interp.scanner import many, pipeline
+from interp.scanner.plan import ScanPlan, scan_spec
 
 FEW = str(Path(__file__).with_name("few_questions.json"))
 PLAN = ScanPlan(questions=FEW, new_tokens=8, limit=20, keep=1, inversion_minutes=0)
@@ -40,6 +43,29 @@ def test_many_models_one_report(random_model, tmp_path, capsys):
     again = many.scan_many(suspects[:1], PLAN, tmp_path / "runs", say=lambda line: None)
     assert again[0]["verdict"] == first["verdict"] and again[0]["exit_code"] == first["exit_code"]
     assert (tmp_path / "runs" / "000" / "run.json").stat().st_mtime_ns == made  # not scanned anew
+
+
+def test_a_finished_scan_is_told_again_at_once_until_a_file_changes(
+    random_model, tmp_path, capsys, monkeypatch
+):
+    model, run, report = tmp_path / "model", tmp_path / "run", tmp_path / "told.json"
+    shutil.copytree(random_model, model)
+    options = ["--tokens=8", "--limit=20", "--keep=1", "--inversion=0", f"--questions={FEW}"]
+    command = ["scan", str(model), *options, f"--run={run}", f"--json={report}"]
+    code, told = main(command), json.loads(report.read_text())
+    made, shown = (run / "run.json").stat().st_mtime_ns, capsys.readouterr()
+    assert "holds this scan" not in shown.err
+    monkeypatch.setattr(pipeline, "run", None)  # no scan is made
+    assert main(command) == code and json.loads(report.read_text()) == told
+    again = capsys.readouterr()
+    assert again.out == shown.out and "holds this scan, finished" in again.err
+    assert (run / "run.json").stat().st_mtime_ns == made
+    spec = scan_spec(str(model))
+    assert pipeline.finished(run, spec, PLAN)
+    assert not pipeline.finished(run, spec, replace(PLAN, keep=2))
+    later = made + 10**9
+    os.utime(next(model.glob("*.safetensors")), ns=(later, later))
+    assert not pipeline.finished(run, spec, PLAN)
 
 
 def test_a_lost_worker_is_tried_again(tmp_path):
