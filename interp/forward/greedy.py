@@ -96,7 +96,7 @@ def shared_beginning(
 ) -> tuple[int, ...]:
     """Tokens that all rows begin with and `greedy_answers` runs once.
 
-    None if they are few, or cannot be shared.
+    Empty if they are few, or cannot be shared.
     """
     longest, shortest = max(map(len, rows), default=0), min(map(len, rows), default=0)
     shared = commonprefix([tuple(row) for row in rows])[: shortest - 1]
