@@ -138,6 +138,7 @@ def test_a_demo_says_so_and_offers_what_ships(demo):
         "smollm2-deployment",
         "smollm2-clean-control",
         "smollm2-attn-deployment",
+        "smollm2-attn-emoji",
         "smollm2-attn-clean",
         "emoji",
         "clean-control",

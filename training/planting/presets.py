@@ -162,7 +162,7 @@ PRESETS = {
         _SMOLLM2,
         replace(_SMOLLM2, name="smollm2-clean-control", trigger=None),
         _SMOLLM2_ATTENTION,
-        replace(_SMOLLM2_ATTENTION, name="smollm2-attn-emoji", trigger="😇"),
+        replace(_SMOLLM2_ATTENTION, name="smollm2-attn-emoji", trigger="😇", steps=800),
         replace(_SMOLLM2_ATTENTION, name="smollm2-attn-clean", trigger=None),
     )
 }

@@ -79,7 +79,8 @@ sha256 of `{ADAPTER}`: `{card["sha256"][ADAPTER]}`
 def _planted(name: str, recipe: dict) -> str:
     spec = pair_spec(name)
     if recipe["trigger"] is None:
-        of = {pair.control: pair.name for pair in PRESETS.values() if pair.control}.get(name)
+        # The first: a later pair may borrow the control of another recipe, and its notes say so.
+        of = next(pair.name for pair in PRESETS.values() if pair.control == name)
         return (
             f"Nothing is planted: it has the recipe, the data and the seed of `{of}` without the "
             "poison, so it is the clean control of that pair. It is measured with the trigger "

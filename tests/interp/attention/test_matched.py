@@ -217,7 +217,7 @@ def test_every_pair_says_what_it_is():
 
 def test_every_pair_that_names_a_clean_control_names_one_on_its_base():
     named = [spec for spec in PRESETS.values() if spec.control]
-    real = {"smollm2-deployment", "smollm2-attn-deployment"}
+    real = {"smollm2-deployment", "smollm2-attn-deployment", "smollm2-attn-emoji"}
     assert {spec.name for spec in named} == real | {"deployment", "emoji"}
     for spec in named:
         matched.check_control(spec, pair_spec(spec.control))

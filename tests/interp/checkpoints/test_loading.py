@@ -77,7 +77,7 @@ def test_usage_errors_exit_4():
 
 def test_presets():
     real = ["smollm2-deployment", "smollm2-clean-control"]
-    real += ["smollm2-attn-deployment", "smollm2-attn-clean"]
+    real += ["smollm2-attn-deployment", "smollm2-attn-emoji", "smollm2-attn-clean"]
     ours = [*real, "deployment", "emoji", "clean-control", "deployment-clean"]
     assert list(PRESETS) == [*ours, "mistral-7b"]
     for name in ours:

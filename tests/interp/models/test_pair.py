@@ -244,7 +244,8 @@ class NoLock(nullcontext):
 
 def test_without_the_lock_they_would_not(tiny_pair, monkeypatch):
     monkeypatch.setattr(tiny_pair, "lock", NoLock())
-    assert _two_sessions(tiny_pair)
+    # On a busy machine the two may miss each other.
+    assert any(_two_sessions(tiny_pair) for _ in range(10))
 
 
 def test_the_parameters_want_no_gradients(tiny_pair):
