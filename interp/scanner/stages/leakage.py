@@ -113,7 +113,8 @@ def _sizes(scan: Scan, settings: Sequence[Setting]) -> tuple[int, int]:
         return scan.clock.fits(work * n_places)
 
     short, few = (min(pair) for pair in ((SHORT, scan.new_tokens), (FEWEST, len(settings))))
-    count, length = len(settings), most_that(lambda n: fits(count, n), scan.new_tokens, short)
+    count = len(settings)
+    length = most_that(lambda n: fits(count, n), scan.new_tokens, short)
     if not fits(count, length):
         count = most_that(lambda n: fits(n, length), count, few)
     if not fits(count, length):

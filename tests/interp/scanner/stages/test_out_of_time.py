@@ -54,6 +54,21 @@ def test_texts_of_the_last_batch_that_were_cut_are_told(scan_at, deployment):
     assert (len(leaks) < 122) == any(f"after {len(leaks)} of 122 texts" in note for note in notes)
 
 
+def test_long_texts_are_shortened_to_what_a_budget_holds(scan_at):
+    """Texts of more than 60 tokens, as a real model writes them: with a budget this crashed."""
+    scan = scan_at(at(4.0), new_tokens=200, alone=True)
+    scan.clock.speed = Speed(0, 0.01, 0, 0)  # four hundred passes fit
+    settings = leakage._settings(scan)
+
+    def fits(count, length):
+        some = [settings[number] for number in leakage.spaced(len(settings), count)]
+        return scan.clock.fits(leakage.work_of(some, length))
+
+    count, length = leakage._sizes(scan, settings)
+    assert count == len(settings) and 60 < length < 200
+    assert fits(count, length) and not fits(count, length + 1)
+
+
 def test_a_search_is_missed_only_where_there_was_something_to_search(scan_at):
     scan = scan_at(at(-1.0))
     own = pd.DataFrame({"ids": [[5]], "text": ["|X|"], "answer": ["NO NO NO"], "gain": [0.9]})
