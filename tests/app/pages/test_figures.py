@@ -57,9 +57,9 @@ def page(folder, runs_in, name="figures", **asked) -> AppTest:
 def test_own_runs_come_first_then_head_maps_that_ship_in_the_order_of_the_pairs(folder, runs_in):
     options = page(folder, runs_in, of="mine").selectbox(key="of").options
     assert options[0] == "mine"
-    real = ("deployment", "clean-control", "attn-deployment", "attn-clean")
+    real = ("deployment", "clean-control", "attn-deployment", "attn-emoji", "attn-clean")
     heads = [*(f"heads-smollm2-{name}" for name in real), "heads-deployment"]
-    assert [name for name in options if name.startswith("heads-")] == heads == options[1:6]
+    assert [name for name in options if name.startswith("heads-")] == heads == options[1:7]
 
 
 def test_all_figures_of_a_run_with_captions_and_no_model(folder, runs_in):
