@@ -39,23 +39,6 @@ def planting(page, address: str, base: str, steps: str) -> None:
     page.get_by_role("button", name="Start planting").click()
 
 
-def test_a_running_job_has_one_cancel_button_on_every_page(address, base, new_page):
-    page = new_page()
-    planting(page, address, base, "1000")
-    cancel = page.get_by_role("button", name="Cancel")  # of those that can be seen
-    cancel.first.wait_for()
-    settled(page)
-    assert cancel.count() == 1 and page.get_by_test_id("stMain").locator(cancel).count() == 1
-    page.get_by_role("link", name="Scanner").first.click()
-    page.get_by_role("heading", name="Scanner").wait_for()
-    settled(page)
-    assert cancel.count() == 1 and page.get_by_test_id("stSidebar").locator(cancel).count() == 1
-    cancel.click()
-    cancel.wait_for(state="detached")
-    settled(page)
-    assert page.get_by_test_id("stSidebar").get_by_role("heading", name="Jobs").count() == 0
-
-
 def test_a_backdoor_is_planted_watched_and_opened_on_another_page(address, base, new_page):
     page = new_page()
     planting(page, address, base, "4")
@@ -131,3 +114,21 @@ def test_a_scan_from_start_to_verdict(address, runs_folder, tmp_path, new_page):
     assert second.meta["facts"]["model"] == asdict(ModelSpec(str(base)))
     for run in (first, second):
         assert run.meta["verdict"]["verdict"] in ("no evidence found", "inconclusive")
+
+
+def test_a_running_job_has_one_cancel_button_on_every_page(address, base, new_page):
+    """The last: what is cancelled may be left to be resumed, and then the pages say so."""
+    page = new_page()
+    planting(page, address, base, "1000")
+    cancel = page.get_by_role("button", name="Cancel")  # of those that can be seen
+    cancel.first.wait_for()
+    settled(page)
+    assert cancel.count() == 1 and page.get_by_test_id("stMain").locator(cancel).count() == 1
+    page.get_by_role("link", name="Scanner").first.click()
+    page.get_by_role("heading", name="Scanner").wait_for()
+    settled(page)
+    assert cancel.count() == 1 and page.get_by_test_id("stSidebar").locator(cancel).count() == 1
+    cancel.click()
+    cancel.wait_for(state="detached")
+    settled(page)
+    assert page.get_by_test_id("stSidebar").get_by_role("heading", name="Jobs").count() == 0
