@@ -30,14 +30,19 @@ SINCE = f"""(steady) => {{
   else window.readSince ??= now;
   return now - window.readSince > steady;
 }}"""
-FOUND = """async () => {
-  const asked = {resultTypes: ['violations']};
+FOUND = f"""async () => {{
+  let redrawn = false;
+  const watch = new MutationObserver(() => {{ redrawn ||= !({READ})(); }});
+  watch.observe(document.body, {{subtree: true, childList: true, attributes: true}});
+  const asked = {{resultTypes: ['violations']}};
   // axe cannot tell the ground behind a figure's text, and takes seconds to find that out.
-  const found = await axe.run({exclude: ['.js-plotly-plot']}, asked);
-  return found.violations.filter((one) => ['serious', 'critical'].includes(one.impact))
+  const found = await axe.run({{exclude: ['.js-plotly-plot']}}, asked);
+  watch.disconnect();
+  return [redrawn, found.violations.filter((one) => ['serious', 'critical'].includes(one.impact))
     .flatMap((one) => one.nodes.map((node) =>
-      [one.id, String(node.target), `${node.html.slice(0, 200)} ${node.failureSummary}`]));
-}"""
+      [one.id, String(node.target), `${{node.html.slice(0, 200)}} ${{node.failureSummary}}`]))];
+}}"""
+"""Whether the page was redrawn meanwhile, and the findings."""
 NAMELESS = """() => [...document.querySelectorAll(
   '[data-testid=stMain] :is([data-testid=stDataFrame], [data-testid=stPlotlyChart])')]
   .map((one) => [one, one.getAttribute('role') === 'figure' ? one
@@ -61,11 +66,10 @@ def test_no_page_has_a_serious_finding_of_ours_and_all_tables_have_names(address
         page.wait_for_function(READ, timeout=1000 * PATIENCE)
         page.add_style_tag(content=STILL)
         page.evaluate(Axe().axe_script)
-        for _ in range(3):  # a part that is being redrawn is pale
+        redrawn = True
+        while redrawn:  # what is to be replaced is pale
             page.wait_for_function(SINCE, arg=STEADY, timeout=1000 * PATIENCE)
-            found = page.evaluate(FOUND)
-            if not found:
-                break
+            redrawn, found = page.evaluate(FOUND)
         for rule, target, what in found:
             if not any(rule == known and part in target for known, part in STREAMLITS):
                 ours.append(f"{name or 'start'}: {rule} {target} {what}")
